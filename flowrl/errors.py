@@ -1,0 +1,24 @@
+"""The errors that flowrl shows to a person.
+
+Every message is one clear line: what was expected, what was found, which skill or file, and what to do
+next. The front door prints the message and leaves with the class's ``exit_code``; anything else that
+escapes is a defect of ours and shows its traceback.
+"""
+
+
+class FlowrlError(Exception):
+    """Something that a person has to know about. Base of all our errors."""
+
+    exit_code = 1
+
+
+class BadInput(FlowrlError):
+    """A flag, a skill, a file or a folder is not what it has to be. Nothing on disk was changed."""
+
+    exit_code = 2
+
+
+class FolderInUse(FlowrlError):
+    """Another live process works on the same experiment or run."""
+
+    exit_code = 3

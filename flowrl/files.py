@@ -1,0 +1,80 @@
+"""Files that another process reads appear whole, or not at all.
+
+A reader never sees half a file: data goes to a temporary file in the same folder, is forced to disk, and
+takes the final name in one step (``os.replace``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from flowrl.errors import BadInput
+
+
+def write_whole(path: Path | str, data: bytes | str) -> None:
+    """Writes ``data`` (text is UTF-8) to ``path`` in one step, creating the folder where it is missing.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; ``path`` then holds what it held before.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes ``value`` as indented JSON, whole. NaN and infinity are refused: jq cannot read them."""
+    write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        BadInput: the file is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise BadInput(
+            f"{path} is not valid JSON ({error}); restore it from a copy, or move it away to start afresh"
+        ) from error
+
+
+def append_line(path: Path | str, text: str) -> None:
+    """Adds one line to a log; a reader that tails the file sees it at once."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text.rstrip("\n") + "\n")
+
+
+def _umask() -> int:
+    # The umask can only be read by setting it. Files made by mkstemp are private; ours are ordinary ones.
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this the rename itself may be lost when the machine loses power.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,149 @@
+"""Where everything of an experiment lies. No other module joins these names.
+
+The layout is the project's contract with its users (see docs/architecture.md): people type these paths
+into ``jq``, ``tail`` and ``cat``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_RUN_FOLDER = re.compile(r"skill_(\d+)_(.+)")
+_SKILL_FOLDER = re.compile(r"(\d+)_(.+)")
+_CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pkl")
+
+
+@dataclass(frozen=True)
+class ExperimentPaths:
+    """The folder of one experiment (``--graph_path``)."""
+
+    root: Path
+
+    def __post_init__(self):
+        object.__setattr__(self, "root", Path(self.root))
+
+    @property
+    def skills(self) -> Path:
+        return self.root / "skills"
+
+    @property
+    def training_runs(self) -> Path:
+        return self.root / "training_runs"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "scheduler_state.json"
+
+    @property
+    def previous_state(self) -> Path:
+        return self.root / "scheduler_state.json.prev"
+
+    @property
+    def scheduler_lock(self) -> Path:
+        return self.root / "scheduler.lock"
+
+    @property
+    def global_latest(self) -> Path:
+        return self.checkpoints / "global_latest.pkl"
+
+    @property
+    def global_lock(self) -> Path:
+        return self.checkpoints / "global.lock"
+
+    def skill_folder(self, expert_idx: int, skill_name: str) -> Path:
+        return self.skills / f"{expert_idx}_{skill_name}"
+
+    def skill_module(self, expert_idx: int, skill_name: str) -> Path:
+        return self.skill_folder(expert_idx, skill_name) / f"{expert_idx}.py"
+
+    def expert_params(self, expert_idx: int, skill_name: str) -> Path:
+        return self.skill_folder(expert_idx, skill_name) / f"expert_{expert_idx}_policy" / "params.pkl"
+
+    def run_folder(self, expert_idx: int, skill_name: str) -> Path:
+        return self.training_runs / f"skill_{expert_idx}_{skill_name}"
+
+    def library(self) -> dict[int, str]:
+        """The skills that have a folder in the library: global expert index to skill name."""
+        if not self.skills.is_dir():
+            return {}
+        matches = (_SKILL_FOLDER.fullmatch(folder.name) for folder in self.skills.iterdir() if folder.is_dir())
+        return {int(match[1]): match[2] for match in matches if match}
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The folder of one run, ``training_runs/skill_<index>_<Name>``: the contract between scheduler and training."""
+
+    folder: Path
+
+    def __post_init__(self):
+        object.__setattr__(self, "folder", Path(self.folder))
+        if not _RUN_FOLDER.fullmatch(self.folder.name):
+            raise ValueError(f"a run folder is named skill_<index>_<Name>, not {self.folder.name!r}")
+
+    @property
+    def expert_idx(self) -> int:
+        return int(_RUN_FOLDER.fullmatch(self.folder.name)[1])
+
+    @property
+    def skill_name(self) -> str:
+        return _RUN_FOLDER.fullmatch(self.folder.name)[2]
+
+    @property
+    def module(self) -> Path:
+        return self.folder / f"{self.expert_idx}.py"
+
+    @property
+    def policies(self) -> Path:
+        return self.folder / f"{self.expert_idx}_policies"
+
+    @property
+    def initial(self) -> Path:
+        """The experts that the run starts from, as they were in the library when it was prepared."""
+        return self.policies / "initial.pkl"
+
+    @property
+    def run_json(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "training.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "run.lock"
+
+    @property
+    def pid(self) -> Path:
+        return self.folder / "run.pid"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.folder / "heartbeat"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    def checkpoint(self, frames: int) -> Path:
+        return self.policies / f"checkpoint_{frames}.pkl"
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints, the fewest frames first."""
+        found = ((_CHECKPOINT.fullmatch(path.name), path) for path in self.policies.glob("checkpoint_*.pkl"))
+        return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]

@@ -1,0 +1,79 @@
+"""Pickles that hold arrays and nothing else.
+
+Experts travel between people, so a checkpoint is read as data: the unpickler below admits numpy arrays,
+numpy scalars and plain containers, and refuses every other name, so that a file from a stranger cannot
+run code (a plain ``pickle.load`` runs whatever the file asks for).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowrl.errors import BadInput
+from flowrl.files import write_whole
+
+PROTOCOL = 4
+
+_MULTIARRAY = ("numpy._core.multiarray", "numpy.core.multiarray")
+_ADMITTED = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("collections", "OrderedDict"),
+    *((module, name) for module in _MULTIARRAY for name in ("_reconstruct", "scalar")),
+    *((module, "_frombuffer") for module in ("numpy._core.numeric", "numpy.core.numeric")),
+}
+
+
+class ForeignPickle(BadInput):
+    """The file is damaged, or holds something other than numpy arrays and plain containers."""
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ADMITTED or (module == "numpy.dtypes" and name.endswith("DType")):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def dump(path: Path | str, tree: Any) -> None:
+    """Writes nested dicts, lists, numbers, strings and numpy arrays, whole."""
+    write_whole(path, pickle.dumps(_plain(tree), protocol=PROTOCOL))
+
+
+def load(path: Path | str) -> Any:
+    """Reads what :func:`dump` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ForeignPickle: the file is damaged or holds more than arrays and plain containers.
+    """
+    path = Path(path)
+    data = path.read_bytes()
+    try:
+        return _ArrayUnpickler(io.BytesIO(data)).load()
+    except Exception as error:  # a damaged pickle raises almost anything
+        raise ForeignPickle(
+            f"{path} is not a flowrl file of plain arrays ({type(error).__name__}: {error}); "
+            "use a file that flowrl wrote, or convert it with `python -m flowrl.migrate`"
+        ) from error
+
+
+def _plain(tree: Any) -> Any:
+    """The tree with plain containers and numpy arrays only; anything else is refused here, not at reading."""
+    if isinstance(tree, dict):
+        return {key: _plain(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_plain(value) for value in tree) if type(tree) in (list, tuple) else [_plain(v) for v in tree]
+    if tree is None or isinstance(tree, (bool, int, float, str, bytes)):
+        return tree
+    if isinstance(tree, np.generic):
+        return tree.item()
+    array = np.asarray(tree)
+    if array.dtype.hasobject:
+        raise TypeError(f"a {type(tree).__name__} is neither an array nor a plain container")
+    return array
