@@ -1,0 +1,112 @@
+"""How flowrl talks to a game: one small class a game, all of it pure functions of JAX arrays.
+
+To add a game, subclass `GameAdapter`, describe it in a ``facts_*.py`` and name both in ``registry.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flowrl.envs.features import Features, nearest_blocks
+
+State = Any
+"""A game's own state: a pytree of arrays, whatever is in it."""
+
+NO_TIME_LIMIT = 2**30
+"""Steps. The plan's step budgets end an episode, so the game's own limit must never do it first."""
+
+
+class GameAdapter(ABC):
+    """A game as flowrl needs it. All methods are for one environment, and are traced, mapped and compiled by others."""
+
+    env_name: str
+    num_actions: int
+    observation_size: int
+    scope: dict[str, Any]
+    """The names that a skill's code may use, beside its parameters."""
+
+    @abstractmethod
+    def reset(self, key: jax.Array) -> tuple[jax.Array, State]:
+        """A fresh world: observation float32 ``[observation_size]`` and state."""
+
+    @abstractmethod
+    def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[jax.Array, State, jax.Array]:
+        """One step: observation, state, and whether the game is over (bool scalar; never for want of time)."""
+
+    @abstractmethod
+    def features(self, state: State) -> Features:
+        """What a skill's code may know of a state."""
+
+
+class CraftaxFamily(GameAdapter):
+    """What Craftax-Classic and Craftax have in common; the two games differ in view, floors and intrinsics."""
+
+    def __init__(self, env_name: str, env: Any, constants: Any, inventory_type: type):
+        self.env_name = env_name
+        self._env = env
+        self._params = env.default_params.replace(max_timesteps=NO_TIME_LIMIT)
+        self._constants = constants
+        self.num_actions = env.num_actions
+        self.observation_size = env.observation_space(self._params).shape[0]
+        self.scope = {
+            "jax": jax,
+            "jnp": jnp,
+            "Inventory": inventory_type,
+            **{name: getattr(constants, name) for name in self.enums},
+        }
+
+    enums: tuple[str, ...] = ("BlockType", "Achievement", "Action")
+
+    def reset(self, key):
+        observation, state = self._env.reset_env(key, self._params)
+        return observation.astype(jnp.float32), _strongly_typed(state)
+
+    def step(self, key, state, action):
+        observation, state, _, game_over, _ = self._env.step_env(key, state, action, self._params)
+        return observation.astype(jnp.float32), _strongly_typed(state), game_over
+
+    def features(self, state):
+        view, visible = self.view(state)
+        return Features(
+            inventory=jax.tree.map(lambda amount: jnp.asarray(amount, jnp.int32), state.inventory),
+            closest_blocks=nearest_blocks(view, visible, len(self._constants.BlockType)),
+            player_level=self.player_level(state),
+            monsters_killed=self.monsters_killed(state),
+            player_intrinsics=self.player_intrinsics(state),
+            achievements=state.achievements.astype(bool),
+        )
+
+    @abstractmethod
+    def view(self, state: State) -> tuple[jax.Array, jax.Array]:
+        """Block types around the player (int32 ``[rows, columns]``), and which of them can be seen."""
+
+    @abstractmethod
+    def player_level(self, state: State) -> jax.Array:
+        """int32 scalar."""
+
+    @abstractmethod
+    def monsters_killed(self, state: State) -> jax.Array:
+        """int32 ``[num_levels]``, or ``[0]``."""
+
+    @abstractmethod
+    def player_intrinsics(self, state: State) -> jax.Array:
+        """int32 ``[4 or 5]``."""
+
+    def window(self, grid: jax.Array, position: jax.Array, outside: Any) -> jax.Array:
+        """The part of a map that the player sees; ``outside`` stands for what lies beyond its edge."""
+        rows, columns = self._constants.OBS_DIM
+        padded = jnp.pad(grid, ((rows // 2, rows // 2), (columns // 2, columns // 2)), constant_values=outside)
+        return jax.lax.dynamic_slice(padded, position, (rows, columns))
+
+
+def _strongly_typed(state: State) -> State:
+    # A fresh world holds Python numbers, a played one arrays: one type, so that both share one program.
+    def strong(leaf):
+        leaf = jnp.asarray(leaf)
+        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(strong, state)

@@ -1,0 +1,31 @@
+"""Craftax-Classic (Matthews et al. 2024, https://arxiv.org/abs/2402.16801): Crafter's world, in JAX."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from craftax.craftax_classic import constants
+from craftax.craftax_classic.envs.craftax_state import Inventory
+from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymbolicEnvNoAutoReset
+
+from flowrl.envs.adapter import CraftaxFamily
+
+
+class ClassicAdapter(CraftaxFamily):
+    """One floor, four intrinsics, nothing hidden by the dark."""
+
+    def __init__(self, env_name: str = "Craftax-Classic-Symbolic-v1"):
+        super().__init__(env_name, CraftaxClassicSymbolicEnvNoAutoReset(), constants, Inventory)
+
+    def view(self, state):
+        view = self.window(state.map, state.player_position, constants.BlockType.OUT_OF_BOUNDS.value)
+        return view, jnp.ones(view.shape, bool)
+
+    def player_level(self, state):
+        return jnp.int32(0)
+
+    def monsters_killed(self, state):
+        return jnp.zeros(0, jnp.int32)
+
+    def player_intrinsics(self, state):
+        levels = [state.player_health, state.player_food, state.player_drink, state.player_energy]
+        return jnp.stack([jnp.asarray(level, jnp.int32) for level in levels])
