@@ -1,0 +1,41 @@
+# `make demo` and `make test` set up everything they need in .venv; `make help` lists the rest.
+SHELL := /bin/bash
+PY := .venv/bin/python
+DEMO := exp/demo/
+
+.PHONY: help setup demo test clean clean-demo
+
+help:
+	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (about 10 minutes)"
+	@echo "make test        run the tests"
+	@echo "make setup       only make .venv, tmux and jq ready"
+	@echo "make clean-demo  forget the demo's experiment, so that the next demo starts afresh"
+	@echo "make clean       forget .venv and what Python and pytest left behind"
+
+setup:
+	@scripts/install_tools.sh
+	@scripts/make_venv.sh
+
+# No network, no key; a second `make demo` goes on where the first one stopped.
+demo: setup
+	@JAX_PLATFORMS=cpu scripts/offline.sh $(PY) -m flowrl.bottomup_parallel \
+	  --env_name Craftax-Classic-Symbolic-v1 \
+	  --graph_path $(DEMO) \
+	  --proposer curriculum \
+	  --max_nodes 6 \
+	  --max_parallel_skills 2 \
+	  --layer_size 128 \
+	  --num_envs 256 \
+	  --num_steps 32 \
+	  --total_timesteps 3e6 \
+	  --no-use_wandb
+
+test: setup
+	@scripts/offline.sh $(PY) -m pytest -q
+
+clean-demo:
+	rm -rf $(DEMO)
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis
+	find flowrl tests -name __pycache__ -type d -prune -exec rm -rf {} +
