@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from flowrl.envs.features import Features, nearest_blocks
+from flowrl.envs.sampling import quick_choice
 
 State = Any
 """A game's own state: a pytree of arrays, whatever is in it."""
@@ -62,11 +63,13 @@ class CraftaxFamily(GameAdapter):
     enums: tuple[str, ...] = ("BlockType", "Achievement", "Action")
 
     def reset(self, key):
-        observation, state = self._env.reset_env(key, self._params)
+        with quick_choice():
+            observation, state = self._env.reset_env(key, self._params)
         return observation.astype(jnp.float32), _strongly_typed(state)
 
     def step(self, key, state, action):
-        observation, state, _, game_over, _ = self._env.step_env(key, state, action, self._params)
+        with quick_choice():
+            observation, state, _, game_over, _ = self._env.step_env(key, state, action, self._params)
         return observation.astype(jnp.float32), _strongly_typed(state), game_over
 
     def features(self, state):

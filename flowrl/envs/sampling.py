@@ -1,0 +1,62 @@
+"""Drawing one cell of a map, four times as fast as the games do it themselves.
+
+Both games place their monsters with ``jax.random.choice(key, cells, p=weights)`` over thousands of cells,
+three times a step. On a CPU three quarters of a step went into the running sums of those weights (31.6 of
+40.8 ms for 256 environments of Craftax-Classic on one core). `choice` below draws from the same
+distribution with the same random number, but sums in two levels: over blocks, then inside the one block
+that is hit. The two agree except where a rounding error of the sums lies between the drawn number and a
+cell's edge (less than once in ten thousand draws; a test counts them), and never pick a cell of weight 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+BLOCK = 64
+"""Cells a block; sums over a block are one vector operation."""
+
+_plain_choice = jax.random.choice
+
+
+def choice(key, a, shape=(), replace=True, p=None, axis=0, **options):
+    """As ``jax.random.choice``; quick where one draw is made from many weighted numbers, plain otherwise."""
+    single = shape in ((), (1,)) and replace and axis == 0 and not options
+    if p is None or not single or jnp.ndim(a) != 1 or jnp.size(p) < 2 * BLOCK:
+        return _plain_choice(key, a, shape, replace, p, axis, **options)
+    weights = jnp.asarray(p)
+    fraction = 1 - jax.random.uniform(key, shape, dtype=weights.dtype)
+    return jnp.take(jnp.asarray(a), weighted_index(weights, fraction.reshape(())), axis=0).reshape(shape)
+
+
+def weighted_index(weights: jax.Array, fraction: jax.Array) -> jax.Array:
+    """The first index at which the running sum of the weights reaches ``fraction`` of their total.
+
+    Args:
+        weights: float ``[N]``, not negative.
+        fraction: float scalar in (0, 1].
+
+    Returns:
+        int32 scalar: smallest ``i`` with ``w_0 + ... + w_i >= fraction * sum(w)``; its weight is not 0
+        unless all weights are 0 (then 0) or not numbers.
+    """
+    blocks = jnp.pad(weights, (0, -weights.size % BLOCK)).reshape(-1, BLOCK)
+    edges = jnp.cumsum(blocks.sum(axis=1))
+    target = fraction * edges[-1]
+    block = jnp.minimum(jnp.sum(edges < target), len(blocks) - 1)
+    inside = target - jnp.where(block > 0, edges[block - 1], 0)
+    running = jnp.cumsum(blocks[block])
+    # The two levels round differently: what is asked of the block is never more than the block holds.
+    cell = jnp.sum(running < jnp.minimum(inside, running[-1]))
+    return (block * BLOCK + cell).astype(jnp.int32)
+
+
+@contextlib.contextmanager
+def quick_choice() -> Iterator[None]:
+    """While a game is traced inside this context, its draws are made by `choice` above."""
+    with mock.patch.object(jax.random, "choice", choice):
+        yield

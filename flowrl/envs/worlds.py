@@ -1,0 +1,83 @@
+"""A bank of ready worlds, so that a step never pays for generating one.
+
+Generating a Craftax world costs as much as fifty steps, and a batched reset inside the step would pay
+that for every environment at every step, ended or not. Here an episode that ends takes the next world
+from a bank of worlds made beforehand; a few of the bank's worlds are made anew after every rollout.
+
+The price is reuse: with ``size`` worlds and ``fresh`` new ones between two rollouts in which ``e``
+episodes end, a world starts about ``e / fresh`` episodes before it is replaced. The bank is walked
+through in order, so that every world is used equally often. Episodes that are *measured* never share a
+world: see `training.evaluation`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flowrl.envs.adapter import GameAdapter
+from flowrl.envs.features import Features
+
+
+class Scene(NamedTuple):
+    """Where each environment of a batch is: all that acting and judging need to know."""
+
+    state: Any
+    """The game's own states, ``[B, ...]``."""
+    observation: jax.Array
+    """float32 ``[B, observation_size]``."""
+    features: Features
+    """``[B, ...]``."""
+
+
+class WorldBank(NamedTuple):
+    """Ready worlds, walked through in order."""
+
+    worlds: Scene
+    """``[size, ...]``."""
+    next_world: jax.Array
+    """int32 scalar: the number of worlds handed out so far; the next one lies at this number modulo size."""
+
+
+def generate(adapter: GameAdapter, keys: jax.Array) -> Scene:
+    """Fresh worlds, one for each key of ``keys [N]``."""
+
+    def one(key):
+        observation, state = adapter.reset(key)
+        return Scene(state, observation, adapter.features(state))
+
+    return jax.vmap(one)(keys)
+
+
+def replace_worlds(bank: WorldBank, fresh: Scene) -> WorldBank:
+    """Puts fresh worlds in the places of those that were handed out last (the ones next in line stay as they are)."""
+    size = bank.worlds.observation.shape[0]
+    count = fresh.observation.shape[0]
+    places = (bank.next_world - 1 - jnp.arange(count)) % size
+    worlds = jax.tree.map(lambda old, new: old.at[places].set(new), bank.worlds, fresh)
+    return bank._replace(worlds=worlds)
+
+
+def renew(bank: WorldBank, scene: Scene, ended: jax.Array) -> tuple[WorldBank, Scene]:
+    """Gives each ended environment the next world of the bank.
+
+    Args:
+        bank: the worlds.
+        scene: ``[B, ...]``, where each environment is.
+        ended: bool ``[B]``.
+    """
+    size = bank.worlds.observation.shape[0]
+    order = jnp.cumsum(ended.astype(jnp.int32))
+    place = (bank.next_world + order - 1) % size
+
+    def swap(scene):
+        def choose(ready, current):
+            mask = ended.reshape(ended.shape + (1,) * (current.ndim - 1))
+            return jnp.where(mask, ready[place], current)
+
+        return jax.tree.map(choose, bank.worlds, scene)
+
+    renewed = jax.lax.cond(order[-1] > 0, swap, lambda scene: scene, scene)
+    return bank._replace(next_world=bank.next_world + order[-1]), renewed

@@ -1,0 +1,45 @@
+"""What PPO minimises, a number a sample; averaging is left to the caller.
+
+Schulman et al. 2017, https://arxiv.org/abs/1707.06347; the value clipping is that of its reference code.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def clipped_policy_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, clip_eps: float) -> jax.Array:
+    """``-min(rho A, clip(rho, 1 - eps, 1 + eps) A)`` with ``rho = exp(log_prob - old_log_prob)`` (equation 7).
+
+    All arrays ``[N]``; returns ``[N]``.
+    """
+    ratio = jnp.exp(log_prob - old_log_prob)
+    clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
+    return -jnp.minimum(ratio * advantage, clipped * advantage)
+
+
+def clipped_value_loss(value: jax.Array, old_value: jax.Array, target: jax.Array, clip_eps: float) -> jax.Array:
+    """``1/2 max((V - G)^2, (V_clip - G)^2)``, where ``V_clip`` stays within ``eps`` of the old value.
+
+    All arrays ``[N]``; returns ``[N]``.
+    """
+    clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
+    return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
+
+
+def entropy(logits: jax.Array) -> jax.Array:
+    """Entropy of the categorical distributions with these logits ``[N, A]``, in nats; returns ``[N]``."""
+    log_probs = jax.nn.log_softmax(logits)
+    return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+
+def log_prob_of(logits: jax.Array, action: jax.Array) -> jax.Array:
+    """Log probability of the actions ``[N]`` under logits ``[N, A]``; returns ``[N]``."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[:, None], axis=-1)[:, 0]
+
+
+def approximate_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
+    """``(rho - 1) - log rho``: unbiased and never negative (http://joschu.net/blog/kl-approx.html), ``[N]``."""
+    log_ratio = log_prob - old_log_prob
+    return jnp.expm1(log_ratio) - log_ratio
