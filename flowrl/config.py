@@ -1,0 +1,262 @@
+"""Every setting of an experiment, and the command line that sets them.
+
+The only module that imports tyro. A field of :class:`Settings` is a flag; its docstring is the flag's help.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Iterator, Literal, Sequence, TypeVar
+
+import tyro
+from tyro import _errors as tyro_errors
+
+from flowrl.errors import BadInput
+
+PROG = "python -m flowrl.bottomup_parallel"
+
+_TRAINING = (
+    "total_timesteps success_rate num_envs num_steps layer_size lr anneal_lr gamma gae_lambda clip_eps ent_coef "
+    "vf_coef max_grad_norm update_epochs num_minibatches max_task_steps seed use_wandb wandb_project"
+).split()
+_AT_LEAST_ONE = (
+    "max_nodes max_parallel_skills total_timesteps num_envs num_steps layer_size update_epochs num_minibatches "
+    "max_task_steps skills_per_gpu"
+).split()
+_POSITIVE = ("lr", "clip_eps", "max_grad_norm", "scheduler_poll_interval")
+_NOT_NEGATIVE = ("max_retries", "ent_coef", "vf_coef", "seed")
+_FRACTIONS = ("success_rate", "gamma", "gae_lambda")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Proposes skills, trains each in a tmux session of its own, many at once, and merges them into a library.
+
+    Settings are stored in GRAPH_PATH/config.json: `--graph_path` alone goes on with an experiment, and flags given
+    again override. `-` and `_` are the same in a flag, and counts may be written as 1e8.
+    """
+
+    # The experiment
+    env_name: str = "Craftax-Symbolic-v1"
+    """The game: Craftax-Symbolic-v1 or Craftax-Classic-Symbolic-v1."""
+    graph_path: Path = Path("exp/bottom_up/")
+    """Folder of the experiment; made where it is missing, resumed where it exists."""
+    max_nodes: int = 40
+    """Most skills in the library, those of earlier starts included."""
+    proposer: Literal["auto", "curriculum", "llm"] = "auto"
+    """Who proposes skills: the built-in curriculum (no network), a language model, or auto: the model when
+    --llm_name, --llm_base_url or OPENAI_API_KEY is given, else the curriculum."""
+    llm_name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Language model, such as gpt-4o-mini (gpt-5 when a key is set and no name is given)."""
+    llm_base_url: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
+    """Address of an OpenAI-compatible server, such as http://localhost:8000/v1."""
+    seed: int = 0
+    """Seed of all randomness."""
+
+    # Many runs at once
+    max_parallel_skills: int = 3
+    """Skills in training at the same time; 1 trains one after the other."""
+    scheduler_poll_interval: float = 30
+    """Seconds between safety checks; a finished run is noticed at once, without them."""
+    max_retries: int = 2
+    """New tries for a run that failed with an error."""
+    gpu_ids: Annotated[str | None, tyro.conf.arg(metavar="LIST")] = None
+    """GPUs to train on, as 0,1 (all visible ones)."""
+    skills_per_gpu: int = 1
+    """Runs that share one GPU and its memory."""
+    retry_failed: bool = False
+    """Try failed and cancelled skills again, and what they blocked."""
+
+    # One run
+    total_timesteps: int = 100_000_000
+    """Most frames that a run trains, summed over its environments."""
+    success_rate: float = 0.8
+    """A run ends early when this share of fresh episodes succeeds, 0 to 1."""
+    max_task_steps: int = 200
+    """Steps that an episode has for one task of the plan, for each time it is to be done."""
+    num_envs: int = 1024
+    """Environments stepped side by side in a run."""
+    num_steps: int = 64
+    """Steps of each environment between two updates."""
+    layer_size: int = 512
+    """Width of the hidden layers of every actor and critic."""
+    lr: float = 2e-4
+    """Learning rate."""
+    anneal_lr: bool = True
+    """Let the learning rate fall to zero over total_timesteps."""
+    gamma: float = 0.99
+    """Discount of the reward, for each step."""
+    gae_lambda: float = 0.95
+    """Trade of bias for variance in the advantage estimate, 0 to 1."""
+    clip_eps: float = 0.2
+    """PPO's clipping range."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the critic's loss."""
+    max_grad_norm: float = 1.0
+    """Largest gradient norm of an expert; larger ones are scaled down."""
+    update_epochs: int = 4
+    """Passes over the collected steps in an update."""
+    num_minibatches: int = 8
+    """Minibatches in a pass."""
+
+    # What a person sees
+    use_wandb: bool = False
+    """Report each run to Weights & Biases, grouped by experiment."""
+    wandb_project: str = "flow_rl_parallel"
+    """Weights & Biases project."""
+    dry_run: bool = False
+    """Print the resolved settings as JSON and leave; nothing is touched."""
+
+    def __post_init__(self):
+        for names, holds, rule in (
+            (_AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
+            (_POSITIVE, lambda value: 0 < value < math.inf, "more than 0"),
+            (_NOT_NEGATIVE, lambda value: 0 <= value < math.inf, "0 or more"),
+            (_FRACTIONS, lambda value: 0 <= value <= 1, "from 0 to 1"),
+        ):
+            for name in names:
+                if not holds(getattr(self, name)):
+                    raise BadInput(f"--{name} has to be {rule}, found {getattr(self, name)}")
+        self._check_minibatches()
+        self.gpus()
+
+    def _check_minibatches(self):
+        if self.num_envs * self.num_steps % self.num_minibatches:
+            raise BadInput(
+                f"--num_minibatches {self.num_minibatches} does not divide --num_envs * --num_steps "
+                f"({self.num_envs} * {self.num_steps}); choose powers of two"
+            )
+
+    def gpus(self) -> list[str] | None:
+        """The GPUs named by ``--gpu_ids``, None for all visible ones."""
+        if self.gpu_ids is None:
+            return None
+        gpus = [gpu.strip() for gpu in self.gpu_ids.split(",")]
+        if not all(gpu.isdigit() for gpu in gpus) or len(set(gpus)) < len(gpus):
+            raise BadInput(f"--gpu_ids has to be different numbers with commas between, as 0,1; found {self.gpu_ids!r}")
+        return gpus
+
+    def training(self) -> dict[str, Any]:
+        """What one run needs to know; becomes ``settings`` in its run.json."""
+        return {name: getattr(self, name) for name in _TRAINING}
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings as plain values."""
+        return {**dataclasses.asdict(self), "graph_path": str(self.graph_path)}
+
+
+def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: T | None = None) -> T:
+    """Reads a command line into a dataclass.
+
+    Args:
+        default: the values of flags that are not given; the dataclass's own when None.
+
+    Raises:
+        BadInput: one line that names the flag, what was found and what is valid.
+        SystemExit: 0, after ``--help`` was printed.
+    """
+    with _one_line_errors(settings_type):
+        return tyro.cli(
+            settings_type,
+            prog=prog,
+            args=list(arguments),
+            use_underscores=True,
+            registry=_numbers(),
+            **({} if default is None else {"default": default}),
+        )
+
+
+def _numbers() -> tyro.constructors.ConstructorRegistry:
+    """Rules that read ``1e8`` as a whole number, and say what a number is."""
+    registry = tyro.constructors.ConstructorRegistry()
+    for number_type, read in ((int, whole_number), (float, _decimal)):
+        registry.primitive_rule(_number_rule(number_type, read))
+    return registry
+
+
+def _number_rule(number_type: type, read):
+    def rule(type_info: tyro.constructors.PrimitiveTypeInfo):
+        if type_info.type is not number_type:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=number_type.__name__.upper(),
+            instance_from_str=lambda texts: read(texts[0]),
+            is_instance=lambda value: isinstance(value, (number_type, int)) and not isinstance(value, bool),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return rule
+
+
+def whole_number(text: str) -> int:
+    """``1e8``, ``100_000_000`` and ``100000000`` are the same number.
+
+    Raises:
+        ValueError: it is not a whole number; the text says so.
+    """
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError, OverflowError):
+        number = float(text)
+        if number == int(number):
+            return int(number)
+    raise ValueError(f"expected a whole number such as 40 or 1e8, found {text!r}")
+
+
+def _decimal(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"expected a number such as 0.8 or 2e-4, found {text!r}") from None
+
+
+@contextlib.contextmanager
+def _one_line_errors(settings_type: type) -> Iterator[None]:
+    flags = [f"--{field.name}" for field in dataclasses.fields(settings_type)]
+
+    def refuse(event: tyro_errors.ParseErrorEvent) -> None:
+        raise BadInput(_one_line(event, flags))
+
+    with tyro_errors.on_parse_error(refuse):
+        yield
+
+
+def _one_line(event: tyro_errors.ParseErrorEvent, flags: list[str]) -> str:
+    match event:
+        case tyro_errors.UnrecognizedArgs(tokens=[token, *_]) if token.startswith("-"):
+            return unknown_choice("flag", token, flags)
+        case tyro_errors.UnrecognizedArgs(tokens=[token, *_]):
+            return f"unexpected argument {token!r}: a value follows its flag, and an on/off flag takes none (--no-FLAG is off)"
+        case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
+            return unknown_choice(f"value for {_flag(argument)}", value, choices)
+        case tyro_errors.InstantiationFailure(argument=argument, message=message) if argument is not None:
+            return f"{_flag(argument)}: {message}"
+        case tyro_errors.BadValue(argument=argument, offending_value=None):
+            return f"{_flag(argument)} needs a value: {_flag(argument)} {argument.lowered.metavar}"
+        case tyro_errors.MissingArgs(missing_arguments=missing):
+            return "missing: " + ", ".join(_flag(item.arg) for item in missing) + "; see --help"
+    return f"the command line is not understood ({type(event).__name__}); see --help"
+
+
+def _flag(argument: Any) -> str:
+    names = argument.lowered.name_or_flags
+    return names[0] if names else str(argument.lowered.metavar)
+
+
+def unknown_choice(what: str, found: str, choices: Sequence[str]) -> str:
+    """One line for a word that is none of the choices: the near matches, or else all of them."""
+    matches = difflib.get_close_matches(found.replace("-", "_").replace("__", "--", 1), choices, n=3, cutoff=0.6)
+    if matches and len(choices) > 8:
+        return f"unknown {what} {found!r}: did you mean {' or '.join(matches)}? (--help lists all)"
+    hint = f"; did you mean {matches[0]}?" if matches else ""
+    return f"unknown {what} {found!r}: valid are {', '.join(choices)}{hint}"

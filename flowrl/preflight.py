@@ -1,0 +1,99 @@
+"""What has to be there before anything is launched. Looks and never touches.
+
+Each check raises ``BadInput`` with one line that names what is missing and the remedy.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flowrl.config import Settings
+from flowrl.errors import BadInput
+
+DEFAULT_LLM = "gpt-5"
+_WANDB_CLOUD = "https://api.wandb.ai"
+_WANDB_WITHOUT_KEY = ("offline", "dryrun", "disabled")
+
+
+def check_machine(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """All of the checks below.
+
+    Raises:
+        BadInput: the first thing that is missing.
+    """
+    check_folder(settings.graph_path)
+    check_tmux(environ)
+    check_llm(settings, environ)
+    if settings.use_wandb:
+        check_wandb(environ)
+
+
+def check_folder(folder: Path) -> None:
+    """The experiment's folder can be written, or made where it does not exist yet."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise BadInput(f"{nearest} is a file, and --graph_path has to be a folder; choose another --graph_path")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise BadInput(f"{nearest} is not writable; change its permissions or choose another --graph_path")
+
+
+def check_tmux(environ: Mapping[str, str] = os.environ) -> None:
+    """tmux is installed: every training runs in a session of its own."""
+    if shutil.which("tmux", path=environ.get("PATH", os.defpath)) is None:
+        raise BadInput(
+            "tmux is missing, and trainings run in its sessions; install it "
+            "(Debian, Ubuntu: sudo apt-get install tmux; macOS: brew install tmux)"
+        )
+
+
+def chosen_proposer(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
+    """``curriculum`` or ``llm``: what ``--proposer auto`` comes to."""
+    if settings.proposer != "auto":
+        return settings.proposer
+    return "llm" if settings.llm_name or settings.llm_base_url or _has_llm_access(environ) else "curriculum"
+
+
+def chosen_llm(settings: Settings) -> str:
+    """The language model's name."""
+    return settings.llm_name or DEFAULT_LLM
+
+
+def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """A language model that was asked for can be reached: a key, or the address of a server that needs none."""
+    if chosen_proposer(settings, environ) == "curriculum" or settings.llm_base_url or _has_llm_access(environ):
+        return
+    raise BadInput(
+        f"the language model {chosen_llm(settings)} needs a key or an address: set OPENAI_API_KEY, give --llm_base_url, "
+        "or use --proposer curriculum"
+    )
+
+
+def check_wandb(environ: Mapping[str, str] = os.environ) -> None:
+    """wandb will not stop in a pane to ask for a key."""
+    if environ.get("WANDB_MODE") in _WANDB_WITHOUT_KEY:
+        return
+    if environ.get("WANDB_API_KEY") or environ.get("WANDB_IDENTITY_TOKEN_FILE") or _netrc_has_wandb(environ):
+        return
+    raise BadInput(
+        "--use_wandb needs a key: run `wandb login`, set WANDB_API_KEY, set WANDB_MODE=offline to keep the reports "
+        "on this machine, or use --no-use_wandb"
+    )
+
+
+def _has_llm_access(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get("OPENAI_API_KEY") or environ.get("OPENAI_BASE_URL"))
+
+
+def _netrc_has_wandb(environ: Mapping[str, str]) -> bool:
+    home = Path(environ.get("HOME", "~")).expanduser()
+    path = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
+    try:
+        logins = netrc.netrc(path)
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return logins.authenticators(urlsplit(environ.get("WANDB_BASE_URL", _WANDB_CLOUD)).netloc) is not None
