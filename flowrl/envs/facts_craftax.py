@@ -1,0 +1,41 @@
+"""Craftax as data (craftax 1.6.1; a test holds it against the game's own enums and inventory).
+
+``armour`` (four pieces, 1 iron, 2 diamond) and ``potions`` (six colours) are arrays in the inventory; as resources
+they are the sum of their entries. A colour's effect is drawn anew in every world, so colours are not told apart.
+"""
+
+from flowrl.skills.facts import FEATURES, GameFacts
+
+CAP = 99
+"""The game cuts every inventory entry to this (``clip_inventory_and_intrinsics``)."""
+
+FACTS = GameFacts(
+    env_name="Craftax-Symbolic-v1",
+    stocks=dict.fromkeys(
+        """wood stone coal iron diamond sapling arrows torches ruby sapphire potions books""".split(), CAP
+    ),
+    possessions={"pickaxe": 4, "sword": 4, "bow": 1, "armour": 8},
+    blocks=tuple(
+        """INVALID OUT_OF_BOUNDS GRASS WATER STONE TREE WOOD PATH COAL IRON DIAMOND CRAFTING_TABLE FURNACE SAND LAVA
+        PLANT RIPE_PLANT WALL DARKNESS WALL_MOSS STALAGMITE SAPPHIRE RUBY CHEST FOUNTAIN FIRE_GRASS ICE_GRASS GRAVEL
+        FIRE_TREE ICE_SHRUB ENCHANTMENT_TABLE_FIRE ENCHANTMENT_TABLE_ICE NECROMANCER GRAVE GRAVE2 GRAVE3
+        NECROMANCER_VULNERABLE""".split()
+    ),
+    achievements=tuple(
+        """COLLECT_WOOD PLACE_TABLE EAT_COW COLLECT_SAPLING COLLECT_DRINK MAKE_WOOD_PICKAXE MAKE_WOOD_SWORD PLACE_PLANT
+        DEFEAT_ZOMBIE COLLECT_STONE PLACE_STONE EAT_PLANT DEFEAT_SKELETON MAKE_STONE_PICKAXE MAKE_STONE_SWORD WAKE_UP
+        PLACE_FURNACE COLLECT_COAL COLLECT_IRON COLLECT_DIAMOND MAKE_IRON_PICKAXE MAKE_IRON_SWORD MAKE_ARROW
+        MAKE_TORCH PLACE_TORCH MAKE_DIAMOND_SWORD MAKE_IRON_ARMOUR MAKE_DIAMOND_ARMOUR ENTER_GNOMISH_MINES
+        ENTER_DUNGEON ENTER_SEWERS ENTER_VAULT ENTER_TROLL_MINES ENTER_FIRE_REALM ENTER_ICE_REALM ENTER_GRAVEYARD
+        DEFEAT_GNOME_WARRIOR DEFEAT_GNOME_ARCHER DEFEAT_ORC_SOLIDER DEFEAT_ORC_MAGE DEFEAT_LIZARD DEFEAT_KOBOLD
+        DEFEAT_TROLL DEFEAT_DEEP_THING DEFEAT_PIGMAN DEFEAT_FIRE_ELEMENTAL DEFEAT_FROST_TROLL DEFEAT_ICE_ELEMENTAL
+        DAMAGE_NECROMANCER DEFEAT_NECROMANCER EAT_BAT EAT_SNAIL FIND_BOW FIRE_BOW COLLECT_SAPPHIRE LEARN_FIREBALL
+        CAST_FIREBALL LEARN_ICEBALL CAST_ICEBALL COLLECT_RUBY MAKE_DIAMOND_PICKAXE OPEN_CHEST DRINK_POTION
+        ENCHANT_SWORD ENCHANT_ARMOUR DEFEAT_KNIGHT DEFEAT_ARCHER""".split()
+    ),
+    levels=tuple(
+        "OVERWORLD DUNGEON GNOMISH_MINES SEWERS VAULT TROLL_MINES FIRE_REALM ICE_REALM GRAVEYARD".split()
+    ),
+    features=FEATURES,
+    constants=("BlockType", "Achievement", "Action", "ItemType", "Inventory"),
+)

@@ -1,0 +1,1 @@
+"""Who proposes skills: the built-in curriculum, and later a language model. Knows ``skills`` and nothing else."""

@@ -1,0 +1,1 @@
+"""The built-in curricula: one module a game, each with a list ``SKILLS`` in the order in which to learn them."""

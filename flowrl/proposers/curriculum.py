@@ -1,0 +1,48 @@
+"""The proposer that needs no network: a list of skills for each game, in the order in which to learn them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from flowrl.errors import BadInput
+from flowrl.proposers import curricula
+from flowrl.proposers.base import LibraryView
+from flowrl.skills.frontier import feasible
+from flowrl.skills.spec import SkillSpec
+
+
+def curriculum_names() -> list[str]:
+    """The built-in curricula: the modules of :mod:`flowrl.proposers.curricula`."""
+    return sorted(module.name for module in pkgutil.iter_modules(curricula.__path__))
+
+
+def load_curriculum(name: str) -> list[SkillSpec]:
+    """The skills of a built-in curriculum, in order.
+
+    Raises:
+        BadInput: there is no such curriculum; lists those that there are.
+    """
+    if name not in curriculum_names():
+        raise BadInput(f"unknown curriculum {name!r}; choose one of {', '.join(curriculum_names())}")
+    return list(importlib.import_module(f"{curricula.__name__}.{name}").SKILLS)
+
+
+class CurriculumProposer:
+    """Proposes a curriculum's next skill that is new and in reach of the library and the skills in training."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self._skills = load_curriculum(name)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return {"kind": "curriculum", "cost_usd": 0.0, "last_error": None}
+
+    def propose(self, library: LibraryView) -> SkillSpec | None:
+        new = (spec for spec in self._skills if not library.knows(spec.name))
+        return next((spec for spec in new if feasible(spec, library.available, library.facts)), None)
+
+    def describe(self) -> str:
+        return f"the built-in curriculum {self.name} ({len(self._skills)} skills, no network, no cost)"

@@ -1,0 +1,183 @@
+"""The generated module of a run, ``2.py``: index maps and the two functions of every task of its plan.
+
+It is Python for a person to read and for flowrl to parse: :func:`read_module` and :func:`compile_module` take it
+apart as a tree and accept nothing but what :func:`render_module` writes, so that importing it is never needed.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowrl.errors import BadInput
+from flowrl.skills.checks import BUILTINS, FUNCTION_NAMES, check_function, is_docstring, parse_function
+from flowrl.skills.facts import FEATURES
+from flowrl.skills.spec import check_name
+
+_TITLE = re.compile(r"# Auto-generated training module for: (\S+)")
+_INDEX = re.compile(r"# Global expert index: (\d+)")
+_TASK = re.compile(r"# Task (\d+): (\S+), n = (\d+), local expert (\d+)")
+_SUFFIXES = {"task_is_done": "is_done", "task_reward": "reward"}
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """One task of a plan: which skill, how often, which local expert, and the skill's two functions as source."""
+
+    skill_name: str
+    n: int
+    local_expert_idx: int
+    task_is_done: str
+    task_reward: str
+
+
+@dataclass(frozen=True)
+class ModuleSource:
+    """What a generated module says."""
+
+    skill_name: str
+    global_expert_idx: int
+    global_to_local: dict[int, int]
+    local_to_global: dict[int, int]
+    tasks: list[TaskSource]
+
+
+@dataclass(frozen=True)
+class TaskFunctions:
+    """One task's functions, compiled, with the features that each asks for, in the order of its parameters."""
+
+    is_done: Callable[..., Any]
+    is_done_params: tuple[str, ...]
+    reward: Callable[..., Any]
+    reward_params: tuple[str, ...]
+
+
+def render_module(
+    skill_name: str,
+    global_expert_idx: int,
+    global_to_local: Mapping[int, int],
+    tasks: Sequence[TaskSource],
+) -> str:
+    """The text of a run's module. Task ``k``'s functions are called ``task_k_is_done`` and ``task_k_reward``.
+
+    Raises:
+        CodeRefused: a task's source is not one function of the expected name.
+    """
+    local_to_global = {local: index for index, local in global_to_local.items()}
+    header = [
+        f"# Auto-generated training module for: {check_name(skill_name)}",
+        f"# Global expert index: {global_expert_idx}",
+        f"GLOBAL_TO_LOCAL = {dict(global_to_local)}",
+        f"LOCAL_TO_GLOBAL = {local_to_global}",
+    ]
+    return "\n".join(header) + "\n" + "".join(_render_task(index, task) for index, task in enumerate(tasks))
+
+
+def read_module(text: str) -> ModuleSource:
+    """What a module says; the inverse of :func:`render_module`, with the functions' own names restored.
+
+    Raises:
+        BadInput: the text is not a generated module.
+    """
+    lines = text.splitlines()
+    title = _TITLE.fullmatch(lines[0]) if lines else None
+    index = _INDEX.fullmatch(lines[1]) if len(lines) > 1 else None
+    if not title or not index:
+        raise _not_a_module("its first two lines do not name the skill and its global expert index")
+    maps, functions = _parts(text)
+    headings = [match for match in map(_TASK.fullmatch, lines) if match]
+    if [int(heading[1]) for heading in headings] != list(range(len(functions))):
+        raise _not_a_module(f"it holds the functions of {len(functions)} tasks, but {len(headings)} headings")
+    tasks = [
+        TaskSource(heading[2], int(heading[3]), int(heading[4]), **_restored(index, pair))
+        for index, (heading, pair) in enumerate(zip(headings, functions))
+    ]
+    return ModuleSource(title[1], int(index[1]), maps["GLOBAL_TO_LOCAL"], maps["LOCAL_TO_GLOBAL"], tasks)
+
+
+def compile_module(text: str, scope: Mapping[str, Any]) -> list[TaskFunctions]:
+    """The functions of every task, ready to be traced.
+
+    Args:
+        text: a module that :func:`render_module` wrote.
+        scope: the names that skill code may use (``jnp``, ``BlockType``, ...), with what they stand for.
+
+    Raises:
+        CodeRefused: a function fails the static checks, which are made again here.
+        BadInput: the text is not a generated module.
+    """
+    _, pairs = _parts(text)
+    return [
+        TaskFunctions(*_compiled(pair["task_is_done"], scope), *_compiled(pair["task_reward"], scope)) for pair in pairs
+    ]
+
+
+def skill_functions(text: str, task_index: int = -1) -> tuple[str, str]:
+    """The sources of one task's ``task_is_done`` and ``task_reward``, under these names.
+
+    The last task is the module's own skill: an archived ``skills/0_Collect_Wood/0.py`` gives back its two functions.
+    """
+    task = read_module(text).tasks[task_index]
+    return task.task_is_done, task.task_reward
+
+
+def _render_task(index: int, task: TaskSource) -> str:
+    heading = f"# Task {index}: {check_name(task.skill_name)}, n = {task.n}, local expert {task.local_expert_idx}"
+    functions = []
+    for name in FUNCTION_NAMES:
+        function = parse_function(getattr(task, name), name)
+        function.name = _task_function_name(index, name)
+        if is_docstring(function.body[0]) and len(function.body) > 1:
+            del function.body[0]  # a text of several lines could look like a heading
+        functions.append(ast.unparse(function))
+    return f"\n\n{heading}\n" + "\n\n\n".join(functions) + "\n"
+
+
+def _parts(text: str) -> tuple[dict[str, dict[int, int]], list[dict[str, ast.FunctionDef]]]:
+    """A module's two index maps, and each task's two function trees."""
+    try:
+        body = ast.parse(text).body
+        maps = {node.targets[0].id: ast.literal_eval(node.value) for node in body[:2]}
+        trees = {node.name: node for node in body[2:]}
+    except (SyntaxError, ValueError, AttributeError, IndexError, RecursionError, MemoryError) as error:
+        raise _not_a_module(f"it is not Python of the expected shape ({type(error).__name__})") from error
+    if set(maps) != {"GLOBAL_TO_LOCAL", "LOCAL_TO_GLOBAL"} or not all(map(_is_index_map, maps.values())):
+        raise _not_a_module("GLOBAL_TO_LOCAL and LOCAL_TO_GLOBAL are not two maps of indices")
+    expected = [_task_function_name(index, name) for index in range(len(trees) // 2) for name in FUNCTION_NAMES]
+    if list(trees) != expected or not all(isinstance(tree, ast.FunctionDef) for tree in trees.values()):
+        raise _not_a_module("its functions are not task_0_is_done, task_0_reward, task_1_is_done, ... in order")
+    functions = [
+        {name: trees[_task_function_name(index, name)] for name in FUNCTION_NAMES} for index in range(len(trees) // 2)
+    ]
+    return maps, functions
+
+
+def _restored(index: int, pair: dict[str, ast.FunctionDef]) -> dict[str, str]:
+    for name, function in pair.items():
+        function.name = name
+    return {name: ast.unparse(function) for name, function in pair.items()}
+
+
+def _compiled(function: ast.FunctionDef, scope: Mapping[str, Any]) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    check_function(function, FEATURES, scope.keys())
+    allowed = {name: getattr(builtins, name) for name in BUILTINS}
+    namespace: dict[str, Any] = {"__builtins__": allowed, **scope}
+    module = ast.Module(body=[function], type_ignores=[])
+    exec(compile(module, f"<{function.name}>", "exec"), namespace)  # the tree that the checks accepted
+    return namespace[function.name], tuple(argument.arg for argument in function.args.args)
+
+
+def _task_function_name(index: int, name: str) -> str:
+    return f"task_{index}_{_SUFFIXES[name]}"
+
+
+def _is_index_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(index) is int for pair in value.items() for index in pair)
+
+
+def _not_a_module(reason: str) -> BadInput:
+    return BadInput(f"this is not a generated training module: {reason}; prepare the run again to write a new one")

@@ -1,0 +1,109 @@
+"""A skill: a name, what it requires, consumes and gains, and two functions in source form.
+
+Amounts are linear in ``n``, how often the skill is to be done, and are given as numbers, never as code:
+``{"wood": {"per": 2, "fixed": 0}}`` is two pieces of wood for each time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from flowrl.errors import BadInput
+
+MAX_NAME_LENGTH = 64
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def check_name(name: str) -> str:
+    """The name itself, if it can be a folder, a tmux session and a word in a log.
+
+    Raises:
+        BadInput: it is empty, too long, or holds anything but letters, digits, ``_`` and ``-``.
+    """
+    if isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name):
+        return name
+    shown = repr(name if len(str(name)) <= MAX_NAME_LENGTH else f"{str(name)[:MAX_NAME_LENGTH]}...")
+    raise BadInput(
+        f"skill name {shown} is not usable: use 1 to {MAX_NAME_LENGTH} letters, digits, '_' or '-', beginning with a "
+        "letter or digit, as in Collect_Wood"
+    )
+
+
+class Amount(BaseModel):
+    """How much of one resource a skill needs, uses up or brings: ``per * n + fixed``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    per: int | float = Field(0, ge=0)
+    fixed: int | float = Field(0, ge=0)
+
+    def at(self, n: int) -> int | float:
+        """The amount when the skill is done ``n`` times."""
+        return self.per * n + self.fixed
+
+    def count_for(self, level: int | float) -> int:
+        """The smallest ``n >= 1`` with ``at(n) >= level``.
+
+        Raises:
+            ValueError: no ``n`` reaches that level.
+        """
+        if self.at(1) >= level:
+            return 1
+        if self.per == 0:
+            raise ValueError(f"{self.fixed} never reaches {level}")
+        n = max(1, math.ceil((level - self.fixed) / self.per))
+        return n if self.at(n) >= level else n + 1
+
+
+class SkillSpec(BaseModel):
+    """One skill, checked for shape. Its code is checked by :mod:`flowrl.skills.checks`, its resources by the facts.
+
+    ``requires`` must hold when the skill starts, ``consumes`` is used up while it is done, and ``gains`` holds once
+    ``task_is_done`` says so: ``task_is_done`` judges absolute amounts, so ``gains`` is a level, not a difference.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str = ""
+    requires: dict[str, Amount] = Field(default_factory=dict)
+    consumes: dict[str, Amount] = Field(default_factory=dict)
+    gains: dict[str, Amount] = Field(default_factory=dict)
+    task_is_done: str = Field(min_length=1)
+    task_reward: str = Field(min_length=1)
+
+    _check_name = field_validator("name")(check_name)
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> SkillSpec:
+        """The spec in a ``skill_data`` dict; keys of other rooms, such as ``execution_plan``, are left alone.
+
+        Raises:
+            BadInput: a field is missing or of the wrong kind; names the skill and the field.
+        """
+        if not isinstance(data, dict):
+            raise BadInput(f"a skill is an object with a skill_name, not {type(data).__name__}; see docs/skills.md")
+        fields = {key: data[key] for key in cls.model_fields if key in data and key != "name"}
+        try:
+            return cls(name=check_name(data.get("skill_name", "")), **fields)
+        except ValidationError as error:
+            raise BadInput(_first_fault(data.get("skill_name"), error)) from error
+
+    def to_data(self) -> dict[str, Any]:
+        """The spec as a plain dict that JSON can hold; what every other room calls ``skill_data``."""
+        data = self.model_dump()
+        return {"skill_name": data.pop("name"), **data}
+
+
+def _first_fault(skill_name: Any, error: ValidationError) -> str:
+    fault = error.errors()[0]
+    # A union of int and float adds the tried type to the place; a person looks for the field.
+    place = ".".join(str(part) for part in fault["loc"] if part not in ("int", "float"))
+    return (
+        f"skill {skill_name}: {place}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}; "
+        'amounts are numbers, as in {"wood": {"per": 2, "fixed": 0}}, and the two functions are source text'
+    )
