@@ -9,6 +9,7 @@ from typing import Any
 from flowrl.errors import BadInput
 from flowrl.proposers import curricula
 from flowrl.proposers.base import LibraryView
+from flowrl.skills.facts import GameFacts
 from flowrl.skills.frontier import feasible
 from flowrl.skills.spec import SkillSpec
 
@@ -18,23 +19,24 @@ def curriculum_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(curricula.__path__))
 
 
-def load_curriculum(name: str) -> list[SkillSpec]:
+def load_curriculum(name: str, facts: GameFacts) -> list[SkillSpec]:
     """The skills of a built-in curriculum, in order.
 
     Raises:
-        BadInput: there is no such curriculum; lists those that there are.
+        BadInput: there is no such curriculum, listing those that there are; or it is for another game.
     """
     if name not in curriculum_names():
         raise BadInput(f"unknown curriculum {name!r}; choose one of {', '.join(curriculum_names())}")
-    return list(importlib.import_module(f"{curricula.__name__}.{name}").SKILLS)
+    recipes = importlib.import_module(f"{curricula.__name__}.{name}").SKILLS
+    return [recipe.spec(facts) for recipe in recipes]
 
 
 class CurriculumProposer:
     """Proposes a curriculum's next skill that is new and in reach of the library and the skills in training."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, facts: GameFacts):
         self.name = name
-        self._skills = load_curriculum(name)
+        self._skills = load_curriculum(name, facts)
 
     @property
     def state(self) -> dict[str, Any]:
