@@ -1,0 +1,82 @@
+"""The environment that a run gets. The only module of this room that reads ``os.environ``.
+
+A pane of tmux has the environment of whoever started the tmux server, perhaps weeks ago. So a run is told its own:
+what Python needs to start goes on the command line, everything else (keys among it) into a file that only the user
+can read and that the training process removes as it starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import flowrl
+
+RUN_ENVIRONMENT = "run.env"
+
+# What Python needs before it can read a file.
+_TO_START = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+# What steers a training.
+_STEERING = ("CUDA_", "FLOWRL_", "JAX_", "LIBTPU_", "MKL_", "NCCL_", "NUMEXPR_", "NVIDIA_", "OMP_", "OPENBLAS_",
+             "PYTHON", "ROCM_", "TF_", "WANDB_", "XDG_", "XLA_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+             "SSL_CERT_", "http_proxy", "https_proxy", "no_proxy")  # fmt: skip
+# What belongs to the proposer alone, and never reaches a training.
+_PROPOSER = ("OPENAI_",)
+_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
+
+
+def to_start() -> dict[str, str]:
+    """What the command itself needs; none of it is secret."""
+    return {name: os.environ[name] for name in _TO_START if name in os.environ} | _where_flowrl_is()
+
+
+def steering() -> dict[str, str]:
+    """What the training process puts into its own environment as it starts; may hold keys."""
+    return {name: value for name, value in os.environ.items() if _steers(name) and name not in _TO_START}
+
+
+def variable(name: str) -> str | None:
+    """One variable of our own environment."""
+    return os.environ.get(name)
+
+
+def without_secrets() -> dict[str, str]:
+    """Our environment for tools that keep it for ever, such as a tmux server that we happen to start."""
+    return {name: value for name, value in os.environ.items() if not is_private(name)}
+
+
+def is_private(name: str) -> bool:
+    """Whether a variable holds a key, or belongs to the proposer."""
+    return name.startswith(_PROPOSER) or any(word in name.upper().split("_") for word in _SECRET_WORDS)
+
+
+def is_misleading(name: str) -> bool:
+    """Whether a variable that a tmux server has kept from its first client would change a training, or leak into it."""
+    return is_private(name) or _steers(name)
+
+
+def write_run_environment(run_folder: Path, values: Mapping[str, str]) -> Path:
+    """Writes ``run.env``, whole, readable by its owner alone."""
+    path = run_folder / RUN_ENVIRONMENT
+    handle, temporary = tempfile.mkstemp(prefix=f".{RUN_ENVIRONMENT}.", suffix=".tmp", dir=run_folder)  # mode 0600
+    with os.fdopen(handle, "w") as file:
+        json.dump(dict(values), file, indent=2)
+        file.write("\n")
+    os.replace(temporary, path)
+    return path
+
+
+def _where_flowrl_is() -> dict[str, str]:
+    """A checkout that is not installed is found by the run as it was found by us."""
+    root = Path(flowrl.__file__).resolve().parents[1]
+    if "site-packages" in root.parts:
+        return {}
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(root)]
+    return {"PYTHONPATH": os.pathsep.join([str(root), *others])}
+
+
+def _steers(name: str) -> bool:
+    return name.startswith(_STEERING) and not name.startswith(_PROPOSER)

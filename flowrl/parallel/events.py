@@ -1,0 +1,135 @@
+"""What the scheduler's core is told, and what it wants done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowrl.parallel.state import Status
+
+
+@dataclass(frozen=True)
+class SkillAdded:
+    """A new skill. Its dependencies are known already."""
+
+    name: str
+    skill_data: dict | None
+    dependencies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Launched:
+    name: str
+    attempt: int
+    session: str
+    run_folder: str
+
+
+@dataclass(frozen=True)
+class LaunchFailed:
+    """Nothing was started. ``hopeless``: another try would end the same way."""
+
+    name: str
+    attempt: int
+    error: str
+    hopeless: bool = False
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """A run left a result: ``outcome`` is completed, failed or cancelled; nothing of it runs any more."""
+
+    name: str
+    attempt: int
+    outcome: str
+    error: str | None = None
+    frames: int | None = None
+    goal_reached: bool | None = None
+    success_rate: float | None = None
+    random_success_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class RunDied:
+    """A run ended without a result."""
+
+    name: str
+    attempt: int
+    error: str
+
+
+@dataclass(frozen=True)
+class RunStopped:
+    """The scheduler itself ended a run."""
+
+    name: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class RunFound:
+    """At a start: a live run, or the result of one, was found that the state does not know to be under way."""
+
+    name: str
+    attempt: int
+    expert_idx: int
+    session: str | None
+
+
+@dataclass(frozen=True)
+class Merged:
+    name: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class MergeFailed:
+    name: str
+    attempt: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Paused:
+    """No more launches."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Launch what can be launched."""
+
+
+@dataclass(frozen=True)
+class RetryRequested:
+    """A person wants what failed, or was cancelled, to be tried again."""
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """Time has passed."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Answered by Launched or LaunchFailed."""
+
+    name: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Answered by Merged or MergeFailed."""
+
+    name: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Announce:
+    """A skill has reached a final status."""
+
+    name: str
+    status: Status
+
+
+Action = Launch | Merge | Announce

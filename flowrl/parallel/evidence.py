@@ -1,0 +1,123 @@
+"""What is known about a run, and the one place that says what it means.
+
+The order of truth: the result file, the run's kernel lock, its process, the engine's word. "I cannot see it" is an
+answer of its own, and never a reason to start a second copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flowrl.errors import BadInput
+from flowrl.files import read_json
+from flowrl.parallel.launchers.base import EngineStatus, Phase
+from flowrl.parallel.locks import is_held
+from flowrl.parallel.processes import ProcessId, with_cookie
+from flowrl.paths import RunPaths
+
+LAUNCH_GRACE_S = 5.0
+INVISIBLE_LIMIT_S = 120.0
+OUTCOMES = ("completed", "failed", "cancelled")
+
+
+class RunState(StrEnum):
+    STARTING = "starting"  # launched, and has not yet taken its lock
+    RUNNING = "running"
+    ENDING = "ending"  # its result or its end is known, but some process of it still lives
+    FINISHED = "finished"  # a result of the right attempt, and nothing runs any more
+    DEAD = "dead"  # ended without a result
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen of one attempt. None stands for "cannot tell", or for "not there (yet)".
+
+    result: the result of this very attempt. lock_held: of run.lock, once this attempt has taken it.
+    process_alive: the training process. cookie_alive: any process that carries the run's cookie.
+    """
+
+    result: dict | None = None
+    lock_held: bool | None = None
+    process_alive: bool | None = None
+    cookie_alive: bool | None = None
+    engine: Phase = Phase.UNKNOWN
+    since_launch_s: float = 0.0
+
+
+def judge(seen: Evidence) -> RunState:
+    """The state of a run, from the evidence alone."""
+    alive = seen.lock_held or seen.process_alive
+    if seen.result is not None:
+        return RunState.ENDING if alive else RunState.FINISHED
+    if seen.lock_held:
+        return RunState.ENDING if seen.process_alive is False else RunState.RUNNING
+    if seen.lock_held is False:  # it had the lock, and has it no more
+        return RunState.ENDING if seen.process_alive else RunState.DEAD
+    if seen.process_alive:
+        return RunState.STARTING
+    if seen.process_alive is False:
+        return RunState.DEAD
+    return _without_a_process(seen)
+
+
+def _without_a_process(seen: Evidence) -> RunState:
+    if seen.engine in (Phase.QUEUED, Phase.STARTING, Phase.RUNNING) or seen.cookie_alive:
+        return RunState.STARTING
+    if seen.engine in (Phase.EXITED, Phase.LOST):
+        return RunState.DEAD
+    patience_s = LAUNCH_GRACE_S if seen.cookie_alive is False else INVISIBLE_LIMIT_S
+    return RunState.UNKNOWN if seen.since_launch_s < patience_s else RunState.DEAD
+
+
+def read_result(run: RunPaths, attempt: int) -> dict | None:
+    """The result that this attempt left, or None. A result of another attempt does not count."""
+    try:
+        result = read_json(run.result)
+    except (FileNotFoundError, NotADirectoryError, BadInput):
+        return None
+    if not isinstance(result, dict) or result.get("attempt") != attempt or result.get("outcome") not in OUTCOMES:
+        return None
+    return result
+
+
+def read_holder(run: RunPaths) -> tuple[ProcessId, int] | None:
+    """The process that last took the run's lock, and for which attempt; None if none did so far."""
+    try:
+        data = read_json(run.pid)
+        return ProcessId(int(data["pid"]), float(data["create_time"])), int(data["attempt"])
+    except (FileNotFoundError, NotADirectoryError, BadInput, KeyError, TypeError, ValueError):
+        return None
+
+
+def read_process(run: RunPaths, attempt: int) -> ProcessId | None:
+    """The process that took the run's lock for this attempt, or None if none did so far."""
+    recorded = read_holder(run)
+    return recorded[0] if recorded and recorded[1] == attempt else None
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Where to look for one attempt. ``started``: the process that the engine started, where it told."""
+
+    run: RunPaths
+    attempt: int
+    cookie: str
+    started: ProcessId | None = None
+    since_launch_s: float = 0.0
+
+
+def look(at: Sighting, engine: EngineStatus | None = None) -> Evidence:
+    """Gathers the evidence of one attempt: cheap (files and one process) unless nothing else can tell."""
+    recorded = read_process(at.run, at.attempt)
+    process = recorded or at.started
+    # The lock is only touched once the attempt holds it: a probe must not be in the way of its being taken.
+    lock_held = is_held(at.run.lock) if recorded else None
+    process_alive = process.is_alive() if process else None
+    phase = engine.phase if engine else Phase.UNKNOWN
+    in_the_dark = process is None and phase in (Phase.UNKNOWN, Phase.LOST)
+    cookie_alive = bool(with_cookie(at.cookie)) if in_the_dark else None
+    # The result is looked for last: it is written before its process ends, so it is there if the process is gone.
+    result = read_result(at.run, at.attempt)
+    return Evidence(result, lock_held, process_alive, cookie_alive, phase, at.since_launch_s)

@@ -1,0 +1,123 @@
+"""What the scheduler asks of an engine that runs trainings: tmux today, a cluster's queue later.
+
+A launcher keeps no state of its own. All it needs to find a run again is in the handle, and handles can be found
+again from the experiment's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from flowrl.errors import FlowrlError
+from flowrl.parallel.processes import ProcessId
+
+EXPERIMENT = "FLOWRL_EXPERIMENT"
+
+
+class Phase(StrEnum):
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    EXITED = "exited"
+    LOST = "lost"  # the engine answers, and knows nothing of the run
+    UNKNOWN = "unknown"  # the engine does not answer
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """An engine's word on a run. ``code`` and ``signal`` only with EXITED, where the engine knows them."""
+
+    phase: Phase
+    code: int | None = None
+    signal: int | None = None
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """One attempt at a run. ``environment`` holds nothing secret: an engine may show it to anybody.
+
+    ``experiment`` and ``run_folder`` are absolute.
+    """
+
+    experiment: Path
+    run_folder: Path
+    skill_name: str
+    expert_idx: int
+    attempt: int
+    argv: tuple[str, ...]
+    working_folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cookie(self) -> str:
+        """What all processes of the attempt carry in their environment."""
+        return cookie(self.run_folder, self.attempt)
+
+    @property
+    def session_name(self) -> str:
+        """The name that people look for."""
+        return f"flowrl_e{self.expert_idx}_{self.skill_name}"
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A launched attempt. ``engine_id`` is the engine's, ``name`` is for people, ``process`` where there is one."""
+
+    engine_id: str
+    name: str
+    run_folder: Path
+    attempt: int
+    process: ProcessId | None = None
+
+    @property
+    def cookie(self) -> str:
+        return cookie(self.run_folder, self.attempt)
+
+
+class LaunchFailed(FlowrlError):
+    """The engine did not start the run. The scheduler tries again later."""
+
+
+class EngineUnreachable(FlowrlError):
+    """The engine did not answer in time; nothing is known about any run."""
+
+
+class Launcher(Protocol):
+    """An engine."""
+
+    def check(self) -> None:
+        """Raises BadInput, with the remedy, where the engine cannot work on this machine."""
+
+    def launch(self, spec: LaunchSpec) -> Handle:
+        """Starts an attempt, or finds the one already started: at most one for each run folder and attempt.
+
+        Raises:
+            LaunchFailed: it was not started.
+        """
+
+    def find(self, experiment: Path) -> list[Handle]:
+        """All attempts of this experiment that the engine still knows. Raises EngineUnreachable."""
+
+    def poll(self, handles: Sequence[Handle]) -> dict[str, EngineStatus]:
+        """The engine's word on each handle, by ``engine_id``, in one call. Never raises: UNKNOWN is an answer."""
+
+    def output(self, handle: Handle) -> str:
+        """The last lines that the run showed, as far as the engine still has them."""
+
+    def cancel(self, handle: Handle, grace_s: float) -> bool:
+        """Ends the whole tree of processes, then forgets the run; safe to repeat. Whether nothing is left."""
+
+    def attach_command(self, handle: Handle) -> list[str]:
+        """The command with which a person looks at the run."""
+
+    def capacity(self) -> int | None:
+        """How many runs the engine takes at once; None where it has no opinion."""
+
+
+def cookie(run_folder: Path, attempt: int) -> str:
+    """The mark of one attempt."""
+    return f"{run_folder}#{attempt}"

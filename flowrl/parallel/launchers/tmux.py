@@ -1,0 +1,248 @@
+"""Runs in tmux sessions that a person can attach to. The only module that imports libtmux.
+
+The sessions live on the user's own server, beside the user's own sessions. So no option of the server is changed
+(what a session needs is set on it, in the same command that creates it), panes are addressed by ``%id`` and never by
+a prefix of a name, and only a pane that carries our mark is ever ended: one that the user split off is the user's.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from libtmux import Server
+
+from flowrl.errors import BadInput
+from flowrl.parallel.environment import is_misleading, without_secrets
+from flowrl.parallel.launchers.base import (
+    EXPERIMENT,
+    EngineStatus,
+    EngineUnreachable,
+    Handle,
+    LaunchFailed,
+    LaunchSpec,
+    Phase,
+)
+from flowrl.parallel.processes import COOKIE, ProcessId, end_tree
+
+CALL_TIMEOUT_S = 15.0
+LAUNCH_TRIES = 20
+WIDTH, HEIGHT = 120, 30
+MAX_SUFFIX = 99
+
+# A server that is just ending takes a client's call and drops it; the next call starts a new server.
+_TRY_AGAIN = ("server exited unexpectedly", "lost server", "no server running", "error connecting")
+_NO_SERVER = (*_TRY_AGAIN, "no sessions")
+_TAKEN = "duplicate session"
+_MARK = "@flowrl_run"
+_LISTING = "#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{" + _MARK + "}|#{session_name}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What tmux said."""
+
+    returncode: int
+    stdout: list[str]
+    stderr: list[str]
+
+    def says(self, texts: Sequence[str]) -> bool:
+        return any(text in line for text in texts for line in self.stderr)
+
+
+class TimedServer(Server):
+    """libtmux's server, whose every call ends in time and takes no secret along.
+
+    libtmux has no timeout anywhere, and a server that our call happens to start keeps our environment for ever.
+    """
+
+    def cmd(self, cmd: str, *args, target: str | int | None = None) -> Answer:
+        """Runs one tmux command (or several, with ``;`` as an argument of its own).
+
+        Raises:
+            EngineUnreachable: no answer within CALL_TIMEOUT_S.
+        """
+        where = [f"-L{self.socket_name}"] if self.socket_name else []
+        argv = [self.tmux_bin or "tmux", *where, cmd, *(["-t", str(target)] if target is not None else []), *args]
+        try:
+            done = subprocess.run(
+                [str(part) for part in argv], capture_output=True, timeout=CALL_TIMEOUT_S, check=False,
+                stdin=subprocess.DEVNULL, env=without_secrets(),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise EngineUnreachable(f"tmux did not answer `{cmd}` within {CALL_TIMEOUT_S:g} s") from None
+        except FileNotFoundError:
+            raise _missing() from None
+        return Answer(done.returncode, _lines(done.stdout), _lines(done.stderr))
+
+
+@dataclass(frozen=True)
+class _Pane:
+    pane_id: str
+    pid: int
+    dead: bool
+    code: int | None
+    cookie: str  # empty where the pane is not one of flowrl
+    name: str
+
+    @classmethod
+    def parse(cls, line: str) -> _Pane:
+        pane_id, pid, dead, code, mark, name = line.split("|", 5)
+        return cls(pane_id, int(pid or 0), dead == "1", int(code) if code else None, unquote(mark), name)
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(self.cookie.rpartition("#")[0])
+
+    def handle(self) -> Handle:
+        attempt = int(self.cookie.rpartition("#")[2])
+        return Handle(self.pane_id, self.name, self.run_folder, attempt, _process(self.pid))
+
+
+class TmuxLauncher:
+    """The first launcher (see ``Launcher``). ``server`` is the user's default one unless a test says otherwise."""
+
+    def __init__(self, server: Server | None = None):
+        self.server = server or TimedServer()
+
+    def check(self) -> None:
+        if shutil.which("tmux") is None:
+            raise _missing()
+
+    def launch(self, spec: LaunchSpec) -> Handle:
+        names = [spec.session_name, *(f"{spec.session_name}_{number}" for number in range(2, MAX_SUFFIX))]
+        for _ in range(LAUNCH_TRIES):
+            try:
+                if existing := [handle for handle in self.find(spec.experiment) if handle.cookie == spec.cookie]:
+                    return existing[0]
+                answer = self.server.cmd("new-session", *_creation(spec, names[0], self._unwanted_variables()))
+            except EngineUnreachable as error:
+                raise LaunchFailed(str(error)) from error
+            if answer.returncode == 0 and answer.stdout:
+                return _created(spec, names[0], answer.stdout[0])
+            if answer.says([_TAKEN]) and len(names) > 1:
+                names.pop(0)
+            elif answer.says(_TRY_AGAIN):
+                time.sleep(random.uniform(0.005, 0.05))
+            else:
+                raise LaunchFailed(f"tmux refused the session {names[0]}: {_words(answer)}")
+        raise LaunchFailed(f"tmux did not start {spec.session_name} in {LAUNCH_TRIES} tries: {_words(answer)}")
+
+    def find(self, experiment: Path) -> list[Handle]:
+        ours = (pane for pane in self._panes() if pane.cookie)
+        return [pane.handle() for pane in ours if pane.run_folder.parent.parent == experiment]
+
+    def poll(self, handles: Sequence[Handle]) -> dict[str, EngineStatus]:
+        if not handles:
+            return {}
+        try:
+            panes = {pane.pane_id: pane for pane in self._panes()}
+        except EngineUnreachable:
+            return {handle.engine_id: EngineStatus(Phase.UNKNOWN) for handle in handles}
+        return {handle.engine_id: _status(handle, panes.get(handle.engine_id)) for handle in handles}
+
+    def output(self, handle: Handle) -> str:
+        try:
+            if self._ours(handle) is None:
+                return ""
+            shown = self.server.cmd("capture-pane", "-p", "-J", "-S", "-50", target=handle.engine_id)
+        except EngineUnreachable:
+            return ""
+        return "\n".join(line for line in shown.stdout if line.strip() and not line.startswith("Pane is dead"))
+
+    def cancel(self, handle: Handle, grace_s: float) -> bool:
+        roots = [handle.process] if handle.process else []
+        gone = end_tree(roots, handle.cookie, grace_s)
+        try:
+            if self._ours(handle) is not None:
+                self.server.cmd("kill-pane", target=handle.engine_id)
+        except EngineUnreachable:
+            pass  # the processes are ended; an empty pane that cannot be reached does no harm
+        return gone
+
+    def attach_command(self, handle: Handle) -> list[str]:
+        return ["tmux", "attach", "-t", f"={handle.name}"]
+
+    def capacity(self) -> int | None:
+        return None
+
+    def _panes(self) -> list[_Pane]:
+        """All panes of the server; none where no server runs. Raises EngineUnreachable where one may run unseen."""
+        answer = self.server.cmd("list-panes", "-a", "-F", _LISTING)
+        if answer.returncode == 0:
+            return [_Pane.parse(line) for line in answer.stdout if line]
+        if answer.says(["Permission denied"]) or not answer.says(_NO_SERVER):
+            raise EngineUnreachable(f"tmux did not list its panes: {_words(answer)}")
+        return []
+
+    def _ours(self, handle: Handle) -> _Pane | None:
+        matching = [pane for pane in self._panes() if pane.pane_id == handle.engine_id]
+        return next((pane for pane in matching if pane.cookie == handle.cookie), None)
+
+    def _unwanted_variables(self) -> list[str]:
+        """Variables that the server kept from its first client, and that would reach into a training."""
+        shown = self.server.cmd("show-environment", "-g")
+        names = (line.split("=", 1)[0].lstrip("-") for line in shown.stdout if "=" in line)
+        return [name for name in names if is_misleading(name)]
+
+
+def _creation(spec: LaunchSpec, name: str, unwanted: Sequence[str]) -> list[str]:
+    """The arguments of one tmux call that creates a session and settles all that must hold on it.
+
+    The command is an argv of several words: tmux runs a single word through the user's shell.
+    """
+    variables = {**spec.environment, EXPERIMENT: str(spec.experiment), COOKIE: spec.cookie}
+    unset = [part for name_ in unwanted if name_ not in variables for part in ("-u", name_)]
+    session = f"={name}:"
+    creation = ["-d", "-P", "-F", "#{pane_id}|#{pane_pid}", "-s", name, "-x", str(WIDTH), "-y", str(HEIGHT),
+                "-c", str(spec.working_folder), *(f"-e{key}={value}" for key, value in variables.items()),
+                "--", shutil.which("env") or "/usr/bin/env", *unset, *spec.argv]  # fmt: skip
+    options = [
+        ["set-option", "-t", session, "destroy-unattached", "off"],
+        ["set-option", "-p", "-t", session, _MARK, quote(spec.cookie)],
+        # A pane that fails stays, with its last words and its exit code, until the scheduler has read them.
+        ["set-option", "-p", "-t", session, "remain-on-exit", "failed"],
+    ]
+    return [*map(_literal, creation), *(part for option in options for part in (";", *map(_literal, option)))]
+
+
+def _literal(argument: str) -> str:
+    """tmux takes a trailing semicolon for the end of the command."""
+    return f"{argument[:-1]}\\;" if argument.endswith(";") else argument
+
+
+def _created(spec: LaunchSpec, name: str, line: str) -> Handle:
+    pane_id, pid = line.split("|")
+    return Handle(pane_id, name, spec.run_folder, spec.attempt, _process(int(pid)))
+
+
+def _process(pid: int) -> ProcessId:
+    """The pane's process; one that is gone already is never alive again."""
+    return ProcessId.of(pid) or ProcessId(pid, 0.0)
+
+
+def _status(handle: Handle, pane: _Pane | None) -> EngineStatus:
+    if pane is None or pane.cookie != handle.cookie:
+        return EngineStatus(Phase.LOST)
+    return EngineStatus(Phase.EXITED, code=pane.code) if pane.dead else EngineStatus(Phase.RUNNING)
+
+
+def _lines(data: bytes) -> list[str]:
+    return data.decode("utf-8", "replace").splitlines()
+
+
+def _words(answer: Answer) -> str:
+    return "; ".join(answer.stderr) or f"exit code {answer.returncode}"
+
+
+def _missing() -> BadInput:
+    return BadInput(
+        "tmux is needed to run trainings and was not found; install it with `sudo apt-get install tmux` "
+        "(Linux) or `brew install tmux` (macOS)"
+    )

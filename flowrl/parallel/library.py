@@ -1,0 +1,69 @@
+"""What the library holds, as its folders tell: the truth about completed skills, whatever became of the state file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from flowrl.errors import BadInput
+from flowrl.files import read_json
+from flowrl.parallel.state import SkillEntry, Status
+from flowrl.parallel.training_setup import SKILL_DATA
+from flowrl.paths import ExperimentPaths, RunPaths
+
+
+def skills_in_library(paths: ExperimentPaths) -> dict[str, int]:
+    """The skills whose expert is there: name to global expert index."""
+    found = sorted(paths.library().items())
+    return {name: index for index, name in found if paths.expert_params(index, name).exists()}
+
+
+def skill_data_in_library(paths: ExperimentPaths, index: int | None, name: str) -> dict[str, Any]:
+    """A completed skill's data, as it was archived; ``{"skill_name": name}`` where it was not."""
+    if index is None:
+        return {"skill_name": name}
+    return _read(paths.skill_folder(index, name) / SKILL_DATA) or {"skill_name": name}
+
+
+def library_entry(paths: ExperimentPaths, index: int, name: str) -> SkillEntry:
+    """The state of a completed skill, from the records that stay with it."""
+    folder = paths.skill_folder(index, name)
+    run, result = _read(folder / "run.json"), _read(folder / "result.json")
+    merged_at = datetime.fromtimestamp(paths.expert_params(index, name).stat().st_mtime, UTC)
+    return SkillEntry(
+        skill_name=name,
+        status=Status.COMPLETED,
+        expert_idx=index,
+        dependencies=_others(run, name),
+        attempt=result.get("attempt") or 0,
+        completed_at=merged_at,
+        frames=result.get("frames"),
+        goal_reached=result.get("goal_reached"),
+        success_rate=result.get("success_rate"),
+        random_success_rate=result.get("random_success_rate"),
+    )
+
+
+def abandoned_runs(paths: ExperimentPaths) -> Iterator[tuple[RunPaths, dict[str, Any], list[str]]]:
+    """Every prepared run folder, with its skill's data and the skills that it builds on."""
+    for folder in sorted(paths.training_runs.glob("skill_*_*")):
+        try:
+            run = RunPaths(folder)
+        except ValueError:
+            continue
+        data = _read(folder / SKILL_DATA)
+        if run.run_json.exists() and data:
+            yield run, data, _others(_read(run.run_json), run.skill_name)
+
+
+def _others(run: dict[str, Any], name: str) -> list[str]:
+    return [expert["skill_name"] for expert in run.get("experts", []) if expert["skill_name"] != name]
+
+
+def _read(path) -> dict[str, Any]:
+    try:
+        data = read_json(path)
+    except (FileNotFoundError, BadInput):
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,135 @@
+"""Kernel locks: who works on an experiment, and who merges into its library.
+
+A lock is the kernel's (``flock``), so it ends with its holder; that a lock *file* exists means nothing. The file
+holds a line about its holder, for the message to whoever finds it taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from flowrl.errors import FlowrlError, FolderInUse
+from flowrl.paths import ExperimentPaths
+
+POLL_S = 0.02
+
+
+class LockTimeout(FlowrlError):
+    """A live process kept a lock for longer than we were willing to wait."""
+
+
+def is_held(path: Path) -> bool:
+    """Whether some live process holds the lock file at ``path``. A missing file is held by nobody."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def hold_scheduler_lock(paths: ExperimentPaths) -> FileLock:
+    """Takes the experiment for this process; release the lock to give it up.
+
+    Raises:
+        FolderInUse: another scheduler works on the folder; says which, and since when.
+    """
+    lock = _kernel_lock(paths.scheduler_lock)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise FolderInUse(
+            f"{paths.root} is in use by another scheduler ({holder(paths.scheduler_lock)}); "
+            "wait until it ends, stop it, or use another --graph_path"
+        ) from None
+    _sign(paths.scheduler_lock)
+    return lock
+
+
+@contextlib.contextmanager
+def merge_lock(paths: ExperimentPaths, timeout_s: float = 60.0) -> Iterator[None]:
+    """Holds the library for one merge.
+
+    Two locks are taken: ``global.lock``, and the ``checkpoints/`` folder itself. Somebody who removes the lock file,
+    as an old troubleshooting guide advises, frees the first and not the second.
+
+    Raises:
+        LockTimeout: a live process held the library for ``timeout_s`` seconds; says which, and since when.
+    """
+    paths.checkpoints.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + timeout_s
+    lock = _kernel_lock(paths.global_lock)
+    try:
+        lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
+    except Timeout:
+        raise _too_long(paths, timeout_s) from None
+    try:
+        with _folder_lock(paths, deadline, timeout_s):
+            _sign(paths.global_lock)
+            yield
+    finally:
+        lock.release()
+
+
+def holder(path: Path) -> str:
+    """Who wrote their name into a lock file, in words."""
+    try:
+        name = json.loads(path.read_text())
+        return f"process {name['pid']} on {name['host']}, since {name['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a process that has not said who it is"
+
+
+def _kernel_lock(path: Path) -> FileLock:
+    # Not thread-local: the front door opens an experiment in one thread and the scheduler closes it in another.
+    # Without the soft fallback: a lock that is a mere file outlives its holder.
+    return FileLock(path, thread_local=False, fallback_to_soft=False)
+
+
+@contextlib.contextmanager
+def _folder_lock(paths: ExperimentPaths, deadline: float, timeout_s: float) -> Iterator[None]:
+    descriptor = os.open(paths.checkpoints, os.O_RDONLY)
+    try:
+        while not _try_exclusive(descriptor):
+            if time.monotonic() > deadline:
+                raise _too_long(paths, timeout_s)
+            time.sleep(POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_exclusive(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _too_long(paths: ExperimentPaths, timeout_s: float) -> LockTimeout:
+    return LockTimeout(
+        f"Failed to acquire global checkpoint lock {paths.global_lock} within {timeout_s:g} s: it is held by "
+        f"{holder(paths.global_lock)}; end that process (removing the file does not free the lock) and start again"
+    )
+
+
+def _sign(path: Path) -> None:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    with contextlib.suppress(OSError):  # a full disk does not keep anybody from holding a lock
+        path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}) + "\n")

@@ -1,0 +1,114 @@
+"""Processes: is that one still alive, and how a whole tree of them is ended.
+
+A pid alone names nothing, for pids are reused; a pid with its creation time does. Children that left the tree
+(``nohup``, ``setsid``) are found by a cookie that every descendant inherits in its environment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+COOKIE = "FLOWRL_RUN"
+_CLOCK_SLACK_S = 0.5
+_KILL_ROUNDS = 50
+_ROUND_S = 0.1
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process beyond doubt. ``create_time`` is in seconds since the epoch, as psutil gives it."""
+
+    pid: int
+    create_time: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId | None:
+        """The process that has this pid now, or None."""
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.Error:
+            return None
+
+    def is_alive(self) -> bool:
+        """Whether it runs; a zombie does not."""
+        return _living(self) is not None
+
+
+def with_cookie(cookie: str) -> list[psutil.Process]:
+    """The living processes, of those that we may look into, that carry ``cookie``."""
+    return [process for process in psutil.process_iter() if _carries(process, cookie)]
+
+
+def end_tree(roots: Iterable[ProcessId], cookie: str, grace_s: float) -> bool:
+    """Ends ``roots``, all below them, and all that carry ``cookie``: asks first (TERM), kills after ``grace_s``.
+
+    Safe to repeat. Returns whether nothing of it is left.
+    """
+    known = {process.pid: process for process in _members(roots, cookie)}
+    _signal(known.values(), "terminate")
+    psutil.wait_procs(list(known.values()), timeout=grace_s)
+    for _ in range(_KILL_ROUNDS):
+        # Looked for anew each round: what is being killed may still fork.
+        left = [process for process in {*known.values(), *_members(roots, cookie)} if _runs(process)]
+        if not left:
+            return True
+        _signal(left, "kill")
+        psutil.wait_procs(left, timeout=_ROUND_S)
+    return False
+
+
+def retry_until(condition, timeout_s: float, interval_s: float = 0.05) -> bool:
+    """Asks ``condition`` until it holds, or ``timeout_s`` have passed; returns whether it held."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(interval_s)
+    return True
+
+
+def _members(roots: Iterable[ProcessId], cookie: str) -> set[psutil.Process]:
+    found = {process for root in roots if (process := _living(root)) is not None}
+    for process in list(found):
+        try:
+            found.update(process.children(recursive=True))
+        except psutil.Error:
+            continue
+    return found | set(with_cookie(cookie))
+
+
+def _living(identity: ProcessId) -> psutil.Process | None:
+    try:
+        process = psutil.Process(identity.pid)
+        if abs(process.create_time() - identity.create_time) > _CLOCK_SLACK_S or not _runs(process):
+            return None
+        return process
+    except psutil.Error:
+        return None
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _carries(process: psutil.Process, cookie: str) -> bool:
+    try:
+        return process.pid != os.getpid() and process.environ().get(COOKIE) == cookie and _runs(process)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _signal(processes: Iterable[psutil.Process], method: str) -> None:
+    for process in processes:
+        try:
+            getattr(process, method)()
+        except psutil.Error:
+            continue

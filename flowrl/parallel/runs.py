@@ -1,0 +1,266 @@
+"""The scheduler's hands: starts runs, watches them, ends them, has them merged, and finds them again.
+
+Nothing here decides what is to be trained. Each deed is answered by the event that tells the core what came of it;
+a failure is an event too.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowrl.errors import BadInput, FlowrlError
+from flowrl.parallel import environment
+from flowrl.parallel.events import (
+    Launched,
+    LaunchFailed,
+    Merged,
+    MergeFailed,
+    RunDied,
+    RunEnded,
+    RunStopped,
+)
+from flowrl.parallel.evidence import RunState, Sighting, judge, look, read_holder, read_process, read_result
+from flowrl.parallel.launchers.base import (
+    EngineStatus,
+    EngineUnreachable,
+    Handle,
+    Launcher,
+    LaunchSpec,
+    Phase,
+    cookie,
+)
+from flowrl.parallel.locks import is_held
+from flowrl.parallel.processes import end_tree, with_cookie
+from flowrl.parallel.slots import Slot
+from flowrl.parallel.state import SkillEntry
+from flowrl.parallel.training_processor import process_completed_training
+from flowrl.parallel.training_setup import prepare_training_run, write_launch
+from flowrl.paths import ExperimentPaths, RunPaths
+
+ENDING_GRACE_S = 10.0
+STOP_GRACE_S = 10.0
+LEFTOVER_GRACE_S = 2.0
+TRAINING_COMMAND = (sys.executable, "-m", "flowrl.training")
+_SHOWN_LINES = 8
+_SHOWN_CHARACTERS = 1500
+
+
+@dataclass
+class Watched:
+    """A run under way. ``ending_since_s`` is set while only remains of it live. Times are monotonic."""
+
+    handle: Handle
+    engine: EngineStatus = EngineStatus(Phase.UNKNOWN)
+    launched_s: float = field(default_factory=time.monotonic)
+    ending_since_s: float | None = None
+
+
+class Runs:
+    """The runs of one experiment.
+
+    Args:
+        command: what is started with the run folder as its last argument.
+    """
+
+    def __init__(self, paths: ExperimentPaths, launcher: Launcher, command: Sequence[str] = TRAINING_COMMAND):
+        self.slots = [Slot(0)]
+        self.paths = paths
+        self.launcher = launcher
+        self.command = tuple(command)
+        self.prepare: Callable = prepare_training_run
+        self.process: Callable = process_completed_training
+        self._watched: dict[str, Watched] = {}
+
+    def launch(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> Launched | LaunchFailed:
+        """Prepares and starts the attempt that ``entry`` names."""
+        name, attempt = entry.skill_name, entry.attempt
+        try:
+            run, slot = self._prepared(entry, completed_skills), self._slot(entry)
+            write_launch(run.folder, attempt, slot)
+            environment.write_run_environment(run.folder, environment.steering() | slot.environment())
+            handle = self.launcher.launch(self._spec(entry, run))
+        except Exception as error:  # whatever keeps a run from starting concerns this skill alone
+            message = str(error) if isinstance(error, FlowrlError) else f"{type(error).__name__}: {error}"
+            return LaunchFailed(name, attempt, f"{name} could not be started: {message}", isinstance(error, BadInput))
+        self._watched[name] = Watched(handle)
+        return Launched(name, attempt, handle.name, self._relative(run.folder))
+
+    def adopt(self, entry: SkillEntry, handle: Handle | None, engine_answers: bool) -> None:
+        """Watches a run that an earlier scheduler has started; without a handle, by its files alone."""
+        run = self.run_paths(entry)
+        handle = handle or Handle(
+            "", entry.tmux_session or "", self._absolute(run.folder), entry.attempt, read_process(run, entry.attempt)
+        )
+        phase = Phase.LOST if engine_answers and not handle.engine_id else Phase.UNKNOWN
+        self._watched[entry.skill_name] = Watched(handle, EngineStatus(phase))
+
+    def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied]:
+        """What has become of these training runs, from their files and processes: a fraction of a millisecond each."""
+        events = (self._look_at(entry) for entry in entries if entry.skill_name in self._watched)
+        return [event for event in events if event is not None]
+
+    def ask_engine(self) -> None:
+        """One listing of the engine, for the runs of which nothing else tells anything."""
+        handles = [watched.handle for watched in self._watched.values() if watched.handle.engine_id]
+        statuses = self.launcher.poll(handles)
+        for watched in self._watched.values():
+            watched.engine = statuses.get(watched.handle.engine_id, watched.engine)
+
+    def stop(self, entries: Sequence[SkillEntry]) -> list[RunStopped | RunEnded | RunDied]:
+        """Ends runs, all at once. One that had just finished is reported as finished."""
+        watched = [entry for entry in entries if entry.skill_name in self._watched]
+        with ThreadPoolExecutor(max_workers=max(1, len(watched))) as pool:
+            list(pool.map(lambda e: self.launcher.cancel(self._watched[e.skill_name].handle, STOP_GRACE_S), watched))
+        return [self._stopped(entry) for entry in watched]
+
+    def merge(self, entry: SkillEntry) -> Merged | MergeFailed:
+        """Has the finished run of ``entry`` merged into the library."""
+        name, attempt = entry.skill_name, entry.attempt
+        try:
+            self.process(
+                run_folder=self.run_paths(entry).folder,
+                skill_name=name,
+                global_expert_idx=entry.expert_idx,
+                base_dir=self.paths.root,
+                total_timesteps=entry.frames or 0,
+            )
+        except Exception as error:  # the run's files stay, so that it can be tried again
+            message = str(error) if isinstance(error, FlowrlError) else f"{type(error).__name__}: {error}"
+            return MergeFailed(name, attempt, f"{name} was trained, but not merged: {message}")
+        return Merged(name, attempt)
+
+    def find(self) -> tuple[list[Handle], bool]:
+        """The engine's runs of this experiment, and whether the engine answered."""
+        try:
+            return self.launcher.find(self.paths.root.resolve()), True
+        except EngineUnreachable:
+            return [], False
+
+    def run_paths(self, entry: SkillEntry) -> RunPaths:
+        return RunPaths(self.paths.run_folder(entry.expert_idx, entry.skill_name))
+
+    def was_started(self, entry: SkillEntry) -> bool:
+        """Whether the attempt left any trace: its process took the lock, or something of it lives."""
+        run = self.run_paths(entry)
+        mark = cookie(self._absolute(run.folder), entry.attempt)
+        return read_process(run, entry.attempt) is not None or bool(with_cookie(mark))
+
+    def attach_commands(self) -> dict[str, list[str]]:
+        """How to look at each run under way."""
+        return {name: self.launcher.attach_command(watched.handle) for name, watched in self._watched.items()}
+
+    def _prepared(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
+        folder, _, _ = self.prepare(
+            skill_name=entry.skill_name,
+            skill_data=entry.skill_data or {},
+            global_expert_idx=entry.expert_idx,
+            dependency_skill_names=list(entry.dependencies),
+            completed_skills=completed_skills,
+            base_dir=self.paths.root,
+        )
+        run = RunPaths(Path(folder))
+        if is_held(run.lock):
+            self._end_leftover(run)
+        return run
+
+    def _end_leftover(self, run: RunPaths) -> None:
+        """An older attempt of ours that outlived its end. A process that is not in the run's own records is let be."""
+        if recorded := read_holder(run):
+            process, attempt = recorded
+            end_tree([process], cookie(self._absolute(run.folder), attempt), LEFTOVER_GRACE_S)
+        if is_held(run.lock):
+            raise FlowrlError(f"{run.lock} is held by another process (see {run.pid}); end it, then it is tried again")
+
+    def _spec(self, entry: SkillEntry, run: RunPaths) -> LaunchSpec:
+        folder = self._absolute(run.folder)
+        return LaunchSpec(
+            experiment=self.paths.root.resolve(),
+            run_folder=folder,
+            skill_name=entry.skill_name,
+            expert_idx=entry.expert_idx,
+            attempt=entry.attempt,
+            argv=(*self.command, str(folder)),
+            working_folder=Path.cwd(),
+            environment=environment.to_start(),
+        )
+
+    def _look_at(self, entry: SkillEntry) -> RunEnded | RunDied | None:
+        watched = self._watched[entry.skill_name]
+        seen = look(self._sighting(entry, watched), watched.engine)
+        state = judge(seen)
+        if state is RunState.FINISHED:
+            self._clear(entry)
+            return _ended(entry, seen.result)
+        if state is RunState.DEAD:
+            return self._died(entry, watched)
+        if state is not RunState.ENDING:
+            watched.ending_since_s = None
+        elif watched.ending_since_s is None:
+            watched.ending_since_s = time.monotonic()
+        elif time.monotonic() - watched.ending_since_s > ENDING_GRACE_S:
+            self.launcher.cancel(watched.handle, LEFTOVER_GRACE_S)
+        return None
+
+    def _died(self, entry: SkillEntry, watched: Watched) -> RunDied:
+        run = self.run_paths(entry)
+        code = self.launcher.poll([watched.handle]).get(watched.handle.engine_id, watched.engine).code
+        words = _last_lines(_read_text(run.log)) or _last_lines(self.launcher.output(watched.handle))
+        self._clear(entry)
+        how = f"ended with exit code {code}" if code else "ended"
+        error = f"attempt {entry.attempt} {how} without a result; see {run.log}"
+        return RunDied(entry.skill_name, entry.attempt, f"{error}\n{words}" if words else error)
+
+    def _stopped(self, entry: SkillEntry) -> RunStopped | RunEnded:
+        del self._watched[entry.skill_name]
+        result = read_result(self.run_paths(entry), entry.attempt)
+        if result and result["outcome"] == "completed":
+            return _ended(entry, result)
+        return RunStopped(entry.skill_name, entry.attempt)
+
+    def _clear(self, entry: SkillEntry) -> None:
+        """Ends what an ended run may have left behind, its dead pane among it."""
+        self.launcher.cancel(self._watched.pop(entry.skill_name).handle, LEFTOVER_GRACE_S)
+
+    def _sighting(self, entry: SkillEntry, watched: Watched) -> Sighting:
+        since_launch_s = time.monotonic() - watched.launched_s
+        handle = watched.handle
+        return Sighting(self.run_paths(entry), entry.attempt, handle.cookie, handle.process, since_launch_s)
+
+    def _slot(self, entry: SkillEntry) -> Slot:
+        return self.slots[(entry.slot or 0) % len(self.slots)]
+
+    def _absolute(self, folder: Path) -> Path:
+        return self.paths.root.resolve() / folder.relative_to(self.paths.root)
+
+    def _relative(self, folder: Path) -> str:
+        return str(folder.relative_to(self.paths.root))
+
+
+def _ended(entry: SkillEntry, result: dict) -> RunEnded:
+    return RunEnded(
+        entry.skill_name,
+        entry.attempt,
+        outcome=result["outcome"],
+        error=result.get("error"),
+        frames=result.get("frames"),
+        goal_reached=result.get("goal_reached"),
+        success_rate=result.get("success_rate"),
+        random_success_rate=result.get("random_success_rate"),
+    )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_lines(text: str) -> str:
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-_SHOWN_LINES:])[-_SHOWN_CHARACTERS:]

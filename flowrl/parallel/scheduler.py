@@ -1,0 +1,411 @@
+"""Many skills in training at once: each as soon as what it needs is in the library, at most so many at a time.
+
+:class:`SkillScheduler` drives the core (``core.py``) with what the runs report (``runs.py``), and keeps the state file.
+It runs in a thread of its own; every public method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flowrl.errors import BadInput, FlowrlError
+from flowrl.parallel.core import SchedulerCore
+from flowrl.parallel.events import (
+    Action,
+    Announce,
+    Launch,
+    Merge,
+    Paused,
+    Resumed,
+    RetryRequested,
+    SkillAdded,
+    Ticked,
+)
+from flowrl.parallel.launchers.base import Launcher
+from flowrl.parallel.launchers.tmux import TmuxLauncher
+from flowrl.parallel.library import skill_data_in_library, skills_in_library
+from flowrl.parallel.locks import hold_scheduler_lock, merge_lock
+from flowrl.parallel.reconciliation import reconcile
+from flowrl.parallel.runs import TRAINING_COMMAND, Runs
+from flowrl.parallel.slots import plan_slots
+from flowrl.parallel.state import SchedulerState, SkillEntry, Stage, StateStore, Status
+from flowrl.parallel.training_processor import sweep
+from flowrl.paths import ExperimentPaths
+from flowrl.skills.graph import check_acyclic, names_graph
+from flowrl.skills.spec import check_name
+
+WATCH_S = 0.1
+DEFAULT_MAX_RETRIES = 2
+
+
+class SkillScheduler:
+    """Trains skills in dependency order, many at once, and merges them into the library.
+
+    Two ways to make one. ``SkillScheduler(base_dir=..., max_parallel=..., poll_interval=...)``: ``run`` returns when all
+    that was added is done. ``SkillScheduler(args, base_dir=...)``, ``args`` having the front door's flags as attributes:
+    ``run`` returns once no more skills will come (``close``, or ``args.max_nodes`` are known) and all are done.
+
+    Args:
+        poll_interval: seconds between listings of the engine, the safety net; a finished run is noticed without.
+        launcher: where runs are started; tmux unless given.
+        command: what trains a run; its folder is appended.
+    """
+
+    def __init__(
+        self,
+        args: Any = None,
+        *,
+        base_dir: Path | str,
+        max_parallel: int | None = None,
+        poll_interval: float | None = None,
+        launcher: Launcher | None = None,
+        command: Sequence[str] = TRAINING_COMMAND,
+    ):
+        self.paths = ExperimentPaths(Path(base_dir))
+        self.max_parallel: int = max_parallel or getattr(args, "max_parallel_skills", None) or 3
+        self.poll_interval: float = poll_interval or getattr(args, "scheduler_poll_interval", None) or 30
+        self.error: BaseException | None = None
+        self.remark: str | None = None
+        self._args = args
+        self._max_nodes: int | None = getattr(args, "max_nodes", None)
+        self._launcher = launcher or TmuxLauncher()
+        self._runs = Runs(self.paths, self._launcher, command)
+        self._store = StateStore(self.paths)
+        self._core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._actions: deque[Action] = deque()
+        self._early: dict[str, SkillAdded] = {}
+        self._folder_lock = None
+        self._ready_to_run = self._closed = self._stopping = self._killing = False
+        self._on_complete: Callable[[str], Any] = lambda skill_name: None
+        self._on_final: Callable[[str, str], Any] = lambda skill_name, status: None
+        self._completed_skills: dict[str, Mapping] = {}
+
+    def set_callbacks(
+        self,
+        on_skill_complete: Callable[[str], Any] | None = None,
+        prepare_training_run: Callable | None = None,
+        process_completed_training: Callable | None = None,
+        on_skill_final: Callable[[str, str], Any] | None = None,
+    ) -> None:
+        """Who is told, from the scheduler's thread, and who prepares and merges.
+
+        ``on_skill_complete(skill_name)``: a skill is in the library. ``on_skill_final(skill_name, status)``: a skill has
+        reached a final status, good or bad (told after ``on_skill_complete``).
+        """
+        self._on_complete = on_skill_complete or self._on_complete
+        self._on_final = on_skill_final or self._on_final
+        self._runs.prepare = prepare_training_run or self._runs.prepare
+        self._runs.process = process_completed_training or self._runs.process
+
+    def open(self) -> None:
+        """Takes the experiment: checks what can be checked, takes its lock, reads its state, finds its runs again.
+
+        ``run`` does this if nobody has; the front door calls it first, so that bad input is an error of its own thread.
+
+        Raises:
+            BadInput: tmux is missing, the folder cannot be written, the state file cannot be used.
+            FolderInUse: another scheduler works on the folder.
+        """
+        if self._folder_lock is not None:
+            return
+        self._launcher.check()
+        self._plan_slots()
+        found, _ = self._store.load()
+        self._check_early({entry.skill_name for entry in found.skills} if found else set())
+        self._folder_lock = self._take_folder()  # nothing was written before this
+        try:
+            state, self.remark = self._store.load()
+            self._core = self._new_core(state or SchedulerState())
+            self._core.state.max_parallel = self.max_parallel
+            with merge_lock(self.paths):
+                sweep(self.paths)
+            with self._lock:
+                self._actions.extend(reconcile(self._core, self._runs, self.paths, _now()))
+                if getattr(self._args, "retry_failed", False):
+                    self._actions.extend(self._core.handle(RetryRequested(), _now()))
+        except BaseException:
+            self._release()
+            raise
+
+    def add_skill(self, skill_name: str, skill_data: Mapping[str, Any], dependencies: Iterable[str] = ()) -> None:
+        """Adds a skill to be trained once all ``dependencies`` are completed.
+
+        Raises:
+            BadInput: the name is bad or taken, a dependency is unknown (before ``run``, they may come in any order),
+                or the skill depends on itself. Nothing was changed.
+        """
+        self._reraise()
+        dependencies = tuple(dict.fromkeys(dependencies))
+        with self._lock:
+            self._check_new(check_name(skill_name), dependencies)
+            event = SkillAdded(skill_name, dict(skill_data), dependencies)
+            if self._ready_to_run:
+                self._submit(event)
+            else:
+                self._early[skill_name] = event
+
+    def run(self, completed_skills: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Schedules until all is done (see the class), or ``stop`` was called. Trains nothing twice.
+
+        Args:
+            completed_skills: skill name to at least its ``expert_idx``; those in the library count as completed.
+
+        Raises:
+            FlowrlError: see ``open``; kept in ``error`` too, and raised again by the other methods.
+        """
+        try:
+            self.open()
+            with self._lock:
+                self._completed_skills = dict(completed_skills or {})
+                self._admit_early()
+                self._ready_to_run = True
+                self._submit(Resumed())
+            self._loop()
+            if self._killing:
+                self._end_runs()
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self._release()
+
+    def close(self) -> None:
+        """No more skills will come: ``run`` returns when all are done."""
+        self._closed = True
+        self._wake.set()
+
+    def interrupt(self) -> None:
+        """Launches nothing more; what trains goes on. ``resume`` takes it back, ``stop`` ends ``run``."""
+        with self._lock:
+            self._submit(Paused())
+
+    def resume(self) -> None:
+        """Launches again."""
+        with self._lock:
+            self._submit(Resumed())
+
+    def stop(self, kill: bool = False) -> None:
+        """Makes ``run`` return soon. Trainings go on in their sessions, or are ended (``kill``): then their skills wait
+        again, without a retry spent, and go on from their checkpoints next time."""
+        self._killing = self._killing or kill
+        self._stopping = True
+        self._wake.set()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A copy of the state, as in ``scheduler_state.json``."""
+        with self._lock:
+            return self._core.state.to_data()
+
+    def get_completed_skill_names(self) -> list[str]:
+        """The skills in the library, in the order in which they were added."""
+        self._reraise()
+        with self._lock:
+            return [entry.skill_name for entry in self._core.state.skills if entry.status is Status.COMPLETED]
+
+    def known_skills(self) -> dict[str, dict[str, Any]]:
+        """Every skill of the experiment: its data, with ``expert_idx`` and ``status``. For a proposer that resumes."""
+        with self._lock:
+            entries = [(e.skill_name, e.skill_data, e.expert_idx, e.status) for e in self._core.state.skills]
+        return {
+            name: dict(data or skill_data_in_library(self.paths, index, name))
+            | {"expert_idx": index, "status": str(status)}
+            for name, data, index, status in entries
+        }
+
+    def attach_commands(self) -> dict[str, list[str]]:
+        """How a person looks at each training under way."""
+        return self._runs.attach_commands()
+
+    def set_proposer_state(self, proposer: Mapping[str, Any]) -> None:
+        """Keeps the proposer's kind, cost and last error in the state file."""
+        self._reraise()
+        with self._lock:
+            self._core.state.proposer = dict(proposer)
+            if self._ready_to_run:
+                self._save()
+
+    def _is_complete(self) -> bool:
+        """Whether every skill added so far has reached a final status."""
+        self._reraise()
+        with self._lock:
+            return not self._early and self._core.is_complete()
+
+    # Opening and closing.
+
+    def _new_core(self, state: SchedulerState) -> SchedulerCore:
+        retries = getattr(self._args, "max_retries", None)
+        return SchedulerCore(state, max_retries=DEFAULT_MAX_RETRIES if retries is None else retries)
+
+    def _plan_slots(self) -> None:
+        args = self._args
+        self._runs.slots = plan_slots(
+            self.max_parallel,
+            gpu_ids=getattr(args, "gpu_ids", None),
+            skills_per_gpu=getattr(args, "skills_per_gpu", None) or 1,
+        )
+        self.max_parallel = min(len(self._runs.slots), self._launcher.capacity() or self.max_parallel)
+
+    def _take_folder(self):
+        try:
+            self.paths.root.mkdir(parents=True, exist_ok=True)
+            return hold_scheduler_lock(self.paths)
+        except OSError as error:
+            raise BadInput(
+                f"{self.paths.root} cannot be written ({error.strerror or error}); "
+                "make it writable, or use another --graph_path"
+            ) from None
+
+    def _release(self) -> None:
+        if self._folder_lock is not None:
+            self._folder_lock.release()
+            self._folder_lock = None
+        self._ready_to_run = False
+
+    # Skills that come in.
+
+    def _check_new(self, name: str, dependencies: Sequence[str]) -> None:
+        if name in self._core.entries or name in self._early:
+            raise _taken(name, self.paths)
+        if name in dependencies:
+            raise BadInput(f"these skills depend on each other in a circle: {name} -> {name}; drop that dependency")
+        if self._ready_to_run:
+            _check_known(name, dependencies, self._core.entries.keys())
+
+    def _check_early(self, known: set[str]) -> None:
+        """The skills that were added before ``run``, in any order: all are checked before the first is taken."""
+        known = known | set(skills_in_library(self.paths))
+        if taken := [name for name in self._early if name in known]:
+            raise _taken(taken[0], self.paths)
+        check_acyclic(names_graph({event.name: event.dependencies for event in self._early.values()}))
+        for event in self._early.values():
+            _check_known(event.name, event.dependencies, known | set(self._early))
+
+    def _admit_early(self) -> None:
+        self._check_early(set(self._core.entries))
+        for event in self._early.values():
+            self._actions.extend(self._core.handle(event, _now()))
+        self._early = {}
+
+    # The loop.
+
+    def _loop(self) -> None:
+        next_listing = 0.0
+        while not self._stopping:
+            self._perform_all()
+            if time.monotonic() >= next_listing:
+                self._runs.ask_engine()
+                next_listing = time.monotonic() + self.poll_interval
+            for event in self._runs.watch(self._entries_in(Stage.TRAINING)):
+                self._submit(event)
+            if self._is_retry_due():
+                self._submit(Ticked())
+            if self._actions:
+                continue
+            if self._is_over():
+                return
+            self._wake.wait(WATCH_S if self._core.state.currently_running else self._idle_s())
+            self._wake.clear()
+
+    def _is_over(self) -> bool:
+        with self._lock:
+            if self._early or not self._core.is_complete():
+                return False
+            enough = self._max_nodes is not None and len(self._core.entries) >= self._max_nodes
+            return self._args is None or self._closed or enough
+
+    def _is_retry_due(self) -> bool:
+        with self._lock:
+            retry_at = self._core.next_retry()
+            return retry_at is not None and retry_at <= _now() and not self._core.paused
+
+    def _idle_s(self) -> float:
+        with self._lock:
+            retry_at = self._core.next_retry()
+        until_retry_s = (retry_at - _now()).total_seconds() if retry_at else self.poll_interval
+        return min(max(until_retry_s, WATCH_S), self.poll_interval)
+
+    def _perform_all(self) -> None:
+        while self._actions and not self._stopping:
+            self._perform(self._actions.popleft())
+
+    def _perform(self, action: Action) -> None:
+        entry = self._core.entries[action.name]
+        match action:
+            case Announce():
+                self._announce(action)
+            case Launch():
+                self._submit(self._runs.launch(entry, self._experts()))
+            case Merge():
+                self._submit(self._runs.merge(entry))
+
+    def _announce(self, action: Announce) -> None:
+        if action.status is Status.COMPLETED:
+            self._on_complete(action.name)
+        self._on_final(action.name, str(action.status))
+
+    def _end_runs(self) -> None:
+        with self._lock:
+            self._submit(Paused())
+        for event in self._runs.stop(self._entries_in(Stage.TRAINING)):
+            self._submit(event)
+        while self._actions:
+            self._perform(self._actions.popleft())
+
+    def _submit(self, event: object) -> None:
+        """Tells the core, and writes down what it has decided before any of it is done."""
+        with self._lock:
+            actions = self._core.handle(event, _now())
+            if actions or not isinstance(event, Ticked):
+                self._save()
+            self._actions.extend(actions)
+        self._wake.set()
+
+    def _save(self) -> None:
+        try:
+            self._store.save(self._core.state)
+        except OSError as error:
+            raise FlowrlError(
+                f"{self.paths.state} cannot be written ({error.strerror or error}); trainings go on in their sessions: "
+                "make room, or the folder writable, and start the same command again"
+            ) from error
+
+    def _entries_in(self, stage: Stage) -> list[SkillEntry]:
+        with self._lock:
+            running = [self._core.entries[name] for name in self._core.state.currently_running]
+        return [entry for entry in running if entry.stage is stage]
+
+    def _experts(self) -> dict[str, dict]:
+        """What a run may build on: the completed skills, with what the caller of ``run`` knows of them."""
+        with self._lock:
+            done = [entry for entry in self._core.state.skills if entry.status is Status.COMPLETED]
+            known = {e.skill_name: dict(self._completed_skills.get(e.skill_name, {})) for e in done}
+            return {e.skill_name: known[e.skill_name] | {"expert_idx": e.expert_idx} for e in done}
+
+    def _reraise(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+def _taken(name: str, paths: ExperimentPaths) -> BadInput:
+    return BadInput(f"there is already a skill {name} in {paths.root}; give the new one another name")
+
+
+def _check_known(name: str, dependencies: Iterable[str], known: Collection[str]) -> None:
+    if unknown := [dependency for dependency in dependencies if dependency not in known]:
+        raise BadInput(
+            f"{name} depends on {', '.join(unknown)}, which no skill here is called; "
+            f"add {unknown[0]} first, or take it out of the dependencies of {name}"
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,120 @@
+"""The parts of this machine: each run at a time gets one slot, with its cores, or its GPU and a share of its memory.
+
+Devices are looked for without jax, which would take hold of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from flowrl.errors import BadInput
+from flowrl.parallel.environment import variable
+
+CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+USABLE_GPU_MEMORY = 0.9
+_NVIDIA_SMI_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place to train in. ``memory_fraction`` is of the GPU's memory."""
+
+    index: int
+    cores: tuple[int, ...] | None = None
+    gpu: str | None = None
+    memory_fraction: float | None = None
+
+    def to_data(self) -> dict:
+        """As ``run.json`` has it."""
+        cores = None if self.cores is None else list(self.cores)
+        return {"cores": cores, "gpu": self.gpu, "memory_fraction": self.memory_fraction}
+
+    def environment(self) -> dict[str, str]:
+        """What the CUDA driver and XLA read as they start."""
+        if self.gpu is None:
+            return {}
+        return {"CUDA_VISIBLE_DEVICES": self.gpu, "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{self.memory_fraction:g}"}
+
+
+def plan_slots(max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int = 1) -> list[Slot]:
+    """The slots of this machine: at most ``max_parallel``; with GPUs, at most ``skills_per_gpu`` on each.
+
+    Raises:
+        BadInput: a number is below one, or a GPU is asked for that is not there.
+    """
+    for name, value in (("max_parallel_skills", max_parallel), ("skills_per_gpu", skills_per_gpu)):
+        if not isinstance(value, int) or value < 1:
+            raise BadInput(f"--{name} is a whole number from 1 on, not {value!r}")
+    gpus = choose_gpus(gpu_ids, visible_gpus())
+    return gpu_slots(max_parallel, gpus, skills_per_gpu) if gpus else cpu_slots(max_parallel, usable_cores())
+
+
+def cpu_slots(max_parallel: int, cores: Sequence[int]) -> list[Slot]:
+    """Cores dealt out in neighbouring groups; slots beyond the number of cores share them."""
+    if max_parallel >= len(cores):
+        return [Slot(index, (cores[index % len(cores)],)) for index in range(max_parallel)]
+    bounds = [index * len(cores) // max_parallel for index in range(max_parallel + 1)]
+    return [Slot(index, tuple(cores[bounds[index] : bounds[index + 1]])) for index in range(max_parallel)]
+
+
+def gpu_slots(max_parallel: int, gpus: Sequence[str], skills_per_gpu: int) -> list[Slot]:
+    """Spread over the devices first, then sharing them. Cores are left to the operating system."""
+    count = min(max_parallel, len(gpus) * skills_per_gpu)
+    share = round(USABLE_GPU_MEMORY / skills_per_gpu, 3)
+    return [Slot(index, None, gpus[index % len(gpus)], share) for index in range(count)]
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def visible_gpus() -> list[str]:
+    """The devices that a training would see: none unless jax has its CUDA plugin."""
+    if variable("JAX_PLATFORMS") == "cpu" or not any(map(importlib.util.find_spec, CUDA_PLUGINS)):
+        return []
+    installed = _nvidia_smi_indices()
+    allowed = variable("CUDA_VISIBLE_DEVICES")
+    if not installed or allowed is None:
+        return installed
+    return _ids(allowed)
+
+
+def choose_gpus(gpu_ids: object, visible: Sequence[str]) -> list[str]:
+    """Which of the visible devices to use: all (None), or those named ("0,1" or a list); "none" is the CPU.
+
+    Raises:
+        BadInput: a device is named that is not visible.
+    """
+    if gpu_ids is None:
+        return list(visible)
+    chosen = [] if gpu_ids in ("none", "cpu") else _ids(gpu_ids)
+    if missing := [gpu for gpu in chosen if gpu not in visible]:
+        there = ", ".join(visible) or "none (is jax installed with CUDA?)"
+        raise BadInput(f"--gpu_ids names {', '.join(missing)}, but the GPUs here are: {there}")
+    return list(dict.fromkeys(chosen))
+
+
+def _ids(value: object) -> list[str]:
+    parts: Iterable = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    return [text for part in parts if (text := str(part).strip())]
+
+
+def _nvidia_smi_indices() -> list[str]:
+    if shutil.which("nvidia-smi") is None:
+        return []
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(index) for index in range(len(lines))]

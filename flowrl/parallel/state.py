@@ -1,0 +1,189 @@
+"""``scheduler_state.json``: the scheduler's one truth, its schema, and how it is kept.
+
+The file is written whole at each transition, and the good one before it stays beside it (``.prev``). ``python -m
+flowrl.parallel.state`` writes the JSON Schema that is shipped with the package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flowrl.errors import BadInput
+from flowrl.files import write_whole
+from flowrl.paths import ExperimentPaths
+
+VERSION = 1
+SCHEMA_FILE = Path(__file__).with_name("scheduler_state.schema.json")
+
+
+class Status(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+
+
+FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.BLOCKED})
+USELESS = frozenset({Status.FAILED, Status.CANCELLED, Status.BLOCKED})
+
+
+class Stage(StrEnum):
+    """Where a running skill is. Written before the deed, so that a restarted scheduler knows what may have happened."""
+
+    LAUNCHING = "launching"
+    TRAINING = "training"
+    MERGING = "merging"
+
+
+class SkillEntry(BaseModel):
+    """One skill, as the scheduler sees it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    skill_name: str = Field(min_length=1)
+    status: Status = Status.WAITING
+    dependencies: list[str] = Field(default_factory=list, description="Skills that must be completed before this one.")
+    expert_idx: int | None = Field(None, ge=0, description="Global expert index; given at the first launch, for ever.")
+    tmux_session: str | None = None
+    run_folder: str | None = Field(None, description="Relative to the experiment's folder.")
+    attempt: int = Field(0, ge=0, description="Number of the latest launch; only a result with this number counts.")
+    started_at: datetime | None = Field(None, description="Of the latest attempt.")
+    completed_at: datetime | None = Field(None, description="When the present final status was reached.")
+    retry_count: int = Field(0, ge=0)
+    frames: int | None = Field(None, ge=0, description="Environment steps that the run trained.")
+    goal_reached: bool | None = None
+    success_rate: float | None = None
+    random_success_rate: float | None = None
+    error: str | None = None
+    blocked_by: list[str] = Field(default_factory=list, description="The failed or cancelled skills that it needs.")
+    stage: Stage | None = Field(None, description="Of a running skill; a failed one that is trained stays 'merging'.")
+    slot: int | None = Field(None, ge=0)
+    retry_at: datetime | None = Field(None, description="Not launched before this time.")
+    minutes: float | None = Field(None, ge=0, description="Length of the latest attempt.")
+    skill_data: dict[str, Any] | None = Field(None, description="The skill itself, until the library has it.")
+
+
+class SchedulerState(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = VERSION
+    updated_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    max_parallel: int = Field(1, ge=1)
+    currently_running: list[str] = Field(default_factory=list)
+    next_expert_idx: int = Field(0, ge=0)
+    proposer: dict[str, Any] = Field(default_factory=dict, description="The proposer's kind, cost and last error.")
+    skills: list[SkillEntry] = Field(default_factory=list)
+
+    def to_data(self) -> dict:
+        """As in the file."""
+        return self.model_dump(mode="json")
+
+
+class StateStore:
+    """The state file of one experiment."""
+
+    def __init__(self, paths: ExperimentPaths):
+        self.paths = paths
+
+    def load(self) -> tuple[SchedulerState | None, str | None]:
+        """The state, or None where there is none yet; and a remark if the previous good one had to be taken.
+
+        Raises:
+            BadInput: the file (and the one before it) cannot be used; nothing was changed.
+        """
+        current, previous = self.paths.state, self.paths.previous_state
+        if not current.exists() and not previous.exists():
+            return None, None
+        try:
+            return read_state(current), None
+        except FileNotFoundError:
+            reason = f"{current} is missing"
+        except TornState as error:
+            reason = str(error)
+        try:
+            return read_state(previous), f"{reason}; going on from the previous good one, {previous}"
+        except (FileNotFoundError, TornState):
+            raise BadInput(
+                f"{reason}, and there is no good {previous.name} beside it; "
+                "restore the file from a copy, or move it away: what was trained is found again in the folder"
+            ) from None
+
+    def save(self, state: SchedulerState) -> None:
+        """Writes the state whole; the one before it becomes ``.prev``."""
+        state.updated_at = datetime.now(UTC)
+        if _is_whole(self.paths.state):
+            _keep_beside(self.paths.state, self.paths.previous_state)
+        write_whole(self.paths.state, state.model_dump_json(indent=2) + "\n")
+
+
+class TornState(BadInput):
+    """The file is not JSON: half written, or damaged."""
+
+
+def read_state(path: Path) -> SchedulerState:
+    """Reads a state file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        TornState: it is not JSON.
+        BadInput: it is JSON, and not a state that this version can read.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise TornState(f"{path} is not valid JSON ({error})") from None
+    version = data.get("version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise BadInput(
+            f"{path} was written by a newer flowrl (state version {version}, this one reads {VERSION}); "
+            "update flowrl, or use another --graph_path"
+        )
+    try:
+        return SchedulerState.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise BadInput(
+            f"{path} is not a scheduler state of flowrl ({where}: {first['msg']}); "
+            "move it away to start afresh, or use another --graph_path"
+        ) from None
+
+
+def schema_text() -> str:
+    """The JSON Schema of the state file."""
+    schema = SchedulerState.model_json_schema(mode="serialization")
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "flowrl scheduler_state.json"} | schema
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _is_whole(path: Path) -> bool:
+    # The file's last characters are enough: it is written whole, and what tears it cuts its end off.
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 2))
+            return file.read() == b"}\n"
+    except OSError:
+        return False
+
+
+def _keep_beside(current: Path, previous: Path) -> None:
+    """Gives the present file a second name, so that at no moment there is no state file."""
+    link = previous.with_name(f".{previous.name}.tmp")
+    link.unlink(missing_ok=True)
+    os.link(current, link)
+    os.replace(link, previous)
+
+
+if __name__ == "__main__":
+    write_whole(SCHEMA_FILE, schema_text())

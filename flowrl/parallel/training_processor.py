@@ -1,0 +1,265 @@
+"""A finished run becomes part of the library: its experts are merged, its records archived, its folder removed.
+
+A merge can be killed at any point and done again: what it will do is decided and written down first, each step
+writes whole files, and each step may be repeated. Until the last step the run folder is there to begin anew from.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowrl import pickles
+from flowrl.errors import BadInput
+from flowrl.files import read_json, write_json, write_whole
+from flowrl.parallel.locks import merge_lock
+from flowrl.parallel.training_setup import SKILL_DATA, Expert
+from flowrl.paths import ExperimentPaths, RunPaths
+
+MERGE = "merge.json"
+LOCK_TIMEOUT_S = 60.0
+_ARCHIVED = ("training.log", "metrics.jsonl", "run.json", "result.json", SKILL_DATA, MERGE)
+
+
+@dataclass(frozen=True)
+class ExpertVersion:
+    """An expert as one run leaves it. ``total_frames`` is its age, ``acted_frames`` what it acted in itself.
+
+    ``acted``: whether it acted in this run at all.
+    """
+
+    skill_name: str
+    global_expert_idx: int
+    params: Mapping[str, Any]
+    total_frames: int
+    acted_frames: int
+    acted: bool = True
+
+
+def process_completed_training(
+    run_folder: Path,
+    skill_name: str,
+    global_expert_idx: int,
+    base_dir: Path,
+    total_timesteps: int,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> dict[str, Any]:
+    """Merges a completed run into the library, and removes its folder.
+
+    Every expert of the run is older by the frames trained. An expert of the library is replaced only by a version
+    with more total frames, and never by one that did not act in this run: of two runs that trained the same expert
+    side by side, the one that trained it longer wins. Merging the same attempt again changes nothing and reports the
+    same.
+
+    Args:
+        total_timesteps: the frames that this run really trained.
+
+    Returns:
+        ``{"expert_updates": {global index: {"action": "new" | "updated" | "kept", "frames": total frames}}}``, where
+        ``frames`` are those of the version that is in the library afterwards.
+
+    Raises:
+        BadInput: the run's files are missing or damaged; says which.
+        LockTimeout: another process held the library for ``lock_timeout_s``.
+    """
+    paths, run = ExperimentPaths(Path(base_dir)), RunPaths(_from_here_or(Path(base_dir), Path(run_folder)))
+    with merge_lock(paths, lock_timeout_s):
+        if not run.run_json.exists():
+            return _reported(paths.skill_folder(global_expert_idx, skill_name) / MERGE, run)
+        versions = list(_versions(run, total_timesteps))
+        decision = _decide(paths, run, versions)
+        for version in versions:
+            if decision["expert_updates"][str(version.global_expert_idx)]["action"] == "kept":
+                continue
+            if version.global_expert_idx != global_expert_idx:
+                _save_unless_older(paths, version)
+        _archive(paths, run, next(v for v in versions if v.global_expert_idx == global_expert_idx), decision)
+        write_global_latest(paths)
+        _remove(paths, run)
+        return _with_int_keys(decision)
+
+
+def save_expert_to_skills(version: ExpertVersion, base_dir: Path) -> Path:
+    """Writes an expert to its place in the library, ``skills/<i>_<Name>/expert_<i>_policy/params.pkl``, whole."""
+    paths = ExperimentPaths(Path(base_dir))
+    path = paths.expert_params(version.global_expert_idx, version.skill_name)
+    _dump(path, version)
+    return path
+
+
+def library_frames(base_dir: Path, global_expert_idx: int, skill_name: str) -> int | None:
+    """The total frames of an expert in the library, None if it is not there."""
+    try:
+        data = pickles.load(ExperimentPaths(Path(base_dir)).expert_params(global_expert_idx, skill_name))
+        return int(data["metadata"]["total_frames"])
+    except FileNotFoundError:
+        return None
+
+
+def write_global_latest(paths: ExperimentPaths) -> None:
+    """Writes ``global_latest.pkl``: what the library holds, without any array."""
+    experts = {}
+    for index, name in sorted(paths.library().items()):
+        try:
+            experts[str(index)] = pickles.load(paths.expert_params(index, name))["metadata"]
+        except FileNotFoundError:
+            continue
+    pickles.dump(paths.global_latest, {"format": "flowrl-library", "version": 1, "experts": experts})
+
+
+def sweep(paths: ExperimentPaths) -> None:
+    """Removes what a merge that was killed may have left: folders that are nobody's any more. Hold the merge lock."""
+    for folder in (*paths.training_runs.glob(".merged_*"), *paths.skills.glob(".new_*")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _from_here_or(base_dir: Path, run_folder: Path) -> Path:
+    """A relative run folder is meant from the working folder, or else from the experiment's."""
+    return run_folder if run_folder.exists() or run_folder.is_absolute() else base_dir / run_folder
+
+
+def _versions(run: RunPaths, total_timesteps: int) -> Iterator[ExpertVersion]:
+    """The run's experts, with their ages after it."""
+    checkpoint_path = _checkpoint_path(run)
+    checkpoint = _read_checkpoint(checkpoint_path)
+    for data in read_json(run.run_json)["experts"]:
+        start = Expert(**data)
+        acted = _acted_frames(run, checkpoint, start, total_timesteps)
+        try:
+            params = checkpoint["experts"][str(start.local_expert_idx)]["params"]
+        except KeyError:
+            raise BadInput(
+                f"{checkpoint_path} holds no expert {start.local_expert_idx} ({start.skill_name}), which run.json names; "
+                "remove this checkpoint and start again: the run goes on from the one before"
+            ) from None
+        total = start.total_frames + total_timesteps
+        yield ExpertVersion(
+            start.skill_name, start.global_expert_idx, params, total, start.acted_frames + acted, acted > 0
+        )
+
+
+def _checkpoint_path(run: RunPaths) -> Path:
+    """The checkpoint that the result names; without a result, the newest."""
+    try:
+        named = read_json(run.result).get("checkpoint")
+    except FileNotFoundError:
+        named = None
+    if named:
+        return run.folder / named
+    if checkpoints := run.checkpoints():
+        return checkpoints[-1]
+    raise BadInput(f"{run.policies} holds no checkpoint; nothing was trained in this run, start it again")
+
+
+def _read_checkpoint(path: Path) -> dict:
+    try:
+        checkpoint = pickles.load(path)
+    except FileNotFoundError:
+        raise BadInput(f"{path}, which the run's result names, is missing; start the run again") from None
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("experts"), dict):
+        raise BadInput(f"{path} is not a checkpoint of flowrl: expected a dict with 'experts'; start the run again")
+    return checkpoint | {"experts": {str(local): expert for local, expert in checkpoint["experts"].items()}}
+
+
+def _acted_frames(run: RunPaths, checkpoint: dict, expert: Expert, total_timesteps: int) -> int:
+    """Frames of this run in which the expert acted; all of them where nobody counted."""
+    try:
+        counted = read_json(run.result).get("acted_frames")
+    except FileNotFoundError:
+        counted = None
+    if counted is not None:
+        return int(counted.get(str(expert.global_expert_idx), 0))
+    counted = (checkpoint.get("metadata") or {}).get("acted_frames")
+    if counted is None:
+        return total_timesteps
+    return int({str(local): frames for local, frames in counted.items()}.get(str(expert.local_expert_idx), 0))
+
+
+def _decide(paths: ExperimentPaths, run: RunPaths, versions: list[ExpertVersion]) -> dict:
+    """What becomes of each expert; written into the run folder, so that a repeated merge reports the same."""
+    attempt = read_json(run.run_json)["attempt"]
+    try:
+        earlier = read_json(run.folder / MERGE)
+        if earlier["attempt"] == attempt:
+            return earlier
+    except FileNotFoundError:
+        pass
+    updates = {str(version.global_expert_idx): _update(paths, version) for version in versions}
+    decision = {"attempt": attempt, "skill_name": run.skill_name, "expert_updates": updates}
+    write_json(run.folder / MERGE, decision)
+    return decision
+
+
+def _update(paths: ExperimentPaths, version: ExpertVersion) -> dict:
+    present = library_frames(paths.root, version.global_expert_idx, version.skill_name)
+    if present is None:
+        return {"action": "new", "frames": version.total_frames}
+    if version.acted and version.total_frames > present:
+        return {"action": "updated", "frames": version.total_frames}
+    return {"action": "kept", "frames": present}
+
+
+def _save_unless_older(paths: ExperimentPaths, version: ExpertVersion) -> None:
+    """Asks again for the frames: since a killed merge decided, another may have brought a version trained longer."""
+    present = library_frames(paths.root, version.global_expert_idx, version.skill_name)
+    if present is None or version.total_frames > present:
+        save_expert_to_skills(version, paths.root)
+
+
+def _archive(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, decision: dict) -> None:
+    """The skill's folder in the library: appears complete where it is new, is brought up to date where it is not."""
+    index, name = version.global_expert_idx, version.skill_name
+    final = paths.skill_folder(index, name)
+    action = decision["expert_updates"][str(index)]["action"]
+    if final.exists():
+        if action != "kept":
+            _save_unless_older(paths, version)
+        return _copy_records(run, final)
+    staging = paths.skills / f".new_{final.name}"
+    shutil.rmtree(staging, ignore_errors=True)
+    params = staging / paths.expert_params(index, name).relative_to(final)
+    _dump(params, version)
+    _copy_records(run, staging)
+    staging.rename(final)
+
+
+def _copy_records(run: RunPaths, folder: Path) -> None:
+    for name in (run.module.name, *_ARCHIVED):
+        if (run.folder / name).exists():
+            write_whole(folder / name, (run.folder / name).read_bytes())
+
+
+def _remove(paths: ExperimentPaths, run: RunPaths) -> None:
+    """In one step out of sight, then away: half a run folder is never taken for a run."""
+    gone = run.folder.with_name(f".merged_{run.folder.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    run.folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _reported(merged: Path, run: RunPaths) -> dict:
+    """What an earlier merge of a run whose folder is gone has reported."""
+    try:
+        return _with_int_keys(read_json(merged))
+    except FileNotFoundError:
+        raise BadInput(
+            f"there is no run to merge in {run.folder} (no run.json), and the library has no record of it; "
+            "check the path, or train the skill again"
+        ) from None
+
+
+def _with_int_keys(decision: dict) -> dict:
+    return {"expert_updates": {int(index): update for index, update in decision["expert_updates"].items()}}
+
+
+def _dump(path: Path, version: ExpertVersion) -> None:
+    metadata = {
+        "skill_name": version.skill_name,
+        "global_expert_idx": version.global_expert_idx,
+        "total_frames": version.total_frames,
+        "acted_frames": version.acted_frames,
+    }
+    pickles.dump(path, {"format": "flowrl-expert", "version": 1, "params": version.params, "metadata": metadata})

@@ -1,0 +1,234 @@
+"""One run is prepared: its folder, its module with local expert indices, and the experts it starts from.
+
+Everything the training process needs lies in the folder afterwards; a run is reproducible from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flowrl import pickles
+from flowrl.errors import BadInput
+from flowrl.files import read_json, write_json, write_whole
+from flowrl.parallel.slots import Slot
+from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.skills.module import TaskSource, render_module, skill_functions
+from flowrl.skills.spec import check_name
+
+VERSION = 1
+SKILL_DATA = "skill.json"
+DEFAULT_ENV_NAME = "Craftax-Symbolic-v1"
+
+# The front door's flags, for a caller that has no config.json; a test holds them equal.
+DEFAULT_SETTINGS: dict[str, Any] = {
+    "total_timesteps": 100_000_000, "success_rate": 0.8, "num_envs": 1024, "num_steps": 64, "layer_size": 512,
+    "lr": 2e-4, "anneal_lr": True, "gamma": 0.99, "gae_lambda": 0.95, "clip_eps": 0.2, "ent_coef": 0.01,
+    "vf_coef": 0.5, "max_grad_norm": 1.0, "update_epochs": 4, "num_minibatches": 8, "max_task_steps": 200, "seed": 0,
+    "use_wandb": False, "wandb_project": "flow_rl_parallel",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One expert of a run, as it was when the run was prepared."""
+
+    skill_name: str
+    global_expert_idx: int
+    local_expert_idx: int
+    total_frames: int = 0
+    acted_frames: int = 0
+
+
+def build_remapping(
+    dependency_expert_indices: Iterable[int], global_expert_idx: int
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Global expert indices to contiguous local ones, in ascending order, and back.
+
+    Experts 0, 5 and 10 of the library become 0, 1 and 2 in a run, which then holds no networks for the others.
+    """
+    indices = sorted({*dependency_expert_indices, global_expert_idx})
+    return {index: local for local, index in enumerate(indices)}, dict(enumerate(indices))
+
+
+def prepare_training_run(
+    skill_name: str,
+    skill_data: Mapping[str, Any],
+    global_expert_idx: int,
+    dependency_skill_names: Sequence[str],
+    completed_skills: Mapping[str, Mapping[str, Any]],
+    base_dir: Path,
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[Path, Path, Path]:
+    """Makes ``training_runs/skill_<index>_<Name>`` ready to train in.
+
+    A folder whose run has left checkpoints is kept as it is: the run goes on from the newest.
+
+    Args:
+        skill_data: ``task_is_done`` and ``task_reward``; with ``execution_plan``, the ordered tasks.
+        dependency_skill_names: all other skills of the plan; each gets a local expert.
+        completed_skills: for each dependency its ``expert_idx``, and its two functions unless the library has them.
+        settings: training settings; those of ``config.json``, then the flags' defaults, fill what is not given.
+
+    Returns:
+        The run's folder, its generated module, its folder of policies.
+
+    Raises:
+        BadInput: a dependency is not completed, or its expert or its code is missing. Nothing was written.
+    """
+    paths = ExperimentPaths(Path(base_dir))
+    run = RunPaths(paths.run_folder(global_expert_idx, check_name(skill_name)))
+    if not (run.run_json.exists() and run.module.exists() and run.checkpoints()):
+        order = _Order(paths, skill_name, skill_data, global_expert_idx, completed_skills)
+        _write(run, order.prepare(dependency_skill_names), order.settings(settings), dict(skill_data))
+    return run.folder, run.module, run.policies
+
+
+def write_launch(run_folder: Path, attempt: int, slot: Slot) -> None:
+    """Names the attempt that is about to start in ``run.json``, and moves the result of an older one aside."""
+    run = RunPaths(Path(run_folder))
+    try:
+        older = read_json(run.result).get("attempt", "unknown")
+        run.result.rename(run.folder / f"result_{older}.json")
+    except FileNotFoundError:
+        pass
+    except (BadInput, AttributeError):
+        run.result.rename(run.folder / "result_unknown.json")
+    data = read_json(run.run_json)
+    write_json(run.run_json, data | {"attempt": attempt, "slot": slot.to_data()})
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    module: str
+    plan: list[dict]
+    experts: list[Expert]
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A run to be prepared, and where that which it needs is found."""
+
+    paths: ExperimentPaths
+    skill_name: str
+    skill_data: Mapping[str, Any]
+    global_expert_idx: int
+    completed_skills: Mapping[str, Mapping[str, Any]]
+
+    def prepare(self, dependency_skill_names: Sequence[str]) -> _Prepared:
+        """Reads all that the run starts from; writes nothing."""
+        plan = self._plan(dependency_skill_names)
+        names = [name for name in dict.fromkeys([*dependency_skill_names, *plan]) if name != self.skill_name]
+        indices = {name: self._expert_idx(name) for name in names} | {self.skill_name: self.global_expert_idx}
+        to_local, _ = build_remapping([indices[name] for name in names], self.global_expert_idx)
+        loaded = {name: self._expert(name, indices[name]) for name in names}
+        tasks = [
+            TaskSource(step["skill_name"], step["n"], to_local[indices[step["skill_name"]]], *self._functions(step))
+            for step in self._steps(dependency_skill_names)
+        ]
+        experts = [self._record(name, index, to_local[index], loaded) for name, index in indices.items()]
+        return _Prepared(
+            module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks),
+            plan=[self._step_data(task, indices) for task in tasks],
+            experts=sorted(experts, key=lambda expert: expert.local_expert_idx),
+            params={str(to_local[indices[name]]): data["params"] for name, data in loaded.items()},
+        )
+
+    def settings(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        """``env_name``, and the training settings under ``settings``."""
+        stored = _stored_settings(self.paths)
+        merged = {**DEFAULT_SETTINGS, "env_name": DEFAULT_ENV_NAME, **stored, **(given or {})}
+        chosen = {name: merged[name] for name in DEFAULT_SETTINGS}
+        return {"env_name": merged["env_name"], "settings": chosen, "experiment": str(self.paths.root.resolve())}
+
+    def _steps(self, dependency_skill_names: Sequence[str]) -> list[dict]:
+        steps = [
+            {"skill_name": step["skill_name"], "n": int(step.get("n", 1))}
+            for step in self.skill_data.get("execution_plan") or [{"skill_name": name} for name in dependency_skill_names]
+        ]
+        ends_with_skill = steps and steps[-1]["skill_name"] == self.skill_name
+        return steps if ends_with_skill else [*steps, {"skill_name": self.skill_name, "n": 1}]
+
+    def _plan(self, dependency_skill_names: Sequence[str]) -> list[str]:
+        return [step["skill_name"] for step in self._steps(dependency_skill_names)]
+
+    def _expert_idx(self, name: str) -> int:
+        index = (self.completed_skills.get(name) or {}).get("expert_idx")
+        if index is None:
+            raise BadInput(
+                f"{self.skill_name} needs {name}, which is not a completed skill; "
+                f"train {name} first, or take it out of the dependencies of {self.skill_name}"
+            )
+        return int(index)
+
+    def _expert(self, name: str, index: int) -> dict:
+        path = self.paths.expert_params(index, name)
+        try:
+            data = pickles.load(path)
+        except FileNotFoundError:
+            raise BadInput(
+                f"{self.skill_name} needs expert {index} of {name}, but {path} is missing; "
+                f"restore it from a copy, or train {name} again"
+            ) from None
+        if not isinstance(data, dict) or not isinstance(data.get("params"), dict):
+            raise BadInput(f"{path} holds no expert of {name}: expected a dict with 'params'; restore it from a copy")
+        return data
+
+    def _functions(self, step: Mapping[str, Any]) -> tuple[str, str]:
+        name = step["skill_name"]
+        data = self.skill_data if name == self.skill_name else self.completed_skills[name]
+        for source in (data, data.get("skill_data") or {}):
+            if source.get("task_is_done") and source.get("task_reward"):
+                return source["task_is_done"], source["task_reward"]
+        if name == self.skill_name:
+            raise BadInput(f"{name} has no task_is_done and task_reward in its skill_data; give both as source code")
+        module = self.paths.skill_module(self._expert_idx(name), name)
+        try:
+            return skill_functions(module.read_text())
+        except FileNotFoundError:
+            raise BadInput(
+                f"{self.skill_name} needs the code of {name}, but {module} is missing; restore it from a copy, "
+                f"or give task_is_done and task_reward of {name} in completed_skills"
+            ) from None
+
+    def _record(self, name: str, index: int, local: int, loaded: Mapping[str, dict]) -> Expert:
+        metadata = loaded[name].get("metadata", {}) if name in loaded else {}
+        frames = int(metadata.get("total_frames", 0)), int(metadata.get("acted_frames", 0))
+        return Expert(name, index, local, *frames)
+
+    def _step_data(self, task: TaskSource, indices: Mapping[str, int]) -> dict:
+        return {
+            "skill_name": task.skill_name,
+            "n": task.n,
+            "global_expert_idx": indices[task.skill_name],
+            "local_expert_idx": task.local_expert_idx,
+        }
+
+
+def _stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
+    try:
+        stored = read_json(paths.config)
+    except FileNotFoundError:
+        return {}
+    if not isinstance(stored, dict):
+        raise BadInput(f"{paths.config} holds no settings: expected a JSON object; restore it from a copy")
+    return stored
+
+
+def _write(run: RunPaths, prepared: _Prepared, header: dict[str, Any], skill_data: dict[str, Any]) -> None:
+    """``run.json`` comes last: a folder that has it is complete."""
+    run.policies.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / SKILL_DATA, {"skill_name": run.skill_name} | skill_data)
+    write_whole(run.module, prepared.module)
+    metadata = {"skill_name": run.skill_name, "experts": [asdict(expert) for expert in prepared.experts]}
+    pickles.dump(run.initial, {"experts": prepared.params, "metadata": metadata})
+    identity = {"version": VERSION, "skill_name": run.skill_name, "global_expert_idx": run.expert_idx, "attempt": 0}
+    write_json(
+        run.run_json,
+        identity
+        | header
+        | {"plan": prepared.plan, "experts": metadata["experts"], "slot": Slot(0).to_data()},
+    )

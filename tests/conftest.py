@@ -1,0 +1,24 @@
+"""Every test has a tmux server of its own, on a private socket, under the default name: commands run as printed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def private_tmux(monkeypatch):
+    """``TMUX_TMPDIR`` of this test; what a test leaves in its server is ended with it."""
+    folder = Path(tempfile.mkdtemp(prefix="flowrl-tmux-"))  # not tmp_path: a socket's path has at most 107 bytes
+    monkeypatch.setenv("TMUX_TMPDIR", str(folder))
+    monkeypatch.delenv("TMUX", raising=False)
+    monkeypatch.delenv("TMUX_PANE", raising=False)
+    yield folder
+    if any(folder.rglob("default")):
+        subprocess.run(["tmux", "kill-server"], env={"TMUX_TMPDIR": str(folder), "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"},
+                       capture_output=True, check=False)  # fmt: skip
+    shutil.rmtree(folder, ignore_errors=True)
