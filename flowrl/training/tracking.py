@@ -1,0 +1,140 @@
+"""Reporting a run to Weights & Biases. The only module that imports wandb, and only when it is asked for.
+
+Reporting never stops a run: without a network it goes on offline, and when wandb itself fails, without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from flowrl.errors import BadInput
+
+START_LIMIT_S = 30
+"""Longest wait for the server at the start; after it the run is reported offline."""
+
+FINISH_LIMIT_S = 60
+"""Longest wait for the upload at the end; what is not sent by then stays in the run folder."""
+
+FRAMES = "frames"
+"""The metric that all others are drawn over."""
+
+
+class Tracker(Protocol):
+    """Where a run's metrics go, beside its own files."""
+
+    def log(self, frames: int, values: Mapping[str, float | None]) -> None:
+        """Metrics after so many frames; those that are None are left out."""
+
+    def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
+        """The last call: what the run came to, and whether it ended with an error."""
+
+
+class _NoTracker:
+    def log(self, frames, values):
+        pass
+
+    def finish(self, summary, failed):
+        pass
+
+
+def no_tracker() -> Tracker:
+    """A tracker that forgets everything."""
+    return _NoTracker()
+
+
+def wandb_tracker(
+    project: str,
+    group: str,
+    name: str,
+    config: Mapping[str, Any],
+    folder: Path,
+    say: Callable[[str], None] = lambda line: None,
+) -> Tracker:
+    """One wandb run for one skill; a later attempt at an unfinished one adds to the same wandb run.
+
+    ``WANDB_MODE`` decides between online and offline. Nothing is ever asked, printed or captured.
+
+    Args:
+        group: the experiment; its skills are shown together.
+        name: the skill.
+        folder: the run folder; wandb's own files go to ``folder/wandb``.
+        say: told in one line when reporting has to go on in another way.
+
+    Raises:
+        BadInput: there is no key (and reports are not kept offline), or wandb refuses a name.
+    """
+    import wandb
+
+    from flowrl.preflight import check_wandb
+
+    check_wandb(os.environ)
+    settings = {
+        "project": project,
+        "group": group,
+        "name": name,
+        "config": dict(config),
+        "dir": str(folder),
+        "resume": "auto",
+        "settings": wandb.Settings(
+            console="off", silent=True, init_timeout=START_LIMIT_S, finish_timeout=FINISH_LIMIT_S
+        ),
+    }
+    try:
+        run = _start(wandb, settings, say)
+    except wandb.errors.UsageError as error:
+        raise BadInput(f"wandb refuses to report {name}: {error}; correct it, or use --no-use_wandb") from error
+    run.define_metric("*", step_metric=FRAMES)
+    return _WandbTracker(run, say)
+
+
+def _start(wandb: Any, settings: dict[str, Any], say: Callable[[str], None]) -> Any:
+    online = wandb.setup().settings.mode not in ("offline", "dryrun", "disabled")
+    try:
+        # A key for another server than the one in use passes the check; wandb.init would then ask for one.
+        if online and not wandb.login(prompt=False):
+            raise BadInput("wandb has no key for its server: run `wandb login`, or set WANDB_MODE=offline")
+        return wandb.init(**settings)
+    except wandb.errors.UsageError:
+        raise
+    except wandb.errors.Error as error:
+        if not online:
+            raise
+        say(
+            f"wandb cannot report online ({_one_line(error)}); reporting offline, "
+            f"send it later with: wandb sync {settings['dir']}/wandb/offline-run-*"
+        )
+        return wandb.init(**settings, mode="offline")
+
+
+class _WandbTracker:
+    def __init__(self, run: Any, say: Callable[[str], None]):
+        self._run = run
+        self._say = say
+
+    def log(self, frames, values):
+        known = {name: value for name, value in values.items() if value is not None}
+        self._attempt(lambda run: run.log({FRAMES: frames, **known}))
+
+    def finish(self, summary, failed):
+        def last_words(run):
+            run.summary.update(dict(summary))
+            run.finish(exit_code=1 if failed else 0)
+
+        self._attempt(last_words)
+        self._run = None
+
+    def _attempt(self, report: Callable[[Any], None]) -> None:
+        if self._run is None:
+            return
+        try:
+            report(self._run)
+        except Exception as error:  # Whatever goes wrong in wandb or its process, the training is worth more.
+            self._run = None
+            self._say(f"wandb failed ({_one_line(error)}); the run goes on without it, metrics.jsonl has everything")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
