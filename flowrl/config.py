@@ -154,6 +154,19 @@ class Settings:
         return {**dataclasses.asdict(self), "graph_path": str(self.graph_path)}
 
 
+@dataclass(frozen=True)
+class MigrationArguments:
+    """Splits the checkpoint of a sequential run into a library that parallel training goes on with.
+
+    The form of such a checkpoint is told in docs/migration.md.
+    """
+
+    src: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
+    """The checkpoint: a pickle with expert_params and skills."""
+    graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
+    """Folder of the experiment to make; it must not hold one yet."""
+
+
 def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: T | None = None) -> T:
     """Reads a command line into a dataclass.
 
@@ -222,7 +235,8 @@ def _decimal(text: str) -> float:
 
 @contextlib.contextmanager
 def _one_line_errors(settings_type: type) -> Iterator[None]:
-    flags = [f"--{field.name}" for field in dataclasses.fields(settings_type)]
+    fields = dataclasses.fields(settings_type)
+    flags = ["--help", *(f"--{field.name}" for field in fields if "Positional" not in str(field.type))]
 
     def refuse(event: tyro_errors.ParseErrorEvent) -> None:
         raise BadInput(_one_line(event, flags))
@@ -242,15 +256,14 @@ def _one_line(event: tyro_errors.ParseErrorEvent, flags: list[str]) -> str:
         case tyro_errors.InstantiationFailure(argument=argument, message=message) if argument is not None:
             return f"{_flag(argument)}: {message}"
         case tyro_errors.BadValue(argument=argument, offending_value=None):
-            return f"{_flag(argument)} needs a value: {_flag(argument)} {argument.lowered.metavar}"
+            return f"missing: {_flag(argument)} {argument.lowered.metavar}; see --help"
         case tyro_errors.MissingArgs(missing_arguments=missing):
-            return "missing: " + ", ".join(_flag(item.arg) for item in missing) + "; see --help"
+            return f"missing: {', '.join(_flag(item.arg) for item in missing)}; see --help"
     return f"the command line is not understood ({type(event).__name__}); see --help"
 
 
 def _flag(argument: Any) -> str:
-    names = argument.lowered.name_or_flags
-    return names[0] if names else str(argument.lowered.metavar)
+    return str(argument.lowered.metavar) if argument.is_positional() else argument.lowered.name_or_flags[0]
 
 
 def unknown_choice(what: str, found: str, choices: Sequence[str]) -> str:

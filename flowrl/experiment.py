@@ -81,24 +81,25 @@ def _to_json(settings: Settings) -> dict[str, Any]:
     return {
         "version": VERSION,
         "observation_size": game(settings.env_name).observation_size,
-        "settings": {name: value for name, value in settings.to_json().items() if name not in _NOT_STORED},
+        **{name: value for name, value in settings.to_json().items() if name not in _NOT_STORED},
     }
 
 
 def _from_json(content: Any, paths: ExperimentPaths) -> StoredExperiment:
     version = content.get("version") if isinstance(content, dict) else None
-    if not isinstance(version, int) or not isinstance(content.get("settings"), dict):
+    if not isinstance(version, int):
         raise BadInput(f"{paths.config} is not flowrl's; move it away, or choose another --graph_path")
-    known = [field.name for field in dataclasses.fields(Settings)]
     if version > VERSION:
         raise BadInput(
-            f"{paths.config} has version {version}, and this flowrl knows {VERSION}; update flowrl, or choose another --graph_path"
+            f"{paths.config} has version {version}, and this flowrl knows {VERSION}; update flowrl, or choose "
+            "another --graph_path"
         )
-    for name in content["settings"]:
-        if name not in known:
-            raise BadInput(f"{paths.config}: {unknown_choice('setting', name, known)}")
+    values = {name: value for name, value in content.items() if name not in ("version", "observation_size")}
+    known = [field.name for field in dataclasses.fields(Settings)]
+    if unknown := [name for name in values if name not in known]:
+        raise BadInput(f"{paths.config}: {unknown_choice('setting', unknown[0], known)}")
     try:
-        settings = TypeAdapter(Settings).validate_python(content["settings"])
+        settings = TypeAdapter(Settings).validate_python(values)
         return StoredExperiment(settings, TypeAdapter(int).validate_python(content.get("observation_size")))
     except ValidationError as error:
         fault = error.errors()[0]

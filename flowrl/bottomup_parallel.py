@@ -1,0 +1,82 @@
+"""The front door: ``python -m flowrl.bottomup_parallel``.
+
+Flags in, exit code out. What happens between is in :mod:`flowrl.start`; dependencies of your own go into
+:func:`get_skill_dependencies`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from flowrl.config import PROG, Settings, parse
+from flowrl.errors import FlowrlError
+from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED
+
+
+def get_skill_dependencies(
+    skill_name: str, all_skills: Mapping[str, Mapping[str, Any]], training_skills: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """The place for dependencies of your own: the skills that ``skill_name`` has to wait for, and starts from.
+
+    All other skills of its execution plan are dependencies anyway; what this returns is added to them.
+
+    Args:
+        all_skills: every skill of the experiment by name: its data, with ``expert_idx`` and ``status``.
+        training_skills: those among them that wait or run.
+
+    Example::
+
+        manual = {"Make_Diamond_Pickaxe": ["Mine_Diamond", "Make_Pickaxe"]}
+        return manual.get(skill_name, [])
+    """
+    return []
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    except FlowrlError as error:
+        print(f"flowrl: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main(arguments: Sequence[str]) -> int:
+    parse(Settings, arguments, PROG)
+    # --help and a mistyped flag have ended here, at once; what follows takes its time to import.
+    from flowrl.experiment import resolve
+    from flowrl.start import Start, described
+
+    settings = resolve(arguments)
+    if settings.dry_run:
+        print(json.dumps(described(settings), indent=2))
+        return ALL_COMPLETED
+    with hangups_as_interrupts():
+        return Start(settings, get_skill_dependencies).run()
+
+
+@contextlib.contextmanager
+def hangups_as_interrupts() -> Iterator[None]:
+    """SIGTERM and SIGHUP behave as one Ctrl-C. A signal that our caller ignores (nohup) stays ignored."""
+
+    def interrupt(signal_number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in taken}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

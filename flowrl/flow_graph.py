@@ -1,0 +1,123 @@
+"""The flow graph: all skills of an experiment, what each depends on, and which one comes next.
+
+It stands between whoever proposes skills and the scheduler that trains them: a proposal becomes ``skill_data`` with
+an execution plan, and the scheduler's news decides whether the frontier is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flowrl.errors import BadInput
+from flowrl.proposers.base import LibraryView, Proposer
+from flowrl.skills.facts import GameFacts, check_resources
+from flowrl.skills.frontier import blocked_by
+from flowrl.skills.plan import build_plan
+from flowrl.skills.spec import SkillSpec
+
+SkillData = dict[str, Any]
+GetDependencies = Callable[[str, Mapping[str, SkillData], Mapping[str, SkillData]], list[str]]
+"""``(skill_name, all_skills, training_skills)`` to the names of the skills that it depends on."""
+
+_IN_TRAINING = ("waiting", "running")
+
+
+def plan_dependencies(skill_name: str, skill_data: Mapping[str, Any]) -> list[str]:
+    """All other skills of an execution plan, each once, in order."""
+    steps = (step["skill_name"] for step in skill_data.get("execution_plan", ()))
+    return [name for name in dict.fromkeys(steps) if name != skill_name]
+
+
+class FlowGraph:
+    """The skills of one experiment.
+
+    Args:
+        proposer: asked for each new skill.
+        facts: the game.
+        get_dependencies: what it returns is added to the skills of a skill's plan.
+    """
+
+    def __init__(self, proposer: Proposer, facts: GameFacts, get_dependencies: GetDependencies):
+        self.proposer = proposer
+        self.facts = facts
+        self._get_dependencies = get_dependencies
+        self._specs: dict[str, SkillSpec] = {}
+        self.skills: dict[str, SkillData] = {}
+        """By name: the skill's data, with ``expert_idx`` (None until its first launch) and ``status``."""
+
+    def load(self, known_skills: Mapping[str, SkillData]) -> None:
+        """Takes in the skills of earlier starts: the data of each, with ``expert_idx`` and ``status``.
+
+        Raises:
+            BadInput: the data of a skill is not usable; names the skill and the field.
+        """
+        for name, data in known_skills.items():
+            self._specs[name] = SkillSpec.from_data({"skill_name": name, **data})
+            self.skills[name] = dict(data)
+
+    def news(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Takes status and expert index of each known skill from the scheduler's state."""
+        for entry in entries:
+            if skill := self.skills.get(entry["skill_name"]):
+                skill.update(status=entry["status"], expert_idx=entry["expert_idx"])
+
+    def next_skill(self) -> tuple[str, SkillData] | None:
+        """The next skill with its execution plan, or None: the proposer has no more.
+
+        Raises:
+            BadInput: the proposal cannot be planned; names what is wrong with it.
+        """
+        spec = self.proposer.propose(self.view())
+        if spec is None:
+            return None
+        if spec.name in self.skills:
+            raise BadInput(f"skill {spec.name} was proposed again; the name is taken, give the new one another")
+        check_resources(spec, self.facts)
+        data = {**spec.to_data(), "execution_plan": build_plan(spec, self.view().available, self.facts)}
+        self._specs[spec.name] = spec
+        self.skills[spec.name] = {**data, "status": "waiting", "expert_idx": None}
+        return spec.name, data
+
+    def dependencies(self, skill_name: str) -> list[str]:
+        """What a skill waits for: the other skills of its plan, and what ``get_skill_dependencies`` adds.
+
+        Raises:
+            BadInput: ``get_skill_dependencies`` names what is not a skill of this experiment.
+        """
+        added = self._get_dependencies(skill_name, self.skills, self.in_training())
+        for name in added:
+            if name not in self.skills or name == skill_name:
+                raise BadInput(
+                    f"get_skill_dependencies says that {skill_name} depends on {name!r}, which is none of the other "
+                    f"skills: {', '.join(other for other in self.skills if other != skill_name) or 'there are none yet'}"
+                )
+        return list(dict.fromkeys([*plan_dependencies(skill_name, self.skills[skill_name]), *added]))
+
+    def check_frontier_blocked(self, skill_name: str, skill_data: Mapping[str, Any]) -> bool:
+        """Whether a skill needs one that is still in training: then no more are proposed for now."""
+        if skill_name not in self.skills:
+            return bool(blocked_by(plan_dependencies(skill_name, skill_data), self.in_training()))
+        return bool(blocked_by(self.dependencies(skill_name), self.in_training()))
+
+    def on_skill_complete(self, skill_name: str) -> None:
+        """A skill is trained and merged."""
+        self.skills[skill_name]["status"] = "completed"
+
+    def in_training(self) -> dict[str, SkillData]:
+        """The skills that wait or run."""
+        return {name: skill for name, skill in self.skills.items() if skill["status"] in _IN_TRAINING}
+
+    def completed(self) -> dict[str, SkillData]:
+        """The library."""
+        return {name: skill for name, skill in self.skills.items() if skill["status"] == "completed"}
+
+    def view(self) -> LibraryView:
+        """What the proposer is told."""
+        completed, training = self.completed(), self.in_training()
+        return LibraryView(
+            facts=self.facts,
+            completed={name: self._specs[name] for name in completed},
+            training={name: self._specs[name] for name in training},
+            unavailable=frozenset(self.skills.keys() - completed.keys() - training.keys()),
+        )

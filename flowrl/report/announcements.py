@@ -1,0 +1,65 @@
+"""Lines for the terminal, made of what changed in the scheduler's state since the last look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flowrl.report.figures import frames_text, minutes_text, rate_text
+
+Skill = Mapping[str, Any]
+"""One entry of ``skills`` in scheduler_state.json."""
+
+
+class Announcer:
+    """Says each change of a skill once.
+
+    Args:
+        say: takes a line.
+        known: the skills as they are at a start; what they have been through is not told again.
+    """
+
+    def __init__(self, say: Callable[[str], None], known: Iterable[Skill] = ()):
+        self._say = say
+        self._told = {skill["skill_name"]: _phase(skill) for skill in known}
+
+    def look(self, skills: Iterable[Skill]) -> None:
+        """Compares the skills with those of the last look."""
+        for skill in skills:
+            name, phase = skill["skill_name"], _phase(skill)
+            if phase != self._told.get(name):
+                self._told[name] = phase
+                if line := _line(skill):
+                    self._say(line)
+
+
+def _phase(skill: Skill) -> tuple:
+    # A run has its session only a moment after it has its status; the line that names it waits for it.
+    return skill["status"], skill["attempt"], skill["status"] == "running" and skill["tmux_session"]
+
+
+def _line(skill: Skill) -> str | None:
+    name = skill["skill_name"]
+    match skill["status"]:
+        case "waiting" if skill["retry_count"]:
+            return f"retry {skill['retry_count']:<5}{name}: {skill['error']}"
+        case "waiting":
+            return None
+        case "running" if skill["tmux_session"]:
+            return f"training   {name}   watch: tmux attach -t {skill['tmux_session']}"
+        case "running":
+            return f"launching  {name} as expert {skill['expert_idx']}"
+        case "completed":
+            return f"completed  {name}   {outcome(skill)}"
+        case "blocked":
+            return f"blocked    {name}: it needs {', '.join(skill['blocked_by'])}"
+    return f"{skill['status']:<10} {name}: {skill['error']}"
+
+
+def outcome(skill: Skill) -> str:
+    """Rates, frames and minutes of a finished run."""
+    below = "" if skill["goal_reached"] is not False else ", below the goal"
+    return (
+        f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])}){below}, "
+        f"{frames_text(skill['frames'])} frames, {minutes_text(skill.get('minutes'))} min"
+    )

@@ -1,0 +1,30 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+def frames_text(frames: int | None) -> str:
+    """``1.2M`` for 1,234,567; ``-`` for what is not known."""
+    if frames is None:
+        return "-"
+    for size, suffix in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
+        if frames >= size:
+            return f"{frames / size:.1f}{suffix}"
+    return str(frames)
+
+
+def rate_text(rate: float | None) -> str:
+    """Two decimals, ``-`` for what is not known."""
+    return "-" if rate is None else f"{rate:.2f}"
+
+
+def minutes_text(minutes: float | None) -> str:
+    """One decimal, ``-`` for what is not known."""
+    return "-" if minutes is None else f"{minutes:.1f}"
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time in the state file (ISO 8601 with its zone)."""
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,114 @@
+"""The table at the end: what each skill came to, how much ran side by side, and where to look further."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flowrl.paths import ExperimentPaths
+from flowrl.report.figures import frames_text, minutes_text, moment, rate_text
+
+Skill = Mapping[str, Any]
+"""One entry of ``skills`` in scheduler_state.json."""
+
+COMMAND = "python -m flowrl.bottomup_parallel"
+_WIDTH_WHEN_PIPED = 120
+_STYLES = {"completed": "green", "running": "cyan", "failed": "red", "cancelled": "yellow", "blocked": "yellow"}
+
+
+def console() -> Console:
+    """Standard output; wide enough for a table where it is a file or a pipe."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(width=_WIDTH_WHEN_PIPED, highlight=False)
+
+
+def print_summary(skills: Sequence[Skill], root: Path, since: datetime, now: datetime, out: Console) -> None:
+    """Table, side-by-side line and commands.
+
+    Args:
+        skills: as in scheduler_state.json.
+        root: the experiment's folder.
+        since, now: the wall time to compare the runs with: when this command started, and ended.
+    """
+    if not skills:
+        out.print("No skills.")
+        return
+    out.print(skill_table(skills))
+    if line := side_by_side(skills, since, now):
+        out.print(line)
+    out.print("\nTo look further:")
+    for command in commands(skills, root):
+        out.print(f"  {command}", soft_wrap=True, markup=False)
+
+
+def skill_table(skills: Iterable[Skill]) -> Table:
+    """One row a skill, in the order of the state file."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, justify in (
+        ("skill", "left"), ("expert", "right"), ("status", "left"), ("frames", "right"),
+        ("success rate", "right"), ("random policy", "right"), ("minutes", "right"),
+    ):  # fmt: skip
+        table.add_column(heading, justify=justify, no_wrap=heading != "status")
+    for skill in skills:
+        table.add_row(
+            skill["skill_name"],
+            "-" if skill["expert_idx"] is None else str(skill["expert_idx"]),
+            Text(_status(skill), style=_STYLES.get(skill["status"], "")),
+            frames_text(skill["frames"]),
+            rate_text(skill["success_rate"]),
+            rate_text(skill["random_success_rate"]),
+            minutes_text(skill.get("minutes")),
+        )
+    return table
+
+
+def _status(skill: Skill) -> str:
+    if skill["status"] == "completed" and skill["goal_reached"] is False:
+        return "completed, below the goal"
+    if skill["status"] == "blocked":
+        return f"blocked by {', '.join(skill['blocked_by'])}"
+    return skill["status"]
+
+
+def side_by_side(skills: Iterable[Skill], since: datetime, now: datetime) -> str | None:
+    """Sum of run minutes over wall minutes; None where nothing was trained in that time.
+
+    Of a run that began earlier, or is still going, only the part between ``since`` and ``now`` counts.
+    """
+    spans = ((moment(skill["started_at"]), moment(skill["completed_at"]) or now) for skill in skills)
+    run_s = sum(max(0.0, (min(end, now) - max(start, since)).total_seconds()) for start, end in spans if start)
+    wall_s = (now - since).total_seconds()
+    if run_s == 0 or wall_s <= 0:
+        return None
+    return f"{run_s / 60:.1f} run minutes in {wall_s / 60:.1f} wall minutes: {run_s / wall_s:.2f} times one after the other"
+
+
+def commands(skills: Sequence[Skill], root: Path) -> list[str]:
+    """What to type next, for this experiment as it is."""
+    paths = ExperimentPaths(root)
+    lines = [f"jq . {quoted(paths.state)}", f"ls {quoted(paths.skills)}"]
+    finished = [skill for skill in skills if skill["status"] == "completed"]
+    if finished:
+        newest = finished[-1]
+        lines.append(f"cat {quoted(paths.skill_folder(newest['expert_idx'], newest['skill_name']) / 'training.log')}")
+    failed = [skill for skill in skills if skill["status"] in ("failed", "cancelled") and skill["run_folder"]]
+    lines += [f"tail {quoted(root / skill['run_folder'] / 'training.log')}" for skill in failed]
+    lines += [f"tmux attach -t {skill['tmux_session']}" for skill in skills if skill["status"] == "running" and skill["tmux_session"]]
+    if failed:
+        lines.append(f"{COMMAND} --graph_path {quoted(root)} --retry_failed")
+    else:
+        lines.append(f"{COMMAND} --graph_path {quoted(root)} --max_nodes {len(skills) + 5}")
+    return lines
+
+
+def quoted(path: Path) -> str:
+    """A path as one types it."""
+    return shlex.quote(str(path))

@@ -1,0 +1,138 @@
+"""One start of an experiment: the parts are wired, skills are proposed and trained, and the end is told.
+
+The only module that knows every room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flowrl import experiment, migrate
+from flowrl.config import PROG, Settings
+from flowrl.envs.registry import GameEntry, game
+from flowrl.errors import BadInput
+from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
+from flowrl.flow_graph import FlowGraph, GetDependencies
+from flowrl.generation import Generation
+from flowrl.parallel.scheduler import SkillScheduler
+from flowrl.parallel.training_processor import process_completed_training
+from flowrl.parallel.training_setup import prepare_training_run
+from flowrl.paths import ExperimentPaths
+from flowrl.preflight import check_machine, chosen_llm, chosen_proposer
+from flowrl.proposers.base import Proposer
+from flowrl.proposers.curriculum import CurriculumProposer
+from flowrl.report.summary import console, print_summary
+
+SECOND_CTRL_C_S = 5.0
+
+
+def described(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The resolved settings as plain values: ``auto`` replaced by what it comes to."""
+    chosen = chosen_proposer(settings, environ)
+    llm_name = chosen_llm(settings) if chosen == "llm" else None
+    return {**settings.to_json(), "proposer": chosen, "llm_name": llm_name}
+
+
+def make_proposer(settings: Settings, entry: GameEntry) -> Proposer:
+    """Who proposes skills in this experiment.
+
+    Raises:
+        BadInput: a language model is wanted, and this flowrl has no proposer for one.
+    """
+    if chosen_proposer(settings) == "curriculum":
+        return CurriculumProposer(entry.curriculum, entry.facts)
+    if importlib.util.find_spec("flowrl.proposers.llm") is None:
+        raise BadInput("this flowrl cannot ask a language model yet; use --proposer curriculum")
+    module = importlib.import_module("flowrl.proposers.llm")
+    return module.make_proposer(settings=settings, facts=entry.facts)
+
+
+class Start:
+    """One start, its parts wired.
+
+    Raises:
+        BadInput: something is missing, or an earlier start's files do not fit; nothing was changed.
+        FolderInUse: another scheduler works on the folder.
+    """
+
+    def __init__(self, settings: Settings, get_dependencies: GetDependencies):
+        check_machine(settings)
+        self.settings = settings
+        self.paths = ExperimentPaths(settings.graph_path)
+        self.began = datetime.now(UTC)
+        self.out = console()
+        entry = game(settings.env_name)
+        proposer = make_proposer(settings, entry)
+        self.scheduler = self._open_scheduler()
+        self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies)
+        self.flow_graph.load(self.scheduler.known_skills())
+        experiment.write(self.paths, settings)
+        self.generation = Generation(self.scheduler, self.flow_graph, settings.max_nodes, self.say)
+        self.scheduler.set_callbacks(
+            on_skill_complete=self.flow_graph.on_skill_complete,
+            on_skill_final=self.generation.on_skill_final,
+            prepare_training_run=prepare_training_run,
+            process_completed_training=process_completed_training,
+        )
+        self.say(f"{settings.env_name} in {self.paths.root}, {self.scheduler.max_parallel} skills at a time")
+        self.say(f"skills come from {proposer.describe()}")
+        if self.flow_graph.skills:
+            self.say(f"going on: {len(self.flow_graph.completed())} of {len(self.flow_graph.skills)} skills completed")
+
+    def run(self) -> int:
+        """Proposes and trains; returns the exit code."""
+        try:
+            self.generation.run()
+        except KeyboardInterrupt:
+            return self._interrupted()
+        skills = self.scheduler.state["skills"]
+        print_summary(skills, self.paths.root, self.began, datetime.now(UTC), self.out)
+        if self.generation.proposer_error is not None:
+            self.out.print(f"\nThe proposer gave up: {self.generation.proposer_error}", markup=False, soft_wrap=True)
+            return SOMETHING_FAILED
+        return ALL_COMPLETED if all(skill["status"] == "completed" for skill in skills) else SOMETHING_FAILED
+
+    def say(self, line: str) -> None:
+        """A line for the terminal, with the minutes and seconds since the start. A terminal that is gone is no error."""
+        seconds = int((datetime.now(UTC) - self.began).total_seconds())
+        with contextlib.suppress(OSError):
+            self.out.print(f"{seconds // 60:3d}:{seconds % 60:02d}  {line}", markup=False, soft_wrap=True)
+
+    def _open_scheduler(self) -> SkillScheduler:
+        if taken_over := migrate.take_over_copied_checkpoint(self.paths):
+            self.say(f"took over {len(taken_over.skills)} skills of a sequential run")
+        scheduler = SkillScheduler(self.settings, base_dir=self.paths.root)
+        scheduler.open()
+        if scheduler.remark:
+            self.say(scheduler.remark)
+        return scheduler
+
+    def _interrupted(self) -> int:
+        """Launches nothing more; a second Ctrl-C within 5 s ends the trainings, else they go on without us."""
+        self.scheduler.interrupt()
+        sessions = [skill["tmux_session"] for skill in self._running()]
+        try:
+            if sessions:
+                self.say(f"interrupted; Ctrl-C again within {SECOND_CTRL_C_S:g} s ends {len(sessions)} trainings as well")
+                time.sleep(SECOND_CTRL_C_S)
+            self.scheduler.stop()
+            self.generation.join()
+            for session in sessions:
+                self.say(f"goes on    tmux attach -t {session}")
+        except KeyboardInterrupt:
+            self.say("ending the trainings; what they have learned is kept in their checkpoints")
+            self.scheduler.stop(kill=True)
+            self.generation.join()
+        self.say(f"to go on: {PROG} --graph_path {shlex.quote(str(self.paths.root))}")
+        return INTERRUPTED
+
+    def _running(self) -> list[dict[str, Any]]:
+        return [skill for skill in self.scheduler.state["skills"] if skill["status"] == "running"]
