@@ -133,6 +133,11 @@ class RunPaths:
         return self.folder / "run.pid"
 
     @property
+    def environment(self) -> Path:
+        """Variables for the training process that must not stand on a command line; read once, then removed."""
+        return self.folder / "run.env"
+
+    @property
     def heartbeat(self) -> Path:
         return self.folder / "heartbeat"
 

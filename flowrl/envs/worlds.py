@@ -51,11 +51,17 @@ def generate(adapter: GameAdapter, keys: jax.Array) -> Scene:
     return jax.vmap(one)(keys)
 
 
-def replace_worlds(bank: WorldBank, fresh: Scene) -> WorldBank:
-    """Puts fresh worlds in the places of those that were handed out last (the ones next in line stay as they are)."""
+def replace_worlds(bank: WorldBank, fresh: Scene, skip: jax.Array | int = 0) -> WorldBank:
+    """Puts fresh worlds in the places of those that were handed out last; the ones next in line stay as they are.
+
+    Args:
+        bank: the worlds.
+        fresh: ``[count, ...]``.
+        skip: how many of those handed out last are left alone (they were replaced already).
+    """
     size = bank.worlds.observation.shape[0]
     count = fresh.observation.shape[0]
-    places = (bank.next_world - 1 - jnp.arange(count)) % size
+    places = (bank.next_world - 1 - skip - jnp.arange(count)) % size
     worlds = jax.tree.map(lambda old, new: old.at[places].set(new), bank.worlds, fresh)
     return bank._replace(worlds=worlds)
 

@@ -91,9 +91,13 @@ class Programs:
         expert = jnp.broadcast_to(self.plan.expert[0], (self.num_envs,))
         return Playing(bank, first, tasks.start(self.num_envs), expert)
 
-    def refresh_worlds(self, playing: Playing, key: jax.Array) -> Playing:
-        """Replaces the worlds handed out last by fresh ones."""
-        return playing._replace(bank=self._replace_worlds(playing.bank, self.fresh_worlds(key, 1)))
+    def refresh_worlds(self, playing: Playing, key: jax.Array, count: int) -> Playing:
+        """Replaces the worlds handed out last, at least ``count`` of them, by fresh ones."""
+        bank = playing.bank
+        for number in range(-(-count // WORLDS_AT_ONCE)):
+            fresh = self._generate(jax.random.split(jax.random.fold_in(key, number), WORLDS_AT_ONCE))
+            bank = self._replace_worlds(bank, fresh, number * WORLDS_AT_ONCE)
+        return playing._replace(bank=bank)
 
     def learned_policy(self, params: Params) -> Decide:
         """Actions sampled from the experts."""

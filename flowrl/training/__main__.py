@@ -1,0 +1,113 @@
+"""``python -m flowrl.training RUN_FOLDER``: trains one prepared run and records its outcome in ``result.json``.
+
+Whatever happens, the outcome is written in one place, here: ``completed``, ``failed`` with the reason, or
+``cancelled`` when a person pressed Ctrl-C. A run that was asked to stop (SIGTERM) leaves a checkpoint and
+no result: it is not over.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+import psutil
+
+from flowrl.errors import BadInput, FlowrlError
+from flowrl.files import append_line, write_json
+from flowrl.paths import RunPaths
+from flowrl.training import process
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code: 0 completed, 1 failed, 130 cancelled, 143 asked to stop; 2 and 3 as everywhere."""
+    try:
+        paths = _run_paths(arguments)
+        process.prepare(paths)
+        # JAX is imported from here on, in the surroundings that were just prepared.
+        from flowrl.training import specification
+
+        run = specification.read(paths.folder)
+        lifetime = process.Lifetime(paths, run.attempt)
+        with lifetime:
+            return _train(run, lifetime)
+    except FlowrlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _run_paths(arguments: list[str]) -> RunPaths:
+    if len(arguments) != 1:
+        raise BadInput("expected one argument, the run's folder: python -m flowrl.training RUN_FOLDER")
+    try:
+        return RunPaths(Path(arguments[0]).resolve())
+    except ValueError as error:
+        raise BadInput(f"{error}; give a folder that the scheduler prepared under training_runs/") from None
+
+
+def _train(run, lifetime: process.Lifetime) -> int:
+    """Trains, and writes the outcome as the last thing."""
+    from flowrl.training import tracking
+    from flowrl.training.session import Stopped
+
+    tracker = tracking.no_tracker()
+    try:
+        tracker = _tracker(run)
+        result = {"outcome": "completed", "error": None, **_session(run, tracker, lifetime)}
+        code = 0
+    except KeyboardInterrupt:
+        result, code = {"outcome": "cancelled", "error": "cancelled by Ctrl-C in its pane"}, 130
+    except Stopped as stopped:
+        append_line(run.paths.log, str(stopped))
+        tracker.finish({}, failed=True)
+        return stopped.exit_code
+    except Exception as error:
+        append_line(run.paths.log, traceback.format_exc())
+        result, code = {"outcome": "failed", "error": _one_line(error)}, 1
+    tracker.finish({name: value for name, value in result.items() if isinstance(value, (int, float))}, failed=code != 0)
+    write_json(run.paths.result, {"attempt": run.attempt, "skill_name": run.skill_name, **result})
+    return code
+
+
+def _session(run, tracker, lifetime: process.Lifetime) -> dict:
+    from flowrl.training.progress import Pane
+    from flowrl.training.session import Session
+
+    names = [f"{task.skill_name} x{task.n}" for task in run.plan]
+    settings = run.settings
+    with Pane(
+        run.skill_name, run.global_expert_idx, names, settings.total_timesteps, settings.success_rate, run.paths.log
+    ) as pane:
+        pane.phase("preparing")
+        return Session(run, pane, tracker, lifetime, psutil.Process().create_time()).train()
+
+
+def _tracker(run):
+    from dataclasses import asdict
+
+    from flowrl.training import tracking
+
+    if not run.settings.use_wandb:
+        return tracking.no_tracker()
+    plan = [asdict(task) for task in run.plan]
+    return tracking.wandb_tracker(
+        project=run.settings.wandb_project,
+        group=Path(run.experiment).name,
+        name=f"{run.global_expert_idx}_{run.skill_name}",
+        config={**asdict(run.settings), "env_name": run.env_name, "plan": plan, "attempt": run.attempt},
+        folder=run.paths.folder,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    """The reason, and where in the code it arose; the log has the whole traceback."""
+    if isinstance(error, FlowrlError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {text}{place}; the whole traceback is at the end of training.log"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""Checkpoints: where a killed run goes on, and what the library takes its experts from."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowrl import pickles
+from flowrl.errors import BadInput
+from flowrl.paths import RunPaths
+from flowrl.training import experts
+from flowrl.training.ppo import Learner
+
+FORMAT = "flowrl-checkpoint"
+VERSION = 1
+KEPT = 2
+"""Checkpoints that stay in a run's folder: the newest, and one to fall back on."""
+
+
+class Standing(NamedTuple):
+    """How far a run has come."""
+
+    frames: int
+    """Frames trained, all attempts at the run together."""
+    updates: int
+    acted_frames: np.ndarray
+    """int64 ``[num experts]``: the frames in which each expert acted."""
+
+
+def save(
+    paths: RunPaths, learner: Learner, standing: Standing, local_to_global: dict[int, int], attempt: int, key: jax.Array
+) -> str:
+    """Writes a checkpoint, whole, drops the ones before the last ``KEPT``, and returns its path in the run's folder."""
+    host = jax.device_get(learner)
+    count = len(local_to_global)
+    optimiser_states = [flax.serialization.to_state_dict(state) for state in experts.unstack(host.optimiser_state, count)]
+    path = paths.checkpoint(standing.frames)
+    pickles.dump(
+        path,
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "experts": {str(index): {"params": params} for index, params in enumerate(experts.unstack(host.params, count))},
+            "optimiser": {str(index): state for index, state in enumerate(optimiser_states)},
+            "random": np.asarray(jax.random.key_data(key)),
+            "metadata": {
+                "frames": standing.frames,
+                "updates": standing.updates,
+                "attempt": attempt,
+                "acted_frames": {str(index): int(frames) for index, frames in enumerate(standing.acted_frames)},
+                "local_to_global": {str(local): index for local, index in local_to_global.items()},
+            },
+        },
+    )
+    for old in paths.checkpoints()[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return str(path.relative_to(paths.folder))
+
+
+def newest(paths: RunPaths, fresh: Learner, local_to_global: dict[int, int]) -> tuple[Learner, Standing] | None:
+    """The newest readable checkpoint that fits ``fresh`` (a learner of the right shape), or None.
+
+    Raises:
+        BadInput: checkpoints are there, and none can be read or fits.
+    """
+    refusals = []
+    for path in reversed(paths.checkpoints()):
+        try:
+            return _restored(pickles.load(path), fresh, local_to_global)
+        except (BadInput, KeyError, TypeError, ValueError) as error:
+            refusals.append(f"{path.name}: {error}")
+    if refusals:
+        raise BadInput(
+            f"no checkpoint in {paths.policies} can be used ({'; '.join(refusals)}); "
+            "move the folder away to train this skill from the start"
+        )
+    return None
+
+
+def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int]) -> tuple[Learner, Standing]:
+    metadata = record["metadata"]
+    if record.get("format") != FORMAT or record.get("version") != VERSION:
+        raise BadInput(f"format {record.get('format')!r} {record.get('version')!r} is not {FORMAT} {VERSION}")
+    if {int(local): index for local, index in metadata["local_to_global"].items()} != local_to_global:
+        raise BadInput(f"it holds experts {metadata['local_to_global']}, the run has {local_to_global}")
+    count = len(local_to_global)
+    params = [record["experts"][str(index)]["params"] for index in range(count)]
+    states = [
+        flax.serialization.from_state_dict(state, record["optimiser"][str(index)])
+        for index, state in enumerate(experts.unstack(fresh.optimiser_state, count))
+    ]
+    learner = Learner(experts.stack(params), experts.stack(states))
+    _check_shapes(learner, fresh)
+    acted = np.array([metadata["acted_frames"][str(index)] for index in range(count)], np.int64)
+    return learner, Standing(metadata["frames"], metadata["updates"], acted)
+
+
+def _check_shapes(found: Learner, expected: Learner) -> None:
+    def check(path, mine, theirs):
+        if jnp.shape(mine) != jnp.shape(theirs):
+            raise BadInput(
+                f"{jax.tree_util.keystr(path)} has shape {jnp.shape(mine)}, expected {jnp.shape(theirs)}"
+            )
+
+    jax.tree_util.tree_map_with_path(check, found, expected)

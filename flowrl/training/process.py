@@ -1,0 +1,97 @@
+"""The training process and its surroundings: cores, device, compile cache, signals, lock, heartbeat.
+
+The only place in the training room that reads or changes ``os.environ``. `prepare` runs before JAX is
+imported, since JAX reads most of it once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import platformdirs
+import psutil
+from filelock import FileLock, Timeout
+
+from flowrl.errors import BadInput, FolderInUse
+from flowrl.files import read_json, write_json
+from flowrl.paths import RunPaths
+
+
+def prepare(paths: RunPaths) -> None:
+    """Takes on the run's slot: its environment, cores, device and share of memory, and the compile cache."""
+    _take_environment(paths.environment)
+    try:
+        slot = read_json(paths.run_json).get("slot") or {}
+    except FileNotFoundError:
+        raise BadInput(f"{paths.folder} is not a prepared run: run.json is missing; let the scheduler prepare it") from None
+    if slot.get("cores") and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(slot["cores"]) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    if slot.get("gpu") is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot["gpu"])
+    elif slot.get("cores"):
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if slot.get("memory_fraction"):
+        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(slot["memory_fraction"])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's warnings would draw over the pane
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def compile_cache() -> Path:
+    """Where compiled programs are kept for later runs on this machine."""
+    return Path(os.environ.get("FLOWRL_CACHE_DIR") or platformdirs.user_cache_dir("flowrl")) / "jax"
+
+
+def _take_environment(path: Path) -> None:
+    # What must not stand on a command line comes in a private file, and does not stay on disk.
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        return
+    os.environ.update({str(name): str(value) for name, value in values.items()})
+    path.unlink(missing_ok=True)
+
+
+class Lifetime:
+    """Held while a run trains: the kernel lock that says *alive*, its pid, its heartbeat, and what signals mean.
+
+    A hangup (the terminal died) is ignored. The first interrupt raises KeyboardInterrupt in the main
+    thread: a person pressed Ctrl-C in the pane. A termination asks the run to stop at the next update.
+    """
+
+    def __init__(self, paths: RunPaths, attempt: int):
+        self._paths = paths
+        self._attempt = attempt
+        self._lock = FileLock(paths.lock)
+        self._terminate = threading.Event()
+
+    def __enter__(self) -> Lifetime:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise FolderInUse(
+                f"{self._paths.folder} is being trained by another live process (see {self._paths.pid}); "
+                "attach to its session, or end it first"
+            ) from None
+        me = psutil.Process()
+        write_json(self._paths.pid, {"pid": me.pid, "create_time": me.create_time(), "attempt": self._attempt})
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self._terminate.set())
+        self.beat()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.release()
+
+    @property
+    def asked_to_stop(self) -> bool:
+        return self._terminate.is_set()
+
+    def beat(self) -> None:
+        """Says that the run gets on with its work."""
+        self._paths.heartbeat.write_text(f"{time.time():.3f}\n")

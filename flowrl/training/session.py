@@ -1,0 +1,337 @@
+"""One run from its folder to its result: resume, collect and update until the goal or the budget, report."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from flowrl.envs import tasks
+from flowrl.envs.registry import make_adapter
+from flowrl.errors import FlowrlError
+from flowrl.files import append_line
+from flowrl.skills.module import compile_module
+from flowrl.training import checkpoints, evaluation, experts, optimiser
+from flowrl.training.checkpoints import Standing
+from flowrl.training.evaluation import Evaluation
+from flowrl.training.goal import GoalTest
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.ppo import Learner, Statistics
+from flowrl.training.process import Lifetime
+from flowrl.training.programs import Playing, Programs
+from flowrl.training.progress import Pane, UpdateReport
+from flowrl.training.rollout import StepOutcome, collect
+from flowrl.training.specification import RunSpecification
+from flowrl.training.success import PlanRates, RecentSuccess
+from flowrl.training.tracking import Tracker
+
+TEST_EPISODES = 512
+"""Fresh episodes behind a reported success rate."""
+
+BANK_SIZE = 256
+"""Ready worlds at least; as many as environments where these are more."""
+
+WORLD_REUSE = 4
+"""How many episodes a world of the bank starts, about, before a fresh one takes its place."""
+
+ESTIMATE_STEPS = 256
+"""Steps that the running estimate of the success rate looks back on, at least."""
+
+CHECKPOINT_S = 60.0
+"""Seconds between checkpoints."""
+
+
+class Stopped(FlowrlError):
+    """The run was asked to end before it was done; its last checkpoint is written."""
+
+    exit_code = 143
+
+
+class _Keys(NamedTuple):
+    """Where each part of a run draws its randomness from."""
+
+    init: jax.Array
+    worlds: jax.Array
+    updates: jax.Array
+    tests: jax.Array
+    random_policy: jax.Array
+
+
+class Session:
+    """A run in this process. `train` returns what becomes ``result.json``."""
+
+    def __init__(self, run: RunSpecification, pane: Pane, tracker: Tracker, lifetime: Lifetime, started_s: float):
+        """
+        Args:
+            started_s: when the process started, in seconds since the epoch.
+        """
+        self.run, self.pane, self.tracker, self.lifetime = run, pane, tracker, lifetime
+        self.settings = run.settings
+        self._started_s = started_s
+        self._first_update_s: float | None = None
+        self._update_seconds: list[float] = []
+        self._frames_here = 0
+        root = jax.random.fold_in(jax.random.key(self.settings.seed), run.global_expert_idx)
+        self._keys = _Keys(*jax.random.split(root, len(_Keys._fields)))
+        adapter = make_adapter(run.env_name)
+        self._network = ExpertNetwork(adapter.observation_size, adapter.num_actions, self.settings.layer_size)
+        self._programs = self._compile(adapter)
+
+    def train(self) -> dict[str, Any]:
+        """Trains to the goal or to the frame budget.
+
+        Returns:
+            the fields of ``result.json`` that only training knows.
+
+        Raises:
+            Stopped: the run was asked to end.
+            FlowrlError: learning went wrong (a reward or a loss that is not a number).
+            KeyboardInterrupt: a person pressed Ctrl-C.
+        """
+        learner, standing = self._resume()
+        self.pane.phase("compiling")
+        playing = self._begin()
+        reached: Evaluation | None = None
+        rates, recent = self._fresh_rates()
+        goal_test = GoalTest(self.settings.success_rate)
+        saved_s = time.monotonic()
+        while reached is None and self._budget_allows(standing):
+            begun_s = time.monotonic()
+            learner, standing, playing, outcomes, losses = self._update(learner, standing, playing)
+            rates.add(outcomes)
+            recent.add(outcomes)
+            self._count_update(time.monotonic() - begun_s)
+            report = self._report(standing, rates, recent.rate, outcomes, losses)
+            self.pane.update(report)
+            if goal_test.is_due(standing.updates, report.estimate):
+                reached = self._test_for_goal(learner, goal_test, report)
+            self._record(report, losses, reached)
+            self.lifetime.beat()
+            if self.lifetime.asked_to_stop:
+                self._save(learner, standing)
+                raise Stopped(f"{self.run.skill_name} was asked to stop; it goes on from frame {standing.frames}")
+            if time.monotonic() - saved_s > CHECKPOINT_S:
+                self._save(learner, standing)
+                saved_s = time.monotonic()
+        checkpoint = self._save(learner, standing)
+        return self._result(learner, standing, checkpoint, reached)
+
+    def _compile(self, adapter) -> Programs:
+        plan = tasks.plan_arrays(
+            [task.local_expert_idx for task in self.run.plan],
+            [task.n for task in self.run.plan],
+            self.settings.max_task_steps,
+        )
+        functions = compile_module(self.run.module_text, adapter.scope)
+        return Programs(
+            adapter,
+            self._network,
+            functions,
+            plan,
+            self.settings.num_envs,
+            len(self.run.experts),
+            self.settings.hyperparameters,
+        )
+
+    def _resume(self) -> tuple[Learner, Standing]:
+        """The newest checkpoint, or the library's experts and a fresh one."""
+        params = [
+            self._network.init(self._keys.init) if expert.params is None else expert.params
+            for expert in self.run.experts
+        ]
+        stacked = experts.stack(params)
+        gradient_step = optimiser.make(self.settings.max_grad_norm)
+        fresh = Learner(stacked, optimiser.init(gradient_step, stacked))
+        found = checkpoints.newest(self.run.paths, fresh, self.run.local_to_global)
+        if found is None:
+            return fresh, Standing(0, 0, np.zeros(len(params), np.int64))
+        self.pane.line(f"going on from frame {found[1].frames:,} (attempt {self.run.attempt})")
+        return found
+
+    def _begin(self) -> Playing:
+        # Another attempt starts in other worlds: the state of the games is not kept in a checkpoint.
+        key = jax.random.fold_in(self._keys.worlds, self.run.attempt)
+        return self._programs.begin(key, max(BANK_SIZE, self.settings.num_envs))
+
+    def _fresh_rates(self) -> tuple[PlanRates, RecentSuccess]:
+        num_envs, num_steps = self.settings.num_envs, self.settings.num_steps
+        longest = int(self._programs.plan.budget.sum()) + 1
+        window = max(1, math.ceil(ESTIMATE_STEPS / num_steps))
+        return PlanRates(num_envs, len(self.run.plan), TEST_EPISODES), RecentSuccess(num_envs, longest, window)
+
+    def _budget_allows(self, standing: Standing) -> bool:
+        enough = standing.frames + self.settings.frames_per_update > self.settings.total_timesteps
+        return standing.frames == 0 or not enough
+
+    def _update(self, learner: Learner, standing: Standing, playing: Playing):
+        """Collects a rollout and learns from it."""
+        key = jax.random.fold_in(self._keys.updates, standing.updates)
+        collect_key, learn_key, world_key = jax.random.split(key, 3)
+        playing, rollout, outcomes = collect(
+            self._programs, learner.params, playing, collect_key, self.settings.num_steps
+        )
+        last_values = self._programs.values(learner.params, playing)
+        learner, losses = self._programs.update(learner, rollout, last_values, learn_key, self._lr(standing))
+        num_ended = sum(int(step.ended.sum()) for step in outcomes)
+        playing = self._programs.refresh_worlds(playing, world_key, num_ended // WORLD_REUSE)
+        losses = jax.device_get(losses)
+        self._check_finite(outcomes, losses)
+        standing = Standing(
+            standing.frames + self.settings.frames_per_update,
+            standing.updates + 1,
+            standing.acted_frames + self._acted(outcomes),
+        )
+        return learner, standing, playing, outcomes, losses
+
+    def _lr(self, standing: Standing) -> float:
+        left = max(0.0, 1 - standing.frames / self.settings.total_timesteps)
+        return self.settings.lr * (left if self.settings.anneal_lr else 1.0)
+
+    def _acted(self, outcomes: list[StepOutcome]) -> np.ndarray:
+        """int64 ``[num experts]``: the steps in which each expert acted."""
+        expert_of_task = np.asarray(self._programs.plan.expert)
+        acting = expert_of_task[np.concatenate([step.task for step in outcomes])]
+        return np.bincount(acting, minlength=len(self.run.experts))
+
+    def _check_finite(self, outcomes: list[StepOutcome], losses: Statistics) -> None:
+        for step in outcomes:
+            bad = ~np.isfinite(step.reward)
+            if bad.any():
+                task = self.run.plan[int(step.task[bad][0])]
+                raise FlowrlError(
+                    f"task_reward of {task.skill_name} returned {step.reward[bad][0]} during the training of "
+                    f"{self.run.skill_name}; expected a finite number: correct the skill's code"
+                )
+        if not all(np.isfinite(part).all() for part in losses):
+            raise FlowrlError(f"training {self.run.skill_name} diverged: a loss is not a number; try a smaller --lr")
+
+    def _count_update(self, seconds: float) -> None:
+        self._frames_here += self.settings.frames_per_update
+        self._update_seconds.append(seconds)
+        if self._first_update_s is None:
+            self._first_update_s = time.time() - self._started_s
+            self.pane.line(f"first update after {self._first_update_s:.1f} s")
+            self.pane.phase("training")
+
+    @property
+    def _seconds_per_update(self) -> float:
+        # The first update compiles; once there are others it says nothing about the pace.
+        return statistics.median(self._update_seconds[1:] or self._update_seconds)
+
+    @property
+    def _frames_per_s(self) -> float:
+        return self.settings.frames_per_update / self._seconds_per_update
+
+    def _report(
+        self, standing: Standing, rates: PlanRates, estimate: float, outcomes: list[StepOutcome], losses: Statistics
+    ) -> UpdateReport:
+        new = next(e.local_expert_idx for e in self.run.experts if e.global_expert_idx == self.run.global_expert_idx)
+        return UpdateReport(
+            update=standing.updates,
+            frames=standing.frames,
+            total_frames=self.settings.total_timesteps,
+            frames_per_s=self._frames_per_s,
+            seconds_left=(self.settings.total_timesteps - standing.frames) / self._frames_per_s,
+            success_rate=rates.episode.rate,
+            estimate=estimate,
+            task_rates=tuple(task.rate for task in rates.tasks),
+            reward=float(np.mean([step.reward.mean() for step in outcomes])),
+            entropy=float(losses.entropy[new]),
+            policy_loss=float(losses.policy_loss[new]),
+            value_loss=float(losses.value_loss[new]),
+            kl=float(losses.kl[new]),
+        )
+
+    def _record(self, report: UpdateReport, losses: Statistics, test: Evaluation | None) -> None:
+        """A line of ``metrics.jsonl``, and the same for the tracker."""
+        values = {
+            **{name: value for name, value in report._asdict().items() if name not in ("task_rates", "seconds_left")},
+            "seconds": round(time.time() - self._started_s, 3),
+            "test_success_rate": test.success_rate if test else None,
+        }
+        tasks_done = {task.skill_name: rate for task, rate in zip(self.run.plan, report.task_rates)}
+        of_experts = {
+            expert.skill_name: {name: float(values[index]) for name, values in losses._asdict().items()}
+            for index, expert in enumerate(self.run.experts)
+        }
+        append_line(
+            self.run.paths.metrics,
+            json.dumps({**values, "task_success_rates": tasks_done, "experts": of_experts}, allow_nan=False),
+        )
+        flat = {f"experts/{skill}/{name}": value for skill, row in of_experts.items() for name, value in row.items()}
+        flat |= {f"tasks/{skill}/success_rate": rate for skill, rate in tasks_done.items()}
+        self.tracker.log(report.frames, {name: value for name, value in (values | flat).items() if value is not None})
+
+    def _test_for_goal(self, learner: Learner, goal_test: GoalTest, report: UpdateReport) -> Evaluation | None:
+        """Plays fresh episodes with the experts frozen; None if they miss the goal."""
+        key = jax.random.fold_in(self._keys.tests, report.update)
+        found = self._evaluate(
+            self._programs.learned_policy(learner.params), key, "testing for the goal", self.settings.success_rate
+        )
+        if not found.decided_early and found.success_rate >= self.settings.success_rate:
+            self.pane.line(f"goal reached: {found.success_rate:.3f} of {found.episodes} fresh episodes")
+            return found
+        bound = "at most " if found.decided_early else ""
+        self.pane.line(f"not there yet: {bound}{found.success_rate:.3f} of fresh episodes (estimate {report.estimate:.3f})")
+        goal_test.failed(report.update, report.estimate, found.success_rate)
+        self.pane.phase("training")
+        return None
+
+    def _evaluate(self, decide, key: jax.Array, what: str, give_up_below: float | None = None) -> Evaluation:
+        def show(ended: int, wanted: int) -> None:
+            self.pane.phase(f"{what} {ended}/{wanted}")
+            self.lifetime.beat()
+
+        return evaluation.evaluate(self._programs, decide, key, TEST_EPISODES, give_up_below, show)
+
+    def _save(self, learner: Learner, standing: Standing) -> str:
+        return checkpoints.save(
+            self.run.paths, learner, standing, self.run.local_to_global, self.run.attempt, self._keys.updates
+        )
+
+    def _result(
+        self, learner: Learner, standing: Standing, checkpoint: str, reached: Evaluation | None
+    ) -> dict[str, Any]:
+        """Measures what is still to be measured, and puts the result together."""
+        if reached is None:
+            key = jax.random.fold_in(self._keys.tests, standing.updates + 1)
+            found = self._evaluate(self._programs.learned_policy(learner.params), key, "measuring the success rate")
+        else:
+            found = reached
+        by_chance = self._evaluate(self._programs.random_policy(), self._keys.random_policy, "measuring the random policy")
+        self.pane.line(
+            f"success rate {found.success_rate:.3f}, random policy {by_chance.success_rate:.3f} "
+            f"({TEST_EPISODES} fresh episodes each), {standing.frames:,} frames"
+        )
+        rates = [
+            {"skill_name": task.skill_name, "n": task.n, "success_rate": rate, "random_success_rate": chance}
+            for task, rate, chance in zip(self.run.plan, found.task_rates, by_chance.task_rates)
+        ]
+        acted = {str(expert.global_expert_idx): int(standing.acted_frames[expert.local_expert_idx]) for expert in self.run.experts}
+        return {
+            "goal_reached": found.success_rate >= self.settings.success_rate,
+            "frames": standing.frames,
+            "acted_frames": acted,
+            "success_rate": found.success_rate,
+            "random_success_rate": by_chance.success_rate,
+            "tasks": rates,
+            "checkpoint": checkpoint,
+            **self._timings(),
+        }
+
+    def _timings(self) -> dict[str, float | None]:
+        if not self._update_seconds:
+            return dict.fromkeys(
+                ("seconds_to_first_update", "seconds_per_update", "seconds_training", "frames_per_s")
+            )
+        return {
+            "seconds_to_first_update": round(self._first_update_s, 3),
+            "seconds_per_update": round(self._seconds_per_update, 4),
+            "seconds_training": round(sum(self._update_seconds), 3),
+            "frames_per_s": round(self._frames_per_s, 1),
+        }
