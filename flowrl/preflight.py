@@ -5,19 +5,16 @@ Each check raises ``BadInput`` with one line that names what is missing and the 
 
 from __future__ import annotations
 
-import netrc
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from flowrl.config import Settings
 from flowrl.errors import BadInput
+from flowrl.wandb_access import check_wandb
 
 DEFAULT_LLM = "gpt-5"
-_WANDB_CLOUD = "https://api.wandb.ai"
-_WANDB_WITHOUT_KEY = ("offline", "dryrun", "disabled")
 
 
 def check_machine(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
@@ -73,27 +70,5 @@ def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
     )
 
 
-def check_wandb(environ: Mapping[str, str] = os.environ) -> None:
-    """wandb will not stop in a pane to ask for a key."""
-    if environ.get("WANDB_MODE") in _WANDB_WITHOUT_KEY:
-        return
-    if environ.get("WANDB_API_KEY") or environ.get("WANDB_IDENTITY_TOKEN_FILE") or _netrc_has_wandb(environ):
-        return
-    raise BadInput(
-        "--use_wandb needs a key: run `wandb login`, set WANDB_API_KEY, set WANDB_MODE=offline to keep the reports "
-        "on this machine, or use --no-use_wandb"
-    )
-
-
 def _has_llm_access(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("OPENAI_API_KEY") or environ.get("OPENAI_BASE_URL"))
-
-
-def _netrc_has_wandb(environ: Mapping[str, str]) -> bool:
-    home = Path(environ.get("HOME", "~")).expanduser()
-    path = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
-    try:
-        logins = netrc.netrc(path)
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return logins.authenticators(urlsplit(environ.get("WANDB_BASE_URL", _WANDB_CLOUD)).netloc) is not None

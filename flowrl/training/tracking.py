@@ -68,7 +68,7 @@ def wandb_tracker(
     """
     import wandb
 
-    from flowrl.preflight import check_wandb
+    from flowrl.wandb_access import check_wandb
 
     check_wandb(os.environ)
     settings = {

@@ -1,0 +1,39 @@
+"""Whether Weights & Biases can be reported to, told without importing wandb (which takes a second)."""
+
+from __future__ import annotations
+
+import netrc
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flowrl.errors import BadInput
+
+_CLOUD = "https://api.wandb.ai"
+_WITHOUT_KEY = ("offline", "dryrun", "disabled")
+
+
+def check_wandb(environ: Mapping[str, str]) -> None:
+    """wandb will not stop in a pane to ask for a key.
+
+    Raises:
+        BadInput: there is none, and reports are not kept offline.
+    """
+    if environ.get("WANDB_MODE") in _WITHOUT_KEY:
+        return
+    if environ.get("WANDB_API_KEY") or environ.get("WANDB_IDENTITY_TOKEN_FILE") or _netrc_has_wandb(environ):
+        return
+    raise BadInput(
+        "--use_wandb needs a key: run `wandb login`, set WANDB_API_KEY, set WANDB_MODE=offline to keep the reports "
+        "on this machine, or use --no-use_wandb"
+    )
+
+
+def _netrc_has_wandb(environ: Mapping[str, str]) -> bool:
+    home = Path(environ.get("HOME", "~")).expanduser()
+    path = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
+    try:
+        logins = netrc.netrc(path)
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return logins.authenticators(urlsplit(environ.get("WANDB_BASE_URL", _CLOUD)).netloc) is not None
