@@ -28,7 +28,7 @@ def choice(key, a, shape=(), replace=True, p=None, axis=0, **options):
     single = shape in ((), (1,)) and replace and axis == 0 and not options
     if p is None or not single or jnp.ndim(a) != 1 or jnp.size(p) < 2 * BLOCK:
         return _plain_choice(key, a, shape, replace, p, axis, **options)
-    weights = jnp.asarray(p)
+    weights = jnp.asarray(p, jnp.result_type(p, float))  # Craftax also weighs cells by yes and no
     fraction = 1 - jax.random.uniform(key, shape, dtype=weights.dtype)
     return jnp.take(jnp.asarray(a), weighted_index(weights, fraction.reshape(())), axis=0).reshape(shape)
 
