@@ -38,7 +38,7 @@ MAX_SUFFIX = 99
 
 # A server that is just ending takes a client's call and drops it; the next call starts a new server.
 _TRY_AGAIN = ("server exited unexpectedly", "lost server", "no server running", "error connecting")
-_NO_SERVER = (*_TRY_AGAIN, "no sessions")
+_NO_SESSION = (*_TRY_AGAIN, "no sessions", "no current target")
 _TAKEN = "duplicate session"
 _MARK = "@flowrl_run"
 _LISTING = "#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{" + _MARK + "}|#{session_name}"
@@ -173,11 +173,11 @@ class TmuxLauncher:
         return None
 
     def _panes(self) -> list[_Pane]:
-        """All panes of the server; none where no server runs. Raises EngineUnreachable where one may run unseen."""
+        """All panes of the server; none where no server runs, or it has no session. Raises EngineUnreachable where one may run unseen."""
         answer = self.server.cmd("list-panes", "-a", "-F", _LISTING)
         if answer.returncode == 0:
             return [_Pane.parse(line) for line in answer.stdout if line]
-        if answer.says(["Permission denied"]) or not answer.says(_NO_SERVER):
+        if answer.says(["Permission denied"]) or not answer.says(_NO_SESSION):
             raise EngineUnreachable(f"tmux did not list its panes: {_words(answer)}")
         return []
 
@@ -197,12 +197,14 @@ def _creation(spec: LaunchSpec, name: str, unwanted: Sequence[str]) -> list[str]
 
     The command is an argv of several words: tmux runs a single word through the user's shell.
     """
-    variables = {**spec.environment, EXPERIMENT: str(spec.experiment), COOKIE: spec.cookie}
+    variables = {**spec.environment, EXPERIMENT: str(spec.experiment)}
     unset = [part for name_ in unwanted if name_ not in variables for part in ("-u", name_)]
+    # The cookie is the run's alone: in the session's environment, a pane that the user splits off would inherit it.
+    command = [shutil.which("env") or "/usr/bin/env", *unset, f"{COOKIE}={spec.cookie}", *spec.argv]
     session = f"={name}:"
     creation = ["-d", "-P", "-F", "#{pane_id}|#{pane_pid}", "-s", name, "-x", str(WIDTH), "-y", str(HEIGHT),
                 "-c", str(spec.working_folder), *(f"-e{key}={value}" for key, value in variables.items()),
-                "--", shutil.which("env") or "/usr/bin/env", *unset, *spec.argv]  # fmt: skip
+                "--", *command]  # fmt: skip
     options = [
         ["set-option", "-t", session, "destroy-unattached", "off"],
         ["set-option", "-p", "-t", session, _MARK, quote(spec.cookie)],

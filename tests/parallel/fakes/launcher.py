@@ -1,0 +1,73 @@
+"""An engine without processes, for tests of the scheduler alone. It raises on what it does not expect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flowrl import pickles
+from flowrl.files import read_json, write_json
+from flowrl.parallel.launchers.base import EngineStatus, Handle, LaunchFailed, LaunchSpec, Phase
+from flowrl.paths import RunPaths
+
+
+class FakeLauncher:
+    """Runs end when the test says so (``finish``), or at once where ``on_launch`` does.
+
+    ``refusals``: how many launches of a skill fail before one succeeds.
+    """
+
+    def __init__(self, on_launch: Callable[[LaunchSpec], None] | None = None, refusals: dict[str, int] | None = None):
+        self.on_launch = on_launch
+        self.refusals = dict(refusals or {})
+        self.launched: list[LaunchSpec] = []
+        self.running: dict[str, Handle] = {}
+        self.most_at_once = 0
+
+    def check(self) -> None:
+        """It always works."""
+
+    def launch(self, spec: LaunchSpec) -> Handle:
+        assert spec.cookie not in {older.cookie for older in self.launched}, f"{spec.cookie} was launched twice"
+        assert not [h for h in self.running.values() if h.run_folder == spec.run_folder], f"{spec.run_folder} runs twice"
+        assert read_json(spec.run_folder / "run.json")["attempt"] == spec.attempt, "the attempt is not in run.json"
+        if self.refusals.get(spec.skill_name, 0) > 0:
+            self.refusals[spec.skill_name] -= 1
+            raise LaunchFailed("planted refusal")
+        handle = Handle(f"fake-{len(self.launched)}", spec.session_name, spec.run_folder, spec.attempt)
+        self.launched.append(spec)
+        self.running[handle.engine_id] = handle
+        self.most_at_once = max(self.most_at_once, len(self.running))
+        if self.on_launch:
+            self.on_launch(spec)
+        return handle
+
+    def find(self, experiment: Path) -> list[Handle]:
+        return [handle for handle in self.running.values() if handle.run_folder.parent.parent == experiment]
+
+    def poll(self, handles: Sequence[Handle]) -> dict[str, EngineStatus]:
+        return {h.engine_id: EngineStatus(Phase.RUNNING if h.engine_id in self.running else Phase.LOST) for h in handles}
+
+    def output(self, handle: Handle) -> str:
+        return ""
+
+    def cancel(self, handle: Handle, grace_s: float) -> bool:
+        assert handle.engine_id.startswith("fake-"), f"{handle} is none of ours"
+        self.running.pop(handle.engine_id, None)
+        return True
+
+    def attach_command(self, handle: Handle) -> list[str]:
+        return ["true", handle.name]
+
+    def capacity(self) -> int | None:
+        return None
+
+
+def finish(spec: LaunchSpec, outcome: str = "completed", frames: int = 100, **fields) -> None:
+    """Leaves what a training leaves that has ended."""
+    run = RunPaths(spec.run_folder)
+    order = read_json(run.run_json)
+    experts = {str(expert["local_expert_idx"]): {"params": {"actor": {}, "critic": {}}} for expert in order["experts"]}
+    pickles.dump(run.checkpoint(frames), {"experts": experts, "metadata": {"frames": frames}})
+    result = {"outcome": outcome, "attempt": spec.attempt, "frames": frames, "goal_reached": True, "success_rate": 0.9}
+    write_json(run.result, result | fields)

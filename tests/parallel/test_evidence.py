@@ -1,0 +1,146 @@
+"""What the evidence of a run means."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock
+
+from flowrl.files import write_json
+from flowrl.parallel.evidence import INVISIBLE_LIMIT_S, LAUNCH_GRACE_S, Evidence, RunState, Sighting, judge, look
+from flowrl.parallel.launchers.base import EngineStatus, Phase
+from flowrl.parallel.processes import COOKIE, ProcessId, end_tree, retry_until, with_cookie
+from flowrl.paths import RunPaths
+from tests.parallel.fakes.experiments import PATIENCE_S
+
+DONE = {"outcome": "completed", "attempt": 1}
+LONG_S = INVISIBLE_LIMIT_S + 1
+
+
+@pytest.mark.parametrize(
+    ("evidence", "state"),
+    [
+        # A result is the last word, once nothing of the run lives.
+        (Evidence(result=DONE, lock_held=False, process_alive=False), RunState.FINISHED),
+        (Evidence(result=DONE), RunState.FINISHED),
+        (Evidence(result=DONE, lock_held=True, process_alive=True), RunState.ENDING),
+        (Evidence(result=DONE, lock_held=False, process_alive=True), RunState.ENDING),
+        (Evidence(result=DONE, engine=Phase.RUNNING), RunState.FINISHED),
+        # Then the lock: held means alive, whatever tmux says.
+        (Evidence(lock_held=True, process_alive=True, engine=Phase.LOST), RunState.RUNNING),
+        (Evidence(lock_held=True, process_alive=True, engine=Phase.UNKNOWN), RunState.RUNNING),
+        (Evidence(lock_held=True, process_alive=False), RunState.ENDING),  # a child of it holds the lock
+        (Evidence(lock_held=False, process_alive=False, engine=Phase.RUNNING), RunState.DEAD),
+        (Evidence(lock_held=False, process_alive=True), RunState.ENDING),
+        # Before it has its lock, the process.
+        (Evidence(process_alive=True, engine=Phase.UNKNOWN), RunState.STARTING),
+        (Evidence(process_alive=False, engine=Phase.RUNNING), RunState.DEAD),
+        # Without a process, the engine; and what nobody sees is not dead until enough time has passed.
+        (Evidence(engine=Phase.QUEUED, since_launch_s=LONG_S), RunState.STARTING),
+        (Evidence(engine=Phase.RUNNING, since_launch_s=LONG_S), RunState.STARTING),
+        (Evidence(engine=Phase.LOST), RunState.DEAD),
+        (Evidence(engine=Phase.LOST, cookie_alive=True), RunState.STARTING),
+        (Evidence(engine=Phase.EXITED), RunState.DEAD),
+        (Evidence(cookie_alive=True, since_launch_s=LONG_S), RunState.STARTING),
+        (Evidence(cookie_alive=False), RunState.UNKNOWN),
+        (Evidence(cookie_alive=False, since_launch_s=LAUNCH_GRACE_S + 1), RunState.DEAD),
+        (Evidence(), RunState.UNKNOWN),
+        (Evidence(since_launch_s=LONG_S), RunState.DEAD),
+    ],
+)
+def test_the_order_of_truth(evidence, state):
+    assert judge(evidence) is state
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "training_runs" / "skill_0_A"
+    folder.mkdir(parents=True)
+    return RunPaths(folder)
+
+
+def own_process():
+    return ProcessId.of(os.getpid())
+
+
+def write_pid(run, attempt, process):
+    write_json(run.pid, {"pid": process.pid, "create_time": process.create_time, "attempt": attempt})
+
+
+def test_a_result_of_another_attempt_does_not_count(run):
+    write_json(run.result, {"outcome": "completed", "attempt": 1})
+    assert look(Sighting(run, 1, "x#1")).result is not None
+    assert look(Sighting(run, 2, "x#2")).result is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"attempt": 1}', '{"attempt": 1, "outcome": "?"}'])
+def test_a_result_that_is_none_is_none(run, text):
+    run.result.write_text(text)
+    assert look(Sighting(run, 1, "x#1")).result is None
+
+
+def test_the_lock_of_a_live_run_is_seen_held_and_then_free(run):
+    write_pid(run, 1, own_process())
+    with FileLock(run.lock):
+        seen = look(Sighting(run, 1, "x#1"))
+        assert (seen.lock_held, seen.process_alive, judge(seen)) == (True, True, RunState.RUNNING)
+    assert look(Sighting(run, 1, "x#1")).lock_held is False
+
+
+def test_the_lock_of_an_attempt_that_has_not_taken_it_is_not_touched(run):
+    write_pid(run, 1, own_process())
+    with FileLock(run.lock):
+        assert look(Sighting(run, 2, "x#2")).lock_held is None
+
+
+def test_a_pid_that_was_given_to_another_process_is_not_the_run(run):
+    ours = own_process()
+    write_pid(run, 1, ProcessId(ours.pid, ours.create_time - 100))
+    assert look(Sighting(run, 1, "x#1")).process_alive is False
+
+
+def test_a_zombie_is_dead():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    process = ProcessId.of(child.pid)
+    assert retry_until(lambda: not process.is_alive(), PATIENCE_S)
+    child.wait()
+
+
+def test_where_only_the_cookie_can_tell_it_is_asked(run):
+    child = subprocess.Popen(["sleep", "300"], env={COOKIE: "x#1", "PATH": os.environ["PATH"]})
+    try:
+        assert retry_until(lambda: look(Sighting(run, 1, "x#1")).cookie_alive, PATIENCE_S)
+        assert look(Sighting(run, 1, "y#1")).cookie_alive is False
+        assert look(Sighting(run, 1, "x#1"), EngineStatus(Phase.RUNNING)).cookie_alive is None
+    finally:
+        child.kill()
+        child.wait()
+
+
+LEAVES_THE_TREE = """
+import os, signal, subprocess, sys, time
+subprocess.Popen(["sleep", "300"], start_new_session=True)
+subprocess.Popen(["nohup", "sleep", "300"])
+subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"])
+orphan = "import subprocess; subprocess.Popen(['sleep', '300'], start_new_session=True)"
+subprocess.run([sys.executable, "-c", orphan])
+print("ready", flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the environment of other processes is only readable on Linux")
+def test_a_whole_tree_is_ended_with_what_has_left_it(run):
+    cookie = f"{run.folder}#1"
+    child = subprocess.Popen(
+        [sys.executable, "-c", LEAVES_THE_TREE], env=os.environ | {COOKIE: cookie}, stdout=subprocess.PIPE
+    )
+    assert child.stdout.readline() == b"ready\n"
+    assert retry_until(lambda: len(with_cookie(cookie)) == 5, PATIENCE_S)
+    assert end_tree([ProcessId.of(child.pid)], cookie, grace_s=0.2)
+    assert with_cookie(cookie) == []
+    assert end_tree([ProcessId(child.pid, 0.0)], cookie, grace_s=0.2)  # safe to repeat
+    child.wait()

@@ -1,0 +1,78 @@
+"""The parts of the machine that runs get."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from flowrl.errors import BadInput
+from flowrl.parallel import slots
+from flowrl.parallel.slots import Slot, choose_gpus, cpu_slots, gpu_slots, plan_slots
+
+
+def test_cores_are_dealt_out_and_none_is_left_over():
+    assert [slot.cores for slot in cpu_slots(3, [0, 1, 2, 3, 4, 5, 6, 7])] == [(0, 1), (2, 3, 4), (5, 6, 7)]
+    assert [slot.cores for slot in cpu_slots(1, [2, 5])] == [(2, 5)]
+
+
+def test_surplus_slots_share_cores():
+    assert [slot.cores for slot in cpu_slots(3, [0, 1])] == [(0,), (1,), (0,)]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_only_the_cores_that_we_may_use_are_dealt_out():
+    allowed = os.sched_getaffinity(0)
+    one = min(allowed)
+    os.sched_setaffinity(0, {one})
+    try:
+        assert [slot.cores for slot in plan_slots(2, gpu_ids="none")] == [(one,), (one,)]
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_gpus_are_filled_one_after_the_other_and_share_their_memory():
+    found = gpu_slots(8, ["0", "3"], skills_per_gpu=2)
+    assert [slot.gpu for slot in found] == ["0", "3", "0", "3"]
+    assert {slot.memory_fraction for slot in found} == {0.45}
+    assert found[0].environment() == {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
+
+
+def test_a_gpu_trains_one_skill_unless_told_otherwise():
+    assert len(gpu_slots(3, ["0"], skills_per_gpu=1)) == 1
+
+
+def test_slots_say_what_run_json_has():
+    assert Slot(1, cores=(2, 3)).to_data() == {"cores": [2, 3], "gpu": None, "memory_fraction": None}
+
+
+def test_gpus_are_chosen_among_the_visible_ones():
+    assert choose_gpus(None, ["0", "1"]) == ["0", "1"]
+    assert choose_gpus("1", ["0", "1"]) == ["1"]
+    assert choose_gpus([0, 1], ["0", "1"]) == ["0", "1"]
+    assert choose_gpus("none", ["0", "1"]) == []
+    with pytest.raises(BadInput, match="--gpu_ids names 7, but the GPUs here are: 0, 1"):
+        choose_gpus("0,7", ["0", "1"])
+
+
+def test_devices_are_looked_for_without_jax_and_only_where_it_has_its_plugin(monkeypatch, tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'GPU 0: H200 (UUID: GPU-1)'\necho 'GPU 1: H200 (UUID: GPU-2)'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setattr(slots.importlib.util, "find_spec", lambda name: None)
+    assert slots.visible_gpus() == []
+    monkeypatch.setattr(slots.importlib.util, "find_spec", lambda name: object())
+    assert slots.visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert slots.visible_gpus() == ["1"]
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert slots.visible_gpus() == []
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5])
+def test_a_number_of_slots_that_is_none_is_refused(number):
+    with pytest.raises(BadInput, match="--max_parallel_skills is a whole number from 1 on"):
+        plan_slots(number)

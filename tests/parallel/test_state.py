@@ -1,0 +1,107 @@
+"""scheduler_state.json: what is in it, and what becomes of one that is damaged or foreign."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import jsonschema
+import pytest
+
+from flowrl.errors import BadInput
+from flowrl.parallel.state import SCHEMA_FILE, SchedulerState, SkillEntry, StateStore, Status, schema_text
+
+
+@pytest.fixture
+def store(experiment):
+    experiment.root.mkdir(parents=True)
+    return StateStore(experiment)
+
+
+def state_with(*names):
+    return SchedulerState(skills=[SkillEntry(skill_name=name, started_at=datetime.now(UTC)) for name in names])
+
+
+def test_the_shipped_schema_is_that_of_the_model():
+    assert SCHEMA_FILE.read_text() == schema_text(), "run `python -m flowrl.parallel.state`"
+
+
+def test_a_written_state_fits_the_schema_and_a_wrong_one_does_not(store):
+    store.save(state_with("A", "B"))
+    data = json.loads(store.paths.state.read_text())
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+    validator.validate(data)
+    data["skills"][0]["status"] = "asleep"
+    assert not validator.is_valid(data)
+
+
+def test_the_file_has_what_people_and_jq_rely_on(store):
+    store.save(state_with("A"))
+    data = json.loads(store.paths.state.read_text())
+    assert isinstance(data["skills"], list)
+    assert {"version", "updated_at", "max_parallel", "currently_running", "next_expert_idx", "proposer"} <= set(data)
+    assert set(data["skills"][0]) >= {
+        "skill_name", "status", "dependencies", "expert_idx", "tmux_session", "run_folder", "attempt", "started_at",
+        "completed_at", "retry_count", "frames", "goal_reached", "success_rate", "random_success_rate", "error", "blocked_by",
+    }  # fmt: skip
+    assert datetime.fromisoformat(data["skills"][0]["started_at"]).utcoffset().total_seconds() == 0
+
+
+def test_there_is_no_state_at_first(store):
+    assert store.load() == (None, None)
+
+
+def test_a_state_comes_back_as_it_was_written(store):
+    state = state_with("A")
+    state.skills[0].status = Status.RUNNING
+    store.save(state)
+    assert store.load() == (state, None)
+
+
+def test_the_state_before_stays_beside_it(store):
+    store.save(state_with("A"))
+    store.save(state_with("A", "B"))
+    assert [skill["skill_name"] for skill in json.loads(store.paths.previous_state.read_text())["skills"]] == ["A"]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 40, -3])
+def test_a_torn_file_is_replaced_by_the_previous_good_one_and_said_so(store, keep):
+    store.save(state_with("A"))
+    store.save(state_with("A", "B"))
+    store.paths.state.write_bytes(store.paths.state.read_bytes()[:keep])
+    state, remark = store.load()
+    assert [entry.skill_name for entry in state.skills] == ["A"]
+    assert "not valid JSON" in remark and "previous good one" in remark
+    store.save(state)  # and the torn one never becomes the previous good one
+    assert json.loads(store.paths.previous_state.read_text())["skills"][0]["skill_name"] == "A"
+
+
+def test_a_state_removed_by_hand_is_replaced_by_the_previous_one(store):
+    store.save(state_with("A"))
+    store.save(state_with("A", "B"))
+    store.paths.state.unlink()
+    state, remark = store.load()
+    assert [entry.skill_name for entry in state.skills] == ["A"]
+    assert "missing" in remark
+
+
+def test_a_torn_file_without_a_previous_one_is_refused_with_the_remedy(store):
+    store.paths.state.write_text('{"version": 1, "ski')
+    with pytest.raises(BadInput, match="not valid JSON .*restore the file from a copy, or move it away"):
+        store.load()
+
+
+def test_a_newer_state_is_refused_with_the_remedy_though_the_previous_one_is_good(store):
+    store.save(state_with("A"))
+    store.save(state_with("A"))
+    data = json.loads(store.paths.state.read_text()) | {"version": 2, "novelty": True}
+    store.paths.state.write_text(json.dumps(data))
+    with pytest.raises(BadInput, match="newer flowrl .*update flowrl"):
+        store.load()
+
+
+@pytest.mark.parametrize("data", [[], {"skills": {}}, {"version": 1, "skills": {"A": {}}}, {"version": 1, "other": 3}, {"version": 0}])
+def test_a_foreign_state_is_refused_with_the_remedy(store, data):
+    store.paths.state.write_text(json.dumps(data))
+    with pytest.raises(BadInput, match="not a scheduler state of flowrl .*move it away"):
+        store.load()

@@ -1,0 +1,243 @@
+"""The tmux launcher, on a real server of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowrl.errors import BadInput
+from flowrl.parallel.launchers import tmux
+from flowrl.parallel.launchers.base import EngineUnreachable, LaunchFailed, LaunchSpec, Phase
+from flowrl.parallel.launchers.tmux import TmuxLauncher
+from flowrl.parallel.processes import retry_until, with_cookie
+from tests.parallel.fakes.experiments import PATIENCE_S
+
+SLEEP = ("sleep", "300")
+HOSTILE = """
+set -g destroy-unattached on
+set -g default-shell /nonexistent/shell
+set -g default-command "exit 1"
+set -g remain-on-exit on
+set -g base-index 7
+set -g pane-base-index 3
+"""
+
+
+def sh(line):
+    """What a person types. Returns the text shown; the exit code is not looked at."""
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False).stdout
+
+
+@pytest.fixture
+def launcher():
+    launcher = TmuxLauncher()
+    yield launcher
+    try:
+        for pane in launcher._panes():
+            if pane.cookie:
+                launcher.cancel(pane.handle(), grace_s=0.0)
+    except (EngineUnreachable, BadInput):  # a finaliser never fails; the server itself is ended after it
+        pass
+
+
+@pytest.fixture
+def spec(tmp_path):
+    def make(name="Make_Pickaxe", argv=SLEEP, experiment="exp", attempt=1, index=2, **environment):
+        root = tmp_path / experiment
+        folder = root / "training_runs" / f"skill_{index}_{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        needed = {"PATH": os.environ["PATH"]} | environment
+        return LaunchSpec(root, folder, name, index, attempt, tuple(argv), tmp_path, needed)
+
+    return make
+
+
+def test_a_run_has_a_session_that_the_seeds_commands_find(launcher, spec):
+    handle = launcher.launch(spec())
+    assert handle.name == "flowrl_e2_Make_Pickaxe"
+    assert sh("tmux list-sessions | grep flowrl_").startswith("flowrl_e2_Make_Pickaxe: 1 windows (created ")
+    assert sh("tmux has-session -t flowrl_e2_Make_Pickaxe; echo $?") == "0\n"
+    assert launcher.attach_command(handle) == ["tmux", "attach", "-t", "=flowrl_e2_Make_Pickaxe"]
+    assert launcher.poll([handle])[handle.engine_id].phase is Phase.RUNNING
+    assert handle.process.is_alive()
+
+
+def test_a_hostile_configuration_does_not_end_a_run(launcher, spec, tmp_path, monkeypatch):
+    (tmp_path / ".tmux.conf").write_text(HOSTILE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    handle = launcher.launch(spec())
+    other = launcher.launch(spec("Collect_Wood", index=0))
+    statuses = launcher.poll([handle, other])
+    assert [status.phase for status in statuses.values()] == [Phase.RUNNING, Phase.RUNNING]
+    assert sh("tmux show-options -g destroy-unattached") == "destroy-unattached on\n"  # the user's stays as it was
+
+
+def test_a_run_is_launched_once_for_each_attempt(launcher, spec):
+    first = launcher.launch(spec())
+    assert launcher.launch(spec()) == first
+    second = launcher.launch(spec(attempt=2))
+    assert second.engine_id != first.engine_id
+    assert second.name == "flowrl_e2_Make_Pickaxe_2"
+
+
+def test_two_experiments_with_equal_names_do_not_touch_each_other(launcher, spec):
+    ours, theirs = launcher.launch(spec(experiment="ours")), launcher.launch(spec(experiment="theirs"))
+    assert (ours.name, theirs.name) == ("flowrl_e2_Make_Pickaxe", "flowrl_e2_Make_Pickaxe_2")
+    assert launcher.find(ours.run_folder.parent.parent) == [ours]
+    assert launcher.cancel(ours, grace_s=5)
+    assert launcher.poll([theirs])[theirs.engine_id].phase is Phase.RUNNING
+    assert sh("tmux show-environment -t =flowrl_e2_Make_Pickaxe_2: FLOWRL_EXPERIMENT") == (
+        f"FLOWRL_EXPERIMENT={theirs.run_folder.parent.parent}\n"
+    )
+
+
+def test_a_session_of_the_users_own_is_neither_taken_nor_ended(launcher, spec):
+    sh("tmux new-session -d -s flowrl_e2_Make_Pickaxe sleep 300")
+    sh("tmux new-session -d -s flowrl_e2_Make_Pickaxe_10 sleep 300")
+    handle = launcher.launch(spec())
+    assert handle.name == "flowrl_e2_Make_Pickaxe_2"
+    assert launcher.find(handle.run_folder.parent.parent) == [handle]
+    launcher.cancel(handle, grace_s=5)
+    assert sorted(sh("tmux list-sessions -F '#{session_name}'").split()) == ["flowrl_e2_Make_Pickaxe", "flowrl_e2_Make_Pickaxe_10"]
+
+
+def test_a_pane_that_the_user_split_off_is_the_users(launcher, spec):
+    handle = launcher.launch(spec())
+    sh("tmux split-window -t =flowrl_e2_Make_Pickaxe: sleep 300")
+    assert launcher.find(handle.run_folder.parent.parent) == [handle]
+    launcher.cancel(handle, grace_s=5)
+    assert sh("tmux list-panes -a -F '#{pane_current_command}'") == "sleep\n"
+    assert launcher.poll([handle])[handle.engine_id].phase is Phase.LOST
+
+
+def test_cancelling_ends_what_has_left_the_tree_and_may_be_repeated(launcher, spec):
+    script = "setsid nohup sleep 300 & trap '' TERM HUP; sleep 300 & wait; sleep 300"
+    handle = launcher.launch(spec(argv=("bash", "-c", script)))
+    assert retry_until(lambda: len(with_cookie(handle.cookie)) >= 3, PATIENCE_S)
+    assert launcher.cancel(handle, grace_s=0.2)
+    assert with_cookie(handle.cookie) == []
+    assert "flowrl_" not in sh("tmux list-sessions")
+    assert launcher.cancel(handle, grace_s=0.2)
+
+
+def test_a_failed_run_keeps_its_last_words_until_they_are_read(launcher, spec):
+    handle = launcher.launch(spec(argv=(sys.executable, "-c", "import no_such_module")))
+    assert retry_until(lambda: launcher.poll([handle])[handle.engine_id].phase is Phase.EXITED, PATIENCE_S)
+    assert launcher.poll([handle])[handle.engine_id].code == 1
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in launcher.output(handle)
+    launcher.cancel(handle, grace_s=0)
+    assert launcher.poll([handle])[handle.engine_id].phase is Phase.LOST
+
+
+def test_the_session_of_a_run_that_ended_well_is_gone(launcher, spec):
+    handle = launcher.launch(spec(argv=("sleep", "0")))
+    assert retry_until(lambda: launcher.poll([handle])[handle.engine_id].phase is Phase.LOST, PATIENCE_S)
+
+
+def test_arguments_and_folders_arrive_as_they_are(launcher, spec, tmp_path):
+    odd = ["a b", "semicolon;", "quote'\"", "$HOME", "#{pane_id}", "ü", ";"]
+    code = "import os, sys; open(sys.argv[1], 'w').write(repr((sys.argv[2:], os.environ['ODD'])))"
+    out = tmp_path / "out"
+    argv = (sys.executable, "-c", code, str(out), *odd)
+    handle = launcher.launch(spec(argv=argv, experiment="ex p;#{x}|ü'", ODD="x y;"))
+    assert retry_until(lambda: out.exists() and out.read_text() == repr((odd, "x y;")), PATIENCE_S)
+    assert handle.run_folder.parent.parent.name == "ex p;#{x}|ü'"
+
+
+def test_an_odd_folder_is_found_again(launcher, spec):
+    handle = launcher.launch(spec(experiment="ex p;#{x}|ü'"))
+    assert launcher.find(handle.run_folder.parent.parent) == [handle]
+
+
+def test_neither_the_proposers_key_nor_any_other_reaches_a_run_or_a_server(launcher, spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-old")
+    sh("tmux new-session -d -s mine sleep 300")  # the user's own server has the key in its environment
+    monkeypatch.setenv("WANDB_API_KEY", "wandb-secret")
+    out = tmp_path / "out"
+    code = "import os, sys; open(sys.argv[1], 'w').write(chr(10).join([*os.environ, 'end']))"
+    launcher.launch(spec(argv=(sys.executable, "-c", code, str(out))))
+    assert retry_until(lambda: out.exists() and "end" in out.read_text(), PATIENCE_S)
+    assert "OPENAI" not in out.read_text() and "WANDB" not in out.read_text()
+    assert "FLOWRL_RUN" in out.read_text()
+
+
+def test_a_server_that_we_start_is_not_told_our_keys(launcher, spec, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-ours")
+    monkeypatch.setenv("WANDB_API_KEY", "wandb-secret")
+    launcher.launch(spec())
+    known = sh("tmux show-environment -g")
+    assert "PATH=" in known
+    assert "sk-ours" not in known and "wandb-secret" not in known
+
+
+def test_a_server_killed_is_seen_and_the_next_launch_starts_another(launcher, spec):
+    handle = launcher.launch(spec())
+    sh("tmux kill-server")
+    assert retry_until(lambda: launcher.poll([handle])[handle.engine_id].phase is Phase.LOST, PATIENCE_S)
+    assert launcher.launch(spec(attempt=2)).process.is_alive()
+
+
+def test_a_server_that_does_not_answer_is_unknown_and_never_an_empty_list(launcher, spec, monkeypatch, tmp_path):
+    handle = launcher.launch(spec())
+    stuck = tmp_path / "bin" / "tmux"
+    stuck.parent.mkdir()
+    stuck.write_text("#!/bin/sh\nexec sleep 300\n")
+    stuck.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{stuck.parent}:{os.environ['PATH']}")
+        patch.setattr(tmux, "CALL_TIMEOUT_S", 0.3)
+        assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
+        with pytest.raises(EngineUnreachable):
+            launcher.find(handle.run_folder.parent.parent)
+        with pytest.raises(LaunchFailed):
+            launcher.launch(spec(attempt=2))
+    stuck.write_text("#!/bin/sh\necho 'error connecting to /tmp/x (Permission denied)' >&2\nexit 1\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{stuck.parent}:{os.environ['PATH']}")
+        assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
+
+
+def test_a_launch_that_a_dying_server_drops_is_made_again(launcher, spec, monkeypatch, tmp_path):
+    """A server that has just lost its last session takes the call, and drops it: one launch in six, at the wrong time."""
+    real, drops = shutil.which("tmux"), tmp_path / "drops"
+    wrapper = tmp_path / "bin" / "tmux"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\nif [ "$1" = new-session ] && [ $(cat {drops} | wc -l) -lt 3 ]; then echo x >> {drops};\n'
+        f'echo "server exited unexpectedly" >&2; exit 1; fi\nexec {real} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    drops.touch()
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    assert launcher.launch(spec()).process.is_alive()
+    assert drops.read_text() == "x\n" * 3
+
+
+def test_a_run_can_be_started_from_inside_tmux(launcher, spec, tmp_path):
+    """The scheduler itself may run in a pane: its runs get sessions of their own on the same server."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from pathlib import Path; from flowrl.parallel.launchers.tmux import TmuxLauncher;"
+        "from flowrl.parallel.launchers.base import LaunchSpec;"
+        "root = Path(sys.argv[2]);"
+        "TmuxLauncher().launch(LaunchSpec(root, root / 'training_runs' / 'skill_0_A', 'A', 0, 1, ('sleep', '300'), root))"
+    )
+    root = Path(tmux.__file__).parents[3]
+    command = shlex.join([sys.executable, "-c", code, str(root), str(tmp_path)])
+    sh(f"tmux new-session -d -s outer {shlex.quote(command + '; sleep 300')}")
+    assert retry_until(lambda: "flowrl_e0_A" in sh("tmux list-sessions"), PATIENCE_S)
+    launcher.cancel(launcher.find(tmp_path)[0], grace_s=0)
+
+
+def test_a_missing_tmux_is_said_with_the_remedy(launcher, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shutil.which("tmux") is None
+    with pytest.raises(BadInput, match="tmux is needed .*sudo apt-get install tmux.*brew install tmux"):
+        launcher.check()

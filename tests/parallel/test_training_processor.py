@@ -1,0 +1,277 @@
+"""A finished run becomes part of the library."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from flowrl import pickles
+from flowrl.errors import BadInput
+from flowrl.files import read_json, write_json
+from flowrl.parallel import training_processor
+from flowrl.parallel.locks import LockTimeout, is_held, merge_lock
+from flowrl.parallel.processes import retry_until
+from flowrl.parallel.slots import Slot
+from flowrl.parallel.training_processor import process_completed_training
+from flowrl.parallel.training_setup import prepare_training_run, write_launch
+from flowrl.paths import ExperimentPaths, RunPaths
+from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
+
+M = 1_000_000
+
+
+def finished_run(base_dir, index, name, dependencies, frames, acted=None):
+    """A run of ``name`` on top of ``dependencies`` (name to index) that has ended after ``frames``.
+
+    Its experts' weights say which run they come from. ``acted``: frames by global index; without, nobody counted.
+    """
+    completed = {other: {"expert_idx": other_index} for other, other_index in dependencies.items()}
+    folder, _, _ = prepare_training_run(name, skill(name), index, list(dependencies), completed, base_dir)
+    run = RunPaths(folder)
+    write_launch(folder, 1, Slot(0))
+    tree = {"w": np.full(3, index, np.float32)}
+    experts = {str(e["local_expert_idx"]): {"params": {"actor": tree, "critic": tree}} for e in read_json(run.run_json)["experts"]}
+    pickles.dump(run.checkpoint(frames), {"format": "flowrl-checkpoint", "experts": experts, "metadata": {"frames": frames}})
+    result = {"outcome": "completed", "attempt": 1, "frames": frames, "checkpoint": f"{index}_policies/checkpoint_{frames}.pkl"}
+    write_json(run.result, result | ({"acted_frames": acted} if acted is not None else {}))
+    run.log.write_text(f"log of {name}\n")
+    run.metrics.write_text('{"update": 1}\n')
+    return run
+
+
+def merge(base_dir, run, frames):
+    return process_completed_training(
+        run_folder=run.folder, skill_name=run.skill_name, global_expert_idx=run.expert_idx,
+        base_dir=base_dir, total_timesteps=frames,
+    )["expert_updates"]  # fmt: skip
+
+
+def expert(paths: ExperimentPaths, index, name):
+    """Frames, and the index of the run that its weights come from."""
+    data = pickles.load(paths.expert_params(index, name))
+    return data["metadata"]["total_frames"], int(data["params"]["actor"]["w"][0])
+
+
+def snapshot(root):
+    """All files of the library, apart from locks."""
+    return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}
+
+
+def test_the_seeds_conflict_keeps_the_version_with_most_frames(experiment):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50 * M)
+    a = finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80 * M)
+    b = finished_run(experiment.root, 2, "Skill_B", {"Collect_Wood": 0}, 100 * M)
+    assert merge(experiment.root, a, 80 * M) == {
+        0: {"action": "updated", "frames": 130 * M},
+        1: {"action": "new", "frames": 80 * M},
+    }
+    assert expert(experiment, 0, "Collect_Wood") == (130 * M, 1)
+    assert merge(experiment.root, b, 100 * M)[0] == {"action": "updated", "frames": 150 * M}
+    assert expert(experiment, 0, "Collect_Wood") == (150 * M, 2)
+
+
+def test_the_same_conflict_in_the_other_order_ends_the_same(experiment):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50 * M)
+    a = finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80 * M)
+    b = finished_run(experiment.root, 2, "Skill_B", {"Collect_Wood": 0}, 100 * M)
+    merge(experiment.root, b, 100 * M)
+    assert merge(experiment.root, a, 80 * M)[0] == {"action": "kept", "frames": 150 * M}
+    assert expert(experiment, 0, "Collect_Wood") == (150 * M, 2)
+
+
+def test_the_seeds_first_example(experiment):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50 * M)
+    put_in_library(experiment.root, 1, "Collect_Stone", 40 * M)
+    run = finished_run(experiment.root, 2, "Make_Pickaxe", {"Collect_Wood": 0, "Collect_Stone": 1}, 100 * M)
+    assert merge(experiment.root, run, 100_000_000) == {
+        0: {"action": "updated", "frames": 150_000_000},
+        1: {"action": "updated", "frames": 140_000_000},
+        2: {"action": "new", "frames": 100_000_000},
+    }
+
+
+def test_an_expert_that_did_not_act_never_replaces_the_librarys(experiment):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50 * M, weight=77)
+    run = finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80 * M, acted={"0": 0, "1": 80 * M})
+    assert merge(experiment.root, run, 80 * M)[0] == {"action": "kept", "frames": 50 * M}
+    assert expert(experiment, 0, "Collect_Wood") == (50 * M, 77)
+
+
+def test_frames_acted_in_are_summed_over_runs(experiment):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50 * M, acted_frames=45 * M)
+    run = finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80 * M, acted={"0": 30 * M, "1": 50 * M})
+    merge(experiment.root, run, 80 * M)
+    metadata = pickles.load(experiment.expert_params(0, "Collect_Wood"))["metadata"]
+    assert metadata == {"skill_name": "Collect_Wood", "global_expert_idx": 0, "total_frames": 130 * M, "acted_frames": 75 * M}
+
+
+def test_sparse_experts_return_to_their_own_places(experiment):
+    put_in_library(experiment.root, 0, "Collect_Wood", 10)
+    put_in_library(experiment.root, 5, "Collect_Stone", 20)
+    run = finished_run(experiment.root, 10, "Test", {"Collect_Wood": 0, "Collect_Stone": 5}, 100)
+    assert {index: update["frames"] for index, update in merge(experiment.root, run, 100).items()} == {0: 110, 5: 120, 10: 100}
+    assert experiment.library() == {0: "Collect_Wood", 5: "Collect_Stone", 10: "Test"}
+
+
+def test_a_merged_run_stays_with_its_skill_and_its_folder_goes(experiment):
+    run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
+    module = run.module.read_text()
+    merge(experiment.root, run, 100)
+    folder = experiment.root / "skills" / "0_Collect_Wood"
+    assert (folder / "training.log").read_text() == "log of Collect_Wood\n"
+    assert (folder / "0.py").read_text() == module
+    assert (folder / "expert_0_policy" / "params.pkl").exists()
+    assert {"metrics.jsonl", "run.json", "result.json"} <= {path.name for path in folder.iterdir()}
+    assert list(experiment.training_runs.iterdir()) == []
+
+
+def test_global_latest_holds_metadata_and_no_array(experiment):
+    run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
+    merge(experiment.root, run, 100)
+    latest = pickles.load(experiment.global_latest)
+    assert latest["experts"]["0"]["total_frames"] == 100
+    assert b"numpy" not in experiment.global_latest.read_bytes()
+
+
+def test_merging_the_same_run_again_reports_the_same_and_changes_nothing(experiment):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50)
+    run = finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80)
+    first = merge(experiment.root, run, 80)
+    before = snapshot(experiment.root)
+    assert merge(experiment.root, run, 80) == first
+    assert snapshot(experiment.root) == before
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in between catches it."""
+
+
+def test_a_merge_killed_before_or_after_any_file_operation_is_repaired_by_merging_again(experiment, tmp_path, monkeypatch):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50)
+    finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80)
+    shutil.copytree(experiment.root, tmp_path / "start")
+    expected_updates = merge(experiment.root, RunPaths(experiment.run_folder(1, "Skill_A")), 80)
+    expected = snapshot(experiment.root)
+
+    operations = ["os.replace", "os.rename", "shutil.rmtree"]
+    deaths = 0
+    for when in ("before", "after"):
+        for fatal in range(1, 100):
+            root = tmp_path / f"{when}_{fatal}"
+            shutil.copytree(tmp_path / "start", root)
+            run = RunPaths(ExperimentPaths(root).run_folder(1, "Skill_A"))
+            try:
+                with monkeypatch.context() as patch:
+                    strike(patch, operations, fatal, when)
+                    merge(root, run, 80)
+                break  # there is no operation of this number: the merge went through
+            except Killed:
+                deaths += 1
+            assert merge(root, run, 80) == expected_updates
+            assert without_paths(snapshot(root)) == without_paths(expected), f"{when} operation {fatal}"
+    assert deaths >= 2 * 10
+
+
+def strike(patch, operations, fatal, when):
+    count = 0
+
+    def deadly(original):
+        def operation(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count == fatal and when == "before":
+                raise Killed
+            result = original(*args, **kwargs)
+            if count == fatal and when == "after":
+                raise Killed
+            return result
+
+        return operation
+
+    for module, name in (operation.split(".") for operation in operations):
+        owner = {"os": os, "shutil": shutil}[module]
+        patch.setattr(owner, name, deadly(getattr(owner, name)))
+
+
+def without_paths(files):
+    """run.json holds the experiment's own folder; and a removed run may leave a hidden folder for the next sweep."""
+    return {path: data for path, data in files.items() if path.name != "run.json" and ".merged_" not in str(path)}
+
+
+def test_what_a_killed_merge_left_behind_is_swept_away(experiment):
+    run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
+    merge(experiment.root, run, 100)
+    (experiment.training_runs / ".merged_skill_0_Collect_Wood").mkdir()
+    (experiment.skills / ".new_1_Skill_A").mkdir()
+    training_processor.sweep(experiment)
+    assert list(experiment.training_runs.iterdir()) == []
+    assert [path.name for path in experiment.skills.iterdir()] == ["0_Collect_Wood"]
+
+
+def test_a_run_without_checkpoint_is_refused_by_name(experiment):
+    run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
+    run.checkpoint(100).unlink()
+    with pytest.raises(BadInput, match="checkpoint_100.pkl, which the run's result names, is missing"):
+        merge(experiment.root, run, 100)
+    assert experiment.library() == {}
+
+
+def test_a_run_that_is_not_there_is_refused(experiment):
+    with pytest.raises(BadInput, match="there is no run to merge in"):
+        process_completed_training(experiment.run_folder(3, "Nothing"), "Nothing", 3, experiment.root, 100)
+
+
+def merge_in_process(root, index):
+    run = RunPaths(ExperimentPaths(root).run_folder(index, f"Skill_{index}"))
+    merge(root, run, 1000 * index)
+
+
+def test_many_processes_merging_at_once_lose_nothing(experiment):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50)
+    indices = list(range(1, 13))
+    for index in indices:
+        finished_run(experiment.root, index, f"Skill_{index}", {"Collect_Wood": 0}, 1000 * index)
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=merge_in_process, args=(experiment.root, index)) for index in indices]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE_S)
+    assert [process.exitcode for process in processes] == [0] * len(indices)
+    assert experiment.library() == {0: "Collect_Wood"} | {index: f"Skill_{index}" for index in indices}
+    assert expert(experiment, 0, "Collect_Wood") == (50 + 12_000, 12)
+    assert set(pickles.load(experiment.global_latest)["experts"]) == {str(index) for index in range(13)}
+
+
+def test_removing_the_lock_file_does_not_let_a_second_merge_in(experiment):
+    with merge_lock(experiment):
+        experiment.global_lock.unlink()
+        with pytest.raises(LockTimeout, match="Failed to acquire global checkpoint lock"), merge_lock(experiment, 0.1):
+            pytest.fail("two merges at once")
+
+
+def hold_for_ever(root, held):
+    with merge_lock(ExperimentPaths(root)):
+        held.set()
+        threading.Event().wait()
+
+
+def test_a_lock_is_named_by_its_holder_and_ends_with_it(experiment):
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    process = context.Process(target=hold_for_ever, args=(experiment.root, held))
+    process.start()
+    assert held.wait(PATIENCE_S)
+    assert is_held(experiment.global_lock)
+    with pytest.raises(LockTimeout, match=f"held by process {process.pid} on .*, since 2"), merge_lock(experiment, 0.1):
+        pytest.fail("the lock is held")
+    process.kill()
+    process.join(PATIENCE_S)
+    assert retry_until(lambda: not is_held(experiment.global_lock), PATIENCE_S)
+    with merge_lock(experiment, PATIENCE_S):
+        pass

@@ -1,0 +1,189 @@
+"""A run's folder as the training process finds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from flowrl import pickles
+from flowrl.config import Settings
+from flowrl.errors import BadInput
+from flowrl.files import read_json, write_json
+from flowrl.parallel.slots import Slot
+from flowrl.parallel.training_setup import DEFAULT_ENV_NAME, DEFAULT_SETTINGS, build_remapping, prepare_training_run, write_launch
+from flowrl.paths import RunPaths
+from flowrl.skills.module import read_module
+from tests.parallel.fakes.experiments import put_in_library, skill
+
+
+@pytest.fixture
+def library(experiment):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50_000_000, 40_000_000)
+    put_in_library(experiment.root, 1, "Collect_Stone", 40_000_000)
+    return experiment
+
+
+def prepare(base_dir, **changes):
+    """The example of the seed, to the letter."""
+    arguments = {
+        "skill_name": "Make_Pickaxe",
+        "skill_data": skill("Make_Pickaxe", "stone"),
+        "global_expert_idx": 2,
+        "dependency_skill_names": ["Collect_Wood", "Collect_Stone"],
+        "completed_skills": {"Collect_Wood": {"expert_idx": 0}, "Collect_Stone": {"expert_idx": 1}},
+        "base_dir": base_dir,
+    }
+    return prepare_training_run(**(arguments | changes))
+
+
+def files_below(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_sparse_global_indices_become_contiguous():
+    assert build_remapping([0, 5], 10) == ({0: 0, 5: 1, 10: 2}, {0: 0, 1: 5, 2: 10})
+
+
+def test_a_skill_that_needs_nothing_is_local_expert_0():
+    assert build_remapping([], 7) == ({7: 0}, {0: 7})
+
+
+def test_remapping_orders_by_index_and_counts_each_expert_once():
+    assert build_remapping([5, 0, 5], 3) == ({0: 0, 3: 1, 5: 2}, {0: 0, 1: 3, 2: 5})
+
+
+def test_the_seeds_example_makes_folder_module_and_policies(library):
+    folder, module, policies = prepare(library.root)
+    assert folder == library.root / "training_runs" / "skill_2_Make_Pickaxe"
+    assert module == folder / "2.py"
+    assert policies == folder / "2_policies"
+    assert module.read_text().splitlines()[:4] == [
+        "# Auto-generated training module for: Make_Pickaxe",
+        "# Global expert index: 2",
+        "GLOBAL_TO_LOCAL = {0: 0, 1: 1, 2: 2}",
+        "LOCAL_TO_GLOBAL = {0: 0, 1: 1, 2: 2}",
+    ]
+
+
+def test_the_module_of_a_sparse_run_uses_local_indices(experiment):
+    for index, name in ((0, "Collect_Wood"), (5, "Collect_Stone")):
+        put_in_library(experiment.root, index, name, 1000)
+    completed = {"Collect_Wood": {"expert_idx": 0}, "Collect_Stone": {"expert_idx": 5}}
+    _, module, _ = prepare(experiment.root, skill_name="Test", global_expert_idx=10, completed_skills=completed)
+    source = read_module(module.read_text())
+    assert source.global_to_local == {0: 0, 5: 1, 10: 2}
+    assert source.local_to_global == {0: 0, 1: 5, 2: 10}
+    assert [(task.skill_name, task.local_expert_idx) for task in source.tasks] == [
+        ("Collect_Wood", 0), ("Collect_Stone", 1), ("Test", 2),
+    ]  # fmt: skip
+
+
+def test_the_run_starts_from_the_experts_of_the_library(library):
+    _, _, policies = prepare(library.root)
+    experts = pickles.load(policies / "initial.pkl")["experts"]
+    assert set(experts) == {"0", "1"}
+    np.testing.assert_array_equal(experts["0"]["actor"]["w"], np.full(3, 50_000_000, np.float32))
+    np.testing.assert_array_equal(experts["1"]["critic"]["w"], np.full(3, 40_000_000, np.float32))
+
+
+def test_run_json_names_plan_experts_and_their_ages(library):
+    folder, _, _ = prepare(library.root)
+    run = read_json(folder / "run.json")
+    assert run["plan"] == [
+        {"skill_name": "Collect_Wood", "n": 1, "global_expert_idx": 0, "local_expert_idx": 0},
+        {"skill_name": "Collect_Stone", "n": 1, "global_expert_idx": 1, "local_expert_idx": 1},
+        {"skill_name": "Make_Pickaxe", "n": 1, "global_expert_idx": 2, "local_expert_idx": 2},
+    ]
+    ages = [(e["global_expert_idx"], e["total_frames"], e["acted_frames"]) for e in run["experts"]]
+    assert ages == [(0, 50_000_000, 40_000_000), (1, 40_000_000, 0), (2, 0, 0)]
+    assert run["experiment"] == str(library.root.resolve())
+
+
+def test_the_execution_plan_decides_order_and_counts(library):
+    data = skill("Make_Pickaxe") | {
+        "execution_plan": [
+            {"skill_name": "Collect_Stone", "n": 2},
+            {"skill_name": "Collect_Wood", "n": 5},
+            {"skill_name": "Collect_Stone", "n": 1},
+            {"skill_name": "Make_Pickaxe", "n": 3},
+        ]
+    }
+    folder, module, _ = prepare(library.root, skill_data=data)
+    plan = [(step["skill_name"], step["n"], step["local_expert_idx"]) for step in read_json(folder / "run.json")["plan"]]
+    assert plan == [("Collect_Stone", 2, 1), ("Collect_Wood", 5, 0), ("Collect_Stone", 1, 1), ("Make_Pickaxe", 3, 2)]
+    assert [task.n for task in read_module(module.read_text()).tasks] == [2, 5, 1, 3]
+
+
+def test_a_dependency_outside_the_plan_is_remapped_too(library):
+    data = skill("Make_Pickaxe") | {"execution_plan": [{"skill_name": "Make_Pickaxe", "n": 1}]}
+    folder, _, policies = prepare(library.root, skill_data=data)
+    assert [e["skill_name"] for e in read_json(folder / "run.json")["experts"]] == [
+        "Collect_Wood", "Collect_Stone", "Make_Pickaxe",
+    ]  # fmt: skip
+    assert set(pickles.load(policies / "initial.pkl")["experts"]) == {"0", "1"}
+
+
+def test_code_given_with_a_completed_skill_goes_before_the_archived_one(library):
+    given = skill("Collect_Wood", "sapling") | {"expert_idx": 0}
+    _, module, _ = prepare(library.root, completed_skills={"Collect_Wood": given, "Collect_Stone": {"expert_idx": 1}})
+    tasks = read_module(module.read_text()).tasks
+    assert "inventory.sapling" in tasks[0].task_is_done
+    assert "inventory.wood" in tasks[1].task_is_done  # from the library
+
+
+@pytest.mark.parametrize("removed", ["skills/0_Collect_Wood/expert_0_policy/params.pkl", "skills/0_Collect_Wood/0.py"])
+def test_a_missing_expert_or_code_is_named_and_nothing_written(library, removed):
+    (library.root / removed).unlink()
+    before = files_below(library.root)
+    with pytest.raises(BadInput, match="Make_Pickaxe needs .*Collect_Wood.*missing; restore"):
+        prepare(library.root)
+    assert files_below(library.root) == before
+
+
+def test_a_dependency_that_is_not_completed_is_named(library):
+    with pytest.raises(BadInput, match="Make_Pickaxe needs Collect_Stone, which is not a completed skill; train"):
+        prepare(library.root, completed_skills={"Collect_Wood": {"expert_idx": 0}})
+
+
+def test_settings_come_from_the_experiment_and_then_from_the_flags_defaults(library):
+    write_json(library.config, {"num_envs": 16, "env_name": "Craftax-Classic-Symbolic-v1", "graph_path": "elsewhere"})
+    folder, _, _ = prepare(library.root, settings={"lr": 1e-3})
+    run = read_json(folder / "run.json")
+    assert run["env_name"] == "Craftax-Classic-Symbolic-v1"
+    assert run["settings"] == DEFAULT_SETTINGS | {"num_envs": 16, "lr": 1e-3}
+
+
+def test_the_defaults_are_the_flags_defaults():
+    assert DEFAULT_SETTINGS == Settings().training()
+    assert DEFAULT_ENV_NAME == {field.name: field.default for field in dataclasses.fields(Settings)}["env_name"]
+
+
+def test_preparing_again_keeps_a_run_that_has_checkpoints(library):
+    folder, _, policies = prepare(library.root)
+    checkpoint = RunPaths(folder).checkpoint(64)
+    pickles.dump(checkpoint, {"experts": {}})
+    kept = {path: path.read_bytes() for path in files_below(folder)}
+    put_in_library(library.root, 0, "Collect_Wood", 99_000_000)
+    assert prepare(library.root) == (folder, folder / "2.py", policies)
+    assert {path: path.read_bytes() for path in files_below(folder)} == kept
+
+
+def test_preparing_again_without_checkpoints_takes_the_library_as_it_is_now(library):
+    prepare(library.root)
+    put_in_library(library.root, 0, "Collect_Wood", 99_000_000)
+    folder, _, _ = prepare(library.root)
+    assert read_json(folder / "run.json")["experts"][0]["total_frames"] == 99_000_000
+
+
+def test_a_launch_is_named_in_run_json_and_an_older_result_moved_aside(library):
+    folder, _, _ = prepare(library.root)
+    write_json(folder / "result.json", {"attempt": 1, "outcome": "failed"})
+    write_launch(folder, 2, Slot(0, cores=(0, 1)))
+    run = read_json(folder / "run.json")
+    assert run["attempt"] == 2
+    assert run["slot"] == {"cores": [0, 1], "gpu": None, "memory_fraction": None}
+    assert not (folder / "result.json").exists()
+    assert json.loads((folder / "result_1.json").read_text())["outcome"] == "failed"
