@@ -11,6 +11,7 @@ from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.proposers.base import LibraryView, Proposer
+from flowrl.skills.checks import check_skill_code
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.frontier import blocked_by
 from flowrl.skills.plan import build_plan
@@ -74,6 +75,7 @@ class FlowGraph:
         if spec.name in self.skills:
             raise BadInput(f"skill {spec.name} was proposed again; the name is taken, give the new one another")
         check_resources(spec, self.facts)
+        check_skill_code(spec, self.facts)
         data = {**spec.to_data(), "execution_plan": build_plan(spec, self.view().available, self.facts)}
         self._specs[spec.name] = spec
         self.skills[spec.name] = {**data, "status": "waiting", "expert_idx": None}

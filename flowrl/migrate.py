@@ -27,6 +27,8 @@ from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_ski
 from flowrl.parallel.training_setup import SKILL_DATA, build_remapping
 from flowrl.paths import ExperimentPaths
 from flowrl.preflight import check_folder
+from flowrl.skills.checks import check_skill_code
+from flowrl.skills.facts import check_resources
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.skills.plan import build_plan
 from flowrl.skills.spec import SkillSpec
@@ -215,11 +217,16 @@ def _skill(name: str, data: Any, experts: Mapping[int, Mapping[str, Any]], sourc
 
 def _planned(skill: SequentialSkill, skills: Sequence[SequentialSkill], entry: GameEntry) -> SequentialSkill:
     """The skill with an execution plan: the checkpoint's, or one found as for any new skill."""
+    check_resources(skill.spec, entry.facts)
+    check_skill_code(skill.spec, entry.facts)
     specs = {other.spec.name: other.spec for other in skills}
     plan = skill.data.get("execution_plan") or build_plan(skill.spec, specs, entry.facts)
     for step in plan:
-        if step.get("skill_name") not in specs:
-            raise BadInput(f"the execution plan of {skill.spec.name} has {step!r}, which is no skill of the checkpoint")
+        if step.get("skill_name") not in specs or not isinstance(step.get("n", 1), int) or step.get("n", 1) < 1:
+            raise BadInput(
+                f"the execution plan of {skill.spec.name} has {step!r}; expected a skill_name of the checkpoint and "
+                "n, a whole number from 1 on"
+            )
     return SequentialSkill(**{**vars(skill), "data": {**skill.data, "execution_plan": plan}})
 
 

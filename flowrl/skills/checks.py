@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from flowrl.errors import BadInput
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.spec import SkillSpec
+from flowrl.skills.trees import parse
 
 FUNCTION_NAMES = ("task_is_done", "task_reward")
 
@@ -94,7 +95,7 @@ def parse_function(source: str, name: str) -> ast.FunctionDef:
             f"{name} has {len(source)} characters, more than {MAX_SOURCE_CHARACTERS}; shorten it to a few lines"
         )
     try:
-        body = ast.parse(source).body
+        body = parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
         reason = getattr(error, "msg", None) or type(error).__name__
