@@ -76,7 +76,7 @@ class FlowGraph:
             raise BadInput(f"skill {spec.name} was proposed again; the name is taken, give the new one another")
         check_resources(spec, self.facts)
         check_skill_code(spec, self.facts)
-        data = {**spec.to_data(), "execution_plan": build_plan(spec, self.view().available, self.facts)}
+        data = {**spec.to_data(), "execution_plan": build_plan(spec, self.usable(), self.facts)}
         self._specs[spec.name] = spec
         self.skills[spec.name] = {**data, "status": "waiting", "expert_idx": None}
         return spec.name, data
@@ -113,6 +113,11 @@ class FlowGraph:
     def completed(self) -> dict[str, SkillData]:
         """The library."""
         return {name: skill for name, skill in self.skills.items() if skill["status"] == "completed"}
+
+    def usable(self) -> dict[str, SkillSpec]:
+        """What a plan may use, in the order in which it was added: a plan must not depend on what finished first."""
+        usable = self.completed() | self.in_training()
+        return {name: self._specs[name] for name in self.skills if name in usable}
 
     def view(self) -> LibraryView:
         """What the proposer is told."""

@@ -48,7 +48,7 @@ def _line(skill: Skill) -> str | None:
         case "running" if skill["tmux_session"]:
             return f"training   {name}   watch: tmux attach -t {skill['tmux_session']}"
         case "running":
-            return f"launching  {name} as expert {skill['expert_idx']}"
+            return None  # its session is not there yet
         case "completed":
             return f"completed  {name}   {outcome(skill)}"
         case "blocked":

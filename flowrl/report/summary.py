@@ -88,7 +88,7 @@ def side_by_side(skills: Iterable[Skill], since: datetime, now: datetime) -> str
     wall_s = (now - since).total_seconds()
     if run_s == 0 or wall_s <= 0:
         return None
-    return f"{run_s / 60:.1f} run minutes in {wall_s / 60:.1f} wall minutes: {run_s / wall_s:.2f} times one after the other"
+    return f"{run_s / 60:.1f} run minutes in {wall_s / 60:.1f} wall minutes: {run_s / wall_s:.2f} skills at a time, on average"
 
 
 def commands(skills: Sequence[Skill], root: Path) -> list[str]:

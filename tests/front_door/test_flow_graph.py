@@ -120,3 +120,14 @@ def test_the_whole_curriculum_can_be_planned_one_by_one(env_name):
     while (found := graph.next_skill()) is not None:
         graph.on_skill_complete(found[0])
     assert len(graph.skills) >= {"Craftax-Classic-Symbolic-v1": 22, "Craftax-Symbolic-v1": 30}[env_name]
+
+
+def test_a_plan_does_not_depend_on_what_finished_first():
+    plans = []
+    for first in ("Collect_Wood", "Collect_Stone"):
+        graph = graph_of(WOOD, STONE, PICKAXE)
+        for _ in range(2):
+            graph.next_skill()
+        graph.on_skill_complete(first)
+        plans.append(graph.next_skill()[1]["execution_plan"])
+    assert plans[0] == plans[1]

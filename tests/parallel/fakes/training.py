@@ -1,8 +1,8 @@
 """A training without learning, which keeps the contract of the run folder: lock, pid, log, checkpoint, result.
 
 Started as ``python training.py RUN_FOLDER``. What it does stands under ``"fake"`` in the skill's data:
-``seconds``, ``frames``, ``outcome``, ``error``, ``crash_attempts`` (dies without a result in these), ``stray`` (leaves a
-process of its own session behind), ``deaf`` (ignores TERM), ``acted`` (local expert indices that act; all by default).
+``seconds``, ``gate`` (a file to wait for), ``frames``, ``outcome``, ``error``, ``crash_attempts`` (dies without a result
+in these), ``stray`` (leaves a process of its own session behind), ``deaf`` (ignores TERM), ``acted`` (local expert indices that act; all by default).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def train(run: RunPaths, order: dict, wish: dict) -> None:
     save(run, order, frames // 2, wish)
     print("training", order["skill_name"], flush=True)
     end = time.monotonic() + wish.get("seconds", 0.0)
-    while time.monotonic() < end:
+    while time.monotonic() < end or not Path(wish.get("gate", ".")).exists():
         time.sleep(STEP_S)
     save(run, order, frames, wish)
     append_line(run.log, f"attempt {order['attempt']} ends at {frames} frames")

@@ -1,0 +1,47 @@
+"""The front door as it is, but for two things: its skills are four simple ones, and nothing is really trained.
+
+Started as ``python -m tests.front_door.practice FLAGS``. The environment's ``MARK_WISHES`` is JSON: skill name to what
+the fake training of tests/parallel is to do, ``"*"`` for all others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from flowrl import start
+from flowrl.bottomup_parallel import main
+from flowrl.parallel.scheduler import SkillScheduler
+from flowrl.proposers.base import LibraryView
+from flowrl.skills.spec import SkillSpec
+from tests.front_door.fakes import COAL, PICKAXE, STONE, WOOD, ListProposer
+from tests.parallel.fakes.experiments import FAKE_TRAINING
+
+WISHES = json.loads(os.environ.get("MARK_WISHES", "{}"))
+
+
+class PracticeScheduler(SkillScheduler):
+    """Real but for the command that it starts in its sessions."""
+
+    def __init__(self, args, base_dir):
+        super().__init__(args, base_dir=base_dir, command=FAKE_TRAINING)
+
+    def add_skill(self, skill_name, skill_data, dependencies=()):
+        wish = WISHES.get(skill_name, WISHES.get("*", {}))
+        super().add_skill(skill_name, {**skill_data, "fake": wish}, dependencies)
+
+
+class NewOnesOnly(ListProposer):
+    """Goes on where an earlier start stopped."""
+
+    def propose(self, library: LibraryView) -> SkillSpec | None:
+        self.proposals = [proposal for proposal in self.proposals if not library.knows(proposal.name)]
+        return super().propose(library)
+
+
+if __name__ == "__main__":
+    start.SkillScheduler = PracticeScheduler
+    start.SECOND_CTRL_C_S = float(os.environ.get("MARK_SECOND_CTRL_C_S", start.SECOND_CTRL_C_S))
+    start.make_proposer = lambda settings, entry: NewOnesOnly(WOOD, STONE, PICKAXE, COAL)
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Whole starts of the front door, in processes of their own and real tmux; only the training is not real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowrl.paths import ExperimentPaths
+from tests.front_door.fakes import until
+
+CHECKOUT = Path(__file__).parents[2]
+CLASSIC = ("--env_name", "Craftax-Classic-Symbolic-v1", "--max_parallel_skills", "2")
+
+
+class Practice:
+    """Starts of the front door in one folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.paths = ExperimentPaths(folder / "exp" / "test")
+        self.started: list[subprocess.Popen] = []
+
+    def start(self, *flags: str, wishes=None, **environ: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "tests.front_door.practice", "--graph-path", "exp/test/", *flags]
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "WANDB_"))
+        } | {"PYTHONPATH": str(CHECKOUT), "MARK_WISHES": json.dumps(wishes or {}), "HOME": str(self.folder), **environ}
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *flags: str, **how) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        process = self.start(*flags, **how)
+        output, error = process.communicate(timeout=60)
+        return process.returncode, output, error
+
+    def state(self) -> dict:
+        return json.loads(self.paths.state.read_text()) if self.paths.state.exists() else {"skills": []}
+
+    def skills(self) -> dict[str, dict]:
+        return {skill["skill_name"]: skill for skill in self.state()["skills"]}
+
+    def statuses(self) -> dict[str, str]:
+        return {name: skill["status"] for name, skill in self.skills().items()}
+
+    def files(self) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def practice(tmp_path):
+    practice = Practice(tmp_path)
+    yield practice
+    for process in practice.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def sessions() -> list[str]:
+    done = subprocess.run(["tmux", "list-sessions", "-F", "#{session_name}"], capture_output=True, text=True, check=False)
+    return sorted(done.stdout.split())
+
+
+def in_training(practice: Practice, *names: str) -> bool:
+    skills = practice.skills()
+    return all(name in skills and skills[name]["status"] == "running" and skills[name]["tmux_session"] for name in names)
+
+
+def test_skills_are_proposed_trained_merged_and_told_in_a_table(practice):
+    code, output, error = practice.run(*CLASSIC, "--max_nodes", "4")
+    assert (code, error) == (0, "")
+    assert practice.paths.library() == {0: "Collect_Wood", 1: "Collect_Stone", 2: "Make_Pickaxe", 3: "Collect_Coal"}
+    assert practice.skills()["Make_Pickaxe"]["dependencies"] == ["Collect_Wood", "Collect_Stone"]
+    assert "watch: tmux attach -t flowrl_e0_Collect_Wood" in output
+    table = output[output.index("random policy") :]
+    for name in practice.paths.library().values():
+        row = next(line for line in table.splitlines() if line.split()[:1] == [name])
+        assert row.split()[2:6] == ["completed", "1.0k", "0.90", "0.10"]
+    assert "run minutes in" in table
+    assert "jq . exp/test/scheduler_state.json" in table
+
+
+def test_the_folder_alone_goes_on(practice):
+    assert practice.run(*CLASSIC, "--max_nodes", "2", "--layer_size", "64")[0] == 0
+    code, output, _ = practice.run("--max_nodes", "3")
+    assert code == 0
+    assert "going on: 2 of 2 skills completed" in output
+    assert list(practice.statuses()) == ["Collect_Wood", "Collect_Stone", "Make_Pickaxe"]
+    run = json.loads((practice.paths.skill_folder(2, "Make_Pickaxe") / "run.json").read_text())
+    assert run["settings"]["layer_size"] == 64
+    assert run["env_name"] == "Craftax-Classic-Symbolic-v1"
+    assert practice.run()[0] == 0
+
+
+def test_a_proposer_without_more_is_an_end_like_another(practice):
+    code, output, _ = practice.run(*CLASSIC, "--max_nodes", "9")
+    assert code == 0
+    assert len(practice.statuses()) == 4
+    assert "no more skills" in output
+
+
+def test_something_failed_is_exit_code_1_and_says_how_to_try_again(practice):
+    code, output, _ = practice.run(
+        *CLASSIC, "--max_nodes", "3", "--max_retries", "0",
+        wishes={"Collect_Stone": {"outcome": "failed", "error": "planted"}},
+    )  # fmt: skip
+    assert code == 1
+    assert practice.statuses()["Collect_Stone"] == "failed"
+    assert practice.statuses().get("Make_Pickaxe", "blocked") == "blocked"
+    assert "planted" in output and "--retry_failed" in output
+
+
+def test_a_second_command_on_the_folder_leaves_with_exit_code_3(practice):
+    first = practice.start(*CLASSIC, "--max_nodes", "1", wishes={"*": {"seconds": 300}})
+    until(lambda: in_training(practice, "Collect_Wood"))
+    before = practice.paths.config.read_text()
+    code, output, error = practice.run("--max_nodes", "2")
+    assert (code, error.count("\n")) == (3, 1)
+    assert practice.paths.config.read_text() == before
+    assert first.poll() is None
+
+
+@pytest.mark.parametrize("number, wait_s", [(signal.SIGINT, 5), (signal.SIGTERM, 0.3), (signal.SIGHUP, 0.3)])
+def test_interrupted_once_trainings_go_on_and_are_taken_up_again(practice, number, wait_s):
+    gate = practice.folder / "gate"
+    wishes = {"*": {"gate": str(gate)}}
+    process = practice.start(*CLASSIC, "--max_nodes", "2", wishes=wishes, MARK_SECOND_CTRL_C_S=str(wait_s))
+    until(lambda: in_training(practice, "Collect_Wood", "Collect_Stone"))
+    process.send_signal(number)
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "")
+    assert "to go on: python -m flowrl.bottomup_parallel --graph_path exp/test" in output
+    assert sessions() == ["flowrl_e0_Collect_Wood", "flowrl_e1_Collect_Stone"]
+    gate.touch()
+    assert practice.run(wishes=wishes)[0] == 0
+    assert {name: skill["attempt"] for name, skill in practice.skills().items()} == {"Collect_Wood": 1, "Collect_Stone": 1}
+
+
+def test_interrupted_twice_the_trainings_end_and_wait(practice):
+    process = practice.start(*CLASSIC, "--max_nodes", "2", wishes={"*": {"seconds": 300, "stray": True}})
+    until(lambda: in_training(practice, "Collect_Wood", "Collect_Stone"))
+    process.send_signal(signal.SIGINT)
+    for line in process.stdout:
+        if "Ctrl-C again" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert set(practice.statuses().values()) == {"waiting"}
+    assert {skill["retry_count"] for skill in practice.skills().values()} == {0}
+    assert sessions() == []
+
+
+def test_a_newer_state_file_is_refused_and_nothing_is_changed(practice):
+    practice.paths.root.mkdir(parents=True)
+    practice.paths.state.write_text('{"version": 99, "skills": []}')
+    before = practice.files()
+    code, _, error = practice.run(*CLASSIC)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "version 99" in error
+    assert practice.files() == before
+
+
+@pytest.mark.parametrize(
+    "flags, environ, names",
+    [
+        (["--use_wandb"], {}, ["--use_wandb", "WANDB_MODE=offline"]),
+        ([], {"PATH": "/nowhere"}, ["tmux is missing"]),
+        (["--llm_name", "gpt-4o-mini"], {}, ["gpt-4o-mini", "OPENAI_API_KEY"]),
+        (["--gpu_ids", "7"], {}, ["7"]),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_launched(practice, flags, environ, names):
+    code, output, error = practice.run(*CLASSIC, *flags, **environ)
+    assert (code, error.count("\n")) == (2, 1)
+    for name in names:
+        assert name in error
+    assert practice.files() == {}
+    assert sessions() == []
