@@ -125,9 +125,7 @@ class SchedulerCore:
         raise TypeError(f"no event of the scheduler: {event!r}")
 
     def _add(self, event: SkillAdded, now: datetime) -> list[Action]:
-        entry = SkillEntry(
-            skill_name=event.name, skill_data=event.skill_data, dependencies=list(dict.fromkeys(event.dependencies))
-        )
+        entry = waiting_entry(event)
         self.take_in(entry)
         culprits = self._culprits(entry)
         return self._block(entry, culprits, now) if culprits else []
@@ -289,6 +287,13 @@ class SchedulerCore:
             elif dependency.status in USELESS:
                 culprits.add(dependency.skill_name)
         return culprits
+
+
+def waiting_entry(event: SkillAdded) -> SkillEntry:
+    """A skill as it is before anything has happened to it."""
+    return SkillEntry(
+        skill_name=event.name, skill_data=event.skill_data, dependencies=list(dict.fromkeys(event.dependencies))
+    )
 
 
 def backoff_s(name: str, retry: int) -> float:

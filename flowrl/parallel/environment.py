@@ -15,8 +15,6 @@ from pathlib import Path
 
 import flowrl
 
-RUN_ENVIRONMENT = "run.env"
-
 # What Python needs before it can read a file.
 _TO_START = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 # What steers a training.
@@ -58,15 +56,13 @@ def is_misleading(name: str) -> bool:
     return is_private(name) or _steers(name)
 
 
-def write_run_environment(run_folder: Path, values: Mapping[str, str]) -> Path:
+def write_run_environment(path: Path, values: Mapping[str, str]) -> None:
     """Writes ``run.env``, whole, readable by its owner alone."""
-    path = run_folder / RUN_ENVIRONMENT
-    handle, temporary = tempfile.mkstemp(prefix=f".{RUN_ENVIRONMENT}.", suffix=".tmp", dir=run_folder)  # mode 0600
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)  # mode 0600
     with os.fdopen(handle, "w") as file:
         json.dump(dict(values), file, indent=2)
         file.write("\n")
     os.replace(temporary, path)
-    return path
 
 
 def _where_flowrl_is() -> dict[str, str]:

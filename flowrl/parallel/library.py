@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,16 +46,27 @@ def library_entry(paths: ExperimentPaths, index: int, name: str) -> SkillEntry:
     )
 
 
-def abandoned_runs(paths: ExperimentPaths) -> Iterator[tuple[RunPaths, dict[str, Any], list[str]]]:
-    """Every prepared run folder, with its skill's data and the skills that it builds on."""
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run folder that is complete: its skill's data, the skills that it builds on, its latest attempt."""
+
+    run: RunPaths
+    skill_data: dict[str, Any]
+    dependencies: tuple[str, ...]
+    attempt: int
+
+
+def prepared_runs(paths: ExperimentPaths) -> Iterator[PreparedRun]:
+    """Every prepared run folder."""
     for folder in sorted(paths.training_runs.glob("skill_*_*")):
         try:
             run = RunPaths(folder)
         except ValueError:
             continue
-        data = _read(folder / SKILL_DATA)
-        if run.run_json.exists() and data:
-            yield run, data, _others(_read(run.run_json), run.skill_name)
+        order, skill_data = _read(run.run_json), _read(folder / SKILL_DATA)
+        if order and skill_data:
+            others = tuple(_others(order, run.skill_name))
+            yield PreparedRun(run, skill_data, others, order.get("attempt") or 0)
 
 
 def _others(run: dict[str, Any], name: str) -> list[str]:

@@ -51,14 +51,14 @@ def end_tree(roots: Iterable[ProcessId], cookie: str, grace_s: float) -> bool:
     """
     known = {process.pid: process for process in _members(roots, cookie)}
     _signal(known.values(), "terminate")
-    psutil.wait_procs(list(known.values()), timeout=grace_s)
+    _await_end(known.values(), grace_s)
     for _ in range(_KILL_ROUNDS):
         # Looked for anew each round: what is being killed may still fork.
         left = [process for process in {*known.values(), *_members(roots, cookie)} if _runs(process)]
         if not left:
             return True
         _signal(left, "kill")
-        psutil.wait_procs(left, timeout=_ROUND_S)
+        _await_end(left, _ROUND_S)
     return False
 
 
@@ -97,6 +97,12 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _await_end(processes: Iterable[psutil.Process], timeout_s: float) -> None:
+    # Not psutil.wait_procs, which waits for zombies too: tmux 3.3a was seen to leave one unreaped for as long as it ran.
+    processes = list(processes)
+    retry_until(lambda: not any(map(_runs, processes)), timeout_s, interval_s=0.01)
 
 
 def _carries(process: psutil.Process, cookie: str) -> bool:

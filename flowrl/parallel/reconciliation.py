@@ -12,7 +12,7 @@ from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.events import Action, Launch, Launched, Merge, RunFound, SkillAdded
 from flowrl.parallel.evidence import read_result
 from flowrl.parallel.launchers.base import Handle
-from flowrl.parallel.library import abandoned_runs, library_entry, skills_in_library
+from flowrl.parallel.library import library_entry, prepared_runs, skills_in_library
 from flowrl.parallel.runs import Runs
 from flowrl.parallel.state import SkillEntry, Stage, Status
 from flowrl.paths import ExperimentPaths
@@ -46,14 +46,16 @@ def _take_in_library(core: SchedulerCore, paths: ExperimentPaths) -> None:
 
 
 def _take_in_run_folders(core: SchedulerCore, paths: ExperimentPaths, now: datetime) -> None:
-    for run, skill_data, dependencies in abandoned_runs(paths):
-        if run.skill_name not in core.entries and all(name in core.entries for name in dependencies):
-            core.handle(SkillAdded(run.skill_name, skill_data, tuple(dependencies)), now)
-            core.entries[run.skill_name].expert_idx = run.expert_idx
+    """Skills that the state does not know, though a run of them was prepared: dependencies before dependents."""
+    for found in sorted(prepared_runs(paths), key=lambda found: found.run.expert_idx):
+        name = found.run.skill_name
+        if name not in core.entries and all(dependency in core.entries for dependency in found.dependencies):
+            core.handle(SkillAdded(name, found.skill_data, found.dependencies), now)
+            core.entries[name].expert_idx, core.entries[name].attempt = found.run.expert_idx, found.attempt
 
 
 def _first_free_index(paths: ExperimentPaths) -> int:
-    runs = (run.expert_idx for run, _, _ in abandoned_runs(paths))
+    runs = (found.run.expert_idx for found in prepared_runs(paths))
     return max([*paths.library(), *runs], default=-1) + 1
 
 

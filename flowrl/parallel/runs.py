@@ -82,7 +82,7 @@ class Runs:
         try:
             run, slot = self._prepared(entry, completed_skills), self._slot(entry)
             write_launch(run.folder, attempt, slot)
-            environment.write_run_environment(run.folder, environment.steering() | slot.environment())
+            environment.write_run_environment(run.environment, environment.steering() | slot.environment())
             handle = self.launcher.launch(self._spec(entry, run))
         except Exception as error:  # whatever keeps a run from starting concerns this skill alone
             message = str(error) if isinstance(error, FlowrlError) else f"{type(error).__name__}: {error}"

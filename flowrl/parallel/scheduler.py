@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flowrl.errors import BadInput, FlowrlError
-from flowrl.parallel.core import SchedulerCore
+from flowrl.parallel.core import SchedulerCore, waiting_entry
 from flowrl.parallel.events import (
     Action,
     Announce,
@@ -87,6 +87,7 @@ class SkillScheduler:
         self._on_complete: Callable[[str], Any] = lambda skill_name: None
         self._on_final: Callable[[str, str], Any] = lambda skill_name, status: None
         self._completed_skills: dict[str, Mapping] = {}
+        self._proposer: dict[str, Any] = {}
 
     def set_callbacks(
         self,
@@ -125,6 +126,7 @@ class SkillScheduler:
             state, self.remark = self._store.load()
             self._core = self._new_core(state or SchedulerState())
             self._core.state.max_parallel = self.max_parallel
+            self._core.state.proposer = self._proposer or self._core.state.proposer
             with merge_lock(self.paths):
                 sweep(self.paths)
             with self._lock:
@@ -201,9 +203,11 @@ class SkillScheduler:
 
     @property
     def state(self) -> dict[str, Any]:
-        """A copy of the state, as in ``scheduler_state.json``."""
+        """A copy of the state, as in ``scheduler_state.json``; skills that wait for ``run`` to begin are in it too."""
         with self._lock:
-            return self._core.state.to_data()
+            early = [waiting_entry(event).model_dump(mode="json") for event in self._early.values()]
+            data = self._core.state.to_data()
+        return data | {"skills": data["skills"] + early}
 
     def get_completed_skill_names(self) -> list[str]:
         """The skills in the library, in the order in which they were added."""
@@ -229,7 +233,7 @@ class SkillScheduler:
         """Keeps the proposer's kind, cost and last error in the state file."""
         self._reraise()
         with self._lock:
-            self._core.state.proposer = dict(proposer)
+            self._proposer = self._core.state.proposer = dict(proposer)
             if self._ready_to_run:
                 self._save()
 

@@ -65,7 +65,8 @@ class LaunchSpec:
 
 @dataclass(frozen=True)
 class Handle:
-    """A launched attempt. ``engine_id`` is the engine's, ``name`` is for people, ``process`` where there is one."""
+    """A launched attempt. ``engine_id`` is the engine's (empty: the engine has lost it, though it may live), ``name`` is
+    for people, ``process`` where there is one."""
 
     engine_id: str
     name: str

@@ -52,7 +52,7 @@ class FakeLauncher:
         return ""
 
     def cancel(self, handle: Handle, grace_s: float) -> bool:
-        assert handle.engine_id.startswith("fake-"), f"{handle} is none of ours"
+        assert not handle.engine_id or handle.engine_id.startswith("fake-"), f"{handle} is none of ours"
         self.running.pop(handle.engine_id, None)
         return True
 

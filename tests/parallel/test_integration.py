@@ -1,0 +1,396 @@
+"""End to end: real tmux, real processes, real files, real kills; and one library that is really trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from flowrl import pickles
+from flowrl.files import read_json, write_json
+from flowrl.parallel.evidence import read_process
+from flowrl.parallel.locks import is_held
+from flowrl.parallel.processes import COOKIE, retry_until
+from flowrl.parallel.scheduler import SkillScheduler
+from flowrl.paths import ExperimentPaths, RunPaths
+from tests.parallel.fakes.experiments import FAKE_TRAINING, PATIENCE_S, skill
+
+NEVER_S = 3600  # a poll interval that no test lives to see
+LONG_S = 300  # a training that ends only if somebody ends it
+ROOT = Path(__file__).parents[2]
+
+
+def sh(line: str) -> str:
+    """What a person types in a shell, to the letter. Returns what it shows; fails where it fails."""
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, f"`{line}` failed: {done.stderr}"
+    return done.stdout
+
+
+def sessions() -> list[str]:
+    listing = subprocess.run(["tmux", "list-sessions", "-F", "#{session_name}"], capture_output=True, text=True, check=False)
+    return [name for name in listing.stdout.split() if name.startswith("flowrl_")]
+
+
+def entry_of(scheduler, name):
+    return next(entry for entry in scheduler.state["skills"] if entry["skill_name"] == name)
+
+
+def statuses(scheduler):
+    return {entry["skill_name"]: entry["status"] for entry in scheduler.state["skills"]}
+
+
+def processes_of(experiment: ExperimentPaths) -> list[psutil.Process]:
+    """All that carries the mark of one of this experiment's runs."""
+    mark, found = f"{experiment.root.resolve()}/", []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(COOKIE, "").startswith(mark) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until(condition):
+    assert retry_until(condition, PATIENCE_S), "this never came to hold"
+
+
+class Thread:
+    """A scheduler in its thread, ended with the test."""
+
+    def __init__(self, scheduler):
+        self.scheduler = scheduler
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            self.scheduler.run({})
+        except BaseException:
+            pass  # kept in scheduler.error
+
+    def join(self):
+        self.thread.join(PATIENCE_S)
+        assert not self.thread.is_alive(), "the scheduler does not end"
+        if self.scheduler.error:
+            raise self.scheduler.error
+
+
+@pytest.fixture
+def start():
+    """Starts schedulers in threads; whatever happens, their trainings are ended with the test."""
+    threads = []
+
+    def starter(scheduler):
+        threads.append(Thread(scheduler))
+        return threads[-1]
+
+    yield starter
+    for thread in threads:
+        thread.scheduler.stop(kill=True)
+        thread.thread.join(PATIENCE_S)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running(tmp_path):
+    yield
+    for process in processes_of(ExperimentPaths(tmp_path)):
+        process.kill()
+
+
+def training_of(scheduler, name) -> RunPaths:
+    """The run folder of a skill, once its training has begun and saved its first checkpoint."""
+
+    def begun():
+        entry = entry_of(scheduler, name)
+        if entry["status"] != "running" or not entry["run_folder"]:
+            return False
+        run = RunPaths(scheduler.paths.root / entry["run_folder"])
+        return read_process(run, entry["attempt"]) is not None and bool(run.checkpoints())
+
+    wait_until(begun)
+    return RunPaths(scheduler.paths.root / entry_of(scheduler, name)["run_folder"])
+
+
+# The main path.
+
+
+def test_three_skills_are_trained_in_tmux_and_merged(make_scheduler, experiment):
+    scheduler = make_scheduler(max_parallel=2, poll_interval=NEVER_S)
+    scheduler.add_skill("Collect_Wood", skill("Collect_Wood", frames=50), [])
+    scheduler.add_skill("Collect_Stone", skill("Collect_Stone", frames=40), [])
+    scheduler.add_skill("Make_Pickaxe", skill("Make_Pickaxe", frames=100), ["Collect_Wood", "Collect_Stone"])
+    scheduler.run(completed_skills={})
+    assert set(statuses(scheduler).values()) == {"completed"}
+    indices = {entry["skill_name"]: entry["expert_idx"] for entry in scheduler.state["skills"]}
+    assert sorted(indices.values()) == [0, 1, 2]
+    for name, frames in (("Collect_Wood", 150), ("Collect_Stone", 140), ("Make_Pickaxe", 100)):
+        expert = pickles.load(experiment.expert_params(indices[name], name))
+        assert expert["metadata"]["total_frames"] == frames
+        # The fake training adds its frames to each weight: what is in the library went through both runs.
+        np.testing.assert_array_equal(expert["params"]["actor"]["w"], np.full(3, frames, np.float32))
+        assert experiment.skill_module(indices[name], name).exists()
+        assert "ends at" in (experiment.skill_folder(indices[name], name) / "training.log").read_text()
+    assert list(experiment.training_runs.iterdir()) == []
+    assert sessions() == []
+    assert processes_of(experiment) == []
+
+
+def test_a_training_gets_its_surroundings_and_no_key_that_is_not_its_own(make_scheduler, start, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-proposer")
+    monkeypatch.setenv("WANDB_API_KEY", "wandb-secret")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_mark=1")
+    scheduler = make_scheduler(max_parallel=1, poll_interval=NEVER_S)
+    scheduler.add_skill("A", skill("A", seconds=LONG_S), [])
+    start(scheduler)
+    run = training_of(scheduler, "A")
+    seen = read_json(run.folder / "seen.json")
+    assert seen["environment"]["WANDB_API_KEY"] == "wandb-secret"
+    assert seen["environment"]["XLA_FLAGS"] == "--xla_mark=1"
+    assert not [name for name in seen["environment"] if name.startswith("OPENAI")]
+    assert seen["cwd"] == os.getcwd()
+    assert seen["slot"]["cores"]
+    assert not run.environment.exists()
+    for process in processes_of(scheduler.paths):
+        assert "wandb-secret" not in " ".join(process.cmdline())
+
+
+def test_every_monitoring_command_of_the_seeds_works_as_printed(tmp_path, monkeypatch, start):
+    monkeypatch.chdir(tmp_path)
+    scheduler = SkillScheduler(base_dir="exp/parallel_test/", max_parallel=3, command=FAKE_TRAINING)
+    done = threading.Event()
+    scheduler.set_callbacks(on_skill_complete=lambda skill_name: done.set())
+    scheduler.add_skill("Collect_Wood", skill("Collect_Wood", seconds=LONG_S), [])
+    scheduler.add_skill("Collect_Stone", skill("Collect_Stone"), [])
+    scheduler.add_skill("Make_Pickaxe", skill("Make_Pickaxe", seconds=LONG_S), ["Collect_Stone"])
+    scheduler.add_skill("Mine_Diamond", skill("Mine_Diamond"), ["Collect_Wood"])
+    start(scheduler)
+    assert done.wait(PATIENCE_S)
+    training_of(scheduler, "Collect_Wood"), training_of(scheduler, "Make_Pickaxe")
+
+    assert json.loads(sh("cat exp/parallel_test/scheduler_state.json | jq"))["version"] == 1
+    summary = sh(
+        'cat exp/parallel_test/scheduler_state.json | jq ".skills | group_by(.status) | map({status: .[0].status, count: length})"'
+    )
+    assert json.loads(summary) == [
+        {"status": "completed", "count": 1}, {"status": "running", "count": 2}, {"status": "waiting", "count": 1},
+    ]  # fmt: skip
+    waiting = sh(
+        "cat exp/parallel_test/scheduler_state.json | jq '.skills[] | select(.status==\"waiting\") | "
+        "{name: .skill_name, deps: .dependencies}'"
+    )
+    assert json.loads(waiting) == {"name": "Mine_Diamond", "deps": ["Collect_Wood"]}
+    listing = sh("tmux list-sessions | grep flowrl_").splitlines()
+    assert [line.split(" (created")[0] for line in listing] == ["flowrl_e0_Collect_Wood: 1 windows", "flowrl_e2_Make_Pickaxe: 1 windows"]
+    assert sh("tmux has-session -t flowrl_e0_Collect_Wood\necho $?  # 0 = exists, 1 = doesn't exist") == "0\n"
+    log = "exp/parallel_test/training_runs/skill_0_Collect_Wood/training.log"
+    assert "attempt 1 of Collect_Wood begins" in sh(f"timeout 1 tail -f {log} || true")
+    assert "attempt 1 ends" in sh("cat exp/parallel_test/skills/1_Collect_Stone/training.log")
+    assert sh("cat exp/parallel_test/training_runs/skill_2_Make_Pickaxe/2.py | head -20").splitlines()[:4] == [
+        "# Auto-generated training module for: Make_Pickaxe",
+        "# Global expert index: 2",
+        "GLOBAL_TO_LOCAL = {1: 0, 2: 1}",
+        "LOCAL_TO_GLOBAL = {0: 1, 1: 2}",
+    ]
+    assert "1_Collect_Stone" in sh("ls -la exp/parallel_test/skills/")
+    assert_attaching_shows("flowrl_e0_Collect_Wood", "training Collect_Wood")
+
+
+def assert_attaching_shows(session: str, text: str):
+    """``tmux attach -t`` in a terminal of its own; ending the terminal detaches, and the training goes on."""
+    ours, theirs = pty.openpty()
+    client = subprocess.Popen(
+        ["tmux", "attach", "-t", session], stdin=theirs, stdout=theirs, stderr=theirs,
+        env=os.environ | {"TERM": "xterm"}, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    try:
+        while text.encode() not in shown:
+            shown += os.read(ours, 4096)
+        os.write(ours, b"\x02d")  # Ctrl-B, then D
+        assert client.wait(PATIENCE_S) == 0
+    finally:
+        client.kill()
+        client.wait()
+        os.close(ours)
+    assert session in sessions()
+
+
+# Kills.
+
+
+def test_a_training_killed_is_retried_from_its_checkpoint(make_scheduler, start, experiment):
+    scheduler = make_scheduler(max_parallel=1, poll_interval=NEVER_S)
+    scheduler.add_skill("A", skill("A", seconds=1), [])
+    thread = start(scheduler)
+    run = training_of(scheduler, "A")
+    os.kill(read_process(run, 1).pid, signal.SIGKILL)
+    thread.join()
+    assert (statuses(scheduler), entry_of(scheduler, "A")["attempt"]) == ({"A": "completed"}, 2)
+    log = (experiment.skill_folder(0, "A") / "training.log").read_text()
+    assert "attempt 2 of A begins at 500 frames" in log
+    assert pickles.load(experiment.expert_params(0, "A"))["metadata"]["total_frames"] == 1000  # counted once
+    assert sessions() == []
+
+
+def test_a_training_that_crashes_each_time_fails_with_its_last_words(make_scheduler):
+    scheduler = make_scheduler(SimpleArgs(max_retries=1, max_nodes=2), poll_interval=NEVER_S)
+    scheduler.add_skill("A", skill("A", crash_attempts=[1, 2]), [])
+    scheduler.add_skill("B", skill("B"), ["A"])
+    scheduler.run({})
+    assert statuses(scheduler) == {"A": "failed", "B": "blocked"}
+    error = entry_of(scheduler, "A")["error"]
+    assert "attempt 2 ended with exit code 3 without a result" in error
+    assert "ValueError: planted crash" in error and "training.log" in error
+    assert sessions() == []
+
+
+class SimpleArgs:
+    """The front door's flags, as attributes."""
+
+    def __init__(self, **flags):
+        self.__dict__.update(flags)
+
+
+def test_a_training_that_cannot_even_start_says_what_its_pane_showed(make_scheduler):
+    command = (sys.executable, "-c", "import no_such_module")
+    scheduler = make_scheduler(SimpleArgs(max_retries=0, max_nodes=1), poll_interval=NEVER_S, command=command)
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    assert "No module named 'no_such_module'" in entry_of(scheduler, "A")["error"]
+
+
+@pytest.mark.parametrize("blow", ["tmux kill-session -t flowrl_e0_A", "tmux kill-server"])
+def test_a_training_outlives_its_terminal_and_is_merged_once(make_scheduler, start, experiment, blow):
+    scheduler = make_scheduler(max_parallel=1, poll_interval=0.2)
+    scheduler.add_skill("A", skill("A", seconds=1), [])
+    scheduler.add_skill("B", skill("B"), ["A"])
+    thread = start(scheduler)
+    training_of(scheduler, "A")
+    sh(blow)
+    thread.join()
+    assert statuses(scheduler) == {"A": "completed", "B": "completed"}
+    assert entry_of(scheduler, "A")["attempt"] == 1
+
+
+def test_what_a_training_leaves_behind_is_ended_before_its_slot_is_free(make_scheduler, experiment):
+    scheduler = make_scheduler(max_parallel=1, poll_interval=NEVER_S)
+    scheduler.set_callbacks(on_skill_complete=lambda name: left.append(len(processes_of(experiment))))
+    left: list[int] = []
+    scheduler.add_skill("A", skill("A", stray=True), [])
+    scheduler.run({})
+    assert left == [0]
+
+
+def test_ending_the_trainings_leaves_nothing_behind(make_scheduler, start, experiment):
+    scheduler = make_scheduler(max_parallel=2, poll_interval=NEVER_S)
+    scheduler.add_skill("A", skill("A", seconds=LONG_S, stray=True), [])
+    scheduler.add_skill("B", skill("B", seconds=LONG_S), [])
+    thread = start(scheduler)
+    training_of(scheduler, "A"), training_of(scheduler, "B")
+    scheduler.stop(kill=True)
+    thread.join()
+    assert processes_of(experiment) == []
+    assert sessions() == []
+    assert statuses(scheduler) == {"A": "waiting", "B": "waiting"}
+    assert [path for path in experiment.root.rglob("*") if path.suffix == ".tmp"] == []
+
+
+SCHEDULE = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from flowrl.parallel.scheduler import SkillScheduler
+from tests.parallel.fakes.experiments import FAKE_TRAINING, skill
+scheduler = SkillScheduler(base_dir=sys.argv[1], max_parallel=2, poll_interval=3600, command=FAKE_TRAINING)
+if not scheduler.paths.state.exists():
+    scheduler.add_skill("Lives", skill("Lives", seconds=4), [])
+    scheduler.add_skill("Ends", skill("Ends", seconds=1), [])
+    scheduler.add_skill("Dependent", skill("Dependent"), ["Lives", "Ends"])
+scheduler.run({})
+"""
+
+
+def test_a_scheduler_killed_finds_all_again_and_trains_nothing_twice(experiment, make_scheduler):
+    process = subprocess.Popen([sys.executable, "-c", SCHEDULE, str(experiment.root), str(ROOT)])
+    try:
+        runs = [RunPaths(experiment.run_folder(0, "Lives")), RunPaths(experiment.run_folder(1, "Ends"))]
+        wait_until(lambda: all(read_process(run, 1) and run.checkpoints() for run in runs))
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not is_held(runs[1].lock))  # one ends while nobody watches
+    scheduler = make_scheduler(max_parallel=2, poll_interval=NEVER_S)
+    scheduler.run({})
+    assert statuses(scheduler) == {"Lives": "completed", "Ends": "completed", "Dependent": "completed"}
+    assert [entry["attempt"] for entry in scheduler.state["skills"]] == [1, 1, 1]
+    assert pickles.load(experiment.expert_params(0, "Lives"))["metadata"]["total_frames"] == 2000
+    assert sessions() == []
+
+
+def test_two_experiments_with_equal_skills_do_not_touch_each_other(tmp_path, start):
+    experiments = [ExperimentPaths(tmp_path / name) for name in ("one", "two")]
+    schedulers = [
+        SkillScheduler(base_dir=paths.root, max_parallel=1, poll_interval=NEVER_S, command=FAKE_TRAINING) for paths in experiments
+    ]
+    threads = []
+    for scheduler, seconds in zip(schedulers, (LONG_S, LONG_S)):
+        scheduler.add_skill("A", skill("A", seconds=seconds), [])
+        threads.append(start(scheduler))
+        training_of(scheduler, "A")
+    assert sorted(sessions()) == ["flowrl_e0_A", "flowrl_e0_A_2"]
+    schedulers[0].stop(kill=True)
+    threads[0].join()
+    assert sessions() == ["flowrl_e0_A_2"]
+    assert processes_of(experiments[0]) == [] and processes_of(experiments[1]) != []
+
+
+# Really trained.
+
+
+TINY = {
+    "env_name": "Craftax-Classic-Symbolic-v1", "total_timesteps": 256, "success_rate": 1.0, "num_envs": 8, "num_steps": 8,
+    "layer_size": 16, "update_epochs": 1, "num_minibatches": 2, "max_task_steps": 20,
+}  # fmt: skip
+
+
+def real_skill(name, gain, plan):
+    return {
+        "skill_name": name, "description": "", "requires": {}, "consumes": {}, "gains": {gain: {"per": 1, "fixed": 0}},
+        "task_is_done": f"def task_is_done(inventory, n):\n    return inventory.{gain} >= n",
+        "task_reward": f"def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.{gain}",
+        "execution_plan": [{"skill_name": step, "n": 1} for step in plan],
+    }  # fmt: skip
+
+
+def test_skills_are_really_trained_in_tmux_and_merged(experiment):
+    write_json(experiment.config, TINY)
+    scheduler = SkillScheduler(base_dir=experiment.root, max_parallel=2, poll_interval=30)
+    scheduler.add_skill("Collect_Wood", real_skill("Collect_Wood", "wood", ["Collect_Wood"]), [])
+    scheduler.add_skill("Collect_Sapling", real_skill("Collect_Sapling", "sapling", ["Collect_Sapling"]), [])
+    plan = ["Collect_Sapling", "Collect_Wood", "Collect_Stone"]
+    scheduler.add_skill("Collect_Stone", real_skill("Collect_Stone", "stone", plan), ["Collect_Wood", "Collect_Sapling"])
+    scheduler.run({})
+    assert set(statuses(scheduler).values()) == {"completed"}, scheduler.state
+    for entry in scheduler.state["skills"]:
+        folder = experiment.skill_folder(entry["expert_idx"], entry["skill_name"])
+        result = read_json(folder / "result.json")
+        assert result["frames"] == entry["frames"] >= TINY["total_timesteps"]
+        assert 0 <= result["success_rate"] <= 1 and 0 <= result["random_success_rate"] <= 1
+        assert (folder / "training.log").read_text() and (folder / "metrics.jsonl").read_text()
+    stone = entry_of(scheduler, "Collect_Stone")
+    own = pickles.load(experiment.expert_params(stone["expert_idx"], "Collect_Stone"))
+    assert own["metadata"]["total_frames"] == stone["frames"]
+    merge = read_json(experiment.skill_folder(stone["expert_idx"], "Collect_Stone") / "merge.json")
+    assert {update["action"] for update in merge["expert_updates"].values()} <= {"new", "updated", "kept"}
+    assert merge["expert_updates"][str(stone["expert_idx"])] == {"action": "new", "frames": stone["frames"]}

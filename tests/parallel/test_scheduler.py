@@ -1,0 +1,591 @@
+"""The scheduler: what it trains, when, and what becomes of what goes wrong. Runs without processes (see FakeLauncher)."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from types import SimpleNamespace
+
+import jsonschema
+import pytest
+
+from flowrl.errors import BadInput, FlowrlError, FolderInUse
+from flowrl.parallel import core, state
+from flowrl.parallel.processes import retry_until
+from flowrl.parallel.scheduler import SkillScheduler
+from flowrl.parallel.training_processor import process_completed_training
+from flowrl.parallel.training_setup import prepare_training_run
+from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
+from tests.parallel.fakes.launcher import FakeLauncher, finish
+
+NEVER_S = 3600  # a poll interval that no test lives to see: what happens, happens without it
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch):
+    monkeypatch.setattr(core, "FIRST_BACKOFF_S", 0.01)
+
+
+@pytest.fixture
+def scheduler_of(experiment):
+    """A scheduler whose runs end at once, as ``outcomes`` says by skill and attempt (completed unless it is there)."""
+
+    def make(outcomes=None, launcher=None, **kwargs):
+        def end(spec):
+            outcome = (outcomes or {}).get((spec.skill_name, spec.attempt), "completed")
+            if outcome != "hangs":
+                finish(spec, outcome)
+
+        kwargs = {"base_dir": experiment.root, "max_parallel": 2, "poll_interval": NEVER_S} | kwargs
+        args = kwargs.pop("args", None)
+        return SkillScheduler(args, **kwargs, launcher=launcher or FakeLauncher(end))
+
+    return make
+
+
+def in_thread(scheduler, completed_skills=None):
+    """Runs the scheduler as the seeds' loop does. ``join`` fails the test where it does not end."""
+
+    def run():
+        try:
+            scheduler.run(completed_skills or {})
+        except BaseException:
+            pass  # kept in scheduler.error
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def join():
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "the scheduler does not end"
+
+    return SimpleNamespace(join=join, thread=thread)
+
+
+def statuses(scheduler):
+    return {entry["skill_name"]: entry["status"] for entry in scheduler.state["skills"]}
+
+
+def entry_of(scheduler, name):
+    return next(entry for entry in scheduler.state["skills"] if entry["skill_name"] == name)
+
+
+def names(launcher):
+    return [spec.skill_name for spec in launcher.launched]
+
+
+def running(scheduler):
+    return len(scheduler.state["currently_running"])
+
+
+class Wait:
+    """Waits until something holds, however slow the machine."""
+
+    def __call__(self, condition):
+        assert retry_until(condition, PATIENCE_S, interval_s=0.01), "this never came to hold"
+
+
+wait_until = Wait()
+
+
+# The seeds' examples.
+
+
+def test_the_seeds_first_example(experiment):
+    launcher, told = FakeLauncher(finish), []
+    scheduler = SkillScheduler(base_dir=experiment.root, max_parallel=3, poll_interval=NEVER_S, launcher=launcher)
+    scheduler.set_callbacks(
+        on_skill_complete=lambda skill_name: told.append(skill_name),
+        prepare_training_run=prepare_training_run,
+        process_completed_training=process_completed_training,
+    )
+    scheduler.add_skill("Collect_Wood", skill("Collect_Wood"), dependencies=[])
+    scheduler.add_skill("Collect_Stone", skill("Collect_Stone"), dependencies=[])
+    scheduler.add_skill("Make_Pickaxe", skill("Make_Pickaxe"), dependencies=["Collect_Wood", "Collect_Stone"])
+    scheduler.run(completed_skills={})
+    assert names(launcher)[-1] == "Make_Pickaxe"
+    assert sorted(told) == sorted(scheduler.get_completed_skill_names()) == ["Collect_Stone", "Collect_Wood", "Make_Pickaxe"]
+    assert experiment.library() == {0: "Collect_Wood", 1: "Collect_Stone", 2: "Make_Pickaxe"}
+    assert scheduler._is_complete()
+
+
+def test_the_seeds_generation_loop(scheduler_of, experiment):
+    """As printed, with a flow graph that proposes three skills; sleeps are left out."""
+    args = SimpleNamespace(max_nodes=3, max_parallel_skills=2, scheduler_poll_interval=NEVER_S, max_retries=2)
+    proposals = [("A", []), ("B", []), ("C", ["A", "B"])]
+    scheduler = scheduler_of(args=args, max_parallel=None, poll_interval=None)
+    scheduler.set_callbacks(lambda name: None, prepare_training_run, process_completed_training)
+    running_thread = in_thread(scheduler)
+    generated, blocked = 0, False
+    while generated < args.max_nodes or not scheduler._is_complete():
+        available_slots = scheduler.max_parallel - len(scheduler.state["currently_running"])
+        if available_slots > 0 and not blocked and generated < args.max_nodes:
+            name, dependencies = proposals[generated]
+            blocked = bool(set(dependencies) - set(scheduler.get_completed_skill_names()))
+            scheduler.add_skill(name, skill(name), dependencies)
+            generated += 1
+        if scheduler.get_completed_skill_names():
+            blocked = False
+    running_thread.join()
+    assert statuses(scheduler) == {"A": "completed", "B": "completed", "C": "completed"}
+
+
+# Order, limits, ends.
+
+
+def test_never_more_at_once_than_allowed(scheduler_of):
+    launcher = FakeLauncher(finish)
+    scheduler = scheduler_of(launcher=launcher, max_parallel=2)
+    for index in range(8):
+        scheduler.add_skill(f"S{index}", skill(f"S{index}"), [])
+    scheduler.run({})
+    assert (len(launcher.launched), launcher.most_at_once) == (8, 2)
+
+
+def test_one_at_a_time_is_the_sequential_mode(scheduler_of):
+    launcher = FakeLauncher(finish)
+    scheduler = scheduler_of(launcher=launcher, max_parallel=1)
+    for name, dependencies in (("C", ["B"]), ("B", ["A"]), ("A", [])):
+        scheduler.add_skill(name, skill(name), dependencies)
+    scheduler.run({})
+    assert (names(launcher), launcher.most_at_once) == (["A", "B", "C"], 1)
+
+
+def test_a_finished_run_is_noticed_without_the_poll(scheduler_of):
+    launcher = FakeLauncher()
+    scheduler = scheduler_of(launcher=launcher)
+    scheduler.add_skill("A", skill("A"), [])
+    thread = in_thread(scheduler)
+    wait_until(lambda: launcher.launched)
+    finish(launcher.launched[0])
+    thread.join()  # with a poll interval of an hour
+    assert statuses(scheduler) == {"A": "completed"}
+
+
+def test_a_skill_added_while_it_runs_is_launched_without_the_poll(scheduler_of):
+    launcher = FakeLauncher(finish)
+    scheduler = scheduler_of(launcher=launcher, args=SimpleNamespace(max_nodes=99))
+    thread = in_thread(scheduler)
+    wait_until(lambda: scheduler.paths.state.exists())
+    scheduler.add_skill("A", skill("A"), [])
+    wait_until(lambda: statuses(scheduler)["A"] == "completed")
+    assert thread.thread.is_alive()  # more may come
+    scheduler.close()
+    thread.join()
+
+
+def test_it_ends_once_max_nodes_skills_are_known_and_final(scheduler_of, experiment):
+    put_in_library(experiment.root, 0, "Old", 100)
+    scheduler = scheduler_of(args=SimpleNamespace(max_nodes=2))
+    thread = in_thread(scheduler)
+    wait_until(lambda: scheduler.paths.state.exists())
+    scheduler.add_skill("New", skill("New"), ["Old"])
+    thread.join()
+    assert statuses(scheduler) == {"Old": "completed", "New": "completed"}
+
+
+def test_skills_of_the_library_count_as_completed(scheduler_of, experiment):
+    put_in_library(experiment.root, 3, "Collect_Wood", 1000)
+    launcher = FakeLauncher(finish)
+    scheduler = scheduler_of(launcher=launcher)
+    scheduler.add_skill("Make_Pickaxe", skill("Make_Pickaxe"), ["Collect_Wood"])
+    scheduler.run(completed_skills={"Collect_Wood": {"expert_idx": 3}})
+    assert names(launcher) == ["Make_Pickaxe"]
+    assert entry_of(scheduler, "Make_Pickaxe")["expert_idx"] == 4
+
+
+def test_what_a_run_really_trained_is_what_is_merged(scheduler_of):
+    merged = {}
+    scheduler = scheduler_of()
+    scheduler.set_callbacks(process_completed_training=lambda **arguments: merged.update(arguments))
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    assert merged["total_timesteps"] == 100
+    assert merged["run_folder"] == scheduler.paths.run_folder(0, "A")
+
+
+def test_each_slot_gets_its_cores(scheduler_of, monkeypatch):
+    launcher = FakeLauncher()
+    scheduler = scheduler_of(launcher=launcher, max_parallel=2)
+    monkeypatch.setattr("flowrl.parallel.slots.usable_cores", lambda: [0, 1, 2, 3])
+    for name in "AB":
+        scheduler.add_skill(name, skill(name), [])
+    thread = in_thread(scheduler)
+    wait_until(lambda: len(launcher.launched) == 2)
+    cores = [json.loads((spec.run_folder / "run.json").read_text())["slot"]["cores"] for spec in launcher.launched]
+    assert cores == [[0, 1], [2, 3]]
+    for spec in launcher.launched:
+        finish(spec)
+    thread.join()
+
+
+# What goes wrong.
+
+
+def test_a_failed_run_is_retried_and_then_completed(scheduler_of):
+    scheduler = scheduler_of({("A", 1): "failed", ("A", 2): "failed"})
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    assert statuses(scheduler) == {"A": "completed"}
+    assert (entry_of(scheduler, "A")["retry_count"], entry_of(scheduler, "A")["attempt"]) == (2, 3)
+
+
+def test_after_its_retries_a_skill_has_failed_and_what_needs_it_is_blocked(scheduler_of):
+    finals = []
+    scheduler = scheduler_of({("A", attempt): "failed" for attempt in (1, 2, 3)})
+    scheduler.set_callbacks(on_skill_final=lambda name, status: finals.append((name, status)))
+    for name, dependencies in (("A", []), ("B", ["A"]), ("C", ["B"]), ("D", [])):
+        scheduler.add_skill(name, skill(name), dependencies)
+    scheduler.run({})
+    assert statuses(scheduler) == {"A": "failed", "B": "blocked", "C": "blocked", "D": "completed"}
+    assert entry_of(scheduler, "C")["blocked_by"] == ["A"]
+    assert set(finals) == {("A", "failed"), ("B", "blocked"), ("C", "blocked"), ("D", "completed")}
+
+
+def test_a_launch_that_fails_is_no_end_of_the_scheduler(scheduler_of):
+    scheduler = scheduler_of(launcher=FakeLauncher(finish, refusals={"A": 2, "B": 3}))
+    for name in "AB":
+        scheduler.add_skill(name, skill(name), [])
+    scheduler.run({})
+    assert statuses(scheduler) == {"A": "completed", "B": "failed"}
+    assert "B could not be started: planted refusal" in entry_of(scheduler, "B")["error"]
+
+
+def test_a_skill_without_code_fails_at_once_and_says_why(scheduler_of):
+    launcher = FakeLauncher(finish)
+    scheduler = scheduler_of(launcher=launcher)
+    scheduler.add_skill("A", {"skill_name": "A"}, [])
+    scheduler.run({})
+    assert (statuses(scheduler), launcher.launched) == ({"A": "failed"}, [])
+    assert "no task_is_done and task_reward" in entry_of(scheduler, "A")["error"]
+
+
+def test_a_merge_that_fails_is_tried_again_and_nothing_is_trained_twice(scheduler_of):
+    launcher, failures = FakeLauncher(finish), [OSError(28, "No space left on device")] * 2
+
+    def process(**arguments):
+        if failures:
+            raise failures.pop()
+        return process_completed_training(**arguments)
+
+    scheduler = scheduler_of(launcher=launcher)
+    scheduler.set_callbacks(process_completed_training=process)
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    assert (statuses(scheduler), names(launcher)) == ({"A": "completed"}, ["A"])
+
+
+def test_a_run_cancelled_by_a_person_is_not_retried(scheduler_of):
+    launcher = FakeLauncher(lambda spec: finish(spec, "cancelled"))
+    scheduler = scheduler_of(launcher=launcher)
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.add_skill("B", skill("B"), ["A"])
+    scheduler.run({})
+    assert (statuses(scheduler), names(launcher)) == ({"A": "cancelled", "B": "blocked"}, ["A"])
+
+
+def test_failed_skills_are_tried_again_when_asked(scheduler_of):
+    outcomes = {("A", attempt): "failed" for attempt in (1, 2, 3)}
+    first = scheduler_of(outcomes)
+    first.add_skill("A", skill("A"), [])
+    first.add_skill("B", skill("B"), ["A"])
+    first.run({})
+    unasked = scheduler_of()
+    unasked.run({})
+    assert statuses(unasked) == {"A": "failed", "B": "blocked"}
+    asked = scheduler_of(args=SimpleNamespace(retry_failed=True, max_nodes=2))
+    asked.run({})
+    assert statuses(asked) == {"A": "completed", "B": "completed"}
+    assert entry_of(asked, "A")["attempt"] == 4
+
+
+def test_an_error_in_the_scheduler_is_kept_and_raised_to_whoever_asks(scheduler_of):
+    def fails(name):
+        raise RuntimeError("planted in a callback")
+
+    scheduler = scheduler_of(args=SimpleNamespace(max_nodes=5))
+    scheduler.set_callbacks(on_skill_complete=fails)
+    thread = in_thread(scheduler)
+    wait_until(lambda: scheduler.paths.state.exists())
+    scheduler.add_skill("A", skill("A"), [])
+    thread.join()
+    assert isinstance(scheduler.error, RuntimeError)
+    for ask in (scheduler._is_complete, scheduler.get_completed_skill_names, lambda: scheduler.add_skill("B", skill("B"), [])):
+        with pytest.raises(RuntimeError, match="planted"):
+            ask()
+    assert statuses(scheduler)["A"] == "completed"  # the state can still be read
+
+
+def test_a_state_that_cannot_be_written_ends_with_the_remedy(scheduler_of, monkeypatch):
+    scheduler = scheduler_of()
+    scheduler.add_skill("A", skill("A"), [])
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state, "write_whole", full)
+    with pytest.raises(FlowrlError, match="No space left on device.*make room.*start the same command again"):
+        scheduler.run({})
+
+
+# Stopping and going on.
+
+
+def test_stopping_ends_runs_without_spending_a_retry_and_the_next_start_goes_on(scheduler_of):
+    launcher = FakeLauncher()
+    first = scheduler_of(launcher=launcher)
+    first.add_skill("A", skill("A"), [])
+    first.add_skill("B", skill("B"), ["A"])
+    thread = in_thread(first)
+    wait_until(lambda: launcher.launched)
+    first.stop(kill=True)
+    thread.join()
+    assert launcher.running == {}
+    assert statuses(first) == {"A": "waiting", "B": "waiting"}
+    assert entry_of(first, "A")["retry_count"] == 0
+    second = scheduler_of()
+    second.run({})
+    assert statuses(second) == {"A": "completed", "B": "completed"}
+    assert [entry_of(second, name)["expert_idx"] for name in "AB"] == [0, 1]
+
+
+def test_leaving_runs_to_themselves_and_finding_them_again(scheduler_of):
+    launcher = FakeLauncher()
+    first = scheduler_of(launcher=launcher)
+    first.add_skill("A", skill("A"), [])
+    first.add_skill("B", skill("B"), ["A"])
+    thread = in_thread(first)
+    wait_until(lambda: launcher.launched)
+    first.stop()
+    thread.join()
+    assert statuses(first)["A"] == "running"
+    second = scheduler_of(launcher=launcher)
+    thread = in_thread(second)
+    wait_until(lambda: second.paths.state.exists() and running(second) == 1)
+    launcher.on_launch = finish
+    finish(launcher.launched[0])
+    thread.join()
+    assert names(launcher) == ["A", "B"]  # A was not launched again
+    assert statuses(second) == {"A": "completed", "B": "completed"}
+
+
+def test_a_run_that_ended_while_nobody_watched_is_merged(scheduler_of):
+    launcher = FakeLauncher()
+    first = scheduler_of(launcher=launcher)
+    first.add_skill("A", skill("A"), [])
+    thread = in_thread(first)
+    wait_until(lambda: launcher.launched)
+    first.stop()
+    thread.join()
+    finish(launcher.launched[0])
+    launcher.running.clear()
+    second = scheduler_of(launcher=launcher)
+    second.run({})
+    assert (names(launcher), statuses(second)) == (["A"], {"A": "completed"})
+
+
+def test_a_launch_that_was_written_down_and_never_made_is_made(scheduler_of):
+    first = scheduler_of({("A", 1): "hangs"})
+    first.add_skill("A", skill("A"), [])
+    thread = in_thread(first)
+    wait_until(lambda: first.paths.state.exists() and running(first) == 1)
+    first.stop()
+    thread.join()
+    data = json.loads(first.paths.state.read_text())
+    data["skills"][0]["stage"] = "launching"
+    first.paths.state.write_text(json.dumps(data) + "\n")
+    launcher = FakeLauncher(finish)  # an engine that knows of nothing
+    second = scheduler_of(launcher=launcher)
+    second.run({})
+    assert [spec.attempt for spec in launcher.launched] == [1]
+    assert (statuses(second), entry_of(second, "A")["retry_count"]) == ({"A": "completed"}, 0)
+
+
+def test_a_merge_that_was_written_down_and_perhaps_made_is_made_again(scheduler_of):
+    first = scheduler_of()
+    first.add_skill("A", skill("A"), [])
+    first.run({})
+    data = json.loads(first.paths.state.read_text())
+    data["skills"][0] |= {"status": "running", "stage": "merging", "completed_at": None}
+    data["currently_running"] = ["A"]
+    first.paths.state.write_text(json.dumps(data) + "\n")
+    launcher = FakeLauncher()
+    second = scheduler_of(launcher=launcher)
+    second.run({})
+    assert (statuses(second), launcher.launched) == ({"A": "completed"}, [])
+
+
+def test_a_lost_state_is_found_again_in_the_folders(scheduler_of):
+    launcher = FakeLauncher(lambda spec: finish(spec) if spec.skill_name == "A" else None)
+    first = scheduler_of(launcher=launcher)
+    first.add_skill("A", skill("A"), [])
+    first.add_skill("B", skill("B"), ["A"])
+    thread = in_thread(first)
+    wait_until(lambda: names(launcher) == ["A", "B"])
+    first.stop()
+    thread.join()
+    finish(launcher.launched[1])
+    first.paths.state.unlink()
+    first.paths.previous_state.unlink()
+    second = scheduler_of(launcher=launcher)
+    second.run({})
+    assert names(launcher) == ["A", "B"]
+    assert statuses(second) == {"A": "completed", "B": "completed"}
+    assert (entry_of(second, "A")["frames"], entry_of(second, "B")["dependencies"]) == (100, ["A"])
+
+
+def test_after_an_interrupt_nothing_more_is_launched_until_it_is_taken_back(scheduler_of):
+    launcher = FakeLauncher()
+    scheduler = scheduler_of(launcher=launcher, max_parallel=1)
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.add_skill("B", skill("B"), [])
+    thread = in_thread(scheduler)
+    wait_until(lambda: launcher.launched)
+    scheduler.interrupt()
+    finish(launcher.launched[0])
+    wait_until(lambda: statuses(scheduler)["A"] == "completed")  # what has ended is merged all the same
+    assert statuses(scheduler)["B"] == "waiting"
+    launcher.on_launch = finish
+    scheduler.resume()
+    thread.join()
+    assert statuses(scheduler) == {"A": "completed", "B": "completed"}
+
+
+def test_known_skills_give_a_proposer_back_what_it_proposed(scheduler_of):
+    first = scheduler_of({("B", 1): "cancelled"})
+    first.add_skill("A", skill("A", "sapling"), [])
+    first.add_skill("B", skill("B"), ["A"])
+    first.run({})
+    second = scheduler_of()
+    second.open()
+    known = second.known_skills()
+    second.run({})
+    assert known["A"] == skill("A", "sapling") | {"expert_idx": 0, "status": "completed"}
+    assert known["B"] == skill("B") | {"expert_idx": 1, "status": "cancelled"}
+
+
+def test_the_proposers_state_is_kept(scheduler_of):
+    scheduler = scheduler_of()
+    scheduler.set_proposer_state({"kind": "curriculum", "cost_usd": 0.0, "last_error": None})
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    assert json.loads(scheduler.paths.state.read_text())["proposer"]["kind"] == "curriculum"
+
+
+def test_the_state_file_fits_its_schema_at_every_moment(scheduler_of, monkeypatch):
+    validator = jsonschema.Draft202012Validator(json.loads(state.SCHEMA_FILE.read_text()))
+    written, write_whole = [], state.write_whole
+    monkeypatch.setattr(state, "write_whole", lambda path, text: (written.append(json.loads(text)), write_whole(path, text)))
+    scheduler = scheduler_of({("A", 1): "failed", ("C", 1): "cancelled"})
+    for name, dependencies in (("A", []), ("B", ["A"]), ("C", []), ("D", ["C"])):
+        scheduler.add_skill(name, skill(name), dependencies)
+    scheduler.run({})
+    for data in written:
+        validator.validate(data)
+        assert data["currently_running"] == [s["skill_name"] for s in data["skills"] if s["status"] == "running"]
+    assert {s["status"] for data in written for s in data["skills"]} == {"waiting", "running", "completed", "cancelled", "blocked"}
+
+
+# Bad input.
+
+
+def files_below(folder):
+    return sorted(path for path in folder.rglob("*"))
+
+
+def refused(scheduler, message):
+    """Refused with exit code 2, and nothing on disk changed."""
+    before = files_below(scheduler.paths.root)
+    with pytest.raises(BadInput, match=message) as caught:
+        scheduler.run({})
+    assert caught.value.exit_code == 2
+    assert files_below(scheduler.paths.root) == before
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a.b", "a:b", "a;b", "a b", "it's", "../up", "-rf", "x" * 65])
+def test_a_bad_name_is_refused(scheduler_of, name):
+    with pytest.raises(BadInput):
+        scheduler_of().add_skill(name, skill("A"), [])
+
+
+def test_a_name_is_given_once(scheduler_of):
+    scheduler = scheduler_of()
+    scheduler.add_skill("A", skill("A"), [])
+    with pytest.raises(BadInput, match="already a skill A .* another name"):
+        scheduler.add_skill("A", skill("A"), [])
+
+
+def test_a_name_of_the_library_is_taken(scheduler_of, experiment):
+    put_in_library(experiment.root, 0, "A", 100)
+    scheduler = scheduler_of()
+    scheduler.add_skill("A", skill("A"), [])
+    refused(scheduler, "already a skill A")
+
+
+def test_an_unknown_dependency_is_refused(scheduler_of):
+    scheduler = scheduler_of()
+    scheduler.add_skill("A", skill("A"), ["Nothing"])
+    refused(scheduler, "A depends on Nothing, which no skill here is called; add Nothing first")
+
+
+def test_an_unknown_dependency_is_refused_at_once_while_running(scheduler_of):
+    scheduler = scheduler_of(args=SimpleNamespace(max_nodes=5))
+    thread = in_thread(scheduler)
+    wait_until(lambda: scheduler.paths.state.exists())
+    with pytest.raises(BadInput, match="A depends on Nothing"):
+        scheduler.add_skill("A", skill("A"), ["Nothing"])
+    assert statuses(scheduler) == {}
+    scheduler.close()
+    thread.join()
+
+
+def test_a_circle_is_refused_and_named(scheduler_of):
+    scheduler = scheduler_of()
+    scheduler.add_skill("A", skill("A"), ["B"])
+    scheduler.add_skill("B", skill("B"), ["A"])
+    refused(scheduler, "circle: (A -> B -> A|B -> A -> B)")
+    with pytest.raises(BadInput, match="circle: C -> C"):
+        scheduler_of().add_skill("C", skill("C"), ["C"])
+
+
+def test_a_folder_that_cannot_be_made_is_refused(scheduler_of, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BadInput, match="cannot be written .*make it writable, or use another --graph_path"):
+        scheduler_of(base_dir=tmp_path / "file" / "exp").run({})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused(scheduler_of, tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(BadInput, match="cannot be written"):
+            scheduler_of(base_dir=tmp_path / "exp").run({})
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("text", ['{"version": 1, "skil', '{"version": 99}', '{"skills": {}}'])
+def test_a_state_that_cannot_be_used_is_refused(scheduler_of, experiment, text):
+    experiment.root.mkdir(parents=True)
+    experiment.state.write_text(text)
+    refused(scheduler_of(), "scheduler_state.json")
+    assert experiment.state.read_text() == text
+
+
+def test_a_missing_tmux_is_refused(experiment, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused(SkillScheduler(base_dir=experiment.root), "tmux is needed")
+    assert not experiment.root.exists()
+
+
+def test_a_second_scheduler_is_told_who_has_the_folder(scheduler_of):
+    first, second = scheduler_of(), scheduler_of()
+    first.open()
+    with pytest.raises(FolderInUse, match=f"in use by another scheduler \\(process {os.getpid()} on .*, since 2") as caught:
+        second.run({})
+    assert caught.value.exit_code == 3
+    first.add_skill("A", skill("A"), [])
+    first.run({})
+    assert statuses(first) == {"A": "completed"}
+    scheduler_of().run({})  # and the folder is free again
