@@ -1,0 +1,26 @@
+"""What the tests of this folder share."""
+
+import pytest
+
+from tests.front_door.starts import Practice
+
+
+@pytest.fixture
+def make_practice(tmp_path):
+    """Folders to start the front door in; what is still running in the end is ended."""
+    made = []
+
+    def make(*arguments) -> Practice:
+        made.append(Practice(tmp_path, *arguments))
+        return made[-1]
+
+    yield make
+    for process in (process for practice in made for process in practice.started):
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def practice(make_practice) -> Practice:
+    return make_practice()

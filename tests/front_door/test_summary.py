@@ -1,0 +1,91 @@
+"""The table at the end, and the line that compares run minutes with wall minutes."""
+
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flowrl.parallel.state import SkillEntry, Status
+from flowrl.report.figures import frames_text
+from flowrl.report.summary import commands, print_summary, side_by_side
+
+BEGAN = datetime(2025, 10, 7, 14, 0, tzinfo=UTC)
+
+
+def at(minutes: float) -> datetime:
+    return BEGAN + timedelta(minutes=minutes)
+
+
+def skill(name: str, index: int | None, status: Status = Status.COMPLETED, start=None, end=None, **fields) -> dict:
+    entry = SkillEntry(
+        skill_name=name, expert_idx=index, status=status, started_at=start, completed_at=end,
+        minutes=(end - start).total_seconds() / 60 if start and end else None,
+        run_folder=None if index is None else f"training_runs/skill_{index}_{name}", **fields,
+    )  # fmt: skip
+    return entry.model_dump(mode="json")
+
+
+SKILLS = [
+    skill("Collect_Wood", 0, start=at(0), end=at(2), frames=1_234_567, success_rate=0.912, random_success_rate=0.1, goal_reached=True),
+    skill("Eat_Cow", 1, start=at(0), end=at(4), frames=3_000_000, success_rate=0.5, random_success_rate=0.04, goal_reached=False),
+    skill("Place_Table", 2, Status.FAILED, start=at(2), end=at(3), error="planted"),
+    skill("Make_Pickaxe", None, Status.BLOCKED, blocked_by=["Place_Table"]),
+]
+
+
+def printed(skills, since=BEGAN, now=at(5)) -> list[str]:
+    out = io.StringIO()
+    print_summary(skills, Path("exp/demo"), since, now, Console(file=out, width=120))
+    return out.getvalue().splitlines()
+
+
+def row(name: str) -> str:
+    return next(line for line in printed(SKILLS) if line.split()[:1] == [name])
+
+
+def test_a_row_tells_expert_status_frames_rates_and_minutes():
+    assert row("Collect_Wood").split() == ["Collect_Wood", "0", "completed", "1.2M", "0.91", "0.10", "2.0"]
+
+
+def test_a_budget_that_ended_below_the_goal_is_flagged():
+    assert "completed, below the goal" in row("Eat_Cow")
+
+
+def test_what_blocks_a_skill_is_named_and_what_is_not_known_is_a_dash():
+    assert row("Make_Pickaxe").split() == ["Make_Pickaxe", "-", "blocked", "by", "Place_Table", "-", "-", "-", "-"]
+
+
+def test_run_minutes_are_compared_with_wall_minutes():
+    assert side_by_side(SKILLS, at(0), at(5)).startswith("7.0 run minutes in 5.0 wall minutes: 1.40 skills at a time")
+
+
+def test_only_what_was_trained_since_the_start_counts():
+    assert side_by_side(SKILLS, at(3), at(5)).startswith("1.0 run minutes in 2.0 wall minutes")
+    assert side_by_side(SKILLS, at(10), at(11)) is None
+
+
+def test_a_run_that_still_goes_counts_until_now():
+    running = [skill("Collect_Wood", 0, Status.RUNNING, start=at(1))]
+    assert side_by_side(running, at(0), at(2)).startswith("1.0 run minutes in 2.0 wall minutes")
+
+
+def test_the_commands_are_those_of_this_experiment():
+    found = commands(SKILLS, Path("exp/demo"))
+    assert "jq . exp/demo/scheduler_state.json" in found
+    assert "cat exp/demo/skills/1_Eat_Cow/training.log" in found
+    assert "tail exp/demo/training_runs/skill_2_Place_Table/training.log" in found
+    assert found[-1] == "python -m flowrl.bottomup_parallel --graph_path exp/demo --retry_failed"
+    assert commands(SKILLS[:1], Path("exp/my demo"))[-1].endswith("--graph_path 'exp/my demo' --max_nodes 6")
+
+
+def test_an_experiment_without_skills_says_so():
+    assert printed([]) == ["No skills."]
+
+
+@pytest.mark.parametrize(
+    "frames, text", [(None, "-"), (0, "0"), (999, "999"), (1000, "1.0k"), (49_152, "49.2k"), (10**8, "100.0M"), (2 * 10**9, "2.0B")]
+)
+def test_frames_are_short(frames, text):
+    assert frames_text(frames) == text
