@@ -33,7 +33,10 @@ class Term(Protocol):
 
 @dataclass(frozen=True)
 class Gain:
-    """``weight`` for each unit of a resource that is gained; the same is taken back when it is lost."""
+    """``weight`` for each unit of a resource that is gained; the same is taken back when it is lost.
+
+    Clearing a floor pays half of it for each monster: a fight costs more health than an eighth would pay for.
+    """
 
     resource: str
     weight: float = 1.0
@@ -49,7 +52,7 @@ class Gain:
                 floor = facts.levels.index(member)
                 change = f"(1.0 * (player_level == {floor}) - 1.0 * (player_level - player_level_diff == {floor}))"
             case _, "cleared":
-                change = f"monsters_killed_diff[{facts.levels.index(member)}] / {MONSTERS_TO_CLEAR}"
+                change = f"0.5 * monsters_killed_diff[{facts.levels.index(member)}]"
             case _:
                 change = f"inventory_diff.{_field(self.resource)}"
         return f"{self.weight:g} * {change}"

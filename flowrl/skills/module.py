@@ -17,6 +17,7 @@ from flowrl.errors import BadInput
 from flowrl.skills.checks import BUILTINS, FUNCTION_NAMES, check_function, is_docstring, parse_function
 from flowrl.skills.facts import FEATURES
 from flowrl.skills.spec import check_name
+from flowrl.skills.trees import parse
 
 _TITLE = re.compile(r"# Auto-generated training module for: (\S+)")
 _INDEX = re.compile(r"# Global expert index: (\d+)")
@@ -140,7 +141,7 @@ def _render_task(index: int, task: TaskSource) -> str:
 def _parts(text: str) -> tuple[dict[str, dict[int, int]], list[dict[str, ast.FunctionDef]]]:
     """A module's two index maps, and each task's two function trees."""
     try:
-        body = ast.parse(text).body
+        body = parse(text).body
         maps = {node.targets[0].id: ast.literal_eval(node.value) for node in body[:2]}
         trees = {node.name: node for node in body[2:]}
     except (SyntaxError, ValueError, AttributeError, IndexError, RecursionError, MemoryError) as error:
@@ -148,7 +149,7 @@ def _parts(text: str) -> tuple[dict[str, dict[int, int]], list[dict[str, ast.Fun
     if set(maps) != {"GLOBAL_TO_LOCAL", "LOCAL_TO_GLOBAL"} or not all(map(_is_index_map, maps.values())):
         raise _not_a_module("GLOBAL_TO_LOCAL and LOCAL_TO_GLOBAL are not two maps of indices")
     expected = [_task_function_name(index, name) for index in range(len(trees) // 2) for name in FUNCTION_NAMES]
-    if list(trees) != expected or not all(isinstance(tree, ast.FunctionDef) for tree in trees.values()):
+    if not trees or list(trees) != expected or not all(isinstance(tree, ast.FunctionDef) for tree in trees.values()):
         raise _not_a_module("its functions are not task_0_is_done, task_0_reward, task_1_is_done, ... in order")
     functions = [
         {name: trees[_task_function_name(index, name)] for name in FUNCTION_NAMES} for index in range(len(trees) // 2)

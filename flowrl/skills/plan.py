@@ -20,7 +20,7 @@ be done on any, and is planned on the floor of what it needs, else where episode
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,10 +53,10 @@ def build_plan(spec: SkillSpec, available: Mapping[str, SkillSpec], facts: GameF
             needed at once than can be held, or no skill leads from one floor to another; names them and the remedy.
     """
     others = {name: other for name, other in available.items() if name != spec.name}
-    check_acyclic(dependency_graph({**others, spec.name: spec}, facts))
     reached = reachable_skills(others, facts)
     if lacking := missing(spec, reached, facts):
-        raise _nothing_provides(spec.name, lacking, others, facts)
+        check_acyclic(dependency_graph({**others, spec.name: spec}, facts))
+        raise _nothing_provides(spec.name, lacking, reached)
     return [task.data() for task in _Explosion(spec, reached, facts).explode(n)]
 
 
@@ -97,6 +97,7 @@ class _Explosion:
         self.rank = {name: position for position, name in enumerate(topological_order(self.graph))}
         self.floors = _floor_graph(reached, facts)
         self.tasks: list[_Task] = []
+        self.being_put: list[str] = []
         self.demand = _Demand(floor=facts.start_level)
 
     def explode(self, n: int) -> list[_Task]:
@@ -129,21 +130,31 @@ class _Explosion:
         wanted = [(name, level) for name, level in self.demand.items() if self.provider(name, level) is spec]
         return _Task(spec, max(spec.gains[name].count_for(level) for name, level in wanted))
 
-    def block(self, task: _Task) -> list[_Task]:
-        """A task after the providers of what must stand near it, each of these once."""
+    def block(self, task: _Task, floor: str | None = None) -> list[_Task]:
+        """A task after the providers of what must stand near it, each of these once, all on one floor."""
+        floor = floor or self.home(task.spec)
         before: list[_Task] = []
         for resource, level in needs(task.spec, self.facts, task.n).items():
             if resource.startswith("near:"):
                 found = self.provider(resource, level, task.spec.name)
-                self.check_same_floor(found, task.spec, resource)
-                provided = self.block(_Task(found, found.gains[resource].count_for(level)))
+                if _floor(found.requires) not in (None, floor):
+                    raise self.on_another_floor(task.spec, floor, found, resource)
+                provided = self.block(_Task(found, found.gains[resource].count_for(level)), floor)
                 before += [other for other in provided if other not in before]
         return [*before, task]
 
     def put_in_front(self, block: list[_Task]) -> None:
         """Puts a block before the tasks so far, with what must go between them: a refill, a change of floor."""
+        name = block[-1].spec.name
+        if name in self.being_put:  # a refill waits for a way there, which waits for the refill
+            raise BadInput(
+                f"skill {self.goal.name}: {name} and what follows it need more than a player can carry from floor to "
+                "floor; let them require less"
+            )
+        self.being_put.append(name)
         while between := self.between(block):
             self.put_in_front(self.block(between))
+        self.being_put.remove(name)
         self.demand = self.demand_before(block)
         self.tasks = [*block, *self.tasks]
         if len(self.tasks) > MAX_TASKS:
@@ -190,7 +201,7 @@ class _Explosion:
     def provider(self, resource: str, level: int | float, consumer: str | None = None) -> SkillSpec:
         found = provider(resource, level, self.skills, self.facts, consumer or self.goal.name)
         if found is None:
-            raise _nothing_provides(consumer or self.goal.name, [resource], self.skills, self.facts)
+            raise _nothing_provides(consumer or self.goal.name, [resource], self.skills)
         return found
 
     def home(self, spec: SkillSpec) -> str | None:
@@ -223,13 +234,11 @@ class _Explosion:
             ) from error
         return [self.floors.edges[edge]["mover"] for edge in zip(floors, floors[1:])]
 
-    def check_same_floor(self, found: SkillSpec, consumer: SkillSpec, resource: str) -> None:
-        floor = _floor(found.requires)
-        if floor and floor != self.home(consumer):
-            raise BadInput(
-                f"skill {consumer.name} is done on floor {self.home(consumer)}, but {found.name}, which provides "
-                f"{resource}, on floor {floor}; let {consumer.name} require level:{floor}"
-            )
+    def on_another_floor(self, consumer: SkillSpec, floor: str | None, found: SkillSpec, resource: str) -> BadInput:
+        return BadInput(
+            f"skill {self.goal.name}: {consumer.name} is done on floor {floor}, but {found.name}, which provides "
+            f"{resource}, on floor {_floor(found.requires)}; add a skill that provides {resource} on floor {floor}"
+        )
 
     def over_cap(self, block: list[_Task], resource: str, level: int | float) -> BadInput:
         names = ", ".join(f"{task.spec.name} x{task.n}" for task in block)
@@ -254,11 +263,8 @@ def _floor_graph(skills: Mapping[str, SkillSpec], facts: GameFacts) -> nx.DiGrap
     return graph
 
 
-def _nothing_provides(
-    skill_name: str, lacking: Sequence[str], available: Mapping[str, SkillSpec], facts: GameFacts
-) -> BadInput:
-    names = ", ".join(lacking)
+def _nothing_provides(skill_name: str, lacking: Sequence[str], reached: Collection[str]) -> BadInput:
     return BadInput(
-        f"skill {skill_name} needs {names}, which none of the {len(available)} skills in reach provides; first add a "
-        f"skill that gains {lacking[0]}, or take it out of what {skill_name} requires and consumes"
+        f"skill {skill_name} needs {', '.join(lacking)}, which none of the {len(reached)} skills in reach provides; "
+        f"first add a skill that gains {lacking[0]}, or take it out of what {skill_name} requires and consumes"
     )

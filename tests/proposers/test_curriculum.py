@@ -1,0 +1,76 @@
+import pytest
+
+from flowrl.envs.registry import GAMES, game
+from flowrl.errors import BadInput
+from flowrl.proposers.base import LibraryView
+from flowrl.proposers.curriculum import CurriculumProposer, curriculum_names, load_curriculum
+
+CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
+CRAFTAX = game("Craftax-Symbolic-v1").facts
+
+
+def proposer():
+    return CurriculumProposer("craftax_classic", CLASSIC)
+
+
+def named(*names):
+    skills = {spec.name: spec for spec in load_curriculum("craftax_classic", CLASSIC)}
+    return {name: skills[name] for name in names}
+
+
+@pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)
+def test_a_whole_curriculum_is_proposed_in_its_order_and_then_no_more(entry):
+    proposes, library = CurriculumProposer(entry.curriculum, entry.facts), {}
+    while spec := proposes.propose(LibraryView(entry.facts, completed=library)):
+        library[spec.name] = spec
+    assert list(library) == [spec.name for spec in load_curriculum(entry.curriculum, entry.facts)]
+
+
+def test_the_first_skills_of_classic_are_those_of_the_demo():
+    names = [spec.name for spec in load_curriculum("craftax_classic", CLASSIC)]
+    assert names[:2] == ["Collect_Wood", "Collect_Drink"]
+    assert {"Place_Table", "Eat_Cow", "Make_Wood_Pickaxe", "Make_Wood_Sword"} == set(names[2:6])
+
+
+def test_classic_has_a_skill_for_each_of_its_achievements():
+    gained = {name for spec in load_curriculum("craftax_classic", CLASSIC) for name in spec.gains}
+    assert {f"achievement:{name}" for name in CLASSIC.achievements} <= gained
+    assert len(load_curriculum("craftax_classic", CLASSIC)) == 22
+
+
+def test_craftax_leads_from_the_overworld_to_the_gnomish_mines():
+    skills = load_curriculum("craftax", CRAFTAX)
+    assert len(skills) >= 30
+    gained = {name for spec in skills for name in spec.gains}
+    assert {"level:DUNGEON", "level:GNOMISH_MINES", "cleared:DUNGEON"} <= gained
+
+
+def test_a_skill_in_training_may_be_built_upon():
+    view = LibraryView(CLASSIC, completed={}, training=named("Collect_Wood", "Collect_Drink"))
+    assert proposer().propose(view).name == "Place_Table"
+
+
+def test_a_skill_out_of_reach_is_passed_over():
+    view = LibraryView(CLASSIC, {}, named("Collect_Drink"), unavailable=frozenset({"Collect_Wood"}))
+    assert proposer().propose(view).name == "Eat_Cow"
+
+
+def test_a_failed_skill_is_not_proposed_again():
+    view = LibraryView(CLASSIC, named("Collect_Wood"), unavailable=frozenset({"Collect_Drink", "Place_Table"}))
+    assert proposer().propose(view).name == "Eat_Cow"
+
+
+def test_the_curriculum_says_what_it_is_and_costs_nothing():
+    assert proposer().describe() == "the built-in curriculum craftax_classic (22 skills, no network, no cost)"
+    assert proposer().state == {"kind": "curriculum", "cost_usd": 0.0, "last_error": None}
+
+
+def test_an_unknown_curriculum_is_refused_with_the_choices():
+    assert curriculum_names() == ["craftax", "craftax_classic"]
+    with pytest.raises(BadInput, match="unknown curriculum 'chess'; choose one of craftax, craftax_classic"):
+        load_curriculum("chess", CLASSIC)
+
+
+def test_a_curriculum_for_another_game_is_refused():
+    with pytest.raises(BadInput, match="Craftax-Classic-Symbolic-v1 has no resource"):
+        load_curriculum("craftax", CLASSIC)

@@ -1,0 +1,49 @@
+"""Small skills for tests, and a game with three floors to plan them in."""
+
+from __future__ import annotations
+
+from flowrl.skills.facts import FEATURES, GameFacts
+from flowrl.skills.spec import SkillSpec
+
+IS_DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
+REWARD = "def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.wood\n"
+
+FACTS = GameFacts(
+    env_name="Test-Game",
+    stocks={"wood": 9, "stone": 9, "arrows": 9, "gem": 9},
+    possessions={"pickaxe": 2, "bow": 1},
+    blocks=("TREE", "TABLE", "FURNACE"),
+    achievements=("SLEEP",),
+    levels=("GROUND", "CELLAR", "CAVE"),
+    features=FEATURES,
+    constants=("BlockType", "Achievement"),
+)
+
+
+def skill(name, requires=None, consumes=None, gains=None, **code) -> SkillSpec:
+    """A skill whose amounts are written short: a number is fixed, a string such as ``"2n"`` or ``"2n+1"`` grows."""
+    amounts = {"requires": requires, "consumes": consumes, "gains": gains}
+    return SkillSpec.from_data(
+        {
+            "skill_name": name,
+            **{role: {key: amount(value) for key, value in (given or {}).items()} for role, given in amounts.items()},
+            "task_is_done": code.get("task_is_done", IS_DONE),
+            "task_reward": code.get("task_reward", REWARD),
+        }
+    )
+
+
+def amount(value) -> dict:
+    if not isinstance(value, str):
+        return {"fixed": value}
+    per, _, fixed = value.partition("n")
+    return {"per": int(per or 1), "fixed": int(fixed or 0)}
+
+
+def by_name(*skills: SkillSpec) -> dict[str, SkillSpec]:
+    return {spec.name: spec for spec in skills}
+
+
+def short(plan) -> str:
+    """A plan as one line: ``Wood*3 Table*1``."""
+    return " ".join(f"{task['skill_name']}*{task['n']}" for task in plan)
