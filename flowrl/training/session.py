@@ -108,16 +108,15 @@ class Session:
             self._count_update(time.monotonic() - begun_s)
             report = self._report(standing, rates, recent.rate, outcomes, losses)
             self.pane.update(report)
-            if goal_test.is_due(standing.updates, report.estimate):
+            test_is_due = goal_test.is_due(standing.updates, report.estimate)
+            if test_is_due or self.lifetime.asked_to_stop or time.monotonic() - saved_s > CHECKPOINT_S:
+                self._save(learner, standing)
+                saved_s = time.monotonic()
+            self._stop_if_asked()
+            if test_is_due:
                 reached = self._test_for_goal(learner, goal_test, report)
             self._record(report, losses, reached)
             self.lifetime.beat()
-            if self.lifetime.asked_to_stop:
-                self._save(learner, standing)
-                raise Stopped(f"{self.run.skill_name} was asked to stop; it goes on from frame {standing.frames}")
-            if time.monotonic() - saved_s > CHECKPOINT_S:
-                self._save(learner, standing)
-                saved_s = time.monotonic()
         checkpoint = self._save(learner, standing)
         return self._result(learner, standing, checkpoint, reached)
 
@@ -286,8 +285,14 @@ class Session:
         def show(ended: int, wanted: int) -> None:
             self.pane.phase(f"{what} {ended}/{wanted}")
             self.lifetime.beat()
+            self._stop_if_asked()
 
         return evaluation.evaluate(self._programs, decide, key, TEST_EPISODES, give_up_below, show)
+
+    def _stop_if_asked(self) -> None:
+        """Ends a run that was asked to; everything learned is in a checkpoint when this is called."""
+        if self.lifetime.asked_to_stop:
+            raise Stopped(f"{self.run.skill_name} was asked to stop; it goes on from its newest checkpoint")
 
     def _save(self, learner: Learner, standing: Standing) -> str:
         return checkpoints.save(
