@@ -1,0 +1,295 @@
+"""PPO over experts, against plain loops: a dictionary of parameters an expert, and one expert after the other."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from jax.flatten_util import ravel_pytree
+
+from flowrl.training import experts, optimiser, ppo
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.ppo import Hyperparameters, Learner, Samples, Transition
+
+STEPS, ENVS, ROWS = 5, 8, 40
+OBSERVATION, ACTIONS = 3, 4
+NETWORK = ExpertNetwork(OBSERVATION, ACTIONS, layer_size=5)
+HYPER = Hyperparameters(
+    gamma=0.9, gae_lambda=0.8, max_grad_norm=0.3, update_epochs=2, num_minibatches=2, block_size=8, ent_coef=0.05
+)
+LR = 0.01
+
+
+def fresh_experts(count):
+    return [NETWORK.init(jax.random.key(100 + k)) for k in range(count)]
+
+
+def fresh_learner(count):
+    stacked = experts.stack(fresh_experts(count))
+    return Learner(stacked, optimiser.init(optimiser.make(HYPER.max_grad_norm), stacked))
+
+
+def random_rollout(expert, seed=0):
+    """A rollout [T, B] as numpy: the given owners, some tasks completed, some truncated, any old policy."""
+    rng = np.random.default_rng(seed)
+    continues = rng.random((STEPS, ENVS)) < 0.7
+    truncated = ~continues & (rng.random((STEPS, ENVS)) < 0.5)
+    return Transition(
+        observation=rng.normal(size=(STEPS, ENVS, OBSERVATION)).astype(np.float32),
+        action=rng.integers(0, ACTIONS, (STEPS, ENVS)).astype(np.int32),
+        log_prob=(-1.4 + 0.4 * rng.normal(size=(STEPS, ENVS))).astype(np.float32),
+        value=rng.normal(size=(STEPS, ENVS)).astype(np.float32),
+        expert=np.broadcast_to(expert, (STEPS, ENVS)).astype(np.int32),
+        reward=rng.normal(size=(STEPS, ENVS)).astype(np.float32),
+        continues=continues,
+        truncation_value=np.where(truncated, rng.normal(size=(STEPS, ENVS)), 0).astype(np.float32),
+    )
+
+
+def as_steps(rollout):
+    return tuple(jax.tree.map(lambda leaf: jnp.asarray(leaf[step]), rollout) for step in range(STEPS))
+
+
+@functools.cache
+def compiled_update(num_experts):
+    return jax.jit(ppo.make_update(NETWORK, HYPER, num_experts))
+
+
+def bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+# The reference: plain loops.
+
+
+def plain_advantages(rollout, last_values):
+    advantages = np.zeros((STEPS, ENVS))
+    for env in range(ENVS):
+        following = 0.0
+        for step in reversed(range(STEPS)):
+            if rollout.continues[step, env]:
+                next_value = last_values[env] if step == STEPS - 1 else rollout.value[step + 1, env]
+                carried = HYPER.gamma * HYPER.gae_lambda * following
+            else:
+                next_value, carried = rollout.truncation_value[step, env], 0.0
+            following = rollout.reward[step, env] + HYPER.gamma * next_value - rollout.value[step, env] + carried
+            advantages[step, env] = following
+    return advantages
+
+
+def plain_loss(params, observation, action, old_log_prob, old_value, advantage, target):
+    """The loss of one expert on one sample, and its parts."""
+    logits = NETWORK.logits(params, observation[None])[0]
+    all_log_probs = logits - jnp.log(jnp.sum(jnp.exp(logits)))
+    ratio = jnp.exp(all_log_probs[action] - old_log_prob)
+    bounded = jnp.minimum(jnp.maximum(ratio, 1 - HYPER.clip_eps), 1 + HYPER.clip_eps)
+    policy = jnp.maximum(-ratio * advantage, -bounded * advantage)
+    value = NETWORK.value(params, observation[None])[0]
+    near = jnp.minimum(jnp.maximum(value, old_value - HYPER.clip_eps), old_value + HYPER.clip_eps)
+    critic = jnp.maximum((value - target) ** 2, (near - target) ** 2) / 2
+    entropy = -jnp.sum(jnp.exp(all_log_probs) * all_log_probs)
+    loss = policy + HYPER.vf_coef * critic - HYPER.ent_coef * entropy
+    return loss, jnp.stack([policy, critic, entropy])
+
+
+@jax.jit
+def plain_gradient(params, *sample):
+    gradient, parts = jax.grad(plain_loss, has_aux=True)(params, *sample)
+    return ravel_pytree(gradient)[0], parts
+
+
+class PlainExpert:
+    """One expert as a flat array, with its own Adam."""
+
+    def __init__(self, params):
+        flat, self._unravel = ravel_pytree(params)
+        self.flat = np.asarray(flat, np.float64)
+        self.steps, self.mean, self.square = 0, 0.0, 0.0
+
+    @property
+    def params(self):
+        return self._unravel(jnp.asarray(self.flat, jnp.float32))
+
+    def learn(self, samples):
+        """A step on the mean loss over some samples; returns the means of the loss's parts."""
+        params = self.params
+        gradients, parts = zip(*[plain_gradient(params, *sample) for sample in samples])
+        gradient = np.mean(gradients, axis=0, dtype=np.float64)
+        gradient *= min(1.0, HYPER.max_grad_norm / np.linalg.norm(gradient))
+        self.steps += 1
+        self.mean = 0.9 * self.mean + 0.1 * gradient
+        self.square = 0.999 * self.square + 0.001 * gradient**2
+        mean, square = self.mean / (1 - 0.9**self.steps), self.square / (1 - 0.999**self.steps)
+        self.flat = self.flat - LR * mean / (np.sqrt(square) + 1e-5)
+        return np.mean(parts, axis=0)
+
+
+def plain_update(all_params, rollout, last_values, key):
+    """The update, an expert and a sample at a time; returns the experts and the means of the losses' parts."""
+    learning = [PlainExpert(params) for params in all_params]
+    advantages = plain_advantages(rollout, last_values).reshape(-1)
+    flat = Transition(*[leaf.reshape(ROWS, *leaf.shape[2:]) for leaf in rollout])
+    target = (advantages + flat.value).astype(np.float32)
+    seen = np.zeros((HYPER.update_epochs, HYPER.num_minibatches, len(learning), 3))
+    for epoch, shuffle_key in enumerate(jax.random.split(key, HYPER.update_epochs)):
+        order = np.asarray(jax.random.permutation(shuffle_key, ROWS)).reshape(HYPER.num_minibatches, -1)
+        for number, rows in enumerate(order):
+            for k, expert in enumerate(learning):
+                own = rows[flat.expert[rows] == k]
+                if len(own) == 0:
+                    continue
+                normal = (advantages[own] - advantages[own].mean()) / (advantages[own].std() + 1e-8)
+                seen[epoch, number, k] = expert.learn(
+                    [
+                        (flat.observation[row], flat.action[row], flat.log_prob[row], flat.value[row], advantage, target[row])
+                        for row, advantage in zip(own, normal.astype(np.float32))
+                    ]
+                )
+    return [expert.params for expert in learning], seen.mean(axis=(0, 1))
+
+
+OWNERS = {
+    "one expert": (2, np.zeros((STEPS, ENVS), int)),
+    "balanced": (2, np.arange(STEPS * ENVS).reshape(STEPS, ENVS) % 2),
+    "one sample": (2, np.arange(STEPS * ENVS).reshape(STEPS, ENVS) // (ROWS - 1)),
+    "three of four": (3, np.arange(STEPS * ENVS).reshape(STEPS, ENVS) % 3),
+}
+
+
+@pytest.mark.parametrize("owners", OWNERS)
+def test_an_update_is_what_plain_loops_give(owners):
+    count, expert = OWNERS[owners]
+    rollout = random_rollout(expert)
+    last_values = np.random.default_rng(9).normal(size=ENVS).astype(np.float32)
+    key = jax.random.key(3)
+    update = compiled_update(experts.padded_count(count))
+    learner, statistics = update(fresh_learner(count), as_steps(rollout), last_values, key, LR)
+    expected, parts = plain_update(fresh_experts(count), rollout, last_values, key)
+
+    for k, (found, wanted) in enumerate(zip(experts.unstack(learner.params, count), expected, strict=True)):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-5), found, wanted)
+        moved = jax.tree.map(lambda new, old: np.abs(new - old).max(), found, fresh_experts(count)[k])
+        assert (max(jax.tree.leaves(moved)) > LR / 2) == (expert == k).any()
+        found_parts = [statistics.policy_loss[k], statistics.value_loss[k], statistics.entropy[k]]
+        np.testing.assert_allclose(found_parts, parts[k], rtol=2e-3, atol=2e-5)
+
+
+def test_an_expert_without_samples_stays_bit_identical_through_updates():
+    update, learner = compiled_update(2), fresh_learner(2)
+    both = random_rollout(np.arange(STEPS * ENVS).reshape(STEPS, ENVS) % 2)
+    only_first = random_rollout(np.zeros((STEPS, ENVS), int), seed=1)
+    before, _ = update(learner, as_steps(both), jnp.zeros(ENVS), jax.random.key(0), LR)
+    after, statistics = update(before, as_steps(only_first), jnp.zeros(ENVS), jax.random.key(1), LR)
+    assert bits(experts.select(after, 1)) == bits(experts.select(before, 1))
+    assert bits(experts.select(after, 0)) != bits(experts.select(before, 0))
+    assert [float(part[1]) for part in statistics] == [0.0] * 5
+
+
+def test_an_experts_learning_does_not_depend_on_the_others_samples():
+    expert = np.arange(STEPS * ENVS).reshape(STEPS, ENVS) % 2
+    rollout = random_rollout(expert)._replace(continues=np.zeros((STEPS, ENVS), bool))
+    changed = random_rollout(expert, seed=7)
+
+    def only_others(mine, theirs):
+        mask = (expert == 1).reshape(STEPS, ENVS, *[1] * (mine.ndim - 2))
+        return np.where(mask, theirs, mine)
+
+    other = jax.tree.map(only_others, rollout, changed)._replace(continues=rollout.continues)
+    update = compiled_update(2)
+    first, _ = update(fresh_learner(2), as_steps(rollout), jnp.zeros(ENVS), jax.random.key(0), LR)
+    second, _ = update(fresh_learner(2), as_steps(other), jnp.zeros(ENVS), jax.random.key(0), LR)
+    assert bits(experts.select(first, 0)) == bits(experts.select(second, 0))
+    assert bits(experts.select(first, 1)) != bits(experts.select(second, 1))
+
+
+def random_samples(expert):
+    rng = np.random.default_rng(5)
+    return Samples(
+        observation=jnp.asarray(rng.normal(size=(ROWS, OBSERVATION)), jnp.float32),
+        action=jnp.asarray(rng.integers(0, ACTIONS, ROWS), jnp.int32),
+        log_prob=jnp.asarray(-1.4 + 0.3 * rng.normal(size=ROWS), jnp.float32),
+        value=jnp.asarray(rng.normal(size=ROWS), jnp.float32),
+        expert=jnp.asarray(expert, jnp.int32),
+        advantage=jnp.asarray(rng.normal(size=ROWS), jnp.float32),
+        target=jnp.asarray(rng.normal(size=ROWS), jnp.float32),
+    )
+
+
+@functools.cache
+def both_gradients(num_experts):
+    """Gradients of a minibatch by blocks (through `ppo.learn`), and by computing everything and masking."""
+    stacked = experts.stack(fresh_experts(num_experts))
+    as_it_is = optax.identity()
+
+    def by_blocks(samples, rows):
+        # With the gradient itself as direction and a step size of 1, what the parameters lose is the gradient.
+        learner = Learner(stacked, optimiser.init(as_it_is, stacked))
+        after, _ = ppo.learn(NETWORK, as_it_is, learner, samples, rows, 1.0, HYPER, num_experts)
+        return jax.tree.map(jnp.subtract, stacked, after.params)
+
+    def by_mask(samples, rows):
+        drawn = jax.tree.map(lambda leaf: leaf[rows], samples)
+
+        def expert_loss(params, k):
+            mine = drawn.expert == k
+            share = mine / jnp.maximum(mine.sum(), 1)
+            centred = drawn.advantage - jnp.sum(share * drawn.advantage)
+            advantage = centred / (jnp.sqrt(jnp.sum(share * centred**2)) + 1e-8)
+            sample_loss = jax.vmap(lambda *sample: plain_loss(params, *sample)[0])
+            return share @ sample_loss(
+                drawn.observation, drawn.action, drawn.log_prob, drawn.value, advantage, drawn.target
+            )
+
+        return jax.grad(lambda stacked: jax.vmap(expert_loss)(stacked, jnp.arange(num_experts)).sum())(stacked)
+
+    return jax.jit(lambda samples, rows: (by_blocks(samples, rows), by_mask(samples, rows)))
+
+
+def check_gradients(num_experts, expert, rows):
+    blocks, mask = both_gradients(num_experts)(random_samples(expert), jnp.asarray(rows, jnp.int32))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=2e-6), blocks, mask)
+    return blocks
+
+
+@pytest.mark.parametrize("num_experts", [1, 4])
+@pytest.mark.parametrize(
+    "owners",
+    [
+        pytest.param(lambda k: np.arange(ROWS) % k, id="balanced"),
+        pytest.param(lambda k: np.where(np.arange(ROWS) < ROWS - 2, 0, k - 1), id="skewed"),
+        pytest.param(lambda k: np.full(ROWS, k - 1), id="one task"),
+    ],
+)
+def test_gradients_by_blocks_are_those_of_computing_everything_and_masking(num_experts, owners):
+    gradients = check_gradients(num_experts, owners(num_experts), np.random.default_rng(0).permutation(ROWS)[:24])
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(gradients))
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.int32, ROWS, elements=st.integers(0, 3)), st.permutations(range(ROWS)))
+def test_gradients_agree_for_any_owners(expert, order):
+    check_gradients(4, expert, order[:24])
+
+
+def test_minibatches_hold_every_row_once():
+    rows = ppo.shuffled_minibatches(jax.random.key(0), random_samples(np.zeros(ROWS)), 4)
+    assert rows.shape == (4, ROWS // 4)
+    assert sorted(np.ravel(rows)) == list(range(ROWS))
+    assert np.ravel(rows).tolist() != list(range(ROWS))
+
+
+def test_advantages_are_normalised_among_each_experts_own():
+    advantage = jnp.float32([1, 3, 100, 100, 7, 5, 300, 500])
+    expert = jnp.int32([0, 0, 1, 1, 0, 0, 1, 1])
+    result = np.asarray(ppo.normalise_per_expert(advantage, expert, 4))
+    for k in (0, 1):
+        own = result[np.asarray(expert) == k]
+        np.testing.assert_allclose([own.mean(), own.std()], [0, 1], atol=1e-6)
+    np.testing.assert_allclose(result[:2], np.array([-3, -1]) / np.sqrt(5), rtol=1e-5)
