@@ -1,0 +1,131 @@
+"""Games so small that the right values are known, each of which can only be learned if one more part works.
+
+After the probe environments of rejax and Stoix. A probe's world is one number that the agent sees; rewards
+are paid as *gold* in the inventory, and what a task is or pays is said with plain functions of the features.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flowrl.envs import tasks
+from flowrl.envs.adapter import GameAdapter
+from flowrl.envs.features import NOT_IN_VIEW, Features
+from flowrl.skills.module import TaskFunctions
+from flowrl.training import experts, optimiser
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.ppo import Hyperparameters, Learner
+from flowrl.training.programs import Programs
+from flowrl.training.rollout import collect
+
+NUM_ENVS, NUM_STEPS = 16, 8
+GAMMA = 0.5
+
+
+class Pouch(NamedTuple):
+    """A probe's inventory."""
+
+    gold: jax.Array
+    """float32: rewards so far."""
+    steps: jax.Array
+    """int32: steps since the world began."""
+
+
+class World(NamedTuple):
+    """A probe's state."""
+
+    sight: jax.Array
+    """float32: what the agent sees."""
+    pouch: Pouch
+
+
+class Probe(GameAdapter):
+    """A game in which the agent sees one number; says nothing, pays nothing and never ends by itself."""
+
+    env_name = "Probe"
+    num_actions = 2
+    observation_size = 1
+    scope: dict = {}
+
+    def reset(self, key):
+        world = World(self.first_sight(key), Pouch(jnp.float32(0), jnp.int32(0)))
+        return self.observation(world), world
+
+    def step(self, key, state, action):
+        pouch = Pouch(state.pouch.gold + self.pay(state, action), state.pouch.steps + 1)
+        world = World(self.next_sight(key, state), pouch)
+        return self.observation(world), world, self.is_over(world)
+
+    def features(self, state):
+        return Features(
+            inventory=state.pouch,
+            closest_blocks=jnp.full((2, 2, 1), NOT_IN_VIEW, jnp.int32),
+            player_level=jnp.int32(0),
+            monsters_killed=jnp.zeros(0, jnp.int32),
+            player_intrinsics=jnp.full(4, 9, jnp.int32),
+            achievements=jnp.zeros(1, bool),
+        )
+
+    def observation(self, world):
+        return world.sight[None]
+
+    def first_sight(self, key):
+        return jnp.float32(0)
+
+    def next_sight(self, key, world):
+        return world.sight
+
+    def pay(self, world, action):
+        return jnp.float32(0)
+
+    def is_over(self, world):
+        return jnp.bool_(False)
+
+
+def done_after(steps):
+    """A task that is done after so many steps of the world, and pays the gold of each step."""
+    return TaskFunctions(lambda inventory: inventory.steps >= steps, ("inventory",), paid, ("inventory_diff",))
+
+
+def paid(inventory_diff):
+    return inventory_diff.gold
+
+
+class Trained(NamedTuple):
+    """What came of training on a probe."""
+
+    network: ExpertNetwork
+    learner: Learner
+
+    def value(self, *sights, expert=0):
+        params = experts.select(self.learner.params, expert)
+        return self.network.value(params, jnp.float32(sights)[:, None])
+
+    def probability(self, action, *sights, expert=0):
+        params = experts.select(self.learner.params, expert)
+        return jax.nn.softmax(self.network.logits(params, jnp.float32(sights)[:, None]))[:, action]
+
+
+def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, seed=0, **hyper) -> Trained:
+    """Trains with the programs of a real run; ``owners`` names the expert of each task."""
+    owners = owners or [0] * len(functions)
+    num_experts = max(owners) + 1
+    hyper = Hyperparameters(**{"gamma": GAMMA, "num_minibatches": 2, "block_size": 16, "ent_coef": 0.0} | hyper)
+    network = ExpertNetwork(adapter.observation_size, adapter.num_actions, layer_size=16)
+    plan = tasks.plan_arrays(owners, [1] * len(owners), max_task_steps)
+    programs = Programs(adapter, network, functions, plan, NUM_ENVS, num_experts, hyper)
+    init_key, world_key, train_key = jax.random.split(jax.random.key(seed), 3)
+    params = experts.stack([network.init(key) for key in jax.random.split(init_key, num_experts)])
+    learner = Learner(params, optimiser.init(optimiser.make(hyper.max_grad_norm), params))
+    playing = programs.begin(world_key, 2 * NUM_ENVS)
+    for update in range(num_updates):
+        collect_key, learn_key, fresh_key = jax.random.split(jax.random.fold_in(train_key, update), 3)
+        playing, rollout, _ = collect(programs, learner.params, playing, collect_key, NUM_STEPS)
+        last_values = programs.values(learner.params, playing)
+        lr = 0.02 * (1 - update / num_updates)
+        learner, _ = programs.update(learner, rollout, last_values, learn_key, lr)
+        playing = programs.refresh_worlds(playing, fresh_key, NUM_ENVS)
+    return Trained(network, learner)
