@@ -6,8 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from flowrl.errors import BadInput, FlowrlError
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.spec import SkillSpec
+
+
+class ProposerError(FlowrlError):
+    """Whoever proposes skills cannot go on. What is in training goes on."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the training of a skill came to; None for what was not measured."""
+
+    success_rate: float | None = None
+    random_success_rate: float | None = None
+    """Of a random policy on the same task."""
+    frames: int | None = None
+    """That its run trained."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,8 @@ class LibraryView:
     """Added, and still waiting or running."""
     unavailable: frozenset[str] = frozenset()
     """Names that are taken but cannot be built upon: failed, cancelled and blocked skills."""
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    """Of completed skills, by name."""
 
     @property
     def available(self) -> dict[str, SkillSpec]:
@@ -33,14 +51,27 @@ class LibraryView:
 
 
 class Proposer(Protocol):
-    """Proposes one skill at a time. It may be slow, and it may be wrong: the caller checks what it is given."""
+    """Proposes one skill at a time. It may be slow, and it may be wrong: the caller checks what it is given.
+
+    After each proposal the caller says what became of it, with ``refused`` or ``accepted``, before it asks again.
+    """
 
     @property
     def state(self) -> dict[str, Any]:
-        """For the state file: ``kind``, ``cost_usd``, ``last_error``."""
+        """For the state file: ``kind``, ``cost_usd``, ``last_error``. May be read while ``propose`` is at work."""
 
     def propose(self, library: LibraryView) -> SkillSpec | None:
-        """The next skill, or None: there is nothing more to propose."""
+        """The next skill, or None: there is nothing more to propose.
+
+        Raises:
+            FlowrlError: it cannot go on; says why.
+        """
+
+    def refused(self, spec: SkillSpec, error: BadInput) -> None:
+        """The last proposal cannot be trained. To be asked again, mended or with another skill; or raises ``error``."""
+
+    def accepted(self, spec: SkillSpec) -> None:
+        """The last proposal is a skill of the experiment now."""
 
     def describe(self) -> str:
         """One line for a person: who proposes, and what it costs."""

@@ -1,0 +1,44 @@
+"""One proposal in the making: the question, and each answer that was refused, with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flowrl.proposers.llm import prompts
+from flowrl.proposers.llm.recordings import Recording
+from flowrl.proposers.llm.ways import Message
+
+USUAL_TOKENS = 8_000
+MOST_TOKENS = 32_000
+LONGEST_ECHO = 12_000
+"""Characters of a refused answer that the model is shown again."""
+
+
+@dataclass
+class Conversation:
+    """What is said about one proposal."""
+
+    number: int
+    opening: list[Message]
+    max_tokens: int = USUAL_TOKENS
+    refusals: list[tuple[str, str]] = field(default_factory=list)
+    """Answers, each with the reason why it was refused."""
+
+    @property
+    def repair(self) -> int:
+        """The number of the next answer: 0 is the first one."""
+        return len(self.refusals)
+
+    def messages(self) -> list[Message]:
+        """The next question."""
+        messages = list(self.opening)
+        for text, reason in self.refusals:
+            messages.append({"role": "assistant", "content": text[:LONGEST_ECHO] or "(nothing)"})
+            messages.append({"role": "user", "content": prompts.render("repair", reason=reason)})
+        return messages
+
+    def refuse(self, recording: Recording, reason: str) -> None:
+        """Takes in that an answer was refused. One that was cut off may be longer next time."""
+        self.refusals.append((recording.answer.text, reason))
+        if recording.answer.finish_reason == "length":
+            self.max_tokens = min(2 * max(self.max_tokens, recording.request.max_tokens), MOST_TOKENS)

@@ -1,0 +1,348 @@
+"""Asking a language model at an OpenAI-compatible address. The only module that imports ``openai``.
+
+The package's own retries are off: what is tried again, and after which pause, is decided here, so that it is logged,
+stays within the time allowed, and leaves a request alone that the server calls invalid.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import queue
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+from flowrl.proposers.llm.errors import InvalidRequest, Misconfigured, Transient, Unreachable
+from flowrl.proposers.llm.settings import OPENAI, LlmSettings
+from flowrl.proposers.llm.ways import Message, Way, request_fields, text_of, with_schema
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+LEAST_TOKENS = 500
+"""A shorter answer cannot hold a skill."""
+_NO_KEY = "none"  # the package insists on one; servers without keys ignore it
+_TOO_LONG = re.compile(r"context (length|window|size)|too (large|long|many)|exceed|maximum.{0,20}tokens", re.IGNORECASE)
+_TOKENS = re.compile(r"max_(completion_)?tokens")
+_NO_MODEL = re.compile(
+    r"model.{0,80}(not found|not exist|unknown|not available|not supported|no such)|(unknown|no such|invalid) model",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Clock(Protocol):
+    """The part of :mod:`time` that is used; a test brings its own."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request, whatever its form."""
+
+    messages: tuple[Message, ...]
+    schema: dict[str, Any]
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one call."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+    """Of the prompt's tokens."""
+    is_estimated: bool = False
+    """The server did not say."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said."""
+
+    text: str
+    finish_reason: str
+    usage: Usage
+    seconds: float
+    model: str
+    """As the server calls it."""
+    way: Way
+    max_tokens: int
+    failed_tries: tuple[str, ...] = ()
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long, and for what, an answer is waited for."""
+
+    limit_s: float
+    waits_for_absent: bool = True
+    """Ask again where nobody listens at the address."""
+    waits_after_internal: bool = True
+    """Ask again after HTTP 500; off while it is tried out what a server can do, for some say so in this way."""
+
+
+class Endpoint:
+    """One model at one address.
+
+    Args:
+        log: takes a line about what was tried again, and why.
+    """
+
+    def __init__(self, settings: LlmSettings, log: Callable[[str], None], clock: Clock = time):
+        self.settings = settings
+        self.way: Way | None = None
+        """How this server is asked; None while that is not known."""
+        self.tokens_parameter = "max_completion_tokens" if settings.base_url == OPENAI else "max_tokens"
+        self._swapped = False
+        self._log = log
+        self._clock = clock
+
+    def redact(self, text: str) -> str:
+        """The text without the key: some servers send it back in their messages."""
+        return text.replace(self.settings.key, "***") if self.settings.key else text
+
+    def try_way(self, way: Way, question: Question, patience: Patience) -> Answer | None:
+        """Asks in one form to find out whether the server can do it; None: it cannot.
+
+        Raises:
+            Misconfigured, Unreachable: as ``ask``.
+        """
+        structured = way is not Way.TEXT
+        try:
+            return self._adapting(question, way, replace(patience, waits_after_internal=not structured))
+        except InvalidRequest as error:
+            self._log(f"{self.settings.base_url} cannot be asked by {way}: {error}")
+            if structured:
+                return None
+            raise Misconfigured(self._refused(error)) from None
+
+    def ask(self, question: Question) -> Answer:
+        """The model's answer.
+
+        Raises:
+            Misconfigured: the key, the model or the address is wrong, or the server does not take the request.
+            Unreachable: there was no answer within ``timeout_s``.
+        """
+        assert self.way is not None, "which way to ask has to be found out first"
+        while True:
+            try:
+                return self._adapting(question, self.way, Patience(self.settings.timeout_s))
+            except InvalidRequest as error:
+                if self.way.next is None:
+                    raise Misconfigured(self._refused(error)) from None
+                self._log(f"{self.settings.base_url} refuses {self.way} ({error}); going on with {self.way.next}")
+                self.way = self.way.next
+
+    def _adapting(self, question: Question, way: Way, patience: Patience) -> Answer:
+        """Asks in one form; a request whose token limit is not taken is sent with another one."""
+        while True:
+            try:
+                return self._patiently(question, way, patience)
+            except InvalidRequest as error:
+                text = str(error)
+                if _TOO_LONG.search(text) and question.max_tokens // 2 >= LEAST_TOKENS:
+                    question = replace(question, max_tokens=question.max_tokens // 2)
+                    self._log(f"{text}; asking for {question.max_tokens} tokens at most")
+                elif _TOKENS.search(text) and not self._swapped:
+                    self._swapped = True
+                    others = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+                    self.tokens_parameter = others[self.tokens_parameter]
+                else:
+                    raise
+
+    def _patiently(self, question: Question, way: Way, patience: Patience) -> Answer:
+        """Asks until there is an answer, with pauses that grow."""
+        began = self._clock.monotonic()
+        failed: list[str] = []
+        for pause_s in pauses():
+            try:
+                # A try may take half of the time, so that a server that hangs is asked a second time.
+                answer = self._once(question, way, limit_s=patience.limit_s / 2)
+                return replace(answer, failed_tries=tuple(failed))
+            except Transient as error:
+                failed.append(str(error))
+                if error.is_internal and not patience.waits_after_internal:
+                    raise InvalidRequest(str(error)) from None
+                wait_s = pause_s if error.retry_after_s is None else error.retry_after_s
+                left_s = patience.limit_s - (self._clock.monotonic() - began)
+                if wait_s >= left_s or (error.is_absent and not patience.waits_for_absent):
+                    raise Unreachable(self._gave_up(failed, error, wait_s, left_s)) from None
+                self._log(f"{error}; asking again in {wait_s:.1f} s")
+                self._clock.sleep(wait_s)
+        raise AssertionError("pauses never end")
+
+    def _once(self, question: Question, way: Way, limit_s: float) -> Answer:
+        request = {
+            "model": self.settings.model,
+            "messages": with_schema(way, list(question.messages), question.schema),
+            self.tokens_parameter: question.max_tokens,
+            **request_fields(way, question.schema),
+        }
+        began = self._clock.monotonic()
+        completion = self._call(request, limit_s)
+        return self._answer(completion, way, question, self._clock.monotonic() - began)
+
+    def _call(self, request: dict[str, Any], limit_s: float) -> Any:
+        """The package's answer. The time allowed holds for the whole of it, even if it comes drop by drop."""
+        results: queue.SimpleQueue = queue.SimpleQueue()
+        client = self._client
+
+        def call() -> None:
+            try:
+                results.put((client.chat.completions.create(**request, timeout=limit_s), None))
+            except BaseException as error:
+                results.put((None, error))
+
+        threading.Thread(target=call, name="language model", daemon=True).start()
+        try:
+            completion, error = results.get(timeout=limit_s)
+        except queue.Empty:
+            raise Transient(f"no answer within {limit_s:g} s") from None
+        if error is not None:
+            raise self._sorted(error, limit_s) from None
+        return completion
+
+    @cached_property
+    def _client(self) -> Any:
+        import openai
+
+        return openai.OpenAI(api_key=self.settings.key or _NO_KEY, base_url=self.settings.base_url, max_retries=0)
+
+    def _answer(self, completion: Any, way: Way, question: Question, seconds: float) -> Answer:
+        choices = getattr(completion, "choices", None)
+        if not isinstance(completion, str) and getattr(completion, "error", None):
+            raise Transient(self._line(f"the server answers with an error: {completion.error}"))
+        if not choices or getattr(choices[0], "message", None) is None:
+            raise Misconfigured(
+                f"{self.settings.base_url} answers, but not as an OpenAI-compatible server does; correct --llm_base_url "
+                "(it usually ends in /v1)"
+            )
+        message = choices[0].message
+        text = self.redact(text_of(message))
+        return Answer(
+            text=text,
+            finish_reason=choices[0].finish_reason or "stop",
+            usage=usage_of(completion, question, text),
+            seconds=seconds,
+            model=str(completion.model or self.settings.model),
+            way=way,
+            max_tokens=question.max_tokens,
+            refusal=getattr(message, "refusal", None),
+        )
+
+    # Errors.
+
+    def _sorted(self, error: BaseException, limit_s: float) -> Exception:
+        """The package's error as one of ours."""
+        import openai
+
+        match error:
+            case openai.APITimeoutError():
+                return Transient(f"no answer within {limit_s:g} s")
+            case openai.APIConnectionError():
+                cause = self._line(str(error.__cause__ or error))
+                return Transient(f"{self.settings.base_url}: {cause}", is_absent="onnect" in type(error.__cause__).__name__)
+            case openai.APIStatusError():
+                return self._by_status(error)
+            case json.JSONDecodeError() | openai.APIResponseValidationError():
+                return Transient("the server's answer was not whole")
+        return error if isinstance(error, Exception) else Transient(self._line(repr(error)))
+
+    def _by_status(self, error: Any) -> Exception:
+        model, address = self.settings.model, self.settings.base_url
+        said = self._line(_said(error))
+        match error.status_code:
+            case 401:
+                remedy = "set OPENAI_API_KEY to a valid key" if self.settings.key else "set OPENAI_API_KEY"
+                return Misconfigured(f"{address} refuses the key ({said}); {remedy}, or use --proposer curriculum")
+            case 403:
+                return Misconfigured(f"{address} does not let this key use {model} ({said}); choose another --llm_name or key")
+            case 400 | 404 | 422 if _names_no_model(error, said):
+                return Misconfigured(f"{address} does not know the model {model} ({said}); correct --llm_name")
+            case 404 | 405:
+                return Misconfigured(
+                    f"{address} has no chat completions (HTTP {error.status_code}); correct --llm_base_url (it usually ends in /v1)"
+                )
+            case 429 if error.code in ("insufficient_quota", "billing_hard_limit_reached"):
+                return Misconfigured(f"the account at {address} has no credit left ({said}); add some, or use another key")
+            case 402:
+                return Misconfigured(f"the account at {address} has no credit left ({said}); add some, or use another key")
+            case 408 | 409 | 429:
+                return Transient(f"HTTP {error.status_code}: {said}", retry_after_s(error.response.headers))
+            case status if status >= 500:
+                after_s = retry_after_s(error.response.headers)
+                return Transient(f"HTTP {status}: {said}", after_s, is_internal=status in (500, 501))
+        return InvalidRequest(f"HTTP {error.status_code}: {said}")
+
+    def _refused(self, error: InvalidRequest) -> str:
+        remedy = "choose a model with a larger context" if _TOO_LONG.search(str(error)) else "choose another --llm_name or server"
+        return f"{self.settings.base_url} does not take a plain question to {self.settings.model} ({error}); {remedy}"
+
+    def _gave_up(self, failed: list[str], error: Transient, wait_s: float, left_s: float) -> str:
+        tries = f"{len(failed)} tries" if len(failed) > 1 else "one try"
+        if error.is_absent:
+            remedy = "start the server there, or correct --llm_base_url"
+        elif error.retry_after_s is not None and wait_s >= left_s:
+            remedy = f"the server asks to wait {wait_s:.0f} s; start again later, or raise --llm_timeout_s"
+        else:
+            remedy = "start again when it is well, or raise --llm_timeout_s"
+        return f"no answer from {self.settings.model} at {self.settings.base_url} after {tries} ({error}); {remedy}"
+
+    def _line(self, text: str) -> str:
+        line = self.redact(" ".join(text.split()))
+        return line if len(line) <= 300 else f"{line[:300]}..."
+
+
+def pauses() -> Iterator[float]:
+    """Pauses between tries, without end: each about twice the one before, cut by a random share."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        yield pause_s * random.uniform(0.5, 1.0)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def retry_after_s(headers: Any) -> float | None:
+    """What ``Retry-After`` asks for: seconds, milliseconds in the header of that name, or a date."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) / unit)
+        except (KeyError, ValueError):
+            continue
+    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+    return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+
+
+def usage_of(completion: Any, question: Question, text: str) -> Usage:
+    """Tokens as the server counts them; where it does not, about four characters each."""
+    usage = getattr(completion, "usage", None)
+    if usage is None or usage.prompt_tokens is None:
+        asked = sum(len(message["content"]) for message in question.messages)
+        return Usage(estimated_tokens(asked), estimated_tokens(len(text)), is_estimated=True)
+    details = getattr(usage, "prompt_tokens_details", None)
+    return Usage(usage.prompt_tokens, usage.completion_tokens or 0, getattr(details, "cached_tokens", None) or 0)
+
+
+def estimated_tokens(characters: int) -> int:
+    """About how many tokens a text has."""
+    return characters // 4 + 1
+
+
+def _said(error: Any) -> str:
+    body = error.body
+    if isinstance(body, dict):
+        body = body.get("message") or body.get("detail") or body
+    return str(body or error.message)
+
+
+def _names_no_model(error: Any, said: str) -> bool:
+    return error.code in ("model_not_found", "invalid_model") or bool(_NO_MODEL.search(said))

@@ -1,0 +1,86 @@
+"""What tokens cost: a data file, the user's own laid over it, and how a sum of money is written."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import urllib.parse
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flowrl.errors import BadInput
+from flowrl.files import read_json
+from flowrl.proposers.llm.endpoint import Usage
+
+SHIPPED = Path(__file__).with_name("prices.json")
+_MILLION = 1_000_000
+_DATED = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")  # gpt-4o-mini-2024-07-18 costs what gpt-4o-mini does
+
+
+class Price(BaseModel):
+    """USD for a million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0)
+
+    def of(self, usage: Usage) -> float:
+        """USD for one call."""
+        cached_price = self.prompt if self.cached is None else self.cached
+        fresh = usage.prompt - usage.cached
+        return (fresh * self.prompt + usage.cached * cached_price + usage.completion * self.completion) / _MILLION
+
+
+FREE = Price(prompt=0, completion=0)
+
+
+class _PriceList(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    about: str = ""
+    models: dict[str, Price]
+
+
+def find_price(model: str, address: str, own_file: Path) -> Price | None:
+    """What a model costs; None where no file says. A server on this machine, or in its network, costs nothing.
+
+    Raises:
+        BadInput: the user's file is not a price list; names the place in it.
+    """
+    models = {**_read(SHIPPED), **(_read(own_file) if own_file.exists() else {})}
+    names = (model, model.rpartition("/")[2], _DATED.sub("", model.rpartition("/")[2]))
+    found = next((models[name] for name in names if name in models), None)
+    if found is None and is_local(address):
+        return FREE
+    return found
+
+
+def is_local(address: str) -> bool:
+    """Whether a server is on this machine or in its own network, where nobody sends a bill."""
+    host = urllib.parse.urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or host.endswith((".local", ".localhost", ".internal")) or "." not in host
+
+
+def usd(amount: float | None) -> str:
+    """``$0.21``; four places below a cent."""
+    if amount is None:
+        return "an unknown amount"
+    return f"${amount:.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.4f}"
+
+
+def _read(path: Path) -> dict[str, Price]:
+    try:
+        return _PriceList.model_validate(read_json(path)).models
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"]) or "the file"
+        raise BadInput(
+            f"{path} is not a price list ({place}: {fault['msg']}); write it as "
+            '{"models": {"my-model": {"prompt": 1.25, "completion": 10.0}}}'
+        ) from None

@@ -1,0 +1,205 @@
+"""A proposal: what the model's answer has to be, how it is found in a text, and how it becomes a skill."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flowrl.errors import BadInput
+from flowrl.proposers.llm.errors import AnswerRefused
+from flowrl.skills.facts import GameFacts, check_resources
+from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recover, Term, write_is_done, write_reward
+from flowrl.skills.spec import SkillSpec
+
+HEAVIEST = 10.0
+_THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+_AMOUNTS = ("requires", "consumes", "gains")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ResourceAmount(_Strict):
+    """How much of one resource: ``per * n + fixed``."""
+
+    resource: str
+    per: int | float
+    fixed: int | float
+
+
+class MenuTerm(_Strict):
+    """One line of the reward menu."""
+
+    term: Literal["gain", "approach", "recover", "avoid_damage", "descend"]
+    target: str | None
+    weight: float
+
+    def written(self) -> Term:
+        """The term of :mod:`flowrl.skills.menu`.
+
+        Raises:
+            BadInput: the target is missing, or the weight is out of range.
+        """
+        if not 0 < self.weight <= HEAVIEST:
+            raise BadInput(f"reward_menu: {self.term} has weight {self.weight:g}; choose one above 0, up to {HEAVIEST:g}")
+        if self.term == "avoid_damage":
+            return AvoidDamage(self.weight)
+        if not self.target:
+            raise BadInput(f"reward_menu: {self.term} has no target; name the resource, block, floor or intrinsic")
+        match self.term:
+            case "gain":
+                return Gain(self.target, self.weight)
+            case "approach":
+                return Approach(self.target.removeprefix("near:"), self.weight)
+            case "recover":
+                return Recover(self.target, self.weight)
+        return Gain(f"level:{self.target.removeprefix('level:')}", self.weight)
+
+
+class Proposal(_Strict):
+    """One new skill: its code as two functions, or as terms of the menu."""
+
+    name: str
+    description: str
+    requires: list[ResourceAmount]
+    consumes: list[ResourceAmount]
+    gains: list[ResourceAmount]
+    reward_menu: list[MenuTerm] | None = Field(...)
+    task_is_done: str | None = Field(...)
+    task_reward: str | None = Field(...)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forgive(cls, data: Any) -> Any:
+        """What is meant is clear: an absent field is empty, and amounts may come as an object by resource."""
+        if not isinstance(data, dict):
+            return data
+        blank = {"description": "", **{role: [] for role in _AMOUNTS}, "reward_menu": None, "task_is_done": None, "task_reward": None}
+        data = blank | data
+        for role in _AMOUNTS:
+            if isinstance(data[role], dict):
+                data[role] = [_entry(resource, amount) for resource, amount in data[role].items()]
+        return data
+
+    def spec(self, facts: GameFacts) -> SkillSpec:
+        """The skill, with its code.
+
+        Raises:
+            BadInput: a field of it is wrong; names the field and what it should be.
+        """
+        if not self.gains:
+            raise BadInput(f"skill {self.name} gains nothing; declare what holds once it is done")
+        blank = "def written_below(): pass"
+        spec = SkillSpec.from_data({"skill_name": self.name, **self._data(), "task_is_done": blank, "task_reward": blank})
+        check_resources(spec, facts)
+        return spec.model_copy(update={"task_is_done": self._is_done(spec, facts), "task_reward": self._reward(spec, facts)})
+
+    def _data(self) -> dict[str, Any]:
+        amounts = {role: {entry.resource: entry.model_dump(exclude={"resource"}) for entry in getattr(self, role)} for role in _AMOUNTS}
+        return {"description": " ".join(self.description.split()), **amounts}
+
+    def _is_done(self, spec: SkillSpec, facts: GameFacts) -> str:
+        if self.task_is_done and self.task_is_done.strip():
+            return without_fence(self.task_is_done)
+        if not self.reward_menu:
+            raise BadInput(f"skill {self.name} has neither a reward_menu nor a task_is_done; give one of them")
+        return write_is_done(spec.gains, facts)
+
+    def _reward(self, spec: SkillSpec, facts: GameFacts) -> str:
+        if not self.reward_menu:
+            if self.task_reward and self.task_reward.strip():
+                return without_fence(self.task_reward)
+            raise BadInput(f"skill {self.name} has neither a reward_menu nor a task_reward; give one of them")
+        terms = [term.written() for term in self.reward_menu]
+        paid = {term.resource for term in terms if isinstance(term, Gain)}
+        if not paid & spec.gains.keys():
+            terms = [Gain(next(iter(spec.gains))), *terms]
+        return write_reward(terms, facts)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a proposal, in the part of JSON Schema that structured outputs allow."""
+    found = Proposal.model_json_schema()
+    definitions = found.pop("$defs")
+    return _plain(found, definitions)
+
+
+def parse_proposal(text: str) -> Proposal:
+    """The proposal in an answer.
+
+    Raises:
+        AnswerRefused: there is no JSON object in it, or it is not of this form; one line that names the place.
+    """
+    data = json_object(text)
+    try:
+        return Proposal.model_validate(data)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"] if part not in ("int", "float")) or "the answer"
+        found = _short(repr(fault["input"]))
+        raise AnswerRefused(f"{place}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {found}") from None
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The first whole JSON object in a text, whatever stands around it: thoughts, a code fence, an explanation.
+
+    Raises:
+        AnswerRefused: there is none.
+    """
+    text = _THOUGHTS.sub("", text)
+    # Line breaks inside a JSON text are not allowed, and models that write code make them all the same.
+    decoder = json.JSONDecoder(strict=False)
+    fault, others = "no { in it", []
+    for match in re.finditer(r"\{", text):
+        try:
+            found, _ = decoder.raw_decode(text, match.start())
+        except json.JSONDecodeError as error:
+            fault = f"{error.msg}, line {error.lineno}" if fault == "no { in it" else fault
+            continue
+        except RecursionError:
+            continue
+        if "name" in found:
+            return found
+        others.append(found)
+    if others and fault == "no { in it":
+        return others[0]
+    raise AnswerRefused(f"the answer holds no JSON object with a name ({fault}); it begins with {_short(repr(text.strip()))}")
+
+
+def without_fence(code: str) -> str:
+    """A function without the Markdown fence that models put around it."""
+    lines = code.strip().splitlines()
+    if lines and lines[0].startswith("```"):
+        lines = lines[1:-1] if lines[-1].strip() == "```" else lines[1:]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _entry(resource: str, amount: Any) -> Any:
+    if isinstance(amount, dict):
+        return {"resource": resource, "per": 0, "fixed": 0} | amount
+    return {"resource": resource, "per": 0, "fixed": amount}
+
+
+def _plain(node: Any, definitions: dict[str, Any]) -> Any:
+    """A schema without references, titles and defaults."""
+    if isinstance(node, list):
+        return [_plain(entry, definitions) for entry in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _plain(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    if node.get("anyOf") == [{"type": "integer"}, {"type": "number"}]:
+        return {"type": "number"}
+    kept = {key: value for key, value in node.items() if key not in ("title", "default", "description")}
+    if "properties" in node:
+        kept["properties"] = {name: _plain(value, definitions) for name, value in node["properties"].items()}
+        return {key: _plain(value, definitions) if key != "properties" else value for key, value in kept.items()}
+    return {key: _plain(value, definitions) for key, value in kept.items()}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:80]}..."

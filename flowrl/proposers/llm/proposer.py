@@ -1,0 +1,414 @@
+"""The proposer that asks a language model, tells it why a proposal was refused, and gives up on a skill in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from flowrl.errors import BadInput, FlowrlError
+from flowrl.proposers.base import LibraryView, ProposerError
+from flowrl.proposers.llm import prompts
+from flowrl.proposers.llm.account import Account
+from flowrl.proposers.llm.conversation import Conversation
+from flowrl.proposers.llm.endpoint import Answer, Clock, Endpoint, Patience, Question
+from flowrl.proposers.llm.errors import AnswerRefused, BudgetSpent, Unreachable
+from flowrl.proposers.llm.prices import usd
+from flowrl.proposers.llm.proposal import json_object, parse_proposal, schema
+from flowrl.proposers.llm.questions import opening
+from flowrl.proposers.llm.recordings import TRIAL, Outcome, Recording, Recordings, Request, Said, Tokens, hash_of
+from flowrl.proposers.llm.settings import LlmSettings
+from flowrl.proposers.llm.ways import Way
+from flowrl.skills.facts import GameFacts
+from flowrl.skills.frontier import reachable_skills
+from flowrl.skills.graph import provides
+from flowrl.skills.spec import SkillSpec
+
+MOST_ABANDONED = 5
+"""Skills given up on, one after the other, before the model is."""
+TRIAL_TOKENS = 2_000
+TRIAL_LIMIT_S = 120.0
+"""For finding out, before anything is trained, whether and how the server answers."""
+
+
+class LlmProposer:
+    """Proposes what a language model proposes, once it passes.
+
+    Args:
+        settings: model, address, mode, budget.
+        facts: the game.
+        say: takes a line for the terminal.
+        clock: the part of :mod:`time` that pauses between tries use.
+
+    Raises:
+        BadInput: a recording or the price list cannot be read.
+    """
+
+    def __init__(self, settings: LlmSettings, facts: GameFacts, say: Callable[[str], None], clock: Clock = time):
+        self.settings = settings
+        self.facts = facts
+        self.account = Account(settings)
+        self.recordings = Recordings(settings.folder)
+        self.endpoint = Endpoint(settings, self.recordings.log, clock)
+        self._say = say
+        self._number = 1
+        self._conversation: Conversation | None = None
+        self._latest: Recording | None = None
+        self._abandoned_in_a_row = 0
+        self._is_begun = False
+        self._starts_anew = False
+        self._status = "proposing"
+        self._last_error: str | None = None
+        self._state: dict[str, Any] = {}
+        self._note()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return self._state
+
+    def describe(self) -> str:
+        how = {"live": "", "record": ", recorded anew", "replay": f", replayed from {self.settings.folder}"}[self.settings.mode]
+        asked = f", asked by {self.endpoint.way}" if self.endpoint.way else ""
+        return f"the language model {self.settings.model} at {self.settings.base_url}{asked}{how}"
+
+    def prepare(self, is_resumed: bool) -> None:
+        """Finds out what can be found out before anything is trained. Touches no file.
+
+        Args:
+            is_resumed: there are skills already, which are not to wait for the model; it is asked when it is needed.
+
+        Raises:
+            BadInput: the key, the model, the address, the budget or the recordings are of no use; says what to do.
+        """
+        if self.settings.mode == "replay":
+            if not is_resumed and self.recordings.get(1, 0) is None:
+                raise self._missing(1, 0)
+            return
+        if self.settings.mode == "record" and not is_resumed:
+            self._starts_anew = True
+            self.recordings.forget()
+        first = opening(LibraryView(self.facts, {}), self.settings.seed, 1)
+        self.account.check_budget(first, [] if is_resumed else self.recordings.all())
+        self._say(f"{self.settings.model}: {self.account.estimate(first)}")
+        if is_resumed:
+            return
+        try:
+            self._find_way(Patience(min(self.settings.timeout_s, TRIAL_LIMIT_S), waits_for_absent=False))
+        except (Unreachable, BudgetSpent) as error:
+            raise BadInput(str(error)) from None
+
+    def propose(self, library: LibraryView) -> SkillSpec | None:
+        """See :class:`flowrl.proposers.base.Proposer`.
+
+        Raises:
+            ProposerError: the model cannot be reached, or too many of its skills had to be given up.
+            BadInput: the key or the model is of no use any more, or a recording is missing.
+        """
+        self._begin()
+        try:
+            while True:
+                spec = self._next_answer(library)
+                if spec is not None:
+                    return spec
+        except BudgetSpent as error:
+            self._end("budget_spent", None)
+            self._say(f"{error}: no more skills are proposed")
+            return None
+        except FlowrlError as error:
+            self._end("proposer_error", str(error))
+            raise
+
+    def refused(self, spec: SkillSpec, error: BadInput) -> None:
+        """The caller's checks refuse the last proposal: the model is told when it is asked next.
+
+        Raises:
+            ProposerError: too many skills had to be given up.
+        """
+        assert self._latest is not None, "nothing was proposed"
+        try:
+            self._refuse(self._latest, spec.name, error)
+        except ProposerError as too_many:
+            self._end("proposer_error", str(too_many))
+            raise
+
+    def accepted(self, spec: SkillSpec) -> None:
+        assert self._latest is not None, "nothing was proposed"
+        self._decide(self._latest, Outcome(verdict="accepted", skill_name=spec.name))
+        calls = self.recordings.of(self._latest.proposal)
+        self.recordings.log(f"proposal {self._number}: {spec.name} accepted, {len(calls)} calls, {usd(self._spent(calls))}")
+        self._abandoned_in_a_row = 0
+        self._go_on()
+
+    # One proposal after the other.
+
+    def _begin(self) -> None:
+        """The folder is ours now: what was kept in memory so far is written."""
+        if self._is_begun:
+            return
+        self._is_begun = True
+        if self._starts_anew and (aside := self.recordings.move_aside()):
+            self._say(f"earlier recordings are in {aside}")
+        if self.settings.mode != "replay":
+            for recording in self.recordings.of(TRIAL):
+                self.recordings.save(recording)
+        self.recordings.open_log()
+
+    def _next_answer(self, library: LibraryView) -> SkillSpec | None:
+        """One answer, recorded or fresh: the skill in it, or None, and the conversation has gone one step on."""
+        conversation = self._conversation or self._next_conversation(library)
+        recording = self.recordings.get(conversation.number, conversation.repair)
+        if recording is None:
+            recording = self._missing_or_asked(conversation)
+            if recording is None:
+                return None
+        elif hash_of(conversation.messages()) != hash_of(recording.request.messages):
+            self.recordings.log(f"proposal {conversation.number}, repair {conversation.repair}: the recorded question was another one")
+        self._latest = recording
+        if recording.is_refused:
+            self._after_refusal(recording, recording.outcome.skill_name, recording.outcome.reason or "no reason recorded")
+            return None
+        try:
+            return self._judged(recording, library)
+        except BadInput as error:
+            self._refuse(recording, _name_in(recording.answer.text), error)
+            return None
+
+    def _next_conversation(self, library: LibraryView) -> Conversation:
+        """Goes on where an earlier start, or the last skill, has stopped."""
+        while self._is_settled(self._number, library):
+            self._number += 1
+        self._conversation = Conversation(self._number, opening(library, self.settings.seed, self._number))
+        return self._conversation
+
+    def _is_settled(self, number: int, library: LibraryView) -> bool:
+        """Whether a recorded proposal is a skill of this experiment, or was given up."""
+        calls = self.recordings.of(number)
+        if not calls:
+            return False
+        outcome = calls[-1].outcome
+        if outcome is None:  # the start that asked was killed; perhaps just after it had added the skill
+            return library.knows(_name_in(calls[-1].answer.text) or "")
+        return outcome.verdict == "abandoned" or outcome.verdict == "accepted" and library.knows(outcome.skill_name or "")
+
+    def _judged(self, recording: Recording, library: LibraryView) -> SkillSpec:
+        """The skill in an answer.
+
+        Raises:
+            BadInput: there is none in it, or it is not new; says why.
+        """
+        answer = recording.answer
+        if answer.finish_reason == "length":
+            raise AnswerRefused(f"the answer was cut off after {recording.request.max_tokens} tokens; answer in fewer words")
+        if answer.refusal or answer.finish_reason == "content_filter":
+            raise AnswerRefused(f"the model declined to answer ({answer.refusal or answer.finish_reason})")
+        spec = parse_proposal(answer.text).spec(self.facts)
+        check_new(spec, library)
+        return spec
+
+    def _refuse(self, recording: Recording, skill_name: str | None, error: BadInput) -> None:
+        reason = self.endpoint.redact(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        is_last = recording.repair >= self.settings.max_repairs
+        self._decide(recording, Outcome(verdict="abandoned" if is_last else "refused", skill_name=skill_name, reason=reason))
+        self._after_refusal(recording, skill_name, reason)
+
+    def _after_refusal(self, recording: Recording, skill_name: str | None, reason: str) -> None:
+        """The model is told, or the skill is given up."""
+        number, repair, most = recording.proposal, recording.repair, self.settings.max_repairs
+        shown = skill_name or "an answer"
+        self.recordings.log(f"proposal {number}, repair {repair}: {shown} refused: {reason}")
+        if repair < most:
+            self._say(f"refused    {shown} (repair {repair + 1} of {most} follows): {reason}")
+            assert self._conversation is not None
+            self._conversation.refuse(recording, reason)
+            self._note()
+            return
+        self._say(f"given up   {shown} after {repair} repairs: {reason}")
+        self._decide(recording, Outcome(verdict="abandoned", skill_name=skill_name, reason=reason))
+        self._abandon(reason)
+
+    def _abandon(self, reason: str) -> None:
+        self._abandoned_in_a_row += 1
+        self._go_on()
+        if self._abandoned_in_a_row >= MOST_ABANDONED:
+            raise ProposerError(
+                f"{MOST_ABANDONED} skills in a row had to be given up, the last because of {reason}; see "
+                f"{self.settings.folder / 'proposer.log'}, and choose another --llm_name or raise --max_repairs"
+            )
+
+    def _go_on(self) -> None:
+        self._conversation = self._latest = None
+        self._number += 1
+        self._note()
+
+    # Asking.
+
+    def _missing_or_asked(self, conversation: Conversation) -> Recording | None:
+        """A fresh answer; in a replay, None where the recorded run has gone on with another skill."""
+        if self.settings.mode != "replay":
+            return self._asked(conversation)
+        if not any(number > conversation.number for number in self.recordings.proposals()):
+            raise self._missing(conversation.number, conversation.repair)
+        self.recordings.log(f"proposal {conversation.number}: refused now, accepted when it was recorded; going on with the next")
+        self._abandon("a skill that was accepted when it was recorded")
+        return None
+
+    def _asked(self, conversation: Conversation) -> Recording:
+        if self.endpoint.way is None:
+            self._find_way(Patience(self.settings.timeout_s))
+        messages = conversation.messages()
+        tokens = self.account.affordable(messages, conversation.max_tokens, self.recordings.all())
+        question = Question(tuple(messages), schema(), tokens)
+        recording = self._recorded(conversation.number, conversation.repair, question, self.endpoint.ask(question))
+        self.recordings.save(recording)
+        self._note()
+        return recording
+
+    def _find_way(self, patience: Patience) -> None:
+        """Finds out in which form the server gives JSON, once for an address and a model."""
+        earlier = [call for call in self.recordings.of(TRIAL) if self._is_ours(call.request) and not call.is_refused]
+        if earlier:
+            self.endpoint.way = earlier[-1].request.way
+            self.endpoint.tokens_parameter = earlier[-1].request.tokens_parameter
+            return
+        messages = ({"role": "user", "content": prompts.render("trial")},)
+        for way in Way:
+            tokens = self.account.affordable(messages, TRIAL_TOKENS, self.recordings.all())
+            question = Question(messages, schema(), tokens)
+            answer = self.endpoint.try_way(way, question, patience)
+            if answer is None:
+                continue
+            can = way is Way.TEXT or _is_of_the_form(answer)
+            recording = self._recorded(TRIAL, len(self.recordings.of(TRIAL)), question, answer)
+            recording.outcome = Outcome(verdict="accepted" if can else "refused", reason=None if can else "not of the form asked for")
+            if self._is_begun:
+                self.recordings.save(recording)
+            if can:
+                self.endpoint.way = way
+                return
+
+    def _is_ours(self, request: Request) -> bool:
+        return (request.address, request.model) == (self.settings.base_url, self.settings.model)
+
+    def _recorded(self, number: int, repair: int, question: Question, answer: Answer) -> Recording:
+        usage = answer.usage
+        return self.recordings.add(
+            Recording(
+                proposal=number,
+                repair=repair,
+                asked_at=datetime.now(UTC),
+                request=Request(
+                    address=self.settings.base_url,
+                    model=self.settings.model,
+                    way=answer.way,
+                    tokens_parameter=self.endpoint.tokens_parameter,
+                    max_tokens=answer.max_tokens,
+                    messages=list(question.messages),
+                ),
+                answer=Said(text=answer.text, finish_reason=answer.finish_reason, model=answer.model, refusal=answer.refusal),
+                tokens=Tokens(
+                    prompt=usage.prompt, completion=usage.completion, cached=usage.cached, is_estimated=usage.is_estimated
+                ),
+                seconds=round(answer.seconds, 3),
+                cost_usd=self.account.cost(usage),
+                failed_tries=list(answer.failed_tries),
+            )
+        )
+
+    def _missing(self, number: int, repair: int) -> BadInput:
+        return BadInput(
+            f"there is no recording {number}-{repair}-*.json in {self.settings.folder}, and --llm_mode replay asks nobody; copy "
+            "the llm folder of the experiment to be replayed there, or use --llm_mode live"
+        )
+
+    # What is kept.
+
+    def _decide(self, recording: Recording, outcome: Outcome) -> None:
+        if recording.outcome == outcome:
+            return
+        recording.outcome = outcome
+        if self.settings.mode != "replay":  # a replay leaves the recordings as they are
+            self.recordings.save(recording)
+
+    def _end(self, status: str, error: str | None) -> None:
+        self._status, self._last_error = status, error
+        self.recordings.log(error or status)
+        self._note()
+
+    def _spent(self, calls: list[Recording]) -> float | None:
+        return 0.0 if self.settings.mode == "replay" else self.account.spent(calls)
+
+    def _note(self) -> None:
+        """Makes the state anew; whoever reads the old one meanwhile is not disturbed."""
+        calls = [] if self.settings.mode == "replay" else self.recordings.all()
+        done = (number for number in self.recordings.proposals() if self.settings.mode != "replay" or number < self._number)
+        by_number = {number: self.recordings.of(number) for number in done}
+        self._state = {
+            "kind": "llm",
+            "model": self.settings.model,
+            "address": self.settings.base_url,
+            "mode": self.settings.mode,
+            "status": self._status,
+            "calls": len(calls),
+            "tokens": {"prompt": _sum("prompt", calls), "completion": _sum("completion", calls)},
+            "cost_usd": self._spent(calls),
+            "budget_usd": self.settings.budget_usd,
+            "last_error": self._last_error,
+            "skills": [
+                {"name": group[-1].outcome.skill_name, "proposal": number, "calls": len(group), "cost_usd": self._spent(group),
+                 "tokens": _sum("prompt", group) + _sum("completion", group)}
+                for number, group in by_number.items() if _verdict(group) == "accepted"
+            ],
+            "refused": [
+                {"name": group[-1].outcome.skill_name, "reason": group[-1].outcome.reason, "repairs": len(group) - 1}
+                for group in by_number.values() if _verdict(group) == "abandoned"
+            ],
+        }  # fmt: skip
+
+
+def check_new(spec: SkillSpec, library: LibraryView) -> None:
+    """Accepts a skill whose name is free, and that gains something which no skill in reach provides.
+
+    Raises:
+        AnswerRefused: says what is taken already.
+    """
+    if library.knows(spec.name):
+        raise AnswerRefused(f"there is a skill {spec.name} already; choose a gain that is still missing, and another name")
+    reached = reachable_skills(library.available, library.facts).values()
+
+    def is_new(resource: str) -> bool:
+        level = spec.gains[resource].at(1)
+        return level > 0 and not any(provides(other, resource, level, library.facts) for other in reached)
+
+    if not any(is_new(resource) for resource in spec.gains):
+        raise AnswerRefused(
+            f"skill {spec.name} is not new: {', '.join(spec.gains)} can be had from the library already; choose a gain "
+            "that is still missing"
+        )
+
+
+def _is_of_the_form(answer: Answer) -> bool:
+    """Whether a trial's answer shows that the server keeps to the form. One that was cut off does not show the contrary."""
+    text = answer.text.strip()
+    if answer.finish_reason == "length" and (not text or text.startswith("{")):
+        return True
+    try:
+        return {"name", "gains"} <= json_object(text).keys() and text.startswith("{")
+    except AnswerRefused:
+        return False
+
+
+def _name_in(text: str) -> str | None:
+    try:
+        name = json_object(text).get("name")
+    except AnswerRefused:
+        return None
+    return name[:64] if isinstance(name, str) and name else None
+
+
+def _verdict(calls: list[Recording]) -> str | None:
+    return calls[-1].outcome.verdict if calls[-1].outcome else None
+
+
+def _sum(name: str, calls: list[Recording]) -> int:
+    return sum(getattr(call.tokens, name) for call in calls)

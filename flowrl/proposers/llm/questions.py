@@ -1,0 +1,123 @@
+"""What a question to the model says: the rules and the game first, which never change, then the library as it is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+
+from flowrl.proposers.base import LibraryView, Measured
+from flowrl.proposers.llm import prompts
+from flowrl.proposers.llm.ways import Message
+from flowrl.skills import checks
+from flowrl.skills.facts import GameFacts
+from flowrl.skills.frontier import reachable_skills
+from flowrl.skills.graph import provides
+from flowrl.skills.spec import Amount, SkillSpec
+
+NONE = "- none"
+
+
+def opening(library: LibraryView, seed: int, proposal: int) -> list[Message]:
+    """The messages that ask for a new skill.
+
+    Args:
+        seed, proposal: of the order in which the choices stand.
+    """
+    rules = f"{prompts.render('rules')}\n\n{game_text(library.facts)}"
+    return [{"role": "system", "content": rules}, {"role": "user", "content": request_text(library, seed, proposal)}]
+
+
+def game_text(facts: GameFacts) -> str:
+    """What is true of the game, and what code may use."""
+    return prompts.render(
+        "game",
+        env_name=facts.env_name,
+        stocks=_pairs(facts.stocks),
+        possessions=_pairs(facts.possessions),
+        levels=_words(facts.levels) or "one",
+        blocks=_words(facts.blocks),
+        achievements=_words(facts.achievements),
+        features="\n".join(f"- {line}" for line in _features(facts)),
+        constants=_words(facts.constants),
+        jnp_names=_words(sorted(checks.JNP_NAMES)),
+        jax_names=_words(sorted(checks.JAX_NAMES)),
+        array_methods=_words(sorted(checks.ARRAY_METHODS)),
+        array_fields=_words(sorted(checks.ARRAY_FIELDS)),
+        builtins=_words(sorted(checks.BUILTINS)),
+    )
+
+
+def request_text(library: LibraryView, seed: int, proposal: int) -> str:
+    """The library, the frontier and the choices."""
+    choices = missing_gains(library.available, library.facts)
+    random.Random(f"{seed}/{proposal}").shuffle(choices)
+    reached = reachable_skills(library.available, library.facts)
+    return prompts.render(
+        "request",
+        library=_lines(_skill(spec, library.measured.get(name)) for name, spec in library.completed.items()),
+        training=_lines(_skill(spec, None) for spec in library.training.values()),
+        unavailable=_lines(f"- {name}" for name in sorted(library.unavailable)),
+        reached=_words(dict.fromkeys(gain for spec in reached.values() for gain in spec.gains)) or "nothing yet",
+        choices=_lines(f"- {choice}" for choice in choices),
+    )
+
+
+def missing_gains(available: Mapping[str, SkillSpec], facts: GameFacts) -> list[str]:
+    """What no skill in reach provides and could be next: of levels only the one above, of floors only neighbours."""
+    reached = reachable_skills(available, facts)
+
+    def is_missing(resource: str, level: int = 1) -> bool:
+        return not any(provides(spec, resource, level, facts) for spec in reached.values())
+
+    floors = [floor for floor in facts.levels if floor == facts.start_level or not is_missing(f"level:{floor}")]
+    next_floors = {facts.levels[i + 1] for i in map(facts.levels.index, floors) if i + 1 < len(facts.levels)}
+    missing = [stock for stock in facts.stocks if is_missing(stock)]
+    for possession, highest in facts.possessions.items():
+        levels = [level for level in range(1, highest + 1) if is_missing(possession, level)]
+        missing += [possession if highest == 1 else f"{possession} (level {levels[0]})"] if levels else []
+    missing += [f"achievement:{name}" for name in facts.achievements if is_missing(f"achievement:{name}")]
+    missing += [f"cleared:{floor}" for floor in floors if is_missing(f"cleared:{floor}")]
+    missing += [f"level:{floor}" for floor in facts.levels if floor in next_floors and is_missing(f"level:{floor}")]
+    return missing
+
+
+def _skill(spec: SkillSpec, measured: Measured | None) -> str:
+    parts = [f"{role} {_amounts(getattr(spec, role))}" for role in ("requires", "consumes", "gains") if getattr(spec, role)]
+    return f"- {spec.name}: {'; '.join(parts)}" + (f" [{_result(measured)}]" if measured else "")
+
+
+def _result(measured: Measured) -> str:
+    if measured.success_rate is None:
+        return "not measured"
+    chance = "" if measured.random_success_rate is None else f", a random policy {measured.random_success_rate:.2f}"
+    frames = "" if measured.frames is None else f", after {measured.frames:,} frames"
+    return f"success {measured.success_rate:.2f}{chance}{frames}"
+
+
+def _amounts(amounts: Mapping[str, Amount]) -> str:
+    return ", ".join(f"{name} {_amount(amount)}" for name, amount in amounts.items())
+
+
+def _amount(amount: Amount) -> str:
+    if not amount.per:
+        return f"{amount.fixed:g}"
+    per = "n" if amount.per == 1 else f"{amount.per:g}*n"
+    return f"{per}+{amount.fixed:g}" if amount.fixed else per
+
+
+def _features(facts: GameFacts) -> list[str]:
+    lines = prompts.render("features").splitlines()
+    described = {line.partition(":")[0]: line for line in lines}
+    return [described[feature] for feature in facts.features]
+
+
+def _pairs(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+
+def _words(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines) or NONE

@@ -1,0 +1,187 @@
+"""Every call to the model as a file, ``<proposal>-<repair>-<hash>.json``: what was asked, said, paid, and decided.
+
+From these files a killed start goes on without paying twice, a whole experiment is replayed without a key, and a
+person sees why a proposal was refused. Proposals are numbered from 1; the calls that found out what a server can do
+are proposal 0. The hash is of the messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flowrl.errors import BadInput
+from flowrl.files import append_line, read_json, write_json
+from flowrl.proposers.llm.ways import Message, Way
+
+TRIAL = 0
+"""The number of the calls that are no proposal."""
+_FILE = re.compile(r"(\d+)-(\d+)-[0-9a-f]+\.json")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Request(_Part):
+    """What was asked."""
+
+    address: str
+    model: str
+    way: Way
+    tokens_parameter: str
+    max_tokens: int
+    messages: list[Message]
+
+
+class Said(_Part):
+    """What came back."""
+
+    text: str
+    finish_reason: str
+    model: str
+    refusal: str | None = None
+
+
+class Tokens(_Part):
+    """As the server counted them."""
+
+    prompt: int = Field(ge=0)
+    completion: int = Field(ge=0)
+    cached: int = Field(0, ge=0)
+    is_estimated: bool = False
+
+
+class Outcome(_Part):
+    """What was decided."""
+
+    verdict: Literal["accepted", "refused", "abandoned"]
+    """``abandoned``: refused, and so was every repair."""
+    skill_name: str | None = None
+    reason: str | None = None
+
+
+class Recording(_Part):
+    """One call."""
+
+    version: Literal[1] = 1
+    proposal: int = Field(ge=0)
+    repair: int = Field(ge=0)
+    asked_at: datetime
+    request: Request
+    answer: Said
+    tokens: Tokens
+    seconds: float
+    cost_usd: float | None
+    """None where the model's price is not known."""
+    failed_tries: list[str] = Field(default_factory=list)
+    outcome: Outcome | None = None
+    """None while it is not decided."""
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.proposal}-{self.repair}-{hash_of(self.request.messages)}.json"
+
+    @property
+    def is_refused(self) -> bool:
+        return self.outcome is not None and self.outcome.verdict != "accepted"
+
+
+class Recordings:
+    """The recordings of one experiment, by proposal and repair.
+
+    Raises:
+        BadInput: a file is not a recording; names it.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._calls: dict[tuple[int, int], Recording] = {}
+        self._lines: list[str] = []
+        for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+            if _FILE.fullmatch(path.name):
+                self._take(_read(path))
+
+    def get(self, proposal: int, repair: int) -> Recording | None:
+        return self._calls.get((proposal, repair))
+
+    def of(self, proposal: int) -> list[Recording]:
+        """The calls of one proposal, in order."""
+        return [self._calls[key] for key in sorted(self._calls) if key[0] == proposal]
+
+    def proposals(self) -> list[int]:
+        """The numbers of the proposals, in order."""
+        return sorted({proposal for proposal, _ in self._calls} - {TRIAL})
+
+    def all(self) -> list[Recording]:
+        return [self._calls[key] for key in sorted(self._calls)]
+
+    def add(self, recording: Recording) -> Recording:
+        """Keeps a call, in memory only: see ``save``."""
+        self._take(recording)
+        return recording
+
+    def save(self, recording: Recording) -> None:
+        """Writes a call, whole; again when its outcome has become known."""
+        write_json(self.folder / recording.file_name, recording.model_dump(mode="json"))
+
+    def log(self, line: str) -> None:
+        """A line for people in ``proposer.log``; kept in memory until the folder may be made: see ``open_log``."""
+        self._lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z  {line}")
+        if self.folder.is_dir():
+            self.open_log()
+
+    def open_log(self) -> None:
+        """Writes the lines that were kept."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for line in self._lines:
+            append_line(self.folder / "proposer.log", line)
+        self._lines = []
+
+    def forget(self) -> None:
+        """Forgets all calls; the files stay."""
+        self._calls = {}
+
+    def move_aside(self) -> Path | None:
+        """Gives the folder another name, so that recording begins anew; its new name, None if there was nothing."""
+        if not self.folder.exists():
+            return None
+        names = (self.folder.with_name(f"{self.folder.name}.{number}") for number in range(1, 1_000_000))
+        aside = next(name for name in names if not name.exists())
+        self.folder.rename(aside)
+        return aside
+
+    def _take(self, recording: Recording) -> None:
+        # The same call twice (a copied file): the later one counts.
+        key = (recording.proposal, recording.repair)
+        if key not in self._calls or self._calls[key].asked_at <= recording.asked_at:
+            self._calls[key] = recording
+
+
+def hash_of(messages: Iterable[Message]) -> str:
+    """Eight hexadecimal digits that tell one list of messages from another."""
+    text = json.dumps(list(messages), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _read(path: Path) -> Recording:
+    try:
+        return Recording.model_validate(_content(path))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"]) or "the file"
+        raise BadInput(f"{path} is not a recording of flowrl ({place}: {fault['msg']}); restore it, or move it away") from None
+
+
+def _content(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); make it readable") from error

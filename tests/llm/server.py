@@ -1,0 +1,230 @@
+"""An OpenAI-compatible server on this machine, which does what a test has scripted and nothing else."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from flowrl.proposers.llm import prompts
+
+FORMS = frozenset({"json_schema", "json_object", "tool_call"})
+TRIAL_ANSWER = {
+    "name": "", "description": "", "requires": [], "consumes": [], "gains": [], "reward_menu": None, "task_is_done": None,
+    "task_reward": None,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Say:
+    """A right answer, as far as the protocol goes."""
+
+    text: str
+    finish_reason: str = "stop"
+    prompt_tokens: int = 1000
+    completion_tokens: int = 100
+    refusal: str | None = None
+    without_usage: bool = False
+
+
+@dataclass(frozen=True)
+class Status:
+    """An HTTP error."""
+
+    code: int
+    message: str = "planted"
+    error_code: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Body:
+    """HTTP 200 with whatever."""
+
+    content: bytes
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Hang:
+    """No answer while the server lives."""
+
+
+@dataclass(frozen=True)
+class Drip:
+    """An answer that comes drop by drop, without end."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The connection is closed without an answer."""
+
+
+Reply = Say | Status | Body | Hang | Drip | Drop
+
+
+def skill_json(name: str, gain: str = "wood", **changes: Any) -> str:
+    """A skill that passes, in the form that the schema asks for."""
+    skill = {
+        "name": name,
+        "description": f"Hold n of {gain}.",
+        "requires": [],
+        "consumes": [],
+        "gains": [{"resource": gain, "per": 1, "fixed": 0}],
+        "reward_menu": [{"term": "gain", "target": gain, "weight": 1.0}, {"term": "avoid_damage", "target": None, "weight": 1.0}],
+        "task_is_done": None,
+        "task_reward": None,
+    }
+    return json.dumps(skill | changes)
+
+
+class ModelServer:
+    """The server. ``replies`` are given in turn; the trial of what it can do is answered by itself.
+
+    Args:
+        forms: in which forms it gives JSON; others get ``incapable``, or are ignored where that is None.
+        models: the names it knows; None for any.
+        key: the key it takes; None for any.
+        tokens: the names of the token limit that it takes.
+    """
+
+    def __init__(self, forms=FORMS, incapable: Reply | None = Status(400, "response_format is not supported"), models=None,
+                 key=None, tokens=("max_tokens", "max_completion_tokens")):  # fmt: skip
+        self.forms, self.incapable, self.models, self.key, self.tokens = forms, incapable, models, key, tokens
+        self.replies: deque[Reply] = deque()
+        self.before_trial: deque[Reply] = deque()
+        self.answerer: Callable[[dict], Reply] | None = None
+        self.requests: list[dict] = []
+        """Bodies of all requests."""
+        self.keys: list[str | None] = []
+        self.surprises: list[str] = []
+        self.closing = threading.Event()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    @property
+    def questions(self) -> list[dict]:
+        """The requests that are no trial."""
+        return [request for request in self.requests if not is_trial(request)]
+
+    def script(self, *replies: Reply) -> None:
+        self.replies.extend(replies)
+
+    def close(self) -> None:
+        self.closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    def reply_to(self, path: str, key: str | None, request: dict) -> Reply:
+        self.requests.append(request)
+        self.keys.append(key)
+        if path != "/v1/chat/completions":
+            return Status(404, f"no {path}")
+        if self.key is not None and key != self.key:
+            return Status(401, f"Incorrect API key provided: {key}", "invalid_api_key")
+        if self.models is not None and request["model"] not in self.models:
+            return Status(404, f"The model `{request['model']}` does not exist", "model_not_found")
+        if unknown := [name for name in request if name.endswith("_tokens") and name not in self.tokens]:
+            return Status(400, f"Unsupported parameter: '{unknown[0]}' is not supported with this model.", "unsupported_parameter")
+        form = form_of(request)
+        if form is not None and form not in self.forms:
+            if self.incapable is not None:
+                return self.incapable
+            form = None
+        if is_trial(request):
+            if self.before_trial:
+                return self.before_trial.popleft()
+            return Say(json.dumps(TRIAL_ANSWER) if form else "I am ready.", completion_tokens=10, prompt_tokens=100)
+        if self.answerer is not None:
+            return self.answerer(request)
+        if self.replies:
+            return self.replies.popleft()
+        self.surprises.append(f"an unexpected question: {request['messages'][-1]['content'][:200]}")
+        return Status(400, "nothing was scripted for this question")
+
+
+def is_trial(request: dict) -> bool:
+    return request["messages"][0]["content"].startswith(prompts.render("trial"))
+
+
+def form_of(request: dict) -> str | None:
+    """In which form a request asks for JSON."""
+    if "tools" in request:
+        return "tool_call"
+    return request.get("response_format", {}).get("type")
+
+
+def completion(request: dict, say: Say) -> bytes:
+    message: dict[str, Any] = {"role": "assistant", "content": say.text, "refusal": say.refusal}
+    if form_of(request) == "tool_call":
+        name = request["tool_choice"]["function"]["name"]
+        message |= {"content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": name, "arguments": say.text}}]}
+    usage = {
+        "prompt_tokens": say.prompt_tokens, "completion_tokens": say.completion_tokens,
+        "total_tokens": say.prompt_tokens + say.completion_tokens, "prompt_tokens_details": {"cached_tokens": 0},
+    }  # fmt: skip
+    return json.dumps(
+        {
+            "id": "c", "object": "chat.completion", "created": 0, "model": request["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": say.finish_reason, "logprobs": None}],
+            **({} if say.without_usage else {"usage": usage}),
+        }
+    ).encode()  # fmt: skip
+
+
+def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            key = (self.headers["Authorization"] or "").removeprefix("Bearer ") or None
+            match server.reply_to(self.path, key, request):
+                case Say() as say:
+                    self.send(200, completion(request, say))
+                case Status() as status:
+                    error = {"message": status.message, "code": status.error_code, "type": "error", "param": None}
+                    self.send(status.code, json.dumps({"error": error}).encode(), **status.headers)
+                case Body() as body:
+                    self.send(200, body.content, content_type=body.content_type)
+                case Hang():
+                    server.closing.wait()
+                    self.close_connection = True
+                case Drip():
+                    self.drip()
+                case Drop():
+                    self.close_connection = True
+
+        def drip(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            try:
+                while not server.closing.wait(0.05):
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
+            except OSError:
+                pass
+            self.close_connection = True
+
+        def send(self, code: int, content: bytes, content_type: str = "application/json", **headers: str) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(content)))
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    return Handler
