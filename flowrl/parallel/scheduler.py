@@ -24,6 +24,7 @@ from flowrl.parallel.events import (
     Paused,
     Resumed,
     RetryRequested,
+    RunStopped,
     SkillAdded,
     Ticked,
 )
@@ -40,7 +41,7 @@ from flowrl.paths import ExperimentPaths
 from flowrl.skills.graph import check_acyclic, names_graph
 from flowrl.skills.spec import check_name
 
-WATCH_S = 0.1
+WATCH_S = 0.05
 DEFAULT_MAX_RETRIES = 2
 
 
@@ -171,8 +172,7 @@ class SkillScheduler:
                 self._ready_to_run = True
                 self._submit(Resumed())
             self._loop()
-            if self._killing:
-                self._end_runs()
+            self._settle()
         except BaseException as error:
             self.error = error
             raise
@@ -186,13 +186,11 @@ class SkillScheduler:
 
     def interrupt(self) -> None:
         """Launches nothing more; what trains goes on. ``resume`` takes it back, ``stop`` ends ``run``."""
-        with self._lock:
-            self._submit(Paused())
+        self._tell_running(Paused())
 
     def resume(self) -> None:
         """Launches again."""
-        with self._lock:
-            self._submit(Resumed())
+        self._tell_running(Resumed())
 
     def stop(self, kill: bool = False) -> None:
         """Makes ``run`` return soon. Trainings go on in their sessions, or are ended (``kill``): then their skills wait
@@ -356,13 +354,23 @@ class SkillScheduler:
             self._on_complete(action.name)
         self._on_final(action.name, str(action.status))
 
-    def _end_runs(self) -> None:
-        with self._lock:
-            self._submit(Paused())
-        for event in self._runs.stop(self._entries_in(Stage.TRAINING)):
-            self._submit(event)
+    def _settle(self) -> None:
+        """Before leaving: what was to be launched waits again, what was to be merged is merged."""
+        self._submit(Paused())
+        if self._killing:
+            for event in self._runs.stop(self._entries_in(Stage.TRAINING)):
+                self._submit(event)
         while self._actions:
-            self._perform(self._actions.popleft())
+            action = self._actions.popleft()
+            if isinstance(action, Launch):
+                self._submit(RunStopped(action.name, action.attempt))
+            else:
+                self._perform(action)
+
+    def _tell_running(self, event: object) -> None:
+        with self._lock:
+            if self._ready_to_run:
+                self._submit(event)
 
     def _submit(self, event: object) -> None:
         """Tells the core, and writes down what it has decided before any of it is done."""

@@ -181,7 +181,10 @@ def _keep_beside(current: Path, previous: Path) -> None:
     """Gives the present file a second name, so that at no moment there is no state file."""
     link = previous.with_name(f".{previous.name}.tmp")
     link.unlink(missing_ok=True)
-    os.link(current, link)
+    try:
+        os.link(current, link)
+    except OSError:  # a file system without hard links
+        return write_whole(previous, current.read_bytes())
     os.replace(link, previous)
 
 

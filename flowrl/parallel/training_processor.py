@@ -6,8 +6,9 @@ writes whole files, and each step may be repeated. Until the last step the run f
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def process_completed_training(
             if version.global_expert_idx != global_expert_idx:
                 _save_unless_older(paths, version)
         _archive(paths, run, next(v for v in versions if v.global_expert_idx == global_expert_idx), decision)
-        write_global_latest(paths)
+        write_global_latest(paths, changed={version.global_expert_idx for version in versions})
         _remove(paths, run)
         return _with_int_keys(decision)
 
@@ -99,15 +100,27 @@ def library_frames(base_dir: Path, global_expert_idx: int, skill_name: str) -> i
         return None
 
 
-def write_global_latest(paths: ExperimentPaths) -> None:
-    """Writes ``global_latest.pkl``: what the library holds, without any array."""
+def write_global_latest(paths: ExperimentPaths, changed: Collection[int] | None = None) -> None:
+    """Writes ``global_latest.pkl``: what the library holds, without any array.
+
+    Only the experts with the indices ``changed`` (None: all), and those it does not know, are read for it: an expert is
+    tens of megabytes, and a library has many.
+    """
+    known = {} if changed is None else _known_experts(paths)
     experts = {}
     for index, name in sorted(paths.library().items()):
-        try:
+        if str(index) in known and index not in changed:
+            experts[str(index)] = known[str(index)]
+        elif paths.expert_params(index, name).exists():
             experts[str(index)] = pickles.load(paths.expert_params(index, name))["metadata"]
-        except FileNotFoundError:
-            continue
     pickles.dump(paths.global_latest, {"format": "flowrl-library", "version": 1, "experts": experts})
+
+
+def _known_experts(paths: ExperimentPaths) -> dict[str, dict]:
+    try:
+        return pickles.load(paths.global_latest)["experts"]
+    except (FileNotFoundError, pickles.ForeignPickle, KeyError, TypeError):
+        return {}
 
 
 def sweep(paths: ExperimentPaths) -> None:
@@ -229,7 +242,20 @@ def _archive(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, deci
 def _copy_records(run: RunPaths, folder: Path) -> None:
     for name in (run.module.name, *_ARCHIVED):
         if (run.folder / name).exists():
-            write_whole(folder / name, (run.folder / name).read_bytes())
+            _place(run.folder / name, folder / name)
+
+
+def _place(source: Path, target: Path) -> None:
+    """Gives a file of the run, which is about to be removed, a second name; copies it where there are no hard links."""
+    second = target.with_name(f".{target.name}.tmp")
+    second.unlink(missing_ok=True)
+    try:
+        os.link(source, second)
+    except OSError:
+        return write_whole(target, source.read_bytes())
+    if target.exists() and target.samefile(second):
+        return second.unlink()  # os.replace would leave both
+    os.replace(second, target)
 
 
 def _remove(paths: ExperimentPaths, run: RunPaths) -> None:

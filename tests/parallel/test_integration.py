@@ -271,6 +271,18 @@ def test_a_training_that_cannot_even_start_says_what_its_pane_showed(make_schedu
     assert "No module named 'no_such_module'" in entry_of(scheduler, "A")["error"]
 
 
+def test_ctrl_c_in_the_pane_cancels_the_run_and_it_is_not_retried(make_scheduler, start):
+    scheduler = make_scheduler(max_parallel=1, poll_interval=NEVER_S)
+    scheduler.add_skill("A", skill("A", seconds=LONG_S), [])
+    scheduler.add_skill("B", skill("B"), ["A"])
+    thread = start(scheduler)
+    training_of(scheduler, "A")
+    sh("tmux send-keys -t =flowrl_e0_A: C-c")
+    thread.join()
+    assert statuses(scheduler) == {"A": "cancelled", "B": "blocked"}
+    assert entry_of(scheduler, "A")["attempt"] == 1
+
+
 @pytest.mark.parametrize("blow", ["tmux kill-session -t flowrl_e0_A", "tmux kill-server"])
 def test_a_training_outlives_its_terminal_and_is_merged_once(make_scheduler, start, experiment, blow):
     scheduler = make_scheduler(max_parallel=1, poll_interval=0.2)

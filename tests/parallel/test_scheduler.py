@@ -350,6 +350,28 @@ def test_stopping_ends_runs_without_spending_a_retry_and_the_next_start_goes_on(
     assert [entry_of(second, name)["expert_idx"] for name in "AB"] == [0, 1]
 
 
+@pytest.mark.parametrize("kill", [False, True])
+def test_what_was_about_to_be_launched_at_a_stop_is_not_launched(scheduler_of, kill):
+    launcher = FakeLauncher()
+    scheduler = scheduler_of(launcher=launcher, max_parallel=2)
+    launcher.on_launch = lambda spec: scheduler.stop(kill=kill)
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.add_skill("B", skill("B"), [])
+    in_thread(scheduler).join()
+    assert names(launcher) == ["A"]
+    assert statuses(scheduler) == {"A": "waiting" if kill else "running", "B": "waiting"}
+    assert entry_of(scheduler, "B")["retry_count"] == 0
+
+
+def test_after_its_end_a_scheduler_writes_nothing_more(scheduler_of):
+    scheduler = scheduler_of()
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    written = scheduler.paths.state.read_bytes()
+    scheduler.interrupt(), scheduler.resume(), scheduler.set_proposer_state({"kind": "llm"}), scheduler.stop()
+    assert scheduler.paths.state.read_bytes() == written
+
+
 def test_leaving_runs_to_themselves_and_finding_them_again(scheduler_of):
     launcher = FakeLauncher()
     first = scheduler_of(launcher=launcher)

@@ -87,6 +87,12 @@ def test_a_run_is_launched_once_for_each_attempt(launcher, spec):
     assert second.name == "flowrl_e2_Make_Pickaxe_2"
 
 
+def test_the_dead_pane_of_an_older_attempt_gives_its_name_back(launcher, spec):
+    first = launcher.launch(spec(argv=("false", "x")))
+    assert retry_until(lambda: launcher.poll([first])[first.engine_id].phase is Phase.EXITED, PATIENCE_S)
+    assert launcher.launch(spec(attempt=2)).name == "flowrl_e2_Make_Pickaxe"
+
+
 def test_two_experiments_with_equal_names_do_not_touch_each_other(launcher, spec):
     ours, theirs = launcher.launch(spec(experiment="ours")), launcher.launch(spec(experiment="theirs"))
     assert (ours.name, theirs.name) == ("flowrl_e2_Make_Pickaxe", "flowrl_e2_Make_Pickaxe_2")

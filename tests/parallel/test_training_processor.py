@@ -138,6 +138,26 @@ def test_global_latest_holds_metadata_and_no_array(experiment):
     assert b"numpy" not in experiment.global_latest.read_bytes()
 
 
+def test_a_merge_reads_only_the_experts_of_its_run(experiment, monkeypatch):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50)
+    merge(experiment.root, finished_run(experiment.root, 1, "Other", {}, 100), 100)
+    run = finished_run(experiment.root, 2, "Make_Pickaxe", {"Collect_Wood": 0}, 100)
+    experiment.expert_params(1, "Other").write_bytes(b"not read: an expert is tens of megabytes")
+    merge(experiment.root, run, 100)
+    latest = pickles.load(experiment.global_latest)["experts"]
+    assert {index: expert["total_frames"] for index, expert in latest.items()} == {"0": 150, "1": 100, "2": 100}
+
+
+def test_records_are_kept_where_there_are_no_hard_links(experiment, monkeypatch):
+    def refuse(source, target):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
+    merge(experiment.root, run, 100)
+    assert (experiment.skill_folder(0, "Collect_Wood") / "training.log").read_text() == "log of Collect_Wood\n"
+
+
 def test_merging_the_same_run_again_reports_the_same_and_changes_nothing(experiment):
     put_in_library(experiment.root, 0, "Collect_Wood", 50)
     run = finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80)
@@ -158,7 +178,7 @@ def test_a_merge_killed_before_or_after_any_file_operation_is_repaired_by_mergin
     expected_updates = merge(experiment.root, RunPaths(experiment.run_folder(1, "Skill_A")), 80)
     expected = snapshot(experiment.root)
 
-    operations = ["os.replace", "os.rename", "shutil.rmtree"]
+    operations = ["os.replace", "os.rename", "os.link", "shutil.rmtree"]
     deaths = 0
     for when in ("before", "after"):
         for fatal in range(1, 100):

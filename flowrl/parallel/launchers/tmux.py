@@ -119,8 +119,8 @@ class TmuxLauncher:
         names = [spec.session_name, *(f"{spec.session_name}_{number}" for number in range(2, MAX_SUFFIX))]
         for _ in range(LAUNCH_TRIES):
             try:
-                if existing := [handle for handle in self.find(spec.experiment) if handle.cookie == spec.cookie]:
-                    return existing[0]
+                if existing := self._existing(spec):
+                    return existing
                 answer = self.server.cmd("new-session", *_creation(spec, names[0], self._unwanted_variables()))
             except EngineUnreachable as error:
                 raise LaunchFailed(str(error)) from error
@@ -180,6 +180,14 @@ class TmuxLauncher:
         if answer.says(["Permission denied"]) or not answer.says(_NO_SESSION):
             raise EngineUnreachable(f"tmux did not list its panes: {_words(answer)}")
         return []
+
+    def _existing(self, spec: LaunchSpec) -> Handle | None:
+        """This attempt, where it was started before. Dead panes of older ones, which keep the name, are removed."""
+        of_this_run = [pane for pane in self._panes() if pane.cookie and pane.run_folder == spec.run_folder]
+        for pane in of_this_run:
+            if pane.dead and pane.cookie != spec.cookie:
+                self.server.cmd("kill-pane", target=pane.pane_id)
+        return next((pane.handle() for pane in of_this_run if pane.cookie == spec.cookie), None)
 
     def _ours(self, handle: Handle) -> _Pane | None:
         matching = [pane for pane in self._panes() if pane.pane_id == handle.engine_id]

@@ -66,12 +66,15 @@ def train(run: RunPaths, order: dict, wish: dict) -> None:
     append_line(run.log, f"attempt {order['attempt']} of {order['skill_name']} begins at {before} frames")
     save(run, order, frames // 2, wish)
     print("training", order["skill_name"], flush=True)
+    outcome = wish.get("outcome", "completed")
     end = time.monotonic() + wish.get("seconds", 0.0)
-    while time.monotonic() < end or not Path(wish.get("gate", ".")).exists():
-        time.sleep(STEP_S)
+    try:
+        while time.monotonic() < end or not Path(wish.get("gate", ".")).exists():
+            time.sleep(STEP_S)
+    except KeyboardInterrupt:
+        outcome = "cancelled"
     save(run, order, frames, wish)
     append_line(run.log, f"attempt {order['attempt']} ends at {frames} frames")
-    outcome = wish.get("outcome", "completed")
     result = {
         "outcome": outcome, "attempt": order["attempt"], "goal_reached": True, "frames": frames,
         "success_rate": 0.9, "random_success_rate": 0.1, "error": wish.get("error"),
