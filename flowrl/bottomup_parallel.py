@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from flowrl.config import PROG, Settings, parse
 from flowrl.errors import FlowrlError
-from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED
+from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
 
 
 def get_skill_dependencies(
@@ -46,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output (head, a pager) has gone; Python would complain once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOMETHING_FAILED
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -56,7 +61,7 @@ def _main(arguments: Sequence[str]) -> int:
 
     settings = resolve(arguments)
     if settings.dry_run:
-        print(json.dumps(described(settings), indent=2))
+        print(json.dumps(described(settings), indent=2), flush=True)
         return ALL_COMPLETED
     with hangups_as_interrupts():
         return Start(settings, get_skill_dependencies).run()

@@ -121,7 +121,7 @@ class Start:
         sessions = [skill["tmux_session"] for skill in self._running()]
         try:
             if sessions:
-                self.say(f"interrupted; Ctrl-C again within {SECOND_CTRL_C_S:g} s ends {len(sessions)} trainings as well")
+                self.say(f"interrupted; Ctrl-C again within {SECOND_CTRL_C_S:g} s ends the trainings as well")
                 time.sleep(SECOND_CTRL_C_S)
             self.scheduler.stop()
             self.generation.join()

@@ -10,7 +10,7 @@ if [ -x .venv/bin/python ] && [ "$(cat .venv/fingerprint 2>/dev/null)" = "$(fing
 fi
 
 python=$(scripts/find_python.sh)
-echo "Making .venv with $("$python" --version): about 90 pinned packages, a few minutes on a slow line."
+echo "Making .venv with $("$python" --version): about 90 pinned packages, 1 GB; this takes some minutes, once."
 rm -rf .venv
 "$python" -m venv .venv
 export PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -121,6 +121,12 @@ def test_a_command_in_the_seeds_works_in_a_shell(tmp_path):
     assert json.loads(done.stdout)["max_nodes"] == 20
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    command = f"{sys.executable} -m flowrl.bottomup_parallel --dry_run | true"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_the_defaults_are_those_of_the_quick_start(capsys):
     found = dry_run(capsys)
     assert {"max_parallel_skills": 3, "scheduler_poll_interval": 30, "max_retries": 2, "max_nodes": 40}.items() <= found.items()
