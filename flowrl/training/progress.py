@@ -110,6 +110,7 @@ class Pane:
         finally:
             if self._live:
                 self._live.stop()
+                self._live.console.file.close()
 
     def phase(self, text: str) -> None:
         """What the run is at, such as ``compiling`` or ``evaluating 300/512``; shown until it changes."""
@@ -320,6 +321,16 @@ class _Terminal(io.TextIOBase):
         except OSError:
             self._dead = True
             _abandon(self._stream)
+
+    def close(self) -> None:
+        """Leaves the terminal to whoever prints next; one that takes no more is kept from holding them up."""
+        if not self.closed:
+            self.flush()
+            if self._waiting:
+                _abandon(self._stream)
+            self._dead = True
+            os.close(self._descriptor)
+        super().close()
 
     def _send(self, data: bytes) -> None:
         self._waiting = data

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import io
+import math
+import os
+import pty
+import re
+import shlex
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flowrl.training.progress import FIRST_LINES, LINE_S, Pane, describe, duration
+from tests.training.show_a_run import report
+
+ROOT = Path(__file__).parents[2]
+CTRL_S = b"\x13"
+STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ .+")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def wait_until(found, what):
+    deadline = time.monotonic() + 30
+    while not (result := found()):
+        assert time.monotonic() < deadline, f"waited 30 s for {what}"
+        time.sleep(0.02)
+    return result
+
+
+def lines_of(log):
+    return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "training.log"
+
+
+@pytest.fixture
+def go_on(tmp_path):
+    return tmp_path / "go_on"
+
+
+@pytest.fixture
+def show(log, go_on):
+    """Starts a run's display in a process of its own, with its output on a file descriptor."""
+    started = []
+
+    def start(output, num_tasks=3):
+        command = [sys.executable, "-m", "tests.training.show_a_run", str(log), str(num_tasks), str(go_on)]
+        environ = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            command, stdin=output, stdout=output, stderr=subprocess.PIPE, env=environ, cwd=ROOT, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def check_that_it_ends_well(process, log, go_on):
+    go_on.touch()
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    assert lines_of(log)[-1].endswith("goal reached")
+
+
+# The log
+
+
+def test_a_line_is_stamped_and_is_in_the_log_at_once(log):
+    stream = io.StringIO()
+    with Pane("Collect_Wood", 0, ["Collect_Wood x3"], 1000, 0.8, log, stream=stream) as pane:
+        pane.line("random policy 0.020")
+        assert STAMPED.fullmatch(lines_of(log)[0]) and lines_of(log)[0].endswith(" random policy 0.020")
+    assert stream.getvalue() == log.read_text()
+
+
+def test_updates_have_a_line_at_first_and_then_every_few_seconds(log):
+    clock = Clock()
+    with Pane("Collect_Wood", 0, ["Collect_Wood x3"], 1000, 0.8, log, stream=io.StringIO(), clock=clock) as pane:
+        for update in range(1, 101):
+            pane.update(report(update, 1))
+            clock.now += 1
+    logged = [int(re.search(r"update (\d+):", line)[1]) for line in lines_of(log)]
+    first = list(range(1, FIRST_LINES + 1))
+    assert logged[:FIRST_LINES] == first
+    assert logged[-1] == 100
+    assert {later - earlier for earlier, later in zip(logged[FIRST_LINES - 1 : -2], logged[FIRST_LINES:-1])} == {LINE_S}
+
+
+def test_a_line_comes_after_the_update_that_it_is_about(log):
+    with Pane("Collect_Wood", 0, ["Collect_Wood x3"], 1000, 0.8, log, stream=io.StringIO(), clock=Clock()) as pane:
+        for update in range(1, 8):
+            pane.update(report(update, 1))
+        pane.line("goal reached")
+    assert "update 7:" in lines_of(log)[-2] and lines_of(log)[-1].endswith("goal reached")
+
+
+def test_an_update_is_told_in_words_and_numbers():
+    told = describe(report(5, 3))
+    for part in ("update 5:", "40,960 of 3,000,000 frames (1%)", "4,321 frames/s", "11:18 left", "success 0.61",
+                 "recent 0.58", "tasks 0.99 0.98 -", "reward 0.0123", "entropy 2.340", "policy loss -0.0100",
+                 "value loss 0.2500", "kl 0.0040"):  # fmt: skip
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0:00"), (59.6, "1:00"), (754, "12:34"), (3661, "1:01:01"), (math.inf, "?"), (math.nan, "?")]
+)
+def test_durations(seconds, told):
+    assert duration(seconds) == told
+
+
+def test_numbers_that_are_none_can_be_told_and_drawn(log):
+    odd = report(1, 2)._replace(seconds_left=math.inf, frames_per_s=math.nan, success_rate=math.nan, total_frames=0)
+    screen = io.StringIO()
+    with Pane("Collect_Wood", 0, ["a x1", "b x1"], 0, 0.8, log, stream=io.StringIO()) as pane:
+        pane.update(odd)
+        Console(file=screen, width=80, height=24).print(pane._view.draw(24))
+    assert "nan" in screen.getvalue() and "nan" in log.read_text()
+
+
+# Where a person looks
+
+
+def test_in_a_pipe_there_are_only_plain_lines(show, log, go_on):
+    reading, writing = os.pipe()
+    process = show(writing)
+    os.close(writing)
+    wait_until(lambda: len(lines_of(log)) > FIRST_LINES, "the first updates")
+    check_that_it_ends_well(process, log, go_on)
+    with os.fdopen(reading) as output:
+        assert output.read() == log.read_text() + "printed after the pane\n"
+    assert all(STAMPED.fullmatch(line) for line in lines_of(log))
+
+
+@pytest.mark.parametrize("num_tasks", [1, 3, 40])
+def test_everything_fits_in_a_pane(private_tmux, log, go_on, num_tasks):
+    command = f"{shlex.quote(sys.executable)} -m tests.training.show_a_run {log} {num_tasks} {go_on}; sleep 60"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(["tmux", "new-session", "-d", "-x", "80", "-y", "24", "-s", "run", command], check=True, env=environ, cwd=ROOT)
+
+    def screen():
+        return subprocess.run(["tmux", "capture-pane", "-p", "-t", "run"], capture_output=True, text=True).stdout
+
+    shown = wait_until(lambda: "frames/s" in screen() and screen(), "the pane's first drawing")
+    last_task = f"Collect_Wood_{num_tasks - 1} x{num_tasks}"
+    for part in ("Make_Iron_Pickaxe (expert 12)", "training", "3,000,000 frames", "4,321 frames/s", "11:18 left",
+                 "plan", "0.61", "goal 0.80", "recent 0.58", last_task, "started"):  # fmt: skip
+        assert part in shown
+    if num_tasks > 30:
+        assert "earlier tasks, the lowest" in shown
+    go_on.touch()
+    ended = wait_until(lambda: "printed after the pane" in screen() and screen(), "the end")
+    # Each part is there once: nothing was left behind by an earlier drawing.
+    assert ended.count("Make_Iron_Pickaxe") == ended.count("goal 0.80") == ended.count("goal reached") == 1
+
+
+def open_terminal():
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    return ours, theirs
+
+
+def test_a_run_outlives_its_terminal(show, log, go_on):
+    ours, theirs = open_terminal()
+    process = show(theirs)
+    os.close(theirs)
+    os.read(ours, 1)
+    wait_until(lambda: len(lines_of(log)) > FIRST_LINES, "the first updates")
+    os.close(ours)
+    time.sleep(1.2)  # two drawings and more on a dead terminal
+    check_that_it_ends_well(process, log, go_on)
+
+
+def test_a_run_does_not_wait_for_a_terminal_that_was_stopped(show, log, go_on):
+    ours, theirs = open_terminal()
+    process = show(theirs)
+    os.close(theirs)
+    wait_until(lambda: len(lines_of(log)) > FIRST_LINES, "the first updates")
+    os.write(ours, CTRL_S)
+    time.sleep(1.2)  # two drawings and more that go nowhere
+    go_on.touch()
+    wait_until(lambda: lines_of(log)[-1].endswith("goal reached"), "the last line")
+    os.close(ours)
+    check_that_it_ends_well(process, log, go_on)
+
+
+def test_a_run_outlives_the_reader_of_its_pipe(show, log, go_on):
+    reading, writing = os.pipe()
+    process = show(writing)
+    os.close(writing)
+    os.close(reading)
+    wait_until(lambda: len(lines_of(log)) > FIRST_LINES, "the first updates")
+    check_that_it_ends_well(process, log, go_on)
+
+
+def test_a_run_outlives_a_stream_that_was_closed(log):
+    stream = io.StringIO()
+    with Pane("Collect_Wood", 0, ["Collect_Wood x3"], 1000, 0.8, log, stream=stream) as pane:
+        stream.close()
+        pane.line("still here")
+    assert lines_of(log)[-1].endswith("still here")
