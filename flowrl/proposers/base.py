@@ -60,6 +60,16 @@ class Proposer(Protocol):
     def state(self) -> dict[str, Any]:
         """For the state file: ``kind``, ``cost_usd``, ``last_error``. May be read while ``propose`` is at work."""
 
+    def prepare(self, is_resumed: bool) -> None:
+        """Finds out, before anything is trained, what can be found out then. Touches no file.
+
+        Args:
+            is_resumed: there are skills already, and they are not to wait.
+
+        Raises:
+            BadInput: this proposer will not be able to propose; says what to do.
+        """
+
     def propose(self, library: LibraryView) -> SkillSpec | None:
         """The next skill, or None: there is nothing more to propose.
 

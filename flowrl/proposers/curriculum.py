@@ -46,5 +46,19 @@ class CurriculumProposer:
         new = (spec for spec in self._skills if not library.knows(spec.name))
         return next((spec for spec in new if feasible(spec, library.available, library.facts)), None)
 
+    def prepare(self, is_resumed: bool) -> None:
+        """There is nothing to find out."""
+
+    def refused(self, spec: SkillSpec, error: BadInput) -> None:
+        """A fixed list cannot be mended.
+
+        Raises:
+            BadInput: always.
+        """
+        raise error
+
+    def accepted(self, spec: SkillSpec) -> None:
+        """The library says so itself."""
+
     def describe(self) -> str:
         return f"the built-in curriculum {self.name} ({len(self._skills)} skills, no network, no cost)"

@@ -218,7 +218,7 @@ class _Judge:
         if isinstance(operator, ast.Pow):
             exponent = right.value if isinstance(right, ast.Constant) else None
             if type(exponent) not in (int, float) or exponent > MAX_EXPONENT:
-                self.refuse(right, f"raises to a power that is not a number up to {MAX_EXPONENT}; use jnp.power or jnp.exp")
+                self.refuse(right, f"raises to a power that is not a number up to {MAX_EXPONENT}; use jnp.power")
 
     def name(self, node: ast.Name) -> None:
         if node.id in self.parameters or node.id in self.locals or node.id in ("True", "False"):

@@ -32,7 +32,7 @@ def test_a_resource_has_one_kind(resource, kind):
 
 @pytest.mark.parametrize(
     ("resource", "hint"),
-    [("woood", "wood"), ("near:TABLE", "near:"), ("achievement:EAT_COWS", "EAT_COW"), ("zzz", "use an inventory field")],
+    [("woood", "wood"), ("near:TABLE", "near:"), ("achievement:EAT_COWS", "EAT_COW"), ("zzz", "an inventory field")],
 )
 def test_an_unknown_resource_is_refused_with_the_nearest_ones(resource, hint):
     with pytest.raises(BadInput, match=f"no resource '{resource}'.*{hint}"):

@@ -139,7 +139,7 @@ def test_an_achievement_of_another_floor_is_brought_back_from_there():
 @pytest.mark.parametrize(
     ("spec", "available", "message"),
     [
-        (skill("X", {"gem": 1}), by_name(WOOD), "skill X needs gem, which none of the 1 skills.*add a skill that gains gem"),
+        (skill("X", {"gem": 1}), by_name(WOOD), "X needs gem, which none of the 1 skills.*add a skill that gains gem"),
         (skill("X", consumes={"stone": 1}), by_name(STONE), "skill X needs stone, which none of the 0 skills in reach"),
         (skill("X", {"wood": 10}), by_name(WOOD), "X x1 need 10 wood at once, but a player can be given 9 at most"),
         (
@@ -230,7 +230,8 @@ def test_any_plan_can_be_played_forward(skills, n):
         plan = build_plan(goal, available, FACTS, n)
     except BadInput as error:
         # What is generated can only fail for want of room, or of a way between two floors.
-        assert re.search("at once, but a player can be given|from floor to floor|no skill leads there|is done on floor", str(error))
+        for_want = "at once, but a player can be given|from floor to floor|no skill leads there|is done on floor"
+        assert re.search(for_want, str(error))
         reject()
     event(f"{min(len(plan), 12)} tasks")
     play_forward(plan, {**available, goal.name: goal}, FACTS)
