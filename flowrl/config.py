@@ -28,8 +28,8 @@ _AT_LEAST_ONE = (
     "max_nodes max_parallel_skills total_timesteps num_envs num_steps layer_size update_epochs num_minibatches "
     "max_task_steps skills_per_gpu"
 ).split()
-_POSITIVE = ("lr", "clip_eps", "max_grad_norm", "scheduler_poll_interval")
-_NOT_NEGATIVE = ("max_retries", "ent_coef", "vf_coef", "seed")
+_POSITIVE = ("lr", "clip_eps", "max_grad_norm", "scheduler_poll_interval", "llm_timeout_s")
+_NOT_NEGATIVE = ("max_retries", "max_repairs", "ent_coef", "vf_coef", "seed")
 _FRACTIONS = ("success_rate", "gamma", "gae_lambda")
 
 T = TypeVar("T")
@@ -57,6 +57,15 @@ class Settings:
     """Language model, such as gpt-4o-mini (gpt-5 when a key is set and no name is given)."""
     llm_base_url: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
     """Address of an OpenAI-compatible server, such as http://localhost:8000/v1."""
+    llm_mode: Literal["live", "record", "replay"] = "live"
+    """live: ask the model, and record every answer in GRAPH_PATH/llm. record: begin with new recordings, moving
+    earlier ones aside. replay: take the answers from the recordings; no key, no cost."""
+    max_repairs: int = 3
+    """How often the model may mend a refused proposal before it is asked for another skill."""
+    llm_budget_usd: Annotated[float | None, tyro.conf.arg(metavar="USD")] = None
+    """Dollars after which no more skills are proposed, earlier starts included (no limit)."""
+    llm_timeout_s: float = 600
+    """Seconds for one answer of the model, repeated tries included."""
     seed: int = 0
     """Seed of all randomness."""
 
@@ -126,6 +135,11 @@ class Settings:
             for name in names:
                 if not holds(getattr(self, name)):
                     raise BadInput(f"--{name} has to be {rule}, found {getattr(self, name)}")
+        if self.llm_budget_usd is not None and not 0 < self.llm_budget_usd < math.inf:
+            raise BadInput(
+                f"--llm_budget_usd has to be more than 0, found {self.llm_budget_usd:g}; leave it out for no limit, or use "
+                "--proposer curriculum, which costs nothing"
+            )
         self._check_minibatches()
         self.gpus()
 

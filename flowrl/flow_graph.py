@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flowrl.errors import BadInput
-from flowrl.proposers.base import LibraryView, Proposer
+from flowrl.proposers.base import LibraryView, Measured, Proposer
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.frontier import blocked_by
@@ -20,6 +20,9 @@ from flowrl.skills.spec import SkillSpec
 SkillData = dict[str, Any]
 GetDependencies = Callable[[str, Mapping[str, SkillData], Mapping[str, SkillData]], list[str]]
 """``(skill_name, all_skills, training_skills)`` to the names of the skills that it depends on."""
+
+Gate = Callable[[SkillSpec], None]
+"""Accepts a skill, or raises ``CodeRefused``."""
 
 _IN_TRAINING = ("waiting", "running")
 
@@ -37,13 +40,18 @@ class FlowGraph:
         proposer: asked for each new skill.
         facts: the game.
         get_dependencies: what it returns is added to the skills of a skill's plan.
+        gate: what a skill has to pass beside the static checks.
     """
 
-    def __init__(self, proposer: Proposer, facts: GameFacts, get_dependencies: GetDependencies):
+    def __init__(
+        self, proposer: Proposer, facts: GameFacts, get_dependencies: GetDependencies, gate: Gate = lambda spec: None
+    ):
         self.proposer = proposer
         self.facts = facts
         self._get_dependencies = get_dependencies
+        self._gate = gate
         self._specs: dict[str, SkillSpec] = {}
+        self._measured: dict[str, Measured] = {}
         self.skills: dict[str, SkillData] = {}
         """By name: the skill's data, with ``expert_idx`` (None until its first launch) and ``status``."""
 
@@ -58,28 +66,51 @@ class FlowGraph:
             self.skills[name] = dict(data)
 
     def news(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Takes status and expert index of each known skill from the scheduler's state."""
+        """Takes status, expert index and results of each known skill from the scheduler's state."""
         for entry in entries:
             if skill := self.skills.get(entry["skill_name"]):
                 skill.update(status=entry["status"], expert_idx=entry["expert_idx"])
+                results = (entry.get(name) for name in ("success_rate", "random_success_rate", "frames"))
+                self._measured[entry["skill_name"]] = Measured(*results)
 
     def next_skill(self) -> tuple[str, SkillData] | None:
         """The next skill with its execution plan, or None: the proposer has no more.
 
+        Proposals that cannot be trained go back to the proposer, which mends them or gives up. May be called in a
+        thread of its own, while others call ``news`` and ``on_skill_complete``.
+
         Raises:
-            BadInput: the proposal cannot be planned; names what is wrong with it.
+            BadInput: the proposal cannot be trained, and the proposer cannot mend it; names what is wrong with it.
+            FlowrlError: the proposer gave up.
         """
-        spec = self.proposer.propose(self.view())
-        if spec is None:
-            return None
+        while (spec := self.proposer.propose(self.view())) is not None:
+            try:
+                data = self._checked(spec)
+            except BadInput as error:
+                self.proposer.refused(spec, error)
+                continue
+            self._specs[spec.name] = spec
+            self.skills[spec.name] = {**data, "status": "waiting", "expert_idx": None}
+            return spec.name, data
+        return None
+
+    def added(self, skill_name: str) -> None:
+        """The scheduler has taken a skill: its proposer is told."""
+        self.proposer.accepted(self._specs[skill_name])
+
+    def _checked(self, spec: SkillSpec) -> SkillData:
+        """A proposal with its plan.
+
+        Raises:
+            BadInput: it cannot be planned, or its code is refused.
+        """
         if spec.name in self.skills:
             raise BadInput(f"skill {spec.name} was proposed again; the name is taken, give the new one another")
         check_resources(spec, self.facts)
         check_skill_code(spec, self.facts)
         data = {**spec.to_data(), "execution_plan": build_plan(spec, self.usable(), self.facts)}
-        self._specs[spec.name] = spec
-        self.skills[spec.name] = {**data, "status": "waiting", "expert_idx": None}
-        return spec.name, data
+        self._gate(spec)
+        return data
 
     def dependencies(self, skill_name: str) -> list[str]:
         """What a skill waits for: the other skills of its plan, and what ``get_skill_dependencies`` adds.
@@ -127,4 +158,5 @@ class FlowGraph:
             completed={name: self._specs[name] for name in completed},
             training={name: self._specs[name] for name in training},
             unavailable=frozenset(self.skills.keys() - completed.keys() - training.keys()),
+            measured={name: self._measured[name] for name in completed if name in self._measured},
         )

@@ -1,7 +1,7 @@
 """The generation loop: proposes skills while a slot is free and the frontier is open, and waits for news when not.
 
-It runs in the main thread, beside the scheduler's, so that a slow proposer never holds up a launch or a merge, and a
-finished training never waits for a proposal.
+It runs in the main thread, beside the scheduler's, and each proposal is waited for in a thread of its own: a slow
+proposer never holds up a launch, a merge, or a line about what has finished.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from flowrl.errors import BadInput, FlowrlError
-from flowrl.flow_graph import FlowGraph
+from flowrl.flow_graph import FlowGraph, SkillData
 from flowrl.report.announcements import Announcer
 
 LOOK_EVERY_S = 0.5
@@ -57,6 +57,7 @@ class Generation:
         self._news = threading.Event()
         self._thread = threading.Thread(target=self._schedule, name="scheduler", daemon=True)
         self._scheduler_error: BaseException | None = None
+        self._told_state: dict[str, Any] | None = None
 
     def run(self) -> None:
         """Returns when every skill has a final status and no more will come.
@@ -116,22 +117,50 @@ class Generation:
     def _propose(self) -> bool:
         """Adds the next skill; False when no more will come."""
         try:
-            found = self.flow_graph.next_skill()
+            found = self._next_skill()
             if found is None:
                 self._say("The proposer has no more skills.")
                 return False
             name, data = found
             dependencies = self.flow_graph.dependencies(name)
             self.scheduler.add_skill(name, data, dependencies)
+            self.flow_graph.added(name)
         except FlowrlError as error:
             return self._give_up(error)
         finally:
-            self.scheduler.set_proposer_state({**self.flow_graph.proposer.state, **self._gave_up()})
+            self._tell_proposer_state()
         self._newest = name
         self._say(f"proposed   {name}" + (f", on top of {', '.join(dependencies)}" if dependencies else ""))
         if self.is_blocked():
             self._say("           frontier blocked: proposing goes on when a skill in training has finished")
         return True
+
+    def _next_skill(self) -> tuple[str, SkillData] | None:
+        """The next skill. Until it is there, what happens in training is told."""
+        results: list[tuple[tuple[str, SkillData] | None, BaseException | None]] = []
+
+        def ask() -> None:
+            try:
+                results.append((self.flow_graph.next_skill(), None))
+            except BaseException as error:  # raised again in the main thread, whatever it is
+                results.append((None, error))
+            finally:
+                self._news.set()
+
+        threading.Thread(target=ask, name="proposer", daemon=True).start()
+        while not results and self._thread.is_alive():
+            self.wait_for_news()
+            self._tell_proposer_state()
+        found, error = results[0] if results else (None, self._scheduler_error)
+        if error is not None:
+            raise error
+        return found
+
+    def _tell_proposer_state(self) -> None:
+        state = {**self.flow_graph.proposer.state, **self._gave_up()}
+        if state != self._told_state:
+            self.scheduler.set_proposer_state(state)
+            self._told_state = state
 
     def _give_up(self, error: FlowrlError) -> bool:
         if isinstance(error, BadInput) and not self._newest:

@@ -49,6 +49,11 @@ class ExperimentPaths:
         return self.root / "scheduler_state.json.prev"
 
     @property
+    def llm(self) -> Path:
+        """What the language model was asked and has said."""
+        return self.root / "llm"
+
+    @property
     def scheduler_lock(self) -> Path:
         return self.root / "scheduler.lock"
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from flowrl.config import Settings
 from flowrl.errors import BadInput
+from flowrl.paths import ExperimentPaths
+from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
 from flowrl.wandb_access import check_wandb
 
 DEFAULT_LLM = "gpt-5"
@@ -52,7 +54,8 @@ def chosen_proposer(settings: Settings, environ: Mapping[str, str] = os.environ)
     """``curriculum`` or ``llm``: what ``--proposer auto`` comes to."""
     if settings.proposer != "auto":
         return settings.proposer
-    return "llm" if settings.llm_name or settings.llm_base_url or _has_llm_access(environ) else "curriculum"
+    is_wanted = settings.llm_name or settings.llm_base_url or settings.llm_mode == "replay" or _has_llm_access(environ)
+    return "llm" if is_wanted else "curriculum"
 
 
 def chosen_llm(settings: Settings) -> str:
@@ -61,12 +64,31 @@ def chosen_llm(settings: Settings) -> str:
 
 
 def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
-    """A language model that was asked for can be reached: a key, or the address of a server that needs none."""
-    if chosen_proposer(settings, environ) == "curriculum" or settings.llm_base_url or _has_llm_access(environ):
+    """A language model that was asked for has a key, or the address of a server that needs none, or a recording."""
+    if chosen_proposer(settings, environ) == "curriculum":
+        return
+    check_address(llm_settings(settings, environ).base_url)
+    if settings.llm_mode == "replay" or settings.llm_base_url or _has_llm_access(environ):
         return
     raise BadInput(
         f"the language model {chosen_llm(settings)} needs a key or an address: set OPENAI_API_KEY, give --llm_base_url, "
         "or use --proposer curriculum"
+    )
+
+
+def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) -> LlmSettings:
+    """What the language model's proposer needs to know."""
+    return LlmSettings(
+        model=chosen_llm(settings),
+        base_url=(settings.llm_base_url or environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/"),
+        folder=ExperimentPaths(settings.graph_path).llm,
+        key=environ.get("OPENAI_API_KEY") or None,
+        mode=settings.llm_mode,
+        max_repairs=settings.max_repairs,
+        budget_usd=settings.llm_budget_usd,
+        timeout_s=settings.llm_timeout_s,
+        seed=settings.seed,
+        max_skills=settings.max_nodes,
     )
 
 

@@ -6,12 +6,10 @@ The only module that knows every room.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,16 +18,18 @@ from flowrl.config import PROG, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import BadInput
 from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
+from flowrl.files import read_json
 from flowrl.flow_graph import FlowGraph, GetDependencies
 from flowrl.generation import Generation
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths
-from flowrl.preflight import check_machine, chosen_llm, chosen_proposer
+from flowrl.preflight import check_machine, chosen_llm, chosen_proposer, llm_settings
 from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
-from flowrl.report.summary import console, print_summary
+from flowrl.proposers.llm.proposer import LlmProposer
+from flowrl.report.summary import console, print_summary, proposer_line
 
 SECOND_CTRL_C_S = 5.0
 
@@ -41,18 +41,18 @@ def described(settings: Settings, environ: Mapping[str, str] = os.environ) -> di
     return {**settings.to_json(), "proposer": chosen, "llm_name": llm_name}
 
 
-def make_proposer(settings: Settings, entry: GameEntry) -> Proposer:
+def make_proposer(settings: Settings, entry: GameEntry, say: Callable[[str], None]) -> Proposer:
     """Who proposes skills in this experiment.
 
+    Args:
+        say: takes a line for the terminal.
+
     Raises:
-        BadInput: a language model is wanted, and this flowrl has no proposer for one.
+        BadInput: a recording of earlier answers cannot be read.
     """
     if chosen_proposer(settings) == "curriculum":
         return CurriculumProposer(entry.curriculum, entry.facts)
-    if importlib.util.find_spec("flowrl.proposers.llm") is None:
-        raise BadInput("this flowrl cannot ask a language model yet; use --proposer curriculum")
-    module = importlib.import_module("flowrl.proposers.llm")
-    return module.make_proposer(settings=settings, facts=entry.facts)
+    return LlmProposer(llm_settings(settings), entry.facts, say)
 
 
 class Start:
@@ -70,7 +70,8 @@ class Start:
         self.began = datetime.now(UTC)
         self.out = console()
         entry = game(settings.env_name)
-        proposer = make_proposer(settings, entry)
+        proposer = make_proposer(settings, entry, self.say)
+        proposer.prepare(is_resumed=_has_skills(self.paths))
         self.scheduler = self._open_scheduler()
         self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies)
         self.flow_graph.load(self.scheduler.known_skills())
@@ -95,6 +96,8 @@ class Start:
             return self._interrupted()
         skills = self.scheduler.state["skills"]
         print_summary(skills, self.paths.root, self.began, datetime.now(UTC), self.out)
+        if line := proposer_line(self.scheduler.state["proposer"]):
+            self.out.print(line, markup=False, soft_wrap=True)
         if self.generation.proposer_error is not None:
             self.out.print(f"\nThe proposer gave up: {self.generation.proposer_error}", markup=False, soft_wrap=True)
             return SOMETHING_FAILED
@@ -136,3 +139,12 @@ class Start:
 
     def _running(self) -> list[dict[str, Any]]:
         return [skill for skill in self.scheduler.state["skills"] if skill["status"] == "running"]
+
+
+def _has_skills(paths: ExperimentPaths) -> bool:
+    """Whether an earlier start left skills. Looks only: whether the files are good is found out by the scheduler."""
+    with contextlib.suppress(OSError, BadInput):
+        state = read_json(paths.state)
+        if isinstance(state, dict) and state.get("skills"):
+            return True
+    return bool(paths.library())

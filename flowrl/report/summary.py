@@ -109,6 +109,23 @@ def commands(skills: Sequence[Skill], root: Path) -> list[str]:
     return lines
 
 
+def proposer_line(proposer: Mapping[str, Any]) -> str | None:
+    """What asking a language model came to; None where none was asked.
+
+    Args:
+        proposer: as in scheduler_state.json.
+    """
+    if proposer.get("kind") != "llm":
+        return None
+    if proposer["mode"] == "replay":
+        return f"{proposer['model']}: replayed, nothing was asked and nothing was paid"
+    tokens = sum(proposer["tokens"].values())
+    paid = "price not known" if proposer["cost_usd"] is None else f"${proposer['cost_usd']:.4f}"
+    budget = "" if proposer["budget_usd"] is None else f" of ${proposer['budget_usd']:g}"
+    given_up = f", {len(proposer['refused'])} skills given up" if proposer["refused"] else ""
+    return f"{proposer['model']}: {proposer['calls']} calls, {frames_text(tokens)} tokens, {paid}{budget}{given_up}"
+
+
 def quoted(path: Path) -> str:
     """A path as one types it."""
     return shlex.quote(str(path))

@@ -50,6 +50,7 @@ class ListProposer:
         self.proposals = list(proposals)
         self.delay_s = delay_s
         self.views: list[LibraryView] = []
+        self.was_accepted: list[str] = []
         self.state = {"kind": "list", "cost_usd": 0.0, "last_error": None}
 
     def propose(self, library: LibraryView) -> SkillSpec | None:
@@ -61,6 +62,15 @@ class ListProposer:
         if isinstance(proposal, Exception):
             raise proposal
         return proposal
+
+    def prepare(self, is_resumed: bool) -> None:
+        self.is_resumed = is_resumed
+
+    def refused(self, spec: SkillSpec, error: Exception) -> None:
+        raise error
+
+    def accepted(self, spec: SkillSpec) -> None:
+        self.was_accepted.append(spec.name)
 
     def describe(self) -> str:
         return "a list"

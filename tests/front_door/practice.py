@@ -43,5 +43,5 @@ class NewOnesOnly(ListProposer):
 if __name__ == "__main__":
     start.SkillScheduler = PracticeScheduler
     start.SECOND_CTRL_C_S = float(os.environ.get("MARK_SECOND_CTRL_C_S", start.SECOND_CTRL_C_S))
-    start.make_proposer = lambda settings, entry: NewOnesOnly(WOOD, STONE, PICKAXE, COAL)
+    start.make_proposer = lambda settings, entry, say: NewOnesOnly(WOOD, STONE, PICKAXE, COAL)
     sys.exit(main())
