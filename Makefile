@@ -27,7 +27,9 @@ demo: setup
 	  --layer_size 128 \
 	  --num_envs 256 \
 	  --num_steps 32 \
-	  --total_timesteps 3e6 \
+	  --lr 1e-3 \
+	  --gamma 0.995 \
+	  --total_timesteps 1e6 \
 	  --no-use_wandb
 
 test: setup
