@@ -67,7 +67,7 @@ class Drop:
 Reply = Say | Status | Body | Hang | Drip | Drop
 
 
-def skill_json(name: str, gain: str = "wood", **changes: Any) -> str:
+def skill_json(name: str, gain: str = "wood", /, **changes: Any) -> str:
     """A skill that passes, in the form that the schema asks for."""
     skill = {
         "name": name,
