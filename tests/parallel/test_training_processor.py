@@ -197,6 +197,18 @@ def test_a_merge_killed_before_or_after_any_file_operation_is_repaired_by_mergin
     assert deaths >= 2 * 10
 
 
+def test_a_repeated_merge_does_not_undo_one_that_came_in_between(experiment, monkeypatch):
+    put_in_library(experiment.root, 0, "Collect_Wood", 50)
+    a = finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80)
+    b = finished_run(experiment.root, 2, "Skill_B", {"Collect_Wood": 0}, 100)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        strike(patch, ["os.rename"], 1, "before")  # its decision is written down, and expert 0 replaced
+        merge(experiment.root, a, 80)
+    merge(experiment.root, b, 100)
+    assert merge(experiment.root, a, 80)[0] == {"action": "updated", "frames": 130}
+    assert expert(experiment, 0, "Collect_Wood") == (150, 2)
+
+
 def strike(patch, operations, fatal, when):
     count = 0
 
