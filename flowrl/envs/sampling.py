@@ -45,14 +45,20 @@ def weighted_index(weights: jax.Array, fraction: jax.Array) -> jax.Array:
         unless all weights are 0 (then 0) or not numbers.
     """
     blocks = jnp.pad(weights, (0, -weights.size % BLOCK)).reshape(-1, BLOCK)
-    edges = jnp.cumsum(blocks.sum(axis=1))
+    sums = blocks.sum(axis=1)
+    edges = jnp.cumsum(sums)
     target = fraction * edges[-1]
-    block = jnp.minimum(jnp.sum(edges < target), len(blocks) - 1)
+    block = _first_to_reach(target, edges, sums)
     inside = target - jnp.where(block > 0, edges[block - 1], 0)
-    running = jnp.cumsum(blocks[block])
-    # The two levels round differently: what is asked of the block is never more than the block holds.
-    cell = jnp.sum(running < jnp.minimum(inside, running[-1]))
-    return (block * BLOCK + cell).astype(jnp.int32)
+    cell = _first_to_reach(inside, jnp.cumsum(blocks[block]), blocks[block])
+    return block * BLOCK + cell
+
+
+def _first_to_reach(target: jax.Array, running: jax.Array, weights: jax.Array) -> jax.Array:
+    # Rounding may let a running sum reach the target at an entry without weight, or never: neither is believed.
+    numbers = jnp.arange(weights.size, dtype=jnp.int32)
+    first = jnp.min(jnp.where((running >= target) & (weights > 0), numbers, weights.size))
+    return jnp.minimum(first, jnp.max(jnp.where(weights > 0, numbers, 0)))
 
 
 @contextlib.contextmanager

@@ -65,11 +65,12 @@ def test_no_fraction_finds_a_cell_of_weight_zero():
     """Fractions right at the edges of cells, where rounding decides, with many empty blocks in between."""
     rng = np.random.default_rng(0)
     find = jax.jit(jax.vmap(weighted_index, in_axes=(None, 0)))
-    for _ in range(20):
-        weights = np.where(rng.random(4096) < 0.004, rng.random(4096), 0).astype(np.float32)
-        edges = np.cumsum(weights.astype(np.float64)) / weights.sum(dtype=np.float64)
-        near = np.concatenate([edges[weights > 0] + shift * 1e-8 for shift in range(-8, 9)])
-        fractions = np.clip(np.concatenate([near, [1e-30, 1e-7, 1.0]]), 1e-38, 1).astype(np.float32)
+    for _ in range(100):
+        weights = np.where(rng.random(4096) < rng.choice([0.002, 0.01, 0.05]), rng.random(4096) ** 4, 0)
+        weights = (weights / weights.sum()).astype(np.float32)
+        edges = np.cumsum(weights.astype(np.float64))[weights > 0]
+        near = np.concatenate([edges + shift * 3e-8 for shift in range(-6, 7)])
+        fractions = np.resize(np.clip(np.append(near, [1e-30, 1.0]), 1e-30, 1), 3000).astype(np.float32)
         assert weights[np.asarray(find(jnp.asarray(weights), jnp.asarray(fractions)))].all()
 
 
