@@ -10,7 +10,7 @@ import pytest
 import flowrl
 
 PACKAGE = Path(flowrl.__file__).parent
-BASE = {"errors", "files", "paths", "pickles", "wandb_access"}
+BASE = {"errors", "files", "paths", "pickles", "wandb_access", "sandbox", "kernel_filters"}
 ROOMS = {
     "skills": set(),
     "proposers": {"skills"},
@@ -87,6 +87,8 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
         "flowrl.proposers.curriculum",
         "flowrl.skills.module",
         "flowrl.envs.registry",
+        "flowrl.gate",
+        "flowrl.sandbox",
     ],
 )
 def test_the_scheduler_and_the_front_door_never_load_jax(module):

@@ -21,6 +21,7 @@ FUNCTION_NAMES = ("task_is_done", "task_reward")
 
 MAX_SOURCE_CHARACTERS = 8_000
 MAX_NODES = 1_500
+MAX_DEPTH = 60
 MAX_NUMBER = 1e6
 MAX_EXPONENT = 4
 
@@ -38,6 +39,7 @@ ARRAY_METHODS = frozenset(
 )
 ARRAY_FIELDS = frozenset("T at dtype ndim shape size".split())
 AT_METHODS = frozenset("add get max min multiply set".split())
+DTYPES = frozenset("bool float int".split())
 BUILTINS = frozenset("abs bool float int len max min sum".split())
 INVENTORIES = ("inventory", "inventory_diff")
 
@@ -65,7 +67,15 @@ _ALLOWED = (
 
 
 class CodeRefused(BadInput):
-    """A skill's code does something that is not on the list."""
+    """A skill's code does something that is not on the list, or not what its skill declares.
+
+    Attributes:
+        reason: the kind of fault, one word; docs/gate.md has them all. ``not_allowed``: it is not on the list.
+    """
+
+    def __init__(self, message: str, reason: str = "not_allowed"):
+        super().__init__(message)
+        self.reason = reason
 
 
 def check_skill_code(spec: SkillSpec, facts: GameFacts) -> None:
@@ -150,6 +160,8 @@ class _Judge:
             self.refuse(self.function, "does not end with `return <value>`; return one scalar")
         if sum(1 for statement in body for _ in ast.walk(statement)) > MAX_NODES:
             self.refuse(self.function, f"is larger than {MAX_NODES} terms; write it shorter")
+        if _depth(self.function) > MAX_DEPTH:
+            self.refuse(self.function, f"is nested more than {MAX_DEPTH} deep; give parts of it names")
         for statement in body:
             self.statement(statement)
 
@@ -161,6 +173,8 @@ class _Judge:
             self.refuse(self.function, "has a default or a decorator; ask for features by plain names")
         if self.function.returns or any(argument.annotation for argument in arguments.args):
             self.refuse(self.function, "has annotations; leave them out")
+        if getattr(self.function, "type_params", None):
+            self.refuse(self.function, "has type parameters; leave them out")
         if not self.parameters:
             self.refuse(self.function, f"asks for no feature; choose among {', '.join(self.features)}")
         for name in self.parameters:
@@ -229,7 +243,7 @@ class _Judge:
         self.refuse(node, f"uses {node.id!r}, which is not in scope; {_choices(node.id, known, self.features)}")
 
     def constant(self, node: ast.Constant) -> None:
-        if not isinstance(node.value, (bool, int, float)) and node.value is not None:
+        if not isinstance(node.value, (bool, int, float)) and node.value not in (None, ...):
             self.refuse(node, f"holds a {type(node.value).__name__}; only numbers, True, False and None are allowed")
         if isinstance(node.value, (int, float)) and not abs(node.value) <= MAX_NUMBER:
             self.refuse(node, f"holds a number beyond {MAX_NUMBER:g}; rewards are of order 1")
@@ -244,11 +258,18 @@ class _Judge:
         else:
             self.refuse(node, "calls the result of an expression; call a jnp function")
         for argument in node.args:
-            self.expression(argument)
+            self.argument(argument)
         for keyword in node.keywords:
             if keyword.arg is None:
                 self.refuse(node, "unpacks arguments with **; name them")
-            self.expression(keyword.value)
+            if keyword.arg.startswith("_"):
+                self.refuse(node, f"names an argument {keyword.arg}; names that begin with _ are not allowed")
+            self.argument(keyword.value)
+
+    def argument(self, node: ast.expr) -> None:
+        # A type as an argument, as in .astype(float), is a dtype. Nothing else can be done with it.
+        if not (isinstance(node, ast.Name) and node.id in DTYPES):
+            self.expression(node)
 
     def attribute(self, node: ast.Attribute, is_called: bool = False) -> None:
         path = _dotted(node)
@@ -308,6 +329,15 @@ class _Judge:
 def is_docstring(statement: ast.stmt) -> bool:
     """Whether a statement is a text that stands by itself."""
     return isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str)
+
+
+def _depth(tree: ast.AST) -> int:
+    """How many nodes lie above the deepest one; not by recursion, which too deep a tree would end."""
+    deepest, level = 0, [tree]
+    while level:
+        deepest += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return deepest
 
 
 def _dotted(node: ast.expr) -> list[str] | None:

@@ -1,0 +1,73 @@
+"""Reports of the gate: which code may be trained, told by the fingerprint of its two functions.
+
+A report is a plain dict that goes along with its skill, as ``gate`` in ``skill_data`` and in ``run.json``:
+``passed``, ``sha256`` (see :mod:`flowrl.skills.fingerprint`) and ``probe``, which says how the code was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flowrl.errors import BadInput
+from flowrl.skills.fingerprint import fingerprint
+from flowrl.skills.module import read_module
+from flowrl.skills.spec import SkillSpec
+
+Report = dict[str, Any]
+
+RAN = "ran"
+"""The probe ran the code on recorded states: all code that a language model wrote."""
+BUILT_IN = "built-in"
+"""The code belongs to flowrl, whose own tests play it."""
+BY_HAND = "by hand"
+"""A person gave the code without a report: by calling ``prepare_training_run``, or with a migrated experiment."""
+
+
+def unprobed(task_is_done: str, task_reward: str, origin: str) -> Report:
+    """The report on code that is not tried, because of where it comes from.
+
+    Training makes the static checks all the same, when it compiles the code.
+
+    Raises:
+        CodeRefused: it is not two functions.
+    """
+    return {"passed": True, "sha256": fingerprint(task_is_done, task_reward), "probe": origin}
+
+
+def built_in(spec: SkillSpec) -> Report:
+    """The gate of the built-in curricula: lets every skill pass."""
+    return unprobed(spec.task_is_done, spec.task_reward, BUILT_IN)
+
+
+def report_for(skill_name: str, task_is_done: str, task_reward: str, given: Mapping[str, Any] | None) -> Report:
+    """The report that goes with a skill's code into a run: the one given with it, or that it was written by hand.
+
+    Raises:
+        BadInput: the given report is of other code, or says that the code did not pass.
+    """
+    if not given:
+        return unprobed(task_is_done, task_reward, BY_HAND)
+    if not given.get("passed"):
+        raise BadInput(f"skill {skill_name} did not pass the gate: {given.get('message')}; propose it again")
+    if given.get("sha256") != fingerprint(task_is_done, task_reward):
+        raise BadInput(
+            f"the code of skill {skill_name} is not the code that passed the gate; restore it, or leave out its 'gate' "
+            "if you changed it yourself"
+        )
+    return dict(given)
+
+
+def check_module(text: str, reports: Iterable[Mapping[str, Any]]) -> None:
+    """Accepts a generated module whose every function has a report that it passed.
+
+    Raises:
+        BadInput: a task's functions have none; or the text is not a generated module.
+    """
+    passed = {report.get("sha256") for report in reports if report.get("passed")}
+    for index, task in enumerate(read_module(text).tasks):
+        if fingerprint(task.task_is_done, task.task_reward) not in passed:
+            raise BadInput(
+                f"the code of {task.skill_name} (task {index}) has not passed the gate: it was changed since the run was "
+                "prepared; delete the run's folder, and the scheduler prepares it anew"
+            )
