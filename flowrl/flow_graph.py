@@ -14,6 +14,7 @@ from flowrl.proposers.base import LibraryView, Measured, Proposer
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.frontier import blocked_by
+from flowrl.skills.gate_report import built_in
 from flowrl.skills.plan import build_plan
 from flowrl.skills.spec import SkillSpec
 
@@ -21,8 +22,8 @@ SkillData = dict[str, Any]
 GetDependencies = Callable[[str, Mapping[str, SkillData], Mapping[str, SkillData]], list[str]]
 """``(skill_name, all_skills, training_skills)`` to the names of the skills that it depends on."""
 
-Gate = Callable[[SkillSpec], None]
-"""Accepts a skill, or raises ``CodeRefused``."""
+Gate = Callable[[SkillSpec], Mapping[str, Any] | None]
+"""Accepts a skill and returns its report, or raises ``CodeRefused``. Without a report, code counts as written by hand."""
 
 _IN_TRAINING = ("waiting", "running")
 
@@ -40,11 +41,11 @@ class FlowGraph:
         proposer: asked for each new skill.
         facts: the game.
         get_dependencies: what it returns is added to the skills of a skill's plan.
-        gate: what a skill has to pass beside the static checks.
+        gate: what a skill has to pass beside the static checks. Its report goes along with the skill.
     """
 
     def __init__(
-        self, proposer: Proposer, facts: GameFacts, get_dependencies: GetDependencies, gate: Gate = lambda spec: None
+        self, proposer: Proposer, facts: GameFacts, get_dependencies: GetDependencies, gate: Gate = built_in
     ):
         self.proposer = proposer
         self.facts = facts
@@ -109,8 +110,8 @@ class FlowGraph:
         check_resources(spec, self.facts)
         check_skill_code(spec, self.facts)
         data = {**spec.to_data(), "execution_plan": build_plan(spec, self.usable(), self.facts)}
-        self._gate(spec)
-        return data
+        report = self._gate(spec)
+        return {**data, "gate": dict(report)} if report else data
 
     def dependencies(self, skill_name: str) -> list[str]:
         """What a skill waits for: the other skills of its plan, and what ``get_skill_dependencies`` adds.

@@ -19,7 +19,8 @@ from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import BadInput
 from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
 from flowrl.files import read_json
-from flowrl.flow_graph import FlowGraph, GetDependencies
+from flowrl.flow_graph import FlowGraph, Gate, GetDependencies
+from flowrl.gate import Gate as ProbedGate
 from flowrl.generation import Generation
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
@@ -30,6 +31,7 @@ from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.proposers.llm.proposer import LlmProposer
 from flowrl.report.summary import console, print_summary, proposer_line
+from flowrl.skills.gate_report import built_in
 
 SECOND_CTRL_C_S = 5.0
 
@@ -55,6 +57,15 @@ def make_proposer(settings: Settings, entry: GameEntry, say: Callable[[str], Non
     return LlmProposer(llm_settings(settings), entry.facts, say)
 
 
+def make_gate(settings: Settings, say: Callable[[str], None]) -> Gate:
+    """What a proposed skill has to pass: code of a language model is probed, that of a curriculum is flowrl's own."""
+    if chosen_proposer(settings) == "curriculum":
+        return built_in
+    gate = ProbedGate(settings.env_name, say)
+    gate.warm_up()
+    return gate
+
+
 class Start:
     """One start, its parts wired.
 
@@ -73,7 +84,7 @@ class Start:
         proposer = make_proposer(settings, entry, self.say)
         proposer.prepare(is_resumed=_has_skills(self.paths))
         self.scheduler = self._open_scheduler()
-        self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies)
+        self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
         self.flow_graph.load(self.scheduler.known_skills())
         experiment.write(self.paths, settings)
         self.generation = Generation(self.scheduler, self.flow_graph, settings.max_nodes, self.say)

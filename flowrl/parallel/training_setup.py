@@ -15,6 +15,7 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json, write_whole
 from flowrl.parallel.slots import Slot
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.skills.gate_report import Report, report_for
 from flowrl.skills.module import TaskSource, render_module, skill_functions
 from flowrl.skills.spec import check_name
 
@@ -67,7 +68,8 @@ def prepare_training_run(
     A folder whose run has left checkpoints is kept as it is: the run goes on from the newest.
 
     Args:
-        skill_data: ``task_is_done`` and ``task_reward``; with ``execution_plan``, the ordered tasks.
+        skill_data: ``task_is_done`` and ``task_reward``; with ``execution_plan``, the ordered tasks; with ``gate``, the
+            report that the code has passed. Code without a report counts as written by hand, and is not probed.
         dependency_skill_names: all other skills of the plan; each gets a local expert.
         completed_skills: for each dependency its ``expert_idx``, and its two functions unless the library has them.
         settings: training settings; those of ``config.json``, then the flags' defaults, fill what is not given.
@@ -76,7 +78,8 @@ def prepare_training_run(
         The run's folder, its generated module, its folder of policies.
 
     Raises:
-        BadInput: a dependency is not completed, or its expert or its code is missing. Nothing was written.
+        BadInput: a dependency is not completed, or its expert or its code is missing; or the code is not that of its
+            report. Nothing was written.
     """
     paths = ExperimentPaths(Path(base_dir))
     run = RunPaths(paths.run_folder(global_expert_idx, check_name(skill_name)))
@@ -104,6 +107,8 @@ def write_launch(run_folder: Path, attempt: int, slot: Slot) -> None:
 class _Prepared:
     module: str
     plan: list[dict]
+    gate: list[Report]
+    """For each task of the plan."""
     experts: list[Expert]
     params: dict[str, Any]
 
@@ -126,13 +131,14 @@ class _Order:
         to_local, _ = build_remapping([indices[name] for name in names], self.global_expert_idx)
         loaded = {name: self._expert(name, indices[name]) for name in names}
         tasks = [
-            TaskSource(step["skill_name"], step["n"], to_local[indices[step["skill_name"]]], *self._functions(step))
+            TaskSource(step["skill_name"], step["n"], to_local[indices[step["skill_name"]]], *self._functions(step)[:2])
             for step in self._steps(dependency_skill_names)
         ]
         experts = [self._record(name, index, to_local[index], loaded) for name, index in indices.items()]
         return _Prepared(
             module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks),
             plan=[self._step_data(task, indices) for task in tasks],
+            gate=[self._report(task) for task in tasks],
             experts=sorted(experts, key=lambda expert: expert.local_expert_idx),
             params={str(to_local[indices[name]]): data["params"] for name, data in loaded.items()},
         )
@@ -177,17 +183,22 @@ class _Order:
             raise BadInput(f"{path} holds no expert of {name}: expected a dict with 'params'; restore it from a copy")
         return data
 
-    def _functions(self, step: Mapping[str, Any]) -> tuple[str, str]:
+    def _report(self, task: TaskSource) -> Report:
+        *sources, report = self._functions({"skill_name": task.skill_name})
+        return {"skill_name": task.skill_name, **report_for(task.skill_name, *sources, report)}
+
+    def _functions(self, step: Mapping[str, Any]) -> tuple[str, str, Report | None]:
+        """A skill's two functions, and the report that goes with them, if any."""
         name = step["skill_name"]
         data = self.skill_data if name == self.skill_name else self.completed_skills[name]
         for source in (data, data.get("skill_data") or {}):
             if source.get("task_is_done") and source.get("task_reward"):
-                return source["task_is_done"], source["task_reward"]
+                return source["task_is_done"], source["task_reward"], source.get("gate")
         if name == self.skill_name:
             raise BadInput(f"{name} has no task_is_done and task_reward in its skill_data; give both as source code")
         module = self.paths.skill_module(self._expert_idx(name), name)
         try:
-            return skill_functions(module.read_text())
+            return *skill_functions(module.read_text()), _archived_report(module.parent / SKILL_DATA)
         except FileNotFoundError:
             raise BadInput(
                 f"{self.skill_name} needs the code of {name}, but {module} is missing; restore it from a copy, "
@@ -218,6 +229,14 @@ def _stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
     return stored
 
 
+def _archived_report(path: Path) -> Report | None:
+    """A migrated skill has none."""
+    try:
+        return read_json(path).get("gate")
+    except (FileNotFoundError, AttributeError):
+        return None
+
+
 def _write(run: RunPaths, prepared: _Prepared, header: dict[str, Any], skill_data: dict[str, Any]) -> None:
     """``run.json`` comes last: a folder that has it is complete."""
     run.policies.mkdir(parents=True, exist_ok=True)
@@ -230,5 +249,5 @@ def _write(run: RunPaths, prepared: _Prepared, header: dict[str, Any], skill_dat
         run.run_json,
         identity
         | header
-        | {"plan": prepared.plan, "experts": metadata["experts"], "slot": Slot(0).to_data()},
+        | {"plan": prepared.plan, "gate": prepared.gate, "experts": metadata["experts"], "slot": Slot(0).to_data()},
     )

@@ -10,6 +10,7 @@ from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.paths import RunPaths
+from flowrl.skills.gate_report import check_module
 from flowrl.training.networks import Params
 from flowrl.training.ppo import Hyperparameters
 
@@ -104,7 +105,7 @@ def read(folder: Path) -> RunSpecification:
     """Reads a run folder.
 
     Raises:
-        BadInput: something is missing, of another version, or does not fit together.
+        BadInput: something is missing, of another version, or does not fit together; or code has not passed the gate.
     """
     paths = RunPaths(folder)
     try:
@@ -117,6 +118,7 @@ def read(folder: Path) -> RunSpecification:
             f"{paths.run_json} has version {record.get('version')!r}, this flowrl reads version {RUN_VERSION}; "
             "train it with the flowrl that prepared it"
         )
+    check_module(module_text, record.get("gate", ()))
     specification = RunSpecification(
         paths=paths,
         skill_name=record["skill_name"],
