@@ -119,7 +119,8 @@ class Generation:
         try:
             found = self._next_skill()
             if found is None:
-                self._say("The proposer has no more skills.")
+                if self._thread.is_alive():
+                    self._say("The proposer has no more skills.")
                 return False
             name, data = found
             dependencies = self.flow_graph.dependencies(name)
@@ -136,7 +137,7 @@ class Generation:
         return True
 
     def _next_skill(self) -> tuple[str, SkillData] | None:
-        """The next skill. Until it is there, what happens in training is told."""
+        """The next skill, None for no more, or where the scheduler's thread ends. Meanwhile what happens is told."""
         results: list[tuple[tuple[str, SkillData] | None, BaseException | None]] = []
 
         def ask() -> None:
@@ -151,7 +152,7 @@ class Generation:
         while not results and self._thread.is_alive():
             self.wait_for_news()
             self._tell_proposer_state()
-        found, error = results[0] if results else (None, self._scheduler_error)
+        found, error = results[0] if results else (None, None)
         if error is not None:
             raise error
         return found

@@ -5,6 +5,7 @@ import pytest
 from flowrl.envs.registry import GAMES, game
 from flowrl.errors import BadInput
 from flowrl.flow_graph import FlowGraph
+from flowrl.proposers.base import Measured
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.skills.spec import SkillSpec
 from tests.front_door.fakes import PICKAXE, STONE, WOOD, ListProposer, spec
@@ -111,6 +112,54 @@ def test_skills_of_earlier_starts_are_built_upon():
     newest = graph.next_skill()
     assert graph.dependencies("Make_Pickaxe") == ["Collect_Wood", "Collect_Stone"]
     assert graph.check_frontier_blocked(*newest)
+
+
+class Mending(ListProposer):
+    """Takes refusals in, and goes on with its list."""
+
+    def __init__(self, *proposals):
+        super().__init__(*proposals)
+        self.was_refused: list[tuple[str, str]] = []
+
+    def refused(self, spec, error):
+        self.was_refused.append((spec.name, str(error)))
+
+
+def test_a_proposer_that_can_mend_is_told_and_asked_again():
+    proposer = Mending(WOOD, WOOD, PICKAXE, STONE)
+    graph = FlowGraph(proposer, FACTS, lambda name, skills, training: [])
+    for expected in ("Collect_Wood", "Collect_Stone"):
+        name, _ = graph.next_skill()
+        graph.added(name)
+        assert name == expected
+    assert graph.next_skill() is None
+    (twice, why_twice), (early, why_early) = proposer.was_refused
+    assert (twice, early) == ("Collect_Wood", "Make_Pickaxe")
+    assert "proposed again" in why_twice and "needs stone" in why_early
+    assert proposer.was_accepted == ["Collect_Wood", "Collect_Stone"]
+
+
+def test_a_gate_of_the_callers_own_is_passed_last():
+    asked = []
+
+    def gate(spec):
+        asked.append(spec.name)
+        if spec.name == "Collect_Wood":
+            raise BadInput("not this one")
+
+    graph = FlowGraph(Mending(PICKAXE, WOOD, STONE), FACTS, lambda name, skills, training: [], gate)
+    assert graph.next_skill()[0] == "Collect_Stone"
+    assert asked == ["Collect_Wood", "Collect_Stone"]  # what cannot be planned does not come that far
+    assert graph.proposer.was_refused[-1] == ("Collect_Wood", "not this one")
+
+
+def test_a_proposer_is_told_what_was_measured_of_the_library():
+    graph = graph_of(WOOD, STONE)
+    for _ in range(2):
+        graph.next_skill()
+    results = {"success_rate": 0.9, "random_success_rate": 0.1, "frames": 1000}
+    graph.news([entry("Collect_Wood", "completed", 0) | results, entry("Collect_Stone", "running", 1)])
+    assert graph.view().measured == {"Collect_Wood": Measured(0.9, 0.1, 1000)}
 
 
 @pytest.mark.parametrize("env_name", GAMES)

@@ -206,3 +206,42 @@ def test_the_terminal_is_told_what_becomes_of_each_skill():
     assert "proposed   Collect_Wood" in told
     assert "completed  Collect_Wood   success 0.90 (random 0.10), 1.0k frames, 0.5 min" in told
     assert "failed     Collect_Stone" in told
+
+
+class Thinking(ListProposer):
+    """Thinks about its second proposal until it is told to go on, and changes its state meanwhile."""
+
+    def __init__(self, *proposals):
+        super().__init__(*proposals)
+        self.go_on = threading.Event()
+
+    def propose(self, library):
+        if self.views:
+            self.state = {**self.state, "last_error": "still thinking"}
+            assert self.go_on.wait(20)
+        return super().propose(library)
+
+
+def test_what_happens_in_training_is_told_while_the_proposer_thinks():
+    proposer = Thinking(WOOD, STONE)
+    loop = Loop(proposer, max_nodes=2)
+    until(lambda: loop.scheduler.added == ["Collect_Wood"])
+    loop.scheduler.finish("Collect_Wood")
+    until(lambda: any("completed  Collect_Wood" in line for line in loop.lines), "telling")
+    assert loop.scheduler.added == ["Collect_Wood"]
+    assert loop.scheduler.proposer_state["last_error"] == "still thinking"
+    proposer.go_on.set()
+    loop.has_added("Collect_Wood", "Collect_Stone")
+    assert proposer.was_accepted == ["Collect_Wood", "Collect_Stone"]
+    loop.scheduler.finish("Collect_Stone")
+    loop.ends()
+
+
+def test_a_proposer_that_thinks_for_ever_does_not_outlive_the_scheduler():
+    loop = Loop(Thinking(WOOD, STONE))
+    until(lambda: loop.scheduler.added == ["Collect_Wood"])
+    loop.scheduler.fail(RuntimeError("planted"))
+    loop.scheduler.finish("Collect_Wood")
+    until(lambda: not loop.thread.is_alive(), "the end")
+    assert "planted" in str(loop.error)
+    assert not any("no more skills" in line for line in loop.lines)

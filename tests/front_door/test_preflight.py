@@ -44,6 +44,7 @@ def test_missing_tmux_is_named_with_the_remedy(tmp_path):
         ({"llm_base_url": "http://localhost:1/v1"}, {}, "llm"),
         ({"proposer": "curriculum"}, {"OPENAI_API_KEY": "k"}, "curriculum"),
         ({"proposer": "llm"}, {}, "llm"),
+        ({"llm_mode": "replay"}, {}, "llm"),
     ],
 )
 def test_auto_takes_the_model_when_there_is_a_sign_of_one(flags, environ, chosen):
@@ -57,6 +58,21 @@ def test_a_model_needs_a_key_or_an_address(flags):
         preflight.check_llm(settings, {})
     preflight.check_llm(settings, {"OPENAI_API_KEY": "k"})
     preflight.check_llm(dataclasses.replace(settings, llm_base_url="http://localhost:1/v1"), {})
+
+
+def test_a_replay_needs_neither_key_nor_address():
+    preflight.check_llm(dataclasses.replace(Settings(), llm_mode="replay"), {})
+
+
+def test_what_the_model_needs_to_know_comes_from_flags_and_environment(tmp_path):
+    settings = dataclasses.replace(Settings(), graph_path=tmp_path, llm_name="m", max_repairs=1, llm_budget_usd=2.5, seed=7)
+    found = preflight.llm_settings(settings, {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://x/v1/"})
+    assert (found.model, found.base_url, found.key, found.folder) == ("m", "http://x/v1", "k", tmp_path / "llm")
+    assert (found.max_repairs, found.budget_usd, found.seed, found.timeout_s) == (1, 2.5, 7, 600)
+    assert preflight.llm_settings(Settings(), {}).base_url == "https://api.openai.com/v1"
+    assert preflight.llm_settings(Settings(), {}).model == "gpt-5"
+    flagged = dataclasses.replace(settings, llm_base_url="http://y/v1")
+    assert preflight.llm_settings(flagged, {"OPENAI_BASE_URL": "http://x/v1"}).base_url == "http://y/v1"
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])

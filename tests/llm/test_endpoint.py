@@ -137,8 +137,9 @@ def test_a_smaller_context_gets_a_smaller_limit(server, make_endpoint):
         return Say("ok")
 
     server.answerer = answer
-    assert make_endpoint(server).ask(QUESTION).max_tokens == 1000
-    assert [request["max_tokens"] for request in server.requests] == [4000, 2000, 1000]
+    endpoint = make_endpoint(server)
+    assert [endpoint.ask(QUESTION).max_tokens for _ in range(2)] == [1000, 1000]
+    assert [request["max_tokens"] for request in server.requests] == [4000, 2000, 1000, 1000]
 
 
 def test_a_context_that_does_not_hold_the_question_is_told(server, make_endpoint):

@@ -65,6 +65,7 @@ def test_skills_are_proposed_one_after_the_other(start, server):
         (Say("", refusal="I would rather not."), "AnswerRefused: the model declined to answer (I would rather not.)"),
         (Say("", finish_reason="content_filter"), "declined"),
         (Say(""), "no JSON object"),
+        (Say(skill_json("\x1b[2J\nX")), r"BadInput: skill name '\x1b[2J\nX' is not usable"),
     ],
 )  # fmt: skip
 def test_a_bad_proposal_is_told_to_the_model_and_mended(start, server, bad, reason):
@@ -101,8 +102,8 @@ def test_a_gate_of_the_callers_own_is_told_like_the_other_checks(start, server):
 def test_an_answer_that_was_cut_off_is_asked_for_again_with_more_room(start, server):
     run = start(Say('{"name": "Collect_W', finish_reason="length"), WOOD)
     assert run.propose() == "Collect_Wood"
-    assert "cut off after 8000 tokens" in server.questions[1]["messages"][-1]["content"]
-    assert [question["max_tokens"] for question in server.questions] == [8000, 16000]
+    assert "cut off after 16000 tokens" in server.questions[1]["messages"][-1]["content"]
+    assert [question["max_tokens"] for question in server.questions] == [16000, 32000]
 
 
 def test_a_skill_is_given_up_after_its_repairs_and_another_one_asked_for(start, server):
@@ -274,7 +275,7 @@ def test_the_budget_ends_proposing_and_is_not_an_error(start, server):
     run = start(WOOD, Say(SAPLING.text, completion_tokens=5000), model="gpt-5", budget_usd=0.05)
     assert run.propose() == "Collect_Wood"
     limits = [question["max_tokens"] for question in server.questions]
-    assert 500 <= limits[0] < 8000  # an answer that would cost more than what is left is not asked for
+    assert 500 <= limits[0] < 16000  # an answer that would cost more than what is left is not asked for
     assert [run.propose(), run.propose()] == ["Collect_Sapling", None]
     assert len(server.questions) == 2
     state = run.proposer.state

@@ -8,7 +8,8 @@ from flowrl.proposers.llm import prompts
 from flowrl.proposers.llm.recordings import Recording
 from flowrl.proposers.llm.ways import Message
 
-USUAL_TOKENS = 8_000
+USUAL_TOKENS = 16_000
+"""Models that reason before they answer count that in."""
 MOST_TOKENS = 32_000
 LONGEST_ECHO = 12_000
 """Characters of a refused answer that the model is shown again."""

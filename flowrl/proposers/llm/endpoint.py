@@ -104,6 +104,7 @@ class Endpoint:
         """How this server is asked; None while that is not known."""
         self.tokens_parameter = "max_completion_tokens" if settings.base_url == OPENAI else "max_tokens"
         self._swapped = False
+        self._most_tokens: int | None = None  # that the server allows, where that was found out
         self._log = log
         self._clock = clock
 
@@ -145,13 +146,16 @@ class Endpoint:
 
     def _adapting(self, question: Question, way: Way, patience: Patience) -> Answer:
         """Asks in one form; a request whose token limit is not taken is sent with another one."""
+        if self._most_tokens is not None:
+            question = replace(question, max_tokens=min(question.max_tokens, self._most_tokens))
         while True:
             try:
                 return self._patiently(question, way, patience)
             except InvalidRequest as error:
                 text = str(error)
                 if _TOO_LONG.search(text) and question.max_tokens // 2 >= LEAST_TOKENS:
-                    question = replace(question, max_tokens=question.max_tokens // 2)
+                    self._most_tokens = question.max_tokens // 2
+                    question = replace(question, max_tokens=self._most_tokens)
                     self._log(f"{text}; asking for {question.max_tokens} tokens at most")
                 elif _TOKENS.search(text) and not self._swapped:
                     self._swapped = True
@@ -299,8 +303,13 @@ class Endpoint:
         return f"no answer from {self.settings.model} at {self.settings.base_url} after {tries} ({error}); {remedy}"
 
     def _line(self, text: str) -> str:
-        line = self.redact(" ".join(text.split()))
+        line = self.redact(printable(text))
         return line if len(line) <= 300 else f"{line[:300]}..."
+
+
+def printable(text: str) -> str:
+    """A text from outside as one line that does a terminal no harm."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
 def pauses() -> Iterator[float]:

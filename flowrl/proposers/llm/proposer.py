@@ -12,7 +12,7 @@ from flowrl.proposers.base import LibraryView, ProposerError
 from flowrl.proposers.llm import prompts
 from flowrl.proposers.llm.account import Account
 from flowrl.proposers.llm.conversation import Conversation
-from flowrl.proposers.llm.endpoint import Answer, Clock, Endpoint, Patience, Question
+from flowrl.proposers.llm.endpoint import Answer, Clock, Endpoint, Patience, Question, printable
 from flowrl.proposers.llm.errors import AnswerRefused, BudgetSpent, Unreachable
 from flowrl.proposers.llm.prices import usd
 from flowrl.proposers.llm.proposal import json_object, parse_proposal, schema
@@ -207,7 +207,7 @@ class LlmProposer:
         return spec
 
     def _refuse(self, recording: Recording, skill_name: str | None, error: BadInput) -> None:
-        reason = self.endpoint.redact(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        reason = self.endpoint.redact(f"{type(error).__name__}: {printable(str(error))}")
         is_last = recording.repair >= self.settings.max_repairs
         self._decide(recording, Outcome(verdict="abandoned" if is_last else "refused", skill_name=skill_name, reason=reason))
         self._after_refusal(recording, skill_name, reason)
@@ -403,7 +403,7 @@ def _name_in(text: str) -> str | None:
         name = json_object(text).get("name")
     except AnswerRefused:
         return None
-    return name[:64] if isinstance(name, str) and name else None
+    return printable(name[:64]) or None if isinstance(name, str) else None
 
 
 def _verdict(calls: list[Recording]) -> str | None:
