@@ -23,17 +23,26 @@ def main(arguments: list[str]) -> int:
     """Returns the exit code: 0 completed, 1 failed, 130 cancelled, 143 asked to stop; 2 and 3 as everywhere."""
     try:
         paths = _run_paths(arguments)
+        with process.Lifetime(paths, process.attempt(paths)) as lifetime:
+            return _run(paths, lifetime)
+    except FlowrlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _run(paths: RunPaths, lifetime: process.Lifetime) -> int:
+    """Everything between taking the run's lock and letting it go."""
+    try:
         process.prepare(paths)
         # JAX is imported from here on, in the surroundings that were just prepared.
         from flowrl.training import specification
 
         run = specification.read(paths.folder)
-        lifetime = process.Lifetime(paths, run.attempt)
-        with lifetime:
-            return _train(run, lifetime)
+    except KeyboardInterrupt:
+        return _record(paths, lifetime.attempt, _cancelled(), 130)
     except FlowrlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _record(paths, lifetime.attempt, {"outcome": "failed", "error": str(error)}, 1)
+    return _train(run, lifetime)
 
 
 def _run_paths(arguments: list[str]) -> RunPaths:
@@ -56,7 +65,7 @@ def _train(run, lifetime: process.Lifetime) -> int:
         result = {"outcome": "completed", "error": None, **_session(run, tracker, lifetime)}
         code = 0
     except KeyboardInterrupt:
-        result, code = {"outcome": "cancelled", "error": "cancelled by Ctrl-C in its pane"}, 130
+        result, code = _cancelled(), 130
     except Stopped as stopped:
         append_line(run.paths.log, str(stopped))
         tracker.finish({}, failed=True)
@@ -65,7 +74,16 @@ def _train(run, lifetime: process.Lifetime) -> int:
         append_line(run.paths.log, traceback.format_exc())
         result, code = {"outcome": "failed", "error": _one_line(error)}, 1
     tracker.finish({name: value for name, value in result.items() if isinstance(value, (int, float))}, failed=code != 0)
-    write_json(run.paths.result, {"attempt": run.attempt, "skill_name": run.skill_name, **result})
+    return _record(run.paths, run.attempt, result, code)
+
+
+def _cancelled() -> dict[str, str]:
+    return {"outcome": "cancelled", "error": "cancelled by Ctrl-C in its pane"}
+
+
+def _record(paths: RunPaths, attempt: int, result: dict, code: int) -> int:
+    """Writes ``result.json``, the last thing that a run does; returns the exit code."""
+    write_json(paths.result, {"attempt": attempt, "skill_name": paths.skill_name, **result})
     return code
 
 

@@ -22,13 +22,23 @@ from flowrl.files import read_json, write_json
 from flowrl.paths import RunPaths
 
 
+LOCK_WAIT_S = 1.0
+"""Seconds to wait for the run's lock: the scheduler may be looking at it in this very moment."""
+
+
+def attempt(paths: RunPaths) -> int:
+    """The number of the attempt that was launched.
+
+    Raises:
+        BadInput: the folder is not a prepared run.
+    """
+    return _run_record(paths).get("attempt", 1)
+
+
 def prepare(paths: RunPaths) -> None:
     """Takes on the run's slot: its environment, cores, device and share of memory, and the compile cache."""
     _take_environment(paths.environment)
-    try:
-        slot = read_json(paths.run_json).get("slot") or {}
-    except FileNotFoundError:
-        raise BadInput(f"{paths.folder} is not a prepared run: run.json is missing; let the scheduler prepare it") from None
+    slot = _run_record(paths).get("slot") or {}
     if slot.get("cores") and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(slot["cores"]) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
     if slot.get("gpu") is not None:
@@ -40,6 +50,13 @@ def prepare(paths: RunPaths) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's warnings would draw over the pane
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def _run_record(paths: RunPaths) -> dict:
+    try:
+        return read_json(paths.run_json)
+    except FileNotFoundError:
+        raise BadInput(f"{paths.folder} is not a prepared run: run.json is missing; let the scheduler prepare it") from None
 
 
 def compile_cache() -> Path:
@@ -66,20 +83,20 @@ class Lifetime:
 
     def __init__(self, paths: RunPaths, attempt: int):
         self._paths = paths
-        self._attempt = attempt
+        self.attempt = attempt
         self._lock = FileLock(paths.lock)
         self._terminate = threading.Event()
 
     def __enter__(self) -> Lifetime:
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=LOCK_WAIT_S)
         except Timeout:
             raise FolderInUse(
                 f"{self._paths.folder} is being trained by another live process (see {self._paths.pid}); "
                 "attach to its session, or end it first"
             ) from None
         me = psutil.Process()
-        write_json(self._paths.pid, {"pid": me.pid, "create_time": me.create_time(), "attempt": self._attempt})
+        write_json(self._paths.pid, {"pid": me.pid, "create_time": me.create_time(), "attempt": self.attempt})
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: self._terminate.set())
         self.beat()

@@ -1,0 +1,45 @@
+"""Draws captured terminal text as one picture, an SVG: `python scripts/picture.py OUT.svg TITLE=FILE ...`
+
+Each FILE holds text with colours, as `tmux capture-pane -e -p -t SESSION > FILE` and `script` write it. The README's
+picture was made so from the demo; an SVG becomes a PNG with `rsvg-convert --zoom 1.5`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+
+WIDTH = 124
+_FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)
+
+
+def draw(panes: list[tuple[str, str]]) -> str:
+    """The panes one below the other, each in a frame with its title; returns the SVG."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    frames = [Panel(Text.from_ansi(text.rstrip()), title=title, title_align="left", box=box.ROUNDED) for title, text in panes]
+    console.print(Group(*frames))
+    svg = console.export_svg(title="make demo", theme=MONOKAI)
+    # Rich's SVG would fetch a web font; the viewer's own fixed-width font serves.
+    return _FONTS.sub("", svg).replace("Fira Code", "DejaVu Sans Mono")
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) < 2 or not all("=" in pane for pane in arguments[1:]):
+        print("expected: python scripts/picture.py OUT.svg TITLE=FILE ...", file=sys.stderr)
+        return 2
+    out, *panes = arguments
+    titled = [pane.split("=", 1) for pane in panes]
+    Path(out).write_text(draw([(title, Path(file).read_text()) for title, file in titled]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

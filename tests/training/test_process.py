@@ -1,0 +1,129 @@
+"""The training process and its surroundings, without the training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from flowrl.errors import FolderInUse
+from flowrl.files import write_json
+from flowrl.paths import RunPaths
+from flowrl.training import __main__ as command
+from flowrl.training import process, specification
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "skill_3_Collect_Wood"
+    folder.mkdir()
+    write_json(folder / "run.json", {"version": 1, "attempt": 2, "slot": {"cores": [0], "gpu": None, "memory_fraction": None}})
+    return RunPaths(folder)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def in_a_child(run, code):
+    """Runs ``code`` after `prepare`, in a process of its own; returns what it prints."""
+    program = f"from pathlib import Path; from flowrl.paths import RunPaths; from flowrl.training import process\nimport os\nprocess.prepare(RunPaths(Path({str(run.folder)!r})))\n{code}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_secrets_come_in_a_private_file_that_does_not_stay(run):
+    write_json(run.environment, {"WANDB_API_KEY": "k", "NUMBER": 3})
+    assert in_a_child(run, "print(os.environ['WANDB_API_KEY'], os.environ['NUMBER'])") == "k 3"
+    assert not run.environment.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no core affinity")
+def test_a_run_keeps_to_the_cores_of_its_slot(run):
+    assert in_a_child(run, "print(os.sched_getaffinity(0))") == "{0}"
+
+
+def test_a_gpu_slot_sees_its_own_device_and_share_of_memory(run):
+    write_json(run.run_json, {"attempt": 1, "slot": {"cores": None, "gpu": "1", "memory_fraction": 0.45}})
+    names = "CUDA_VISIBLE_DEVICES XLA_PYTHON_CLIENT_MEM_FRACTION"
+    assert in_a_child(run, f"print(*[os.environ[name] for name in {names.split()}])") == "1 0.45"
+
+
+def test_compiled_programs_are_kept_where_asked(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "cache"))
+    assert in_a_child(run, "print(os.environ['JAX_COMPILATION_CACHE_DIR'])") == str(tmp_path / "cache" / "jax")
+
+
+def test_while_a_run_lives_its_lock_is_held_and_its_process_is_on_record(run):
+    with process.Lifetime(run, attempt=2):
+        record = json.loads(run.pid.read_text())
+        me = psutil.Process()
+        assert record == {"pid": me.pid, "create_time": me.create_time(), "attempt": 2}
+        assert run.heartbeat.exists()
+        with pytest.raises(FolderInUse, match="trained by another live process"):
+            process.Lifetime(run, attempt=3).__enter__()
+    with process.Lifetime(run, attempt=3):
+        assert json.loads(run.pid.read_text())["attempt"] == 3
+
+
+def test_a_termination_is_a_wish_and_a_hangup_is_nothing(run):
+    with process.Lifetime(run, attempt=1) as lifetime:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not lifetime.asked_to_stop
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert lifetime.asked_to_stop
+
+
+@pytest.mark.parametrize("arguments", [[], ["nowhere"], ["/tmp/skill_0_Nothing_Here"], ["a", "b"]])
+def test_what_is_not_a_prepared_run_is_one_line_and_exit_code_2(arguments, capsys):
+    assert command.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def raising(error):
+    def fail(*args):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "code"), [(KeyboardInterrupt(), "cancelled", 130), (ValueError("no\nluck"), "failed", 1)]
+)
+def test_the_outcome_is_recorded_whatever_happens_in_training(run, monkeypatch, error, outcome, code):
+    monkeypatch.setattr(process, "prepare", lambda paths: None)
+    monkeypatch.setattr(specification, "read", lambda folder: Run(run))
+    monkeypatch.setattr(command, "_session", raising(error))
+    assert command.main([str(run.folder)]) == code
+    result = json.loads(run.result.read_text())
+    assert (result["outcome"], result["attempt"]) == (outcome, 2)
+    if outcome == "failed":
+        assert result["error"].startswith("ValueError: no luck (test_process.py:")
+        assert "Traceback" in run.log.read_text()
+
+
+def test_ctrl_c_before_training_has_begun_is_a_cancellation_too(run, monkeypatch):
+    monkeypatch.setattr(process, "prepare", raising(KeyboardInterrupt()))
+    assert command.main([str(run.folder)]) == 130
+    assert json.loads(run.result.read_text())["outcome"] == "cancelled"
+
+
+class Run:
+    """As much of a specification as the command needs when the training itself is replaced."""
+
+    attempt = 2
+
+    class settings:
+        use_wandb = False
+
+    def __init__(self, paths):
+        self.paths = paths

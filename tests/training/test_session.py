@@ -1,0 +1,204 @@
+"""A whole run on a tiny game: goal, budget, resumption, being stopped, and what it writes."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowrl import pickles
+from flowrl.errors import BadInput, FlowrlError
+from flowrl.paths import RunPaths
+from flowrl.skills.module import TaskSource, render_module
+from flowrl.training import checkpoints, session
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.progress import Pane
+from flowrl.training.session import Session, Stopped
+from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
+from flowrl.training.tracking import no_tracker
+from tests.training.probes import Probe
+
+DONE = "def task_is_done(inventory, n):\n    return inventory.gold >= n\n"
+PAY = "def task_reward(inventory_diff):\n    return inventory_diff.gold\n"
+PAY_NAN = "def task_reward(inventory_diff):\n    return inventory_diff.gold + jnp.log(-1.0)\n"
+SETTINGS = {
+    "total_timesteps": 100_000, "success_rate": 0.9, "num_envs": 16, "num_steps": 8, "layer_size": 16, "lr": 0.02,
+    "anneal_lr": False, "gamma": 0.9, "gae_lambda": 0.95, "clip_eps": 0.2, "ent_coef": 0.0, "vf_coef": 0.5,
+    "max_grad_norm": 1.0, "update_epochs": 2, "num_minibatches": 2, "max_task_steps": 4, "seed": 0,
+}  # fmt: skip
+
+
+class Gold(Probe):
+    """Action 1 finds a piece of gold, four times out of five; action 0 never does."""
+
+    scope = {"jnp": jnp}
+
+    def step(self, key, state, action):
+        lucky = jax.random.bernoulli(key, 0.8)
+        observation, world, over = super().step(key, state, action * lucky)
+        return observation, world, over
+
+    def pay(self, world, action):
+        return jnp.float32(action)
+
+
+class Alive:
+    """A lifetime that asks the run to stop after so many heartbeats."""
+
+    def __init__(self, beats: float = float("inf")):
+        self.beats_left = beats
+
+    @property
+    def asked_to_stop(self):
+        return self.beats_left <= 0
+
+    def beat(self):
+        self.beats_left -= 1
+
+
+@pytest.fixture(autouse=True)
+def tiny_game(monkeypatch):
+    monkeypatch.setattr(session, "make_adapter", lambda env_name: Gold())
+
+
+def specification(folder, reward=PAY, plan=(("Find_Gold", 1, 0),), params=(None,), attempt=1, **settings):
+    run = RunPaths(folder / "skill_7_Find_Gold")
+    run.policies.mkdir(parents=True, exist_ok=True)
+    names = {local: name for name, _, local in plan}
+    tasks = [TaskSource(name, n, local, DONE, reward) for name, n, local in plan]
+    indices = {local: 7 if local == len(params) - 1 else local for local in range(len(params))}
+    return RunSpecification(
+        paths=run,
+        skill_name="Find_Gold",
+        global_expert_idx=7,
+        attempt=attempt,
+        env_name="Probe",
+        settings=TrainingSettings(**SETTINGS | settings),
+        plan=tuple(PlannedTask(name, n, local) for name, n, local in plan),
+        experts=tuple(
+            StartingExpert(names[local], indices[local], local, 0, 0, value) for local, value in enumerate(params)
+        ),
+        module_text=render_module("Find_Gold", 7, {index: local for local, index in indices.items()}, tasks),
+        experiment=str(folder),
+    )
+
+
+def train(run, lifetime=None):
+    settings = run.settings
+    with Pane(run.skill_name, 7, ["Find_Gold x1"], settings.total_timesteps, settings.success_rate, run.paths.log) as pane:
+        return Session(run, pane, no_tracker(), lifetime or Alive(), time.time()).train()
+
+
+def metrics(run):
+    return [json.loads(line) for line in run.paths.metrics.read_text().splitlines()]
+
+
+def test_a_run_ends_at_the_goal_and_reports_the_episodes_that_showed_it(tmp_path):
+    run = specification(tmp_path)
+    result = train(run)
+    assert result["goal_reached"] and result["success_rate"] >= 0.9
+    # At random, each of 4 steps finds gold with probability 0.4.
+    assert result["random_success_rate"] == pytest.approx(1 - 0.6**4, abs=0.08)
+    assert 0 < result["frames"] < 100_000
+    assert result["acted_frames"] == {"7": result["frames"]}
+    assert (run.paths.folder / result["checkpoint"]).exists()
+    assert [task["skill_name"] for task in result["tasks"]] == ["Find_Gold"]
+
+
+def test_a_run_ends_at_the_budget_below_the_goal_and_says_so(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128 + 50)
+    result = train(run)
+    assert not result["goal_reached"]
+    assert result["frames"] == 3 * 128  # never more than the budget
+    assert [line["frames"] for line in metrics(run)] == [128, 256, 384]
+
+
+def test_every_update_leaves_a_line_of_metrics_that_any_json_reader_takes(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
+    train(run)
+    lines = metrics(run)
+    assert [line["update"] for line in lines] == [1, 2]
+    assert {"frames_per_s", "success_rate", "estimate", "reward", "seconds"} <= lines[0].keys()
+    assert set(lines[0]["experts"]["Find_Gold"]) == {"policy_loss", "value_loss", "entropy", "kl", "clip_fraction"}
+    assert "first update after" in run.paths.log.read_text()
+
+
+def test_a_stopped_run_goes_on_where_it_stopped(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128)
+    with pytest.raises(Stopped):
+        train(run, Alive(beats=2))
+    stopped_at = metrics(run)[-1]["frames"]
+    assert 0 < stopped_at < 5 * 128
+    again = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128, attempt=2)
+    result = train(again)
+    assert result["frames"] == 5 * 128 == result["acted_frames"]["7"]
+    frames = [line["frames"] for line in metrics(run)]
+    assert frames == sorted(frames) and len(set(frames[-2:])) == 2
+    assert "going on from frame" in run.paths.log.read_text()
+
+
+def test_resuming_restores_parameters_and_adam_bit_for_bit(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
+    train(run)
+    record = pickles.load(run.paths.checkpoints()[-1])
+    here = Session(run, None, no_tracker(), Alive(), time.time())
+    here.pane = Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log)
+    learner, standing = here._resume()
+    assert standing.frames == 256 and standing.updates == 2
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[0], learner.params), record["experts"]["0"]["params"])
+    stored = jax.tree.leaves(record["optimiser"]["0"])
+    assert all((np.asarray(a[0]) == b).all() for a, b in zip(jax.tree.leaves(learner.optimiser_state), stored, strict=True))
+    assert any(np.any(leaf) for leaf in stored)
+
+
+def test_only_the_last_checkpoints_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "CHECKPOINT_S", 0.0)
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=6 * 128)
+    train(run)
+    assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_640.pkl", "checkpoint_768.pkl"]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "CHECKPOINT_S", 0.0)
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128)
+    train(run)
+    newest = run.paths.checkpoints()[-1]
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    result = train(specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128, attempt=2))
+    assert result["frames"] == 3 * 128
+    assert "going on from frame 256" in run.paths.log.read_text()
+
+
+def test_a_checkpoint_of_another_width_is_refused_by_shape(tmp_path):
+    train(specification(tmp_path, success_rate=1.0, total_timesteps=128))
+    with pytest.raises(BadInput, match="shape"):
+        train(specification(tmp_path, success_rate=1.0, total_timesteps=256, layer_size=32, attempt=2))
+
+
+def test_the_librarys_experts_are_where_training_starts(tmp_path):
+    known = jax.tree.map(np.asarray, ExpertNetwork(1, 2, 16).init(jax.random.key(3)))
+    plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
+    run = specification(tmp_path, plan=plan, params=(known, None), success_rate=1.0, total_timesteps=128, lr=0.0)
+    result = train(run)
+    checkpoint = pickles.load(run.paths.folder / result["checkpoint"])
+    jax.tree.map(np.testing.assert_array_equal, checkpoint["experts"]["0"]["params"], known)
+    assert checkpoint["metadata"]["local_to_global"] == {"0": 0, "1": 7}
+    assert sum(result["acted_frames"].values()) == result["frames"]
+    assert set(result["acted_frames"]) == {"0", "7"}
+
+
+def test_a_reward_that_is_not_a_number_ends_the_run_and_names_the_skill(tmp_path):
+    with pytest.raises(FlowrlError, match="task_reward of Find_Gold returned nan"):
+        train(specification(tmp_path, reward=PAY_NAN, total_timesteps=256))
+
+
+def test_a_checkpoint_names_its_format(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=128)
+    train(run)
+    record = pickles.load(run.paths.checkpoints()[-1])
+    assert (record["format"], record["version"]) == (checkpoints.FORMAT, checkpoints.VERSION)
+    assert record["metadata"]["acted_frames"] == {"0": 128}
