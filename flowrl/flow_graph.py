@@ -14,7 +14,6 @@ from flowrl.proposers.base import LibraryView, Measured, Proposer
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.frontier import blocked_by
-from flowrl.skills.gate_report import built_in
 from flowrl.skills.plan import build_plan
 from flowrl.skills.spec import SkillSpec
 
@@ -45,7 +44,7 @@ class FlowGraph:
     """
 
     def __init__(
-        self, proposer: Proposer, facts: GameFacts, get_dependencies: GetDependencies, gate: Gate = built_in
+        self, proposer: Proposer, facts: GameFacts, get_dependencies: GetDependencies, gate: Gate = lambda spec: None
     ):
         self.proposer = proposer
         self.facts = facts

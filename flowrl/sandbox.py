@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 class Limits:
     """What one child may use."""
 
-    cpu_s: int = 30
+    cpu_s: int = 15
     """CPU time of the child's whole life, on all cores."""
     wall_s: float = 30.0
     """From a question to its answer."""
@@ -118,6 +118,7 @@ class Child:
             os.setpgid(self.pid, self.pid)
         self._buffer = b""
         self._status: int | None = None
+        self._gave_up: str | None = None
 
     def protection(self) -> Protection | None:
         """What the child is enclosed by, once it is prepared; None where it did not live to say so."""
@@ -135,7 +136,7 @@ class Child:
             self.end()
         seconds = time.monotonic() - begun_s
         if line is None:
-            return Outcome(self._cause(seconds), None, seconds)
+            return Outcome(self._cause(), None, seconds)
         try:
             reply = json.loads(line)
             return Outcome(reply["kind"], reply["answer"], seconds)
@@ -158,6 +159,7 @@ class Child:
         while b"\n" not in self._buffer:
             left_s = until_s - time.monotonic()
             if left_s <= 0 or len(self._buffer) > MAX_ANSWER_BYTES:
+                self._gave_up = "time" if left_s <= 0 else "crashed"
                 return None
             if select.select([self._answers], [], [], left_s)[0]:
                 part = os.read(self._answers, 65536)
@@ -179,13 +181,10 @@ class Child:
                 return
             time.sleep(0.01)
 
-    def _cause(self, seconds: float) -> str:
-        if seconds >= self.limits.wall_s:
-            return "time"
-        by = os.WTERMSIG(self._status) if os.WIFSIGNALED(self._status) else None
-        if by == signal.SIGXCPU:
-            return "time"
-        return "crashed"
+    def _cause(self) -> str:
+        """Why there was no answer."""
+        ended_by = os.WTERMSIG(self._status) if os.WIFSIGNALED(self._status) else None
+        return self._gave_up or ("time" if ended_by == signal.SIGXCPU else "crashed")
 
 
 def _live(prepare, answer, limits: Limits, question_end: int, answer_end: int) -> None:
@@ -253,7 +252,8 @@ def _limit(limits: Limits) -> None:
     }
     for kind, amount in allowed.items():
         with contextlib.suppress(ValueError, OSError):  # macOS knows some of them by name only
-            resource.setrlimit(kind, (amount, amount))
+            # At the lower limit of CPU time comes SIGXCPU, which tells it from other ends; at the upper one SIGKILL.
+            resource.setrlimit(kind, (amount, amount + (kind == resource.RLIMIT_CPU)))
 
 
 def _memory_bytes() -> tuple[int, int]:

@@ -1,0 +1,31 @@
+"""Every function of the corpus is judged right, by the whole gate."""
+
+import pytest
+
+from flowrl.skills.checks import CodeRefused
+from flowrl.skills.fingerprint import fingerprint
+from flowrl.skills.gate_report import RAN
+from tests.gate.corpus import BAD, GOOD
+
+
+def test_the_corpus_is_large_and_names_each_case_once():
+    assert len(BAD) >= 60 and len(GOOD) >= 20
+    assert len({case.name for case in BAD + GOOD}) == len(BAD + GOOD)
+
+
+@pytest.mark.parametrize("case", BAD, ids=lambda case: case.name)
+def test_a_bad_function_is_refused_for_its_reason_in_one_line(case, gates):
+    with pytest.raises(CodeRefused) as refused:
+        gates[case.env_name](case.spec)
+    assert refused.value.reason == case.reason, refused.value
+    assert str(refused.value).startswith("skill Trial: ") and "\n" not in str(refused.value)
+    assert case.reason == "not_allowed" or f"skill Trial: {case.reason}: " in str(refused.value)
+
+
+@pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)
+def test_a_good_function_passes_with_a_report(case, gates):
+    spec = case.spec
+    report = gates[case.env_name](spec)
+    assert report["passed"] and report["probe"] == RAN
+    assert report["sha256"] == fingerprint(spec.task_is_done, spec.task_reward)
+    assert len(report["checks"]) >= 5 and report["seconds"] > 0
