@@ -1,4 +1,7 @@
-"""The front door as it is, but nothing is really trained: see tests/front_door/practice.py for what may be wished for."""
+"""The front door as it is, but nothing is really trained, nor tried on recorded states.
+
+What may be wished for of the fake training: see tests/front_door/practice.py.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import sys
 
 from flowrl import start
 from flowrl.bottomup_parallel import main
+from flowrl.skills.gate_report import built_in
 from tests.front_door.practice import PracticeScheduler
 
 if __name__ == "__main__":
     start.SkillScheduler = PracticeScheduler
+    start.make_gate = lambda settings, say: built_in
     sys.exit(main())

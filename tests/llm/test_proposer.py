@@ -133,6 +133,13 @@ def test_a_model_that_never_does_well_is_given_up(start, server):
     assert len(run.proposer.state["refused"]) == MOST_ABANDONED
 
 
+def test_skills_given_up_count_only_when_they_follow_each_other(start, server):
+    some = [Say("no")] * (MOST_ABANDONED - 1)
+    run = start(*some, WOOD, *some, SAPLING, max_repairs=0)
+    assert [run.propose(), run.propose()] == ["Collect_Wood", "Collect_Sapling"]
+    assert len(run.proposer.state["refused"]) == 2 * len(some)
+
+
 def test_skills_refused_by_the_caller_count_as_well(start, server):
     server.answerer = lambda request: WOOD
 
