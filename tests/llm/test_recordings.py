@@ -226,3 +226,14 @@ def test_other_files_in_the_folder_are_left_alone(start, server, tmp_path):
     server.script(WOOD)
     assert start().propose() == "Collect_Wood"
     assert (folder / "notes.json").read_text() == "mine"
+
+
+def test_of_two_files_for_one_call_the_later_one_counts(start, server):
+    server.script(WOOD)
+    run = start()
+    run.propose()
+    (call,) = Recordings(run.settings.folder).of(1)
+    for number, moment in (("00000000", "2001-01-01T00:00:00Z"), ("ffffffff", "2002-02-02T00:00:00Z")):
+        older = json.loads(call.model_dump_json()) | {"asked_at": moment}
+        (run.settings.folder / f"1-0-{number}.json").write_text(json.dumps(older))
+    assert Recordings(run.settings.folder).of(1) == [call]
