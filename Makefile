@@ -3,11 +3,12 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 DEMO := exp/demo/
 
-.PHONY: help setup demo test clean clean-demo
+.PHONY: help setup demo test test-llm clean clean-demo
 
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (about 10 minutes)"
 	@echo "make test        run the tests"
+	@echo "make test-llm    try the proposer on a small language model served on this machine (opt-in)"
 	@echo "make setup       only make .venv, tmux and jq ready"
 	@echo "make clean-demo  forget the demo's experiment, so that the next demo starts afresh"
 	@echo "make clean       forget .venv and what Python and pytest left behind"
@@ -35,9 +36,13 @@ demo: setup
 test: setup
 	@scripts/offline.sh $(PY) -m pytest -q
 
+# Opt-in: a real model of 98 MB served on this machine; needs the network and about ten minutes the first time.
+test-llm: setup
+	@scripts/offline.sh tests/llm_local/run.sh $(PY)
+
 clean-demo:
 	rm -rf $(DEMO)
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf .venv .venv-llm build dist *.egg-info .pytest_cache .hypothesis
 	find flowrl tests -name __pycache__ -type d -prune -exec rm -rf {} +
