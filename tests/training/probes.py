@@ -113,7 +113,7 @@ def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, se
     """Trains with the programs of a real run; ``owners`` names the expert of each task."""
     owners = owners or [0] * len(functions)
     num_experts = max(owners) + 1
-    hyper = Hyperparameters(**{"gamma": GAMMA, "num_minibatches": 2, "block_size": 16, "ent_coef": 0.0} | hyper)
+    hyper = Hyperparameters(**{"gamma": GAMMA, "num_minibatches": 2, "ent_coef": 0.0} | hyper)
     network = ExpertNetwork(adapter.observation_size, adapter.num_actions, layer_size=16)
     plan = tasks.plan_arrays(owners, [1] * len(owners), max_task_steps)
     programs = Programs(adapter, network, functions, plan, NUM_ENVS, num_experts, hyper)

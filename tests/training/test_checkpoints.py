@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from flowrl import pickles
+from flowrl.errors import BadInput
+from flowrl.paths import RunPaths
+from flowrl.training import checkpoints, experts, optimiser
+from flowrl.training.checkpoints import KEPT, Standing
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.ppo import Learner
+
+LOCAL_TO_GLOBAL = {0: 0, 1: 5, 2: 10}
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return RunPaths(tmp_path / "skill_10_Make_Pickaxe")
+
+
+def learner(seed, layer_size=4, count=3):
+    """Experts and Adam states in the shapes of a real run, filled with different numbers."""
+
+    def fresh():
+        stacked = experts.stack([ExpertNetwork(3, 2, layer_size).init(jax.random.key(0))] * count)
+        return Learner(stacked, optimiser.init(optimiser.make(1.0), stacked))
+
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.integers(1, 1000, leaf.shape).astype(leaf.dtype), jax.eval_shape(fresh))
+
+
+def standing(frames):
+    return Standing(frames, frames // 64, np.array([frames, frames // 2, 7]))
+
+
+def save(paths, seed, frames):
+    return checkpoints.save(paths, learner(seed), standing(frames), LOCAL_TO_GLOBAL, 2, jax.random.key(3))
+
+
+def check_same(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, experts.unstack(found, 3), experts.unstack(expected, 3))
+
+
+def test_what_was_saved_comes_back_bit_for_bit(paths):
+    name = save(paths, seed=1, frames=640)
+    assert name == "10_policies/checkpoint_640.pkl" and (paths.folder / name).exists()
+    found, where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
+    check_same(found, learner(1))
+    assert (where.frames, where.updates, where.acted_frames.tolist()) == (640, 10, [640, 320, 7])
+
+
+def test_a_checkpoint_is_plain_data_with_a_name_for_everything(paths):
+    record = pickles.load(paths.folder / save(paths, seed=1, frames=640))
+    assert (record["format"], record["version"]) == ("flowrl-checkpoint", 1)
+    assert sorted(record["experts"]) == ["0", "1", "2"]
+    assert set(record["experts"]["1"]["params"]) == {"actor", "critic"}
+    expected = {"frames": 640, "attempt": 2, "acted_frames": {"0": 640, "1": 320, "2": 7},
+                "local_to_global": {"0": 0, "1": 5, "2": 10}}  # fmt: skip
+    assert expected.items() <= record["metadata"].items()
+
+
+def test_without_a_checkpoint_there_is_nothing_to_go_on_from(paths):
+    assert checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL) is None
+
+
+def test_the_newest_is_the_one_with_most_frames_and_only_the_last_are_kept(paths):
+    for frames in (640, 6400, 64000, 99968):
+        save(paths, seed=frames, frames=frames)
+    assert [path.name for path in paths.checkpoints()] == ["checkpoint_64000.pkl", "checkpoint_99968.pkl"]
+    assert len(paths.checkpoints()) == KEPT
+    found, where = checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL)
+    assert where.frames == 99968
+    check_same(found, learner(99968))
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(paths):
+    save(paths, seed=1, frames=640)
+    newest = paths.folder / save(paths, seed=2, frames=1280)
+    newest.write_bytes(newest.read_bytes()[:100])
+    found, where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
+    assert where.frames == 640
+    check_same(found, learner(1))
+
+
+@pytest.mark.parametrize(
+    ("fresh", "local_to_global", "reason"),
+    [
+        pytest.param(lambda: learner(1, layer_size=8), LOCAL_TO_GLOBAL, "shape", id="another width"),
+        pytest.param(lambda: learner(1), {0: 0, 1: 4, 2: 10}, "experts", id="other experts"),
+        pytest.param(lambda: learner(1, count=2), {0: 0, 1: 5}, "experts", id="fewer experts"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_with_file_and_remedy(paths, fresh, local_to_global, reason):
+    save(paths, seed=1, frames=640)
+    with pytest.raises(BadInput, match=rf"checkpoint_640\.pkl.*{reason}.*move the folder away"):
+        checkpoints.newest(paths, fresh(), local_to_global)
+
+
+def test_a_newer_format_is_refused(paths):
+    path = paths.folder / save(paths, seed=1, frames=640)
+    pickles.dump(path, pickles.load(path) | {"version": 2})
+    with pytest.raises(BadInput, match="format"):
+        checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL)

@@ -1,0 +1,128 @@
+"""How a step is put together: who acts, what is remembered of it, and where the next world comes from."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowrl.envs import tasks
+from flowrl.skills.module import TaskFunctions
+from flowrl.training import experts
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.ppo import Hyperparameters
+from flowrl.training.programs import WORLDS_AT_ONCE, Programs
+from flowrl.training.rollout import collect
+from tests.training.probes import Probe, done_after, paid
+
+NUM_ENVS, BUDGET = 16, 3
+
+
+class NumberedSteps(Probe):
+    """The agent sees a number that is the world's own, and grows by 1 with each step; a step pays what is seen."""
+
+    num_actions = 3
+
+    def first_sight(self, key):
+        return 1000.0 * jax.random.randint(key, (), 1, 1000)
+
+    def next_sight(self, key, world):
+        return world.sight + 1
+
+    def pay(self, world, action):
+        return world.sight
+
+
+NETWORK = ExpertNetwork(1, 3, layer_size=4)
+FOREVER = TaskFunctions(lambda: False, (), paid, ("inventory_diff",))
+
+
+@pytest.fixture(scope="module")
+def programs():
+    # Task 0 takes two steps; task 1 never ends, so that its budget runs out after three more.
+    plan = tasks.plan_arrays([1, 0], [1, 1], BUDGET)
+    return Programs(NumberedSteps(), NETWORK, [done_after(2), FOREVER], plan, NUM_ENVS, 2, Hyperparameters())
+
+
+@pytest.fixture(scope="module")
+def params():
+    fresh = [NETWORK.init(jax.random.key(k)) for k in range(2)]
+    # Larger heads: the experts' choices differ clearly.
+    return experts.stack(jax.tree.map(lambda leaf: 30 * leaf, fresh))
+
+
+def test_the_acting_experts_choose_and_value(programs, params):
+    observation = jnp.linspace(-1, 1, NUM_ENVS)[:, None]
+    expert = jnp.arange(NUM_ENVS) % 2
+    decide = programs.learned_policy(params)
+    decisions = [decide(observation, expert, jax.random.key(0), step) for step in range(400)]
+    actions = np.stack([decision.action for decision in decisions])
+    for env in range(NUM_ENVS):
+        own = experts.select(params, expert[env])
+        probabilities = jax.nn.softmax(NETWORK.logits(own, observation[env : env + 1]))[0]
+        np.testing.assert_allclose(np.bincount(actions[:, env], minlength=3) / 400, probabilities, atol=0.13)
+        for decision in decisions[:3]:
+            np.testing.assert_allclose(np.exp(decision.log_prob[env]), probabilities[decision.action[env]], rtol=1e-4)
+            np.testing.assert_allclose(decision.value[env], NETWORK.value(own, observation[env : env + 1])[0], rtol=1e-4)
+
+
+def test_the_random_policy_takes_every_action_equally_often(programs):
+    decide = programs.random_policy()
+    actions = np.concatenate([decide(None, None, jax.random.key(0), step).action for step in range(300)])
+    np.testing.assert_allclose(np.bincount(actions, minlength=3) / len(actions), 1 / 3, atol=0.03)
+    assert np.exp(decide(None, None, jax.random.key(0), 0).log_prob[0]) == pytest.approx(1 / 3)
+
+
+def test_episodes_begin_in_different_worlds_with_the_first_tasks_expert(programs):
+    playing = programs.begin(jax.random.key(0), 40)
+    assert playing.bank.worlds.observation.shape[0] >= 40
+    np.testing.assert_array_equal(playing.scene.observation, playing.bank.worlds.observation[:NUM_ENVS])
+    assert len(np.unique(playing.scene.observation)) > NUM_ENVS - 3
+    assert playing.bank.next_world == NUM_ENVS
+    assert playing.expert.tolist() == [1] * NUM_ENVS
+    assert playing.progress.task.tolist() == playing.progress.steps.tolist() == [0] * NUM_ENVS
+
+
+def test_a_rollout_remembers_what_happened_and_who_acted(programs, params):
+    start = programs.begin(jax.random.key(0), 40)
+    playing, rollout, outcomes = collect(programs, params, start, jax.random.key(1), 7)
+    sight = np.stack([step.observation[:, 0] for step in rollout])
+    first = np.asarray(start.bank.worlds.observation[:, 0])
+    # Two steps of task 0, three of task 1 until its budget is used up, and the first two in the next worlds.
+    expected = [first[:NUM_ENVS] + step for step in range(5)] + [first[NUM_ENVS : 2 * NUM_ENVS] + step for step in range(2)]
+    np.testing.assert_array_equal(sight, expected)
+    np.testing.assert_array_equal([step.reward for step in rollout], expected)
+    assert [step.expert[0].item() for step in rollout] == [1, 1, 0, 0, 0, 1, 1]
+    assert [step.continues[0].item() for step in rollout] == [True, False, True, True, False, True, False]
+    assert [outcome.task[0] for outcome in outcomes] == [0, 0, 1, 1, 1, 0, 0]
+    assert [outcome.next_task[0] for outcome in outcomes] == [0, 1, 1, 1, 0, 0, 1]
+    assert [outcome.ended.all() for outcome in outcomes] == [False] * 4 + [True] + [False] * 2
+    assert playing.bank.next_world == 2 * NUM_ENVS
+    check_truncation_values(rollout, params, sight[4] + 1)
+
+
+def check_truncation_values(rollout, params, led_to):
+    """Where the budget ran out stands the acting expert's value of the state that was left, elsewhere 0."""
+    values = NETWORK.value(experts.select(params, 0), led_to[:, None])
+    np.testing.assert_allclose(rollout[4].truncation_value, values, rtol=1e-4)
+    for step in (0, 1, 2, 3, 5, 6):
+        assert not np.any(rollout[step].truncation_value)
+
+
+def test_values_are_those_of_the_experts_that_act_next(programs, params):
+    playing, _, _ = collect(programs, params, programs.begin(jax.random.key(0), 40), jax.random.key(1), 3)
+    own = experts.select(params, 0)
+    np.testing.assert_allclose(programs.values(params, playing), NETWORK.value(own, playing.scene.observation), rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 1, WORLDS_AT_ONCE, WORLDS_AT_ONCE + 1])
+def test_refreshing_replaces_as_many_of_the_worlds_handed_out_last(programs, count):
+    playing = programs.begin(jax.random.key(0), 4 * WORLDS_AT_ONCE)
+    playing = playing._replace(bank=playing.bank._replace(next_world=jnp.int32(40)))
+    after = programs.refresh_worlds(playing, jax.random.key(9), count)
+    old, new = playing.bank.worlds.observation[:, 0], after.bank.worlds.observation[:, 0]
+    replaced = -(-count // WORLDS_AT_ONCE) * WORLDS_AT_ONCE
+    assert np.flatnonzero(old != new).tolist() == list(range(40 - replaced, 40))
+    assert len(np.unique(new)) > len(new) - 3
+    assert after.bank.next_world == 40
