@@ -1,8 +1,9 @@
 """One warm probe a game for the whole session: what is recorded, is recorded once on a machine."""
 
+import jax
 import pytest
 
-from flowrl.gate import Gate
+from flowrl.gate import Gate, cache_folder
 from tests.gate.corpus import CLASSIC, CRAFTAX
 
 
@@ -10,3 +11,12 @@ from tests.gate.corpus import CLASSIC, CRAFTAX
 def gates():
     with Gate(CLASSIC) as classic, Gate(CRAFTAX) as craftax:
         yield {CLASSIC: classic, CRAFTAX: craftax}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_programs():
+    """What is compiled in this process is kept between test runs; a probe has no such cache."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    yield
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

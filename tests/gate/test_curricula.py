@@ -1,0 +1,24 @@
+"""The built-in skills are not probed when they are proposed. They are here: each passes what a model's code has to pass."""
+
+import pytest
+
+from flowrl.envs import recorded_states
+from flowrl.envs.examination import examine
+from flowrl.envs.registry import GAMES
+from flowrl.gate import cache_folder
+from flowrl.proposers.curriculum import load_curriculum
+from tests.gate.corpus import GOOD
+
+SKILLS = [(entry, spec) for entry in GAMES.values() for spec in load_curriculum(entry.curriculum, entry.facts)]
+
+
+@pytest.fixture(scope="module")
+def recordings(gates):
+    for env_name, gate in gates.items():
+        gate.report(next(case for case in GOOD if case.env_name == env_name).spec)
+    return {env_name: recorded_states.load(env_name, cache_folder()) for env_name in GAMES}
+
+
+@pytest.mark.parametrize(("entry", "spec"), SKILLS, ids=[f"{entry.curriculum}-{spec.name}" for entry, spec in SKILLS])
+def test_a_built_in_skill_passes_the_examination(entry, spec, recordings):
+    assert len(examine(spec, entry.facts, recordings[entry.env_name])) >= 5

@@ -1,0 +1,175 @@
+"""The gate as others use it: its process, what that is told of our environment, and where its reports go."""
+
+import json
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from flowrl.envs.probe import Probe
+from flowrl.errors import BadInput
+from flowrl.envs.recorded_states import load
+from flowrl.envs.registry import game
+from flowrl.files import read_json
+from flowrl.flow_graph import FlowGraph
+from flowrl.gate import Gate, GateError, cache_folder
+from flowrl.parallel.training_setup import prepare_training_run
+from flowrl.paths import RunPaths
+from flowrl.skills.checks import CodeRefused
+from flowrl.skills.gate_report import BY_HAND, RAN
+from tests.gate.corpus import CLASSIC, GOOD, Case, reward
+
+PLAIN = GOOD[0].spec
+
+
+def probe_of(gate):
+    return psutil.Process(gate._process._process.pid)
+
+
+def test_one_warm_process_serves_many_skills(gates):
+    gate = gates[CLASSIC]
+    gate(PLAIN)
+    pid = probe_of(gate).pid
+    assert gate(PLAIN)["seconds"] < 30
+    assert probe_of(gate).pid == pid
+
+
+def test_the_probe_is_told_no_key_and_no_home(gates, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with Gate(CLASSIC) as gate:
+        gate.warm_up()
+        told = probe_of(gate).environ()
+    assert "sk-secret" not in json.dumps(told) and "HOME" not in told
+    assert set(told) <= {
+        "PATH", "LANG", "PYTHONPATH", "PYTHONWARNINGS", "FLOWRL_CACHE_DIR", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR",
+        "TF_CPP_MIN_LOG_LEVEL", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "LC_CTYPE",
+    }  # fmt: skip
+
+
+def test_a_probe_that_was_killed_is_started_again(gates):
+    with Gate(CLASSIC) as gate:
+        gate(PLAIN)
+        killed = probe_of(gate)
+        killed.kill()
+        killed.wait()
+        assert gate(PLAIN)["passed"]
+
+
+def test_closing_ends_the_probe_and_its_children(gates):
+    gate = Gate(CLASSIC)
+    gate(PLAIN)
+    family = [probe_of(gate), *probe_of(gate).children(recursive=True)]
+    gate.close()
+    psutil.wait_procs(family, timeout=10)
+    assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_probe_ends_with_the_process_that_started_it(gates):
+    code = (
+        "import os\nfrom flowrl.gate import Gate\nfrom tests.gate.corpus import CLASSIC, GOOD\n"
+        "gate = Gate(CLASSIC)\ngate(GOOD[0].spec)\nprint(gate._process._process.pid, flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ)).stdout
+    try:
+        psutil.Process(int(printed)).wait(timeout=20)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def test_a_probe_that_does_not_run_is_an_error_that_says_why(tmp_path):
+    folder = tmp_path / "recorded_states"
+    folder.mkdir()
+    (folder / load_path().name).write_bytes(b"not a pickle")
+    with Gate(CLASSIC, folder=tmp_path) as gate, pytest.raises(GateError, match="does not run: .*recorded_states.*curriculum"):
+        gate(PLAIN)
+
+
+def load_path():
+    from flowrl.envs.recorded_states import path_of
+
+    return path_of(CLASSIC, cache_folder())
+
+
+def test_code_that_is_not_on_the_list_never_starts_a_probe():
+    with Gate(CLASSIC) as gate:
+        with pytest.raises(CodeRefused, match="nothing can be imported"):
+            gate(Case("", reward=reward("n", "import os", "return n")).spec)
+        assert gate._process is None
+
+
+def test_a_kernel_that_lacks_a_protection_is_told_of_once(gates, monkeypatch):
+    said = []
+    with Gate(CLASSIC, said.append) as gate:
+        sandbox = {"landlock": 0, "seccomp": True, "notes": ["no Landlock: files are open"]}
+        monkeypatch.setattr(gate, "_asked", lambda question: {"passed": True, "sandbox": sandbox})
+        gate(PLAIN), gate(PLAIN)
+    assert said == ["note: the probe of generated code has no Landlock: files are open"]
+
+
+def test_the_report_says_what_the_sandbox_is_made_of(gates):
+    sandbox = gates[CLASSIC](PLAIN)["sandbox"]
+    assert set(sandbox) == {"landlock", "seccomp", "notes"}
+    assert len(sandbox["notes"]) == (sandbox["landlock"] == 0) + (not sandbox["seccomp"])
+
+
+def test_the_probe_itself_makes_the_static_checks_again(gates):
+    gates[CLASSIC](PLAIN)
+    probe = Probe(game(CLASSIC).facts, load(CLASSIC, cache_folder()))
+    report = probe.report(Case("", reward=reward("n", "import os", "return n")).spec)
+    assert (report["passed"], report["reason"]) == (False, "not_allowed")
+
+
+class OneSkill:
+    """Proposes one skill, and hears what became of it."""
+
+    state = {"kind": "one", "cost_usd": 0.0, "last_error": None}
+
+    def __init__(self, spec):
+        self.spec, self.heard = spec, []
+
+    def propose(self, library):
+        return None if self.heard or library.knows(self.spec.name) else self.spec
+
+    def refused(self, spec, error):
+        self.heard.append(error)
+
+
+def test_a_refusal_goes_back_to_the_proposer_with_its_reason(gates):
+    proposer = OneSkill(Case("", reward=reward("inventory_diff", "return -1.0 * inventory_diff.wood")).spec)
+    graph = FlowGraph(proposer, game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
+    assert graph.next_skill() is None
+    assert [error.reason for error in proposer.heard] == ["gain_not_paid"]
+
+
+def test_a_report_goes_from_the_proposal_to_the_training(gates, tmp_path):
+    from flowrl.training import specification
+
+    graph = FlowGraph(OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
+    name, data = graph.next_skill()
+    folder, module, _ = prepare_training_run(name, data, 0, [], {}, tmp_path, {"env_name": CLASSIC})
+    [report] = read_json(RunPaths(folder).run_json)["gate"]
+    assert (report["skill_name"], report["passed"], report["probe"]) == ("Trial", True, RAN)
+    assert specification.read(folder).skill_name == "Trial"
+    module.write_text(module.read_text().replace("1.0 *", "2.0 *"))
+    with pytest.raises(BadInput, match="has not passed the gate"):
+        specification.read(folder)
+
+
+def test_code_written_by_hand_trains_without_a_report(tmp_path):
+    from flowrl.training import specification
+
+    data = {"task_is_done": PLAIN.task_is_done, "task_reward": PLAIN.task_reward}
+    folder, _, _ = prepare_training_run("Trial", data, 0, [], {}, tmp_path)
+    assert read_json(RunPaths(folder).run_json)["gate"][0]["probe"] == BY_HAND
+    specification.read(folder)
+
+
+def test_code_that_was_swapped_after_the_gate_is_not_prepared(gates, tmp_path):
+    graph = FlowGraph(OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
+    name, data = graph.next_skill()
+    data = {**data, "task_reward": data["task_reward"].replace("1.0", "-1.0")}
+    with pytest.raises(BadInput, match="is not the code that passed the gate"):
+        prepare_training_run(name, data, 0, [], {}, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,130 @@
+"""What is recorded of the games is worth trying code on, and what is edited is what was meant."""
+
+import numpy as np
+import pytest
+
+from flowrl.envs import edited_states, recorded_states
+from flowrl.envs.edited_states import Editor
+from flowrl.envs.registry import GAMES, game
+from flowrl.errors import BadInput
+from flowrl.gate import cache_folder
+from flowrl.skills.facts import Kind
+from tests.gate.corpus import CLASSIC, CRAFTAX
+
+
+@pytest.fixture(scope="module", params=GAMES)
+def recording(request, gates):
+    gates[request.param].report(_any_skill(request.param))  # makes the recording where there is none
+    return recorded_states.load(request.param, cache_folder())
+
+
+def _any_skill(env_name):
+    from tests.gate.corpus import GOOD
+
+    return next(case for case in GOOD if case.env_name == env_name).spec
+
+
+def held(rows, name):
+    values = rows["inventory"][name]
+    return values.reshape(len(values), -1).sum(axis=1)
+
+
+def test_it_holds_thousands_of_steps_of_the_real_game(recording):
+    facts = game(recording.env_name).facts
+    assert edited_states.count(recording.before) > 2_500
+    assert recording.before["closest_blocks"].shape[1:] == (len(facts.blocks), 2, 1)
+    assert set(recording.enums) >= {"BlockType", "Achievement", "Action"}
+    assert set(recording.enums["Achievement"]) == set(facts.achievements)
+
+
+def test_in_play_much_is_gained_lost_made_and_placed(recording):
+    facts = game(recording.env_name).facts
+    change = {name: held(recording.after, name) - held(recording.before, name) for name in (*facts.stocks, *facts.possessions)}
+    gained = {name for name, diff in change.items() if (diff > 0).any()}
+    lost = {name for name, diff in change.items() if (diff < 0).any()}
+    assert gained >= {"wood", "stone", "sapling"} and lost >= {"wood", "stone"}
+    unlocked = (recording.after["achievements"] & ~recording.before["achievements"]).any(axis=0)
+    assert unlocked.sum() >= 12
+    health = recording.after["player_intrinsics"][:, 0] - recording.before["player_intrinsics"][:, 0]
+    assert (health < 0).any() and (health > 0).any()
+
+
+def test_craftax_is_played_on_several_floors(gates):
+    floors = np.unique(recorded_states.load(CRAFTAX, cache_folder()).before["player_level"])
+    assert len(floors) >= 5
+
+
+def test_fresh_worlds_hold_nothing_yet(recording):
+    facts = game(recording.env_name).facts
+    assert not recording.fresh["achievements"].any()
+    assert not sum(held(recording.fresh, name).sum() for name in ("wood", "stone", "diamond"))
+    assert facts.start_level is None or not recording.fresh["player_level"].any()
+
+
+def test_every_resource_can_be_edited_in_and_out(recording):
+    facts = game(recording.env_name).facts
+    editor = Editor(facts, recording.enums)
+    rows = edited_states.taken(recording.before, np.arange(5))
+    original = edited_states.copied(rows)
+    for resource in facts.resources():
+        level = facts.highest(resource)
+        before, full, without = editor.gained(rows, rows, {resource: level})
+        assert (read(facts, recording, full, resource) == level).all(), resource
+        for short in (before, without):
+            assert (read(facts, recording, short, resource) < level).all(), resource
+    for name in ("achievements", "closest_blocks", "player_level"):
+        np.testing.assert_array_equal(rows[name], original[name], err_msg="the recording itself was changed")
+
+
+def read(facts, recording, rows, resource):
+    """How much of a resource there is, as the docs say."""
+    family, _, member = resource.partition(":")
+    if family == "near":
+        return (np.abs(rows["closest_blocks"][:, recording.enums["BlockType"][member]]).max(axis=(1, 2)) <= 1).astype(int)
+    if family == "achievement":
+        return rows["achievements"][:, recording.enums["Achievement"][member]].astype(int)
+    if family == "level":
+        return (rows["player_level"] == facts.levels.index(member)).astype(int)
+    if family == "cleared":
+        return (rows["monsters_killed"][:, facts.levels.index(member)] >= 8).astype(int)
+    assert facts.kind(resource) in (Kind.STOCK, Kind.POSSESSION)
+    return held(rows, resource)
+
+
+@pytest.mark.parametrize(
+    ("env_name", "achievement", "expected"),
+    [
+        (CLASSIC, "COLLECT_WOOD", ("wood", 1)),
+        (CLASSIC, "MAKE_IRON_SWORD", ("iron_sword", 1)),
+        (CLASSIC, "PLACE_TABLE", ("near:CRAFTING_TABLE", 1)),
+        (CLASSIC, "EAT_COW", None),
+        (CRAFTAX, "MAKE_IRON_PICKAXE", ("pickaxe", 3)),
+        (CRAFTAX, "MAKE_DIAMOND_ARMOUR", ("armour", 4)),
+        (CRAFTAX, "MAKE_TORCH", ("torches", 1)),
+        (CRAFTAX, "FIND_BOW", ("bow", 1)),
+        (CRAFTAX, "ENTER_DUNGEON", ("level:DUNGEON", 1)),
+        (CRAFTAX, "PLACE_TORCH", None),
+    ],
+)
+def test_an_achievement_goes_with_what_the_game_gives_with_it(env_name, achievement, expected):
+    assert edited_states.together(achievement, game(env_name).facts) == expected
+
+
+def test_whoever_eats_a_cow_is_less_hungry(gates):
+    recording = recorded_states.load(CLASSIC, cache_folder())
+    editor = Editor(game(CLASSIC).facts, recording.enums)
+    before, full, without = editor.gained(recording.before, recording.after, {"achievement:EAT_COW": 1})
+    assert (full["player_intrinsics"][:, 1] >= before["player_intrinsics"][:, 1]).all()
+    assert (full["player_intrinsics"][:, 1] > without["player_intrinsics"][:, 1]).any()
+
+
+def test_a_recording_is_made_anew_for_another_version_and_refused_if_it_is_something_else(tmp_path, monkeypatch):
+    path = recorded_states.path_of(CLASSIC, tmp_path)
+    monkeypatch.setattr(recorded_states, "VERSION", recorded_states.VERSION + 1)
+    assert recorded_states.path_of(CLASSIC, tmp_path) != path
+    with pytest.raises(FileNotFoundError):
+        recorded_states.load(CLASSIC, tmp_path)
+    recorded_states.path_of(CLASSIC, tmp_path).parent.mkdir()
+    recorded_states.pickles.dump(recorded_states.path_of(CLASSIC, tmp_path), {"format": "another"})
+    with pytest.raises(BadInput, match="holds no recorded states; delete it"):
+        recorded_states.load(CLASSIC, tmp_path)
