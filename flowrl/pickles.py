@@ -28,6 +28,9 @@ _ADMITTED = {
     *((module, "_frombuffer") for module in ("numpy._core.numeric", "numpy.core.numeric")),
 }
 
+_BFLOAT16_BITS = "bfloat16 bits"
+"""numpy has no bfloat16 of its own: such an array is stored as its bits, under this key."""
+
 
 class ForeignPickle(BadInput):
     """The file is damaged, or holds something other than numpy arrays and plain containers."""
@@ -55,7 +58,7 @@ def load(path: Path | str) -> Any:
     path = Path(path)
     data = path.read_bytes()
     try:
-        return _ArrayUnpickler(io.BytesIO(data)).load()
+        return _with_bfloat16(_ArrayUnpickler(io.BytesIO(data)).load())
     except Exception as error:  # a damaged pickle raises almost anything
         raise ForeignPickle(
             f"{path} is not a flowrl file of plain arrays ({type(error).__name__}: {error}); "
@@ -74,6 +77,21 @@ def _plain(tree: Any) -> Any:
     if isinstance(tree, np.generic):
         return tree.item()
     array = np.asarray(tree)
+    if array.dtype.name == "bfloat16":
+        return {_BFLOAT16_BITS: array.view(np.uint16)}
     if array.dtype.hasobject:
         raise TypeError(f"a {type(tree).__name__} is neither an array nor a plain container")
     return array
+
+
+def _with_bfloat16(tree: Any) -> Any:
+    """The tree with arrays of bfloat16 where their bits were stored."""
+    if isinstance(tree, dict):
+        if tree.keys() == {_BFLOAT16_BITS}:
+            import ml_dtypes
+
+            return tree[_BFLOAT16_BITS].view(ml_dtypes.bfloat16)
+        return {key: _with_bfloat16(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_with_bfloat16(value) for value in tree)
+    return tree

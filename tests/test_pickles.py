@@ -4,6 +4,7 @@ import os
 import pickle
 import pickletools
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -86,3 +87,11 @@ def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
     (tmp_path / "x.pkl").write_bytes((tmp_path / "x.pkl").read_bytes()[:keep])
     with pytest.raises(BadInput, match="x.pkl"):
         pickles.load(tmp_path / "x.pkl")
+
+
+def test_bfloat16_travels_as_its_bits_in_a_file_of_plain_numpy(tmp_path):
+    values = np.array([1.5, -0.125, 3e38], ml_dtypes.bfloat16)
+    pickles.dump(tmp_path / "x.pkl", {"w": values})
+    assert b"ml_dtypes" not in (tmp_path / "x.pkl").read_bytes()
+    loaded = pickles.load(tmp_path / "x.pkl")["w"]
+    assert loaded.dtype == values.dtype and (loaded == values).all()

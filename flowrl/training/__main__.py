@@ -114,6 +114,7 @@ def _tracker(run):
         name=f"{run.global_expert_idx}_{run.skill_name}",
         config={**asdict(run.settings), "env_name": run.env_name, "plan": plan, "attempt": run.attempt},
         folder=run.paths.folder,
+        say=lambda line: append_line(run.paths.log, line),
     )
 
 

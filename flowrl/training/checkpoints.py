@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl import pickles
-from flowrl.errors import BadInput
+from flowrl.errors import BadInput, FlowrlError
 from flowrl.paths import RunPaths
 from flowrl.training import experts
 from flowrl.training.ppo import Learner
@@ -34,8 +34,14 @@ class Standing(NamedTuple):
 def save(
     paths: RunPaths, learner: Learner, standing: Standing, local_to_global: dict[int, int], attempt: int, key: jax.Array
 ) -> str:
-    """Writes a checkpoint, whole, drops the ones before the last ``KEPT``, and returns its path in the run's folder."""
+    """Writes a checkpoint, whole, drops the ones before the last ``KEPT``, and returns its path in the run's folder.
+
+    Raises:
+        FlowrlError: a parameter is not a number; the checkpoints before stay, for a retry to go on from.
+    """
     host = jax.device_get(learner)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(host.params)):
+        raise FlowrlError(f"training {paths.skill_name} diverged: a parameter is not a number; try a smaller --lr")
     count = len(local_to_global)
     optimiser_states = [flax.serialization.to_state_dict(state) for state in experts.unstack(host.optimiser_state, count)]
     path = paths.checkpoint(standing.frames)
@@ -61,8 +67,13 @@ def save(
     return str(path.relative_to(paths.folder))
 
 
-def newest(paths: RunPaths, fresh: Learner, local_to_global: dict[int, int]) -> tuple[Learner, Standing] | None:
+def newest(
+    paths: RunPaths, fresh: Learner, local_to_global: dict[int, int]
+) -> tuple[Learner, Standing, jax.Array] | None:
     """The newest readable checkpoint that fits ``fresh`` (a learner of the right shape), or None.
+
+    Returns:
+        learner, standing, and the key that the updates draw from.
 
     Raises:
         BadInput: checkpoints are there, and none can be read or fits.
@@ -81,7 +92,7 @@ def newest(paths: RunPaths, fresh: Learner, local_to_global: dict[int, int]) -> 
     return None
 
 
-def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int]) -> tuple[Learner, Standing]:
+def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int]) -> tuple[Learner, Standing, jax.Array]:
     metadata = record["metadata"]
     if record.get("format") != FORMAT or record.get("version") != VERSION:
         raise BadInput(f"format {record.get('format')!r} {record.get('version')!r} is not {FORMAT} {VERSION}")
@@ -96,7 +107,8 @@ def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int,
     learner = Learner(experts.stack(params), experts.stack(states))
     _check_shapes(learner, fresh)
     acted = np.array([metadata["acted_frames"][str(index)] for index in range(count)], np.int64)
-    return learner, Standing(metadata["frames"], metadata["updates"], acted)
+    random_key = jax.random.wrap_key_data(jnp.asarray(record["random"]))
+    return learner, Standing(metadata["frames"], metadata["updates"], acted), random_key
 
 
 def _check_shapes(found: Learner, expected: Learner) -> None:

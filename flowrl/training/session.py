@@ -39,6 +39,9 @@ BANK_SIZE = 256
 WORLD_REUSE = 4
 """How many episodes a world of the bank starts, about, before a fresh one takes its place."""
 
+MOST_FRESH = 0.25
+"""The share of the bank that is made anew after a rollout at most: very short episodes reuse worlds more often."""
+
 ESTIMATE_STEPS = 256
 """Steps that the running estimate of the success rate looks back on, at least."""
 
@@ -149,13 +152,19 @@ class Session:
         found = checkpoints.newest(self.run.paths, fresh, self.run.local_to_global)
         if found is None:
             return fresh, Standing(0, 0, np.zeros(len(params), np.int64))
-        self.pane.line(f"going on from frame {found[1].frames:,} (attempt {self.run.attempt})")
-        return found
+        learner, standing, random_key = found
+        self._keys = self._keys._replace(updates=random_key)
+        self.pane.line(f"going on from frame {standing.frames:,} (attempt {self.run.attempt})")
+        return learner, standing
 
     def _begin(self) -> Playing:
         # Another attempt starts in other worlds: the state of the games is not kept in a checkpoint.
         key = jax.random.fold_in(self._keys.worlds, self.run.attempt)
-        return self._programs.begin(key, max(BANK_SIZE, self.settings.num_envs))
+        return self._programs.begin(key, self._bank_size)
+
+    @property
+    def _bank_size(self) -> int:
+        return max(BANK_SIZE, self.settings.num_envs)
 
     def _fresh_rates(self) -> tuple[PlanRates, RecentSuccess]:
         num_envs, num_steps = self.settings.num_envs, self.settings.num_steps
@@ -177,7 +186,8 @@ class Session:
         last_values = self._programs.values(learner.params, playing)
         learner, losses = self._programs.update(learner, rollout, last_values, learn_key, self._lr(standing))
         num_ended = sum(int(step.ended.sum()) for step in outcomes)
-        playing = self._programs.refresh_worlds(playing, world_key, num_ended // WORLD_REUSE)
+        num_fresh = min(num_ended // WORLD_REUSE, int(MOST_FRESH * self._bank_size))
+        playing = self._programs.refresh_worlds(playing, world_key, num_fresh)
         losses = jax.device_get(losses)
         self._check_finite(outcomes, losses)
         standing = Standing(
@@ -250,6 +260,7 @@ class Session:
         """A line of ``metrics.jsonl``, and the same for the tracker."""
         values = {
             **{name: value for name, value in report._asdict().items() if name not in ("task_rates", "seconds_left")},
+            "attempt": self.run.attempt,
             "seconds": round(time.time() - self._started_s, 3),
             "test_success_rate": test.success_rate if test else None,
         }

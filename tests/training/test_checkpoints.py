@@ -46,7 +46,7 @@ def check_same(found, expected):
 def test_what_was_saved_comes_back_bit_for_bit(paths):
     name = save(paths, seed=1, frames=640)
     assert name == "10_policies/checkpoint_640.pkl" and (paths.folder / name).exists()
-    found, where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
+    found, where, _ = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
     check_same(found, learner(1))
     assert (where.frames, where.updates, where.acted_frames.tolist()) == (640, 10, [640, 320, 7])
 
@@ -70,7 +70,7 @@ def test_the_newest_is_the_one_with_most_frames_and_only_the_last_are_kept(paths
         save(paths, seed=frames, frames=frames)
     assert [path.name for path in paths.checkpoints()] == ["checkpoint_64000.pkl", "checkpoint_99968.pkl"]
     assert len(paths.checkpoints()) == KEPT
-    found, where = checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL)
+    found, where, _ = checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL)
     assert where.frames == 99968
     check_same(found, learner(99968))
 
@@ -79,7 +79,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(paths):
     save(paths, seed=1, frames=640)
     newest = paths.folder / save(paths, seed=2, frames=1280)
     newest.write_bytes(newest.read_bytes()[:100])
-    found, where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
+    found, where, _ = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
     assert where.frames == 640
     check_same(found, learner(1))
 
