@@ -34,7 +34,7 @@ demo: setup
 	  --no-use_wandb
 
 test: setup
-	@scripts/offline.sh $(PY) -m pytest -q
+	@scripts/offline.sh $(PY) -m pytest -q -n 2 --dist loadfile
 
 # Opt-in: a real model of 98 MB served on this machine; needs the network and about ten minutes the first time.
 test-llm: setup
