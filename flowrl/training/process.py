@@ -98,6 +98,8 @@ class Lifetime:
         me = psutil.Process()
         write_json(self._paths.pid, {"pid": me.pid, "create_time": me.create_time(), "attempt": self.attempt})
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Ours even where whoever started us ignored it, as a shell does for what it starts in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda *_: self._terminate.set())
         self.beat()
         return self

@@ -28,7 +28,7 @@ def run(tmp_path):
 
 @pytest.fixture(autouse=True)
 def signals_as_before():
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -80,6 +80,12 @@ def test_a_termination_is_a_wish_and_a_hangup_is_nothing(run):
         assert not lifetime.asked_to_stop
         os.kill(os.getpid(), signal.SIGTERM)
         assert lifetime.asked_to_stop
+
+
+def test_ctrl_c_reaches_a_run_that_was_started_with_interrupts_ignored(run):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with process.Lifetime(run, attempt=1), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize("arguments", [[], ["nowhere"], ["/tmp/skill_0_Nothing_Here"], ["a", "b"]])
