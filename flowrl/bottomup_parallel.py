@@ -57,9 +57,10 @@ def _main(arguments: Sequence[str]) -> int:
     parse(Settings, arguments, PROG)
     # --help and a mistyped flag have ended here, at once; what follows takes its time to import.
     from flowrl.experiment import resolve
+    from flowrl.migrate import find_stored
     from flowrl.start import Start, described
 
-    settings = resolve(arguments)
+    settings = resolve(arguments, find_stored)
     if settings.dry_run:
         print(json.dumps(described(settings), indent=2), flush=True)
         return ALL_COMPLETED

@@ -7,7 +7,7 @@ on; flags given again override, and are then the stored ones.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,13 @@ class StoredExperiment:
     """Numbers in an observation, when the experiment was made."""
 
 
-def resolve(arguments: Sequence[str]) -> Settings:
+def resolve(
+    arguments: Sequence[str], find: Callable[[ExperimentPaths], StoredExperiment | None] | None = None
+) -> Settings:
     """The settings of a command line, on top of those that its experiment has stored.
+
+    Args:
+        find: where to find what an experiment has stored, if not in its config.json alone.
 
     Raises:
         BadInput: a flag is wrong, config.json cannot be read, or something changed that an experiment keeps.
@@ -44,7 +49,7 @@ def resolve(arguments: Sequence[str]) -> Settings:
     """
     given = parse(Settings, arguments, PROG)
     paths = ExperimentPaths(given.graph_path)
-    stored = read(paths)
+    stored = (find or read)(paths)
     if stored is not None:
         default = dataclasses.replace(stored.settings, graph_path=given.graph_path)
         given = parse(Settings, arguments, PROG, default)
@@ -70,9 +75,15 @@ def read(paths: ExperimentPaths) -> StoredExperiment | None:
 
 
 def write(paths: ExperimentPaths, settings: Settings) -> None:
-    """Stores the settings; does nothing where they are stored already."""
+    """Stores the settings; does nothing where they are stored already.
+
+    Raises:
+        BadInput: others were stored since these were resolved, of another game or width.
+    """
     stored = read(paths)
     content = _to_json(settings)
+    if stored is not None:
+        _refuse_changes(stored, settings, content["observation_size"], paths)
     if stored is None or _to_json(stored.settings) != content:
         write_json(paths.config, content)
 

@@ -6,9 +6,10 @@ migration that was killed can be done again.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from flowrl.envs.registry import GAMES, GameEntry
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.files import write_json, write_whole
 from flowrl.flow_graph import plan_dependencies
+from flowrl.parallel.locks import hold_scheduler_lock
 from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
 from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_skills, write_global_latest
 from flowrl.parallel.training_setup import SKILL_DATA, build_remapping
@@ -79,17 +81,41 @@ def migrate(source: Path, graph_path: Path) -> SequentialRun:
     Raises:
         BadInput: the checkpoint is not of the documented form, or the folder holds an experiment already. Nothing was
             changed.
+        FolderInUse: a scheduler, or another migration, works on the folder.
     """
     paths = ExperimentPaths(graph_path)
     run = read_checkpoint(source)
     check_folder(graph_path)
     _check_target(paths, run)
-    for skill in run.skills:
-        _write_skill(paths, run, skill)
-    experiment.write(paths, _settings(paths, run))
-    StateStore(paths).save(_state(run))
-    write_global_latest(paths)
+    with _held(paths):
+        _check_target(paths, run)
+        _write(paths, run)
     return run
+
+
+def is_copied(paths: ExperimentPaths) -> bool:
+    """Whether a sequential checkpoint lies at ``checkpoints/global_latest.pkl`` and waits to be taken over.
+
+    Raises:
+        BadInput: what lies there cannot be read.
+    """
+    if paths.state.exists() or paths.previous_state.exists() or not paths.global_latest.is_file():
+        return False
+    content = pickles.load(paths.global_latest)
+    return isinstance(content, dict) and "expert_params" in content
+
+
+def find_stored(paths: ExperimentPaths) -> experiment.StoredExperiment | None:
+    """What an experiment has stored; before its first start, what a copied checkpoint was made for. Writes nothing.
+
+    Raises:
+        BadInput: config.json or the copied checkpoint cannot be used.
+    """
+    stored = experiment.read(paths)
+    if stored is not None or not is_copied(paths):
+        return stored
+    run = read_checkpoint(paths.global_latest)
+    return experiment.StoredExperiment(_settings(paths, run), run.game.observation_size)
 
 
 def take_over_copied_checkpoint(paths: ExperimentPaths) -> SequentialRun | None:
@@ -98,16 +124,37 @@ def take_over_copied_checkpoint(paths: ExperimentPaths) -> SequentialRun | None:
     The copy is kept beside it, as ``sequential.pkl``. Does nothing where the experiment has a state, or no such file.
 
     Raises:
-        BadInput: there is such a file, and it is not of the documented form.
+        BadInput: there is such a file, and it is not of the documented form, or the folder holds something else.
+        FolderInUse: a scheduler, or another migration, works on the folder.
     """
-    if paths.state.exists() or paths.previous_state.exists() or not paths.global_latest.is_file():
+    if not is_copied(paths):
         return None
-    content = pickles.load(paths.global_latest)
-    if not isinstance(content, dict) or "expert_params" not in content:
-        return None
-    run = read_checkpoint(paths.global_latest)
-    write_whole(paths.checkpoints / KEPT_CHECKPOINT, paths.global_latest.read_bytes())
-    return migrate(paths.global_latest, paths.root) if run.skills else None
+    with _held(paths):
+        if not is_copied(paths):  # another start was faster
+            return None
+        run = read_checkpoint(paths.global_latest)
+        _check_target(paths, run)
+        write_whole(paths.checkpoints / KEPT_CHECKPOINT, paths.global_latest.read_bytes())
+        _write(paths, run)
+    return run
+
+
+@contextlib.contextmanager
+def _held(paths: ExperimentPaths) -> Iterator[None]:
+    paths.root.mkdir(parents=True, exist_ok=True)
+    lock = hold_scheduler_lock(paths)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(paths: ExperimentPaths, run: SequentialRun) -> None:
+    for skill in run.skills:
+        _write_skill(paths, run, skill)
+    experiment.write(paths, _settings(paths, run))
+    StateStore(paths).save(_state(run))
+    write_global_latest(paths)
 
 
 def read_checkpoint(source: Path) -> SequentialRun:

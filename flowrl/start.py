@@ -82,7 +82,7 @@ class Start:
         self.out = console()
         entry = game(settings.env_name)
         proposer = make_proposer(settings, entry, self.say)
-        proposer.prepare(is_resumed=_has_skills(self.paths))
+        proposer.prepare(is_resumed=_has_skills(self.paths) or migrate.is_copied(self.paths))
         self.scheduler = self._open_scheduler()
         self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
         self.flow_graph.load(self.scheduler.known_skills())

@@ -18,34 +18,14 @@ from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.skills.module import read_module
 from flowrl.training.networks import ExpertNetwork
-from tests.front_door.fakes import PICKAXE, STONE, WOOD, spec
-
-OBSERVATION, ACTIONS, WIDTH = 1345, 17, 8
-SKILLS = (WOOD, STONE, PICKAXE)
-
-
-def expert(seed: int, width: int = WIDTH) -> dict:
-    rng = np.random.default_rng(seed)
-    tree: dict = {}
-    for path, shape in migrate.expert_shapes(OBSERVATION, width, ACTIONS).items():
-        *folders, name = path.split("/")
-        branch = tree
-        for folder in folders:
-            branch = branch.setdefault(folder, {})
-        branch[name] = rng.normal(size=shape).astype(np.float32)
-    return tree
+from tests.front_door.checkpoints import ACTIONS, OBSERVATION, SKILLS, WIDTH, expert, sequential_checkpoint
+from tests.front_door.fakes import spec
 
 
 @pytest.fixture
 def content() -> dict:
     """A checkpoint of the documented form; the experts' indices are sparse."""
-    return {
-        "expert_params": {f"expert_{index}": expert(index) for index in (0, 5, 7)},
-        "skills": {
-            skill.name: {**skill.to_data(), "expert_idx": index, "total_frames": 1000 * (index + 1)}
-            for skill, index in zip(SKILLS, (0, 5, 7), strict=True)
-        },
-    }
+    return sequential_checkpoint()
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """Whole starts of the front door, in processes of their own and real tmux; only the training is not real."""
 
 import json
+import pickle
 import signal
 import subprocess
 
 import pytest
 
+from flowrl.parallel.locks import hold_scheduler_lock
+from tests.front_door.checkpoints import sequential_checkpoint
 from tests.front_door.fakes import until
 from tests.front_door.starts import CLASSIC, in_training
 
@@ -126,3 +129,53 @@ def test_what_is_missing_is_told_before_anything_is_launched(practice, flags, en
         assert name in error
     assert practice.files() == {}
     assert sessions() == []
+
+
+@pytest.fixture
+def copied(practice):
+    """A sequential checkpoint of Craftax-Classic, of width 8, where the seeds say that it is copied to."""
+    practice.paths.checkpoints.mkdir(parents=True)
+    practice.paths.global_latest.write_bytes(pickle.dumps(sequential_checkpoint(), protocol=4))
+    return practice
+
+
+def test_a_copied_checkpoint_says_which_game_and_width_the_experiment_has(copied):
+    code, output, error = copied.run("--max_parallel_skills", "2", "--max_nodes", "4")
+    assert (code, error) == (0, "")
+    assert "Craftax-Classic-Symbolic-v1 in" in output and "took over 3 skills" in output
+    stored = json.loads(copied.paths.config.read_text())
+    found = [stored[name] for name in ("env_name", "layer_size", "observation_size", "max_nodes")]
+    assert found == ["Craftax-Classic-Symbolic-v1", 8, 1345, 4]
+    assert list(copied.statuses()) == ["Collect_Wood", "Collect_Stone", "Make_Pickaxe", "Collect_Coal"]
+    run = json.loads((copied.paths.skill_folder(8, "Collect_Coal") / "run.json").read_text())
+    assert (run["env_name"], run["settings"]["layer_size"]) == ("Craftax-Classic-Symbolic-v1", 8)
+    code, output, error = copied.run("--max_nodes", "4")
+    assert (code, error) == (0, "")
+    assert "going on: 4 of 4" in output
+
+
+@pytest.mark.parametrize("flag, value, own", [("--layer_size", "512", "8"), ("--env_name", "Craftax-Symbolic-v1", "Craftax-Classic")])
+def test_a_flag_that_conflicts_with_a_copied_checkpoint_is_refused_by_name(copied, flag, value, own):
+    before = copied.files()
+    code, _, error = copied.run(flag, value)
+    assert (code, error.count("\n")) == (2, 1)
+    assert flag in error and value in error and own in error
+    assert copied.files() == before
+
+
+def test_a_dry_run_tells_of_a_copied_checkpoint_and_touches_nothing(copied):
+    before = copied.files()
+    code, output, _ = copied.run("--dry_run")
+    assert code == 0
+    described = json.loads(output)
+    assert (described["env_name"], described["layer_size"]) == ("Craftax-Classic-Symbolic-v1", 8)
+    assert copied.files() == before
+
+
+def test_two_starts_do_not_both_take_over_a_copied_checkpoint(copied):
+    lock = hold_scheduler_lock(copied.paths)
+    before = copied.files()
+    code, _, error = copied.run("--max_nodes", "3")
+    assert (code, error.count("\n")) == (3, 1)
+    assert copied.files() == before
+    lock.release()
