@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,6 @@ def _sizes(experts: Mapping[int, Mapping[str, Any]], source: Path) -> tuple[Game
     shapes = {index: _shapes(tree) for index, tree in experts.items()}
     first = min(shapes)
     observation_size, layer_size = shapes[first].get("actor/torso/Dense_0/kernel", (0, 0))
-    num_actions = shapes[first].get("actor/head/kernel", (0, 0))[-1]
     entry = next((entry for entry in GAMES.values() if entry.observation_size == observation_size), None)
     if entry is None:
         known = ", ".join(f"{name} ({entry.observation_size})" for name, entry in GAMES.items())
@@ -217,12 +217,13 @@ def _sizes(experts: Mapping[int, Mapping[str, Any]], source: Path) -> tuple[Game
             f"expert_{first} has no array actor/torso/Dense_0/kernel with the observation of a known game "
             f"in front: {known}; found {observation_size}",
         )
-    expected = expert_shapes(observation_size, layer_size, num_actions)
+    expected = expert_shapes(observation_size, layer_size, entry.num_actions)
     for index, found in shapes.items():
         if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
             raise _refused(
                 source,
-                f"expert_{index}: {wrong[0]} has shape {found.get(wrong[0], 'none')}, expected {expected.get(wrong[0], 'none')}",
+                f"expert_{index}: {wrong[0]} has shape {found.get(wrong[0], 'none')}, expected {expected.get(wrong[0], 'none')}: "
+                f"{entry.env_name} has {entry.num_actions} actions, and all experts are of one width",
             )
     return entry, layer_size
 
@@ -257,6 +258,9 @@ def _skill(name: str, data: Any, experts: Mapping[int, Mapping[str, Any]], sourc
         raise _refused(source, f"skill {name} needs a whole number as expert_idx, and 0 or more as total_frames")
     if index not in experts:
         raise _refused(source, f"skill {name} has expert_idx {index}, and there is no expert_{index}")
+    is_rate = isinstance(rate, Real) and not isinstance(rate, bool) and 0 <= rate <= 1
+    if rate is not None and not is_rate:
+        raise _refused(source, f"skill {name} has success_rate {rate!r}, expected a number from 0 to 1, or none")
     spec = SkillSpec.from_data({**data, "skill_name": name})
     plan = {"execution_plan": data["execution_plan"]} if data.get("execution_plan") else {}
     return SequentialSkill(spec, spec.to_data() | plan, index, experts[index], frames, None if rate is None else float(rate))

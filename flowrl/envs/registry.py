@@ -27,13 +27,15 @@ class GameEntry:
     """Name of its built-in curriculum, in ``flowrl.proposers.curricula``."""
     observation_size: int
     """Numbers in an observation: experts fit no other size. The same as the adapter's, told without importing it."""
+    num_actions: int
+    """Actions that an agent chooses from: as many outputs has an expert's actor. The same as the adapter's."""
 
 
 GAMES = {
     entry.env_name: entry
     for entry in (
-        GameEntry(CLASSIC.env_name, CLASSIC, "flowrl.envs.craftax_classic:ClassicAdapter", "craftax_classic", 1345),
-        GameEntry(CRAFTAX.env_name, CRAFTAX, "flowrl.envs.craftax_full:CraftaxAdapter", "craftax", 8268),
+        GameEntry(CLASSIC.env_name, CLASSIC, "flowrl.envs.craftax_classic:ClassicAdapter", "craftax_classic", 1345, 17),
+        GameEntry(CRAFTAX.env_name, CRAFTAX, "flowrl.envs.craftax_full:CraftaxAdapter", "craftax", 8268, 43),
     )
 }
 

@@ -25,6 +25,7 @@ def test_the_registered_facts_are_the_adapters(played):
     entry = GAMES[played.adapter.env_name]
     assert entry.env_name == played.adapter.env_name == entry.facts.env_name
     assert entry.observation_size == played.adapter.observation_size
+    assert entry.num_actions == played.adapter.num_actions
     assert set(entry.facts.constants) <= set(played.adapter.scope)
     assert {"jax", "jnp"} <= set(played.adapter.scope)
 

@@ -154,6 +154,9 @@ def change(content: dict, place: str, value) -> dict:
         ("skills/Collect_Stone/expert_idx", 0, ["each expert needs one skill"]),
         ("skills/Collect_Stone/expert_idx", "5", ["Collect_Stone", "expert_idx"]),
         ("skills/Collect_Stone/total_frames", -1, ["Collect_Stone", "total_frames"]),
+        ("skills/Collect_Stone/success_rate", "high", ["Collect_Stone", "success_rate", "'high'"]),
+        ("skills/Collect_Stone/success_rate", [0.5], ["Collect_Stone", "success_rate", "[0.5]"]),
+        ("skills/Collect_Stone/success_rate", float("nan"), ["Collect_Stone", "success_rate", "nan"]),
         ("skills/Collect_Stone/reward_fn", "x", ["Collect_Stone", "'reward_fn'"]),
         ("skills/Collect_Stone/task_is_done", None, ["Collect_Stone", "task_is_done"]),
         ("skills/Collect_Stone/task_reward", "import os", ["Collect_Stone"]),
@@ -169,6 +172,14 @@ def test_what_is_not_known_is_refused_and_nothing_is_changed(place, value, names
     assert error.count("\n") == 1
     for name in names:
         assert name in error
+    assert not (tmp_path / "exp").exists()
+
+
+def test_experts_with_other_actions_than_the_games_are_refused(content, write, tmp_path, capsys):
+    content["expert_params"] = {name: expert(0, actions=43) for name in content["expert_params"]}
+    assert migrate.main([str(write(content)), str(tmp_path / "exp")]) == 2
+    error = capsys.readouterr().err
+    assert "actor/head/" in error and "43" in error and "Craftax-Classic-Symbolic-v1 has 17 actions" in error
     assert not (tmp_path / "exp").exists()
 
 
