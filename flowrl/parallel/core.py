@@ -90,6 +90,10 @@ class SchedulerCore:
         """When the next skill that waits out a backoff may be tried."""
         return min((at for name in self._ready if (at := self.entries[name].retry_at)), default=None)
 
+    def may_launch(self) -> bool:
+        """Whether a skill that is ready would be started now: launches are wanted, and a slot is free."""
+        return not self.paused and len(self._running) < self.state.max_parallel
+
     def _react(self, event: object, now: datetime) -> list[Action]:
         match event:
             case SkillAdded():
@@ -218,9 +222,9 @@ class SchedulerCore:
         return []
 
     def _launches(self, now: datetime) -> list[Action]:
-        free = self.state.max_parallel - len(self._running)
-        if self.paused or free <= 0 or not self._ready:
+        if not self.may_launch() or not self._ready:
             return []
+        free = self.state.max_parallel - len(self._running)
         due = [self.entries[name] for name in self._ready if is_due(self.entries[name].retry_at, now)]
         return [self._start(entry, now) for entry in self._first(due, free)]
 

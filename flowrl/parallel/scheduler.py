@@ -170,7 +170,7 @@ class SkillScheduler:
                 self._completed_skills = dict(completed_skills or {})
                 self._admit_early()
                 self._ready_to_run = True
-                self._submit(Resumed())
+                self._tell(Resumed())
             self._loop()
             self._settle()
         except BaseException as error:
@@ -307,9 +307,9 @@ class SkillScheduler:
                 self._runs.ask_engine()
                 next_listing = time.monotonic() + self.poll_interval
             for event in self._runs.watch(self._entries_in(Stage.TRAINING)):
-                self._submit(event)
+                self._tell(event)
             if self._is_retry_due():
-                self._submit(Ticked())
+                self._tell(Ticked())
             if self._actions:
                 continue
             if self._is_over():
@@ -326,8 +326,8 @@ class SkillScheduler:
 
     def _is_retry_due(self) -> bool:
         with self._lock:
-            retry_at = self._core.next_retry()
-            return retry_at is not None and retry_at <= _now() and not self._core.paused
+            retry_at = self._core.next_retry() if self._core.may_launch() else None
+            return retry_at is not None and retry_at <= _now()
 
     def _idle_s(self) -> float:
         with self._lock:
@@ -345,9 +345,9 @@ class SkillScheduler:
             case Announce():
                 self._announce(action)
             case Launch():
-                self._submit(self._runs.launch(entry, self._experts()))
+                self._tell(self._runs.launch(entry, self._experts()))
             case Merge():
-                self._submit(self._runs.merge(entry))
+                self._tell(self._runs.merge(entry))
 
     def _announce(self, action: Announce) -> None:
         if action.status is Status.COMPLETED:
@@ -356,14 +356,14 @@ class SkillScheduler:
 
     def _settle(self) -> None:
         """Before leaving: what was to be launched waits again, what was to be merged is merged."""
-        self._submit(Paused())
+        self._tell(Paused())
         if self._killing:
             for event in self._runs.stop(self._entries_in(Stage.TRAINING)):
-                self._submit(event)
+                self._tell(event)
         while self._actions:
             action = self._actions.popleft()
             if isinstance(action, Launch):
-                self._submit(RunStopped(action.name, action.attempt))
+                self._tell(RunStopped(action.name, action.attempt))
             else:
                 self._perform(action)
 
@@ -373,13 +373,17 @@ class SkillScheduler:
                 self._submit(event)
 
     def _submit(self, event: object) -> None:
+        """Tells the core from outside of the loop, which then looks at what is to be done."""
+        self._tell(event)
+        self._wake.set()
+
+    def _tell(self, event: object) -> None:
         """Tells the core, and writes down what it has decided before any of it is done."""
         with self._lock:
             actions = self._core.handle(event, _now())
             if actions or not isinstance(event, Ticked):
                 self._save()
             self._actions.extend(actions)
-        self._wake.set()
 
     def _save(self) -> None:
         try:

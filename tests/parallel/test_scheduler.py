@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from types import SimpleNamespace
 
 import jsonschema
@@ -13,7 +14,7 @@ import pytest
 from flowrl.errors import BadInput, FlowrlError, FolderInUse
 from flowrl.parallel import core, state
 from flowrl.parallel.processes import retry_until
-from flowrl.parallel.scheduler import SkillScheduler
+from flowrl.parallel.scheduler import WATCH_S, SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
@@ -250,6 +251,27 @@ def test_a_launch_that_fails_is_no_end_of_the_scheduler(scheduler_of):
     scheduler.run({})
     assert statuses(scheduler) == {"A": "completed", "B": "failed"}
     assert "B could not be started: planted refusal" in entry_of(scheduler, "B")["error"]
+
+
+def test_a_retry_that_is_due_while_no_slot_is_free_does_not_keep_the_loop_busy(scheduler_of, monkeypatch):
+    passes = []
+    launcher = FakeLauncher(refusals={"A": 1})
+    scheduler = scheduler_of(launcher=launcher, max_parallel=1)
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.add_skill("B", skill("B"), [])
+    watch = scheduler._runs.watch
+    monkeypatch.setattr(scheduler._runs, "watch", lambda entries: passes.append(entries) or watch(entries))
+    running_thread = in_thread(scheduler)
+    wait_until(lambda: names(launcher) == ["B"])  # A was refused, and B has taken its slot
+    time.sleep(5 * WATCH_S)  # A's retry is due by now
+    passes.clear()
+    time.sleep(10 * WATCH_S)
+    counted = len(passes)
+    finish(launcher.launched[0])
+    wait_until(lambda: names(launcher) == ["B", "A"])
+    finish(launcher.launched[1])
+    running_thread.join()
+    assert counted <= 20
 
 
 def test_a_skill_without_code_fails_at_once_and_says_why(scheduler_of):
