@@ -98,6 +98,10 @@ class FlowGraph:
         """The scheduler has taken a skill: its proposer is told."""
         self.proposer.accepted(self._specs[skill_name])
 
+    def drop(self, skill_name: str) -> None:
+        """The scheduler has not taken a skill that ``next_skill`` returned: there is no such skill."""
+        del self.skills[skill_name], self._specs[skill_name]
+
     def _checked(self, spec: SkillSpec) -> SkillData:
         """A proposal with its plan.
 

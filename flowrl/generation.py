@@ -55,6 +55,7 @@ class Generation:
         self._announcer = Announcer(say, scheduler.state["skills"])
         self._newest = next(reversed(flow_graph.skills), None)
         self._news = threading.Event()
+        self._library: dict[str, SkillData] = {}
         self._thread = threading.Thread(target=self._schedule, name="scheduler", daemon=True)
         self._scheduler_error: BaseException | None = None
         self._told_state: dict[str, Any] | None = None
@@ -66,6 +67,7 @@ class Generation:
             BadInput: the very first proposal is unusable.
             Exception: whatever ended the scheduler's thread.
         """
+        self._library = self.flow_graph.completed()  # here: the proposer's thread adds to the skills later
         self._thread.start()
         try:
             self._generate()
@@ -123,9 +125,7 @@ class Generation:
                     self._say("The proposer has no more skills.")
                 return False
             name, data = found
-            dependencies = self.flow_graph.dependencies(name)
-            self.scheduler.add_skill(name, data, dependencies)
-            self.flow_graph.added(name)
+            dependencies = self._add(name, data)
         except FlowrlError as error:
             return self._give_up(error)
         finally:
@@ -135,6 +135,17 @@ class Generation:
         if self.is_blocked():
             self._say("           frontier blocked: proposing goes on when a skill in training has finished")
         return True
+
+    def _add(self, name: str, data: SkillData) -> list[str]:
+        """Gives a skill to the scheduler; returns its dependencies. A skill that is not taken is no skill."""
+        try:
+            dependencies = self.flow_graph.dependencies(name)
+            self.scheduler.add_skill(name, data, dependencies)
+        except BaseException:
+            self.flow_graph.drop(name)
+            raise
+        self.flow_graph.added(name)
+        return dependencies
 
     def _next_skill(self) -> tuple[str, SkillData] | None:
         """The next skill, None for no more, or where the scheduler's thread ends. Meanwhile what happens is told."""
@@ -175,7 +186,7 @@ class Generation:
 
     def _schedule(self) -> None:
         try:
-            self.scheduler.run(self.flow_graph.completed())
+            self.scheduler.run(self._library)
         except BaseException as error:  # told in the main thread, whatever it is
             self._scheduler_error = error
         finally:

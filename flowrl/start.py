@@ -82,7 +82,10 @@ class Start:
         self.out = console()
         entry = game(settings.env_name)
         proposer = make_proposer(settings, entry, self.say)
-        proposer.prepare(is_resumed=_has_skills(self.paths) or migrate.is_copied(self.paths))
+        is_resumed = _has_skills(self.paths) or migrate.is_copied(self.paths)
+        if not is_resumed:
+            self._try_first_skill(entry, get_dependencies)
+        proposer.prepare(is_resumed)
         self.scheduler = self._open_scheduler()
         self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
         self.flow_graph.load(self.scheduler.known_skills())
@@ -119,6 +122,19 @@ class Start:
         seconds = int((datetime.now(UTC) - self.began).total_seconds())
         with contextlib.suppress(OSError):
             self.out.print(f"{seconds // 60:3d}:{seconds % 60:02d}  {line}", markup=False, soft_wrap=True)
+
+    def _try_first_skill(self, entry: GameEntry, get_dependencies: GetDependencies) -> None:
+        """A new experiment's first skill is proposed once in vain, so that a bad one leaves no new folder behind.
+
+        Only where that costs nothing: a language model is not asked twice.
+
+        Raises:
+            BadInput: the skill, or what ``get_skill_dependencies`` says of it, is of no use.
+        """
+        if chosen_proposer(self.settings) == "curriculum":
+            trial = FlowGraph(make_proposer(self.settings, entry, self.say), entry.facts, get_dependencies)
+            if found := trial.next_skill():
+                trial.dependencies(found[0])
 
     def _open_scheduler(self) -> SkillScheduler:
         if taken_over := migrate.take_over_copied_checkpoint(self.paths):

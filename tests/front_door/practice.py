@@ -1,7 +1,8 @@
 """The front door as it is, but for two things: its skills are four simple ones, and nothing is really trained.
 
 Started as ``python -m tests.front_door.practice FLAGS``. The environment's ``MARK_WISHES`` is JSON: skill name to what
-the fake training of tests/parallel is to do, ``"*"`` for all others.
+the fake training of tests/parallel is to do, ``"*"`` for all others; ``MARK_SKILLS`` the skills to propose, in order,
+and ``MARK_NEEDS`` what ``get_skill_dependencies`` says of each skill, both JSON as well.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import json
 import os
 import sys
 
-from flowrl import start
-from flowrl.bottomup_parallel import main
+from flowrl import bottomup_parallel, start
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.proposers.base import LibraryView
 from flowrl.skills.spec import SkillSpec
@@ -19,6 +19,9 @@ from tests.front_door.fakes import COAL, PICKAXE, STONE, WOOD, ListProposer
 from tests.parallel.fakes.experiments import FAKE_TRAINING
 
 WISHES = json.loads(os.environ.get("MARK_WISHES", "{}"))
+SKILLS = {skill.name: skill for skill in (WOOD, STONE, PICKAXE, COAL)}
+PROPOSED = json.loads(os.environ.get("MARK_SKILLS", "null")) or list(SKILLS)
+NEEDS = json.loads(os.environ.get("MARK_NEEDS", "{}"))
 
 
 class PracticeScheduler(SkillScheduler):
@@ -43,5 +46,6 @@ class NewOnesOnly(ListProposer):
 if __name__ == "__main__":
     start.SkillScheduler = PracticeScheduler
     start.SECOND_CTRL_C_S = float(os.environ.get("MARK_SECOND_CTRL_C_S", start.SECOND_CTRL_C_S))
-    start.make_proposer = lambda settings, entry, say: NewOnesOnly(WOOD, STONE, PICKAXE, COAL)
-    sys.exit(main())
+    start.make_proposer = lambda settings, entry, say: NewOnesOnly(*(SKILLS[name] for name in PROPOSED))
+    bottomup_parallel.get_skill_dependencies = lambda name, skills, training: NEEDS.get(name, [])
+    sys.exit(bottomup_parallel.main())

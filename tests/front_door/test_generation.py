@@ -196,6 +196,50 @@ def test_a_dependency_that_is_no_skill_is_named():
     assert isinstance(loop.error, BadInput) and "'Mine_Diamond'" in str(loop.error)
 
 
+def test_a_skill_that_was_not_taken_is_no_skill():
+    needs = {"Collect_Stone": ["Mine_Diamond"]}
+    loop = Loop(ListProposer(WOOD, STONE), get_dependencies=lambda name, skills, training: needs.get(name, []))
+    until(lambda: loop.generation.proposer_error)
+    assert "'Mine_Diamond'" in loop.generation.proposer_error
+    assert list(loop.flow_graph.skills) == ["Collect_Wood"]
+    assert list(loop.flow_graph.usable()) == ["Collect_Wood"]
+    assert loop.flow_graph.proposer.was_accepted == ["Collect_Wood"]
+    loop.scheduler.finish("Collect_Wood")
+    loop.ends()
+
+
+def test_a_skill_that_the_scheduler_refuses_is_no_skill(monkeypatch):
+    def refuse(self, skill_name, skill_data, dependencies):
+        raise BadInput("planted")
+
+    monkeypatch.setattr(FakeScheduler, "add_skill", refuse)
+    loop = Loop(ListProposer(WOOD))
+    until(lambda: not loop.thread.is_alive())
+    assert "planted" in str(loop.error)
+    assert loop.flow_graph.skills == {}
+
+
+def test_the_library_is_looked_up_before_the_proposer_can_add_to_it(monkeypatch):
+    asked = []
+    completed = FlowGraph.completed
+
+    def told(graph):
+        asked.append(threading.current_thread().name)
+        return completed(graph)
+
+    monkeypatch.setattr(FlowGraph, "completed", told)
+    known = [{**WOOD.to_data(), "status": "completed", "expert_idx": 0}]
+    given = []
+    run = FakeScheduler.run
+    monkeypatch.setattr(FakeScheduler, "run", lambda self, library: (given.append(list(library)), run(self, library)))
+    loop = Loop(ListProposer(STONE), known=known)
+    loop.has_added("Collect_Stone")
+    assert given == [["Collect_Wood"]]
+    assert "scheduler" not in asked
+    loop.scheduler.finish("Collect_Stone")
+    loop.ends()
+
+
 def test_the_terminal_is_told_what_becomes_of_each_skill():
     loop = Loop(ListProposer(WOOD, STONE))
     loop.has_added("Collect_Wood", "Collect_Stone")

@@ -179,3 +179,19 @@ def test_two_starts_do_not_both_take_over_a_copied_checkpoint(copied):
     assert (code, error.count("\n")) == (3, 1)
     assert copied.files() == before
     lock.release()
+
+
+@pytest.mark.parametrize(
+    "environ, names",
+    [
+        ({"MARK_SKILLS": '["Make_Pickaxe"]'}, ["Make_Pickaxe needs"]),
+        ({"MARK_NEEDS": '{"Collect_Wood": ["Mine_Diamond"]}'}, ["get_skill_dependencies", "'Mine_Diamond'"]),
+    ],
+)
+def test_a_first_skill_of_no_use_leaves_no_new_folder(practice, environ, names):
+    code, _, error = practice.run(*CLASSIC, **environ)
+    assert (code, error.count("\n")) == (2, 1)
+    for name in names:
+        assert name in error
+    assert practice.files() == {} and not practice.paths.root.exists()
+    assert practice.run(*CLASSIC, "--max_nodes", "1")[0] == 0
