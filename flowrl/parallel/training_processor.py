@@ -6,6 +6,8 @@ writes whole files, and each step may be repeated. Until the last step the run f
 
 from __future__ import annotations
 
+import filecmp
+import itertools
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -21,6 +23,7 @@ from flowrl.parallel.training_setup import SKILL_DATA, Expert
 from flowrl.paths import ExperimentPaths, RunPaths
 
 MERGE = "merge.json"
+REPORTS = "wandb"
 LOCK_TIMEOUT_S = 60.0
 _ARCHIVED = ("training.log", "metrics.jsonl", "run.json", "result.json", SKILL_DATA, MERGE)
 
@@ -243,6 +246,27 @@ def _copy_records(run: RunPaths, folder: Path) -> None:
     for name in (run.module.name, *_ARCHIVED):
         if (run.folder / name).exists():
             _place(run.folder / name, folder / name)
+    _keep_reports(run.folder / REPORTS, folder / REPORTS)
+
+
+def _keep_reports(source: Path, target: Path) -> None:
+    """Reports that were not sent yet, at the same place below the skill's folder. None that is there is replaced."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and not path.is_symlink():  # wandb's links only point to the newest of these
+            folder = target / path.parent.relative_to(source)
+            folder.mkdir(parents=True, exist_ok=True)
+            kept = next(place for place in _places(folder / path.name) if _is_free_for(path, place))
+            _place(path, kept)
+
+
+def _places(path: Path) -> Iterator[Path]:
+    yield path
+    for number in itertools.count(2):
+        yield path.with_stem(f"{path.stem}_{number}")
+
+
+def _is_free_for(source: Path, place: Path) -> bool:
+    return not place.exists() or filecmp.cmp(source, place, shallow=False)
 
 
 def _place(source: Path, target: Path) -> None:

@@ -130,6 +130,32 @@ def test_a_merged_run_stays_with_its_skill_and_its_folder_goes(experiment):
     assert list(experiment.training_runs.iterdir()) == []
 
 
+def report(run, text):
+    """What wandb leaves without a network, its link to the newest report among it."""
+    folder = run.folder / "wandb" / "offline-run-1"
+    folder.mkdir(parents=True)
+    (folder / "run-1.wandb").write_text(text)
+    (folder.parent / "latest-run").symlink_to(folder.name)
+
+
+def test_reports_that_were_not_sent_stay_with_the_skill(experiment):
+    run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
+    report(run, "first")
+    merge(experiment.root, run, 100)
+    folder = experiment.skill_folder(0, "Collect_Wood") / "wandb"
+    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] == ["offline-run-1/run-1.wandb"]
+    assert (folder / "offline-run-1" / "run-1.wandb").read_text() == "first"
+
+
+def test_the_reports_of_another_run_of_the_skill_are_added(experiment):
+    for text in ("first", "second", "second"):
+        run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
+        report(run, text)
+        merge(experiment.root, run, 100)
+    folder = experiment.skill_folder(0, "Collect_Wood") / "wandb" / "offline-run-1"
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"run-1.wandb": "first", "run-1_2.wandb": "second"}
+
+
 def test_global_latest_holds_metadata_and_no_array(experiment):
     run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
     merge(experiment.root, run, 100)
@@ -173,8 +199,8 @@ class Killed(BaseException):
 
 def test_a_merge_killed_before_or_after_any_file_operation_is_repaired_by_merging_again(experiment, tmp_path, monkeypatch):
     put_in_library(experiment.root, 0, "Collect_Wood", 50)
-    finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80)
-    shutil.copytree(experiment.root, tmp_path / "start")
+    report(finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80), "not sent yet")
+    shutil.copytree(experiment.root, tmp_path / "start", symlinks=True)
     expected_updates = merge(experiment.root, RunPaths(experiment.run_folder(1, "Skill_A")), 80)
     expected = snapshot(experiment.root)
 
@@ -183,7 +209,7 @@ def test_a_merge_killed_before_or_after_any_file_operation_is_repaired_by_mergin
     for when in ("before", "after"):
         for fatal in range(1, 100):
             root = tmp_path / f"{when}_{fatal}"
-            shutil.copytree(tmp_path / "start", root)
+            shutil.copytree(tmp_path / "start", root, symlinks=True)
             run = RunPaths(ExperimentPaths(root).run_folder(1, "Skill_A"))
             try:
                 with monkeypatch.context() as patch:
