@@ -30,7 +30,7 @@ from flowrl.skills.spec import SkillSpec
 
 RECORDING_S = 1200.0
 """To wait for a probe that starts, at most: the first on a machine plays the game before."""
-PROBE_S = 120.0
+PROBE_S = 180.0
 """To wait for one report, at most; the probe's own limits are far lower."""
 
 

@@ -37,7 +37,7 @@ class Limits:
 
     cpu_s: int = 15
     """CPU time of the child's whole life, on all cores."""
-    wall_s: float = 30.0
+    wall_s: float = 60.0
     """From a question to its answer."""
     memory_mb: int = 2048
     """Beyond what it has when it is born."""
@@ -267,7 +267,7 @@ def _memory_bytes() -> tuple[int, int]:
 
 
 def _write(end: int, message: Any) -> None:
-    data = json.dumps(message).encode() + b"\n"
+    data = memoryview(json.dumps(message).encode() + b"\n")
     while data:
         data = data[os.write(end, data) :]
 
