@@ -31,6 +31,9 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "use_wandb": False, "wandb_project": "flow_rl_parallel",
 }  # fmt: skip
 
+FIXED_SETTINGS = frozenset({"layer_size", "seed"})
+"""What a run with checkpoints keeps: its networks have this width, and its random state began with this seed."""
+
 
 @dataclass(frozen=True)
 class Expert:
@@ -65,14 +68,16 @@ def prepare_training_run(
 ) -> tuple[Path, Path, Path]:
     """Makes ``training_runs/skill_<index>_<Name>`` ready to train in.
 
-    A folder whose run has left checkpoints is kept as it is: the run goes on from the newest.
+    A folder whose run has left checkpoints is kept: the run goes on from the newest, with the settings of now (all but
+    ``FIXED_SETTINGS``).
 
     Args:
         skill_data: ``task_is_done`` and ``task_reward``; with ``execution_plan``, the ordered tasks; with ``gate``, the
             report that the code has passed. Code without a report counts as written by hand, and is not probed.
         dependency_skill_names: all other skills of the plan; each gets a local expert.
         completed_skills: for each dependency its ``expert_idx``, and its two functions unless the library has them.
-        settings: training settings; those of ``config.json``, then the flags' defaults, fill what is not given.
+        settings: training settings; those of ``config.json``, then the flags' defaults, fill what is not given. In a
+            run that goes on, its own fill it.
 
     Returns:
         The run's folder, its generated module, its folder of policies.
@@ -83,7 +88,9 @@ def prepare_training_run(
     """
     paths = ExperimentPaths(Path(base_dir))
     run = RunPaths(paths.run_folder(global_expert_idx, check_name(skill_name)))
-    if not (run.run_json.exists() and run.module.exists() and run.checkpoints()):
+    if run.run_json.exists() and run.module.exists() and run.checkpoints():
+        _refresh_settings(run, {**_stored_settings(paths), **(settings or {})})
+    else:
         order = _Order(paths, skill_name, skill_data, global_expert_idx, completed_skills)
         _write(run, order.prepare(dependency_skill_names), order.settings(settings), dict(skill_data))
     return run.folder, run.module, run.policies
@@ -227,6 +234,12 @@ def _stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise BadInput(f"{paths.config} holds no settings: expected a JSON object; restore it from a copy")
     return stored
+
+
+def _refresh_settings(run: RunPaths, settings: Mapping[str, Any]) -> None:
+    data = read_json(run.run_json)
+    fresh = {name: settings[name] for name in DEFAULT_SETTINGS if name in settings and name not in FIXED_SETTINGS}
+    write_json(run.run_json, data | {"settings": {**data["settings"], **fresh}})
 
 
 def _archived_report(path: Path) -> Report | None:

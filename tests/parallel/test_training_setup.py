@@ -171,6 +171,19 @@ def test_preparing_again_keeps_a_run_that_has_checkpoints(library):
     assert {path: path.read_bytes() for path in files_below(folder)} == kept
 
 
+def test_a_run_that_goes_on_takes_the_settings_of_now_that_keep_its_checkpoints_valid(library):
+    write_json(library.config, {"num_envs": 16, "layer_size": 64, "seed": 3})
+    folder, _, _ = prepare(library.root, settings={"ent_coef": 0.5})
+    pickles.dump(RunPaths(folder).checkpoint(64), {"experts": {}})
+    before = read_json(folder / "run.json")
+    now = {"num_envs": 32, "layer_size": 128, "seed": 4, "total_timesteps": 5000, "max_task_steps": 7, "use_wandb": True}
+    write_json(library.config, now | {"env_name": "Craftax-Classic-Symbolic-v1"})
+    prepare(library.root, settings={"lr": 1e-3})
+    refreshed = {"num_envs": 32, "total_timesteps": 5000, "max_task_steps": 7, "use_wandb": True, "lr": 1e-3}
+    settings = DEFAULT_SETTINGS | {"layer_size": 64, "seed": 3, "ent_coef": 0.5} | refreshed
+    assert read_json(folder / "run.json") == before | {"settings": settings}
+
+
 def test_preparing_again_without_checkpoints_takes_the_library_as_it_is_now(library):
     prepare(library.root)
     put_in_library(library.root, 0, "Collect_Wood", 99_000_000)
