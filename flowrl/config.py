@@ -282,7 +282,9 @@ def _flag(argument: Any) -> str:
 
 def unknown_choice(what: str, found: str, choices: Sequence[str]) -> str:
     """One line for a word that is none of the choices: the near matches, or else all of them."""
-    matches = difflib.get_close_matches(found.replace("-", "_").replace("__", "--", 1), choices, n=3, cutoff=0.6)
+    word = found.replace("-", "_").replace("__", "--", 1)
+    beginnings = [choice for choice in choices if len(word) > 4 and choice.startswith(word)]
+    matches = beginnings[:3] or difflib.get_close_matches(word, choices, n=3, cutoff=0.7)
     if matches and len(choices) > 8:
         return f"unknown {what} {found!r}: did you mean {' or '.join(matches)}? (--help lists all)"
     hint = f"; did you mean {matches[0]}?" if matches else ""

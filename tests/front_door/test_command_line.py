@@ -168,6 +168,8 @@ def test_a_key_in_the_environment_chooses_the_model(capsys, monkeypatch):
         (["--max_node", "3"], ["--max_node'", "--max_nodes"]),
         (["--skills_gpu", "1"], ["--skills_gpu", "--skills_per_gpu"]),
         (["--xyzzy"], ["--xyzzy", "valid are", "--env_name", "--max_nodes"]),
+        (["--nope"], ["--nope", "valid are", "--env_name", "--max_nodes"]),
+        (["--retry"], ["--retry", "did you mean --retry_failed?"]),
         (["--env_name", "Craftax"], ["'Craftax'", "Craftax-Symbolic-v1", "Craftax-Classic-Symbolic-v1"]),
         (["--proposer", "lm"], ["--proposer", "'lm'", "auto", "curriculum", "llm"]),
         (["--max_nodes", "few"], ["--max_nodes", "'few'", "40 or 1e8"]),
