@@ -103,11 +103,11 @@ class StateStore:
             BadInput: the file (and the one before it) cannot be used; nothing was changed.
         """
         current, previous = self.paths.state, self.paths.previous_state
-        if not current.exists() and not previous.exists():
-            return None, None
         try:
             return read_state(current), None
         except FileNotFoundError:
+            if not previous.exists():
+                return None, None
             reason = f"{current} is missing"
         except TornState as error:
             reason = str(error)
@@ -137,10 +137,17 @@ def read_state(path: Path) -> SchedulerState:
     Raises:
         FileNotFoundError: there is none.
         TornState: it is not JSON.
-        BadInput: it is JSON, and not a state that this version can read.
+        BadInput: it cannot be read; or it is JSON, and not a state that this version can read.
     """
     try:
         data = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"there is no {path}") from None
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be read ({error.strerror or error}); "
+            "let it be a file that you may read, or move it away: what was trained is found again in the folder"
+        ) from None
     except ValueError as error:
         raise TornState(f"{path} is not valid JSON ({error})") from None
     version = data.get("version") if isinstance(data, dict) else None

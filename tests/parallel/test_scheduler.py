@@ -617,6 +617,12 @@ def test_a_state_that_cannot_be_used_is_refused(scheduler_of, experiment, text):
     assert experiment.state.read_text() == text
 
 
+def test_a_folder_in_the_place_of_the_state_is_refused(scheduler_of, experiment):
+    experiment.state.mkdir(parents=True)
+    refused(scheduler_of(), "scheduler_state.json cannot be read .*move it away")
+    assert list(experiment.root.iterdir()) == [experiment.state]
+
+
 def test_a_missing_tmux_is_refused(experiment, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     refused(SkillScheduler(base_dir=experiment.root), "tmux is needed")

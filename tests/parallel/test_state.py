@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -88,6 +89,26 @@ def test_a_state_removed_by_hand_is_replaced_by_the_previous_one(store):
 def test_a_torn_file_without_a_previous_one_is_refused_with_the_remedy(store):
     store.paths.state.write_text('{"version": 1, "ski')
     with pytest.raises(BadInput, match="not valid JSON .*restore the file from a copy, or move it away"):
+        store.load()
+
+
+def test_a_folder_in_the_place_of_the_state_is_refused_with_the_remedy(store):
+    store.save(state_with("A"))
+    store.save(state_with("A", "B"))
+    store.paths.state.unlink()
+    store.paths.state.mkdir()
+    with pytest.raises(BadInput, match=r"scheduler_state.json cannot be read \(Is a directory\); .*move it away"):
+        store.load()
+    assert list(store.paths.state.iterdir()) == []
+
+
+def test_a_state_without_permission_is_refused_with_the_remedy(store, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    store.save(state_with("A"))
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(BadInput, match=r"cannot be read \(Permission denied\); let it be a file that you may read"):
         store.load()
 
 
