@@ -403,6 +403,19 @@ def test_skills_are_really_trained_in_tmux_and_merged(experiment):
     stone = entry_of(scheduler, "Collect_Stone")
     own = pickles.load(experiment.expert_params(stone["expert_idx"], "Collect_Stone"))
     assert own["metadata"]["total_frames"] == stone["frames"]
-    merge = read_json(experiment.skill_folder(stone["expert_idx"], "Collect_Stone") / "merge.json")
-    assert {update["action"] for update in merge["expert_updates"].values()} <= {"new", "updated", "kept"}
-    assert merge["expert_updates"][str(stone["expert_idx"])] == {"action": "new", "frames": stone["frames"]}
+    assert read_json(experiment.skill_folder(stone["expert_idx"], "Collect_Stone") / "merge.json")["expert_updates"] == {
+        str(stone["expert_idx"]): {"action": "new", "frames": stone["frames"]},
+        **{str(e["expert_idx"]): update_of(experiment, e, stone) for e in scheduler.state["skills"] if e != stone},
+    }
+
+
+def update_of(experiment, dependency, skill):
+    """What the run of ``skill`` has to do to an expert that it builds on; and that expert is what the library has."""
+    index = dependency["expert_idx"]
+    acted = read_json(experiment.skill_folder(skill["expert_idx"], skill["skill_name"]) / "result.json")["acted_frames"]
+    is_first = dependency["skill_name"] == "Collect_Sapling"  # the first task of the plan: its expert always acts
+    assert acted[str(index)] > 0 or not is_first
+    action = "updated" if acted[str(index)] > 0 else "kept"
+    frames = dependency["frames"] + (skill["frames"] if action == "updated" else 0)
+    assert pickles.load(experiment.expert_params(index, dependency["skill_name"]))["metadata"]["total_frames"] == frames
+    return {"action": action, "frames": frames}
