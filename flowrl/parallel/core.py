@@ -115,11 +115,14 @@ class SchedulerCore:
                 entry.stage, entry.tmux_session, entry.run_folder = Stage.TRAINING, event.session, event.run_folder
                 return []
             case RunEnded():
+                _add_minutes(entry, event.ended_at or now)
                 return self._end(entry, event, now)
             case LaunchFailed() | RunDied():
+                _add_minutes(entry, now)
                 hopeless = isinstance(event, LaunchFailed) and event.hopeless
                 return self._try_again(entry, event.error, now, hopeless)
             case RunStopped():
+                _add_minutes(entry, now)
                 self._wait(entry)
                 return []
             case Merged():
@@ -165,8 +168,6 @@ class SchedulerCore:
         merging = entry.stage is Stage.MERGING and status is Status.FAILED
         entry.status, entry.stage, entry.completed_at = status, Stage.MERGING if merging else None, now
         entry.slot, entry.tmux_session, entry.retry_at = None, None, None
-        if entry.started_at is not None:
-            entry.minutes = round(max(0.0, (now - entry.started_at).total_seconds()) / 60, 3)
         self._running.pop(entry.skill_name, None)
         self._ready.discard(entry.skill_name)
         self._unfinished.discard(entry.skill_name)
@@ -291,6 +292,13 @@ class SchedulerCore:
             elif dependency.status in USELESS:
                 culprits.add(dependency.skill_name)
         return culprits
+
+
+def _add_minutes(entry: SkillEntry, end: datetime) -> None:
+    """The time of an attempt that trained, and has ended, is added to that of the ones before it."""
+    if entry.stage is Stage.TRAINING and entry.started_at is not None:
+        trained_s = max(0.0, (end - entry.started_at).total_seconds())
+        entry.minutes = round((entry.minutes or 0.0) + trained_s / 60, 3)
 
 
 def waiting_entry(event: SkillAdded) -> SkillEntry:

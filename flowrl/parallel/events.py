@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from flowrl.parallel.state import Status
 
@@ -36,7 +37,10 @@ class LaunchFailed:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """A run left a result: ``outcome`` is completed, failed or cancelled; nothing of it runs any more."""
+    """A run left a result: ``outcome`` is completed, failed or cancelled; nothing of it runs any more.
+
+    ``ended_at``: when the result was written, which may be long before a scheduler reads it.
+    """
 
     name: str
     attempt: int
@@ -46,6 +50,7 @@ class RunEnded:
     goal_reached: bool | None = None
     success_rate: float | None = None
     random_success_rate: float | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flowrl.errors import BadInput, FlowrlError
@@ -195,7 +196,7 @@ class Runs:
         state = judge(seen)
         if state is RunState.FINISHED:
             self._clear(entry)
-            return _ended(entry, seen.result)
+            return self._ended(entry, seen.result)
         if state is RunState.DEAD:
             return self._died(entry, watched)
         if state is not RunState.ENDING:
@@ -219,8 +220,21 @@ class Runs:
         del self._watched[entry.skill_name]
         result = read_result(self.run_paths(entry), entry.attempt)
         if result and result["outcome"] == "completed":
-            return _ended(entry, result)
+            return self._ended(entry, result)
         return RunStopped(entry.skill_name, entry.attempt)
+
+    def _ended(self, entry: SkillEntry, result: dict) -> RunEnded:
+        return RunEnded(
+            entry.skill_name,
+            entry.attempt,
+            outcome=result["outcome"],
+            error=result.get("error"),
+            frames=result.get("frames"),
+            goal_reached=result.get("goal_reached"),
+            success_rate=result.get("success_rate"),
+            random_success_rate=result.get("random_success_rate"),
+            ended_at=_written_at(self.run_paths(entry).result),
+        )
 
     def _clear(self, entry: SkillEntry) -> None:
         """Ends what an ended run may have left behind, its dead pane among it."""
@@ -241,17 +255,11 @@ class Runs:
         return str(folder.relative_to(self.paths.root))
 
 
-def _ended(entry: SkillEntry, result: dict) -> RunEnded:
-    return RunEnded(
-        entry.skill_name,
-        entry.attempt,
-        outcome=result["outcome"],
-        error=result.get("error"),
-        frames=result.get("frames"),
-        goal_reached=result.get("goal_reached"),
-        success_rate=result.get("success_rate"),
-        random_success_rate=result.get("random_success_rate"),
-    )
+def _written_at(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None
 
 
 def _read_text(path: Path) -> str:

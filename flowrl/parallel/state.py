@@ -68,7 +68,7 @@ class SkillEntry(BaseModel):
     stage: Stage | None = Field(None, description="Of a running skill; a failed one that is trained stays 'merging'.")
     slot: int | None = Field(None, ge=0)
     retry_at: datetime | None = Field(None, description="Not launched before this time.")
-    minutes: float | None = Field(None, ge=0, description="Length of the latest attempt.")
+    minutes: float | None = Field(None, ge=0, description="Time in training: the ended attempts together.")
     skill_data: dict[str, Any] | None = Field(None, description="The skill itself, until the library has it.")
 
 

@@ -97,6 +97,31 @@ def test_the_longest_path_of_waiting_skills_goes_first():
     assert driver.complete("Long")[-1] == Launch("Middle", 1)
 
 
+def test_the_minutes_of_a_skill_are_those_of_all_its_attempts_until_the_result_was_written():
+    driver = Driver()
+    driver.add("A"), driver.launched("A")
+    driver.now += timedelta(minutes=10)
+    driver.tell(RunDied("A", 1, "planted"))
+    driver.wait(3600), driver.launched("A")
+    driver.now += timedelta(minutes=5)
+    driver.tell(RunStopped("A", 2)), driver.launched("A")
+    written_at = driver.now + timedelta(minutes=2)
+    driver.now += timedelta(minutes=60)  # a night in which nobody looked
+    driver.end("A", ended_at=written_at)
+    driver.tell(MergeFailed("A", 3, "planted"))
+    driver.wait(3600), driver.tell(Merged("A", 3))
+    assert driver["A"].status is Status.COMPLETED
+    assert driver["A"].minutes == 10 + 5 + 2
+
+
+def test_a_launch_that_failed_took_no_minutes():
+    driver = Driver(max_retries=0)
+    driver.add("A")
+    driver.now += timedelta(minutes=10)
+    driver.tell(LaunchFailed("A", 1, "planted"))
+    assert driver["A"].minutes is None
+
+
 def test_equals_are_launched_in_the_order_added():
     driver = Driver(max_parallel=1)
     driver.tell(Paused())

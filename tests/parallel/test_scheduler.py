@@ -429,6 +429,18 @@ def test_a_run_that_ended_while_nobody_watched_is_merged(scheduler_of):
     assert (names(launcher), statuses(second)) == (["A"], {"A": "completed"})
 
 
+def test_the_minutes_of_a_run_end_with_its_result_and_not_when_a_scheduler_reads_it(scheduler_of):
+    def end_long_after(spec):
+        finish(spec)
+        then = time.time() + 3600
+        os.utime(spec.run_folder / "result.json", (then, then))
+
+    scheduler = scheduler_of(launcher=FakeLauncher(end_long_after))
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    assert entry_of(scheduler, "A")["minutes"] == pytest.approx(60, abs=1)
+
+
 def test_a_launch_that_was_written_down_and_never_made_is_made(scheduler_of):
     first = scheduler_of({("A", 1): "hangs"})
     first.add_skill("A", skill("A"), [])
