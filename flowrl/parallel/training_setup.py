@@ -17,6 +17,7 @@ from flowrl.parallel.slots import Slot
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.skills.gate_report import Report, report_for
 from flowrl.skills.module import TaskSource, render_module, skill_functions
+from flowrl.skills.plan import plan_in_order
 from flowrl.skills.spec import check_name
 
 VERSION = 1
@@ -121,6 +122,18 @@ class _Prepared:
 
 
 @dataclass(frozen=True)
+class _Code:
+    """A skill's two functions, and the report that goes with them, if any."""
+
+    task_is_done: str
+    task_reward: str
+    gate: Report | None
+
+    def report(self, name: str) -> Report:
+        return {"skill_name": name, **report_for(name, self.task_is_done, self.task_reward, self.gate)}
+
+
+@dataclass(frozen=True)
 class _Order:
     """A run to be prepared, and where that which it needs is found."""
 
@@ -132,20 +145,23 @@ class _Order:
 
     def prepare(self, dependency_skill_names: Sequence[str]) -> _Prepared:
         """Reads all that the run starts from; writes nothing."""
-        plan = self._plan(dependency_skill_names)
-        names = [name for name in dict.fromkeys([*dependency_skill_names, *plan]) if name != self.skill_name]
+        steps = self._steps(dependency_skill_names)
+        planned = list(dict.fromkeys(step["skill_name"] for step in steps))
+        names = [name for name in dict.fromkeys([*dependency_skill_names, *planned]) if name != self.skill_name]
         indices = {name: self._expert_idx(name) for name in names} | {self.skill_name: self.global_expert_idx}
         to_local, _ = build_remapping([indices[name] for name in names], self.global_expert_idx)
         loaded = {name: self._expert(name, indices[name]) for name in names}
+        code = {name: self._code(name) for name in planned}
         tasks = [
-            TaskSource(step["skill_name"], step["n"], to_local[indices[step["skill_name"]]], *self._functions(step)[:2])
-            for step in self._steps(dependency_skill_names)
+            TaskSource(name, step["n"], to_local[indices[name]], code[name].task_is_done, code[name].task_reward)
+            for step in steps
+            for name in [step["skill_name"]]
         ]
         experts = [self._record(name, index, to_local[index], loaded) for name, index in indices.items()]
         return _Prepared(
             module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks),
             plan=[self._step_data(task, indices) for task in tasks],
-            gate=[self._report(task) for task in tasks],
+            gate=[code[task.skill_name].report(task.skill_name) for task in tasks],
             experts=sorted(experts, key=lambda expert: expert.local_expert_idx),
             params={str(to_local[indices[name]]): data["params"] for name, data in loaded.items()},
         )
@@ -158,15 +174,10 @@ class _Order:
         return {"env_name": merged["env_name"], "settings": chosen, "experiment": str(self.paths.root.resolve())}
 
     def _steps(self, dependency_skill_names: Sequence[str]) -> list[dict]:
-        steps = [
-            {"skill_name": step["skill_name"], "n": int(step.get("n", 1))}
-            for step in self.skill_data.get("execution_plan") or [{"skill_name": name} for name in dependency_skill_names]
-        ]
-        ends_with_skill = steps and steps[-1]["skill_name"] == self.skill_name
+        plan = self.skill_data.get("execution_plan") or plan_in_order(dependency_skill_names, self.skill_name)
+        steps = [{"skill_name": step["skill_name"], "n": int(step.get("n", 1))} for step in plan]
+        ends_with_skill = steps[-1]["skill_name"] == self.skill_name
         return steps if ends_with_skill else [*steps, {"skill_name": self.skill_name, "n": 1}]
-
-    def _plan(self, dependency_skill_names: Sequence[str]) -> list[str]:
-        return [step["skill_name"] for step in self._steps(dependency_skill_names)]
 
     def _expert_idx(self, name: str) -> int:
         index = (self.completed_skills.get(name) or {}).get("expert_idx")
@@ -190,22 +201,16 @@ class _Order:
             raise BadInput(f"{path} holds no expert of {name}: expected a dict with 'params'; restore it from a copy")
         return data
 
-    def _report(self, task: TaskSource) -> Report:
-        *sources, report = self._functions({"skill_name": task.skill_name})
-        return {"skill_name": task.skill_name, **report_for(task.skill_name, *sources, report)}
-
-    def _functions(self, step: Mapping[str, Any]) -> tuple[str, str, Report | None]:
-        """A skill's two functions, and the report that goes with them, if any."""
-        name = step["skill_name"]
+    def _code(self, name: str) -> _Code:
         data = self.skill_data if name == self.skill_name else self.completed_skills[name]
         for source in (data, data.get("skill_data") or {}):
             if source.get("task_is_done") and source.get("task_reward"):
-                return source["task_is_done"], source["task_reward"], source.get("gate")
+                return _Code(source["task_is_done"], source["task_reward"], source.get("gate"))
         if name == self.skill_name:
             raise BadInput(f"{name} has no task_is_done and task_reward in its skill_data; give both as source code")
         module = self.paths.skill_module(self._expert_idx(name), name)
         try:
-            return *skill_functions(module.read_text()), _archived_report(module.parent / SKILL_DATA)
+            return _Code(*skill_functions(module.read_text()), _archived_report(module.parent / SKILL_DATA))
         except FileNotFoundError:
             raise BadInput(
                 f"{self.skill_name} needs the code of {name}, but {module} is missing; restore it from a copy, "

@@ -12,10 +12,11 @@ from flowrl import pickles
 from flowrl.config import Settings
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
+from flowrl.parallel import training_setup
 from flowrl.parallel.slots import Slot
 from flowrl.parallel.training_setup import DEFAULT_ENV_NAME, DEFAULT_SETTINGS, build_remapping, prepare_training_run, write_launch
 from flowrl.paths import RunPaths
-from flowrl.skills.module import read_module
+from flowrl.skills.module import read_module, skill_functions
 from tests.parallel.fakes.experiments import put_in_library, skill
 
 
@@ -115,6 +116,13 @@ def test_the_execution_plan_decides_order_and_counts(library):
     plan = [(step["skill_name"], step["n"], step["local_expert_idx"]) for step in read_json(folder / "run.json")["plan"]]
     assert plan == [("Collect_Stone", 2, 1), ("Collect_Wood", 5, 0), ("Collect_Stone", 1, 1), ("Make_Pickaxe", 3, 2)]
     assert [task.n for task in read_module(module.read_text()).tasks] == [2, 5, 1, 3]
+
+
+def test_the_code_of_a_skill_is_read_once_however_often_it_is_in_the_plan(library, monkeypatch):
+    read, steps = [], ["Collect_Stone", "Collect_Wood", "Collect_Stone", "Make_Pickaxe"]
+    monkeypatch.setattr(training_setup, "skill_functions", lambda text: read.append(text) or skill_functions(text))
+    prepare(library.root, skill_data=skill("Make_Pickaxe") | {"execution_plan": [{"skill_name": name} for name in steps]})
+    assert len(read) == 2
 
 
 def test_a_dependency_outside_the_plan_is_remapped_too(library):
