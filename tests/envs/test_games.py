@@ -1,0 +1,278 @@
+"""The real games: what each has to keep to, and every feature against a plain NumPy computation on played states.
+
+One file, since all of it shares two programs that take a minute to compile (``--dist loadfile`` gives a file to one
+process). A new game passes these tests before it is registered.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowrl.envs.adapter import NO_TIME_LIMIT
+from flowrl.envs.features import HEALTH_WEIGHT, NOT_IN_VIEW, TaskInputs, task_inputs
+from flowrl.envs.registry import GAMES
+from tests.envs.played import CLASSIC, CRAFTAX, plain, played_game
+
+LIGHT_ENOUGH = 0.05
+
+
+@pytest.fixture(scope="module", params=list(GAMES))
+def played(request):
+    """Each registered game in turn, with states reached by random play."""
+    return played_game(request.param)
+
+
+# The contract
+
+
+def types(tree):
+    return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.asarray(leaf).dtype, jax.typeof(leaf).weak_type), tree)
+
+
+@pytest.fixture(scope="module")
+def first_step(played):
+    observation, state = played.reset(jax.random.key(0))
+    return (observation, state), played.step(jax.random.key(1), state, jnp.int32(0))
+
+
+def test_the_registered_facts_are_the_adapters(played):
+    entry = GAMES[played.adapter.env_name]
+    assert entry.env_name == played.adapter.env_name == entry.facts.env_name
+    assert entry.observation_size == played.adapter.observation_size
+    assert entry.num_actions == played.adapter.num_actions
+    assert set(entry.facts.constants) <= set(played.adapter.scope)
+    assert {"jax", "jnp"} <= set(played.adapter.scope)
+
+
+def test_observations_are_numbers_of_the_promised_size(played, first_step):
+    (at_start, _), (later, _, _) = first_step
+    for observation in (at_start, later):
+        assert (observation.shape, observation.dtype) == ((played.adapter.observation_size,), jnp.float32)
+    for observation in played.observations:
+        assert np.isfinite(observation).all()
+
+
+def test_a_fresh_state_and_a_played_one_have_the_same_types(first_step):
+    (_, fresh), (_, played_state, _) = first_step
+    assert types(fresh) == types(played_state)
+    assert not any(leaf.weak_type for leaf in map(jax.typeof, jax.tree.leaves(fresh)))
+
+
+def test_game_over_is_one_yes_or_no_and_dying_says_yes(played):
+    _, state = played.reset(jax.random.key(0))
+    _, _, alive = played.step(jax.random.key(1), state, jnp.int32(0))
+    dead = state.replace(player_health=jnp.zeros_like(state.player_health))
+    _, _, over = played.step(jax.random.key(1), dead, jnp.int32(0))
+    assert (alive.shape, alive.dtype) == ((), bool)
+    assert not alive and over
+
+
+def test_a_game_is_never_over_for_want_of_time(played):
+    _, state = played.reset(jax.random.key(0))
+    old = state.replace(timestep=jnp.asarray(10_000_000, state.timestep.dtype))
+    assert not played.step(jax.random.key(1), old, jnp.int32(0))[2]
+
+
+def test_features_have_the_same_types_in_every_state(played, first_step):
+    (_, fresh), (_, later, _) = first_step
+    features = played.features(fresh)
+    assert types(features) == types(played.features(later))
+    facts = GAMES[played.adapter.env_name].facts
+    assert features.closest_blocks.shape == (len(facts.blocks), 2, 1)
+    assert features.achievements.shape == (len(facts.achievements),)
+    assert features.player_intrinsics.shape in {(4,), (5,)}
+    assert set(facts.stocks) | set(facts.possessions) == {
+        name for name in features.inventory.__dataclass_fields__ if np.ndim(getattr(features.inventory, name)) <= 1
+    }
+
+
+def test_worlds_follow_from_their_keys(played):
+    first, again, other = (played.reset(jax.random.key(number)) for number in (5, 5, 6))
+    np.testing.assert_array_equal(first[0], again[0])
+    assert np.any(np.asarray(first[1].map) != np.asarray(other[1].map))
+
+
+def test_actions_move_the_player(played):
+    _, state = played.reset(jax.random.key(0))
+    directions = {
+        int(played.step(jax.random.key(1), state, jnp.int32(action))[1].player_direction)
+        for action in range(played.adapter.num_actions)
+    }
+    assert len(directions) >= 4
+
+
+# Features
+
+
+@pytest.fixture(scope="module")
+def seen(played):
+    """Pairs of a state and its features, as numpy: states as they were reached, and some with full pockets."""
+    rng = np.random.default_rng(0)
+    states = played.states + [with_full_pockets(state, rng) for state in played.states[::10]]
+    return [(plain(state), jax.device_get(played.features(state))) for state in states]
+
+
+def with_full_pockets(state, rng):
+    """The state with random numbers where random play leaves zeros."""
+
+    def random_numbers(leaf):
+        return jnp.asarray(rng.integers(0, 9, np.shape(leaf)), leaf.dtype)
+
+    fields = {
+        "inventory": jax.tree.map(random_numbers, state.inventory),
+        "achievements": jnp.asarray(rng.random(state.achievements.shape) < 0.5),
+    }
+    if hasattr(state, "monsters_killed"):
+        fields["monsters_killed"] = random_numbers(state.monsters_killed)
+    return state.replace(**fields)
+
+
+@pytest.fixture(scope="module")
+def steps(seen):
+    """Pairs of states and features to go between: consecutive ones, and some far apart."""
+    rng = np.random.default_rng(1)
+    near = [(number, number + 1) for number in range(0, len(seen) - 1, 4)]
+    far = rng.integers(0, len(seen), (150, 2)).tolist()
+    return [(seen[before], seen[after]) for before, after in near + far]
+
+
+def fields_of(inventory):
+    return [field.name for field in dataclasses.fields(inventory)]
+
+
+def plain_nearest_blocks(state, constants, env_name):
+    """Loops over the part of the map around the player, in reading order."""
+    block_map = state.map if env_name == CLASSIC else state.map[state.player_level]
+    rows, columns = constants_view(env_name)
+    best = {}
+    for row in range(-(rows // 2), rows // 2 + 1):
+        for column in range(-(columns // 2), columns // 2 + 1):
+            place = (state.player_position[0] + row, state.player_position[1] + column)
+            inside = all(0 <= at < size for at, size in zip(place, block_map.shape))
+            if env_name == CRAFTAX and not (inside and state.light_map[state.player_level][place] > LIGHT_ENOUGH):
+                continue
+            block = block_map[place] if inside else constants["BlockType"].OUT_OF_BOUNDS.value
+            distance = abs(row) + abs(column)
+            if block not in best or distance < best[block][0]:
+                best[block] = (distance, row, column)
+    found = np.full((len(constants["BlockType"]), 2, 1), NOT_IN_VIEW)
+    for block, (_, row, column) in best.items():
+        found[block, :, 0] = row, column
+    return found
+
+
+def constants_view(env_name):
+    return (7, 9) if env_name == CLASSIC else (9, 11)
+
+
+def test_nearest_blocks_are_those_that_a_loop_over_the_map_finds(played, seen):
+    variety = set()
+    for state, features in seen:
+        expected = plain_nearest_blocks(state, played.constants, played.adapter.env_name)
+        np.testing.assert_array_equal(features.closest_blocks, expected)
+        variety |= set(np.flatnonzero(expected[:, 0, 0] != NOT_IN_VIEW))
+    # Grass, water, stone, trees, and beyond the map's edge where it can be seen.
+    names = {played.constants["BlockType"](int(block)).name for block in variety}
+    assert {"GRASS", "WATER", "STONE", "TREE"} <= names
+    assert ("OUT_OF_BOUNDS" in names) == (played.adapter.env_name == CLASSIC)
+
+
+def test_a_block_is_in_view_exactly_when_the_agents_observation_shows_it(played, seen):
+    num_types = len(played.constants["BlockType"])
+    rows, columns = constants_view(played.adapter.env_name)
+    channels = {CLASSIC: num_types + 4, CRAFTAX: num_types + 5 + 40 + 1}[played.adapter.env_name]
+    hidden = 0
+    for observation, (state, features) in zip(played.observations, seen):
+        cells = observation[: rows * columns * channels].reshape(rows, columns, channels)[:, :, :num_types]
+        hidden += rows * columns - np.count_nonzero(cells)
+        shown = cells.any(axis=(0, 1))
+        np.testing.assert_array_equal(features.closest_blocks[:, 0, 0] != NOT_IN_VIEW, shown)
+        for block in np.flatnonzero(shown):
+            row, column = features.closest_blocks[block, :, 0]
+            assert cells[row + rows // 2, column + columns // 2, block]
+    # In Craftax the dark hides blocks: the test is worth something only where it did.
+    assert (hidden > 0) == (played.adapter.env_name == CRAFTAX)
+
+
+def test_inventory_intrinsics_floor_achievements_and_kills_are_the_states(played, seen):
+    names = ["player_health", "player_food", "player_drink", "player_energy", "player_mana"]
+    names = names[: 4 if played.adapter.env_name == CLASSIC else 5]
+    for state, features in seen:
+        for field in fields_of(features.inventory):
+            np.testing.assert_array_equal(getattr(features.inventory, field), getattr(state.inventory, field))
+        assert features.player_intrinsics.tolist() == [int(getattr(state, name)) for name in names]
+        np.testing.assert_array_equal(features.achievements, state.achievements)
+        if played.adapter.env_name == CRAFTAX:
+            assert features.player_level == state.player_level
+            np.testing.assert_array_equal(features.monsters_killed, state.monsters_killed)
+        else:
+            assert features.player_level == 0
+            assert features.monsters_killed.shape == (0,)
+    assert len({features.player_intrinsics[0] for _, features in seen}) > 3
+    assert any(np.sum(state.inventory.wood) for state, _ in seen)
+
+
+def test_what_a_step_offers_is_the_difference_of_two_states(played, steps):
+    offered = jax.jit(task_inputs)
+    lost = set()
+    for (before, before_features), (after, after_features) in steps:
+        inputs = jax.device_get(offered(before_features, after_features, 7))
+        for field in fields_of(before.inventory):
+            now, then = (np.int64(getattr(state.inventory, field)) for state in (after, before))
+            np.testing.assert_array_equal(getattr(inputs.inventory, field), now)
+            np.testing.assert_array_equal(getattr(inputs.inventory_diff, field), now - then)
+        np.testing.assert_array_equal(inputs.closest_blocks, after_features.closest_blocks)
+        np.testing.assert_array_equal(inputs.closest_blocks_prev, before_features.closest_blocks)
+        np.testing.assert_array_equal(inputs.achievements, after.achievements)
+        np.testing.assert_array_equal(inputs.achievements_diff, np.int8(after.achievements) > np.int8(before.achievements))
+        names = ["player_health", "player_food", "player_drink", "player_energy", "player_mana"]
+        names = names[: len(inputs.player_intrinsics)]
+        now, then = ([int(getattr(state, name)) for name in names] for state in (after, before))
+        assert inputs.player_intrinsics.tolist() == now
+        assert inputs.player_intrinsics_diff.tolist() == [x - y for x, y in zip(now, then)]
+        assert inputs.health_penalty == pytest.approx(-HEALTH_WEIGHT * max(then[0] - now[0], 0))
+        lost.add(then[0] - now[0])
+        if played.adapter.env_name == CRAFTAX:
+            assert inputs.player_level == after.player_level
+            assert inputs.player_level_diff == after.player_level - before.player_level
+            np.testing.assert_array_equal(inputs.monsters_killed, after.monsters_killed)
+            np.testing.assert_array_equal(inputs.monsters_killed_diff, after.monsters_killed - before.monsters_killed)
+        assert inputs.n == 7
+    assert min(lost) < 0 < max(lost), "health was both lost and won"
+
+
+def test_every_feature_has_the_type_that_is_promised(played, seen):
+    inputs = jax.device_get(jax.jit(task_inputs)(seen[0][1], seen[1][1], 3))
+    assert set(TaskInputs._fields) == set(inputs._asdict())
+    for name in ("achievements", "achievements_diff"):
+        assert getattr(inputs, name).dtype == bool
+    assert inputs.health_penalty.dtype == np.float32 and inputs.health_penalty.shape == ()
+    whole = set(TaskInputs._fields) - {"achievements", "achievements_diff", "health_penalty"}
+    for name in whole:
+        for leaf in jax.tree.leaves(getattr(inputs, name)):
+            assert leaf.dtype == np.int32, name
+
+
+# Draws
+
+
+def test_a_game_plays_on_as_it_would_with_jaxs_own_draws():
+    """States after a step, with and without the quick draw, from the same states with the same keys.
+
+    In one game: a second program of the other would take another minute to compile.
+    """
+    classic = played_game(CLASSIC)
+    env = classic.adapter._env
+    params = env.default_params.replace(max_timesteps=NO_TIME_LIMIT)
+    plain_step = jax.jit(lambda key, state, action: env.step_env(key, state, action, params)[1])
+    same = []
+    for number, state in enumerate(classic.states):
+        key, action = jax.random.key(number), jnp.int32(number % classic.adapter.num_actions)
+        ours, theirs = plain(classic.step(key, state, action)[1]), plain(plain_step(key, state, action))
+        same.append(all(jax.tree.leaves(jax.tree.map(np.array_equal, ours, theirs))))
+    assert np.mean(same) > 0.99
