@@ -118,7 +118,8 @@ def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, se
     plan = tasks.plan_arrays(owners, [1] * len(owners), max_task_steps)
     programs = Programs(adapter, network, functions, plan, NUM_ENVS, num_experts, hyper)
     init_key, world_key, train_key = jax.random.split(jax.random.key(seed), 3)
-    params = experts.stack([network.init(key) for key in jax.random.split(init_key, num_experts)])
+    init = jax.jit(network.init)
+    params = experts.stack([init(key) for key in jax.random.split(init_key, num_experts)])
     learner = Learner(params, optimiser.init(optimiser.make(hyper.max_grad_norm), params))
     playing = programs.begin(world_key, 2 * NUM_ENVS)
     for update in range(num_updates):

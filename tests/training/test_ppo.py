@@ -27,12 +27,14 @@ HYPER = Hyperparameters(
 LR = 0.01
 
 
-def fresh_experts(count):
-    return [NETWORK.init(jax.random.key(100 + k)) for k in range(count)]
+@functools.cache
+def fresh_experts():
+    init = jax.jit(NETWORK.init)
+    return [init(jax.random.key(100 + k)) for k in range(NUM_EXPERTS)]
 
 
-def fresh_learner(count):
-    stacked = experts.stack(fresh_experts(count))
+def fresh_learner():
+    stacked = experts.stack(fresh_experts())
     return Learner(stacked, optimiser.init(optimiser.make(HYPER.max_grad_norm), stacked))
 
 
@@ -57,9 +59,8 @@ def as_steps(rollout):
     return tuple(jax.tree.map(lambda leaf: jnp.asarray(leaf[step]), rollout) for step in range(STEPS))
 
 
-@functools.cache
-def compiled_update(num_experts):
-    return jax.jit(ppo.make_update(NETWORK, HYPER, num_experts))
+NUM_EXPERTS, PADDED = 3, 4
+update = jax.jit(ppo.make_update(NETWORK, HYPER, PADDED))
 
 
 def bits(tree):
@@ -155,56 +156,55 @@ def plain_update(all_params, rollout, last_values, key):
     return [expert.params for expert in learning], seen.mean(axis=(0, 1))
 
 
+CELLS = np.arange(STEPS * ENVS).reshape(STEPS, ENVS)
 OWNERS = {
-    "one expert": (2, np.zeros((STEPS, ENVS), int)),
-    "balanced": (2, np.arange(STEPS * ENVS).reshape(STEPS, ENVS) % 2),
-    "one sample": (2, np.arange(STEPS * ENVS).reshape(STEPS, ENVS) // (ROWS - 1)),
-    "three of four": (3, np.arange(STEPS * ENVS).reshape(STEPS, ENVS) % 3),
+    "one expert": np.zeros((STEPS, ENVS), int),
+    "balanced": CELLS % NUM_EXPERTS,
+    "skewed": np.where(CELLS < ROWS - 5, 2, 0),
+    "one sample": CELLS // (ROWS - 1),
 }
 
 
 @pytest.mark.parametrize("owners", OWNERS)
 def test_an_update_is_what_plain_loops_give(owners):
-    count, expert = OWNERS[owners]
+    expert = OWNERS[owners]
     rollout = random_rollout(expert)
     last_values = np.random.default_rng(9).normal(size=ENVS).astype(np.float32)
     key = jax.random.key(3)
-    update = compiled_update(experts.padded_count(count))
-    learner, statistics = update(fresh_learner(count), as_steps(rollout), last_values, key, LR)
-    expected, parts = plain_update(fresh_experts(count), rollout, last_values, key)
+    learner, statistics = update(fresh_learner(), as_steps(rollout), last_values, key, LR)
+    expected, parts = plain_update(fresh_experts(), rollout, last_values, key)
 
-    for k, (found, wanted) in enumerate(zip(experts.unstack(learner.params, count), expected, strict=True)):
+    for k, (found, wanted) in enumerate(zip(experts.unstack(learner.params, NUM_EXPERTS), expected, strict=True)):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-5), found, wanted)
-        moved = jax.tree.map(lambda new, old: np.abs(new - old).max(), found, fresh_experts(count)[k])
+        moved = jax.tree.map(lambda new, old: np.abs(new - old).max(), found, fresh_experts()[k])
         assert (max(jax.tree.leaves(moved)) > LR / 2) == (expert == k).any()
         found_parts = [statistics.policy_loss[k], statistics.value_loss[k], statistics.entropy[k]]
         np.testing.assert_allclose(found_parts, parts[k], rtol=2e-3, atol=2e-5)
 
 
 def test_an_expert_without_samples_stays_bit_identical_through_updates():
-    update, learner = compiled_update(2), fresh_learner(2)
-    both = random_rollout(np.arange(STEPS * ENVS).reshape(STEPS, ENVS) % 2)
-    only_first = random_rollout(np.zeros((STEPS, ENVS), int), seed=1)
-    before, _ = update(learner, as_steps(both), jnp.zeros(ENVS), jax.random.key(0), LR)
+    all_act = random_rollout(OWNERS["balanced"])
+    only_first = random_rollout(OWNERS["one expert"], seed=1)
+    before, _ = update(fresh_learner(), as_steps(all_act), jnp.zeros(ENVS), jax.random.key(0), LR)
     after, statistics = update(before, as_steps(only_first), jnp.zeros(ENVS), jax.random.key(1), LR)
-    assert bits(experts.select(after, 1)) == bits(experts.select(before, 1))
+    for idle in (1, 2):
+        assert bits(experts.select(after, idle)) == bits(experts.select(before, idle))
+        assert [float(part[idle]) for part in statistics] == [0.0] * 5
     assert bits(experts.select(after, 0)) != bits(experts.select(before, 0))
-    assert [float(part[1]) for part in statistics] == [0.0] * 5
 
 
 def test_an_experts_learning_does_not_depend_on_the_others_samples():
-    expert = np.arange(STEPS * ENVS).reshape(STEPS, ENVS) % 2
+    expert = OWNERS["balanced"]
     rollout = random_rollout(expert)._replace(continues=np.zeros((STEPS, ENVS), bool))
     changed = random_rollout(expert, seed=7)
 
     def only_others(mine, theirs):
-        mask = (expert == 1).reshape(STEPS, ENVS, *[1] * (mine.ndim - 2))
+        mask = (expert != 0).reshape(STEPS, ENVS, *[1] * (mine.ndim - 2))
         return np.where(mask, theirs, mine)
 
     other = jax.tree.map(only_others, rollout, changed)._replace(continues=rollout.continues)
-    update = compiled_update(2)
-    first, _ = update(fresh_learner(2), as_steps(rollout), jnp.zeros(ENVS), jax.random.key(0), LR)
-    second, _ = update(fresh_learner(2), as_steps(other), jnp.zeros(ENVS), jax.random.key(0), LR)
+    first, _ = update(fresh_learner(), as_steps(rollout), jnp.zeros(ENVS), jax.random.key(0), LR)
+    second, _ = update(fresh_learner(), as_steps(other), jnp.zeros(ENVS), jax.random.key(0), LR)
     assert bits(experts.select(first, 0)) == bits(experts.select(second, 0))
     assert bits(experts.select(first, 1)) != bits(experts.select(second, 1))
 
@@ -222,60 +222,51 @@ def random_samples(expert):
     )
 
 
-@functools.cache
-def both_gradients(num_experts):
+@jax.jit
+def both_gradients(stacked, samples, rows):
     """Gradients of a minibatch by blocks (through `ppo.learn`), and by computing everything and masking."""
-    stacked = experts.stack(fresh_experts(num_experts))
+    return by_blocks(stacked, samples, rows), by_mask(stacked, jax.tree.map(lambda leaf: leaf[rows], samples))
+
+
+def by_blocks(stacked, samples, rows):
+    # With the gradient itself as direction and a step size of 1, what the parameters lose is the gradient.
     as_it_is = optax.identity()
-
-    def by_blocks(samples, rows):
-        # With the gradient itself as direction and a step size of 1, what the parameters lose is the gradient.
-        learner = Learner(stacked, optimiser.init(as_it_is, stacked))
-        after, _ = ppo.learn(NETWORK, as_it_is, learner, samples, rows, 1.0, HYPER, num_experts)
-        return jax.tree.map(jnp.subtract, stacked, after.params)
-
-    def by_mask(samples, rows):
-        drawn = jax.tree.map(lambda leaf: leaf[rows], samples)
-
-        def expert_loss(params, k):
-            mine = drawn.expert == k
-            share = mine / jnp.maximum(mine.sum(), 1)
-            centred = drawn.advantage - jnp.sum(share * drawn.advantage)
-            advantage = centred / (jnp.sqrt(jnp.sum(share * centred**2)) + 1e-8)
-            sample_loss = jax.vmap(lambda *sample: plain_loss(params, *sample)[0])
-            return share @ sample_loss(
-                drawn.observation, drawn.action, drawn.log_prob, drawn.value, advantage, drawn.target
-            )
-
-        return jax.grad(lambda stacked: jax.vmap(expert_loss)(stacked, jnp.arange(num_experts)).sum())(stacked)
-
-    return jax.jit(lambda samples, rows: (by_blocks(samples, rows), by_mask(samples, rows)))
+    learner = Learner(stacked, optimiser.init(as_it_is, stacked))
+    after, _ = ppo.learn(NETWORK, as_it_is, learner, samples, rows, 1.0, HYPER, PADDED)
+    return jax.tree.map(jnp.subtract, stacked, after.params)
 
 
-def check_gradients(num_experts, expert, rows):
-    blocks, mask = both_gradients(num_experts)(random_samples(expert), jnp.asarray(rows, jnp.int32))
+def by_mask(stacked, drawn):
+    def expert_loss(params, k):
+        mine = drawn.expert == k
+        share = mine / jnp.maximum(mine.sum(), 1)
+        centred = drawn.advantage - jnp.sum(share * drawn.advantage)
+        advantage = centred / (jnp.sqrt(jnp.sum(share * centred**2)) + 1e-8)
+        sample_loss = jax.vmap(lambda *sample: plain_loss(params, *sample)[0])
+        return share @ sample_loss(
+            drawn.observation, drawn.action, drawn.log_prob, drawn.value, advantage, drawn.target
+        )
+
+    return jax.grad(lambda stacked: jax.vmap(expert_loss)(stacked, jnp.arange(PADDED)).sum())(stacked)
+
+
+def check_gradients(expert, rows):
+    stacked = experts.stack(fresh_experts())
+    blocks, mask = both_gradients(stacked, random_samples(expert), jnp.asarray(rows, jnp.int32))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=2e-6), blocks, mask)
     return blocks
 
 
-@pytest.mark.parametrize("num_experts", [1, 4])
-@pytest.mark.parametrize(
-    "owners",
-    [
-        pytest.param(lambda k: np.arange(ROWS) % k, id="balanced"),
-        pytest.param(lambda k: np.where(np.arange(ROWS) < ROWS - 2, 0, k - 1), id="skewed"),
-        pytest.param(lambda k: np.full(ROWS, k - 1), id="one task"),
-    ],
-)
-def test_gradients_by_blocks_are_those_of_computing_everything_and_masking(num_experts, owners):
-    gradients = check_gradients(num_experts, owners(num_experts), np.random.default_rng(0).permutation(ROWS)[:24])
+@pytest.mark.parametrize("owners", OWNERS)
+def test_gradients_by_blocks_are_those_of_computing_everything_and_masking(owners):
+    gradients = check_gradients(OWNERS[owners].reshape(-1), np.random.default_rng(0).permutation(ROWS)[:24])
     assert any(np.any(leaf) for leaf in jax.tree.leaves(gradients))
 
 
 @settings(max_examples=40, deadline=None)
-@given(arrays(np.int32, ROWS, elements=st.integers(0, 3)), st.permutations(range(ROWS)))
+@given(arrays(np.int32, ROWS, elements=st.integers(0, NUM_EXPERTS - 1)), st.permutations(range(ROWS)))
 def test_gradients_agree_for_any_owners(expert, order):
-    check_gradients(4, expert, order[:24])
+    check_gradients(expert, order[:24])
 
 
 def test_minibatches_hold_every_row_once():

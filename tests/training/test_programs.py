@@ -47,7 +47,8 @@ def programs():
 
 @pytest.fixture(scope="module")
 def params():
-    fresh = [NETWORK.init(jax.random.key(k)) for k in range(2)]
+    init = jax.jit(NETWORK.init)
+    fresh = [init(jax.random.key(k)) for k in range(2)]
     # Larger heads: the experts' choices differ clearly.
     return experts.stack(jax.tree.map(lambda leaf: 30 * leaf, fresh))
 
