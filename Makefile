@@ -6,7 +6,7 @@ DEMO := exp/demo/
 .PHONY: help setup demo test test-llm clean clean-demo
 
 help:
-	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (about 10 minutes)"
+	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (about 8 minutes)"
 	@echo "make test        run the tests"
 	@echo "make test-llm    try the proposer on a small language model served on this machine (opt-in)"
 	@echo "make setup       only make .venv, tmux and jq ready"

@@ -28,7 +28,8 @@ def draw(panes: list[tuple[str, str]]) -> str:
     console.print(Group(*frames))
     svg = console.export_svg(title="make demo", theme=MONOKAI)
     # Rich's SVG would fetch a web font; the viewer's own fixed-width font serves.
-    return _FONTS.sub("", svg).replace("Fira Code", "DejaVu Sans Mono")
+    svg = _FONTS.sub("", svg).replace("Fira Code", "DejaVu Sans Mono").replace("font-size: 20px", "font-size: 20.26px")
+    return svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
 
 
 def main(arguments: list[str]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from flowrl.proposers.base import LibraryView
 from flowrl.skills.spec import Amount, SkillSpec
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n"
 REWARD = "def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.wood"

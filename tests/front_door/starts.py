@@ -37,7 +37,7 @@ class Practice:
     def run(self, *flags: str, **how) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
         process = self.start(*flags, **how)
-        output, error = process.communicate(timeout=60)
+        output, error = process.communicate(timeout=240)
         return process.returncode, output, error
 
     def state(self) -> dict:

@@ -19,7 +19,7 @@ def sessions() -> list[str]:
 
 
 def test_skills_are_proposed_trained_merged_and_told_in_a_table(practice):
-    code, output, error = practice.run(*CLASSIC, "--max_nodes", "4")
+    code, output, error = practice.run(*CLASSIC, "--max_nodes", "4", wishes={"Collect_Wood": {"seconds": 5}})
     assert (code, error) == (0, "")
     assert practice.paths.library() == {0: "Collect_Wood", 1: "Collect_Stone", 2: "Make_Pickaxe", 3: "Collect_Coal"}
     assert practice.skills()["Make_Pickaxe"]["dependencies"] == ["Collect_Wood", "Collect_Stone"]
