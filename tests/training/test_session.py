@@ -1,174 +1,255 @@
-"""A whole run in this process, in a probe environment: to the goal, to the budget, stopped and resumed, gone wrong."""
+"""A whole run on a tiny game: goal, budget, resumption, being stopped, and what it writes."""
 
 from __future__ import annotations
 
-import io
 import json
-import math
+import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flowrl import pickles
-from flowrl.errors import FlowrlError
+from flowrl.errors import BadInput, FlowrlError
 from flowrl.paths import RunPaths
 from flowrl.skills.module import TaskSource, render_module
-from flowrl.training import session as session_module
+from flowrl.training import checkpoints, session
+from flowrl.training.networks import ExpertNetwork
 from flowrl.training.progress import Pane
-from flowrl.training.session import TEST_EPISODES, Session, Stopped
+from flowrl.training.session import Session, Stopped
 from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
+from flowrl.training.tracking import no_tracker
 from tests.training.probes import Probe
-from tests.training.test_probe_environments import ActionHasToFitTheSight
 
-UPDATE = 128
-"""Frames an update."""
+DONE = "def task_is_done(inventory, n):\n    return inventory.gold >= n\n"
+PAY = "def task_reward(inventory_diff):\n    return inventory_diff.gold\n"
+PAY_NAN = "def task_reward(inventory_diff):\n    return inventory_diff.gold + jnp.log(-1.0)\n"
+SETTINGS = {
+    "total_timesteps": 100_000, "success_rate": 0.9, "num_envs": 16, "num_steps": 8, "layer_size": 16, "lr": 0.02,
+    "anneal_lr": False, "gamma": 0.9, "gae_lambda": 0.95, "clip_eps": 0.2, "ent_coef": 0.0, "vf_coef": 0.5,
+    "max_grad_norm": 1.0, "update_epochs": 2, "num_minibatches": 2, "max_task_steps": 4, "seed": 0,
+}  # fmt: skip
 
-IS_DONE = "def task_is_done(inventory, n):\n    return inventory.steps >= n"
-PAID = "def task_reward(inventory_diff):\n    return inventory_diff.gold"
-NEVER = "def task_is_done(inventory):\n    return inventory.steps < 0"
-ALL_RIGHT = "def task_is_done(inventory):\n    return (inventory.steps >= 3) & (inventory.gold >= 3)"
+
+class Gold(Probe):
+    """Action 1 finds a piece of gold, four times out of five; action 0 never does."""
+
+    scope = {"jnp": jnp}
+
+    def step(self, key, state, action):
+        lucky = jax.random.bernoulli(key, 0.8)
+        observation, world, over = super().step(key, state, action * lucky)
+        return observation, world, over
+
+    def pay(self, world, action):
+        return jnp.float32(action)
 
 
 class RecordingTracker:
+    """Keeps what it is told."""
+
     def __init__(self):
         self.logged = []
 
     def log(self, frames, values):
         self.logged.append((frames, dict(values)))
 
-    def finish(self, summary, failed):
-        raise AssertionError("a session leaves this to its process")
 
+class Alive:
+    """A lifetime that asks the run to stop after so many heartbeats."""
 
-class CountedLifetime:
-    """Asks to stop when it has been beaten so many times."""
-
-    def __init__(self, stop_after=math.inf):
-        self.beats, self._stop_after = 0, stop_after
+    def __init__(self, beats: float = float("inf")):
+        self.beats_left = beats
 
     @property
     def asked_to_stop(self):
-        return self.beats >= self._stop_after
+        return self.beats_left <= 0
 
     def beat(self):
-        self.beats += 1
+        self.beats_left -= 1
 
 
-@pytest.fixture
-def play(monkeypatch, tmp_path):
-    """Trains one run on a probe; the tasks are ``(done source, reward source, n)``, each with its own expert."""
-    tracker = RecordingTracker()
-
-    def run(adapter, tasks, lifetime=None, attempt=1, **settings):
-        monkeypatch.setattr(session_module, "make_adapter", lambda env_name: adapter)
-        specification = run_specification(tmp_path, tasks, attempt, settings)
-        pane = Pane("Fit_Sight", 7, ["task"], 1, 0.8, specification.paths.log, stream=io.StringIO())
-        with pane:
-            started_s = session_module.time.time()
-            return Session(specification, pane, tracker, lifetime or CountedLifetime(), started_s).train()
-
-    run.paths = RunPaths(tmp_path / "skill_7_Fit_Sight")
-    run.tracker = tracker
-    return run
+@pytest.fixture(autouse=True)
+def tiny_game(monkeypatch):
+    monkeypatch.setattr(session, "make_adapter", lambda env_name: Gold())
 
 
-def run_specification(tmp_path, tasks, attempt, settings):
-    paths = RunPaths(tmp_path / "skill_7_Fit_Sight")
-    paths.folder.mkdir(exist_ok=True)
-    names = ["Older_Skill", "Fit_Sight"][-len(tasks) :]
-    indices = [3, 7][-len(tasks) :]
-    sources = [TaskSource(name, n, k, done, reward) for k, (name, (done, reward, n)) in enumerate(zip(names, tasks))]
+def specification(folder, reward=PAY, plan=(("Find_Gold", 1, 0),), params=(None,), attempt=1, **settings):
+    run = RunPaths(folder / "skill_7_Find_Gold")
+    run.policies.mkdir(parents=True, exist_ok=True)
+    names = {local: name for name, _, local in plan}
+    tasks = [TaskSource(name, n, local, DONE, reward) for name, n, local in plan]
+    indices = {local: 7 if local == len(params) - 1 else local for local in range(len(params))}
     return RunSpecification(
-        paths=paths,
-        skill_name="Fit_Sight",
+        paths=run,
+        skill_name="Find_Gold",
         global_expert_idx=7,
         attempt=attempt,
         env_name="Probe",
-        settings=TrainingSettings(**DEFAULTS | settings),
-        plan=tuple(PlannedTask(source.skill_name, source.n, source.local_expert_idx) for source in sources),
-        experts=tuple(StartingExpert(name, index, k, 0, 0, None) for k, (name, index) in enumerate(zip(names, indices))),
-        module_text=render_module("Fit_Sight", 7, {index: k for k, index in enumerate(indices)}, sources),
-        experiment=str(tmp_path),
+        settings=TrainingSettings(**SETTINGS | settings),
+        plan=tuple(PlannedTask(name, n, local) for name, n, local in plan),
+        experts=tuple(
+            StartingExpert(names[local], indices[local], local, 0, 0, value) for local, value in enumerate(params)
+        ),
+        module_text=render_module("Find_Gold", 7, {index: local for local, index in indices.items()}, tasks),
+        experiment=str(folder),
     )
 
 
-DEFAULTS = dict(
-    total_timesteps=100 * UPDATE, success_rate=0.9, num_envs=16, num_steps=8, layer_size=16, lr=0.02, anneal_lr=True,
-    gamma=0.5, gae_lambda=0.95, clip_eps=0.2, ent_coef=0.0, vf_coef=0.5, max_grad_norm=1.0, update_epochs=4,
-    num_minibatches=2, max_task_steps=3, seed=0,
-)  # fmt: skip
+def train(run, lifetime=None, tracker=None):
+    settings = run.settings
+    with Pane(run.skill_name, 7, ["Find_Gold x1"], settings.total_timesteps, settings.success_rate, run.paths.log) as pane:
+        return Session(run, pane, tracker or no_tracker(), lifetime or Alive(), time.time()).train()
 
 
-def metrics(paths):
-    return [json.loads(line) for line in paths.metrics.read_text().splitlines()]
+def metrics(run):
+    return [json.loads(line) for line in run.paths.metrics.read_text().splitlines()]
 
 
-def test_a_run_ends_at_its_goal_and_reports_fresh_episodes_beside_chance(play):
-    # Three right actions in a row: one episode in eight by chance, all of them once it is learned.
-    result = play(ActionHasToFitTheSight(), [(ALL_RIGHT, PAID, 1)])
-    assert result["goal_reached"] is True
-    assert 0.9 <= result["success_rate"] <= 1
-    assert result["random_success_rate"] == pytest.approx(1 / 8, abs=0.05)
-    assert result["success_rate"] * TEST_EPISODES == pytest.approx(round(result["success_rate"] * TEST_EPISODES))
-    assert UPDATE < result["frames"] < 100 * UPDATE
+def test_a_run_ends_at_the_goal_and_reports_the_episodes_that_showed_it(tmp_path):
+    run = specification(tmp_path)
+    result = train(run)
+    assert result["goal_reached"] and result["success_rate"] >= 0.9
+    # At random, each of 4 steps finds gold with probability 0.4.
+    assert result["random_success_rate"] == pytest.approx(1 - 0.6**4, abs=0.08)
+    assert 0 < result["frames"] < 100_000
     assert result["acted_frames"] == {"7": result["frames"]}
-    assert result["checkpoint"] == f"7_policies/checkpoint_{result['frames']}.pkl"
-    assert pickles.load(play.paths.folder / result["checkpoint"])["metadata"]["frames"] == result["frames"]
-    [task] = result["tasks"]
-    assert (task["skill_name"], task["n"], task["success_rate"]) == ("Fit_Sight", 1, result["success_rate"])
-    assert min(result[name] for name in ("seconds_to_first_update", "seconds_per_update", "seconds_training")) > 0
-    assert "goal reached" in play.paths.log.read_text()
+    assert (run.paths.folder / result["checkpoint"]).exists()
+    assert [task["skill_name"] for task in result["tasks"]] == ["Find_Gold"]
 
 
-def test_a_run_that_misses_its_goal_ends_at_its_budget_with_a_line_an_update(play):
-    result = play(Probe(), [(IS_DONE, PAID, 1), (NEVER, PAID, 1)], total_timesteps=3.5 * UPDATE)
-    assert (result["goal_reached"], result["success_rate"], result["random_success_rate"]) == (False, 0.0, 0.0)
-    assert result["frames"] == 3 * UPDATE
-    assert [task["success_rate"] for task in result["tasks"]] == [1.0, 0.0]
-    # One step in four is the first task's (its second one has three), and every frame is someone's.
-    assert result["acted_frames"]["3"] + result["acted_frames"]["7"] == result["frames"]
-    assert result["acted_frames"]["3"] == UPDATE * 3 / 4
-    lines = metrics(play.paths)
-    assert [line["frames"] for line in lines] == [UPDATE, 2 * UPDATE, 3 * UPDATE]
-    assert [line["update"] for line in lines] == [1, 2, 3]
-    assert lines[-1]["task_success_rates"].keys() == lines[-1]["experts"].keys() == {"Older_Skill", "Fit_Sight"}
-    assert [frames for frames, _ in play.tracker.logged] == [UPDATE, 2 * UPDATE, 3 * UPDATE]
-    assert "experts/Fit_Sight/value_loss" in play.tracker.logged[-1][1]
+def test_a_run_ends_at_the_budget_below_the_goal_and_says_so(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128 + 50)
+    result = train(run)
+    assert not result["goal_reached"]
+    assert result["frames"] == 3 * 128  # never more than the budget
+    assert [line["frames"] for line in metrics(run)] == [128, 256, 384]
 
 
-def test_a_run_that_was_asked_to_stop_goes_on_from_its_checkpoint(play):
-    tasks, budget = [(NEVER, PAID, 1)], {"total_timesteps": 6 * UPDATE}
+def test_every_update_leaves_a_line_of_metrics_that_any_json_reader_takes(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
+    train(run)
+    lines = metrics(run)
+    assert [line["update"] for line in lines] == [1, 2]
+    assert {"frames_per_s", "success_rate", "estimate", "reward", "seconds"} <= lines[0].keys()
+    assert set(lines[0]["experts"]["Find_Gold"]) == {"policy_loss", "value_loss", "entropy", "kl", "clip_fraction"}
+    assert "first update after" in run.paths.log.read_text()
+
+
+def test_a_stopped_run_goes_on_where_it_stopped(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128)
     with pytest.raises(Stopped):
-        play(Probe(), tasks, CountedLifetime(stop_after=2), **budget)
-    [checkpoint] = play.paths.checkpoints()
-    stopped = pickles.load(checkpoint)
-    assert stopped["metadata"]["frames"] == 3 * UPDATE
-
-    result = play(Probe(), tasks, attempt=2, **budget)
-    assert result["frames"] == 6 * UPDATE
-    assert [line["frames"] for line in metrics(play.paths)] == [UPDATE * k for k in (1, 2, 4, 5, 6)]
-    assert f"going on from frame {3 * UPDATE}" in play.paths.log.read_text()
-    # Adam goes on counting where it stopped: 4 epochs of 2 minibatches an update.
-    finished = pickles.load(play.paths.folder / result["checkpoint"])
-    assert stopped["optimiser"]["0"]["1"]["count"] == 3 * 8
-    assert finished["optimiser"]["0"]["1"]["count"] == 6 * 8
+        train(run, Alive(beats=2))
+    stopped_at = metrics(run)[-1]["frames"]
+    assert 0 < stopped_at < 5 * 128
+    again = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128, attempt=2)
+    result = train(again)
+    assert result["frames"] == 5 * 128 == result["acted_frames"]["7"]
+    frames = [line["frames"] for line in metrics(run)]
+    assert frames == sorted(frames) and len(set(frames[-2:])) == 2
+    assert "going on from frame" in run.paths.log.read_text()
 
 
-def test_a_reward_that_is_no_number_ends_the_run_and_names_the_skill(play):
-    bad = "def task_reward(inventory):\n    return jnp.log(1.0 - inventory.steps)"
+def test_resuming_restores_parameters_and_adam_bit_for_bit(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
+    train(run)
+    record = pickles.load(run.paths.checkpoints()[-1])
+    here = Session(run, None, no_tracker(), Alive(), time.time())
+    here.pane = Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log)
+    learner, standing = here._resume()
+    assert standing.frames == 256 and standing.updates == 2
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[0], learner.params), record["experts"]["0"]["params"])
+    stored = jax.tree.leaves(record["optimiser"]["0"])
+    assert all((np.asarray(a[0]) == b).all() for a, b in zip(jax.tree.leaves(learner.optimiser_state), stored, strict=True))
+    assert any(np.any(leaf) for leaf in stored)
 
-    class ProbeWithNumpy(Probe):
-        scope = {"jnp": session_module.jax.numpy}
 
-    with pytest.raises(FlowrlError, match="task_reward of Fit_Sight returned .*inf|nan.*correct the skill's code"):
-        play(ProbeWithNumpy(), [(NEVER, bad, 1)])
-    assert not play.paths.checkpoints()
+def test_only_the_last_checkpoints_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "CHECKPOINT_S", 0.0)
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=6 * 128)
+    train(run)
+    assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_640.pkl", "checkpoint_768.pkl"]
 
 
-def test_the_learning_rate_falls_to_nothing_only_when_it_is_to(play, monkeypatch):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "CHECKPOINT_S", 0.0)
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128)
+    train(run)
+    newest = run.paths.checkpoints()[-1]
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    result = train(specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128, attempt=2))
+    assert result["frames"] == 3 * 128
+    assert "going on from frame 256" in run.paths.log.read_text()
+
+
+def test_a_checkpoint_of_another_width_is_refused_by_shape(tmp_path):
+    train(specification(tmp_path, success_rate=1.0, total_timesteps=128))
+    with pytest.raises(BadInput, match="shape"):
+        train(specification(tmp_path, success_rate=1.0, total_timesteps=256, layer_size=32, attempt=2))
+
+
+def test_the_librarys_experts_are_where_training_starts(tmp_path):
+    known = jax.tree.map(np.asarray, ExpertNetwork(1, 2, 16).init(jax.random.key(3)))
+    plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
+    run = specification(tmp_path, plan=plan, params=(known, None), success_rate=1.0, total_timesteps=128, lr=0.0)
+    result = train(run)
+    checkpoint = pickles.load(run.paths.folder / result["checkpoint"])
+    jax.tree.map(np.testing.assert_array_equal, checkpoint["experts"]["0"]["params"], known)
+    assert checkpoint["metadata"]["local_to_global"] == {"0": 0, "1": 7}
+    assert sum(result["acted_frames"].values()) == result["frames"]
+    assert set(result["acted_frames"]) == {"0", "7"}
+
+
+def test_a_reward_that_is_not_a_number_ends_the_run_and_names_the_skill(tmp_path):
+    with pytest.raises(FlowrlError, match="task_reward of Find_Gold returned nan"):
+        train(specification(tmp_path, reward=PAY_NAN, total_timesteps=256))
+
+
+def test_a_checkpoint_names_its_format(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=128)
+    train(run)
+    record = pickles.load(run.paths.checkpoints()[-1])
+    assert (record["format"], record["version"]) == (checkpoints.FORMAT, checkpoints.VERSION)
+    assert record["metadata"]["acted_frames"] == {"0": 128}
+
+
+def test_every_task_has_its_rates_and_every_frame_is_counted_for_the_expert_that_acted(tmp_path):
+    plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
+    run = specification(tmp_path, plan=plan, params=(None, None), success_rate=1.0, total_timesteps=3 * 128)
+    result = train(run)
+    assert sum(result["acted_frames"].values()) == result["frames"] == 3 * 128
+    assert min(result["acted_frames"].values()) > 0
+    little, gold = result["tasks"]
+    assert (little["skill_name"], little["n"], gold["skill_name"], gold["n"]) == ("Find_Little", 1, "Find_Gold", 2)
+    # At random: one piece within 4 steps, and then another one within 8.
+    assert little["random_success_rate"] == pytest.approx(1 - 0.6**4, abs=0.06)
+    assert gold["random_success_rate"] == pytest.approx(1 - 0.6**8, abs=0.03)
+    assert result["random_success_rate"] == pytest.approx((1 - 0.6**4) * (1 - 0.6**8), abs=0.06)
+    assert little["success_rate"] * gold["success_rate"] == pytest.approx(result["success_rate"])
+
+
+def test_the_tracker_is_told_of_every_update(tmp_path):
+    tracker = RecordingTracker()
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128)
+    train(run, tracker=tracker)
+    assert [frames for frames, _ in tracker.logged] == [128, 256, 384]
+    for _, values in tracker.logged:
+        assert {"reward", "frames_per_s", "experts/Find_Gold/entropy"} <= values.keys()
+        assert not any(value is None or isinstance(value, dict) for value in values.values())
+
+
+@pytest.mark.parametrize(("anneal_lr", "expected"), [(True, [0.02, 0.015, 0.01, 0.005]), (False, [0.02] * 4)])
+def test_the_learning_rate_falls_to_nothing_where_it_is_to(tmp_path, monkeypatch, anneal_lr, expected):
     seen = []
-    original = Session._lr
-    monkeypatch.setattr(Session, "_lr", lambda self, standing: seen.append(original(self, standing)) or seen[-1])
-    play(Probe(), [(NEVER, PAID, 1)], total_timesteps=4 * UPDATE)
-    play(Probe(), [(NEVER, PAID, 1)], total_timesteps=8 * UPDATE, anneal_lr=False)
-    np.testing.assert_allclose(seen, [0.02, 0.015, 0.01, 0.005] + [0.02] * 4)
+    original = session.Session._compile
+
+    def watched(self, adapter):
+        programs = original(self, adapter)
+        update = programs.update
+        programs.update = lambda *arguments: seen.append(float(arguments[-1])) or update(*arguments)
+        return programs
+
+    monkeypatch.setattr(session.Session, "_compile", watched)
+    train(specification(tmp_path, success_rate=1.0, total_timesteps=4 * 128, anneal_lr=anneal_lr))
+    assert seen == pytest.approx(expected)
