@@ -29,7 +29,7 @@ _AT_LEAST_ONE = (
     "max_task_steps skills_per_gpu"
 ).split()
 _POSITIVE = ("lr", "clip_eps", "max_grad_norm", "scheduler_poll_interval", "llm_timeout_s")
-_NOT_NEGATIVE = ("max_retries", "max_repairs", "ent_coef", "vf_coef", "seed")
+_NOT_NEGATIVE = ("max_retries", "stall_timeout", "max_repairs", "ent_coef", "vf_coef", "seed")
 _FRACTIONS = ("success_rate", "gamma", "gae_lambda")
 
 T = TypeVar("T")
@@ -76,6 +76,9 @@ class Settings:
     """Seconds between safety checks; a finished run is noticed at once, without them."""
     max_retries: int = 2
     """New tries for a run that failed with an error."""
+    stall_timeout: float = 0
+    """Seconds without a sign of life after which a run is ended and tried again; 0: ten times its usual update, at
+    least 300. Starting and compiling may take an hour."""
     gpu_ids: Annotated[str | None, tyro.conf.arg(metavar="LIST")] = None
     """GPUs to train on, as 0,1 (all visible ones)."""
     skills_per_gpu: int = 1

@@ -147,6 +147,11 @@ class RunPaths:
         return self.folder / "heartbeat"
 
     @property
+    def exit(self) -> Path:
+        """How the training process ended, written by its keeper."""
+        return self.folder / "run.exit"
+
+    @property
     def result(self) -> Path:
         return self.folder / "result.json"
 

@@ -35,6 +35,8 @@ from flowrl.parallel.state import FINAL, USELESS, SchedulerState, SkillEntry, St
 
 FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 300.0
+FEWEST_ENVS = 8
+"""A run that is short of memory is not made smaller than this."""
 
 
 class SchedulerCore:
@@ -117,10 +119,12 @@ class SchedulerCore:
             case RunEnded():
                 _add_minutes(entry, event.ended_at or now)
                 return self._end(entry, event, now)
-            case LaunchFailed() | RunDied():
+            case LaunchFailed():
+                return self._try_again(entry, event.error, now, event.hopeless)
+            case RunDied():
                 _add_minutes(entry, now)
-                hopeless = isinstance(event, LaunchFailed) and event.hopeless
-                return self._try_again(entry, event.error, now, hopeless)
+                error = _with_fewer_envs(entry, event.error, event.too_many_envs)
+                return self._try_again(entry, error, now, hopeless=False)
             case RunStopped():
                 _add_minutes(entry, now)
                 self._wait(entry)
@@ -146,7 +150,8 @@ class SchedulerCore:
         if event.outcome == "cancelled":
             entry.error = event.error or "cancelled in its pane"
             return self._finish(entry, Status.CANCELLED, now)
-        return self._try_again(entry, event.error or "the training failed", now, hopeless=False)
+        error = _with_fewer_envs(entry, event.error or "the training failed", event.too_many_envs)
+        return self._try_again(entry, error, now, hopeless=False)
 
     def _try_again(self, entry: SkillEntry, error: str, now: datetime, hopeless: bool) -> list[Action]:
         entry.error = error
@@ -299,6 +304,14 @@ def _add_minutes(entry: SkillEntry, end: datetime) -> None:
     if entry.stage is Stage.TRAINING and entry.started_at is not None:
         trained_s = max(0.0, (end - entry.started_at).total_seconds())
         entry.minutes = round((entry.minutes or 0.0) + trained_s / 60, 3)
+
+
+def _with_fewer_envs(entry: SkillEntry, error: str, too_many: int | None) -> str:
+    """Memory ran out with ``too_many`` environments: the next attempt has half of them; says so in the error."""
+    if too_many is None or too_many <= FEWEST_ENVS:
+        return error
+    entry.num_envs = max(FEWEST_ENVS, too_many // 2)
+    return f"{error}; the next attempt has {entry.num_envs} environments instead of {too_many}"
 
 
 def waiting_entry(event: SkillAdded) -> SkillEntry:

@@ -39,7 +39,8 @@ class LaunchFailed:
 class RunEnded:
     """A run left a result: ``outcome`` is completed, failed or cancelled; nothing of it runs any more.
 
-    ``ended_at``: when the result was written, which may be long before a scheduler reads it.
+    ``ended_at``: when the result was written, which may be long before a scheduler reads it. ``too_many_envs``: the
+    environments with which memory ran out, where that is what happened.
     """
 
     name: str
@@ -51,15 +52,17 @@ class RunEnded:
     success_rate: float | None = None
     random_success_rate: float | None = None
     ended_at: datetime | None = None
+    too_many_envs: int | None = None
 
 
 @dataclass(frozen=True)
 class RunDied:
-    """A run ended without a result."""
+    """A run ended without a result. ``too_many_envs``: as in RunEnded."""
 
     name: str
     attempt: int
     error: str
+    too_many_envs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ answer of its own, and never a reason to start a second copy.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,6 +25,8 @@ OUTCOMES = ("completed", "failed", "cancelled")
 class RunState(StrEnum):
     STARTING = "starting"  # launched, and has not yet taken its lock
     RUNNING = "running"
+    STALLED = "stalled"  # it lives, and has not got on with its work for too long
+    ORPHANED = "orphaned"  # it lives, but its session is gone: nobody can look at it any more
     ENDING = "ending"  # its result or its end is known, but some process of it still lives
     FINISHED = "finished"  # a result of the right attempt, and nothing runs any more
     DEAD = "dead"  # ended without a result
@@ -35,13 +38,17 @@ class Evidence:
     """What was seen of one attempt. None stands for "cannot tell", or for "not there (yet)".
 
     result: the result of this very attempt. lock_held: of run.lock, once this attempt has taken it.
-    process_alive: the training process. cookie_alive: any process that carries the run's cookie.
+    process_alive: the training process. keeper_alive: the one that the engine started, where that is another, which
+    records how the training ended. cookie_alive: any process that carries the run's cookie.
+    stalled: its heartbeat has been the same for too long.
     """
 
     result: dict | None = None
     lock_held: bool | None = None
     process_alive: bool | None = None
+    keeper_alive: bool | None = None
     cookie_alive: bool | None = None
+    stalled: bool = False
     engine: Phase = Phase.UNKNOWN
     since_launch_s: float = 0.0
 
@@ -49,22 +56,29 @@ class Evidence:
 def judge(seen: Evidence) -> RunState:
     """The state of a run, from the evidence alone."""
     alive = seen.lock_held or seen.process_alive
+    dead = RunState.ENDING if seen.keeper_alive else RunState.DEAD
     if seen.result is not None:
         return RunState.ENDING if alive else RunState.FINISHED
     if seen.lock_held:
-        return RunState.ENDING if seen.process_alive is False else RunState.RUNNING
+        return RunState.ENDING if seen.process_alive is False else _alive(seen, RunState.RUNNING)
     if seen.lock_held is False:  # it had the lock, and has it no more
-        return RunState.ENDING if seen.process_alive else RunState.DEAD
+        return RunState.ENDING if seen.process_alive else dead
     if seen.process_alive:
-        return RunState.STARTING
+        return _alive(seen, RunState.STARTING)
     if seen.process_alive is False:
-        return RunState.DEAD
+        return dead
     return _without_a_process(seen)
+
+
+def _alive(seen: Evidence, state: RunState) -> RunState:
+    if seen.engine is Phase.LOST:
+        return RunState.ORPHANED
+    return RunState.STALLED if seen.stalled else state
 
 
 def _without_a_process(seen: Evidence) -> RunState:
     if seen.engine in (Phase.QUEUED, Phase.STARTING, Phase.RUNNING) or seen.cookie_alive:
-        return RunState.STARTING
+        return _alive(seen, RunState.STARTING)
     if seen.engine in (Phase.EXITED, Phase.LOST):
         return RunState.DEAD
     patience_s = LAUNCH_GRACE_S if seen.cookie_alive is False else INVISIBLE_LIMIT_S
@@ -98,14 +112,51 @@ def read_process(run: RunPaths, attempt: int) -> ProcessId | None:
 
 
 @dataclass(frozen=True)
+class Exit:
+    """How the training of an attempt ended, as its keeper saw it. ``out_of_memory``: the kernel killed it for that."""
+
+    code: int | None = None
+    signal: int | None = None
+    out_of_memory: bool = False
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            name = _signal_name(self.signal)
+            return f"was ended by the kernel: memory ran out ({name})" if self.out_of_memory else f"was ended by {name}"
+        return f"ended with exit code {self.code}" if self.code else "ended"
+
+
+def read_exit(run: RunPaths, attempt: int) -> Exit | None:
+    """What the keeper wrote about this attempt, or None: nobody knows how it ended."""
+    try:
+        data = read_json(run.exit)
+        if data["attempt"] != attempt:
+            return None
+        return Exit(data.get("code"), data.get("signal"), bool(data.get("out_of_memory")))
+    except (FileNotFoundError, NotADirectoryError, BadInput, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+@dataclass(frozen=True)
 class Sighting:
-    """Where to look for one attempt. ``started``: the process that the engine started, where it told."""
+    """Where to look for one attempt. ``started``: the process that the engine started, where it told.
+
+    ``stalled``: what listening to its heartbeat has come to.
+    """
 
     run: RunPaths
     attempt: int
     cookie: str
     started: ProcessId | None = None
     since_launch_s: float = 0.0
+    stalled: bool = False
 
 
 def look(at: Sighting, engine: EngineStatus | None = None) -> Evidence:
@@ -115,9 +166,13 @@ def look(at: Sighting, engine: EngineStatus | None = None) -> Evidence:
     # The lock is only touched once the attempt holds it: a probe must not be in the way of its being taken.
     lock_held = is_held(at.run.lock) if recorded else None
     process_alive = process.is_alive() if process else None
+    has_keeper = recorded is not None and at.started is not None and at.started.pid != recorded.pid
+    keeper_alive = at.started.is_alive() if has_keeper and not process_alive else None
     phase = engine.phase if engine else Phase.UNKNOWN
     in_the_dark = process is None and phase in (Phase.UNKNOWN, Phase.LOST)
     cookie_alive = bool(with_cookie(at.cookie)) if in_the_dark else None
     # The result is looked for last: it is written before its process ends, so it is there if the process is gone.
     result = read_result(at.run, at.attempt)
-    return Evidence(result, lock_held, process_alive, cookie_alive, phase, at.since_launch_s)
+    return Evidence(
+        result, lock_held, process_alive, keeper_alive, cookie_alive, at.stalled, phase, at.since_launch_s
+    )

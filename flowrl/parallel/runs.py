@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flowrl.errors import BadInput, FlowrlError
+from flowrl.files import read_json
 from flowrl.parallel import environment
 from flowrl.parallel.events import (
     Launched,
@@ -25,7 +26,18 @@ from flowrl.parallel.events import (
     RunEnded,
     RunStopped,
 )
-from flowrl.parallel.evidence import RunState, Sighting, judge, look, read_holder, read_process, read_result
+from flowrl.parallel.evidence import (
+    Exit,
+    RunState,
+    Sighting,
+    judge,
+    look,
+    read_exit,
+    read_holder,
+    read_process,
+    read_result,
+)
+from flowrl.parallel.heartbeats import Pulse, read_heartbeat
 from flowrl.parallel.launchers.base import (
     EngineStatus,
     EngineUnreachable,
@@ -45,6 +57,9 @@ from flowrl.paths import ExperimentPaths, RunPaths
 
 ENDING_GRACE_S = 10.0
 STOP_GRACE_S = 10.0
+ORPHAN_GRACE_S = 30.0
+"""Seconds that a training without its session has for the update that it is in, and for its checkpoint."""
+OUT_OF_MEMORY = "out_of_memory"
 LEFTOVER_GRACE_S = 2.0
 TRAINING_COMMAND = (sys.executable, "-m", "flowrl.training")
 _SHOWN_LINES = 8
@@ -53,12 +68,18 @@ _SHOWN_CHARACTERS = 1500
 
 @dataclass
 class Watched:
-    """A run under way. ``ending_since_s`` is set while only remains of it live. Times are monotonic."""
+    """A run under way. ``ending_since_s`` is set while only remains of it live. Times are monotonic.
+
+    ``end`` and ``why`` are set once we are ending it ourselves: whether nothing of it is left, and for what reason.
+    """
 
     handle: Handle
     engine: EngineStatus = EngineStatus(Phase.UNKNOWN)
     launched_s: float = field(default_factory=time.monotonic)
     ending_since_s: float | None = None
+    pulse: Pulse = field(default_factory=Pulse)
+    end: Future[bool] | None = None
+    why: str = ""
 
 
 class Runs:
@@ -66,23 +87,32 @@ class Runs:
 
     Args:
         command: what is started with the run folder as its last argument.
+        stall_timeout_s: seconds without a heartbeat after which a run counts as hanging; 0: ten times its usual update.
     """
 
-    def __init__(self, paths: ExperimentPaths, launcher: Launcher, command: Sequence[str] = TRAINING_COMMAND):
+    def __init__(
+        self,
+        paths: ExperimentPaths,
+        launcher: Launcher,
+        command: Sequence[str] = TRAINING_COMMAND,
+        stall_timeout_s: float = 0.0,
+    ):
         self.slots = [Slot(0)]
+        self.stall_timeout_s = stall_timeout_s
         self.paths = paths
         self.launcher = launcher
         self.command = tuple(command)
         self.prepare: Callable = prepare_training_run
         self.process: Callable = process_completed_training
         self._watched: dict[str, Watched] = {}
+        self._ends = ThreadPoolExecutor(thread_name_prefix="flowrl-end")
 
     def launch(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> Launched | LaunchFailed:
         """Prepares and starts the attempt that ``entry`` names."""
         name, attempt = entry.skill_name, entry.attempt
         try:
             run, slot = self._prepared(entry, completed_skills), self._slot(entry)
-            write_launch(run.folder, attempt, slot)
+            write_launch(run.folder, attempt, slot, entry.num_envs)
             environment.write_run_environment(run.environment, environment.steering() | slot.environment())
             handle = self.launcher.launch(self._spec(entry, run))
         except Exception as error:  # whatever keeps a run from starting concerns this skill alone
@@ -192,6 +222,8 @@ class Runs:
 
     def _look_at(self, entry: SkillEntry) -> RunEnded | RunDied | None:
         watched = self._watched[entry.skill_name]
+        if watched.end is not None:
+            return self._look_at_end(entry, watched)
         seen = look(self._sighting(entry, watched), watched.engine)
         state = judge(seen)
         if state is RunState.FINISHED:
@@ -199,6 +231,12 @@ class Runs:
             return self._ended(entry, seen.result)
         if state is RunState.DEAD:
             return self._died(entry, watched)
+        if state is RunState.ORPHANED:
+            name = watched.handle.name or entry.tmux_session
+            self._begin_end(watched, ORPHAN_GRACE_S, f"its session {name} was ended from outside")
+        if state is RunState.STALLED:
+            silent_s = watched.pulse.silent_s
+            self._begin_end(watched, STOP_GRACE_S, f"it gave no sign of life for {silent_s:.0f} s (see --stall_timeout)")
         if state is not RunState.ENDING:
             watched.ending_since_s = None
         elif watched.ending_since_s is None:
@@ -207,14 +245,33 @@ class Runs:
             self.launcher.cancel(watched.handle, LEFTOVER_GRACE_S)
         return None
 
+    def _begin_end(self, watched: Watched, grace_s: float, why: str) -> None:
+        """Ends a run beside the loop: it is asked to stop, which leaves a checkpoint, and has ``grace_s`` for it."""
+        watched.why = why
+        watched.end = self._ends.submit(self.launcher.cancel, watched.handle, grace_s)
+
+    def _look_at_end(self, entry: SkillEntry, watched: Watched) -> RunEnded | RunDied | None:
+        """A run that we are ending. Its slot is free once nothing of it is left; a result that it left counts."""
+        if not watched.end.done():
+            return None
+        if not watched.end.result():
+            self._begin_end(watched, LEFTOVER_GRACE_S, watched.why)
+            return None
+        del self._watched[entry.skill_name]
+        if result := read_result(self.run_paths(entry), entry.attempt):
+            return self._ended(entry, result)
+        error = f"attempt {entry.attempt} was stopped: {watched.why}; it goes on from its last checkpoint"
+        return RunDied(entry.skill_name, entry.attempt, error)
+
     def _died(self, entry: SkillEntry, watched: Watched) -> RunDied:
         run = self.run_paths(entry)
         code = self.launcher.poll([watched.handle]).get(watched.handle.engine_id, watched.engine).code
         words = _last_lines(_read_text(run.log)) or _last_lines(self.launcher.output(watched.handle))
         self._clear(entry)
-        how = f"ended with exit code {code}" if code else "ended"
+        how = read_exit(run, entry.attempt) or Exit(code)
         error = f"attempt {entry.attempt} {how} without a result; see {run.log}"
-        return RunDied(entry.skill_name, entry.attempt, f"{error}\n{words}" if words else error)
+        envs = _num_envs(run) if how.out_of_memory else None
+        return RunDied(entry.skill_name, entry.attempt, f"{error}\n{words}" if words else error, envs)
 
     def _stopped(self, entry: SkillEntry) -> RunStopped | RunEnded:
         del self._watched[entry.skill_name]
@@ -234,6 +291,7 @@ class Runs:
             success_rate=result.get("success_rate"),
             random_success_rate=result.get("random_success_rate"),
             ended_at=_written_at(self.run_paths(entry).result),
+            too_many_envs=_num_envs(self.run_paths(entry)) if result.get("reason") == OUT_OF_MEMORY else None,
         )
 
     def _clear(self, entry: SkillEntry) -> None:
@@ -242,8 +300,11 @@ class Runs:
 
     def _sighting(self, entry: SkillEntry, watched: Watched) -> Sighting:
         since_launch_s = time.monotonic() - watched.launched_s
-        handle = watched.handle
-        return Sighting(self.run_paths(entry), entry.attempt, handle.cookie, handle.process, since_launch_s)
+        handle, run, pulse = watched.handle, self.run_paths(entry), watched.pulse
+        if pulse.is_due():
+            pulse.listen(read_heartbeat(run, entry.attempt))
+        stalled = pulse.is_stalled(self.stall_timeout_s)
+        return Sighting(run, entry.attempt, handle.cookie, handle.process, since_launch_s, stalled)
 
     def _slot(self, entry: SkillEntry) -> Slot:
         return self.slots[(entry.slot or 0) % len(self.slots)]
@@ -253,6 +314,14 @@ class Runs:
 
     def _relative(self, folder: Path) -> str:
         return str(folder.relative_to(self.paths.root))
+
+
+def _num_envs(run: RunPaths) -> int | None:
+    """The environments of the latest attempt, None where its record is gone."""
+    try:
+        return int(read_json(run.run_json)["settings"]["num_envs"])
+    except (FileNotFoundError, BadInput, KeyError, TypeError, ValueError):
+        return None
 
 
 def _written_at(path: Path) -> datetime | None:

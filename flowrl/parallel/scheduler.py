@@ -76,7 +76,7 @@ class SkillScheduler:
         self._args = args
         self._max_nodes: int | None = getattr(args, "max_nodes", None)
         self._launcher = launcher or TmuxLauncher()
-        self._runs = Runs(self.paths, self._launcher, command)
+        self._runs = Runs(self.paths, self._launcher, command, getattr(args, "stall_timeout", None) or 0.0)
         self._store = StateStore(self.paths)
         self._core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
         self._lock = threading.RLock()
@@ -305,7 +305,7 @@ class SkillScheduler:
             self._perform_all()
             if time.monotonic() >= next_listing:
                 self._runs.ask_engine()
-                next_listing = time.monotonic() + self.poll_interval
+                next_listing = time.monotonic() + self._listing_interval_s()
             for event in self._runs.watch(self._entries_in(Stage.TRAINING)):
                 self._tell(event)
             if self._is_retry_due():
@@ -316,6 +316,10 @@ class SkillScheduler:
                 return
             self._wake.wait(WATCH_S if self._core.state.currently_running else self._idle_s())
             self._wake.clear()
+
+    def _listing_interval_s(self) -> float:
+        """An engine that can be asked cheaply is asked often: a session that is gone is noticed within two seconds."""
+        return min(self.poll_interval, self._launcher.poll_every_s or self.poll_interval)
 
     def _is_over(self) -> bool:
         with self._lock:

@@ -59,6 +59,7 @@ class SkillEntry(BaseModel):
     started_at: datetime | None = Field(None, description="Of the latest attempt.")
     completed_at: datetime | None = Field(None, description="When the present final status was reached.")
     retry_count: int = Field(0, ge=0)
+    num_envs: int | None = Field(None, ge=1, description="Environments, where memory ran out with those asked for.")
     frames: int | None = Field(None, ge=0, description="Environment steps that the run trained.")
     goal_reached: bool | None = None
     success_rate: float | None = None

@@ -97,8 +97,12 @@ def prepare_training_run(
     return run.folder, run.module, run.policies
 
 
-def write_launch(run_folder: Path, attempt: int, slot: Slot) -> None:
-    """Names the attempt that is about to start in ``run.json``, and moves the result of an older one aside."""
+def write_launch(run_folder: Path, attempt: int, slot: Slot, num_envs: int | None = None) -> None:
+    """Names the attempt that is about to start in ``run.json``, and moves the result of an older one aside.
+
+    Args:
+        num_envs: environments, where an earlier attempt ran out of memory with more; None: as the settings have it.
+    """
     run = RunPaths(Path(run_folder))
     try:
         older = read_json(run.result).get("attempt", "unknown")
@@ -108,7 +112,18 @@ def write_launch(run_folder: Path, attempt: int, slot: Slot) -> None:
     except (BadInput, AttributeError):
         run.result.rename(run.folder / "result_unknown.json")
     data = read_json(run.run_json)
+    if num_envs is not None and num_envs < data["settings"]["num_envs"]:
+        asked = max(data.get("asked_num_envs", 0), data["settings"]["num_envs"])
+        data |= {"settings": with_fewer_envs(data["settings"], num_envs), "asked_num_envs": asked}
     write_json(run.run_json, data | {"attempt": attempt, "slot": slot.to_data()})
+
+
+def with_fewer_envs(settings: Mapping[str, Any], num_envs: int) -> dict[str, Any]:
+    """The settings with ``num_envs`` environments, and minibatches of about the size that they had."""
+    frames = num_envs * settings["num_steps"]
+    wanted = settings["num_minibatches"] * num_envs / settings["num_envs"]
+    fitting = (count for count in range(1, settings["num_minibatches"] + 1) if frames % count == 0)
+    return {**settings, "num_envs": num_envs, "num_minibatches": min(fitting, key=lambda count: abs(count - wanted))}
 
 
 @dataclass(frozen=True)

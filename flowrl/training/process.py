@@ -6,6 +6,7 @@ imported, since JAX reads most of it once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,9 @@ from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import read_json, write_json
 from flowrl.paths import RunPaths
 
+
+BEAT_WIDTH = 120
+"""Characters of a heartbeat: always the same, so that a new one takes the place of the one before."""
 
 LOCK_WAIT_S = 1.0
 """Seconds to wait for the run's lock: the scheduler may be looking at it in this very moment."""
@@ -101,7 +105,7 @@ class Lifetime:
         # Ours even where whoever started us ignored it, as a shell does for what it starts in the background.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda *_: self._terminate.set())
-        self.beat()
+        self.beat("starting")
         return self
 
     def __exit__(self, *_) -> None:
@@ -111,6 +115,17 @@ class Lifetime:
     def asked_to_stop(self) -> bool:
         return self._terminate.is_set()
 
-    def beat(self) -> None:
-        """Says that the run gets on with its work."""
-        self._paths.heartbeat.write_text(f"{time.time():.3f}\n")
+    def beat(self, phase: str, usual_s: float = 0.0) -> None:
+        """Says that the run gets on with its work; called by what does the work, never from a thread beside it.
+
+        Args:
+            phase: ``training`` where a beat comes with each update; in another one (``starting``, ``compiling``) the
+                next may be long in coming.
+            usual_s: the seconds that an update usually takes, 0 while that is not known.
+        """
+        beat = {"attempt": self.attempt, "at": round(time.time(), 3), "phase": phase, "usual_s": round(usual_s, 4)}
+        with contextlib.suppress(OSError):  # a full disk is reported by what has to be kept
+            # In place: an update may take milliseconds, and whoever reads half a line looks again.
+            with open(self._paths.heartbeat, "r+b" if self._paths.heartbeat.exists() else "wb") as file:
+                file.write(f"{json.dumps(beat):<{BEAT_WIDTH}}\n".encode())
+                file.truncate()

@@ -97,7 +97,9 @@ class Session:
             KeyboardInterrupt: a person pressed Ctrl-C.
         """
         learner, standing = self._resume()
+        self._say_if_smaller()
         self.pane.phase("compiling")
+        self.lifetime.beat("compiling")
         playing = self._begin()
         reached: Evaluation | None = None
         rates, recent = self._fresh_rates()
@@ -119,7 +121,7 @@ class Session:
             if test_is_due:
                 reached = self._test_for_goal(learner, goal_test, report)
             self._record(report, losses, reached)
-            self.lifetime.beat()
+            self._beat()
         checkpoint = self._save(learner, standing)
         return self._result(learner, standing, checkpoint, reached)
 
@@ -156,6 +158,11 @@ class Session:
         self._keys = self._keys._replace(updates=random_key)
         self.pane.line(f"going on from frame {standing.frames:,} (attempt {self.run.attempt})")
         return learner, standing
+
+    def _say_if_smaller(self) -> None:
+        asked, num_envs = self.run.asked_num_envs, self.settings.num_envs
+        if asked is not None and num_envs < asked:
+            self.pane.line(f"{num_envs} environments instead of {asked}: an earlier attempt ran out of memory")
 
     def _begin(self) -> Playing:
         # Another attempt starts in other worlds: the state of the games is not kept in a checkpoint.
@@ -227,6 +234,9 @@ class Session:
             self.pane.line(f"first update after {self._first_update_s:.1f} s")
             self.pane.phase("training")
 
+    def _beat(self) -> None:
+        self.lifetime.beat("training", self._seconds_per_update if self._update_seconds else 0.0)
+
     @property
     def _seconds_per_update(self) -> float:
         # The first update compiles; once there are others it says nothing about the pace.
@@ -295,9 +305,10 @@ class Session:
     def _evaluate(self, decide, key: jax.Array, what: str, give_up_below: float | None = None) -> Evaluation:
         def show(ended: int, wanted: int) -> None:
             self.pane.phase(f"{what} {ended}/{wanted}")
-            self.lifetime.beat()
+            self._beat()
             self._stop_if_asked()
 
+        self.lifetime.beat("compiling")  # a test may be the first with programs of its shapes
         return evaluation.evaluate(self._programs, decide, key, TEST_EPISODES, give_up_below, show)
 
     def _stop_if_asked(self) -> None:

@@ -95,6 +95,8 @@ class RunSpecification:
     experts: tuple[StartingExpert, ...]
     module_text: str
     experiment: str
+    asked_num_envs: int | None = None
+    """The environments that were asked for, where an earlier attempt ran out of memory with them."""
 
     @property
     def local_to_global(self) -> dict[int, int]:
@@ -130,6 +132,7 @@ def read(folder: Path) -> RunSpecification:
         experts=_experts(record["experts"], paths),
         module_text=module_text,
         experiment=record["experiment"],
+        asked_num_envs=record.get("asked_num_envs"),
     )
     specification.settings.check()
     return specification

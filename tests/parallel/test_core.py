@@ -163,6 +163,32 @@ def test_a_failed_launch_is_retried_like_a_dead_run_and_a_hopeless_one_is_not():
     assert driver.tell(LaunchFailed("B", 1, "no code", hopeless=True)) == [Announce("B", Status.FAILED)]
 
 
+def test_where_memory_ran_out_the_next_attempt_has_half_the_environments():
+    driver = Driver()
+    driver.add("A"), driver.launched("A")
+    driver.tell(RunDied("A", 1, "killed", too_many_envs=1024))
+    assert (driver["A"].num_envs, driver["A"].retry_count) == (512, 1)
+    assert driver["A"].error == "killed; the next attempt has 512 environments instead of 1024"
+    driver.wait(10), driver.launched("A")
+    driver.end("A", "failed", error="RESOURCE_EXHAUSTED", too_many_envs=512)
+    assert driver["A"].num_envs == 256
+    driver.wait(10), driver.launched("A")
+    driver.tell(RunDied("A", 3, "planted"))  # for another reason
+    assert (driver["A"].status, driver["A"].num_envs) == (Status.FAILED, 256)
+    driver.tell(RetryRequested())
+    assert driver["A"].num_envs == 256
+
+
+def test_a_run_is_not_made_smaller_than_makes_sense():
+    driver = Driver(max_retries=9)
+    driver.add("A")
+    for attempt, envs in enumerate((20, 10, 8), start=1):
+        driver.launched("A")
+        driver.tell(RunDied("A", attempt, "killed", too_many_envs=envs))
+        assert driver["A"].num_envs == (10, 8, 8)[attempt - 1]
+        driver.wait(1000)
+
+
 def test_a_result_that_says_failed_is_retried():
     driver = Driver()
     driver.add("A"), driver.launched("A")

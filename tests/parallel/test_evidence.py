@@ -10,7 +10,9 @@ import pytest
 from filelock import FileLock
 
 from flowrl.files import write_json
-from flowrl.parallel.evidence import INVISIBLE_LIMIT_S, LAUNCH_GRACE_S, Evidence, RunState, Sighting, judge, look
+from flowrl.parallel.evidence import (
+    INVISIBLE_LIMIT_S, LAUNCH_GRACE_S, Evidence, Exit, RunState, Sighting, judge, look, read_exit,
+)  # fmt: skip
 from flowrl.parallel.launchers.base import EngineStatus, Phase
 from flowrl.parallel.processes import COOKIE, ProcessId, end_tree, retry_until, with_cookie
 from flowrl.paths import RunPaths
@@ -30,11 +32,21 @@ LONG_S = INVISIBLE_LIMIT_S + 1
         (Evidence(result=DONE, lock_held=False, process_alive=True), RunState.ENDING),
         (Evidence(result=DONE, engine=Phase.RUNNING), RunState.FINISHED),
         # Then the lock: held means alive, whatever tmux says.
-        (Evidence(lock_held=True, process_alive=True, engine=Phase.LOST), RunState.RUNNING),
+        (Evidence(lock_held=True, process_alive=True, engine=Phase.EXITED), RunState.RUNNING),
         (Evidence(lock_held=True, process_alive=True, engine=Phase.UNKNOWN), RunState.RUNNING),
         (Evidence(lock_held=True, process_alive=False), RunState.ENDING),  # a child of it holds the lock
         (Evidence(lock_held=False, process_alive=False, engine=Phase.RUNNING), RunState.DEAD),
         (Evidence(lock_held=False, process_alive=True), RunState.ENDING),
+        (Evidence(lock_held=False, process_alive=False, keeper_alive=True), RunState.ENDING),  # it has still to say how
+        (Evidence(lock_held=False, process_alive=False, keeper_alive=False), RunState.DEAD),
+        # What lives may have lost its session, or hang; what tmux does not say is no reason to end anything.
+        (Evidence(lock_held=True, process_alive=True, engine=Phase.LOST), RunState.ORPHANED),
+        (Evidence(process_alive=True, engine=Phase.LOST), RunState.ORPHANED),
+        (Evidence(lock_held=True, process_alive=True, engine=Phase.LOST, result=DONE), RunState.ENDING),
+        (Evidence(lock_held=True, process_alive=True, stalled=True), RunState.STALLED),
+        (Evidence(lock_held=True, process_alive=True, stalled=True, result=DONE), RunState.ENDING),
+        (Evidence(process_alive=True, stalled=True, engine=Phase.RUNNING), RunState.STALLED),
+        (Evidence(lock_held=False, process_alive=False, stalled=True), RunState.DEAD),
         # Before it has its lock, the process.
         (Evidence(process_alive=True, engine=Phase.UNKNOWN), RunState.STARTING),
         (Evidence(process_alive=False, engine=Phase.RUNNING), RunState.DEAD),
@@ -42,7 +54,7 @@ LONG_S = INVISIBLE_LIMIT_S + 1
         (Evidence(engine=Phase.QUEUED, since_launch_s=LONG_S), RunState.STARTING),
         (Evidence(engine=Phase.RUNNING, since_launch_s=LONG_S), RunState.STARTING),
         (Evidence(engine=Phase.LOST), RunState.DEAD),
-        (Evidence(engine=Phase.LOST, cookie_alive=True), RunState.STARTING),
+        (Evidence(engine=Phase.LOST, cookie_alive=True), RunState.ORPHANED),
         (Evidence(engine=Phase.EXITED), RunState.DEAD),
         (Evidence(cookie_alive=True, since_launch_s=LONG_S), RunState.STARTING),
         (Evidence(cookie_alive=False), RunState.UNKNOWN),
@@ -100,6 +112,17 @@ def test_a_pid_that_was_given_to_another_process_is_not_the_run(run):
     ours = own_process()
     write_pid(run, 1, ProcessId(ours.pid, ours.create_time - 100))
     assert look(Sighting(run, 1, "x#1")).process_alive is False
+
+
+def test_how_a_training_ended_is_what_its_keeper_wrote_about_this_attempt(run):
+    assert read_exit(run, 2) is None
+    write_json(run.exit, {"attempt": 2, "code": None, "signal": 9, "out_of_memory": True, "ended_at": "2026-01-01T00:00:00Z"})
+    assert read_exit(run, 1) is None
+    assert str(read_exit(run, 2)) == "was ended by the kernel: memory ran out (SIGKILL)"
+    assert str(Exit(signal=15)) == "was ended by SIGTERM"
+    assert str(Exit(code=3)) == "ended with exit code 3"
+    run.exit.write_text("[")
+    assert read_exit(run, 2) is None
 
 
 def test_a_zombie_is_dead():

@@ -299,16 +299,43 @@ def test_ctrl_c_in_the_pane_cancels_the_run_and_it_is_not_retried(make_scheduler
 
 
 @pytest.mark.parametrize("blow", ["tmux kill-session -t flowrl_e0_A", "tmux kill-server"])
-def test_a_training_outlives_its_terminal_and_is_merged_once(make_scheduler, start, experiment, blow):
-    scheduler = make_scheduler(max_parallel=1, poll_interval=0.2)
-    scheduler.add_skill("A", skill("A", seconds=1), [])
+def test_a_training_whose_session_is_ended_goes_on_in_a_new_one(make_scheduler, start, experiment, blow, tmp_path):
+    gate = tmp_path / "gate"
+    scheduler = make_scheduler(max_parallel=1, poll_interval=NEVER_S)  # noticed without the poll
+    scheduler.add_skill("A", skill("A", gate=str(gate)), [])
     scheduler.add_skill("B", skill("B"), ["A"])
     thread = start(scheduler)
-    training_of(scheduler, "A")
+    first = read_process(training_of(scheduler, "A"), 1)
     sh(blow)
+    wait_until(lambda: entry_of(scheduler, "A")["attempt"] == 2)
+    assert "its session flowrl_e0_A was ended" in entry_of(scheduler, "A")["error"]
+    assert not first.is_alive()
+    wait_until(lambda: sessions() == ["flowrl_e0_A"])
+    gate.touch()
     thread.join()
     assert statuses(scheduler) == {"A": "completed", "B": "completed"}
-    assert entry_of(scheduler, "A")["attempt"] == 1
+    assert "attempt 2 of A begins at 500 frames" in (experiment.skill_folder(0, "A") / "training.log").read_text()
+    assert pickles.load(experiment.expert_params(0, "A"))["metadata"]["total_frames"] == 2000  # A's and B's runs, once each
+    assert processes_of(experiment) == []
+
+
+def test_a_training_that_hangs_is_ended_and_tried_again_also_one_that_was_adopted(make_scheduler, start, experiment):
+    flags = {"max_nodes": 1, "max_parallel_skills": 1, "scheduler_poll_interval": NEVER_S}
+    first = make_scheduler(SimpleArgs(**flags))  # would wait for five minutes
+    first.add_skill("A", skill("A", hang_attempts=[1, 2]), [])
+    thread = start(first)
+    hanging = read_process(training_of(first, "A"), 1)
+    first.stop()
+    thread.join()
+    second, errors = make_scheduler(SimpleArgs(**flags, stall_timeout=0.5)), set()
+    thread = start(second)
+    wait_until(lambda: errors.add(entry_of(second, "A")["error"]) or entry_of(second, "A")["attempt"] == 3)
+    thread.join()
+    assert not hanging.is_alive()
+    assert (statuses(second), entry_of(second, "A")["retry_count"]) == ({"A": "completed"}, 2)
+    assert [error for error in errors if error and "gave no sign of life" in error]
+    assert "attempt 3 of A begins at 500 frames" in (experiment.skill_folder(0, "A") / "training.log").read_text()
+    assert processes_of(experiment) == []
 
 
 def test_what_a_training_leaves_behind_is_ended_before_its_slot_is_free(make_scheduler, experiment):

@@ -12,11 +12,13 @@ import jsonschema
 import pytest
 
 from flowrl.errors import BadInput, FlowrlError, FolderInUse
+from flowrl.files import write_json
 from flowrl.parallel import core, state
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import WATCH_S, SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
+from flowrl.paths import RunPaths
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
 
@@ -230,6 +232,48 @@ def test_a_failed_run_is_retried_and_then_completed(scheduler_of):
     scheduler.run({})
     assert statuses(scheduler) == {"A": "completed"}
     assert (entry_of(scheduler, "A")["retry_count"], entry_of(scheduler, "A")["attempt"]) == (2, 3)
+
+
+def run_settings(spec):
+    return json.loads((spec.run_folder / "run.json").read_text())["settings"]
+
+
+def test_a_training_that_ran_out_of_memory_is_tried_again_with_half_the_environments(scheduler_of):
+    tried = []
+
+    def end(spec):
+        tried.append((run_settings(spec)["num_envs"], run_settings(spec)["num_minibatches"]))
+        if len(tried) < 3:
+            return finish(spec, "failed", error="RESOURCE_EXHAUSTED: out of memory", reason="out_of_memory")
+        finish(spec)
+
+    scheduler = scheduler_of(launcher=FakeLauncher(end))
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    assert tried == [(1024, 8), (512, 4), (256, 2)]
+    assert (statuses(scheduler)["A"], entry_of(scheduler, "A")["num_envs"]) == ("completed", 256)
+
+
+def test_a_training_that_the_kernel_killed_for_memory_is_tried_again_with_half_the_environments(scheduler_of):
+    tried, errors = [], []
+
+    def end(spec):
+        tried.append(run_settings(spec)["num_envs"])
+        if spec.attempt == 2:
+            return finish(spec)
+        run = RunPaths(spec.run_folder)
+        write_json(run.exit, {"attempt": 1, "code": None, "signal": 9, "out_of_memory": True})
+        write_json(run.pid, {"pid": 1, "create_time": 0.0, "attempt": 1})  # a process that lives no more
+
+    scheduler = scheduler_of(launcher=FakeLauncher(end))
+    tell = scheduler._tell
+    scheduler._tell = lambda event: (tell(event), errors.extend(e["error"] for e in scheduler.state["skills"]))
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    assert tried == [1024, 512]
+    told = next(error for error in errors if error)
+    assert "was ended by the kernel: memory ran out (SIGKILL)" in told
+    assert "the next attempt has 512 environments instead of 1024" in told
 
 
 def test_after_its_retries_a_skill_has_failed_and_what_needs_it_is_blocked(scheduler_of):

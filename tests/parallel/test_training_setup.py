@@ -14,7 +14,7 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel import training_setup
 from flowrl.parallel.slots import Slot
-from flowrl.parallel.training_setup import DEFAULT_ENV_NAME, DEFAULT_SETTINGS, build_remapping, prepare_training_run, write_launch
+from flowrl.parallel.training_setup import DEFAULT_ENV_NAME, DEFAULT_SETTINGS, build_remapping, prepare_training_run, with_fewer_envs, write_launch
 from flowrl.paths import RunPaths
 from flowrl.skills.module import read_module, skill_functions
 from tests.parallel.fakes.experiments import put_in_library, skill
@@ -197,6 +197,30 @@ def test_preparing_again_without_checkpoints_takes_the_library_as_it_is_now(libr
     put_in_library(library.root, 0, "Collect_Wood", 99_000_000)
     folder, _, _ = prepare(library.root)
     assert read_json(folder / "run.json")["experts"][0]["total_frames"] == 99_000_000
+
+
+@pytest.mark.parametrize(
+    ("envs", "steps", "minibatches", "fewer", "expected"),
+    [(1024, 64, 8, 512, 4), (1024, 64, 8, 64, 1), (1000, 64, 8, 500, 4), (24, 5, 6, 12, 3), (9, 8, 6, 8, 4), (30, 7, 7, 15, 3)],
+)
+def test_with_fewer_environments_minibatches_keep_about_their_size_and_divide_the_frames(envs, steps, minibatches, fewer, expected):
+    settings = {"num_envs": envs, "num_steps": steps, "num_minibatches": minibatches, "lr": 0.1}
+    found = with_fewer_envs(settings, fewer)
+    assert found == {"num_envs": fewer, "num_steps": steps, "num_minibatches": expected, "lr": 0.1}
+    assert fewer * steps % expected == 0
+
+
+def test_a_launch_with_fewer_environments_says_how_many_were_asked_for(library):
+    write_json(library.config, {"num_envs": 64, "num_steps": 8, "num_minibatches": 4})
+    folder, _, _ = prepare(library.root)
+    write_launch(folder, 2, Slot(0), num_envs=16)
+    run = read_json(folder / "run.json")
+    assert (run["settings"]["num_envs"], run["settings"]["num_minibatches"], run["asked_num_envs"]) == (16, 1, 64)
+    pickles.dump(RunPaths(folder).checkpoint(64), {"experts": {}})
+    write_json(library.config, {"num_envs": 16, "num_steps": 8, "num_minibatches": 4})  # the person asks for as many
+    prepare(library.root)
+    write_launch(folder, 3, Slot(0), num_envs=16)
+    assert read_json(folder / "run.json")["settings"]["num_minibatches"] == 4
 
 
 def test_a_launch_is_named_in_run_json_and_an_older_result_moved_aside(library):

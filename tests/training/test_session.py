@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 
@@ -57,17 +58,20 @@ class RecordingTracker:
 
 
 class Alive:
-    """A lifetime that asks the run to stop after so many heartbeats."""
+    """A lifetime that asks the run to stop after so many heartbeats of its work."""
 
     def __init__(self, beats: float = float("inf")):
         self.beats_left = beats
+        self.phases: list[str] = []
 
     @property
     def asked_to_stop(self):
         return self.beats_left <= 0
 
-    def beat(self):
-        self.beats_left -= 1
+    def beat(self, phase, usual_s=0.0):
+        self.beats_left -= phase == "training"
+        self.phases.append(phase)
+        assert usual_s >= 0
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +153,28 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path):
     frames = [line["frames"] for line in metrics(run)]
     assert frames == sorted(frames) and len(set(frames[-2:])) == 2
     assert "going on from frame" in run.paths.log.read_text()
+
+
+def test_a_run_beats_with_its_work_and_says_when_it_compiles(tmp_path):
+    lifetime = Alive()
+    train(specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128), lifetime)
+    # Compiling, three updates, then two tests that begin with programs of their own.
+    assert lifetime.phases[:5] == ["compiling", "training", "training", "training", "compiling"]
+    assert lifetime.phases.count("compiling") == 3
+    assert lifetime.phases[-1] == "training"
+
+
+def test_a_run_that_ran_out_of_memory_goes_on_with_fewer_environments_and_counts_each_frame_once(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128)
+    with pytest.raises(Stopped):
+        train(run, Alive(beats=2))
+    before = metrics(run)[-1]["frames"]
+    fewer = {"num_envs": 8, "num_minibatches": 1}
+    smaller = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128, attempt=2, **fewer)
+    result = train(dataclasses.replace(smaller, asked_num_envs=16))
+    assert before == 256 and result["frames"] == 5 * 128 == result["acted_frames"]["7"]
+    assert [line["frames"] for line in metrics(run)] == [128, 256, *range(320, 641, 64)]
+    assert "8 environments instead of 16: an earlier attempt ran out of memory" in run.paths.log.read_text()
 
 
 def test_resuming_restores_parameters_and_adam_bit_for_bit(tmp_path):

@@ -88,7 +88,12 @@ class EngineUnreachable(FlowrlError):
 
 
 class Launcher(Protocol):
-    """An engine."""
+    """An engine.
+
+    ``poll_every_s``: how often it may be asked at little cost; None: no oftener than ``--scheduler_poll_interval``.
+    """
+
+    poll_every_s: float | None
 
     def check(self) -> None:
         """Raises BadInput, with the remedy, where the engine cannot work on this machine."""

@@ -108,6 +108,8 @@ class _Pane:
 class TmuxLauncher:
     """The first launcher (see ``Launcher``). ``server`` is the user's default one unless a test says otherwise."""
 
+    poll_every_s = 1.0  # one listing takes 3 ms
+
     def __init__(self, server: Server | None = None):
         self.server = server or TimedServer()
 

@@ -17,6 +17,8 @@ class FakeLauncher:
     ``refusals``: how many launches of a skill fail before one succeeds.
     """
 
+    poll_every_s = None
+
     def __init__(self, on_launch: Callable[[LaunchSpec], None] | None = None, refusals: dict[str, int] | None = None):
         self.on_launch = on_launch
         self.refusals = dict(refusals or {})

@@ -2,7 +2,7 @@
 
 Started as ``python training.py RUN_FOLDER``. What it does stands under ``"fake"`` in the skill's data:
 ``seconds``, ``gate`` (a file to wait for), ``frames``, ``outcome``, ``error``, ``crash_attempts`` (dies without a result
-in these), ``stray`` (leaves a process of its own session behind), ``deaf`` (ignores TERM), ``acted`` (local expert indices that act; all by default).
+in these), ``hang_attempts`` (stops working in these, and is deaf), ``stray`` (leaves a process of its own session behind), ``deaf`` (ignores TERM), ``acted`` (local expert indices that act; all by default).
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def main(folder: str) -> None:
         if order["attempt"] in wish.get("crash_attempts", []):
             append_line(run.log, f"attempt {order['attempt']}: Traceback\nValueError: planted crash")
             os._exit(3)
+        if order["attempt"] in wish.get("hang_attempts", []):
+            hang(run, order, wish)
         train(run, order, wish)
 
 
@@ -59,6 +61,15 @@ def misbehave(wish: dict) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if wish.get("stray"):
         subprocess.Popen(["sleep", "300"], start_new_session=True)
+
+
+def hang(run: RunPaths, order: dict, wish: dict) -> None:
+    """Has a checkpoint and a heartbeat of its work, and then nothing more."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    save(run, order, int(wish.get("frames", 1000)) // 2, wish)
+    write_json(run.heartbeat, {"attempt": order["attempt"], "at": time.time(), "phase": "training", "usual_s": 0.01})
+    while True:
+        time.sleep(STEP_S)
 
 
 def train(run: RunPaths, order: dict, wish: dict) -> None:

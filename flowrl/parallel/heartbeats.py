@@ -1,0 +1,87 @@
+"""Whether a run gets on with its work: its heartbeat file, and how long that has not changed.
+
+A run writes its heartbeat from the loop that does the work, never from a thread beside it. What counts is that the
+file changes, seen with our own steady clock: no wall clock, ours or the run's, is compared with another.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowrl.paths import RunPaths
+
+LOOK_EVERY_S = 1.0
+LEAST_TIMEOUT_S = 300.0
+USUAL_UPDATES = 10
+COMPILE_LIMIT_S = 3600.0
+"""Seconds without a sign of life that starting and compiling may take: they are long, and have nothing to tell."""
+
+WORKING = "training"
+"""The phase in which a heartbeat comes with each update; in every other one the limit is that of compiling."""
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What the file holds. ``usual_s``: the seconds that an update usually takes, 0 while that is not known."""
+
+    attempt: int
+    phase: str
+    usual_s: float
+    text: str
+
+
+def read_heartbeat(run: RunPaths, attempt: int) -> Heartbeat | None:
+    """The heartbeat of this attempt; None where there is none that can be read."""
+    try:
+        text = run.heartbeat.read_text()
+        data = json.loads(text)
+        beat = Heartbeat(int(data["attempt"]), str(data["phase"]), float(data["usual_s"]), text)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return beat if beat.attempt == attempt else None
+
+
+def limit_s(beat: Heartbeat | None, stall_timeout_s: float) -> float:
+    """Seconds of silence after which a run counts as hanging.
+
+    Args:
+        stall_timeout_s: as asked for; 0 stands for ten times the usual update, and at least five minutes.
+    """
+    usual_s = beat.usual_s if beat else 0.0
+    working_s = stall_timeout_s or max(LEAST_TIMEOUT_S, USUAL_UPDATES * usual_s)
+    return working_s if beat and beat.phase == WORKING else max(working_s, COMPILE_LIMIT_S)
+
+
+class Pulse:
+    """Counts a run's silence.
+
+    A pause of our own (a long merge, a stopped scheduler, a machine that slept) is no silence of the run: between two
+    looks at most ``LONGEST_STEP_S`` are counted.
+    """
+
+    LONGEST_STEP_S = 5.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._looked_s = clock()
+        self._heard: Heartbeat | None = None
+        self.silent_s = 0.0
+
+    def is_due(self) -> bool:
+        """Whether it is time for another look."""
+        return self._clock() - self._looked_s >= LOOK_EVERY_S
+
+    def listen(self, beat: Heartbeat | None) -> None:
+        """Takes what the file holds now; a heartbeat that cannot be read tells nothing."""
+        now_s = self._clock()
+        self.silent_s += min(now_s - self._looked_s, self.LONGEST_STEP_S)
+        self._looked_s = now_s
+        if beat is not None and beat != self._heard:
+            self._heard, self.silent_s = beat, 0.0
+
+    def is_stalled(self, stall_timeout_s: float) -> bool:
+        """Whether the silence has lasted too long."""
+        return self.silent_s > limit_s(self._heard, stall_timeout_s)

@@ -1,0 +1,107 @@
+"""When a silent run counts as hanging."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowrl.parallel.heartbeats import COMPILE_LIMIT_S, LEAST_TIMEOUT_S, Heartbeat, Pulse, limit_s, read_heartbeat
+from flowrl.paths import RunPaths
+from flowrl.training.process import Lifetime
+
+
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def beat(phase="training", usual_s=0.0, text="1"):
+    return Heartbeat(1, phase, usual_s, text)
+
+
+@pytest.mark.parametrize(
+    ("heard", "asked_s", "expected_s"),
+    [
+        (beat(usual_s=0.5), 0, LEAST_TIMEOUT_S),
+        (beat(usual_s=60), 0, 600),
+        (beat(usual_s=60), 20, 20),
+        (beat("compiling", usual_s=0.5), 0, COMPILE_LIMIT_S),
+        (beat("compiling"), 20, COMPILE_LIMIT_S),
+        (beat("compiling"), 2 * COMPILE_LIMIT_S, 2 * COMPILE_LIMIT_S),
+        (None, 20, COMPILE_LIMIT_S),
+    ],
+)
+def test_how_long_a_run_may_be_silent(heard, asked_s, expected_s):
+    assert limit_s(heard, asked_s) == expected_s
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def listen_for(pulse, clock, seconds, heard, every_s=1.0):
+    for _ in range(int(seconds / every_s)):
+        clock.now_s += every_s
+        pulse.listen(heard)
+
+
+def test_a_heartbeat_that_stays_the_same_is_silence_and_a_changed_one_is_life(clock):
+    pulse = Pulse(clock)
+    listen_for(pulse, clock, 9, beat())
+    assert not pulse.is_stalled(10)
+    listen_for(pulse, clock, 3, beat())
+    assert pulse.is_stalled(10)
+    pulse.listen(beat(text="2"))
+    assert not pulse.is_stalled(10)
+
+
+def test_a_run_that_starts_or_compiles_is_given_its_time(clock):
+    pulse = Pulse(clock)
+    listen_for(pulse, clock, 100, None)
+    listen_for(pulse, clock, 100, beat("compiling"))
+    assert not pulse.is_stalled(10)
+    listen_for(pulse, clock, COMPILE_LIMIT_S, beat("compiling"))
+    assert pulse.is_stalled(10)
+
+
+def test_a_jump_of_the_clock_or_a_pause_of_our_own_is_no_silence_of_the_run(clock):
+    pulse = Pulse(clock)
+    pulse.listen(beat())
+    clock.now_s += 86400
+    pulse.listen(beat())
+    assert not pulse.is_stalled(10)
+    clock.now_s += 1
+    pulse.listen(None)  # half written, or of another attempt: it tells nothing, and time goes on
+    listen_for(pulse, clock, 10, None)
+    assert pulse.is_stalled(10)
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "training_runs" / "skill_0_A"
+    folder.mkdir(parents=True)
+    return RunPaths(folder)
+
+
+def test_a_training_tells_its_phase_and_its_usual_update(run):
+    with Lifetime(run, attempt=2) as lifetime:
+        first = read_heartbeat(run, 2)
+        lifetime.beat("training", 1.25)
+        second = read_heartbeat(run, 2)
+    assert (first.phase, second.phase, second.usual_s) == ("starting", "training", 1.25)
+    assert first != second
+    assert read_heartbeat(run, 3) is None
+
+
+@pytest.mark.parametrize("text", ["", "1732190000.123", '{"attempt": 2', "[]", '{"attempt": 2}'])
+def test_a_heartbeat_that_cannot_be_read_is_none(run, text):
+    run.heartbeat.write_text(text)
+    assert read_heartbeat(run, 2) is None
+
+
+def test_a_heartbeat_takes_the_place_of_whatever_was_there(run):
+    run.heartbeat.write_text("x" * 500)
+    with Lifetime(run, attempt=1):
+        assert read_heartbeat(run, 1) is not None
