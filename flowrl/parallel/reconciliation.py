@@ -6,71 +6,150 @@ does not; what the state knows nothing of, but the folders hold, is taken up aga
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Protocol
 
 from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.events import Action, Launch, Launched, Merge, RunFound, SkillAdded
 from flowrl.parallel.evidence import read_result
 from flowrl.parallel.launchers.base import Handle
-from flowrl.parallel.library import library_entry, prepared_runs, skills_in_library
-from flowrl.parallel.runs import Runs
-from flowrl.parallel.state import SkillEntry, Stage, Status
-from flowrl.paths import ExperimentPaths
+from flowrl.parallel.library import PreparedRun, library_entry, prepared_runs, skills_in_library
+from flowrl.parallel.state import FINAL, SkillEntry, Stage, Status
+from flowrl.paths import ExperimentPaths, RunPaths
 
 
-def reconcile(core: SchedulerCore, runs: Runs, paths: ExperimentPaths, now: datetime) -> list[Action]:
+class Records(Protocol):
+    """What an experiment's folder tells."""
+
+    def completed(self) -> Mapping[str, int]:
+        """The skills whose expert is in the library: name to global expert index."""
+
+    def indices(self) -> Iterable[int]:
+        """Every expert index that a folder of the library has."""
+
+    def completed_entry(self, index: int, name: str) -> SkillEntry:
+        """The state of a completed skill."""
+
+    def has_run(self, index: int, name: str) -> bool:
+        """Whether the run's folder is there: a merge is not over as long as it is."""
+
+    def prepared(self) -> Iterable[PreparedRun]:
+        """Every run folder that is complete."""
+
+    def result(self, index: int, name: str, attempt: int) -> dict | None:
+        """The result that this attempt left."""
+
+
+class Folders(Protocol):
+    """Who finds runs and takes them over; see :class:`flowrl.parallel.runs.Runs`."""
+
+    paths: ExperimentPaths
+
+    def find(self) -> tuple[list[Handle], bool]:
+        """The engine's runs of this experiment, and whether the engine answered."""
+
+    def adopt(self, entry: SkillEntry, handle: Handle | None, engine_answers: bool) -> None:
+        """Watches a run that an earlier scheduler has started."""
+
+    def was_started(self, entry: SkillEntry) -> bool:
+        """Whether the attempt left any trace."""
+
+    def is_alive(self, handle: Handle) -> bool:
+        """Whether the process that the engine started lives."""
+
+    def end(self, handle: Handle) -> None:
+        """Ends a run that nobody waits for."""
+
+
+class FolderRecords:
+    """The records of an experiment on disk."""
+
+    def __init__(self, paths: ExperimentPaths):
+        self._paths = paths
+
+    def completed(self) -> Mapping[str, int]:
+        return skills_in_library(self._paths)
+
+    def indices(self) -> Iterable[int]:
+        return self._paths.library()
+
+    def completed_entry(self, index: int, name: str) -> SkillEntry:
+        return library_entry(self._paths, index, name)
+
+    def has_run(self, index: int, name: str) -> bool:
+        return self._paths.run_folder(index, name).exists()
+
+    def prepared(self) -> Iterable[PreparedRun]:
+        return prepared_runs(self._paths)
+
+    def result(self, index: int, name: str, attempt: int) -> dict | None:
+        return read_result(RunPaths(self._paths.run_folder(index, name)), attempt)
+
+
+def reconcile(core: SchedulerCore, runs: Folders, records: Records, now: datetime) -> list[Action]:
     """Brings the core in line with what is there; returns what remains to be done about it."""
     handles, engine_answers = runs.find()
     live = {handle.run_folder.name: handle for handle in sorted(handles, key=lambda handle: handle.attempt)}
-    _take_in_library(core, paths)
-    _take_in_run_folders(core, paths, now)
-    core.state.next_expert_idx = max(core.state.next_expert_idx, _first_free_index(paths))
+    _take_in_library(core, records)
+    prepared = sorted(records.prepared(), key=lambda found: found.run.expert_idx)
+    _take_in_run_folders(core, prepared, now)
+    indices = [*records.indices(), *(found.run.expert_idx for found in prepared)]
+    core.state.next_expert_idx = max(core.state.next_expert_idx, max(indices, default=-1) + 1)
     actions: list[Action] = []
     for entry in list(core.state.skills):
-        handle = None if entry.expert_idx is None else live.get(runs.run_paths(entry).folder.name)
+        handle = None if entry.expert_idx is None else live.get(_folder(runs, entry).name)
         if entry.status is Status.WAITING:
-            _take_up(core, runs, entry, handle, now)
+            _take_up(core, runs, records, entry, handle, now)
         if entry.status is Status.RUNNING:
             actions += _go_on(core, runs, entry, _of_attempt(handle, entry), engine_answers, now)
+        elif entry.status in FINAL and handle is not None and runs.is_alive(handle):
+            runs.end(handle)  # after a fall back to an older state: its result would be nobody's
     return actions
 
 
-def _take_in_library(core: SchedulerCore, paths: ExperimentPaths) -> None:
+def _take_in_library(core: SchedulerCore, records: Records) -> None:
     """Skills of the library that the state does not know, or (after a fall back to an older state) believes undone."""
-    for name, index in skills_in_library(paths).items():
+    for name, index in records.completed().items():
         entry = core.entries.get(name)
         if entry is None:
-            core.take_in(library_entry(paths, index, name))
-        elif entry.status is not Status.COMPLETED and not paths.run_folder(index, name).exists():
-            core.replace(library_entry(paths, index, name))
+            core.take_in(records.completed_entry(index, name))
+        elif entry.status is not Status.COMPLETED and not records.has_run(index, name):
+            core.replace(records.completed_entry(index, name))
 
 
-def _take_in_run_folders(core: SchedulerCore, paths: ExperimentPaths, now: datetime) -> None:
-    """Skills that the state does not know, though a run of them was prepared: dependencies before dependents."""
-    for found in sorted(prepared_runs(paths), key=lambda found: found.run.expert_idx):
+def _take_in_run_folders(core: SchedulerCore, prepared: Iterable[PreparedRun], now: datetime) -> None:
+    """Skills that the state does not know, though a run of them was prepared: dependencies before dependents.
+
+    After a fall back to an older state, a known skill may have got its index, or another attempt, since.
+    """
+    for found in prepared:
         name = found.run.skill_name
         if name not in core.entries and all(dependency in core.entries for dependency in found.dependencies):
             core.handle(SkillAdded(name, found.skill_data, found.dependencies), now)
-            core.entries[name].expert_idx, core.entries[name].attempt = found.run.expert_idx, found.attempt
+        entry = core.entries.get(name)
+        if entry is None or entry.status in FINAL or entry.stage is Stage.MERGING:
+            continue
+        if entry.expert_idx is None:
+            entry.expert_idx = found.run.expert_idx
+        if entry.expert_idx == found.run.expert_idx:
+            entry.attempt = max(entry.attempt, found.attempt)
 
 
-def _first_free_index(paths: ExperimentPaths) -> int:
-    runs = (found.run.expert_idx for found in prepared_runs(paths))
-    return max([*paths.library(), *runs], default=-1) + 1
-
-
-def _take_up(core: SchedulerCore, runs: Runs, entry: SkillEntry, handle: Handle | None, now: datetime) -> None:
+def _take_up(
+    core: SchedulerCore, runs: Folders, records: Records, entry: SkillEntry, handle: Handle | None, now: datetime
+) -> None:
     """A skill that waits, though a run of it lives, or left a result that nobody has read."""
-    if handle is not None and handle.process is not None and handle.process.is_alive():
+    if handle is not None and runs.is_alive(handle):
         core.handle(RunFound(entry.skill_name, handle.attempt, entry.expert_idx, handle.name), now)
     elif entry.expert_idx is not None and entry.attempt and entry.stage is not Stage.MERGING:
-        result = read_result(runs.run_paths(entry), entry.attempt)
+        result = records.result(entry.expert_idx, entry.skill_name, entry.attempt)
         if result and result["outcome"] == "completed":
             core.handle(RunFound(entry.skill_name, entry.attempt, entry.expert_idx, None), now)
 
 
 def _go_on(
-    core: SchedulerCore, runs: Runs, entry: SkillEntry, handle: Handle | None, engine_answers: bool, now: datetime
+    core: SchedulerCore, runs: Folders, entry: SkillEntry, handle: Handle | None, engine_answers: bool, now: datetime
 ) -> list[Action]:
     """A skill that is running, as far as the state knows."""
     if entry.stage is Stage.MERGING:
@@ -78,9 +157,13 @@ def _go_on(
     if entry.stage is Stage.LAUNCHING and handle is None and engine_answers and not runs.was_started(entry):
         return [Launch(entry.skill_name, entry.attempt)]
     runs.adopt(entry, handle, engine_answers)
-    folder = str(runs.run_paths(entry).folder.relative_to(runs.paths.root))
+    folder = str(_folder(runs, entry).relative_to(runs.paths.root))
     session = handle.name if handle else entry.tmux_session or ""
     return core.handle(Launched(entry.skill_name, entry.attempt, session, folder), now)
+
+
+def _folder(runs: Folders, entry: SkillEntry):
+    return runs.paths.run_folder(entry.expert_idx, entry.skill_name)
 
 
 def _of_attempt(handle: Handle | None, entry: SkillEntry) -> Handle | None:

@@ -172,6 +172,14 @@ class Runs:
         except EngineUnreachable:
             return [], False
 
+    def is_alive(self, handle: Handle) -> bool:
+        """Whether the process that the engine started lives."""
+        return handle.process is not None and handle.process.is_alive()
+
+    def end(self, handle: Handle) -> None:
+        """Ends a run that nobody waits for."""
+        self.launcher.cancel(handle, STOP_GRACE_S)
+
     def run_paths(self, entry: SkillEntry) -> RunPaths:
         return RunPaths(self.paths.run_folder(entry.expert_idx, entry.skill_name))
 

@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.parallel.core import SchedulerCore, waiting_entry
-from flowrl.parallel.events import (
-    Action,
-    Announce,
-    Launch,
-    Merge,
-    Paused,
-    Resumed,
-    RetryRequested,
-    RunStopped,
-    SkillAdded,
-    Ticked,
-)
+from flowrl.parallel.dispatcher import Dispatcher, utc_now
+from flowrl.parallel.events import Paused, Resumed, SkillAdded
 from flowrl.parallel.launchers.base import Launcher
 from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.parallel.library import skill_data_in_library, skills_in_library
 from flowrl.parallel.locks import hold_scheduler_lock, merge_lock
-from flowrl.parallel.reconciliation import reconcile
+from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs
 from flowrl.parallel.slots import plan_slots
-from flowrl.parallel.state import SchedulerState, SkillEntry, Stage, StateStore, Status
+from flowrl.parallel.state import SchedulerState, StateStore, Status
 from flowrl.parallel.training_processor import sweep
 from flowrl.paths import ExperimentPaths
 from flowrl.skills.graph import check_acyclic, names_graph
@@ -78,16 +66,15 @@ class SkillScheduler:
         self._launcher = launcher or TmuxLauncher()
         self._runs = Runs(self.paths, self._launcher, command, getattr(args, "stall_timeout", None) or 0.0)
         self._store = StateStore(self.paths)
-        self._core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
-        self._lock = threading.RLock()
+        core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
+        self._dispatcher = Dispatcher(core, self._runs, self._save, self._announce)
+        self._lock = self._dispatcher.lock
         self._wake = threading.Event()
-        self._actions: deque[Action] = deque()
         self._early: dict[str, SkillAdded] = {}
         self._folder_lock = None
         self._ready_to_run = self._closed = self._stopping = self._killing = False
         self._on_complete: Callable[[str], Any] = lambda skill_name: None
         self._on_final: Callable[[str, str], Any] = lambda skill_name, status: None
-        self._completed_skills: dict[str, Mapping] = {}
         self._proposer: dict[str, Any] = {}
 
     def set_callbacks(
@@ -125,15 +112,12 @@ class SkillScheduler:
         self._folder_lock = self._take_folder()  # nothing was written before this
         try:
             state, self.remark = self._store.load()
-            self._core = self._new_core(state or SchedulerState())
+            self._dispatcher.core = self._new_core(state or SchedulerState())
             self._core.state.max_parallel = self.max_parallel
             self._core.state.proposer = self._proposer or self._core.state.proposer
             with merge_lock(self.paths):
                 sweep(self.paths)
-            with self._lock:
-                self._actions.extend(reconcile(self._core, self._runs, self.paths, _now()))
-                if getattr(self._args, "retry_failed", False):
-                    self._actions.extend(self._core.handle(RetryRequested(), _now()))
+            self._dispatcher.begin(FolderRecords(self.paths), bool(getattr(self._args, "retry_failed", False)))
         except BaseException:
             self._release()
             raise
@@ -167,12 +151,12 @@ class SkillScheduler:
         try:
             self.open()
             with self._lock:
-                self._completed_skills = dict(completed_skills or {})
+                self._dispatcher.completed_skills = dict(completed_skills or {})
                 self._admit_early()
                 self._ready_to_run = True
-                self._tell(Resumed())
+                self._dispatcher.tell(Resumed())
             self._loop()
-            self._settle()
+            self._dispatcher.settle(self._killing)
         except BaseException as error:
             self.error = error
             raise
@@ -233,7 +217,11 @@ class SkillScheduler:
         with self._lock:
             self._proposer = self._core.state.proposer = dict(proposer)
             if self._ready_to_run:
-                self._save()
+                self._save(self._core.state)
+
+    @property
+    def _core(self) -> SchedulerCore:
+        return self._dispatcher.core
 
     def _is_complete(self) -> bool:
         """Whether every skill added so far has reached a final status."""
@@ -294,7 +282,7 @@ class SkillScheduler:
     def _admit_early(self) -> None:
         self._check_early(set(self._core.entries))
         for event in self._early.values():
-            self._actions.extend(self._core.handle(event, _now()))
+            self._dispatcher.admit(event)
         self._early = {}
 
     # The loop.
@@ -306,11 +294,8 @@ class SkillScheduler:
             if time.monotonic() >= next_listing:
                 self._runs.ask_engine()
                 next_listing = time.monotonic() + self._listing_interval_s()
-            for event in self._runs.watch(self._entries_in(Stage.TRAINING)):
-                self._tell(event)
-            if self._is_retry_due():
-                self._tell(Ticked())
-            if self._actions:
+            self._dispatcher.look()
+            if self._dispatcher.actions:
                 continue
             if self._is_over():
                 return
@@ -328,48 +313,20 @@ class SkillScheduler:
             enough = self._max_nodes is not None and len(self._core.entries) >= self._max_nodes
             return self._args is None or self._closed or enough
 
-    def _is_retry_due(self) -> bool:
-        with self._lock:
-            retry_at = self._core.next_retry() if self._core.may_launch() else None
-            return retry_at is not None and retry_at <= _now()
-
     def _idle_s(self) -> float:
         with self._lock:
             retry_at = self._core.next_retry()
-        until_retry_s = (retry_at - _now()).total_seconds() if retry_at else self.poll_interval
+        until_retry_s = (retry_at - utc_now()).total_seconds() if retry_at else self.poll_interval
         return min(max(until_retry_s, WATCH_S), self.poll_interval)
 
     def _perform_all(self) -> None:
-        while self._actions and not self._stopping:
-            self._perform(self._actions.popleft())
+        while self._dispatcher.actions and not self._stopping:
+            self._dispatcher.perform()
 
-    def _perform(self, action: Action) -> None:
-        entry = self._core.entries[action.name]
-        match action:
-            case Announce():
-                self._announce(action)
-            case Launch():
-                self._tell(self._runs.launch(entry, self._experts()))
-            case Merge():
-                self._tell(self._runs.merge(entry))
-
-    def _announce(self, action: Announce) -> None:
-        if action.status is Status.COMPLETED:
-            self._on_complete(action.name)
-        self._on_final(action.name, str(action.status))
-
-    def _settle(self) -> None:
-        """Before leaving: what was to be launched waits again, what was to be merged is merged."""
-        self._tell(Paused())
-        if self._killing:
-            for event in self._runs.stop(self._entries_in(Stage.TRAINING)):
-                self._tell(event)
-        while self._actions:
-            action = self._actions.popleft()
-            if isinstance(action, Launch):
-                self._tell(RunStopped(action.name, action.attempt))
-            else:
-                self._perform(action)
+    def _announce(self, name: str, status: Status) -> None:
+        if status is Status.COMPLETED:
+            self._on_complete(name)
+        self._on_final(name, str(status))
 
     def _tell_running(self, event: object) -> None:
         with self._lock:
@@ -378,37 +335,17 @@ class SkillScheduler:
 
     def _submit(self, event: object) -> None:
         """Tells the core from outside of the loop, which then looks at what is to be done."""
-        self._tell(event)
+        self._dispatcher.tell(event)
         self._wake.set()
 
-    def _tell(self, event: object) -> None:
-        """Tells the core, and writes down what it has decided before any of it is done."""
-        with self._lock:
-            actions = self._core.handle(event, _now())
-            if actions or not isinstance(event, Ticked):
-                self._save()
-            self._actions.extend(actions)
-
-    def _save(self) -> None:
+    def _save(self, state: SchedulerState) -> None:
         try:
-            self._store.save(self._core.state)
+            self._store.save(state)
         except OSError as error:
             raise FlowrlError(
                 f"{self.paths.state} cannot be written ({error.strerror or error}); trainings go on in their sessions: "
                 "make room, or the folder writable, and start the same command again"
             ) from error
-
-    def _entries_in(self, stage: Stage) -> list[SkillEntry]:
-        with self._lock:
-            running = [self._core.entries[name] for name in self._core.state.currently_running]
-        return [entry for entry in running if entry.stage is stage]
-
-    def _experts(self) -> dict[str, dict]:
-        """What a run may build on: the completed skills, with what the caller of ``run`` knows of them."""
-        with self._lock:
-            done = [entry for entry in self._core.state.skills if entry.status is Status.COMPLETED]
-            known = {e.skill_name: dict(self._completed_skills.get(e.skill_name, {})) for e in done}
-            return {e.skill_name: known[e.skill_name] | {"expert_idx": e.expert_idx} for e in done}
 
     def _reraise(self) -> None:
         if self.error is not None:
@@ -425,7 +362,3 @@ def _check_known(name: str, dependencies: Iterable[str], known: Collection[str])
             f"{name} depends on {', '.join(unknown)}, which no skill here is called; "
             f"add {unknown[0]} first, or take it out of the dependencies of {name}"
         )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

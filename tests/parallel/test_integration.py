@@ -329,6 +329,7 @@ def test_a_training_that_hangs_is_ended_and_tried_again_also_one_that_was_adopte
     thread.join()
     second, errors = make_scheduler(SimpleArgs(**flags, stall_timeout=0.5)), set()
     thread = start(second)
+    wait_until(lambda: second.state["skills"])
     wait_until(lambda: errors.add(entry_of(second, "A")["error"]) or entry_of(second, "A")["attempt"] == 3)
     thread.join()
     assert not hanging.is_alive()

@@ -266,8 +266,8 @@ def test_a_training_that_the_kernel_killed_for_memory_is_tried_again_with_half_t
         write_json(run.pid, {"pid": 1, "create_time": 0.0, "attempt": 1})  # a process that lives no more
 
     scheduler = scheduler_of(launcher=FakeLauncher(end))
-    tell = scheduler._tell
-    scheduler._tell = lambda event: (tell(event), errors.extend(e["error"] for e in scheduler.state["skills"]))
+    dispatcher, tell = scheduler._dispatcher, scheduler._dispatcher.tell
+    dispatcher.tell = lambda event: (tell(event), errors.extend(e["error"] for e in scheduler.state["skills"]))
     scheduler.add_skill("A", skill("A"), [])
     scheduler.run({})
     assert tried == [1024, 512]

@@ -1,0 +1,158 @@
+"""Between the core, which decides, and the hands, which act: every decision is written down before it is carried out.
+
+Clock, hands and store are passed in, so that the same code runs on a machine and in the simulation of the tests.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from flowrl.parallel.core import SchedulerCore
+from flowrl.parallel.events import (
+    Action,
+    Announce,
+    Launch,
+    Launched,
+    LaunchFailed,
+    Merge,
+    Merged,
+    MergeFailed,
+    Paused,
+    RetryRequested,
+    RunDied,
+    RunEnded,
+    RunStopped,
+    Ticked,
+)
+from flowrl.parallel.reconciliation import Folders, Records, reconcile
+from flowrl.parallel.state import SchedulerState, SkillEntry, Stage, Status
+
+
+class Hands(Folders, Protocol):
+    """What acts: :class:`flowrl.parallel.runs.Runs`, or a stand-in. Whatever goes wrong comes back as an event."""
+
+    def launch(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> Launched | LaunchFailed:
+        """Starts the attempt that ``entry`` names."""
+
+    def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied]:
+        """What has become of these runs."""
+
+    def ask_engine(self) -> None:
+        """Has the engine tell which runs it still knows."""
+
+    def stop(self, entries: Sequence[SkillEntry]) -> list[RunStopped | RunEnded | RunDied]:
+        """Ends these runs."""
+
+    def merge(self, entry: SkillEntry) -> Merged | MergeFailed:
+        """Has a finished run merged into the library."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Dispatcher:
+    """Drives one core.
+
+    Args:
+        save: keeps the state; returns once it is safe.
+        announce: told of each final status.
+        completed_skills: what the caller knows of completed skills besides their indices, given to a launch.
+        lock: held while the core is used; public methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        core: SchedulerCore,
+        hands: Hands,
+        save: Callable[[SchedulerState], None],
+        announce: Callable[[str, Status], None] = lambda name, status: None,
+        clock: Callable[[], datetime] = utc_now,
+    ):
+        self.core = core
+        self.hands = hands
+        self.lock = threading.RLock()
+        self.completed_skills: dict[str, Mapping] = {}
+        self.actions: deque[Action] = deque()
+        self._save = save
+        self._announce = announce
+        self._clock = clock
+
+    def begin(self, records: Records, retry_failed: bool) -> None:
+        """Brings a loaded state in line with what is there; nothing is written or done yet."""
+        with self.lock:
+            self.actions.extend(reconcile(self.core, self.hands, records, self._clock()))
+            if retry_failed:
+                self.admit(RetryRequested())
+
+    def admit(self, event: object) -> None:
+        """Tells the core without writing it down: before the first ``tell``."""
+        with self.lock:
+            self.actions.extend(self.core.handle(event, self._clock()))
+
+    def tell(self, event: object) -> None:
+        """Tells the core, and writes down what it has decided before any of it is done."""
+        with self.lock:
+            actions = self.core.handle(event, self._clock())
+            if actions or not isinstance(event, Ticked):
+                self._save(self.core.state)
+            self.actions.extend(actions)
+
+    def perform(self) -> None:
+        """Carries out the next decision."""
+        action = self.actions.popleft()
+        entry = self.core.entries[action.name]
+        match action:
+            case Announce():
+                self._announce(action.name, action.status)
+            case Launch():
+                self.tell(self.hands.launch(entry, self.experts()))
+            case Merge():
+                self.tell(self.hands.merge(entry))
+
+    def look(self) -> None:
+        """Tells what has become of the runs, and that time has passed where somebody waits for it."""
+        for event in self.hands.watch(self.entries_in(Stage.TRAINING)):
+            self.tell(event)
+        if self.is_retry_due():
+            self.tell(Ticked())
+
+    def settle(self, kill: bool) -> None:
+        """Before leaving: what was to be launched waits again, what was to be merged is merged.
+
+        Args:
+            kill: ends the trainings as well.
+        """
+        self.tell(Paused())
+        if kill:
+            for event in self.hands.stop(self.entries_in(Stage.TRAINING)):
+                self.tell(event)
+        while self.actions:
+            if isinstance(action := self.actions[0], Launch):
+                self.actions.popleft()
+                self.tell(RunStopped(action.name, action.attempt))
+            else:
+                self.perform()
+
+    def is_retry_due(self) -> bool:
+        """Whether a skill that waited out its backoff would be launched now."""
+        with self.lock:
+            retry_at = self.core.next_retry() if self.core.may_launch() else None
+            return retry_at is not None and retry_at <= self._clock()
+
+    def entries_in(self, stage: Stage) -> list[SkillEntry]:
+        """The running skills in this stage."""
+        with self.lock:
+            running = [self.core.entries[name] for name in self.core.state.currently_running]
+        return [entry for entry in running if entry.stage is stage]
+
+    def experts(self) -> dict[str, dict]:
+        """What a run may build on: the completed skills, with what the caller knows of them."""
+        with self.lock:
+            done = [entry for entry in self.core.state.skills if entry.status is Status.COMPLETED]
+            known = {e.skill_name: dict(self.completed_skills.get(e.skill_name, {})) for e in done}
+            return {e.skill_name: known[e.skill_name] | {"expert_idx": e.expert_idx} for e in done}
