@@ -22,11 +22,11 @@ PROG = "python -m flowrl.bottomup_parallel"
 
 _TRAINING = (
     "total_timesteps success_rate num_envs num_steps layer_size lr anneal_lr gamma gae_lambda clip_eps ent_coef "
-    "vf_coef max_grad_norm update_epochs num_minibatches max_task_steps seed use_wandb wandb_project"
+    "vf_coef max_grad_norm update_epochs num_minibatches max_task_steps seed use_wandb wandb_project candidate_timesteps"
 ).split()
 _AT_LEAST_ONE = (
     "max_nodes max_parallel_skills total_timesteps num_envs num_steps layer_size update_epochs num_minibatches "
-    "max_task_steps skills_per_gpu"
+    "max_task_steps skills_per_gpu candidates"
 ).split()
 _POSITIVE = ("lr", "clip_eps", "max_grad_norm", "scheduler_poll_interval", "llm_timeout_s")
 _NOT_NEGATIVE = ("max_retries", "stall_timeout", "max_repairs", "ent_coef", "vf_coef", "seed")
@@ -66,6 +66,11 @@ class Settings:
     """Dollars after which no more skills are proposed, earlier starts included (no limit)."""
     llm_timeout_s: float = 600
     """Seconds for one answer of the model, repeated tries included."""
+    candidates: int = 1
+    """Rewards that the model proposes for each skill. They are trained side by side for a while, and the one under which
+    the skill succeeds most often goes on."""
+    candidate_timesteps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Frames of total_timesteps in which the rewards of a skill are tried, all together (a fifth of total_timesteps)."""
     seed: int = 0
     """Seed of all randomness."""
 
@@ -144,6 +149,7 @@ class Settings:
                 "--proposer curriculum, which costs nothing"
             )
         self._check_minibatches()
+        self._check_candidates()
         self.gpus()
 
     def _check_minibatches(self):
@@ -151,6 +157,19 @@ class Settings:
             raise BadInput(
                 f"--num_minibatches {self.num_minibatches} does not divide --num_envs * --num_steps "
                 f"({self.num_envs} * {self.num_steps}); choose powers of two"
+            )
+
+    def _check_candidates(self):
+        if self.candidates > self.num_envs:
+            raise BadInput(
+                f"--candidates {self.candidates} is more than --num_envs {self.num_envs}: each reward needs an environment "
+                "of its own"
+            )
+        frames = self.candidate_timesteps
+        if frames is not None and not 1 <= frames <= self.total_timesteps:
+            raise BadInput(
+                f"--candidate_timesteps has to be at least 1 and at most --total_timesteps ({self.total_timesteps}), of which "
+                f"they are a part; found {frames}"
             )
 
     def gpus(self) -> list[str] | None:

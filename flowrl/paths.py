@@ -14,6 +14,9 @@ _RUN_FOLDER = re.compile(r"skill_(\d+)_(.+)")
 _SKILL_FOLDER = re.compile(r"(\d+)_(.+)")
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pkl")
 
+CANDIDATES = "candidates.json"
+"""In a run's folder, and then in its skill's, where the skill was proposed with several rewards."""
+
 
 @dataclass(frozen=True)
 class ExperimentPaths:
@@ -113,6 +116,21 @@ class RunPaths:
         return self.folder / f"{self.expert_idx}_policies"
 
     @property
+    def trial(self) -> RunPaths:
+        """The run while several rewards of its skill are on trial: it has checkpoints of its own."""
+        return TrialPaths(self.folder)
+
+    @property
+    def candidates(self) -> Path:
+        """How the rewards on trial have done, and which one was chosen."""
+        return self.folder / CANDIDATES
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether the run can go on from what an earlier attempt has left."""
+        return bool(self.checkpoints() or self.trial.checkpoints())
+
+    @property
     def initial(self) -> Path:
         """The experts that the run starts from, as they were in the library when it was prepared."""
         return self.policies / "initial.pkl"
@@ -162,3 +180,11 @@ class RunPaths:
         """All checkpoints, the fewest frames first."""
         found = ((_CHECKPOINT.fullmatch(path.name), path) for path in self.policies.glob("checkpoint_*.pkl"))
         return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
+
+
+class TrialPaths(RunPaths):
+    """The folder of one run, with the checkpoints of its trial."""
+
+    @property
+    def policies(self) -> Path:
+        return super().policies / "trial"

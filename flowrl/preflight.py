@@ -87,6 +87,7 @@ def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) ->
         max_repairs=settings.max_repairs,
         budget_usd=settings.llm_budget_usd,
         timeout_s=settings.llm_timeout_s,
+        candidates=settings.candidates,
         seed=settings.seed,
         max_skills=settings.max_nodes,
     )

@@ -31,6 +31,7 @@ from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.proposers.llm.proposer import LlmProposer
 from flowrl.report.summary import console, print_summary, proposer_line
+from flowrl.skills.candidates import trial_frames
 from flowrl.skills.gate_report import built_in
 
 SECOND_CTRL_C_S = 5.0
@@ -40,7 +41,8 @@ def described(settings: Settings, environ: Mapping[str, str] = os.environ) -> di
     """The resolved settings as plain values: ``auto`` replaced by what it comes to."""
     chosen = chosen_proposer(settings, environ)
     llm_name = chosen_llm(settings) if chosen == "llm" else None
-    return {**settings.to_json(), "proposer": chosen, "llm_name": llm_name}
+    frames = trial_frames(settings.candidate_timesteps, settings.total_timesteps)
+    return {**settings.to_json(), "proposer": chosen, "llm_name": llm_name, "candidate_timesteps": frames}
 
 
 def make_proposer(settings: Settings, entry: GameEntry, say: Callable[[str], None]) -> Proposer:
@@ -99,6 +101,8 @@ class Start:
         )
         self.say(f"{settings.env_name} in {self.paths.root}, {self.scheduler.max_parallel} skills at a time")
         self.say(f"skills come from {proposer.describe()}")
+        if settings.candidates > 1 and chosen_proposer(settings) == "curriculum":
+            self.say(f"--candidates {settings.candidates} has no effect: the built-in curriculum has one reward for each skill")
         if self.flow_graph.skills:
             self.say(f"going on: {len(self.flow_graph.completed())} of {len(self.flow_graph.skills)} skills completed")
 

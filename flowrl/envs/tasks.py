@@ -93,6 +93,26 @@ def make_judge(functions: Sequence[TaskFunctions]) -> Judge:
     return jax.vmap(judge_one, in_axes=(0, 0, 0, 0, None))
 
 
+def make_trial_judge(functions: Sequence[TaskFunctions], candidates: Sequence[TaskFunctions], new_expert: int):
+    """The judge of a plan whose newest skill has several rewards on trial.
+
+    It takes one more argument, int32 ``[B]``: which of ``candidates`` pays in each environment, wherever
+    ``new_expert`` (the local index of the newest skill's expert in the plan) acts.
+    """
+
+    def judge_one(before, after, game_over, progress, plan, candidate):
+        inputs = task_inputs(before, after, 0)
+        done = jnp.stack([_is_done(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
+        rewards = jnp.stack([_reward(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
+        of_newest = inputs._replace(n=plan.n[progress.task])
+        on_trial = jnp.stack([_reward(task, of_newest) for task in candidates])
+        is_newest = plan.expert[progress.task] == new_expert
+        reward = jnp.where(is_newest, on_trial[candidate], rewards[progress.task])
+        return _verdict(reward, done, game_over, progress, plan)
+
+    return jax.vmap(judge_one, in_axes=(0, 0, 0, 0, None, 0))
+
+
 def _verdict(reward, done, game_over, progress: Progress, plan: PlanArrays) -> tuple[Verdict, Progress]:
     """The rules of an episode, for one environment; ``done`` is bool ``[P]``."""
     num_tasks = done.shape[0]

@@ -18,14 +18,15 @@ from typing import Any
 from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json, write_whole
+from flowrl.parallel.chosen_reward import keep_chosen_reward
 from flowrl.parallel.locks import merge_lock
 from flowrl.parallel.training_setup import SKILL_DATA, Expert
-from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.paths import CANDIDATES, ExperimentPaths, RunPaths
 
 MERGE = "merge.json"
 REPORTS = "wandb"
 LOCK_TIMEOUT_S = 60.0
-_ARCHIVED = ("training.log", "metrics.jsonl", "run.json", "result.json", SKILL_DATA, MERGE)
+_ARCHIVED = ("training.log", "metrics.jsonl", "run.json", "result.json", SKILL_DATA, CANDIDATES, MERGE)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def process_completed_training(
     with merge_lock(paths, lock_timeout_s):
         if not run.run_json.exists():
             return _reported(paths.skill_folder(global_expert_idx, skill_name) / MERGE, run)
+        keep_chosen_reward(run)
         versions = list(_versions(run, total_timesteps))
         decision = _decide(paths, run, versions)
         for version in versions:

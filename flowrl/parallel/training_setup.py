@@ -5,6 +5,7 @@ Everything the training process needs lies in the folder afterwards; a run is re
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "total_timesteps": 100_000_000, "success_rate": 0.8, "num_envs": 1024, "num_steps": 64, "layer_size": 512,
     "lr": 2e-4, "anneal_lr": True, "gamma": 0.99, "gae_lambda": 0.95, "clip_eps": 0.2, "ent_coef": 0.01,
     "vf_coef": 0.5, "max_grad_norm": 1.0, "update_epochs": 4, "num_minibatches": 8, "max_task_steps": 200, "seed": 0,
-    "use_wandb": False, "wandb_project": "flow_rl_parallel",
+    "use_wandb": False, "wandb_project": "flow_rl_parallel", "candidate_timesteps": None,
 }  # fmt: skip
 
 FIXED_SETTINGS = frozenset({"layer_size", "seed"})
@@ -74,7 +75,8 @@ def prepare_training_run(
 
     Args:
         skill_data: ``task_is_done`` and ``task_reward``; with ``execution_plan``, the ordered tasks; with ``gate``, the
-            report that the code has passed. Code without a report counts as written by hand, and is not probed.
+            report that the code has passed. Code without a report counts as written by hand, and is not probed. With
+            ``candidates``, other rewards to be tried beside ``task_reward``, and their reports, ``candidate_gates``.
         dependency_skill_names: all other skills of the plan; each gets a local expert.
         completed_skills: for each dependency its ``expert_idx``, and its two functions unless the library has them.
         settings: training settings; those of ``config.json``, then the flags' defaults, fill what is not given. In a
@@ -89,7 +91,7 @@ def prepare_training_run(
     """
     paths = ExperimentPaths(Path(base_dir))
     run = RunPaths(paths.run_folder(global_expert_idx, check_name(skill_name)))
-    if run.run_json.exists() and run.module.exists() and run.checkpoints():
+    if run.run_json.exists() and run.module.exists() and run.has_checkpoints:
         _refresh_settings(run, {**_stored_settings(paths), **(settings or {})})
     else:
         order = _Order(paths, skill_name, skill_data, global_expert_idx, completed_skills)
@@ -131,7 +133,7 @@ class _Prepared:
     module: str
     plan: list[dict]
     gate: list[Report]
-    """For each task of the plan."""
+    """For each task of the plan, and then for each other reward on trial."""
     experts: list[Expert]
     params: dict[str, Any]
 
@@ -143,9 +145,15 @@ class _Code:
     task_is_done: str
     task_reward: str
     gate: Report | None
+    candidates: tuple[str, ...] = ()
+    candidate_gates: tuple[Report, ...] = ()
 
     def report(self, name: str) -> Report:
         return {"skill_name": name, **report_for(name, self.task_is_done, self.task_reward, self.gate)}
+
+    def candidate_reports(self, name: str) -> list[Report]:
+        given = itertools.zip_longest(self.candidates, self.candidate_gates[: len(self.candidates)])
+        return [_Code(self.task_is_done, reward, gate).report(name) for reward, gate in given]
 
 
 @dataclass(frozen=True)
@@ -173,10 +181,11 @@ class _Order:
             for name in [step["skill_name"]]
         ]
         experts = [self._record(name, index, to_local[index], loaded) for name, index in indices.items()]
+        own = code[self.skill_name]
         return _Prepared(
-            module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks),
+            module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks, own.candidates),
             plan=[self._step_data(task, indices) for task in tasks],
-            gate=[code[task.skill_name].report(task.skill_name) for task in tasks],
+            gate=[*(code[task.skill_name].report(task.skill_name) for task in tasks), *own.candidate_reports(self.skill_name)],
             experts=sorted(experts, key=lambda expert: expert.local_expert_idx),
             params={str(to_local[indices[name]]): data["params"] for name, data in loaded.items()},
         )
@@ -217,11 +226,13 @@ class _Order:
         return data
 
     def _code(self, name: str) -> _Code:
-        data = self.skill_data if name == self.skill_name else self.completed_skills[name]
+        is_own = name == self.skill_name
+        data = self.skill_data if is_own else self.completed_skills[name]
         for source in (data, data.get("skill_data") or {}):
             if source.get("task_is_done") and source.get("task_reward"):
-                return _Code(source["task_is_done"], source["task_reward"], source.get("gate"))
-        if name == self.skill_name:
+                on_trial = [tuple(source.get(key) or ()) for key in ("candidates", "candidate_gates")] if is_own else []
+                return _Code(source["task_is_done"], source["task_reward"], source.get("gate"), *on_trial)
+        if is_own:
             raise BadInput(f"{name} has no task_is_done and task_reward in its skill_data; give both as source code")
         module = self.paths.skill_module(self._expert_idx(name), name)
         try:
@@ -273,6 +284,7 @@ def _archived_report(path: Path) -> Report | None:
 def _write(run: RunPaths, prepared: _Prepared, header: dict[str, Any], skill_data: dict[str, Any]) -> None:
     """``run.json`` comes last: a folder that has it is complete."""
     run.policies.mkdir(parents=True, exist_ok=True)
+    run.candidates.unlink(missing_ok=True)  # of a trial whose checkpoints are gone
     write_json(run.folder / SKILL_DATA, {"skill_name": run.skill_name} | skill_data)
     write_whole(run.module, prepared.module)
     metadata = {"skill_name": run.skill_name, "experts": [asdict(expert) for expert in prepared.experts]}

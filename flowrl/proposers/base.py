@@ -80,6 +80,13 @@ class Proposer(Protocol):
     def refused(self, spec: SkillSpec, error: BadInput) -> None:
         """The last proposal cannot be trained. To be asked again, mended or with another skill; or raises ``error``."""
 
+    def dropped(self, spec: SkillSpec, number: int, error: BadInput) -> None:
+        """One of the several rewards of the last proposal cannot be trained. Said before ``refused``, or ``accepted``.
+
+        Args:
+            number: of the reward; 1 is the skill's ``task_reward``, its ``candidates`` follow.
+        """
+
     def accepted(self, spec: SkillSpec) -> None:
         """The last proposal is a skill of the experiment now."""
 

@@ -57,6 +57,9 @@ class CurriculumProposer:
         """
         raise error
 
+    def dropped(self, spec: SkillSpec, number: int, error: BadInput) -> None:
+        """Does not happen: each skill has one reward."""
+
     def accepted(self, spec: SkillSpec) -> None:
         """The library says so itself."""
 

@@ -7,6 +7,7 @@ A report is a plain dict that goes along with its skill, as ``gate`` in ``skill_
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from flowrl.errors import BadInput
@@ -59,15 +60,21 @@ def report_for(skill_name: str, task_is_done: str, task_reward: str, given: Mapp
 
 
 def check_module(text: str, reports: Iterable[Mapping[str, Any]]) -> None:
-    """Accepts a generated module whose every function has a report that it passed.
+    """Accepts a generated module whose every function has a report that it passed: rewards on trial as well.
 
     Raises:
         BadInput: a task's functions have none; or the text is not a generated module.
     """
     passed = {report.get("sha256") for report in reports if report.get("passed")}
-    for index, task in enumerate(read_module(text).tasks):
+    module = read_module(text)
+    code = [(f"task {index}", task) for index, task in enumerate(module.tasks)]
+    code += [
+        (f"candidate {number}", replace(module.tasks[-1], task_reward=reward))
+        for number, reward in enumerate(module.candidates, 1)
+    ]
+    for place, task in code:
         if fingerprint(task.task_is_done, task.task_reward) not in passed:
             raise BadInput(
-                f"the code of {task.skill_name} (task {index}) has not passed the gate: it was changed since the run was "
+                f"the code of {task.skill_name} ({place}) has not passed the gate: it was changed since the run was "
                 "prepared; delete the run's folder, and the scheduler prepares it anew"
             )

@@ -1,5 +1,7 @@
 """The generated module of a run, ``2.py``: index maps and the two functions of every task of its plan.
 
+Where several rewards of the run's own skill are on trial, the others follow after the last task.
+
 It is Python for a person to read and for flowrl to parse: :func:`read_module` and :func:`compile_module` take it
 apart as a tree and accept nothing but what :func:`render_module` writes, so that importing it is never needed.
 """
@@ -8,9 +10,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowrl.errors import BadInput
@@ -45,6 +48,13 @@ class ModuleSource:
     global_to_local: dict[int, int]
     local_to_global: dict[int, int]
     tasks: list[TaskSource]
+    candidates: list[str]
+    """Other rewards of the last task, on trial beside its own; as a rule there are none."""
+
+    @property
+    def rewards(self) -> list[str]:
+        """All rewards of the last task: its own first."""
+        return [self.tasks[-1].task_reward, *self.candidates]
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,12 @@ def render_module(
     global_expert_idx: int,
     global_to_local: Mapping[int, int],
     tasks: Sequence[TaskSource],
+    candidates: Sequence[str] = (),
 ) -> str:
     """The text of a run's module. Task ``k``'s functions are called ``task_k_is_done`` and ``task_k_reward``.
+
+    Args:
+        candidates: other rewards of the last task, each called ``candidate_k_reward``, from 1 on.
 
     Raises:
         CodeRefused: a task's source is not one function of the expected name.
@@ -75,7 +89,9 @@ def render_module(
         f"GLOBAL_TO_LOCAL = {dict(global_to_local)}",
         f"LOCAL_TO_GLOBAL = {local_to_global}",
     ]
-    return "\n".join(header) + "\n" + "".join(_render_task(index, task) for index, task in enumerate(tasks))
+    parts = [_render_task(index, task) for index, task in enumerate(tasks)]
+    parts += [_render_candidate(number, skill_name, source) for number, source in enumerate(candidates, 1)]
+    return "\n".join(header) + "\n" + "".join(parts)
 
 
 def read_module(text: str) -> ModuleSource:
@@ -89,15 +105,16 @@ def read_module(text: str) -> ModuleSource:
     index = _INDEX.fullmatch(lines[1]) if len(lines) > 1 else None
     if not title or not index:
         raise _not_a_module("its first two lines do not name the skill and its global expert index")
-    maps, functions = _parts(text)
+    maps, functions, others = _parts(text)
     headings = [match for match in map(_TASK.fullmatch, lines) if match]
     if [int(heading[1]) for heading in headings] != list(range(len(functions))):
         raise _not_a_module(f"it holds the functions of {len(functions)} tasks, but {len(headings)} headings")
     tasks = [
-        TaskSource(heading[2], int(heading[3]), int(heading[4]), **_restored(index, pair))
+        TaskSource(heading[2], int(heading[3]), int(heading[4]), **_restored(pair))
         for index, (heading, pair) in enumerate(zip(headings, functions))
     ]
-    return ModuleSource(title[1], int(index[1]), maps["GLOBAL_TO_LOCAL"], maps["LOCAL_TO_GLOBAL"], tasks)
+    candidates = [_restored({"task_reward": tree})["task_reward"] for tree in others]
+    return ModuleSource(title[1], int(index[1]), maps["GLOBAL_TO_LOCAL"], maps["LOCAL_TO_GLOBAL"], tasks, candidates)
 
 
 def compile_module(text: str, scope: Mapping[str, Any]) -> list[TaskFunctions]:
@@ -111,10 +128,40 @@ def compile_module(text: str, scope: Mapping[str, Any]) -> list[TaskFunctions]:
         CodeRefused: a function fails the static checks, which are made again here.
         BadInput: the text is not a generated module.
     """
-    _, pairs = _parts(text)
+    _, pairs, _ = _parts(text)
     return [
         TaskFunctions(*_compiled(pair["task_is_done"], scope), *_compiled(pair["task_reward"], scope)) for pair in pairs
     ]
+
+
+def compile_rewards(text: str, scope: Mapping[str, Any]) -> list[TaskFunctions]:
+    """The last task's functions, once with each of its rewards: its own first, then the others on trial.
+
+    Raises:
+        CodeRefused, BadInput: as :func:`compile_module`.
+    """
+    _, pairs, others = _parts(text)
+    is_done = _compiled(pairs[-1]["task_is_done"], scope)
+    return [TaskFunctions(*is_done, *_compiled(tree, scope)) for tree in (pairs[-1]["task_reward"], *others)]
+
+
+def with_reward(text: str, number: int) -> str:
+    """The module with one of the rewards on trial as its skill's own, and without the others.
+
+    Args:
+        number: 1 is the last task's own.
+
+    Raises:
+        BadInput: the text is not a generated module, or has no such reward.
+    """
+    module = read_module(text)
+    if not 1 <= number <= len(module.rewards):
+        raise BadInput(f"the module of {module.skill_name} has no reward {number}: it has {len(module.rewards)}")
+    chosen = module.rewards[number - 1]
+    tasks = [
+        replace(task, task_reward=chosen) if task.skill_name == module.skill_name else task for task in module.tasks
+    ]
+    return render_module(module.skill_name, module.global_expert_idx, module.global_to_local, tasks)
 
 
 def skill_functions(text: str, task_index: int = -1) -> tuple[str, str]:
@@ -128,18 +175,25 @@ def skill_functions(text: str, task_index: int = -1) -> tuple[str, str]:
 
 def _render_task(index: int, task: TaskSource) -> str:
     heading = f"# Task {index}: {check_name(task.skill_name)}, n = {task.n}, local expert {task.local_expert_idx}"
-    functions = []
-    for name in FUNCTION_NAMES:
-        function = parse_function(getattr(task, name), name)
-        function.name = _task_function_name(index, name)
-        if is_docstring(function.body[0]) and len(function.body) > 1:
-            del function.body[0]  # a text of several lines could look like a heading
-        functions.append(ast.unparse(function))
+    functions = [_renamed(getattr(task, name), name, _task_function_name(index, name)) for name in FUNCTION_NAMES]
     return f"\n\n{heading}\n" + "\n\n\n".join(functions) + "\n"
 
 
-def _parts(text: str) -> tuple[dict[str, dict[int, int]], list[dict[str, ast.FunctionDef]]]:
-    """A module's two index maps, and each task's two function trees."""
+def _render_candidate(number: int, skill_name: str, source: str) -> str:
+    heading = f"# Candidate {number}: another reward of {check_name(skill_name)}, on trial"
+    return f"\n\n{heading}\n{_renamed(source, 'task_reward', _candidate_name(number))}\n"
+
+
+def _renamed(source: str, name: str, new_name: str) -> str:
+    function = parse_function(source, name)
+    function.name = new_name
+    if is_docstring(function.body[0]) and len(function.body) > 1:
+        del function.body[0]  # a text of several lines could look like a heading
+    return ast.unparse(function)
+
+
+def _parts(text: str) -> tuple[dict[str, dict[int, int]], list[dict[str, ast.FunctionDef]], list[ast.FunctionDef]]:
+    """A module's two index maps, each task's two function trees, and those of the other rewards on trial."""
     try:
         body = parse(text).body
         maps = {node.targets[0].id: ast.literal_eval(node.value) for node in body[:2]}
@@ -148,19 +202,21 @@ def _parts(text: str) -> tuple[dict[str, dict[int, int]], list[dict[str, ast.Fun
         raise _not_a_module(f"it is not Python of the expected shape ({type(error).__name__})") from error
     if set(maps) != {"GLOBAL_TO_LOCAL", "LOCAL_TO_GLOBAL"} or not all(map(_is_index_map, maps.values())):
         raise _not_a_module("GLOBAL_TO_LOCAL and LOCAL_TO_GLOBAL are not two maps of indices")
-    expected = [_task_function_name(index, name) for index in range(len(trees) // 2) for name in FUNCTION_NAMES]
-    if not trees or list(trees) != expected or not all(isinstance(tree, ast.FunctionDef) for tree in trees.values()):
+    num_candidates = sum(name.startswith("candidate_") for name in trees)
+    num_tasks = (len(trees) - num_candidates) // 2
+    of_tasks = [[_task_function_name(index, name) for name in FUNCTION_NAMES] for index in range(num_tasks)]
+    of_candidates = [_candidate_name(number) for number in range(1, num_candidates + 1)]
+    expected = [*itertools.chain(*of_tasks), *of_candidates]
+    if not of_tasks or list(trees) != expected or not all(isinstance(tree, ast.FunctionDef) for tree in trees.values()):
         raise _not_a_module("its functions are not task_0_is_done, task_0_reward, task_1_is_done, ... in order")
-    functions = [
-        {name: trees[_task_function_name(index, name)] for name in FUNCTION_NAMES} for index in range(len(trees) // 2)
-    ]
-    return maps, functions
+    pairs = [dict(zip(FUNCTION_NAMES, (trees[name] for name in names))) for names in of_tasks]
+    return maps, pairs, [trees[name] for name in of_candidates]
 
 
-def _restored(index: int, pair: dict[str, ast.FunctionDef]) -> dict[str, str]:
-    for name, function in pair.items():
+def _restored(functions: dict[str, ast.FunctionDef]) -> dict[str, str]:
+    for name, function in functions.items():
         function.name = name
-    return {name: ast.unparse(function) for name, function in pair.items()}
+    return {name: ast.unparse(function) for name, function in functions.items()}
 
 
 def _compiled(function: ast.FunctionDef, scope: Mapping[str, Any]) -> tuple[Callable[..., Any], tuple[str, ...]]:
@@ -174,6 +230,10 @@ def _compiled(function: ast.FunctionDef, scope: Mapping[str, Any]) -> tuple[Call
 
 def _task_function_name(index: int, name: str) -> str:
     return f"task_{index}_{_SUFFIXES[name]}"
+
+
+def _candidate_name(number: int) -> str:
+    return f"candidate_{number}_reward"
 
 
 def _is_index_map(value: Any) -> bool:

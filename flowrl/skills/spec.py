@@ -75,6 +75,8 @@ class SkillSpec(BaseModel):
     gains: dict[str, Amount] = Field(default_factory=dict)
     task_is_done: str = Field(min_length=1)
     task_reward: str = Field(min_length=1)
+    candidates: tuple[str, ...] = ()
+    """Other rewards for the same skill: trained beside ``task_reward`` for a while, then the best one is kept."""
 
     _check_name = field_validator("name")(check_name)
 
@@ -95,7 +97,9 @@ class SkillSpec(BaseModel):
 
     def to_data(self) -> dict[str, Any]:
         """The spec as a plain dict that JSON can hold; what every other room calls ``skill_data``."""
-        data = self.model_dump()
+        data = self.model_dump(mode="json")
+        if not self.candidates:
+            del data["candidates"]
         return {"skill_name": data.pop("name"), **data}
 
 

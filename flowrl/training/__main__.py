@@ -88,6 +88,7 @@ def _record(paths: RunPaths, attempt: int, result: dict, code: int) -> int:
 
 
 def _session(run, tracker, lifetime: process.Lifetime) -> dict:
+    from flowrl.training import candidates
     from flowrl.training.progress import Pane
     from flowrl.training.session import Session
 
@@ -97,7 +98,9 @@ def _session(run, tracker, lifetime: process.Lifetime) -> dict:
         run.skill_name, run.global_expert_idx, names, settings.total_timesteps, settings.success_rate, run.paths.log
     ) as pane:
         pane.phase("preparing")
-        return Session(run, pane, tracker, lifetime, psutil.Process().create_time()).train()
+        started_s = psutil.Process().create_time()
+        tried = candidates.decide(run, pane, tracker, lifetime, started_s)
+        return tried.completed(Session(tried.run, pane, tracker, lifetime, started_s).train())
 
 
 def _tracker(run):

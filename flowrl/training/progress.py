@@ -63,6 +63,8 @@ class UpdateReport(NamedTuple):
     policy_loss: float
     value_loss: float
     kl: float
+    candidate_rates: tuple[float, ...] = ()
+    """Of the rewards on trial, where there are several: recent success rate of each, corrected in the same way."""
 
 
 class Pane:
@@ -147,10 +149,11 @@ def describe(report: UpdateReport) -> str:
     """An update as one line of words and numbers."""
     left = "" if report.seconds_left is None else f", {duration(report.seconds_left)} left"
     tasks = " ".join(map(_rate, report.task_rates))
+    on_trial = f", rewards {' '.join(map(_rate, report.candidate_rates))}" if report.candidate_rates else ""
     return (
         f"update {report.update}: {report.frames:,} of {report.total_frames:,} frames "
         f"({_share(report.frames, report.total_frames)}), {report.frames_per_s:,.0f} frames/s{left}; "
-        f"success {_rate(report.success_rate)} (recent {report.estimate:.2f}), tasks {tasks}; "
+        f"success {_rate(report.success_rate)} (recent {report.estimate:.2f}), tasks {tasks}{on_trial}; "
         f"reward {report.reward:.4f}, entropy {report.entropy:.3f}, policy loss {report.policy_loss:.4f}, "
         f"value loss {report.value_loss:.4f}, kl {report.kl:.4f}"
     )
@@ -220,6 +223,8 @@ class _View:
 
     def _rates(self, num_tasks: int) -> RenderableType:
         report = self.report
+        on_trial = report.candidate_rates if report else ()
+        num_tasks = max(num_tasks - len(on_trial), 1)
         known = len(self.task_names) if report is None else len(report.task_rates)
         rates = (None,) * known if report is None else report.task_rates
         grid = Table.grid(padding=(0, 1))
@@ -234,6 +239,8 @@ class _View:
             grid.add_row(Text(f"{hidden} earlier tasks, the lowest", "dim"), *_rate_cells(lowest, self.goal), "")
         for name, rate in list(zip(self.task_names, rates))[hidden:]:
             grid.add_row(Text(name), *_rate_cells(rate, self.goal), "")
+        for number, rate in enumerate(on_trial, 1):
+            grid.add_row(Text(f"reward {number} on trial", "cyan"), *_rate_cells(rate, self.goal), "recent")
         return grid
 
 

@@ -49,6 +49,9 @@ CHECKPOINT_S = 60.0
 """Seconds between checkpoints."""
 
 
+_NOT_IN_METRICS = ("task_rates", "seconds_left", "candidate_rates")
+
+
 class Stopped(FlowrlError):
     """The run was asked to end before it was done; its last checkpoint is written."""
 
@@ -126,21 +129,17 @@ class Session:
         return self._result(learner, standing, checkpoint, reached)
 
     def _compile(self, adapter) -> Programs:
+        return Programs(*self._program_parts(adapter))
+
+    def _program_parts(self, adapter) -> tuple:
         plan = tasks.plan_arrays(
             [task.local_expert_idx for task in self.run.plan],
             [task.n for task in self.run.plan],
             self.settings.max_task_steps,
         )
         functions = compile_module(self.run.module_text, adapter.scope)
-        return Programs(
-            adapter,
-            self._network,
-            functions,
-            plan,
-            self.settings.num_envs,
-            len(self.run.experts),
-            self.settings.hyperparameters,
-        )
+        num_envs, num_experts = self.settings.num_envs, len(self.run.experts)
+        return adapter, self._network, functions, plan, num_envs, num_experts, self.settings.hyperparameters
 
     def _resume(self) -> tuple[Learner, Standing]:
         """The newest checkpoint, or the library's experts and a fresh one."""
@@ -174,10 +173,13 @@ class Session:
         return max(BANK_SIZE, self.settings.num_envs)
 
     def _fresh_rates(self) -> tuple[PlanRates, RecentSuccess]:
-        num_envs, num_steps = self.settings.num_envs, self.settings.num_steps
+        num_envs = self.settings.num_envs
+        return PlanRates(num_envs, len(self.run.plan), TEST_EPISODES), self._fresh_estimate(num_envs)
+
+    def _fresh_estimate(self, num_envs: int) -> RecentSuccess:
         longest = int(self._programs.plan.budget.sum()) + 1
-        window = max(1, math.ceil(ESTIMATE_STEPS / num_steps))
-        return PlanRates(num_envs, len(self.run.plan), TEST_EPISODES), RecentSuccess(num_envs, longest, window)
+        window = max(1, math.ceil(ESTIMATE_STEPS / self.settings.num_steps))
+        return RecentSuccess(num_envs, longest, window)
 
     def _budget_allows(self, standing: Standing) -> bool:
         enough = standing.frames + self.settings.frames_per_update > self.settings.total_timesteps
@@ -269,11 +271,13 @@ class Session:
     def _record(self, report: UpdateReport, losses: Statistics, test: Evaluation | None) -> None:
         """A line of ``metrics.jsonl``, and the same for the tracker."""
         values = {
-            **{name: value for name, value in report._asdict().items() if name not in ("task_rates", "seconds_left")},
+            **{name: value for name, value in report._asdict().items() if name not in _NOT_IN_METRICS},
             "attempt": self.run.attempt,
             "seconds": round(time.time() - self._started_s, 3),
             "test_success_rate": test.success_rate if test else None,
         }
+        if report.candidate_rates:
+            values |= {f"reward_{number}_success": rate for number, rate in enumerate(report.candidate_rates, 1)}
         tasks_done = {task.skill_name: rate for task, rate in zip(self.run.plan, report.task_rates)}
         of_experts = {
             expert.skill_name: {name: float(values[index]) for name, values in losses._asdict().items()}

@@ -10,6 +10,7 @@ from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.paths import RunPaths
+from flowrl.skills.candidates import trial_frames
 from flowrl.skills.gate_report import check_module
 from flowrl.training.networks import Params
 from flowrl.training.ppo import Hyperparameters
@@ -40,10 +41,16 @@ class TrainingSettings:
     seed: int
     use_wandb: bool = False
     wandb_project: str = "flow_rl_parallel"
+    candidate_timesteps: int | None = None
 
     @property
     def frames_per_update(self) -> int:
         return self.num_envs * self.num_steps
+
+    @property
+    def trial_frames(self) -> int:
+        """For all rewards on trial together, where there are several."""
+        return trial_frames(self.candidate_timesteps, self.total_timesteps)
 
     @property
     def hyperparameters(self) -> Hyperparameters:

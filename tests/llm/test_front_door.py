@@ -15,6 +15,7 @@ import pytest
 
 from flowrl.parallel.state import read_state
 from flowrl.paths import ExperimentPaths
+from flowrl.skills.module import skill_functions
 from tests.front_door.fakes import until
 from tests.llm.server import Hang, Say, Status, skill_json
 from tests.llm.starts import KEY
@@ -44,12 +45,13 @@ TABLE = Say(
         "    return 1.0 * achievements_diff[Achievement.PLACE_TABLE.value] + health_penalty",
     )
 )
+UNSAFE_REWARD = "def task_reward(inventory_diff):\n    return open('/etc/passwd')"
 UNSAFE = Say(
     skill_json(
         "Collect_Wood",
         reward_menu=None,
         task_is_done="def task_is_done(inventory, n):\n    return inventory.wood >= n",
-        task_reward="def task_reward(inventory_diff):\n    return open('/etc/passwd')",
+        task_reward=UNSAFE_REWARD,
     )
 )
 PICKAXE = Say(skill_json("Make_Pickaxe", "iron_pickaxe", requires=[{"resource": "iron", "per": 0, "fixed": 1}]))
@@ -137,6 +139,32 @@ def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts
         ]
         first, second = (json.loads(text) for text in code_of)
         assert [first[key] for key in ("task_is_done", "task_reward")] == [second[key] for key in ("task_is_done", "task_reward")]
+
+
+def test_of_several_rewards_the_best_is_trained_and_kept(starts, make_server):
+    lead = {"reward_menu": None, "task_reward": "def task_reward(inventory_diff):\n    return 0.5 * inventory_diff.wood"}
+    pay = {"reward_menu": [{"term": "gain", "target": "wood", "weight": 1.0}], "task_reward": None}
+    unsafe = {"reward_menu": None, "task_reward": UNSAFE_REWARD}
+    wood = json.loads(WOOD.text)
+    del wood["reward_menu"], wood["task_reward"]
+    server = make_server()
+    server.script(Say(json.dumps(wood | {"rewards": [unsafe, lead, pay]})))
+    flags = (*CLASSIC, *TINY, "--max_nodes", "1", "--candidates", "3", "--llm_base_url", server.url)
+    code, output, error = starts.run(*flags, module=REAL)
+    assert (code, error) == (0, ""), output
+    assert "dropped    reward 1 of Collect_Wood: skill Collect_Wood: task_reward" in output
+    folder = starts.paths.skill_folder(0, "Collect_Wood")
+    found, skill, result = (json.loads((folder / name).read_text()) for name in ("candidates.json", "skill.json", "result.json"))
+    chosen = found["candidates"][found["chosen"] - 1]
+    assert len(found["candidates"]) == 2 and found["frames"] == result["frames"] == 512
+    assert result["candidates"]["chosen"] == found["chosen"]
+    assert skill["task_reward"].split() == chosen["task_reward"].split() and skill["gate"]["sha256"] == chosen["sha256"]
+    assert not {"candidates", "candidate_gates"} & skill.keys()
+    assert skill_functions((folder / "0.py").read_text())[1].split() == chosen["task_reward"].split()
+    assert "candidate_" not in (folder / "0.py").read_text()
+    assert f"reward {found['chosen']} of 2 goes on" in (folder / "training.log").read_text()
+    (told,) = starts.state()["proposer"]["skills"]
+    assert told["dropped"][0].startswith("reward 1: skill Collect_Wood: task_reward")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from flowrl.parallel.slots import Slot
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.skills.gate_report import check_module, unprobed
+from flowrl.skills.module import read_module
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 
 M = 1_000_000
@@ -333,3 +335,56 @@ def test_a_lock_is_named_by_its_holder_and_ends_with_it(experiment):
     assert retry_until(lambda: not is_held(experiment.global_lock), PATIENCE_S)
     with merge_lock(experiment, PATIENCE_S):
         pass
+
+
+def test_of_several_rewards_the_chosen_one_stays_with_the_skill(experiment):
+    data = skill("Collect_Wood")
+    other = data["task_reward"].replace("return", "return 7.0 *")
+    reports = [unprobed(data["task_is_done"], reward, "ran") for reward in (data["task_reward"], other)]
+    on_trial = {"gate": reports[0], "candidates": [other], "candidate_gates": [reports[1]]}
+    folder, module, _ = prepare_training_run("Collect_Wood", data | on_trial, 0, [], {}, experiment.root)
+    run = RunPaths(folder)
+    assert "def candidate_1_reward" in module.read_text()
+    assert [report["sha256"] for report in read_json(run.run_json)["gate"]] == [report["sha256"] for report in reports]
+    check_module(module.read_text(), read_json(run.run_json)["gate"])
+    tree = {"w": np.zeros(3, np.float32)}
+    pickles.dump(run.checkpoint(100), {"experts": {"0": {"params": {"actor": tree, "critic": tree}}}})
+    with pytest.raises(BadInput, match="candidates.json does not say which reward was chosen"):
+        merge(experiment.root, run, 100)
+    write_json(run.candidates, {"chosen": 2, "candidates": []})
+    merge(experiment.root, run, 100)
+    kept = experiment.skill_folder(0, "Collect_Wood")
+    archived = read_json(kept / "skill.json")
+    assert (archived["task_reward"], archived["gate"]) == (other, reports[1])
+    assert not {"candidates", "candidate_gates"} & archived.keys()
+    assert read_json(kept / "candidates.json")["chosen"] == 2
+    _, later, _ = prepare_training_run("Make_Table", skill("Make_Table"), 1, ["Collect_Wood"], {"Collect_Wood": {"expert_idx": 0}}, experiment.root)
+    first = read_module(later.read_text()).tasks[0]
+    assert "return 7.0 *" in first.task_reward and read_module((kept / "0.py").read_text()).candidates == []
+
+
+def test_a_run_whose_rewards_are_on_trial_is_not_prepared_anew(experiment):
+    data = skill("Collect_Wood")
+    other = data["task_reward"].replace("return", "return 7.0 *")
+    arguments = ("Collect_Wood", data | {"candidates": [other]}, 0, [], {}, experiment.root)
+    folder, module, _ = prepare_training_run(*arguments)
+    run, text = RunPaths(folder), module.read_text()
+    pickles.dump(run.trial.checkpoint(50), {})
+    prepare_training_run("Collect_Wood", data, *arguments[2:])
+    assert module.read_text() == text
+    run.trial.checkpoint(50).unlink()
+    write_json(run.candidates, {"chosen": 2})
+    prepare_training_run(*arguments)
+    assert not run.candidates.exists()  # its checkpoints are gone
+
+
+def test_a_reward_on_trial_that_has_not_passed_the_gate_is_refused(experiment):
+    data = skill("Collect_Wood")
+    other = data["task_reward"].replace("return", "return 7.0 *")
+    report = unprobed(data["task_is_done"], data["task_reward"], "ran")
+    on_trial = {"gate": report, "candidates": [other], "candidate_gates": [report]}
+    with pytest.raises(BadInput, match="not the code that passed the gate"):
+        prepare_training_run("Collect_Wood", data | on_trial, 0, [], {}, experiment.root)
+    _, module, _ = prepare_training_run("Collect_Wood", data | {"candidates": [other]}, 0, [], {}, experiment.root)
+    with pytest.raises(BadInput, match=r"Collect_Wood \(candidate 1\) has not passed the gate"):
+        check_module(module.read_text(), [report])

@@ -13,6 +13,8 @@ from flowrl.proposers.llm.settings import LlmSettings
 from flowrl.proposers.llm.ways import Message
 
 USUAL_ANSWER_TOKENS = 1500
+USUAL_REWARD_TOKENS = 400
+"""Of each further reward that is asked for."""
 USUAL_CALLS = 1.5
 """For one skill: every second one has to be mended once."""
 USUAL_LINE_TOKENS = 40
@@ -78,7 +80,8 @@ class Account:
         """About what a skill, and the whole experiment, will cost, for a person."""
         skills = self.settings.max_skills
         question = estimated_tokens(sum(len(message["content"]) for message in opening)) + USUAL_LINE_TOKENS * skills // 2
-        usage = Usage(round(USUAL_CALLS * question), round(USUAL_CALLS * USUAL_ANSWER_TOKENS))
+        answer = USUAL_ANSWER_TOKENS + USUAL_REWARD_TOKENS * (self.settings.candidates - 1)
+        usage = Usage(round(USUAL_CALLS * question), round(USUAL_CALLS * answer))
         tokens = f"about {(usage.prompt + usage.completion) / 1000:.0f}k tokens a skill"
         if self.price is None:
             return f"{tokens}; the price of {self.settings.model} is not known (see {self.settings.prices_file})"

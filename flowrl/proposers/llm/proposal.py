@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from flowrl.errors import BadInput
 from flowrl.proposers.llm.errors import AnswerRefused
+from flowrl.skills.candidates import reason_of, with_rewards
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recover, Term, write_is_done, write_reward
 from flowrl.skills.spec import SkillSpec
@@ -60,6 +63,45 @@ class MenuTerm(_Strict):
         return Gain(f"level:{self.target.removeprefix('level:')}", self.weight)
 
 
+class Reward(_Strict):
+    """One of several rewards: terms of the menu, or a function."""
+
+    reward_menu: list[MenuTerm] | None = Field(...)
+    task_reward: str | None = Field(...)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forgive(cls, data: Any) -> Any:
+        return {"reward_menu": None, "task_reward": None} | data if isinstance(data, dict) else data
+
+    def written(self, spec: SkillSpec, facts: GameFacts) -> str:
+        """The source of a skill's ``task_reward``; a menu that pays for none of the gains gets the first of them added.
+
+        Raises:
+            BadInput: there is none, or a term of the menu is wrong.
+        """
+        if not self.reward_menu:
+            if self.task_reward and self.task_reward.strip():
+                return without_fence(self.task_reward)
+            raise BadInput(f"skill {spec.name} has neither a reward_menu nor a task_reward; give one of them")
+        terms = [term.written() for term in self.reward_menu]
+        paid = {term.resource for term in terms if isinstance(term, Gain)}
+        if not paid & spec.gains.keys():
+            terms = [Gain(next(iter(spec.gains))), *terms]
+        return write_reward(terms, facts)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A skill as it was proposed, with those of its rewards that could be written."""
+
+    spec: SkillSpec
+    numbers: tuple[int, ...]
+    """For each of the spec's rewards: which it was in the answer, from 1."""
+    dropped: dict[int, str]
+    """The others of the answer, each with what is wrong with it."""
+
+
 class Proposal(_Strict):
     """One new skill: its code as two functions, or as terms of the menu."""
 
@@ -71,6 +113,8 @@ class Proposal(_Strict):
     reward_menu: list[MenuTerm] | None = Field(...)
     task_is_done: str | None = Field(...)
     task_reward: str | None = Field(...)
+    rewards: SkipJsonSchema[list[Reward] | None] = None
+    """Where several are asked for: in place of ``reward_menu`` and ``task_reward``; see :func:`schema`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -85,18 +129,46 @@ class Proposal(_Strict):
                 data[role] = [_entry(resource, amount) for resource, amount in data[role].items()]
         return data
 
-    def spec(self, facts: GameFacts) -> SkillSpec:
-        """The skill, with its code.
+    def offer(self, facts: GameFacts, most: int) -> Offer:
+        """The skill, with its code and at most so many of its rewards.
 
         Raises:
-            BadInput: a field of it is wrong; names the field and what it should be.
+            BadInput: a field of it is wrong, or every reward; names the field and what it should be.
         """
         if not self.gains:
             raise BadInput(f"skill {self.name} gains nothing; declare what holds once it is done")
         blank = "def written_below(): pass"
         spec = SkillSpec.from_data({"skill_name": self.name, **self._data(), "task_is_done": blank, "task_reward": blank})
         check_resources(spec, facts)
-        return spec.model_copy(update={"task_is_done": self._is_done(spec, facts), "task_reward": self._reward(spec, facts)})
+        spec = spec.model_copy(update={"task_is_done": self._is_done(spec, facts)})
+        rewards, dropped = self._written(spec, facts, most)
+        single = [spec.model_copy(update={"task_reward": reward}) for reward in rewards.values()]
+        return Offer(with_rewards(single), tuple(rewards), dropped)
+
+    def spec(self, facts: GameFacts) -> SkillSpec:
+        """The skill, with its code and its first reward.
+
+        Raises:
+            BadInput: as ``offer``.
+        """
+        return self.offer(facts, 1).spec
+
+    @property
+    def _offered(self) -> list[Reward]:
+        return self.rewards or [Reward(reward_menu=self.reward_menu, task_reward=self.task_reward)]
+
+    def _written(self, spec: SkillSpec, facts: GameFacts, most: int) -> tuple[dict[int, str], dict[int, str]]:
+        """The rewards' sources by number, and what is wrong with the others."""
+        sources: dict[int, str] = {}
+        faults: dict[int, BadInput] = {}
+        for number, reward in enumerate(self._offered[:most], 1):
+            try:
+                sources[number] = reward.written(spec, facts)
+            except BadInput as error:
+                faults[number] = error
+        if not sources:
+            raise reason_of(self.name, faults)
+        return sources, {number: str(error) for number, error in faults.items()}
 
     def _data(self) -> dict[str, Any]:
         amounts = {role: {entry.resource: entry.model_dump(exclude={"resource"}) for entry in getattr(self, role)} for role in _AMOUNTS}
@@ -105,27 +177,29 @@ class Proposal(_Strict):
     def _is_done(self, spec: SkillSpec, facts: GameFacts) -> str:
         if self.task_is_done and self.task_is_done.strip():
             return without_fence(self.task_is_done)
-        if not self.reward_menu:
+        if not any(reward.reward_menu for reward in self._offered):
             raise BadInput(f"skill {self.name} has neither a reward_menu nor a task_is_done; give one of them")
         return write_is_done(spec.gains, facts)
 
-    def _reward(self, spec: SkillSpec, facts: GameFacts) -> str:
-        if not self.reward_menu:
-            if self.task_reward and self.task_reward.strip():
-                return without_fence(self.task_reward)
-            raise BadInput(f"skill {self.name} has neither a reward_menu nor a task_reward; give one of them")
-        terms = [term.written() for term in self.reward_menu]
-        paid = {term.resource for term in terms if isinstance(term, Gain)}
-        if not paid & spec.gains.keys():
-            terms = [Gain(next(iter(spec.gains))), *terms]
-        return write_reward(terms, facts)
+
+def schema(rewards: int = 1) -> dict[str, Any]:
+    """The JSON schema of a proposal, in the part of JSON Schema that structured outputs allow.
+
+    Args:
+        rewards: how many are asked for; several stand in a list, in place of ``reward_menu`` and ``task_reward``.
+    """
+    found = _schema_of(Proposal)
+    if rewards > 1:
+        fields = found["properties"]
+        del fields["reward_menu"], fields["task_reward"]
+        fields["rewards"] = {"type": "array", "items": _schema_of(Reward)}
+        found["required"] = list(fields)
+    return found
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of a proposal, in the part of JSON Schema that structured outputs allow."""
-    found = Proposal.model_json_schema()
-    definitions = found.pop("$defs")
-    return _plain(found, definitions)
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    found = model.model_json_schema()
+    return _plain(found, found.pop("$defs", {}))
 
 
 def parse_proposal(text: str) -> Proposal:

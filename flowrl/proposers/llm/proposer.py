@@ -15,11 +15,13 @@ from flowrl.proposers.llm.conversation import Conversation
 from flowrl.proposers.llm.endpoint import Answer, Clock, Endpoint, Patience, Question, printable
 from flowrl.proposers.llm.errors import AnswerRefused, BudgetSpent, Unreachable
 from flowrl.proposers.llm.prices import usd
-from flowrl.proposers.llm.proposal import json_object, parse_proposal, schema
+from flowrl.proposers.llm.proposal import Offer, json_object, parse_proposal, schema
 from flowrl.proposers.llm.questions import opening
 from flowrl.proposers.llm.recordings import TRIAL, Outcome, Recording, Recordings, Request, Said, Tokens, hash_of
 from flowrl.proposers.llm.settings import LlmSettings
 from flowrl.proposers.llm.ways import Way
+from flowrl.skills.candidates import reason_of
+from flowrl.skills.checks import CodeRefused
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.frontier import reachable_skills
 from flowrl.skills.graph import provides
@@ -55,6 +57,7 @@ class LlmProposer:
         self._number = 1
         self._conversation: Conversation | None = None
         self._latest: Recording | None = None
+        self._offer: Offer | None = None
         self._abandoned_in_a_row = 0
         self._is_begun = False
         self._starts_anew = False
@@ -88,7 +91,7 @@ class LlmProposer:
         if self.settings.mode == "record" and not is_resumed:
             self._starts_anew = True
             self.recordings.forget()
-        first = opening(LibraryView(self.facts, {}), self.settings.seed, 1)
+        first = opening(LibraryView(self.facts, {}), self.settings.seed, 1, self.settings.candidates)
         self.account.check_budget(first, [] if is_resumed else self.recordings.all())
         self._say(f"{self.settings.model}: {self.account.estimate(first)}")
         if is_resumed:
@@ -125,16 +128,29 @@ class LlmProposer:
         Raises:
             ProposerError: too many skills had to be given up.
         """
-        assert self._latest is not None, "nothing was proposed"
+        assert self._latest is not None and self._offer is not None, "nothing was proposed"
         try:
-            self._refuse(self._latest, spec.name, error)
+            self._refuse(self._latest, spec.name, self._in_the_models_numbers(spec, error))
         except ProposerError as too_many:
             self._end("proposer_error", str(too_many))
             raise
 
+    def dropped(self, spec: SkillSpec, number: int, error: BadInput) -> None:
+        assert self._offer is not None, "nothing was proposed"
+        self._note_dropped(spec.name, self._offer.numbers[number - 1], error)
+
+    def _in_the_models_numbers(self, spec: SkillSpec, error: BadInput) -> BadInput:
+        """The reason why no reward is left, with those that were dropped before the caller saw any."""
+        dropped = self._offer.dropped
+        if not dropped or not isinstance(error, CodeRefused):
+            return error
+        faults = {number: BadInput(dropped.get(number, str(error))) for number in {*dropped, *self._offer.numbers}}
+        return error if len({str(fault) for fault in faults.values()}) == 1 else reason_of(spec.name, faults)
+
     def accepted(self, spec: SkillSpec) -> None:
-        assert self._latest is not None, "nothing was proposed"
-        self._decide(self._latest, Outcome(verdict="accepted", skill_name=spec.name))
+        assert self._latest is not None and self._offer is not None, "nothing was proposed"
+        dropped = [f"reward {number}: {reason}" for number, reason in sorted(self._offer.dropped.items())]
+        self._decide(self._latest, Outcome(verdict="accepted", skill_name=spec.name, dropped=dropped))
         calls = self.recordings.of(self._latest.proposal)
         self.recordings.log(f"proposal {self._number}: {spec.name} accepted, {len(calls)} calls, {usd(self._spent(calls))}")
         self._abandoned_in_a_row = 0
@@ -178,7 +194,8 @@ class LlmProposer:
         """Goes on where an earlier start, or the last skill, has stopped."""
         while self._is_settled(self._number, library):
             self._number += 1
-        self._conversation = Conversation(self._number, opening(library, self.settings.seed, self._number))
+        first = opening(library, self.settings.seed, self._number, self.settings.candidates)
+        self._conversation = Conversation(self._number, first)
         return self._conversation
 
     def _is_settled(self, number: int, library: LibraryView) -> bool:
@@ -202,9 +219,18 @@ class LlmProposer:
             raise AnswerRefused(f"the answer was cut off after {recording.request.max_tokens} tokens; answer in fewer words")
         if answer.refusal or answer.finish_reason == "content_filter":
             raise AnswerRefused(f"the model declined to answer ({answer.refusal or answer.finish_reason})")
-        spec = parse_proposal(answer.text).spec(self.facts)
-        check_new(spec, library)
-        return spec
+        self._offer = parse_proposal(answer.text).offer(self.facts, self.settings.candidates)
+        check_new(self._offer.spec, library)
+        for number, reason in list(self._offer.dropped.items()):
+            self._note_dropped(self._offer.spec.name, number, reason)
+        return self._offer.spec
+
+    def _note_dropped(self, skill_name: str, number: int, error: BadInput | str) -> None:
+        """One of several rewards is not trained: a person is told at once, the model if none is left."""
+        reason = self.endpoint.redact(printable(str(error)))
+        self._offer.dropped[number] = reason
+        self.recordings.log(f"proposal {self._number}: reward {number} of {skill_name} dropped: {reason}")
+        self._say(f"dropped    reward {number} of {skill_name}: {reason}")
 
     def _refuse(self, recording: Recording, skill_name: str | None, error: BadInput) -> None:
         reason = self.endpoint.redact(f"{type(error).__name__}: {printable(str(error))}")
@@ -258,7 +284,7 @@ class LlmProposer:
             self._find_way(Patience(self.settings.timeout_s))
         messages = conversation.messages()
         tokens = self.account.affordable(messages, conversation.max_tokens, self.recordings.all())
-        question = Question(tuple(messages), schema(), tokens)
+        question = Question(tuple(messages), schema(self.settings.candidates), tokens)
         recording = self._recorded(conversation.number, conversation.repair, question, self.endpoint.ask(question))
         self.recordings.save(recording)
         self._note()
@@ -356,7 +382,8 @@ class LlmProposer:
             "last_error": self._last_error,
             "skills": [
                 {"name": group[-1].outcome.skill_name, "proposal": number, "calls": len(group), "cost_usd": self._spent(group),
-                 "tokens": _sum("prompt", group) + _sum("completion", group)}
+                 "tokens": _sum("prompt", group) + _sum("completion", group),
+                 **({"dropped": dropped} if (dropped := group[-1].outcome.dropped) else {})}
                 for number, group in by_number.items() if _verdict(group) == "accepted"
             ],
             "refused": [

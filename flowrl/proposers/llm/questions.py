@@ -17,13 +17,16 @@ from flowrl.skills.spec import Amount, SkillSpec
 NONE = "- none"
 
 
-def opening(library: LibraryView, seed: int, proposal: int) -> list[Message]:
+def opening(library: LibraryView, seed: int, proposal: int, rewards: int = 1) -> list[Message]:
     """The messages that ask for a new skill.
 
     Args:
         seed, proposal: of the order in which the choices stand.
+        rewards: how many the skill is to have.
     """
     rules = f"{prompts.render('rules')}\n\n{game_text(library.facts)}"
+    if rewards > 1:
+        rules = f"{rules}\n\n{prompts.render('rewards', count=rewards)}"
     return [{"role": "system", "content": rules}, {"role": "user", "content": request_text(library, seed, proposal)}]
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
 
 from flowrl.errors import BadInput
 from flowrl.files import append_line, read_json, write_json
@@ -66,6 +66,12 @@ class Outcome(_Part):
     """``abandoned``: refused, and so was every repair."""
     skill_name: str | None = None
     reason: str | None = None
+    dropped: list[str] = Field(default_factory=list)
+    """The skill's rewards that are not trained, each with the reason."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, whole: Any) -> dict[str, Any]:
+        return {name: value for name, value in whole(self).items() if name != "dropped" or value}
 
 
 class Recording(_Part):

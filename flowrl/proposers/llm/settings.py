@@ -32,6 +32,8 @@ class LlmSettings:
     """Most dollars over all starts of the experiment; None for no limit."""
     timeout_s: float = 600.0
     """Most seconds for one answer, tries and pauses included."""
+    candidates: int = 1
+    """Rewards that are asked for with each skill."""
     seed: int = 0
     max_skills: int = 40
     """For the estimate of what the experiment will cost."""
