@@ -58,7 +58,7 @@ def judge(seen: Evidence) -> RunState:
     alive = seen.lock_held or seen.process_alive
     dead = RunState.ENDING if seen.keeper_alive else RunState.DEAD
     if seen.result is not None:
-        return RunState.ENDING if alive else RunState.FINISHED
+        return RunState.ENDING if alive or seen.keeper_alive else RunState.FINISHED
     if seen.lock_held:
         return RunState.ENDING if seen.process_alive is False else _alive(seen, RunState.RUNNING)
     if seen.lock_held is False:  # it had the lock, and has it no more

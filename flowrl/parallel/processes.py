@@ -44,6 +44,12 @@ def with_cookie(cookie: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _carries(process, cookie)]
 
 
+def children_of_ours() -> list[ProcessId]:
+    """The living children of this process."""
+    found = (ProcessId.of(child.pid) for child in psutil.Process().children())
+    return [process for process in found if process is not None]
+
+
 def end_tree(roots: Iterable[ProcessId], cookie: str, grace_s: float) -> bool:
     """Ends ``roots``, all below them, and all that carry ``cookie``: asks first (TERM), kills after ``grace_s``.
 

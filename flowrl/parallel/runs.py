@@ -61,6 +61,7 @@ ORPHAN_GRACE_S = 30.0
 """Seconds that a training without its session has for the update that it is in, and for its checkpoint."""
 OUT_OF_MEMORY = "out_of_memory"
 LEFTOVER_GRACE_S = 2.0
+KEEPER = (sys.executable, "-m", "flowrl.parallel.keeper")
 TRAINING_COMMAND = (sys.executable, "-m", "flowrl.training")
 _SHOWN_LINES = 8
 _SHOWN_CHARACTERS = 1500
@@ -223,7 +224,7 @@ class Runs:
             skill_name=entry.skill_name,
             expert_idx=entry.expert_idx,
             attempt=entry.attempt,
-            argv=(*self.command, str(folder)),
+            argv=(*KEEPER, str(folder), str(entry.attempt), "--", *self.command, str(folder)),
             working_folder=Path.cwd(),
             environment=environment.to_start(),
         )

@@ -100,7 +100,8 @@ def prepare_training_run(
 
 
 def write_launch(run_folder: Path, attempt: int, slot: Slot, num_envs: int | None = None) -> None:
-    """Names the attempt that is about to start in ``run.json``, and moves the result of an older one aside.
+    """Names the attempt that is about to start in ``run.json``, and moves the result of an older one aside. How that
+    one's process ended is forgotten.
 
     Args:
         num_envs: environments, where an earlier attempt ran out of memory with more; None: as the settings have it.
@@ -113,6 +114,7 @@ def write_launch(run_folder: Path, attempt: int, slot: Slot, num_envs: int | Non
         pass
     except (BadInput, AttributeError):
         run.result.rename(run.folder / "result_unknown.json")
+    run.exit.unlink(missing_ok=True)
     data = read_json(run.run_json)
     if num_envs is not None and num_envs < data["settings"]["num_envs"]:
         asked = max(data.get("asked_num_envs", 0), data["settings"]["num_envs"])

@@ -1,0 +1,158 @@
+"""``python -m flowrl.parallel.keeper RUN_FOLDER ATTEMPT -- COMMAND...``: runs a training, and says how it ended.
+
+A training that is killed can say nothing any more; its parent can. So the pane's process is this one: it starts the
+training in its own place at the terminal, waits for it, ends whatever the training leaves behind, and writes down
+(``run.exit``) with which code or signal it ended, and whether the kernel was killing for want of memory.
+
+It adds its start to every run, so the training is started first, and what else is needed is imported meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+LEFTOVER_GRACE_S = 2.0
+CANNOT_START = 127
+ROOT = ""
+"""Where ``/proc`` and ``/sys`` are found."""
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the training's exit code, or 128 + the signal that killed it; 2 for a wrong command line."""
+    if len(arguments) < 4 or arguments[2] != "--" or not arguments[1].isdigit():
+        _say("error: expected python -m flowrl.parallel.keeper RUN_FOLDER ATTEMPT -- COMMAND...")
+        return 2
+    folder, attempt, command = arguments[0], int(arguments[1]), arguments[3:]
+    kills_before = oom_kills()
+    code, killed_by = _run(command)
+    ended_s = time.time()
+    out_of_memory = killed_by == signal.SIGKILL and oom_kills() > kills_before
+    _end_what_is_left()
+    _record(folder, attempt, ended_s, {"code": code, "signal": killed_by, "out_of_memory": out_of_memory})
+    return 128 + killed_by if code is None else code
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory, in our control group or else on this machine."""
+    for path in (*_of_control_group(), f"{ROOT}/proc/vmstat"):
+        for line in _lines(path):
+            name, _, count = line.partition(" ")
+            if name == "oom_kill" and count.strip().isdigit():
+                return int(count)
+    return 0
+
+
+def _run(command: list[str]) -> tuple[int | None, int | None]:
+    """Starts the training and waits for it; its exit code, or the signal that killed it."""
+    child: list[int] = []
+    asked: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        asked.append(number)
+        if child:
+            _signal(child[0], number)
+
+    # The terminal's own signals reach the training without us. Handlers, not SIG_IGN, which the training would inherit.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited: a terminal that dies ends neither of us
+    signal.signal(signal.SIGTERM, pass_on)
+    try:
+        child.append(os.posix_spawnp(command[0], command, os.environ))
+    except OSError as error:
+        _say(f"error: {command[0]} could not be started: {error.strerror or error}")
+        return CANNOT_START, None
+    if asked:
+        _signal(child[0], signal.SIGTERM)
+    _adopt_orphans()
+    return _await(child)
+
+
+def _await(child: list[int]) -> tuple[int | None, int | None]:
+    ended = 0
+    while ended != child[0]:  # the others are orphans of the training, and ours now
+        ended, status = os.waitpid(-1, 0)
+    child.clear()  # its number may be given to another process
+    code = os.waitstatus_to_exitcode(status)
+    return (None, -code) if code < 0 else (code, None)
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _adopt_orphans() -> None:
+    """What the training loses sight of becomes our child, and not the init process's. Linux only."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_what_is_left() -> None:
+    if sys.platform == "linux" and not _has_children():
+        return
+    from flowrl.parallel.processes import COOKIE, children_of_ours, end_tree
+
+    end_tree(children_of_ours(), os.environ.get(COOKIE, ""), LEFTOVER_GRACE_S)
+
+
+def _has_children() -> bool:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _record(folder: str, attempt: int, ended_s: float, ending: dict) -> None:
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from flowrl.files import write_json
+    from flowrl.paths import RunPaths
+
+    try:
+        ended_at = datetime.fromtimestamp(ended_s, UTC).isoformat()
+        write_json(RunPaths(Path(folder)).exit, {"attempt": attempt, **ending, "ended_at": ended_at})
+    except (OSError, ValueError) as error:
+        _say(f"error: the end of this run could not be recorded in {folder}: {error}")
+
+
+def _of_control_group() -> list[str]:
+    """The files that count for our control group: of version 2, or of version 1 with its one tree a controller."""
+    found = []
+    for line in _lines(f"{ROOT}/proc/self/cgroup"):
+        _, controllers, place = line.split(":", 2)
+        if not controllers:
+            found.append(f"{ROOT}/sys/fs/cgroup{place}/memory.events")
+        elif "memory" in controllers.split(","):
+            found.append(f"{ROOT}/sys/fs/cgroup/memory{place}/memory.oom_control")
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path) as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def _say(line: str) -> None:
+    try:
+        os.write(2, f"{line}\n".encode())  # not print: what is left in a buffer could fail once more, at the very end
+    except OSError:
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
