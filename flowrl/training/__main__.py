@@ -72,9 +72,19 @@ def _train(run, lifetime: process.Lifetime) -> int:
         return stopped.exit_code
     except Exception as error:
         append_line(run.paths.log, traceback.format_exc())
-        result, code = {"outcome": "failed", "error": _one_line(error)}, 1
+        result, code = _failure(error, run), 1
     tracker.finish({name: value for name, value in result.items() if isinstance(value, (int, float))}, failed=code != 0)
     return _record(run.paths, run.attempt, result, code)
+
+
+def _failure(error: Exception, run) -> dict[str, str]:
+    if not process.is_out_of_memory(error):
+        return {"outcome": "failed", "error": _one_line(error)}
+    line = (
+        f"out of memory while training {run.skill_name} with {run.settings.num_envs} environments ({_one_line(error)}); "
+        "give a smaller --num_envs or --layer_size, or train fewer skills at a time"
+    )
+    return {"outcome": "failed", "reason": "out_of_memory", "error": line}
 
 
 def _cancelled() -> dict[str, str]:

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -22,12 +23,13 @@ from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import read_json, write_json
 from flowrl.paths import RunPaths
 
-
 BEAT_WIDTH = 120
 """Characters of a heartbeat: always the same, so that a new one takes the place of the one before."""
 
 LOCK_WAIT_S = 1.0
 """Seconds to wait for the run's lock: the scheduler may be looking at it in this very moment."""
+
+_OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "cannot allocate memory", "std::bad_alloc")
 
 
 def attempt(paths: RunPaths) -> int:
@@ -78,11 +80,24 @@ def _take_environment(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what it arose from, says that there is no memory left, of the machine or of the device.
+
+    JAX has no type of its own for this: XLA's errors carry a status, and the words of whoever had no memory to give.
+    """
+    while error is not None:
+        words = str(error).lower()
+        if isinstance(error, MemoryError) or any(sign in words for sign in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 class Lifetime:
     """Held while a run trains: the kernel lock that says *alive*, its pid, its heartbeat, and what signals mean.
 
-    A hangup (the terminal died) is ignored. The first interrupt raises KeyboardInterrupt in the main
-    thread: a person pressed Ctrl-C in the pane. A termination asks the run to stop at the next update.
+    A hangup (the terminal died) is ignored. An interrupt raises KeyboardInterrupt in the main thread: a person
+    pressed Ctrl-C in the pane. A termination asks the run to stop at the next update.
     """
 
     def __init__(self, paths: RunPaths, attempt: int):
@@ -90,6 +105,7 @@ class Lifetime:
         self.attempt = attempt
         self._lock = FileLock(paths.lock)
         self._terminate = threading.Event()
+        self._sheltered = self._interrupted = False
 
     def __enter__(self) -> Lifetime:
         try:
@@ -103,7 +119,7 @@ class Lifetime:
         write_json(self._paths.pid, {"pid": me.pid, "create_time": me.create_time(), "attempt": self.attempt})
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # Ours even where whoever started us ignored it, as a shell does for what it starts in the background.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, lambda *_: self._terminate.set())
         self.beat("starting")
         return self
@@ -114,6 +130,23 @@ class Lifetime:
     @property
     def asked_to_stop(self) -> bool:
         return self._terminate.is_set()
+
+    @contextlib.contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """A first interrupt waits until the end of the block; a second one does not."""
+        self._sheltered = True
+        try:
+            yield
+        finally:
+            self._sheltered = False
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, *_) -> None:
+        if self._sheltered and not self._interrupted:
+            self._interrupted = True
+        else:
+            raise KeyboardInterrupt
 
     def beat(self, phase: str, usual_s: float = 0.0) -> None:
         """Says that the run gets on with its work; called by what does the work, never from a thread beside it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import statistics
@@ -82,6 +83,7 @@ class Session:
         self._first_update_s: float | None = None
         self._update_seconds: list[float] = []
         self._frames_here = 0
+        self._unsaved: tuple[Learner, Standing] | None = None
         root = jax.random.fold_in(jax.random.key(self.settings.seed), run.global_expert_idx)
         self._keys = _Keys(*jax.random.split(root, len(_Keys._fields)))
         adapter = make_adapter(run.env_name)
@@ -97,8 +99,16 @@ class Session:
         Raises:
             Stopped: the run was asked to end.
             FlowrlError: learning went wrong (a reward or a loss that is not a number).
-            KeyboardInterrupt: a person pressed Ctrl-C.
+            KeyboardInterrupt: a person pressed Ctrl-C; what was learned until then is in a checkpoint.
         """
+        try:
+            return self._train()
+        except KeyboardInterrupt:
+            if self._unsaved:
+                self._save(*self._unsaved)
+            raise
+
+    def _train(self) -> dict[str, Any]:
         learner, standing = self._resume()
         self._say_if_smaller()
         self.pane.phase("compiling")
@@ -193,18 +203,24 @@ class Session:
             self._programs, learner.params, playing, collect_key, self.settings.num_steps
         )
         last_values = self._programs.values(learner.params, playing)
-        learner, losses = self._programs.update(learner, rollout, last_values, learn_key, self._lr(standing))
+        # The update takes the old learner's memory for the new one. Only what has learned something is worth the wait.
+        with self.lifetime.uninterrupted() if self._first_update_s else contextlib.nullcontext():
+            learner, losses = self._programs.update(learner, rollout, last_values, learn_key, self._lr(standing))
+            losses = jax.device_get(losses)
+            self._check_finite(outcomes, losses)
+            standing = self._advanced(standing, outcomes)
+            self._unsaved = learner, standing
         num_ended = sum(int(step.ended.sum()) for step in outcomes)
         num_fresh = min(num_ended // WORLD_REUSE, int(MOST_FRESH * self._bank_size))
         playing = self._programs.refresh_worlds(playing, world_key, num_fresh)
-        losses = jax.device_get(losses)
-        self._check_finite(outcomes, losses)
-        standing = Standing(
+        return learner, standing, playing, outcomes, losses
+
+    def _advanced(self, standing: Standing, outcomes: list[StepOutcome]) -> Standing:
+        return Standing(
             standing.frames + self.settings.frames_per_update,
             standing.updates + 1,
             standing.acted_frames + self._acted(outcomes),
         )
-        return learner, standing, playing, outcomes, losses
 
     def _lr(self, standing: Standing) -> float:
         left = max(0.0, 1 - standing.frames / self.settings.total_timesteps)
@@ -321,9 +337,11 @@ class Session:
             raise Stopped(f"{self.run.skill_name} was asked to stop; it goes on from its newest checkpoint")
 
     def _save(self, learner: Learner, standing: Standing) -> str:
-        return checkpoints.save(
+        path = checkpoints.save(
             self.run.paths, learner, standing, self.run.local_to_global, self.run.attempt, self._keys.updates
         )
+        self._unsaved = None
+        return path
 
     def _result(
         self, learner: Learner, standing: Standing, checkpoint: str, reached: Evaluation | None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 
+import jax
 import psutil
 import pytest
 
@@ -119,6 +121,58 @@ def test_the_outcome_is_recorded_whatever_happens_in_training(run, monkeypatch, 
         assert "Traceback" in run.log.read_text()
 
 
+def chained(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 107374182400 bytes."),
+        RuntimeError("INTERNAL: Failed to allocate request for 1.0GiB: CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        chained(ValueError("the update failed"), MemoryError()),
+    ],
+)
+def test_want_of_memory_is_recorded_as_the_reason(run, monkeypatch, error):
+    monkeypatch.setattr(process, "prepare", lambda paths: None)
+    monkeypatch.setattr(specification, "read", lambda folder: Run(run))
+    monkeypatch.setattr(command, "_session", raising(error))
+    assert command.main([str(run.folder)]) == 1
+    result = json.loads(run.result.read_text())
+    assert (result["outcome"], result["reason"]) == ("failed", "out_of_memory")
+    assert result["error"].startswith("out of memory while training Collect_Wood with 64 environments (")
+    assert result["error"].endswith("give a smaller --num_envs or --layer_size, or train fewer skills at a time")
+    assert "\n" not in result["error"]
+
+
+def test_jax_says_so_itself_when_it_gets_no_memory():
+    with pytest.raises(Exception) as caught:
+        jax.block_until_ready(jax.numpy.zeros((1 << 20, 1 << 20, 1 << 10), jax.numpy.float32))
+    assert process.is_out_of_memory(caught.value)
+
+
+def test_other_failures_have_no_such_reason(run, monkeypatch):
+    assert not process.is_out_of_memory(ValueError("no memory of that"))
+    assert not process.is_out_of_memory(jax.errors.JaxRuntimeError("INVALID_ARGUMENT: shapes"))
+
+
+def test_ctrl_c_waits_for_what_must_not_be_torn_apart_but_only_once(run):
+    done = []
+    with process.Lifetime(run, attempt=1) as lifetime, pytest.raises(KeyboardInterrupt):
+        with lifetime.uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("the update")
+        done.append("never")
+    with process.Lifetime(run, attempt=1) as lifetime, pytest.raises(KeyboardInterrupt), lifetime.uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("never")
+    assert done == ["the update"]
+
+
 def test_ctrl_c_before_training_has_begun_is_a_cancellation_too(run, monkeypatch):
     monkeypatch.setattr(process, "prepare", raising(KeyboardInterrupt()))
     assert command.main([str(run.folder)]) == 130
@@ -130,8 +184,11 @@ class Run:
 
     attempt = 2
 
+    skill_name = "Collect_Wood"
+
     class settings:
         use_wandb = False
+        num_envs = 64
 
     def __init__(self, paths):
         self.paths = paths

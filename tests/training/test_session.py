@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import contextlib
 import json
 import time
 
@@ -72,6 +73,19 @@ class Alive:
         self.beats_left -= phase == "training"
         self.phases.append(phase)
         assert usual_s >= 0
+
+    def uninterrupted(self):
+        return contextlib.nullcontext()
+
+
+class Cancelled(Alive):
+    """A lifetime in which a person presses Ctrl-C after so many heartbeats, while the next update runs."""
+
+    @contextlib.contextmanager
+    def uninterrupted(self):
+        yield
+        if self.beats_left <= 0:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +189,15 @@ def test_a_run_that_ran_out_of_memory_goes_on_with_fewer_environments_and_counts
     assert result["frames"] == 5 * 128 == result["acted_frames"]["7"]
     assert [line["frames"] for line in metrics(run)] == [128, 256, 448, 512, 576, 640]
     assert "8 environments instead of 16: an earlier attempt ran out of memory" in run.paths.log.read_text()
+
+
+def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path):
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, Cancelled(beats=2))
+    assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_384.pkl"]  # the update that was under way
+    assert train(specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128, attempt=2))["frames"] == 5 * 128
+    assert "going on from frame 384" in run.paths.log.read_text()
 
 
 def test_resuming_restores_parameters_and_adam_bit_for_bit(tmp_path):
