@@ -145,7 +145,7 @@ sys.exit(5)
 
 def test_a_terminal_that_dies_ends_neither_the_keeper_nor_a_training_that_says_nothing_of_it(run, tmp_path):
     pid, ours = in_a_terminal(command(run, sys.executable, "-c", OUTLIVES, tmp_path / "go"))
-    read_until(ours, b"ready")
+    read_until(ours, b"ready\r\n")
     os.close(ours)
     (tmp_path / "go").touch()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5

@@ -143,8 +143,11 @@ def test_a_failed_run_keeps_its_last_words_until_they_are_read(launcher, spec):
     assert launcher.poll([handle])[handle.engine_id].phase is Phase.LOST
 
 
-def test_the_session_of_a_run_that_ended_well_is_gone(launcher, spec):
-    handle = launcher.launch(spec(argv=("sleep", "0")))
+def test_the_session_of_a_run_that_ended_well_is_gone(launcher, spec, tmp_path):
+    # It ends after its session stands: a command quicker than that is one that tmux 3.3a may not see end.
+    wait = "while [ ! -e go ]; do sleep 0.02; done"
+    handle = launcher.launch(spec(argv=("sh", "-c", wait)))
+    (tmp_path / "go").touch()
     assert retry_until(lambda: launcher.poll([handle])[handle.engine_id].phase is Phase.LOST, PATIENCE_S)
 
 
