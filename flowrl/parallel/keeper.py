@@ -4,7 +4,7 @@ A training that is killed can say nothing any more; its parent can. So the pane'
 training in its own place at the terminal, waits for it, ends whatever the training leaves behind, and writes down
 (``run.exit``) with which code or signal it ended, and whether the kernel was killing for want of memory.
 
-It adds its start to every run, so the training is started first, and what else is needed is imported meanwhile.
+It adds its start to every run, so what is not needed to start the training is imported when the training has ended.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def _run(command: list[str]) -> tuple[int | None, int | None]:
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited: a terminal that dies ends neither of us
     signal.signal(signal.SIGTERM, pass_on)
+    _adopt_orphans()
     try:
         child.append(os.posix_spawnp(command[0], command, os.environ))
     except OSError as error:
@@ -68,7 +69,6 @@ def _run(command: list[str]) -> tuple[int | None, int | None]:
         return CANNOT_START, None
     if asked:
         _signal(child[0], signal.SIGTERM)
-    _adopt_orphans()
     return _await(child)
 
 
