@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from flowrl.envs.features import Features, nearest_blocks
+from flowrl.envs.observations import Creatures, Layout, Observation, creature_cells
 from flowrl.envs.sampling import quick_choice
 
 State = Any
@@ -37,6 +38,15 @@ class GameAdapter(ABC):
     @abstractmethod
     def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[jax.Array, State, jax.Array]:
         """One step: observation, state, and whether the game is over (bool scalar; never for want of time)."""
+
+    @abstractmethod
+    def observe(self, state: State) -> Observation:
+        """The observation of a state, held small; ``layout.expand`` gives what `step` and `reset` return for it."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """How observations are made up."""
 
     @abstractmethod
     def features(self, state: State) -> Features:
@@ -71,6 +81,44 @@ class CraftaxFamily(GameAdapter):
         with quick_choice():
             observation, state, _, game_over, _ = self._env.step_env(key, state, action, self._params)
         return observation.astype(jnp.float32), _strongly_typed(state), game_over
+
+    @property
+    def layout(self):
+        rows, columns = self._constants.OBS_DIM
+        num_columns = rows * columns * self.channels
+        num_fields = rows * columns * self.fields_a_cell + self.num_creatures
+        return Layout(num_columns, num_fields, self.observation_size - num_columns)
+
+    def observe(self, state):
+        layout = self.layout
+        # Only the end of the game's own observation is used, so the compiler drops the rest of it.
+        scalars = self._env.get_obs(state)[layout.num_columns :]
+        cells, visible = self.cell_channels(state)
+        places = jnp.arange(visible.size).reshape(visible.shape) * self.channels
+        shown = [jnp.where(visible, places + channel, layout.num_columns).reshape(-1) for channel in cells]
+        columns = jnp.concatenate([*shown, self._creature_columns(state, visible)])
+        return Observation(columns.astype(jnp.uint16), scalars.astype(jnp.float32))
+
+    def _creature_columns(self, state: State, visible: jax.Array) -> jax.Array:
+        creatures = self.creatures(state)
+        cell, shown = creature_cells(creatures, state.player_position, self._constants.OBS_DIM)
+        shown = shown & visible.reshape(-1)[cell]
+        return jnp.where(shown, cell * self.channels + creatures.channel, self.layout.num_columns)
+
+    channels: int
+    """One-hot columns of each cell in view."""
+    fields_a_cell: int
+    """How many of them are 1 in a cell that can be seen, creatures aside."""
+    num_creatures: int
+    """Creatures that a state has places for (on one floor)."""
+
+    @abstractmethod
+    def cell_channels(self, state: State) -> tuple[list[jax.Array], jax.Array]:
+        """For each field of a cell its channel (int32 ``[rows, columns]``), and which cells can be seen."""
+
+    @abstractmethod
+    def creatures(self, state: State) -> Creatures:
+        """The creatures around, in the order in which the game draws them."""
 
     def features(self, state):
         view, visible = self.view(state)

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from craftax.craftax_classic import constants
 from craftax.craftax_classic.envs.craftax_state import Inventory
 from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymbolicEnvNoAutoReset
 
 from flowrl.envs.adapter import CraftaxFamily
+from flowrl.envs.observations import Creatures
 
 
 class ClassicAdapter(CraftaxFamily):
     """One floor, four intrinsics, nothing hidden by the dark."""
 
+    kinds = ("zombies", "cows", "skeletons", "arrows")
+    channels = len(constants.BlockType) + len(kinds)
+    fields_a_cell = 1
+
     def __init__(self, env_name: str = "Craftax-Classic-Symbolic-v1"):
         super().__init__(env_name, CraftaxClassicSymbolicEnvNoAutoReset(), constants, Inventory)
+        limits = self._env.static_env_params
+        self.num_creatures = limits.max_zombies + limits.max_cows + limits.max_skeletons + limits.max_arrows
 
     def view(self, state):
         view = self.window(state.map, state.player_position, constants.BlockType.OUT_OF_BOUNDS.value)
         return view, jnp.ones(view.shape, bool)
+
+    def cell_channels(self, state):
+        view, visible = self.view(state)
+        return [view], visible
+
+    def creatures(self, state):
+        kinds = [getattr(state, kind) for kind in self.kinds]
+        first = len(constants.BlockType)
+        channel = np.concatenate([np.full(len(kind.mask), first + number) for number, kind in enumerate(kinds)])
+        position = jnp.concatenate([kind.position for kind in kinds])
+        return Creatures(position, jnp.concatenate([kind.mask for kind in kinds]), channel)
 
     def player_level(self, state):
         return jnp.int32(0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from craftax.craftax import constants
 from craftax.craftax.craftax_state import Inventory
 from craftax.craftax.envs.craftax_symbolic_env import CraftaxSymbolicEnvNoAutoReset
 
 from flowrl.envs.adapter import CraftaxFamily
+from flowrl.envs.observations import Creatures
 
 VISIBLE_LIGHT = 0.05
 """Cells with less light are dark: the game's own observation leaves them out at the same level."""
@@ -16,16 +18,35 @@ VISIBLE_LIGHT = 0.05
 class CraftaxAdapter(CraftaxFamily):
     """Floors, mana, a count of monsters killed, and darkness that hides blocks."""
 
+    kinds = ("melee_mobs", "passive_mobs", "ranged_mobs", "mob_projectiles", "player_projectiles")
+    types_a_kind = 8
+    channels = len(constants.BlockType) + len(constants.ItemType) + len(kinds) * types_a_kind + 1  # the last: it is lit
+    fields_a_cell = 3
     enums = ("BlockType", "Achievement", "Action", "ItemType")
 
     def __init__(self, env_name: str = "Craftax-Symbolic-v1"):
         super().__init__(env_name, CraftaxSymbolicEnvNoAutoReset(), constants, Inventory)
+        limits = self._env.static_env_params
+        projectiles = limits.max_mob_projectiles + limits.max_player_projectiles
+        self.num_creatures = limits.max_melee_mobs + limits.max_passive_mobs + limits.max_ranged_mobs + projectiles
 
     def view(self, state):
         floor, position = state.player_level, state.player_position
         blocks = self.window(state.map[floor], position, constants.BlockType.OUT_OF_BOUNDS.value)
         light = self.window(state.light_map[floor], position, 0.0)
         return blocks, light > VISIBLE_LIGHT
+
+    def cell_channels(self, state):
+        view, visible = self.view(state)
+        items = self.window(state.item_map[state.player_level], state.player_position, constants.ItemType.NONE.value)
+        return [view, len(constants.BlockType) + items, jnp.full(view.shape, self.channels - 1)], visible
+
+    def creatures(self, state):
+        kinds = [jax.tree.map(lambda leaf: leaf[state.player_level], getattr(state, kind)) for kind in self.kinds]
+        first = len(constants.BlockType) + len(constants.ItemType)
+        channels = [first + number * self.types_a_kind + kind.type_id for number, kind in enumerate(kinds)]
+        position = jnp.concatenate([kind.position for kind in kinds])
+        return Creatures(position, jnp.concatenate([kind.mask for kind in kinds]), jnp.concatenate(channels))
 
     def player_level(self, state):
         return jnp.asarray(state.player_level, jnp.int32)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.features import Features
+from flowrl.envs.observations import Observation
 
 
 class Scene(NamedTuple):
@@ -26,8 +27,8 @@ class Scene(NamedTuple):
 
     state: Any
     """The game's own states, ``[B, ...]``."""
-    observation: jax.Array
-    """float32 ``[B, observation_size]``."""
+    observation: Observation
+    """``[B, ...]``."""
     features: Features
     """``[B, ...]``."""
 
@@ -40,13 +41,17 @@ class WorldBank(NamedTuple):
     next_world: jax.Array
     """int32 scalar: the number of worlds handed out so far; the next one lies at this number modulo size."""
 
+    @property
+    def size(self) -> int:
+        return len(self.worlds.observation.columns)
+
 
 def generate(adapter: GameAdapter, keys: jax.Array) -> Scene:
     """Fresh worlds, one for each key of ``keys [N]``."""
 
     def one(key):
-        observation, state = adapter.reset(key)
-        return Scene(state, observation, adapter.features(state))
+        _, state = adapter.reset(key)
+        return Scene(state, adapter.observe(state), adapter.features(state))
 
     return jax.vmap(one)(keys)
 
@@ -59,8 +64,8 @@ def replace_worlds(bank: WorldBank, fresh: Scene, skip: jax.Array | int = 0) -> 
         fresh: ``[count, ...]``.
         skip: how many of those handed out last are left alone (they were replaced already).
     """
-    size = bank.worlds.observation.shape[0]
-    count = fresh.observation.shape[0]
+    size = bank.size
+    count = len(fresh.observation.columns)
     places = (bank.next_world - 1 - skip - jnp.arange(count)) % size
     worlds = jax.tree.map(lambda old, new: old.at[places].set(new), bank.worlds, fresh)
     return bank._replace(worlds=worlds)
@@ -74,7 +79,7 @@ def renew(bank: WorldBank, scene: Scene, ended: jax.Array) -> tuple[WorldBank, S
         scene: ``[B, ...]``, where each environment is.
         ended: bool ``[B]``.
     """
-    size = bank.worlds.observation.shape[0]
+    size = bank.size
     order = jnp.cumsum(ended.astype(jnp.int32))
     place = (bank.next_world + order - 1) % size
 

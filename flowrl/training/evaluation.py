@@ -91,7 +91,7 @@ def evaluate(
     while not tally.finished:
         steps = []
         for _ in range(STEPS_BETWEEN_LOOKS):
-            decision = decide(playing.scene.observation, playing.expert, act_key, number)
+            decision = decide(playing, act_key, number)
             after, verdict, _ = programs.play_step(playing, decision, step_key, number)
             steps.append(outcome(playing, verdict, after))
             playing, number = after, number + 1

@@ -84,33 +84,38 @@ def sort_into_blocks(expert: jax.Array, wanted: jax.Array, num_experts: int, blo
 
 
 def apply(
-    function: Callable[[Params, jax.Array], jax.Array], stacked: Params, inputs: jax.Array, blocks: Blocks
+    function: Callable[[Params, Any], jax.Array], stacked: Params, inputs: Any, blocks: Blocks
 ) -> jax.Array:
     """``function(params of the row's expert, row)`` for every row in a block; rows in no block give 0.
 
     Args:
         function: maps one expert's parameters and inputs ``[block_size, ...]`` to outputs ``[block_size, ...]``.
         stacked: parameters ``[K, ...]``.
-        inputs: ``[N, ...]``.
+        inputs: ``[N, ...]``, an array or a tree of them.
 
     Returns:
         ``[N, ...]``.
     """
-    block_inputs = jax.eval_shape(lambda: inputs[blocks.rows[0]])
+    num_rows = jax.tree.leaves(inputs)[0].shape[0]
+
+    def taken(rows):
+        return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), inputs)
+
+    block_inputs = jax.eval_shape(lambda: taken(blocks.rows[0]))
     block_output = jax.eval_shape(function, jax.eval_shape(select, stacked, 0), block_inputs)
-    outputs = jnp.zeros((inputs.shape[0], *block_output.shape[1:]), block_output.dtype)
+    outputs = jnp.zeros((num_rows, *block_output.shape[1:]), block_output.dtype)
 
     def one_block(number, outputs):
         rows = blocks.rows[number]
-        result = function(select(stacked, blocks.expert[number]), inputs.at[rows].get(mode="clip"))
+        result = function(select(stacked, blocks.expert[number]), taken(rows))
         return outputs.at[rows].set(result, mode="drop")
 
     return jax.lax.fori_loop(0, blocks.num_blocks, one_block, outputs)
 
 
 def masked(
-    function: Callable[[Params, jax.Array], jax.Array], stacked: Params, inputs: jax.Array, expert: jax.Array
+    function: Callable[[Params, Any], jax.Array], stacked: Params, inputs: Any, expert: jax.Array
 ) -> jax.Array:
     """The plain reference of :func:`apply`: every expert on every row, then the row's own is kept."""
     everything = jax.vmap(function, in_axes=(0, None))(stacked, inputs)
-    return everything[expert, jnp.arange(inputs.shape[0])]
+    return everything[expert, jnp.arange(expert.shape[0])]

@@ -9,26 +9,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowrl.envs.observations import Layout, Observation
+
 Params = Any
 """``{"actor": {...}, "critic": {...}}``: nested dicts of arrays."""
 
 
 class Torso(nn.Module):
-    """Fully connected layers with tanh, orthogonally initialised."""
+    """Two fully connected layers with tanh, orthogonally initialised."""
 
     layer_size: int
-    num_layers: int = 2
 
-    @nn.compact
-    def __call__(self, observation: jax.Array) -> jax.Array:
-        hidden = observation
-        for _ in range(self.num_layers):
-            hidden = nn.tanh(nn.Dense(self.layer_size, kernel_init=nn.initializers.orthogonal(np.sqrt(2)))(hidden))
-        return hidden
+    def setup(self):
+        # The names that a compact module would give them: parameters on disk have them.
+        self.Dense_0 = nn.Dense(self.layer_size, kernel_init=nn.initializers.orthogonal(np.sqrt(2)))
+        self.Dense_1 = nn.Dense(self.layer_size, kernel_init=nn.initializers.orthogonal(np.sqrt(2)))
+
+    def __call__(self, values: jax.Array) -> jax.Array:
+        return self.after_first(self.Dense_0(values))
+
+    def after_first(self, first: jax.Array) -> jax.Array:
+        """What follows the first layer's product, ``[N, layer_size]``."""
+        return nn.tanh(self.Dense_1(nn.tanh(first)))
 
 
 class Actor(nn.Module):
-    """Observations ``[N, O]`` to logits ``[N, num_actions]``; nearly uniform at first."""
+    """Values ``[N, O]`` to logits ``[N, num_actions]``; nearly uniform at first."""
 
     num_actions: int
     layer_size: int
@@ -37,12 +43,15 @@ class Actor(nn.Module):
         self.torso = Torso(self.layer_size)
         self.head = nn.Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01))
 
-    def __call__(self, observation: jax.Array) -> jax.Array:
-        return self.head(self.torso(observation))
+    def __call__(self, values: jax.Array) -> jax.Array:
+        return self.head(self.torso(values))
+
+    def after_first(self, first: jax.Array) -> jax.Array:
+        return self.head(self.torso.after_first(first))
 
 
 class Critic(nn.Module):
-    """Observations ``[N, O]`` to values ``[N]``."""
+    """Values ``[N, O]`` to expected returns ``[N]``."""
 
     layer_size: int
 
@@ -50,33 +59,48 @@ class Critic(nn.Module):
         self.torso = Torso(self.layer_size)
         self.head = nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))
 
-    def __call__(self, observation: jax.Array) -> jax.Array:
-        return self.head(self.torso(observation))[..., 0]
+    def __call__(self, values: jax.Array) -> jax.Array:
+        return self.head(self.torso(values))[..., 0]
+
+    def after_first(self, first: jax.Array) -> jax.Array:
+        return self.head(self.torso.after_first(first))[..., 0]
 
 
 class ExpertNetwork:
     """An expert's functions; its parameters live outside, so that many experts share one instance."""
 
-    def __init__(self, observation_size: int, num_actions: int, layer_size: int):
-        self.observation_size = observation_size
+    def __init__(self, layout: Layout, num_actions: int, layer_size: int):
+        self.layout = layout
         self.num_actions = num_actions
         self.layer_size = layer_size
         self._actor = Actor(num_actions, layer_size)
         self._critic = Critic(layer_size)
 
+    def with_layout(self, layout: Layout) -> ExpertNetwork:
+        """The same network for observations that are made up in another way."""
+        return ExpertNetwork(layout, self.num_actions, self.layer_size)
+
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters of one expert."""
         actor_key, critic_key = jax.random.split(key)
-        blank = jnp.zeros((1, self.observation_size))
+        blank = jnp.zeros((1, self.layout.size))
         return {
             "actor": self._actor.init(actor_key, blank)["params"],
             "critic": self._critic.init(critic_key, blank)["params"],
         }
 
-    def logits(self, params: Params, observation: jax.Array) -> jax.Array:
-        """``[N, O]`` to ``[N, num_actions]``."""
-        return self._actor.apply({"params": params["actor"]}, observation)
+    def logits(self, params: Params, observation: Observation) -> jax.Array:
+        """Observations ``[N]`` to ``[N, num_actions]``."""
+        return self._actor.apply({"params": params["actor"]}, self.layout.expand(observation))
 
-    def value(self, params: Params, observation: jax.Array) -> jax.Array:
-        """``[N, O]`` to ``[N]``."""
-        return self._critic.apply({"params": params["critic"]}, observation)
+    def value(self, params: Params, observation: Observation) -> jax.Array:
+        """Observations ``[N]`` to ``[N]``."""
+        return self._critic.apply({"params": params["critic"]}, self.layout.expand(observation))
+
+    def logits_after_first(self, params: Params, first: jax.Array) -> jax.Array:
+        """The first layer's outputs before their tanh, ``[N, layer_size]``, to ``[N, num_actions]``."""
+        return self._actor.apply({"params": params["actor"]}, first, method=Actor.after_first)
+
+    def value_after_first(self, params: Params, first: jax.Array) -> jax.Array:
+        """The first layer's outputs before their tanh, ``[N, layer_size]``, to ``[N]``."""
+        return self._critic.apply({"params": params["critic"]}, first, method=Critic.after_first)

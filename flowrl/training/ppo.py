@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from flowrl.envs.observations import Observation
 from flowrl.training import experts, losses, optimiser, returns
 from flowrl.training.networks import ExpertNetwork, Params
 
@@ -32,8 +33,8 @@ class Hyperparameters(NamedTuple):
 class Transition(NamedTuple):
     """One step of every environment, ``[B, ...]``; a rollout stacks ``T`` of them."""
 
-    observation: jax.Array
-    """float32 ``[B, O]``."""
+    observation: Observation
+    """``[B, ...]``, small until the network expands it."""
     action: jax.Array
     """int32 ``[B]``."""
     log_prob: jax.Array
@@ -53,7 +54,7 @@ class Transition(NamedTuple):
 class Samples(NamedTuple):
     """What a minibatch is drawn from, ``[N, ...]`` with ``N = T B``."""
 
-    observation: jax.Array
+    observation: Observation
     action: jax.Array
     log_prob: jax.Array
     value: jax.Array
@@ -121,7 +122,7 @@ def advantage_samples(rollout: Transition, last_values: jax.Array, hyper: Hyperp
         advantages,
         advantages + rollout.value,
     )
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), samples)
 
 
 def shuffled_minibatches(key: jax.Array, samples: Samples, num_minibatches: int) -> jax.Array:

@@ -18,9 +18,9 @@ from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.tasks import PlanArrays, Progress, Verdict
 from flowrl.envs.worlds import Scene, WorldBank
 from flowrl.skills.module import TaskFunctions
-from flowrl.training import experts, losses
+from flowrl.training import active_columns, experts, first_layer, losses
 from flowrl.training.networks import ExpertNetwork, Params
-from flowrl.training.ppo import Hyperparameters, Transition, make_update
+from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
 
 ACTING_BLOCK_SIZE = 64
 """Environments a block while acting; smaller than a learning block, since fewer rows are spread over the experts."""
@@ -45,10 +45,12 @@ class Playing(NamedTuple):
     progress: Progress
     expert: jax.Array
     """int32 ``[B]``: who acts next in each environment."""
+    typical: jax.Array
+    """uint16 ``[num_fields]``: the columns of a typical observation (see `first_layer`)."""
 
 
-Decide = Callable[[jax.Array, jax.Array, jax.Array, int], Decision]
-"""``(observation [B, O], expert [B], key, step) -> Decision``."""
+Decide = Callable[[Playing, jax.Array, int], Decision]
+"""``(where the environments are, key, step) -> Decision``."""
 
 
 class Programs:
@@ -73,9 +75,17 @@ class Programs:
         self._act_at_random = jax.jit(make_random_act(adapter.num_actions, num_envs))
         self._values = jax.jit(make_values(network, self.num_experts))
         self._judge = jax.jit(make_judge(tasks.make_judge(functions)))
+        self._typical = jax.jit(first_layer.typical_columns)
         self._renew = jax.jit(worlds.renew)
         self._replace_worlds = jax.jit(worlds.replace_worlds)
-        self.update = jax.jit(make_update(network, hyper, self.num_experts), donate_argnums=(0,))
+        self._layout = network.layout
+        self._find_columns = jax.jit(lambda rollout: active_columns.find(rollout, network.layout))
+        self._bounds = active_columns.bounds(network.layout)
+        self._plain_update = jax.jit(make_update(network, hyper, self.num_experts), donate_argnums=(0,))
+        self._narrow_updates = {
+            bound: jax.jit(active_columns.make_narrow_update(network, hyper, self.num_experts, bound), donate_argnums=(0,))
+            for bound in self._bounds
+        }
 
     def fresh_worlds(self, key: jax.Array, count: int) -> Scene:
         """At least ``count`` fresh worlds, made some at a time so that little memory is held at once."""
@@ -89,7 +99,8 @@ class Programs:
         first = jax.tree.map(lambda leaf: leaf[: self.num_envs], bank.worlds)
         bank = bank._replace(next_world=jnp.int32(self.num_envs))
         expert = jnp.broadcast_to(self.plan.expert[0], (self.num_envs,))
-        return Playing(bank, first, tasks.start(self.num_envs), expert)
+        typical = self._typical(first.observation.columns)
+        return Playing(bank, first, tasks.start(self.num_envs), expert, typical)
 
     def refresh_worlds(self, playing: Playing, key: jax.Array, count: int) -> Playing:
         """Replaces the worlds handed out last, at least ``count`` of them, by fresh ones."""
@@ -101,29 +112,44 @@ class Programs:
 
     def learned_policy(self, params: Params) -> Decide:
         """Actions sampled from the experts."""
-        return lambda observation, expert, key, step: self._act(params, observation, expert, key, step)
+        return lambda at, key, step: self._act(params, at.scene.observation, at.typical, at.expert, key, step)
 
     def random_policy(self) -> Decide:
         """Every action equally likely: what a skill is compared with."""
-        return lambda observation, expert, key, step: self._act_at_random(key, step)
+        return lambda at, key, step: self._act_at_random(key, step)
 
     def values(self, params: Params, playing: Playing) -> jax.Array:
         """``[B]``: the acting experts' values of where the environments are."""
-        return self._values(params, playing.scene.observation, playing.expert, jnp.ones(self.num_envs, bool))
+        everyone = jnp.ones(self.num_envs, bool)
+        return self._values(params, playing.scene.observation, playing.typical, playing.expert, everyone)
+
+    def update(self, learner: Learner, rollout: tuple[Transition, ...], last_values, key, lr):
+        """What `ppo.make_update` makes, by the cheapest program that serves; ``learner`` is used up."""
+        if self._bounds:
+            active, count = self._find_columns(rollout)
+            # A bound that was once exceeded will be again: its program is not gone back to.
+            self._bounds = [bound for bound in self._bounds if bound >= count]
+        if self._bounds:
+            return self._narrow_updates[self._bounds[0]](learner, rollout, active, last_values, key, lr)
+        return self._plain_update(learner, rollout, last_values, key, lr)
+
+    def look_around(self, playing: Playing) -> Playing:
+        """Takes what most environments show now for typical; no result depends on it, only the time it takes."""
+        return playing._replace(typical=self._typical(playing.scene.observation.columns))
 
     def play_step(self, playing: Playing, decision: Decision, key: jax.Array, step: int):
         """One step of every environment.
 
         Returns:
             where the environments are afterwards (ended ones in their next world), the verdict, and the
-            observation ``[B, O]`` that the step led to (before a new world took its place).
+            observation ``[B, ...]`` that the step led to (before a new world took its place).
         """
         state, observation, features, game_over = self._step(playing.scene.state, decision.action, key, step)
         verdict, progress, expert = self._judge(
             playing.scene.features, features, game_over, playing.progress, self.plan
         )
         bank, scene = self._renew(playing.bank, Scene(state, observation, features), verdict.ended)
-        return Playing(bank, scene, progress, expert), verdict, observation
+        return Playing(bank, scene, progress, expert, playing.typical), verdict, observation
 
     def transition(self, params: Params, before: Playing, decision: Decision, verdict: Verdict, led_to) -> Transition:
         """What learning needs to know of a step."""
@@ -135,7 +161,7 @@ class Programs:
             expert=before.expert,
             reward=verdict.reward,
             continues=~(verdict.task_done | verdict.ended),
-            truncation_value=self._values(params, led_to, before.expert, verdict.truncated),
+            truncation_value=self._values(params, led_to, before.typical, before.expert, verdict.truncated),
         )
 
 
@@ -144,8 +170,8 @@ def make_step(adapter: GameAdapter, num_envs: int):
 
     def step(state, action, key, number):
         keys = jax.random.split(jax.random.fold_in(key, number), num_envs)
-        observation, state, game_over = jax.vmap(adapter.step)(keys, state, action)
-        return state, observation, jax.vmap(adapter.features)(state), game_over
+        _, state, game_over = jax.vmap(adapter.step)(keys, state, action)
+        return state, jax.vmap(adapter.observe)(state), jax.vmap(adapter.features)(state), game_over
 
     return step
 
@@ -153,14 +179,23 @@ def make_step(adapter: GameAdapter, num_envs: int):
 def make_act(network: ExpertNetwork, num_experts: int):
     """Sampled actions of the acting experts, with their log probabilities and values."""
 
-    def both(params, observation):
-        return jnp.concatenate(
-            [network.logits(params, observation), network.value(params, observation)[:, None]], axis=1
-        )
+    def both(params, inputs):
+        actor_sums, critic_sums, scalars = inputs
+        logits = network.logits_after_first(params, first_layer.complete(params["actor"], actor_sums, scalars))
+        value = network.value_after_first(params, first_layer.complete(params["critic"], critic_sums, scalars))
+        return jnp.concatenate([logits, value[:, None]], axis=1)
 
-    def act(params, observation, expert, key, number):
-        blocks = experts.sort_into_blocks(expert, jnp.ones_like(expert, bool), num_experts, ACTING_BLOCK_SIZE)
-        outputs = experts.apply(both, params, observation, blocks)
+    def act(params, observation, typical, expert, key, number):
+        everyone = jnp.ones_like(expert, bool)
+        sums = [
+            first_layer.column_sums(
+                first_layer.kernel_of(params[part]), observation.columns, typical, expert, everyone, network.layout
+            )
+            for part in ("actor", "critic")
+        ]
+        blocks = experts.sort_into_blocks(expert, everyone, num_experts, ACTING_BLOCK_SIZE)
+        rest = first_layer.without_columns(params, network.layout)
+        outputs = experts.apply(both, rest, (*sums, observation.scalars), blocks)
         logits, value = outputs[:, :-1], outputs[:, -1]
         action = jax.random.categorical(jax.random.fold_in(key, number), logits)
         return Decision(action, losses.log_prob_of(logits, action), value)
@@ -181,9 +216,16 @@ def make_random_act(num_actions: int, num_envs: int):
 def make_values(network: ExpertNetwork, num_experts: int):
     """The values of the wanted rows by each row's expert; 0 for the others, which cost nothing."""
 
-    def values(params, observation, expert, wanted):
+    def one_block(params, inputs):
+        sums, scalars = inputs
+        return network.value_after_first(params, first_layer.complete(params["critic"], sums, scalars))
+
+    def values(params, observation, typical, expert, wanted):
+        kernel = first_layer.kernel_of(params["critic"])
+        sums = first_layer.column_sums(kernel, observation.columns, typical, expert, wanted, network.layout)
         blocks = experts.sort_into_blocks(expert, wanted, num_experts, ACTING_BLOCK_SIZE)
-        return experts.apply(network.value, params, observation, blocks)
+        rest = first_layer.without_columns(params, network.layout)
+        return experts.apply(one_block, rest, (sums, observation.scalars), blocks)
 
     return values
 

@@ -39,9 +39,10 @@ def collect(
     """Plays ``num_steps`` steps; returns where the environments are then, the transitions, and the outcomes."""
     act_key, step_key = jax.random.split(key)
     decide = programs.learned_policy(params)
+    playing = programs.look_around(playing)
     transitions, outcomes = [], []
     for number in range(num_steps):
-        decision = decide(playing.scene.observation, playing.expert, act_key, number)
+        decision = decide(playing, act_key, number)
         after, verdict, led_to = programs.play_step(playing, decision, step_key, number)
         transitions.append(programs.transition(params, playing, decision, verdict, led_to))
         outcomes.append(outcome(playing, verdict, after))

@@ -87,7 +87,7 @@ class Session:
         root = jax.random.fold_in(jax.random.key(self.settings.seed), run.global_expert_idx)
         self._keys = _Keys(*jax.random.split(root, len(_Keys._fields)))
         adapter = make_adapter(run.env_name)
-        self._network = ExpertNetwork(adapter.observation_size, adapter.num_actions, self.settings.layer_size)
+        self._network = ExpertNetwork(adapter.layout, adapter.num_actions, self.settings.layer_size)
         self._programs = self._compile(adapter)
 
     def train(self) -> dict[str, Any]:

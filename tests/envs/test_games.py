@@ -15,6 +15,7 @@ import pytest
 
 from flowrl.envs.adapter import NO_TIME_LIMIT
 from flowrl.envs.features import HEALTH_WEIGHT, NOT_IN_VIEW, TaskInputs, task_inputs
+from flowrl.envs.observations import Observation
 from flowrl.envs.registry import GAMES
 from tests.envs.played import CLASSIC, CRAFTAX, plain, played_game
 
@@ -55,6 +56,19 @@ def test_observations_are_numbers_of_the_promised_size(played, first_step):
         assert (observation.shape, observation.dtype) == ((played.adapter.observation_size,), jnp.float32)
     for observation in played.observations:
         assert np.isfinite(observation).all()
+
+
+def test_small_observations_expand_to_the_games_own_bit_for_bit(played):
+    layout, observe = played.adapter.layout, jax.jit(played.adapter.observe)
+    assert layout.size == played.adapter.observation_size
+    small = [jax.device_get(observe(state)) for state in played.states]
+    stacked = Observation(*map(np.stack, zip(*small)))
+    assert (stacked.columns.dtype, stacked.columns.shape[1]) == (np.uint16, layout.num_fields)
+    np.testing.assert_array_equal(layout.expand(stacked), np.stack(played.observations))
+    assert stacked.columns.nbytes + stacked.scalars.nbytes < np.stack(played.observations).nbytes / 20
+    for columns in stacked.columns:
+        shown = columns[columns < layout.num_columns]
+        assert len(set(shown.tolist())) == len(shown)  # counted once in a sum of rows
 
 
 def test_a_fresh_state_and_a_played_one_have_the_same_types(first_step):

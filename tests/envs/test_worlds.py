@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowrl.envs.observations import Layout, dense
 from flowrl.envs import worlds
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.worlds import Scene, WorldBank
@@ -23,7 +24,7 @@ def scene(names):
     """A scene in which every array carries the name (a number) of its world."""
     names = jnp.asarray(names)
     pair = jnp.stack([names, -names], axis=1)
-    return Scene(state={"map": pair, "steps": names}, observation=pair.astype(jnp.float32), features=Features(pair[:, :, None]))
+    return Scene(state={"map": pair, "steps": names}, observation=dense(pair), features=Features(pair[:, :, None]))
 
 
 def names_of(some_scene):
@@ -98,6 +99,11 @@ def test_fresh_worlds_wait_a_whole_round_before_they_are_played():
 class NumberedWorlds(GameAdapter):
     """A game whose worlds are random numbers."""
 
+    layout = Layout(num_columns=0, num_fields=0, num_scalars=2)
+
+    def observe(self, state):
+        return dense(state["map"])
+
     def reset(self, key):
         name = jax.random.randint(key, (), 0, 2**30)
         return jnp.stack([name, -name]).astype(jnp.float32), {"map": jnp.stack([name, -name]), "steps": name}
@@ -115,3 +121,4 @@ def test_a_generated_world_is_the_one_that_the_game_makes_with_its_key():
     generated = worlds.generate(adapter, keys)
     assert names_of(generated) == [int(adapter.reset(key)[1]["steps"]) for key in keys]
     assert len(set(names_of(generated))) == 5
+    np.testing.assert_array_equal(generated.observation.scalars, generated.state["map"].astype(jnp.float32))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flowrl.envs import tasks
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.features import NOT_IN_VIEW, Features
+from flowrl.envs.observations import Layout, dense
 from flowrl.skills.module import TaskFunctions
 from flowrl.training import experts, optimiser
 from flowrl.training.networks import ExpertNetwork
@@ -48,6 +49,7 @@ class Probe(GameAdapter):
     env_name = "Probe"
     num_actions = 2
     observation_size = 1
+    layout = Layout(num_columns=0, num_fields=0, num_scalars=1)
     scope: dict = {}
 
     def reset(self, key):
@@ -58,6 +60,9 @@ class Probe(GameAdapter):
         pouch = Pouch(state.pouch.gold + self.pay(state, action), state.pouch.steps + 1)
         world = World(self.next_sight(key, state), pouch)
         return self.observation(world), world, self.is_over(world)
+
+    def observe(self, state):
+        return dense(self.observation(state))
 
     def features(self, state):
         return Features(
@@ -102,11 +107,11 @@ class Trained(NamedTuple):
 
     def value(self, *sights, expert=0):
         params = experts.select(self.learner.params, expert)
-        return self.network.value(params, jnp.float32(sights)[:, None])
+        return self.network.value(params, dense(jnp.float32(sights)[:, None]))
 
     def probability(self, action, *sights, expert=0):
         params = experts.select(self.learner.params, expert)
-        return jax.nn.softmax(self.network.logits(params, jnp.float32(sights)[:, None]))[:, action]
+        return jax.nn.softmax(self.network.logits(params, dense(jnp.float32(sights)[:, None])))[:, action]
 
 
 def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, seed=0, **hyper) -> Trained:
@@ -114,7 +119,7 @@ def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, se
     owners = owners or [0] * len(functions)
     num_experts = max(owners) + 1
     hyper = Hyperparameters(**{"gamma": GAMMA, "num_minibatches": 2, "ent_coef": 0.0} | hyper)
-    network = ExpertNetwork(adapter.observation_size, adapter.num_actions, layer_size=16)
+    network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size=16)
     plan = tasks.plan_arrays(owners, [1] * len(owners), max_task_steps)
     programs = Programs(adapter, network, functions, plan, NUM_ENVS, num_experts, hyper)
     init_key, world_key, train_key = jax.random.split(jax.random.key(seed), 3)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from flowrl import pickles
+from flowrl.envs.observations import Layout
 from flowrl.errors import BadInput
 from flowrl.paths import RunPaths
 from flowrl.training import checkpoints, experts, optimiser
@@ -24,7 +25,7 @@ def learner(seed, layer_size=4, count=3):
     """Experts and Adam states in the shapes of a real run, filled with different numbers."""
 
     def fresh():
-        stacked = experts.stack([ExpertNetwork(3, 2, layer_size).init(jax.random.key(0))] * count)
+        stacked = experts.stack([ExpertNetwork(Layout(0, 0, 3), 2, layer_size).init(jax.random.key(0))] * count)
         return Learner(stacked, optimiser.init(optimiser.make(1.0), stacked))
 
     rng = np.random.default_rng(seed)

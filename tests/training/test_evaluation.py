@@ -44,6 +44,9 @@ class FatefulProbe(Probe):
     def step(self, key, state, action):
         return jnp.zeros(1), state._replace(steps=state.steps + 1), jnp.bool_(False)
 
+    def observation(self, world):
+        return jnp.zeros(1)
+
     def features(self, state):
         world = World(jnp.float32(0), Pouch(jnp.float32(0), jnp.int32(0)))
         return super().features(world)._replace(inventory=state)
@@ -60,7 +63,7 @@ END = TaskFunctions(lambda inventory: inventory.steps >= inventory.end, ("invent
 @pytest.fixture(scope="module")
 def programs():
     adapter = FatefulProbe()
-    network = ExpertNetwork(adapter.observation_size, adapter.num_actions, layer_size=4)
+    network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size=4)
     plan = tasks.plan_arrays([0, 0], [1, 1], BUDGET)
     return Programs(adapter, network, [HALFWAY, END], plan, NUM_ENVS, 1, Hyperparameters())
 

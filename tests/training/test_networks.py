@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowrl.envs.observations import Layout, dense
 from flowrl.training.networks import ExpertNetwork
 
-NETWORK = ExpertNetwork(observation_size=6, num_actions=3, layer_size=5)
+NETWORK = ExpertNetwork(Layout(num_columns=0, num_fields=0, num_scalars=6), num_actions=3, layer_size=5)
 init = jax.jit(NETWORK.init)
 
 
@@ -20,14 +21,14 @@ def plain_forward(params, observation):
 def test_actor_and_critic_are_plain_tanh_networks():
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.1), init(jax.random.key(0)))
     observation = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
-    np.testing.assert_allclose(NETWORK.logits(params, observation), plain_forward(params["actor"], observation), rtol=1e-5)
+    np.testing.assert_allclose(NETWORK.logits(params, dense(observation)), plain_forward(params["actor"], observation), rtol=1e-5)
     np.testing.assert_allclose(
-        NETWORK.value(params, observation), plain_forward(params["critic"], observation)[:, 0], rtol=1e-5
+        NETWORK.value(params, dense(observation)), plain_forward(params["critic"], observation)[:, 0], rtol=1e-5
     )
 
 
 def test_fresh_experts_act_nearly_uniformly_and_differ_by_key():
-    observation = jax.random.normal(jax.random.key(1), (50, 6))
+    observation = dense(jax.random.normal(jax.random.key(1), (50, 6)))
     params = init(jax.random.key(0))
     probabilities = jax.nn.softmax(NETWORK.logits(params, observation))
     assert abs(probabilities - 1 / 3).max() < 0.02
@@ -37,6 +38,6 @@ def test_fresh_experts_act_nearly_uniformly_and_differ_by_key():
 
 def test_the_value_does_not_depend_on_the_actor():
     params = init(jax.random.key(0))
-    gradient = jax.grad(lambda params: NETWORK.value(params, jnp.ones((1, 6)))[0])(params)
+    gradient = jax.grad(lambda params: NETWORK.value(params, dense(jnp.ones((1, 6))))[0])(params)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient["actor"]))
     assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient["critic"]))

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from jax.flatten_util import ravel_pytree
 
+from flowrl.envs.observations import Layout, dense
 from flowrl.training import experts, optimiser, ppo
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner, Samples, Transition
 
 STEPS, ENVS, ROWS = 5, 8, 40
 OBSERVATION, ACTIONS = 3, 4
-NETWORK = ExpertNetwork(OBSERVATION, ACTIONS, layer_size=5)
+NETWORK = ExpertNetwork(Layout(0, 0, OBSERVATION), ACTIONS, layer_size=5)
 HYPER = Hyperparameters(
     gamma=0.9, gae_lambda=0.8, max_grad_norm=0.3, update_epochs=2, num_minibatches=2, block_size=8, ent_coef=0.05
 )
@@ -44,7 +45,7 @@ def random_rollout(expert, seed=0):
     continues = rng.random((STEPS, ENVS)) < 0.7
     truncated = ~continues & (rng.random((STEPS, ENVS)) < 0.5)
     return Transition(
-        observation=rng.normal(size=(STEPS, ENVS, OBSERVATION)).astype(np.float32),
+        observation=dense(rng.normal(size=(STEPS, ENVS, OBSERVATION))),
         action=rng.integers(0, ACTIONS, (STEPS, ENVS)).astype(np.int32),
         log_prob=(-1.4 + 0.4 * rng.normal(size=(STEPS, ENVS))).astype(np.float32),
         value=rng.normal(size=(STEPS, ENVS)).astype(np.float32),
@@ -87,12 +88,12 @@ def plain_advantages(rollout, last_values):
 
 def plain_loss(params, observation, action, old_log_prob, old_value, advantage, target):
     """The loss of one expert on one sample, and its parts."""
-    logits = NETWORK.logits(params, observation[None])[0]
+    logits = NETWORK.logits(params, dense(observation[None]))[0]
     all_log_probs = logits - jnp.log(jnp.sum(jnp.exp(logits)))
     ratio = jnp.exp(all_log_probs[action] - old_log_prob)
     bounded = jnp.minimum(jnp.maximum(ratio, 1 - HYPER.clip_eps), 1 + HYPER.clip_eps)
     policy = jnp.maximum(-ratio * advantage, -bounded * advantage)
-    value = NETWORK.value(params, observation[None])[0]
+    value = NETWORK.value(params, dense(observation[None]))[0]
     near = jnp.minimum(jnp.maximum(value, old_value - HYPER.clip_eps), old_value + HYPER.clip_eps)
     critic = jnp.maximum((value - target) ** 2, (near - target) ** 2) / 2
     entropy = -jnp.sum(jnp.exp(all_log_probs) * all_log_probs)
@@ -136,7 +137,7 @@ def plain_update(all_params, rollout, last_values, key):
     """The update, an expert and a sample at a time; returns the experts and the means of the losses' parts."""
     learning = [PlainExpert(params) for params in all_params]
     advantages = plain_advantages(rollout, last_values).reshape(-1)
-    flat = Transition(*[leaf.reshape(ROWS, *leaf.shape[2:]) for leaf in rollout])
+    flat = jax.tree.map(lambda leaf: leaf.reshape(ROWS, *leaf.shape[2:]), rollout)
     target = (advantages + flat.value).astype(np.float32)
     seen = np.zeros((HYPER.update_epochs, HYPER.num_minibatches, len(learning), 3))
     for epoch, shuffle_key in enumerate(jax.random.split(key, HYPER.update_epochs)):
@@ -149,7 +150,7 @@ def plain_update(all_params, rollout, last_values, key):
                 normal = (advantages[own] - advantages[own].mean()) / (advantages[own].std() + 1e-8)
                 seen[epoch, number, k] = expert.learn(
                     [
-                        (flat.observation[row], flat.action[row], flat.log_prob[row], flat.value[row], advantage, target[row])
+                        (flat.observation.scalars[row], flat.action[row], flat.log_prob[row], flat.value[row], advantage, target[row])
                         for row, advantage in zip(own, normal.astype(np.float32))
                     ]
                 )
@@ -212,7 +213,7 @@ def test_an_experts_learning_does_not_depend_on_the_others_samples():
 def random_samples(expert):
     rng = np.random.default_rng(5)
     return Samples(
-        observation=jnp.asarray(rng.normal(size=(ROWS, OBSERVATION)), jnp.float32),
+        observation=dense(rng.normal(size=(ROWS, OBSERVATION))),
         action=jnp.asarray(rng.integers(0, ACTIONS, ROWS), jnp.int32),
         log_prob=jnp.asarray(-1.4 + 0.3 * rng.normal(size=ROWS), jnp.float32),
         value=jnp.asarray(rng.normal(size=ROWS), jnp.float32),
@@ -244,7 +245,7 @@ def by_mask(stacked, drawn):
         advantage = centred / (jnp.sqrt(jnp.sum(share * centred**2)) + 1e-8)
         sample_loss = jax.vmap(lambda *sample: plain_loss(params, *sample)[0])
         return share @ sample_loss(
-            drawn.observation, drawn.action, drawn.log_prob, drawn.value, advantage, drawn.target
+            drawn.observation.scalars, drawn.action, drawn.log_prob, drawn.value, advantage, drawn.target
         )
 
     return jax.grad(lambda stacked: jax.vmap(expert_loss)(stacked, jnp.arange(PADDED)).sum())(stacked)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flowrl.envs import tasks
+from flowrl.envs.observations import Layout, dense
 from flowrl.skills.module import TaskFunctions
 from flowrl.training import experts
 from flowrl.training.networks import ExpertNetwork
@@ -34,7 +35,7 @@ class NumberedSteps(Probe):
         return world.sight
 
 
-NETWORK = ExpertNetwork(1, 3, layer_size=4)
+NETWORK = ExpertNetwork(Layout(0, 0, 1), 3, layer_size=4)
 FOREVER = TaskFunctions(lambda: False, (), paid, ("inventory_diff",))
 
 
@@ -54,32 +55,34 @@ def params():
 
 
 def test_the_acting_experts_choose_and_value(programs, params):
-    observation = jnp.linspace(-1, 1, NUM_ENVS)[:, None]
+    sight = jnp.linspace(-1, 1, NUM_ENVS)[:, None]
     expert = jnp.arange(NUM_ENVS) % 2
+    playing = programs.begin(jax.random.key(0), 40)
+    playing = playing._replace(scene=playing.scene._replace(observation=dense(sight)), expert=expert)
     decide = programs.learned_policy(params)
-    decisions = [decide(observation, expert, jax.random.key(0), step) for step in range(400)]
+    decisions = [decide(playing, jax.random.key(0), step) for step in range(400)]
     actions = np.stack([decision.action for decision in decisions])
     for env in range(NUM_ENVS):
         own = experts.select(params, expert[env])
-        probabilities = jax.nn.softmax(NETWORK.logits(own, observation[env : env + 1]))[0]
+        probabilities = jax.nn.softmax(NETWORK.logits(own, dense(sight[env : env + 1])))[0]
         np.testing.assert_allclose(np.bincount(actions[:, env], minlength=3) / 400, probabilities, atol=0.13)
         for decision in decisions[:3]:
             np.testing.assert_allclose(np.exp(decision.log_prob[env]), probabilities[decision.action[env]], rtol=1e-4)
-            np.testing.assert_allclose(decision.value[env], NETWORK.value(own, observation[env : env + 1])[0], rtol=1e-4)
+            np.testing.assert_allclose(decision.value[env], NETWORK.value(own, dense(sight[env : env + 1]))[0], rtol=1e-4)
 
 
 def test_the_random_policy_takes_every_action_equally_often(programs):
     decide = programs.random_policy()
-    actions = np.concatenate([decide(None, None, jax.random.key(0), step).action for step in range(300)])
+    actions = np.concatenate([decide(None, jax.random.key(0), step).action for step in range(300)])
     np.testing.assert_allclose(np.bincount(actions, minlength=3) / len(actions), 1 / 3, atol=0.03)
-    assert np.exp(decide(None, None, jax.random.key(0), 0).log_prob[0]) == pytest.approx(1 / 3)
+    assert np.exp(decide(None, jax.random.key(0), 0).log_prob[0]) == pytest.approx(1 / 3)
 
 
 def test_episodes_begin_in_different_worlds_with_the_first_tasks_expert(programs):
     playing = programs.begin(jax.random.key(0), 40)
-    assert playing.bank.worlds.observation.shape[0] >= 40
-    np.testing.assert_array_equal(playing.scene.observation, playing.bank.worlds.observation[:NUM_ENVS])
-    assert len(np.unique(playing.scene.observation)) > NUM_ENVS - 3
+    assert playing.bank.size >= 40
+    np.testing.assert_array_equal(playing.scene.observation.scalars, playing.bank.worlds.observation.scalars[:NUM_ENVS])
+    assert len(np.unique(playing.scene.observation.scalars)) > NUM_ENVS - 3
     assert playing.bank.next_world == NUM_ENVS
     assert playing.expert.tolist() == [1] * NUM_ENVS
     assert playing.progress.task.tolist() == playing.progress.steps.tolist() == [0] * NUM_ENVS
@@ -88,8 +91,8 @@ def test_episodes_begin_in_different_worlds_with_the_first_tasks_expert(programs
 def test_a_rollout_remembers_what_happened_and_who_acted(programs, params):
     start = programs.begin(jax.random.key(0), 40)
     playing, rollout, outcomes = collect(programs, params, start, jax.random.key(1), 7)
-    sight = np.stack([step.observation[:, 0] for step in rollout])
-    first = np.asarray(start.bank.worlds.observation[:, 0])
+    sight = np.stack([step.observation.scalars[:, 0] for step in rollout])
+    first = np.asarray(start.bank.worlds.observation.scalars[:, 0])
     # Two steps of task 0, three of task 1 until its budget is used up, and the first two in the next worlds.
     expected = [first[:NUM_ENVS] + step for step in range(5)] + [first[NUM_ENVS : 2 * NUM_ENVS] + step for step in range(2)]
     np.testing.assert_array_equal(sight, expected)
@@ -105,7 +108,7 @@ def test_a_rollout_remembers_what_happened_and_who_acted(programs, params):
 
 def check_truncation_values(rollout, params, led_to):
     """Where the budget ran out stands the acting expert's value of the state that was left, elsewhere 0."""
-    values = NETWORK.value(experts.select(params, 0), led_to[:, None])
+    values = NETWORK.value(experts.select(params, 0), dense(led_to[:, None]))
     np.testing.assert_allclose(rollout[4].truncation_value, values, rtol=1e-4)
     for step in (0, 1, 2, 3, 5, 6):
         assert not np.any(rollout[step].truncation_value)
@@ -122,7 +125,7 @@ def test_refreshing_replaces_as_many_of_the_worlds_handed_out_last(programs, cou
     playing = programs.begin(jax.random.key(0), 4 * WORLDS_AT_ONCE)
     playing = playing._replace(bank=playing.bank._replace(next_world=jnp.int32(40)))
     after = programs.refresh_worlds(playing, jax.random.key(9), count)
-    old, new = playing.bank.worlds.observation[:, 0], after.bank.worlds.observation[:, 0]
+    old, new = playing.bank.worlds.observation.scalars[:, 0], after.bank.worlds.observation.scalars[:, 0]
     replaced = -(-count // WORLDS_AT_ONCE) * WORLDS_AT_ONCE
     assert np.flatnonzero(old != new).tolist() == list(range(40 - replaced, 40))
     assert len(np.unique(new)) > len(new) - 3

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from flowrl import pickles
+from flowrl.envs.observations import Layout
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.paths import RunPaths
 from flowrl.skills.module import TaskSource, render_module
@@ -239,7 +240,7 @@ def test_a_checkpoint_of_another_width_is_refused_by_shape(tmp_path):
 
 
 def test_the_librarys_experts_are_where_training_starts(tmp_path):
-    known = jax.tree.map(np.asarray, ExpertNetwork(1, 2, 16).init(jax.random.key(3)))
+    known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
     plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
     run = specification(tmp_path, plan=plan, params=(known, None), success_rate=1.0, total_timesteps=128, lr=0.0)
     result = train(run)

@@ -1,0 +1,116 @@
+"""Learning from the columns that were seen, against the plain update of the whole network."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowrl.envs.observations import Layout
+from flowrl.training import active_columns, experts, first_layer, optimiser
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
+from tests.training.columns import LAYOUT, random_observation
+
+STEPS, ENVS, NUM_EXPERTS = 5, 8, 3
+NETWORK = ExpertNetwork(LAYOUT, num_actions=4, layer_size=5)
+HYPER = Hyperparameters(max_grad_norm=0.3, update_epochs=2, num_minibatches=5, block_size=8)
+LR = 0.01
+
+
+@functools.cache
+def fresh_learner():
+    init = jax.jit(NETWORK.init)
+    stacked = experts.stack([init(jax.random.key(k)) for k in range(NUM_EXPERTS)])
+    return Learner(stacked, optimiser.init(optimiser.make(HYPER.max_grad_norm), stacked))
+
+
+def rollout(seed, most):
+    """Steps that show columns below ``most`` only; expert 2 acts now and then, so that not every step is its own."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        Transition(
+            observation=jax.tree.map(jnp.asarray, random_observation(rng, (ENVS,), most=most)),
+            action=jnp.asarray(rng.integers(0, 4, ENVS), jnp.int32),
+            log_prob=jnp.asarray(-1.4 + 0.4 * rng.normal(size=ENVS), jnp.float32),
+            value=jnp.asarray(rng.normal(size=ENVS), jnp.float32),
+            expert=jnp.asarray(rng.choice(NUM_EXPERTS, ENVS, p=[0.55, 0.4, 0.05]), jnp.int32),
+            reward=jnp.asarray(rng.normal(size=ENVS), jnp.float32),
+            continues=jnp.asarray(rng.random(ENVS) < 0.7),
+            truncation_value=jnp.zeros(ENVS),
+        )
+        for _ in range(STEPS)
+    )
+
+
+plain_update = jax.jit(make_update(NETWORK, HYPER, experts.padded_count(NUM_EXPERTS)))
+
+
+@functools.cache
+def narrow_update(bound):
+    return jax.jit(active_columns.make_narrow_update(NETWORK, HYPER, experts.padded_count(NUM_EXPERTS), bound))
+
+
+def narrow(learner, steps, bound, last_values, key):
+    active, count = active_columns.find(steps, LAYOUT)
+    assert count <= bound
+    return narrow_update(bound)(learner, steps, active, last_values, key, LR)
+
+
+# 25 columns are seen first, then 15 of them: ten rows with moments of their own go on without a gradient.
+@pytest.mark.parametrize("bound", [25, 31])
+def test_a_narrow_update_is_the_plain_update(bound):
+    plain = found = fresh_learner()
+    for number, most in enumerate([25, 15, 25]):
+        steps, key = rollout(number, most), jax.random.key(number)
+        last_values = jnp.linspace(-1, 1, ENVS)
+        plain, expected_statistics = plain_update(plain, steps, last_values, key, LR)
+        found, statistics = narrow(found, steps, bound, last_values, key)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6), found, plain)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), statistics, expected_statistics)
+    moved = first_layer.kernel_of(found.params["actor"]) - first_layer.kernel_of(fresh_learner().params["actor"])
+    assert np.abs(moved[:2, :25]).min() > 0  # the test is about rows that move
+    np.testing.assert_array_equal(moved[:, 25 : LAYOUT.num_columns], 0)
+
+
+def test_an_expert_without_samples_stays_bit_for_bit():
+    trained, _ = plain_update(fresh_learner(), rollout(0, 25), jnp.zeros(ENVS), jax.random.key(0), LR)
+    steps = tuple(step._replace(expert=jnp.zeros(ENVS, jnp.int32)) for step in rollout(1, 15))
+    after, _ = narrow(trained, steps, 25, jnp.zeros(ENVS), jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, experts.select(after, 1), experts.select(trained, 1))
+    assert not np.array_equal(*(first_layer.kernel_of(learner.params["critic"])[0] for learner in (after, trained)))
+
+
+def test_the_columns_found_are_those_that_any_step_shows():
+    steps = rollout(4, 25)
+    shown = np.concatenate([np.asarray(step.observation.columns).ravel() for step in steps])
+    active, count = active_columns.find(steps, LAYOUT)
+    assert np.flatnonzero(active).tolist() == sorted(set(shown[shown < LAYOUT.num_columns].tolist()))
+    assert count == active.sum()
+
+
+def test_coasting_is_adam_with_a_gradient_of_zero():
+    step = optimiser.make(HYPER.max_grad_norm)
+    learner = Learner(*plain_update(fresh_learner(), rollout(0, 25), jnp.zeros(ENVS), jax.random.key(0), LR)[0])
+    nothing = jax.tree.map(jnp.zeros_like, learner.params)
+    counts = jnp.asarray([1, 0, 1, 1])
+    expected = learner
+    for _ in range(11):
+        expected = Learner(*optimiser.step(step, *expected, nothing, counts, LR))
+    found = optimiser.coast(learner, 11 * counts, LR, lambda path: True)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-8), found.params, expected.params)
+    adam, expected_adam = found.optimiser_state[1], expected.optimiser_state[1]
+    for moments, others in ((adam.mu, expected_adam.mu), (adam.nu, expected_adam.nu)):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-12), moments, others)
+    kept = optimiser.coast(learner, 11 * counts, LR, lambda path: False)
+    jax.tree.map(np.testing.assert_array_equal, kept, learner)
+
+
+def test_bounds_grow_and_stay_below_the_whole():
+    assert active_columns.bounds(Layout(8217, 311, 51)) == [1088, 1600, 2112, 3136, 4160, 6208]
+    assert active_columns.bounds(Layout(0, 0, 5)) == []
+    small = active_columns.bounds(Layout(100, 5, 5))
+    assert small == [64]
