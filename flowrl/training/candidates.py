@@ -165,6 +165,7 @@ class Trial(Session):
     def _train_all(self, learner: Learner, standing: Standing) -> tuple[Learner, Standing]:
         self.pane.line(f"trial of {len(self._rewards)} rewards: {self.settings.trial_frames:,} frames for all of them together")
         self.pane.phase("compiling")
+        self.lifetime.beat("compiling")
         playing = self._begin()
         rates, recent = self._fresh_rates()
         estimates = self._fresh_estimates()
@@ -185,7 +186,7 @@ class Trial(Session):
                 self._save(learner, standing)
                 saved_s = time.monotonic()
             self._stop_if_asked()
-            self.lifetime.beat()
+            self._beat()
         self._save(learner, standing)
         return learner, standing
 
@@ -219,7 +220,7 @@ class Trial(Session):
 
             def show(ended: int, before: int = len(episodes.success)) -> None:
                 self.pane.phase(f"comparing the rewards {before + ended}/{self._num_episodes * len(self._rewards)}")
-                self.lifetime.beat()
+                self._beat()
                 self._stop_if_asked()
 
             episodes = episodes.with_more(play_wave(programs, policy, jax.random.fold_in(key, wave), show))
@@ -307,7 +308,8 @@ class TrialPrograms(Programs):
         places = jnp.arange(self.num_envs) // self.num_candidates
         bank = WorldBank(jax.tree.map(lambda leaf: leaf[places], worlds), jnp.int32(self.num_envs))
         expert = jnp.broadcast_to(self.plan.expert[0], (self.num_envs,))
-        return Playing(bank, bank.worlds, tasks.start(self.num_envs), self._acting(expert))
+        typical = self._typical(bank.worlds.observation.columns)
+        return Playing(bank, bank.worlds, tasks.start(self.num_envs), self._acting(expert), typical)
 
     def _acting(self, expert: jax.Array) -> jax.Array:
         return jnp.where(expert == self._newest, self._owner, expert)
@@ -351,7 +353,7 @@ def play_wave(
     while running.any():
         steps = []
         for _ in range(STEPS_BETWEEN_LOOKS):
-            decision = policy(playing.scene.observation, playing.expert, act_key, number)
+            decision = policy(playing, act_key, number)
             after, verdict, _ = programs.play_step(playing, decision, step_key, number)
             steps.append(outcome(playing, verdict, after))
             playing, number = after, number + 1

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from flowrl import pickles
+from flowrl.envs.observations import Layout
 from flowrl.skills.module import TaskSource, read_module, render_module, with_reward
 from flowrl.training import candidates, session
 from flowrl.training.candidates import Score, best
@@ -119,7 +120,7 @@ def test_the_winners_expert_and_adam_go_on_bit_for_bit(whole):
 
 
 def test_what_the_plan_builds_on_is_shared_and_the_others_rewards_are_forgotten(tmp_path):
-    known = jax.tree.map(np.asarray, ExpertNetwork(1, 2, 16).init(jax.random.key(3)))
+    known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
     plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
     run = several(tmp_path, USELESS, MISLEADING, PAY, plan=plan, params=(known, None), num_envs=18, num_minibatches=3)
     result = train(run)
@@ -197,7 +198,7 @@ def test_the_same_worlds_are_played_with_every_reward(tmp_path):
 
     programs = trial._compile(Numbered())
     scene = programs.begin_alike(jax.random.key(5)).scene
-    worlds = np.asarray(scene.observation[:, 0])
+    worlds = np.asarray(scene.observation.scalars[:, 0])
     assert len(set(worlds[:15].tolist())) == 5
     assert (worlds[:15].reshape(5, 3) == worlds[:15:3, None]).all()
     assert np.asarray(programs.begin_alike(jax.random.key(5)).expert)[:4].tolist() == [0, 1, 2, 0]
