@@ -28,7 +28,7 @@ _AT_LEAST_ONE = (
     "max_nodes max_parallel_skills total_timesteps num_envs num_steps layer_size update_epochs num_minibatches "
     "max_task_steps skills_per_gpu candidates"
 ).split()
-_POSITIVE = ("lr", "clip_eps", "max_grad_norm", "scheduler_poll_interval", "llm_timeout_s")
+_POSITIVE = ("lr", "clip_eps", "max_grad_norm", "scheduler_poll_interval", "lock_timeout_s", "llm_timeout_s")
 _NOT_NEGATIVE = ("max_retries", "stall_timeout", "max_repairs", "ent_coef", "vf_coef", "seed")
 _FRACTIONS = ("success_rate", "gamma", "gae_lambda")
 
@@ -84,6 +84,8 @@ class Settings:
     stall_timeout: float = 0
     """Seconds without a sign of life after which a run is ended and tried again; 0: ten times its usual update, at
     least 300. Starting and compiling may take an hour."""
+    lock_timeout_s: float = 300
+    """Seconds to wait for another process that holds the library; then it is named, and the merge is tried again later."""
     gpu_ids: Annotated[str | None, tyro.conf.arg(metavar="LIST")] = None
     """GPUs to train on, as 0,1 (all visible ones)."""
     skills_per_gpu: int = 1

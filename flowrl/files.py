@@ -6,6 +6,7 @@ takes the final name in one step (``os.replace``).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from flowrl.errors import BadInput
+
+
+TEMPORARY = ".tmp"
+"""How a file ends that is not finished; it begins with a dot."""
 
 
 def write_whole(path: Path | str, data: bytes | str) -> None:
@@ -23,7 +28,7 @@ def write_whole(path: Path | str, data: bytes | str) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -62,6 +67,14 @@ def append_line(path: Path | str, text: str) -> None:
     """Adds one line to a log; a reader that tails the file sees it at once."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(text.rstrip("\n") + "\n")
+
+
+def sweep_files(folder: Path | str, deep: bool = True) -> None:
+    """Removes unfinished files from ``folder``, in which nobody may be writing; ``deep``: from all below it too."""
+    pattern = f".*{TEMPORARY}"
+    for path in Path(folder).rglob(pattern) if deep else Path(folder).glob(pattern):
+        with contextlib.suppress(OSError):  # read-only, or gone: it does no harm
+            path.unlink()
 
 
 def _umask() -> int:

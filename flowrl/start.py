@@ -11,6 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from flowrl import experiment, migrate
@@ -97,7 +98,7 @@ class Start:
             on_skill_complete=self.flow_graph.on_skill_complete,
             on_skill_final=self.generation.on_skill_final,
             prepare_training_run=prepare_training_run,
-            process_completed_training=process_completed_training,
+            process_completed_training=partial(process_completed_training, lock_timeout_s=settings.lock_timeout_s),
         )
         self.say(f"{settings.env_name} in {self.paths.root}, {self.scheduler.max_parallel} skills at a time")
         self.say(f"skills come from {proposer.describe()}")

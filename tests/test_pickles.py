@@ -95,3 +95,23 @@ def test_bfloat16_travels_as_its_bits_in_a_file_of_plain_numpy(tmp_path):
     assert b"ml_dtypes" not in (tmp_path / "x.pkl").read_bytes()
     loaded = pickles.load(tmp_path / "x.pkl")["w"]
     assert loaded.dtype == values.dtype and (loaded == values).all()
+
+
+def test_no_flipped_bit_goes_unnoticed(tmp_path):
+    path = tmp_path / "x.pkl"
+    pickles.dump(path, {"params": np.linspace(0, 1, 50, dtype=np.float32), "metadata": {"frames": 7}})
+    data = path.read_bytes()
+    for position in range(len(data)):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+        with pytest.raises(pickles.ForeignPickle, match="x.pkl"):
+            pickles.load(path)
+    path.write_bytes(data)
+    assert pickles.load(path)["metadata"] == {"frames": 7}
+
+
+def test_a_sealed_file_is_an_ordinary_pickle_and_one_without_seal_is_read(tmp_path):
+    path = tmp_path / "x.pkl"
+    pickles.dump(path, {"a": np.ones(3)})
+    np.testing.assert_array_equal(pickle.loads(path.read_bytes())["a"], np.ones(3))
+    path.write_bytes(pickle.dumps({"a": np.zeros(3)}, protocol=4))  # as flowrl wrote them before
+    np.testing.assert_array_equal(pickles.load(path)["a"], np.zeros(3))

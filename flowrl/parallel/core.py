@@ -132,6 +132,8 @@ class SchedulerCore:
             case Merged():
                 return self._finish(entry, Status.COMPLETED, now)
             case MergeFailed():
+                if event.train_again:
+                    entry.stage = None
                 return self._try_again(entry, event.error, now, hopeless=False)
         raise TypeError(f"no event of the scheduler: {event!r}")
 

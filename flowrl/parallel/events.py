@@ -91,9 +91,12 @@ class Merged:
 
 @dataclass(frozen=True)
 class MergeFailed:
+    """``train_again``: what was to be merged is damaged, so the run has to go on from an earlier checkpoint."""
+
     name: str
     attempt: int
     error: str
+    train_again: bool = False
 
 
 @dataclass(frozen=True)

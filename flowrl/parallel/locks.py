@@ -16,12 +16,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from flowrl.errors import FlowrlError, FolderInUse
 from flowrl.paths import ExperimentPaths
 
 POLL_S = 0.02
+MERGE_TIMEOUT_S = 300.0
+"""Seconds that a merge waits for another one: of large experts, on a slow disk."""
 
 
 class LockTimeout(FlowrlError):
@@ -57,13 +60,15 @@ def hold_scheduler_lock(paths: ExperimentPaths) -> FileLock:
             f"{paths.root} is in use by another scheduler ({holder(paths.scheduler_lock)}); "
             "wait until it ends, stop it, or use another --graph_path"
         ) from None
-    _sign(paths.scheduler_lock)
+    _sign(paths.scheduler_lock, "scheduling")
     return lock
 
 
 @contextlib.contextmanager
-def merge_lock(paths: ExperimentPaths, timeout_s: float = 60.0) -> Iterator[None]:
-    """Holds the library for one merge.
+def merge_lock(
+    paths: ExperimentPaths, timeout_s: float = MERGE_TIMEOUT_S, doing: str = "merging"
+) -> Iterator[None]:
+    """Holds the library for one merge. ``doing`` is what others are told that wait for it.
 
     Two locks are taken: ``global.lock``, and the ``checkpoints/`` folder itself. Somebody who removes the lock file,
     as an old troubleshooting guide advises, frees the first and not the second.
@@ -80,7 +85,7 @@ def merge_lock(paths: ExperimentPaths, timeout_s: float = 60.0) -> Iterator[None
         raise _too_long(paths, timeout_s) from None
     try:
         with _folder_lock(paths, deadline, timeout_s):
-            _sign(paths.global_lock)
+            _sign(paths.global_lock, doing)
             yield
     finally:
         lock.release()
@@ -90,8 +95,9 @@ def holder(path: Path) -> str:
     """Who wrote their name into a lock file, in words."""
     try:
         name = json.loads(path.read_text())
-        return f"process {name['pid']} on {name['host']}, since {name['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        doing = f", {name['doing']}" if name.get("doing") else ""
+        return f"process {name['pid']} on {name['host']}{doing}, since {name['since']}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "a process that has not said who it is"
 
 
@@ -107,7 +113,7 @@ def _folder_lock(paths: ExperimentPaths, deadline: float, timeout_s: float) -> I
     try:
         while not _try_exclusive(descriptor):
             if time.monotonic() > deadline:
-                raise _too_long(paths, timeout_s)
+                raise _too_long(paths, timeout_s, locked_by_kernel(paths.checkpoints))
             time.sleep(POLL_S)
         yield
     finally:
@@ -122,14 +128,34 @@ def _try_exclusive(descriptor: int) -> bool:
     return True
 
 
-def _too_long(paths: ExperimentPaths, timeout_s: float) -> LockTimeout:
+def locked_by_kernel(path: Path) -> str | None:
+    """Who holds a lock on ``path``, in words, as far as the kernel tells: also where the name they left was removed."""
+    try:
+        inode = path.stat().st_ino
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    for fields in map(str.split, lines):
+        if "FLOCK" in fields[:2] and "->" not in fields and fields[5].endswith(f":{inode}"):
+            return f"process {fields[4]} ({_command(int(fields[4]))})"
+    return None
+
+
+def _command(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline())[:200]
+    except psutil.Error:
+        return "its command is not known"
+
+
+def _too_long(paths: ExperimentPaths, timeout_s: float, known: str | None = None) -> LockTimeout:
     return LockTimeout(
         f"Failed to acquire global checkpoint lock {paths.global_lock} within {timeout_s:g} s: it is held by "
-        f"{holder(paths.global_lock)}; end that process (removing the file does not free the lock) and start again"
+        f"{known or holder(paths.global_lock)}; end that process (removing the file does not free the lock) and start again"
     )
 
 
-def _sign(path: Path) -> None:
+def _sign(path: Path, doing: str) -> None:
     since = datetime.now(UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):  # a full disk does not keep anybody from holding a lock
-        path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}) + "\n")
+        path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "doing": doing, "since": since}) + "\n")

@@ -51,7 +51,7 @@ from flowrl.parallel.locks import is_held
 from flowrl.parallel.processes import end_tree, with_cookie
 from flowrl.parallel.slots import Slot
 from flowrl.parallel.state import SkillEntry
-from flowrl.parallel.training_processor import process_completed_training
+from flowrl.parallel.training_processor import DamagedCheckpoint, process_completed_training, set_aside
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import ExperimentPaths, RunPaths
 
@@ -152,15 +152,20 @@ class Runs:
 
     def merge(self, entry: SkillEntry) -> Merged | MergeFailed:
         """Has the finished run of ``entry`` merged into the library."""
-        name, attempt = entry.skill_name, entry.attempt
+        name, attempt, run = entry.skill_name, entry.attempt, self.run_paths(entry)
+        if run.run_json.exists() and read_result(run, attempt) is None:
+            return MergeFailed(name, attempt, f"{name} has to be trained on: {run.result} is not that of attempt {attempt}", True)
         try:
             self.process(
-                run_folder=self.run_paths(entry).folder,
+                run_folder=run.folder,
                 skill_name=name,
                 global_expert_idx=entry.expert_idx,
                 base_dir=self.paths.root,
                 total_timesteps=entry.frames or 0,
             )
+        except DamagedCheckpoint as error:
+            set_aside(run, attempt)
+            return MergeFailed(name, attempt, f"{name} has to be trained on from an earlier checkpoint: {error}", True)
         except Exception as error:  # the run's files stay, so that it can be tried again
             message = str(error) if isinstance(error, FlowrlError) else f"{type(error).__name__}: {error}"
             return MergeFailed(name, attempt, f"{name} was trained, but not merged: {message}")

@@ -19,7 +19,7 @@ from flowrl.parallel.events import Paused, Resumed, SkillAdded
 from flowrl.parallel.launchers.base import Launcher
 from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.parallel.library import skill_data_in_library, skills_in_library
-from flowrl.parallel.locks import hold_scheduler_lock, merge_lock
+from flowrl.parallel.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, merge_lock
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs
 from flowrl.parallel.slots import plan_slots
@@ -59,6 +59,7 @@ class SkillScheduler:
         self.paths = ExperimentPaths(Path(base_dir))
         self.max_parallel: int = max_parallel or getattr(args, "max_parallel_skills", None) or 3
         self.poll_interval: float = poll_interval or getattr(args, "scheduler_poll_interval", None) or 30
+        self._lock_timeout_s: float = getattr(args, "lock_timeout_s", None) or MERGE_TIMEOUT_S
         self.error: BaseException | None = None
         self.remark: str | None = None
         self._args = args
@@ -115,7 +116,7 @@ class SkillScheduler:
             self._dispatcher.core = self._new_core(state or SchedulerState())
             self._core.state.max_parallel = self.max_parallel
             self._core.state.proposer = self._proposer or self._core.state.proposer
-            with merge_lock(self.paths):
+            with merge_lock(self.paths, self._lock_timeout_s, "opening the experiment"):
                 sweep(self.paths)
             self._dispatcher.begin(FolderRecords(self.paths), bool(getattr(self._args, "retry_failed", False)))
         except BaseException:

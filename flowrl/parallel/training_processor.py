@@ -6,6 +6,7 @@ writes whole files, and each step may be repeated. Until the last step the run f
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import itertools
 import os
@@ -17,15 +18,14 @@ from typing import Any
 
 from flowrl import pickles
 from flowrl.errors import BadInput
-from flowrl.files import read_json, write_json, write_whole
+from flowrl.files import read_json, sweep_files, write_json, write_whole
 from flowrl.parallel.chosen_reward import keep_chosen_reward
-from flowrl.parallel.locks import merge_lock
+from flowrl.parallel.locks import MERGE_TIMEOUT_S, merge_lock
 from flowrl.parallel.training_setup import SKILL_DATA, Expert
 from flowrl.paths import CANDIDATES, ExperimentPaths, RunPaths
 
 MERGE = "merge.json"
 REPORTS = "wandb"
-LOCK_TIMEOUT_S = 60.0
 _ARCHIVED = ("training.log", "metrics.jsonl", "run.json", "result.json", SKILL_DATA, CANDIDATES, MERGE)
 
 
@@ -44,13 +44,17 @@ class ExpertVersion:
     acted: bool = True
 
 
+class DamagedCheckpoint(BadInput):
+    """A run has ended, and the checkpoint that its result names cannot be merged."""
+
+
 def process_completed_training(
     run_folder: Path,
     skill_name: str,
     global_expert_idx: int,
     base_dir: Path,
     total_timesteps: int,
-    lock_timeout_s: float = LOCK_TIMEOUT_S,
+    lock_timeout_s: float = MERGE_TIMEOUT_S,
 ) -> dict[str, Any]:
     """Merges a completed run into the library, and removes its folder.
 
@@ -67,11 +71,12 @@ def process_completed_training(
         ``frames`` are those of the version that is in the library afterwards.
 
     Raises:
-        BadInput: the run's files are missing or damaged; says which.
+        DamagedCheckpoint: the checkpoint to merge is missing or damaged; the run has to be trained on from the one before.
+        BadInput: another of the run's files is missing or damaged; says which.
         LockTimeout: another process held the library for ``lock_timeout_s``.
     """
     paths, run = ExperimentPaths(Path(base_dir)), RunPaths(_from_here_or(Path(base_dir), Path(run_folder)))
-    with merge_lock(paths, lock_timeout_s):
+    with merge_lock(paths, lock_timeout_s, f"merging {skill_name}"):
         if not run.run_json.exists():
             return _reported(paths.skill_folder(global_expert_idx, skill_name) / MERGE, run)
         keep_chosen_reward(run)
@@ -92,16 +97,18 @@ def save_expert_to_skills(version: ExpertVersion, base_dir: Path) -> Path:
     """Writes an expert to its place in the library, ``skills/<i>_<Name>/expert_<i>_policy/params.pkl``, whole."""
     paths = ExperimentPaths(Path(base_dir))
     path = paths.expert_params(version.global_expert_idx, version.skill_name)
+    if path.exists() and library_frames(base_dir, version.global_expert_idx, version.skill_name) is None:
+        os.replace(path, path.with_name(f"{path.name}.damaged"))
     _dump(path, version)
     return path
 
 
 def library_frames(base_dir: Path, global_expert_idx: int, skill_name: str) -> int | None:
-    """The total frames of an expert in the library, None if it is not there."""
+    """The total frames of an expert in the library, None if it is not there, or damaged."""
     try:
         data = pickles.load(ExperimentPaths(Path(base_dir)).expert_params(global_expert_idx, skill_name))
         return int(data["metadata"]["total_frames"])
-    except FileNotFoundError:
+    except (FileNotFoundError, pickles.ForeignPickle, KeyError, TypeError):
         return None
 
 
@@ -116,9 +123,17 @@ def write_global_latest(paths: ExperimentPaths, changed: Collection[int] | None 
     for index, name in sorted(paths.library().items()):
         if str(index) in known and index not in changed:
             experts[str(index)] = known[str(index)]
-        elif paths.expert_params(index, name).exists():
-            experts[str(index)] = pickles.load(paths.expert_params(index, name))["metadata"]
+        elif metadata := _metadata(paths.expert_params(index, name)):
+            experts[str(index)] = metadata
     pickles.dump(paths.global_latest, {"format": "flowrl-library", "version": 1, "experts": experts})
+
+
+def _metadata(params: Path) -> dict | None:
+    """What an expert says of itself; a damaged one is none of the library's until it is replaced."""
+    try:
+        return pickles.load(params)["metadata"]
+    except (FileNotFoundError, pickles.ForeignPickle, KeyError, TypeError):
+        return None
 
 
 def _known_experts(paths: ExperimentPaths) -> dict[str, dict]:
@@ -129,9 +144,15 @@ def _known_experts(paths: ExperimentPaths) -> dict[str, dict]:
 
 
 def sweep(paths: ExperimentPaths) -> None:
-    """Removes what a merge that was killed may have left: folders that are nobody's any more. Hold the merge lock."""
+    """Removes what was left by whoever was killed: folders of a merge, half-written files. Hold both locks.
+
+    Those of a run's folder are swept by its next attempt: a training may be writing there.
+    """
     for folder in (*paths.training_runs.glob(".merged_*"), *paths.skills.glob(".new_*")):
         shutil.rmtree(folder, ignore_errors=True)
+    for folder in (paths.skills, paths.checkpoints):
+        sweep_files(folder)
+    sweep_files(paths.root, deep=False)
 
 
 def _from_here_or(base_dir: Path, run_folder: Path) -> Path:
@@ -176,10 +197,22 @@ def _read_checkpoint(path: Path) -> dict:
     try:
         checkpoint = pickles.load(path)
     except FileNotFoundError:
-        raise BadInput(f"{path}, which the run's result names, is missing; start the run again") from None
+        raise DamagedCheckpoint(f"{path}, which the run's result names, is missing; start the run again") from None
+    except pickles.ForeignPickle as error:
+        raise DamagedCheckpoint(str(error)) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("experts"), dict):
-        raise BadInput(f"{path} is not a checkpoint of flowrl: expected a dict with 'experts'; start the run again")
+        raise DamagedCheckpoint(f"{path} is not a checkpoint of flowrl: expected a dict with 'experts'; start the run again")
     return checkpoint | {"experts": {str(local): expert for local, expert in checkpoint["experts"].items()}}
+
+
+def set_aside(run: RunPaths, attempt: int) -> None:
+    """The result of a run whose checkpoint is damaged, and that checkpoint: the run is not over, and goes on before them."""
+    with contextlib.suppress(BadInput, FileNotFoundError, NotADirectoryError):
+        damaged = _checkpoint_path(run)
+        os.replace(damaged, damaged.with_name(f"{damaged.name}.damaged"))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.replace(run.result, run.folder / f"result_{attempt}.json")
+    (run.folder / MERGE).unlink(missing_ok=True)
 
 
 def _acted_frames(run: RunPaths, checkpoint: dict, expert: Expert, total_timesteps: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.serialization
@@ -68,28 +70,45 @@ def save(
 
 
 def newest(
-    paths: RunPaths, fresh: Learner, local_to_global: dict[int, int]
+    paths: RunPaths, fresh: Learner, local_to_global: dict[int, int], say: Callable[[str], None] = lambda line: None
 ) -> tuple[Learner, Standing, jax.Array] | None:
-    """The newest readable checkpoint that fits ``fresh`` (a learner of the right shape), or None.
+    """The newest checkpoint that can be read; None where there is none. Damaged ones are moved aside, as ``say`` is told.
+
+    Args:
+        fresh: a learner of the right shape.
 
     Returns:
         learner, standing, and the key that the updates draw from.
 
     Raises:
-        BadInput: checkpoints are there, and none can be read or fits.
+        BadInput: the newest that is whole is of another run or another shape.
     """
-    refusals = []
     for path in reversed(paths.checkpoints()):
         try:
-            return _restored(pickles.load(path), fresh, local_to_global)
+            return _restored(_record(path), fresh, local_to_global)
+        except Damaged as error:
+            path.rename(path.with_name(f"{path.name}.damaged"))
+            say(f"{error}; it was moved aside, and the one before is tried")
         except (BadInput, KeyError, TypeError, ValueError) as error:
-            refusals.append(f"{path.name}: {error}")
-    if refusals:
-        raise BadInput(
-            f"no checkpoint in {paths.policies} can be used ({'; '.join(refusals)}); "
-            "move the folder away to train this skill from the start"
-        )
+            raise BadInput(
+                f"{path} does not fit this run ({error}); move it away to go on from the one before, "
+                "or move the run's folder away to train this skill from the start"
+            ) from None
     return None
+
+
+class Damaged(BadInput):
+    """A checkpoint that is not whole, or no checkpoint at all."""
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record = pickles.load(path)
+        if not isinstance(record, dict) or not {"metadata", "experts", "optimiser", "random"} <= record.keys():
+            raise BadInput(f"{path} holds no checkpoint: a part of it is missing")
+        return record
+    except (BadInput, OSError) as error:
+        raise Damaged(str(error)) from error
 
 
 def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int]) -> tuple[Learner, Standing, jax.Array]:

@@ -20,7 +20,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from flowrl.errors import BadInput, FolderInUse
-from flowrl.files import read_json, write_json
+from flowrl.files import read_json, sweep_files, write_json
 from flowrl.paths import RunPaths
 
 BEAT_WIDTH = 120
@@ -115,6 +115,7 @@ class Lifetime:
                 f"{self._paths.folder} is being trained by another live process (see {self._paths.pid}); "
                 "attach to its session, or end it first"
             ) from None
+        sweep_files(self._paths.folder)  # of an attempt that was killed while it wrote
         me = psutil.Process()
         write_json(self._paths.pid, {"pid": me.pid, "create_time": me.create_time(), "attempt": self.attempt})
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -160,7 +160,7 @@ class Session:
         stacked = experts.stack(params)
         gradient_step = optimiser.make(self.settings.max_grad_norm)
         fresh = Learner(stacked, optimiser.init(gradient_step, stacked))
-        found = checkpoints.newest(self.run.paths, fresh, self.run.local_to_global)
+        found = checkpoints.newest(self.run.paths, fresh, self.run.local_to_global, self.pane.line)
         if found is None:
             return fresh, Standing(0, 0, np.zeros(len(params), np.int64))
         learner, standing, random_key = found

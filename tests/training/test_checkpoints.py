@@ -76,13 +76,46 @@ def test_the_newest_is_the_one_with_most_frames_and_only_the_last_are_kept(paths
     check_same(found, learner(99968))
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(paths):
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def flip_a_bit_of_a_weight(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def hold_code(path):
+    path.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+
+
+@pytest.mark.parametrize("damage", [cut_off, flip_a_bit_of_a_weight, hold_code])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(paths, damage):
     save(paths, seed=1, frames=640)
     newest = paths.folder / save(paths, seed=2, frames=1280)
-    newest.write_bytes(newest.read_bytes()[:100])
-    found, where, _ = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
+    damage(newest)
+    said = []
+    found, where, _ = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL, said.append)
     assert where.frames == 640
     check_same(found, learner(1))
+    assert len(said) == 1 and str(newest) in said[0] and "the one before is tried" in said[0]
+    assert newest.with_name("checkpoint_1280.pkl.damaged").exists()
+
+
+def test_where_every_checkpoint_is_damaged_training_begins_anew_and_says_so(paths):
+    for frames in (640, 1280):
+        cut_off(paths.folder / save(paths, seed=frames, frames=frames))
+    said = []
+    assert checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL, said.append) is None
+    assert len(said) == 2
+
+
+def test_a_checkpoint_of_another_shape_is_refused_though_the_one_before_would_fit(paths):
+    save(paths, seed=1, frames=640)
+    checkpoints.save(paths, learner(2, layer_size=8), standing(1280), LOCAL_TO_GLOBAL, 2, jax.random.key(3))
+    with pytest.raises(BadInput, match="checkpoint_1280.pkl does not fit this run .*shape"):
+        checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +128,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(paths):
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_with_file_and_remedy(paths, fresh, local_to_global, reason):
     save(paths, seed=1, frames=640)
-    with pytest.raises(BadInput, match=rf"checkpoint_640\.pkl.*{reason}.*move the folder away"):
+    with pytest.raises(BadInput, match=rf"checkpoint_640\.pkl.*{reason}.*move the run's folder away"):
         checkpoints.newest(paths, fresh(), local_to_global)
 
 
