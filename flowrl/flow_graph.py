@@ -127,7 +127,7 @@ class FlowGraph:
         for entry in entries:
             if skill := self.skills.get(entry["skill_name"]):
                 skill.update(status=entry["status"], expert_idx=entry["expert_idx"])
-                results = (entry.get(name) for name in ("success_rate", "random_success_rate", "frames"))
+                results = (entry.get(name) for name in ("success_rate", "random_success_rate", "frames", "frames_per_success"))
                 self._measured[entry["skill_name"]] = Measured(*results)
 
     def next_skill(self) -> tuple[str, SkillData] | None:

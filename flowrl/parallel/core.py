@@ -146,6 +146,7 @@ class SchedulerCore:
     def _end(self, entry: SkillEntry, event: RunEnded, now: datetime) -> list[Action]:
         entry.frames, entry.goal_reached = event.frames, event.goal_reached
         entry.success_rate, entry.random_success_rate = event.success_rate, event.random_success_rate
+        entry.frames_per_success = event.frames_per_success
         if event.outcome == "completed":
             entry.stage, entry.error = Stage.MERGING, None
             return [Merge(entry.skill_name, entry.attempt)]

@@ -51,6 +51,7 @@ class RunEnded:
     goal_reached: bool | None = None
     success_rate: float | None = None
     random_success_rate: float | None = None
+    frames_per_success: float | None = None
     ended_at: datetime | None = None
     too_many_envs: int | None = None
 

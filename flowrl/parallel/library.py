@@ -43,6 +43,7 @@ def library_entry(paths: ExperimentPaths, index: int, name: str) -> SkillEntry:
         goal_reached=result.get("goal_reached"),
         success_rate=result.get("success_rate"),
         random_success_rate=result.get("random_success_rate"),
+        frames_per_success=result.get("frames_per_success"),
     )
 
 

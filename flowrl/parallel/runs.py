@@ -304,6 +304,7 @@ class Runs:
             goal_reached=result.get("goal_reached"),
             success_rate=result.get("success_rate"),
             random_success_rate=result.get("random_success_rate"),
+            frames_per_success=result.get("frames_per_success"),
             ended_at=_written_at(self.run_paths(entry).result),
             too_many_envs=_num_envs(self.run_paths(entry)) if result.get("reason") == OUT_OF_MEMORY else None,
         )

@@ -24,6 +24,8 @@ class Measured:
     """Of a random policy on the same task."""
     frames: int | None = None
     """That its run trained."""
+    frames_per_success: float | None = None
+    """Steps of all fresh episodes behind the rate, failures included, for each success."""
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,11 @@ class Trial(Session):
         self._ordinary = run
         self._rewards = read_module(run.module_text).rewards
         self._newest = next(e.local_expert_idx for e in run.experts if e.global_expert_idx == run.global_expert_idx)
+        if len(self._rewards) > run.settings.num_envs:
+            raise BadInput(
+                f"{len(self._rewards)} rewards of {run.skill_name} are on trial in {run.settings.num_envs} environments; each "
+                "needs one of its own: use more --num_envs"
+            )
         # The first reward's expert stands where the skill's own will, the others' follow after all others.
         self._owners = [self._newest, *range(len(run.experts), len(run.experts) + len(self._rewards) - 1)]
         on_trial = dataclasses.replace(run, paths=run.paths.trial, experts=(*run.experts, *self._more_experts()))
@@ -164,6 +169,7 @@ class Trial(Session):
 
     def _train_all(self, learner: Learner, standing: Standing) -> tuple[Learner, Standing]:
         self.pane.line(f"trial of {len(self._rewards)} rewards: {self.settings.trial_frames:,} frames for all of them together")
+        self._say_if_smaller()
         self.pane.phase("compiling")
         self.lifetime.beat("compiling")
         playing = self._begin()
@@ -216,6 +222,7 @@ class Trial(Session):
         programs, key = self._programs, jax.random.fold_in(self._keys.tests, standing.updates)
         policy = programs.learned_policy(learner.params)
         episodes = Episodes.none()
+        self.lifetime.beat("compiling")  # the first wave does
         for wave in range(self._num_waves):
 
             def show(ended: int, before: int = len(episodes.success)) -> None:
@@ -371,7 +378,8 @@ def play_wave(
 def best(scores: list[Score]) -> tuple[int, str]:
     """Which reward goes on, and why: the highest success rate; then the furthest along the plan; then the first."""
     chosen = max(range(len(scores)), key=lambda index: (scores[index].success_rate, scores[index].progress, -index))
-    equals = [score for index, score in enumerate(scores) if index != chosen and score.success_rate == scores[chosen].success_rate]
+    others = [score for index, score in enumerate(scores) if index != chosen]
+    equals = [score for score in others if score.success_rate == scores[chosen].success_rate]
     if not equals:
         return chosen, "the highest success rate"
     if all(score.progress < scores[chosen].progress for score in equals):

@@ -24,6 +24,8 @@ class Evaluation(NamedTuple):
     """Of those episodes."""
     task_rates: tuple[float | None, ...]
     """For each task: how often it was completed once it had begun; None if it never began."""
+    frames_per_success: float | None
+    """Steps of all those episodes, failures included, for each success; None without any."""
     decided_early: bool
     """The evaluation was given up, since the goal could not be reached any more."""
 
@@ -35,13 +37,14 @@ class _Tally:
         self.started = min(num_envs, num_episodes)
         self.wanted = num_episodes
         self.counting = np.arange(num_envs) < num_episodes
-        self.ended = self.successes = 0
+        self.ended = self.successes = self.frames = 0
         self.task_started = np.zeros(num_tasks, int)
         self.task_done = np.zeros(num_tasks, int)
         self.task_started[0] = self.started
 
     def add(self, step: StepOutcome) -> None:
         counted = self.counting.copy()
+        self.frames += int(counted.sum())
         ended = counted & step.ended
         self.ended += int(ended.sum())
         self.successes += int((ended & step.success).sum())
@@ -64,7 +67,8 @@ class _Tally:
 
     def evaluation(self, decided_early: bool) -> Evaluation:
         rates = [done / begun if begun else None for done, begun in zip(self.task_done, self.task_started)]
-        return Evaluation(self.ended, self.successes / max(self.ended, 1), tuple(rates), decided_early)
+        frames_per_success = self.frames / self.successes if self.successes else None
+        return Evaluation(self.ended, self.successes / max(self.ended, 1), tuple(rates), frames_per_success, decided_early)
 
 
 def evaluate(

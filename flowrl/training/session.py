@@ -361,13 +361,14 @@ class Session:
             {"skill_name": task.skill_name, "n": task.n, "success_rate": rate, "random_success_rate": chance}
             for task, rate, chance in zip(self.run.plan, found.task_rates, by_chance.task_rates)
         ]
-        acted = {str(expert.global_expert_idx): int(standing.acted_frames[expert.local_expert_idx]) for expert in self.run.experts}
+        acted = {str(e.global_expert_idx): int(standing.acted_frames[e.local_expert_idx]) for e in self.run.experts}
         return {
             "goal_reached": found.success_rate >= self.settings.success_rate,
             "frames": standing.frames,
             "acted_frames": acted,
             "success_rate": found.success_rate,
             "random_success_rate": by_chance.success_rate,
+            "frames_per_success": None if found.frames_per_success is None else round(found.frames_per_success, 1),
             "tasks": rates,
             "checkpoint": checkpoint,
             **self._timings(),

@@ -157,9 +157,9 @@ def test_a_proposer_is_told_what_was_measured_of_the_library():
     graph = graph_of(WOOD, STONE)
     for _ in range(2):
         graph.next_skill()
-    results = {"success_rate": 0.9, "random_success_rate": 0.1, "frames": 1000}
+    results = {"success_rate": 0.9, "random_success_rate": 0.1, "frames": 1000, "frames_per_success": 57.4}
     graph.news([entry("Collect_Wood", "completed", 0) | results, entry("Collect_Stone", "running", 1)])
-    assert graph.view().measured == {"Collect_Wood": Measured(0.9, 0.1, 1000)}
+    assert graph.view().measured == {"Collect_Wood": Measured(0.9, 0.1, 1000, 57.4)}
 
 
 @pytest.mark.parametrize("env_name", GAMES)

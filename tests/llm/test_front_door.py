@@ -125,7 +125,7 @@ def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts
     assert "model-a: 8 calls" in output
     assert [path for path in starts.files() if KEY.encode() in path.read_bytes()] == []
     told = server.questions[-1]["messages"][1]["content"]
-    assert "- Collect_Wood: gains wood n [success" in told and " frames]" in told
+    assert "- Collect_Wood: gains wood n [success" in told and " frames of training]" in told
 
     shutil.copytree(starts.paths.llm, starts.folder / "again" / "llm")
     code, output, error = starts.run(*flags, "--llm_mode", "replay", root="again")

@@ -106,6 +106,24 @@ def test_an_answer_that_was_cut_off_is_asked_for_again_with_more_room(start, ser
     assert [question["max_tokens"] for question in server.questions] == [16000, 32000]
 
 
+def test_an_answer_that_was_cut_off_is_no_repair_twice(start, server):
+    cut_off = Say('{"name": "Collect_W', finish_reason="length")
+    run = start(cut_off, cut_off, WOOD, max_repairs=0)
+    assert run.propose() == "Collect_Wood"
+    assert [question["max_tokens"] for question in server.questions] == [16_000, 32_000, 32_000]
+    assert "Collect_W" not in json.dumps(server.questions[2]["messages"][2:])  # half an answer only takes up room
+    assert "(asked for again): AnswerRefused: the answer was cut off" in run.told and "repair 1" not in run.told
+    assert run.proposer.state["refused"] == []
+
+
+def test_a_model_that_is_always_cut_off_is_given_up_in_time(start, server):
+    cut_off = Say("", finish_reason="length")
+    run = start(*[cut_off] * 4, WOOD, max_repairs=1)
+    assert run.propose() == "Collect_Wood"
+    assert "given up   an answer after 1 repairs: AnswerRefused: the answer was cut off" in run.told
+    assert len(server.questions) == 5
+
+
 def test_a_skill_is_given_up_after_its_repairs_and_another_one_asked_for(start, server):
     run = start(*[Say("no")] * 3, WOOD, max_repairs=2)
     assert run.propose() == "Collect_Wood"

@@ -46,11 +46,11 @@ def test_the_library_is_told_with_what_was_measured():
         skills(CLASSIC, "Collect_Wood"),
         training=skills(CLASSIC, "Place_Table"),
         unavailable=frozenset({"Eat_Cow"}),
-        measured={"Collect_Wood": Measured(0.912, 0.123, 1_234_567)},
+        measured={"Collect_Wood": Measured(0.912, 0.123, 1_234_567, 57.4)},
     )
     text = request_text(view, 0, 1)
     trained, in_training, in_vain = text.index("LIBRARY"), text.index("IN TRAINING"), text.index("TRIED IN VAIN")
-    assert "success 0.91, a random policy 0.12, after 1,234,567 frames" in text[trained:in_training]
+    assert "success 0.91, a random policy 0.12, 57 frames per success, after 1,234,567 frames of training" in text[trained:in_training]
     assert "Place_Table: requires wood 2; consumes wood 2" in text[in_training:in_vain]
     assert "- Eat_Cow" in text[in_vain:]
     reached = text[text.index("REACHED") : text.index("CHOOSE ONE")]
@@ -88,7 +88,7 @@ def test_choices_are_shuffled_by_seed_and_number_alone():
 
 def test_every_text_is_a_file_and_fills_in_its_values():
     names = {path.stem for path in prompts.FOLDER.glob("*.txt")}
-    assert names == {"rules", "game", "features", "request", "repair", "form", "trial", "rewards"}
+    assert names == {"rules", "game", "features", "request", "repair", "form", "trial", "rewards", "cut_off"}
     assert prompts.render("repair", reason="$because").count("$because") == 1
     with pytest.raises(AssertionError, match="repair.txt wants"):
         prompts.render("repair", because="x")

@@ -44,6 +44,7 @@ def test_the_file_has_what_people_and_jq_rely_on(store):
     assert set(data["skills"][0]) >= {
         "skill_name", "status", "dependencies", "expert_idx", "tmux_session", "run_folder", "attempt", "started_at",
         "completed_at", "retry_count", "frames", "goal_reached", "success_rate", "random_success_rate", "error", "blocked_by",
+        "frames_per_success",
     }  # fmt: skip
     assert datetime.fromisoformat(data["skills"][0]["started_at"]).utcoffset().total_seconds() == 0
 

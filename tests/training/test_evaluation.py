@@ -84,6 +84,8 @@ def test_exactly_the_first_episodes_are_counted(programs, num_episodes):
     at_once = fate.end == fate.halfway  # both tasks are done by the same step: the second one never began
     assert found.episodes == num_episodes
     assert found.success_rate == pytest.approx(lucky.mean())
+    steps = np.where(lucky, fate.end, fate.halfway + BUDGET)
+    assert found.frames_per_success == pytest.approx(steps.sum() / lucky.sum())
     assert found.task_rates[0] == 1.0
     assert found.task_rates[1] == pytest.approx((lucky & ~at_once).sum() / (~at_once).sum())
     assert not found.decided_early

@@ -49,10 +49,10 @@ class Account:
         """
         budget = self.settings.budget_usd
         if budget is not None and self.price is None:
+            entry = f'{{"models": {{"{self.settings.model}": {{"prompt": 1.25, "completion": 10}}}}}}'
             raise BadInput(
                 f"--llm_budget_usd {budget:g} cannot be kept: the price of {self.settings.model} is not known; write it into "
-                f'{self.settings.prices_file}, as {{"models": {{"{self.settings.model}": {{"prompt": 1.25, "completion": 10}}}}}}, '
-                "or leave the budget out"
+                f"{self.settings.prices_file}, as {entry}, or leave the budget out"
             )
         try:
             self.affordable(opening, LEAST_TOKENS, calls)
@@ -73,7 +73,9 @@ class Account:
         left = budget - spent - self.price.of(asked)
         tokens = min(wanted, int(left / self.price.completion * 1_000_000)) if self.price.completion else wanted
         if tokens < min(wanted, LEAST_TOKENS) or left <= 0:
-            raise BudgetSpent(f"{usd(spent)} of the budget of {usd(budget)} is spent, and another answer could cost more than the rest")
+            raise BudgetSpent(
+                f"{usd(spent)} of the budget of {usd(budget)} is spent, and another answer could cost more than the rest"
+            )
         return tokens
 
     def estimate(self, opening: Sequence[Message]) -> str:

@@ -23,7 +23,7 @@ class Conversation:
     opening: list[Message]
     max_tokens: int = USUAL_TOKENS
     refusals: list[tuple[str, str]] = field(default_factory=list)
-    """Answers, each with the reason why it was refused."""
+    """What was said after each answer that was refused: the answer, and why it was."""
 
     @property
     def repair(self) -> int:
@@ -33,13 +33,16 @@ class Conversation:
     def messages(self) -> list[Message]:
         """The next question."""
         messages = list(self.opening)
-        for text, reason in self.refusals:
-            messages.append({"role": "assistant", "content": text[:LONGEST_ECHO] or "(nothing)"})
-            messages.append({"role": "user", "content": prompts.render("repair", reason=reason)})
+        for answer, complaint in self.refusals:
+            messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": complaint}]
         return messages
 
     def refuse(self, recording: Recording, reason: str) -> None:
         """Takes in that an answer was refused. One that was cut off may be longer next time."""
-        self.refusals.append((recording.answer.text, reason))
-        if recording.answer.finish_reason == "length":
+        if not recording.is_cut_off:
+            answer = recording.answer.text[:LONGEST_ECHO] or "(nothing)"
+            self.refusals.append((answer, prompts.render("repair", reason=reason)))
+        else:
+            # Half an answer helps nobody, and takes up the room that the next one needs.
+            self.refusals.append(("(cut off)", prompts.render("cut_off", tokens=recording.request.max_tokens)))
             self.max_tokens = min(2 * max(self.max_tokens, recording.request.max_tokens), MOST_TOKENS)

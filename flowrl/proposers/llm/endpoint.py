@@ -166,6 +166,7 @@ class Endpoint:
 
     def _patiently(self, question: Question, way: Way, patience: Patience) -> Answer:
         """Asks until there is an answer, with pauses that grow."""
+        assert self._client is not None  # made before the time runs: reading the certificates takes a while
         began = self._clock.monotonic()
         failed: list[str] = []
         for pause_s in pauses():
@@ -275,7 +276,8 @@ class Endpoint:
                 return Misconfigured(f"{address} does not know the model {model} ({said}); correct --llm_name")
             case 404 | 405:
                 return Misconfigured(
-                    f"{address} has no chat completions (HTTP {error.status_code}); correct --llm_base_url (it usually ends in /v1)"
+                    f"{address} has no chat completions (HTTP {error.status_code}); correct --llm_base_url (it usually ends "
+                    "in /v1)"
                 )
             case 429 if error.code in ("insufficient_quota", "billing_hard_limit_reached"):
                 return Misconfigured(f"the account at {address} has no credit left ({said}); add some, or use another key")

@@ -122,8 +122,8 @@ class Proposal(_Strict):
         """What is meant is clear: an absent field is empty, and amounts may come as an object by resource."""
         if not isinstance(data, dict):
             return data
-        blank = {"description": "", **{role: [] for role in _AMOUNTS}, "reward_menu": None, "task_is_done": None, "task_reward": None}
-        data = blank | data
+        code = dict.fromkeys(("reward_menu", "task_is_done", "task_reward"))
+        data = {"description": "", **{role: [] for role in _AMOUNTS}, **code} | data
         for role in _AMOUNTS:
             if isinstance(data[role], dict):
                 data[role] = [_entry(resource, amount) for resource, amount in data[role].items()]
@@ -171,7 +171,7 @@ class Proposal(_Strict):
         return sources, {number: str(error) for number, error in faults.items()}
 
     def _data(self) -> dict[str, Any]:
-        amounts = {role: {entry.resource: entry.model_dump(exclude={"resource"}) for entry in getattr(self, role)} for role in _AMOUNTS}
+        amounts = {role: {entry.resource: _amount(entry) for entry in getattr(self, role)} for role in _AMOUNTS}
         return {"description": " ".join(self.description.split()), **amounts}
 
     def _is_done(self, spec: SkillSpec, facts: GameFacts) -> str:
@@ -250,6 +250,10 @@ def without_fence(code: str) -> str:
     if lines and lines[0].startswith("```"):
         lines = lines[1:-1] if lines[-1].strip() == "```" else lines[1:]
     return "\n".join(lines).strip("\n") + "\n"
+
+
+def _amount(entry: ResourceAmount) -> dict[str, Any]:
+    return entry.model_dump(exclude={"resource"})
 
 
 def _entry(resource: str, amount: Any) -> Any:

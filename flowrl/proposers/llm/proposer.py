@@ -29,6 +29,8 @@ from flowrl.skills.spec import SkillSpec
 
 MOST_ABANDONED = 5
 """Skills given up on, one after the other, before the model is."""
+MOST_CUT_OFF = 2
+"""Answers of one proposal that may be cut off at their limit without counting as repairs."""
 TRIAL_TOKENS = 2_000
 TRIAL_LIMIT_S = 120.0
 """For finding out, before anything is trained, whether and how the server answers."""
@@ -179,7 +181,8 @@ class LlmProposer:
             if recording is None:
                 return None
         elif hash_of(conversation.messages()) != hash_of(recording.request.messages):
-            self.recordings.log(f"proposal {conversation.number}, repair {conversation.repair}: the recorded question was another one")
+            place = f"proposal {conversation.number}, repair {conversation.repair}"
+            self.recordings.log(f"{place}: the recorded question was another one")
         self._latest = recording
         if recording.is_refused:
             self._after_refusal(recording, recording.outcome.skill_name, recording.outcome.reason or "no reason recorded")
@@ -215,7 +218,7 @@ class LlmProposer:
             BadInput: there is none in it, or it is not new; says why.
         """
         answer = recording.answer
-        if answer.finish_reason == "length":
+        if recording.is_cut_off:
             raise AnswerRefused(f"the answer was cut off after {recording.request.max_tokens} tokens; answer in fewer words")
         if answer.refusal or answer.finish_reason == "content_filter":
             raise AnswerRefused(f"the model declined to answer ({answer.refusal or answer.finish_reason})")
@@ -234,24 +237,37 @@ class LlmProposer:
 
     def _refuse(self, recording: Recording, skill_name: str | None, error: BadInput) -> None:
         reason = self.endpoint.redact(f"{type(error).__name__}: {printable(str(error))}")
-        is_last = recording.repair >= self.settings.max_repairs
+        is_last = self._repairs(recording) >= self.settings.max_repairs
         self._decide(recording, Outcome(verdict="abandoned" if is_last else "refused", skill_name=skill_name, reason=reason))
         self._after_refusal(recording, skill_name, reason)
 
     def _after_refusal(self, recording: Recording, skill_name: str | None, reason: str) -> None:
         """The model is told, or the skill is given up."""
-        number, repair, most = recording.proposal, recording.repair, self.settings.max_repairs
+        repairs, most = self._repairs(recording), self.settings.max_repairs
         shown = skill_name or "an answer"
-        self.recordings.log(f"proposal {number}, repair {repair}: {shown} refused: {reason}")
-        if repair < most:
-            self._say(f"refused    {shown} (repair {repair + 1} of {most} follows): {reason}")
+        self.recordings.log(f"proposal {recording.proposal}, repair {recording.repair}: {shown} refused: {reason}")
+        if repairs < most:
+            follows = "asked for again" if self._is_excused(recording) else f"repair {repairs + 1} of {most} follows"
+            self._say(f"refused    {shown} ({follows}): {reason}")
             assert self._conversation is not None
             self._conversation.refuse(recording, reason)
             self._note()
             return
-        self._say(f"given up   {shown} after {repair} repairs: {reason}")
+        self._say(f"given up   {shown} after {repairs} repairs: {reason}")
         self._decide(recording, Outcome(verdict="abandoned", skill_name=skill_name, reason=reason))
         self._abandon(reason)
+
+    def _repairs(self, recording: Recording) -> int:
+        """How often the model has mended this proposal. It has not, where it was only given more room."""
+        return recording.repair - len(self._excused(recording))
+
+    def _is_excused(self, recording: Recording) -> bool:
+        return recording.repair in self._excused(recording)
+
+    def _excused(self, recording: Recording) -> list[int]:
+        """The answers so far that were cut off: asking again with more room is no repair, as long as they are few."""
+        calls = [call for call in self.recordings.of(recording.proposal) if call.repair <= recording.repair]
+        return [call.repair for call in calls if call.is_cut_off][:MOST_CUT_OFF]
 
     def _abandon(self, reason: str) -> None:
         self._abandoned_in_a_row += 1
@@ -306,7 +322,8 @@ class LlmProposer:
                 continue
             can = way is Way.TEXT or _is_of_the_form(answer)
             recording = self._recorded(TRIAL, len(self.recordings.of(TRIAL)), question, answer)
-            recording.outcome = Outcome(verdict="accepted" if can else "refused", reason=None if can else "not of the form asked for")
+            verdict, reason = ("accepted", None) if can else ("refused", "not of the form asked for")
+            recording.outcome = Outcome(verdict=verdict, reason=reason)
             if self._is_begun:
                 self.recordings.save(recording)
             if can:

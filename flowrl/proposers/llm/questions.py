@@ -93,8 +93,9 @@ def _result(measured: Measured) -> str:
     if measured.success_rate is None:
         return "not measured"
     chance = "" if measured.random_success_rate is None else f", a random policy {measured.random_success_rate:.2f}"
-    frames = "" if measured.frames is None else f", after {measured.frames:,} frames"
-    return f"success {measured.success_rate:.2f}{chance}{frames}"
+    price = "" if measured.frames_per_success is None else f", {measured.frames_per_success:.0f} frames per success"
+    frames = "" if measured.frames is None else f", after {measured.frames:,} frames of training"
+    return f"success {measured.success_rate:.2f}{chance}{price}{frames}"
 
 
 def _amounts(amounts: Mapping[str, Amount]) -> str:

@@ -96,6 +96,11 @@ class Recording(_Part):
         return f"{self.proposal}-{self.repair}-{hash_of(self.request.messages)}.json"
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether the answer ends where its limit was reached."""
+        return self.answer.finish_reason == "length"
+
+    @property
     def is_refused(self) -> bool:
         return self.outcome is not None and self.outcome.verdict != "accepted"
 
