@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 class Limits:
     """What one child may use."""
 
-    cpu_s: int = 10
+    cpu_s: int = 5
     """CPU time of the child's whole life, on all cores."""
     wall_s: float = 60.0
     """From a question to its answer."""

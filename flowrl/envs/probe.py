@@ -1,9 +1,9 @@
 """``python -m flowrl.envs.probe ENV_NAME FOLDER``: tries generated code on recorded states, each skill in its own child.
 
 One warm process serves many probes. It imports jax and loads the recording, but never starts jax's CPU backend, so that
-it can be forked; a child behind limits and kernel filters (`flowrl.sandbox`) is always ready, warmed up by a skill of
-our own. A line of JSON on standard input, ``{"skill_data": ...}``, is answered by one on standard output, the report.
-The first line it writes says that it is ready. It ends when its input ends.
+it can be forked: each question is answered by a child behind limits and kernel filters (`flowrl.sandbox`). A line of
+JSON on standard input, ``{"skill_data": ...}``, is answered by one on standard output, the report. The first line it
+writes says that it is ready. It ends when its input ends.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from flowrl.sandbox import Child, Limits, Outcome, Protection
 from flowrl.skills.checks import CodeRefused, check_skill_code
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.fingerprint import fingerprint
-from flowrl.skills.menu import Approach, Recipe, each
 from flowrl.skills.spec import SkillSpec
 
 _UNANSWERED = {
-    "time": "too_slow: the two functions were not tried within {limits.cpu_s} s of CPU time and {limits.wall_s:g} s; make them smaller",
+    "time": "too_slow: the two functions were not tried within {limits.cpu_s} s of CPU time and {limits.wall_s:g} s; make them "
+    "smaller",
     "memory": "too_big: the two functions need more than {limits.memory_mb} MB; make their arrays smaller",
     "crashed": "crashed: the process in which the two functions were tried died; write them with plain jnp functions",
 }
@@ -42,12 +42,6 @@ class Probe:
 
     def __init__(self, facts: GameFacts, recording: Recording, limits: Limits = Limits()):
         self.facts, self.recording, self.limits = facts, recording, limits
-        self._spare: Child | None = None
-
-    def prepare(self) -> None:
-        """Has a child ready for the next question."""
-        if self._spare is None:
-            self._spare = Child(self._warm_up, self._examine, self.limits)
 
     def report(self, spec: SkillSpec) -> dict[str, Any]:
         """Judges one skill.
@@ -70,12 +64,11 @@ class Probe:
         return report | {"seconds": seconds, "sandbox": sandbox and asdict(sandbox)}
 
     def _ask(self, spec: SkillSpec) -> tuple[Protection, Outcome]:
-        self.prepare()
-        child, self._spare = self._spare, None
+        child = Child(lambda: None, self._examine, self.limits)
         protection = child.protection()
         if protection is None:
             child.end()
-            raise RuntimeError("the probe's child did not live through its warming up; see the lines above")
+            raise RuntimeError("the probe's child died before it was asked; see the lines above")
         return protection, child.ask(spec.to_data())
 
     def _judged(self, spec: SkillSpec, outcome: Outcome) -> dict[str, Any]:
@@ -89,11 +82,6 @@ class Probe:
             text = _UNANSWERED["memory"]
         text = text.format(limits=self.limits) if text in _UNANSWERED.values() else text
         return {"reason": text.partition(":")[0], "message": f"skill {spec.name}: {text}"}
-
-    def _warm_up(self) -> None:
-        stock = next(iter(self.facts.stocks))
-        recipe = Recipe("Warm_Up", "", {stock: each(1)}, reward=(Approach(self.facts.blocks[-1]),))
-        examine(recipe.spec(self.facts), self.facts, self.recording)
 
     def _examine(self, skill_data: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -109,12 +97,10 @@ def main(arguments: list[str]) -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever prints does not get between the answers
     probe = Probe(game(env_name).facts, _recording(env_name, folder))
-    probe.prepare()
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         report = probe.report(SkillSpec.from_data(json.loads(line)["skill_data"]))
         print(json.dumps(report), file=answers, flush=True)
-        probe.prepare()
     return 0
 
 

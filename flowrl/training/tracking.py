@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flowrl.errors import BadInput
+from flowrl.paths import ExperimentPaths, RunPaths
 
 START_LIMIT_S = 30
 """Longest wait for the server at the start; after it the run is reported offline."""
@@ -103,10 +104,20 @@ def _start(wandb: Any, settings: dict[str, Any], say: Callable[[str], None]) -> 
         if not online:
             raise
         say(
-            f"wandb cannot report online ({_one_line(error)}); reporting offline, "
-            f"send it later with: wandb sync {settings['dir']}/wandb/offline-run-*"
+            f"wandb cannot report online ({_one_line(error)}); reporting offline; once the skill is trained, send it with: "
+            f"wandb sync {_later_place(Path(settings['dir']))}/wandb/offline-run-*"
         )
         return wandb.init(**settings, mode="offline")
+
+
+def _later_place(folder: Path) -> Path:
+    """Where a run's reports are once it is merged: its own folder is gone then."""
+    try:
+        run = RunPaths(folder)
+    except ValueError:
+        return folder  # no run of an experiment
+    experiment = ExperimentPaths(run.folder.parent.parent)
+    return experiment.skill_folder(run.expert_idx, run.skill_name)
 
 
 class _WandbTracker:

@@ -131,7 +131,7 @@ LARGE = [
         large_product="return jnp.ones(1000000 * 12500).mean() * inventory_diff.wood",
         large_range="return jnp.arange(1000000).max() * inventory_diff.wood",
         outer_sum="x = jnp.zeros(1000)\nreturn (x[:, None] + x[None, :]).sum() + inventory_diff.wood",
-        unrolled_rows="return sum(jnp.zeros(4000)) * inventory_diff.wood",
+        unrolled_rows="return sum(jnp.zeros(2000)) * inventory_diff.wood",
     )
 ]
 UNKNOWN = [

@@ -36,30 +36,21 @@ def test_one_warm_process_serves_many_skills(gates):
     assert probe_of(gate).pid == pid
 
 
-def test_the_probe_is_told_no_key_and_no_home(gates, monkeypatch):
+def test_the_life_of_a_probe(gates, monkeypatch):
+    """It is told no key and no home, is started again when it was killed, and ends with its gate."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    with Gate(CLASSIC) as gate:
-        gate.warm_up()
-        told = probe_of(gate).environ()
+    gate = Gate(CLASSIC)
+    gate(PLAIN)
+    told = probe_of(gate).environ()
     assert "sk-secret" not in json.dumps(told) and "HOME" not in told
     assert set(told) <= {
         "PATH", "LANG", "PYTHONPATH", "PYTHONWARNINGS", "FLOWRL_CACHE_DIR", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR",
         "TF_CPP_MIN_LOG_LEVEL", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "LC_CTYPE",
     }  # fmt: skip
-
-
-def test_a_probe_that_was_killed_is_started_again(gates):
-    with Gate(CLASSIC) as gate:
-        gate(PLAIN)
-        killed = probe_of(gate)
-        killed.kill()
-        killed.wait()
-        assert gate(PLAIN)["passed"]
-
-
-def test_closing_ends_the_probe_and_its_children(gates):
-    gate = Gate(CLASSIC)
-    gate(PLAIN)
+    killed = probe_of(gate)
+    killed.kill()
+    killed.wait()
+    assert gate(PLAIN)["passed"]
     family = [probe_of(gate), *probe_of(gate).children(recursive=True)]
     gate.close()
     psutil.wait_procs(family, timeout=10)

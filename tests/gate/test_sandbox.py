@@ -237,7 +237,7 @@ def test_jax_computes_in_there_and_its_endless_loop_ends():
 import jax, jax.numpy as jnp
 from flowrl.sandbox import Child, Limits
 def child(function):
-    made = Child(lambda: None, lambda question: float(function()), Limits(cpu_s=4, wall_s=300.0))
+    made = Child(lambda: None, lambda question: float(function()), Limits(cpu_s=2, wall_s=300.0))
     made.protection()
     return made.ask(None)
 print(child(lambda: jax.jit(lambda x: x.sum())(jnp.arange(5))).answer)

@@ -151,6 +151,8 @@ def test_without_a_key_it_is_one_clear_line_and_no_question(report):
 def test_without_a_server_the_run_is_reported_offline_and_says_so(report, tmp_path):
     done = report(
         """
+        folder = folder / "training_runs" / "skill_3_Collect_Wood"
+        folder.mkdir(parents=True)
         tracker = track()
         tracker.log(100, {"reward": 1.0})
         tracker.finish({}, failed=False)
@@ -160,8 +162,10 @@ def test_without_a_server_the_run_is_reported_offline_and_says_so(report, tmp_pa
         WANDB_BASE_URL=NO_SERVER,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == 1 and "offline" in done.stdout and "wandb sync" in done.stdout
-    [path] = offline_runs(tmp_path)
+    assert done.stdout.count("\n") == 1 and "offline" in done.stdout
+    # Where they are once the run is merged: see test_training_processor.
+    assert f"wandb sync {tmp_path}/skills/3_Collect_Wood/wandb/offline-run-*" in done.stdout
+    [path] = offline_runs(tmp_path / "training_runs" / "skill_3_Collect_Wood")
     assert Written(path).history[0]["reward"] == 1.0
 
 
