@@ -1,7 +1,12 @@
 """Every function of the corpus is judged right, by the whole gate."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from flowrl.envs import examination, probe, trials
+from flowrl.skills import candidates, checks
 from flowrl.skills.checks import CodeRefused
 from flowrl.skills.fingerprint import fingerprint
 from flowrl.skills.gate_report import RAN
@@ -11,6 +16,15 @@ from tests.gate.corpus import BAD, GOOD
 def test_the_corpus_is_large_and_names_each_case_once():
     assert len(BAD) >= 60 and len(GOOD) >= 20
     assert len({case.name for case in BAD + GOOD}) == len(BAD + GOOD)
+
+
+def test_every_reason_is_explained():
+    page = (Path(__file__).parents[2] / "docs" / "gate.md").read_text()
+    explained = set(re.findall(r"^\| `(\w+)` \|.*\|.*\w.*\|$", page, re.MULTILINE))
+    sources = "".join(Path(module.__file__).read_text() for module in (examination, trials, probe, checks, candidates))
+    named = set(re.findall(r'Faulty\(\s*f?"(\w+)"', sources)) | {"not_allowed", "crashed", "too_slow", "out_of_range", "no_reward_left"}
+    assert {case.reason for case in BAD} <= named | explained
+    assert len(named) >= 14 and named <= explained
 
 
 @pytest.mark.parametrize("case", BAD, ids=lambda case: case.name)

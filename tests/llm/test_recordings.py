@@ -237,3 +237,19 @@ def test_of_two_files_for_one_call_the_later_one_counts(start, server):
         older = json.loads(call.model_dump_json()) | {"asked_at": moment}
         (run.settings.folder / f"1-0-{number}.json").write_text(json.dumps(older))
     assert Recordings(run.settings.folder).of(1) == [call]
+
+
+@pytest.mark.parametrize("lost, named", [("1-0", "1-0"), ("2-0", "2-0"), ("2-1", "2-1"), ("3-0", None)])
+def test_a_hole_in_the_recordings_is_found_before_anything_is_trained(start, server, lost, named):
+    server.script(WOOD, Say("no"), SAPLING, STONE)
+    run = start()
+    assert [run.propose(), run.propose()] == ["Collect_Wood", "Collect_Sapling"]
+    run.graph.next_skill()
+    (path,) = run.settings.folder.glob(f"{lost}-*.json")
+    path.unlink()
+    replay = {"url": NOWHERE, "mode": "replay", "key": None}
+    if named is None:  # as a shorter experiment leaves them
+        assert start(**replay).propose() == "Collect_Wood"
+        return
+    with pytest.raises(BadInput, match=f"there is no recording {named}-.*copy the llm folder"):
+        start(**replay)

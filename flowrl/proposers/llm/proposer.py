@@ -87,8 +87,8 @@ class LlmProposer:
             BadInput: the key, the model, the address, the budget or the recordings are of no use; says what to do.
         """
         if self.settings.mode == "replay":
-            if not is_resumed and self.recordings.get(1, 0) is None:
-                raise self._missing(1, 0)
+            if not is_resumed and (hole := self.recordings.first_hole()):
+                raise self._missing(*hole)
             return
         if self.settings.mode == "record" and not is_resumed:
             self._starts_anew = True

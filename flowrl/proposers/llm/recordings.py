@@ -131,6 +131,20 @@ class Recordings:
         """The numbers of the proposals, in order."""
         return sorted({proposal for proposal, _ in self._calls} - {TRIAL})
 
+    def first_hole(self) -> tuple[int, int] | None:
+        """Proposal and repair of the first answer that is missing among those that are there; None if they are whole.
+
+        The last proposal may be unfinished: its start was killed.
+        """
+        last = max(self.proposals(), default=1)
+        for number in range(1, last + 1):
+            calls = self.of(number)
+            is_open = bool(calls) and number < last and _awaits_repair(calls[-1])
+            expected = max(1, len(calls) + is_open)
+            if missing := [repair for repair in range(expected) if self.get(number, repair) is None]:
+                return number, missing[0]
+        return None
+
     def all(self) -> list[Recording]:
         return [self._calls[key] for key in sorted(self._calls)]
 
@@ -180,6 +194,10 @@ def hash_of(messages: Iterable[Message]) -> str:
     """Eight hexadecimal digits that tell one list of messages from another."""
     text = json.dumps(list(messages), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _awaits_repair(call: Recording) -> bool:
+    return call.outcome is not None and call.outcome.verdict == "refused"
 
 
 def _read(path: Path) -> Recording:
