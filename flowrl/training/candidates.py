@@ -316,7 +316,7 @@ class TrialPrograms(Programs):
         bank = WorldBank(jax.tree.map(lambda leaf: leaf[places], worlds), jnp.int32(self.num_envs))
         expert = jnp.broadcast_to(self.plan.expert[0], (self.num_envs,))
         typical = self._typical(bank.worlds.observation.columns)
-        return Playing(bank, bank.worlds, tasks.start(self.num_envs), self._acting(expert), typical)
+        return Playing(bank, jax.tree.map(jnp.copy, bank.worlds), tasks.start(self.num_envs), self._acting(expert), typical)
 
     def _acting(self, expert: jax.Array) -> jax.Array:
         return jnp.where(expert == self._newest, self._owner, expert)

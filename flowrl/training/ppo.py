@@ -16,6 +16,9 @@ from flowrl.training import experts, losses, optimiser, returns
 from flowrl.training.networks import ExpertNetwork, Params
 
 
+SMALLEST_BLOCK, LARGEST_BLOCK = 128, 1024
+
+
 class Hyperparameters(NamedTuple):
     """What shapes an update; static, so a change compiles another program."""
 
@@ -27,7 +30,8 @@ class Hyperparameters(NamedTuple):
     max_grad_norm: float = 1.0
     update_epochs: int = 4
     num_minibatches: int = 8
-    block_size: int = 128
+    block_size: int | None = None
+    """Samples of one expert that are computed together; None for `learning_block_size`."""
 
 
 class Transition(NamedTuple):
@@ -145,7 +149,8 @@ def learn(
     expert = samples.expert[rows]
     counts = jnp.sum(expert[None] == jnp.arange(num_experts)[:, None], axis=1)
     advantage = normalise_per_expert(samples.advantage[rows], expert, num_experts)
-    blocks = experts.sort_into_blocks(expert, jnp.ones_like(expert, bool), num_experts, hyper.block_size)
+    block_size = hyper.block_size or learning_block_size(rows.shape[0], num_experts)
+    blocks = experts.sort_into_blocks(expert, jnp.ones_like(expert, bool), num_experts, block_size)
 
     def one_block(number, totals):
         owner, places = blocks.expert[number], blocks.rows[number]
@@ -160,6 +165,12 @@ def learn(
     gradients, statistics = jax.lax.fori_loop(0, blocks.num_blocks, one_block, nothing)
     params, state = optimiser.step(gradient_step, *learner, gradients, counts, lr)
     return Learner(params, state), statistics
+
+
+def learning_block_size(num_rows: int, num_experts: int) -> int:
+    """Large blocks read an expert's parameters less often; small ones leave less of an expert's last block empty."""
+    share = num_rows if num_experts == 1 else num_rows // (2 * num_experts)
+    return max(SMALLEST_BLOCK, min(LARGEST_BLOCK, 1 << max(share, 1).bit_length() - 1))
 
 
 def expert_loss(

@@ -70,14 +70,15 @@ class Programs:
         self.num_experts = experts.padded_count(num_experts)
         self.plan = plan
         self._generate = jax.jit(lambda keys: worlds.generate(adapter, keys))
-        self._step = jax.jit(make_step(adapter, num_envs))
+        # States are large and updated in place: those of a step are used up by it.
+        self._step = jax.jit(make_step(adapter, num_envs), donate_argnums=(0,))
         self._act = jax.jit(make_act(network, self.num_experts))
         self._act_at_random = jax.jit(make_random_act(adapter.num_actions, num_envs))
         self._values = jax.jit(make_values(network, self.num_experts))
         self._judge = jax.jit(make_judge(tasks.make_judge(functions)))
         self._typical = jax.jit(first_layer.typical_columns)
-        self._renew = jax.jit(worlds.renew)
-        self._replace_worlds = jax.jit(worlds.replace_worlds)
+        self._renew = jax.jit(renew_state, donate_argnums=(1,))
+        self._replace_worlds = jax.jit(worlds.replace_worlds, donate_argnums=(0,))
         self._layout = network.layout
         self._find_columns = jax.jit(lambda rollout: active_columns.find(rollout, network.layout))
         self._bounds = active_columns.bounds(network.layout)
@@ -96,14 +97,15 @@ class Programs:
     def begin(self, key: jax.Array, num_worlds: int) -> Playing:
         """Every environment at the start of an episode, in the bank's first worlds."""
         bank = WorldBank(self.fresh_worlds(key, max(num_worlds, self.num_envs)), jnp.int32(0))
-        first = jax.tree.map(lambda leaf: leaf[: self.num_envs], bank.worlds)
+        # A copy, since a step uses its states up, and the bank's worlds are played again.
+        first = jax.tree.map(lambda leaf: jnp.copy(leaf[: self.num_envs]), bank.worlds)
         bank = bank._replace(next_world=jnp.int32(self.num_envs))
         expert = jnp.broadcast_to(self.plan.expert[0], (self.num_envs,))
         typical = self._typical(first.observation.columns)
         return Playing(bank, first, tasks.start(self.num_envs), expert, typical)
 
     def refresh_worlds(self, playing: Playing, key: jax.Array, count: int) -> Playing:
-        """Replaces the worlds handed out last, at least ``count`` of them, by fresh ones."""
+        """Replaces the worlds handed out last, at least ``count`` of them, by fresh ones; ``playing``'s bank is used up."""
         bank = playing.bank
         for number in range(-(-count // WORLDS_AT_ONCE)):
             fresh = self._generate(jax.random.split(jax.random.fold_in(key, number), WORLDS_AT_ONCE))
@@ -138,7 +140,7 @@ class Programs:
         return playing._replace(typical=self._typical(playing.scene.observation.columns))
 
     def play_step(self, playing: Playing, decision: Decision, key: jax.Array, step: int):
-        """One step of every environment.
+        """One step of every environment; the game states of ``playing`` are used up.
 
         Returns:
             where the environments are afterwards (ended ones in their next world), the verdict, and the
@@ -148,7 +150,8 @@ class Programs:
         verdict, progress, expert = self._judge(
             playing.scene.features, features, game_over, playing.progress, self.plan
         )
-        bank, scene = self._renew(playing.bank, Scene(state, observation, features), verdict.ended)
+        next_world, scene = self._renew(playing.bank, state, observation, features, verdict.ended)
+        bank = playing.bank._replace(next_world=next_world)
         return Playing(bank, scene, progress, expert, playing.typical), verdict, observation
 
     def transition(self, params: Params, before: Playing, decision: Decision, verdict: Verdict, led_to) -> Transition:
@@ -174,6 +177,12 @@ def make_step(adapter: GameAdapter, num_envs: int):
         return state, jax.vmap(adapter.observe)(state), jax.vmap(adapter.features)(state), game_over
 
     return step
+
+
+def renew_state(bank: WorldBank, state, observation, features, ended):
+    """`worlds.renew` with the large states as an argument of their own, to be changed in place."""
+    bank, scene = worlds.renew(bank, Scene(state, observation, features), ended)
+    return bank.next_world, scene
 
 
 def make_act(network: ExpertNetwork, num_experts: int):

@@ -92,7 +92,7 @@ def test_a_rollout_remembers_what_happened_and_who_acted(programs, params):
     start = programs.begin(jax.random.key(0), 40)
     playing, rollout, outcomes = collect(programs, params, start, jax.random.key(1), 7)
     sight = np.stack([step.observation.scalars[:, 0] for step in rollout])
-    first = np.asarray(start.bank.worlds.observation.scalars[:, 0])
+    first = np.array(start.bank.worlds.observation.scalars[:, 0])
     # Two steps of task 0, three of task 1 until its budget is used up, and the first two in the next worlds.
     expected = [first[:NUM_ENVS] + step for step in range(5)] + [first[NUM_ENVS : 2 * NUM_ENVS] + step for step in range(2)]
     np.testing.assert_array_equal(sight, expected)
@@ -124,8 +124,9 @@ def test_values_are_those_of_the_experts_that_act_next(programs, params):
 def test_refreshing_replaces_as_many_of_the_worlds_handed_out_last(programs, count):
     playing = programs.begin(jax.random.key(0), 4 * WORLDS_AT_ONCE)
     playing = playing._replace(bank=playing.bank._replace(next_world=jnp.int32(40)))
+    old = np.array(playing.bank.worlds.observation.scalars[:, 0])
     after = programs.refresh_worlds(playing, jax.random.key(9), count)
-    old, new = playing.bank.worlds.observation.scalars[:, 0], after.bank.worlds.observation.scalars[:, 0]
+    new = np.asarray(after.bank.worlds.observation.scalars[:, 0])
     replaced = -(-count // WORLDS_AT_ONCE) * WORLDS_AT_ONCE
     assert np.flatnonzero(old != new).tolist() == list(range(40 - replaced, 40))
     assert len(np.unique(new)) > len(new) - 3

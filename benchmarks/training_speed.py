@@ -1,0 +1,224 @@
+"""Frames per second of an ordinary run beside a peer's, the time's whereabouts, experts, and where the limits are.
+
+    python benchmarks/training_speed.py                      # both games, one expert, the peer beside it
+    python benchmarks/training_speed.py --experts 1 8 16     # how flat it is in experts
+    python benchmarks/training_speed.py --help
+
+All measurements of one table are made in one process, interleaved, and are given as medians; what is to be compared is
+given as ratios. The peer is rejax's PPO (``pip install rejax==0.1.3`` into this environment, or ``make bench``): the same
+networks, environments, steps, epochs and minibatches, on the same game with one world generated for 16 environments
+at every step, as is usual; nothing is evaluated in the timed part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowrl.envs import tasks
+from flowrl.envs.registry import GAMES, make_adapter
+from flowrl.skills.module import TaskFunctions
+from flowrl.training import experts, optimiser
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.ppo import Hyperparameters, Learner
+from flowrl.training.process import compile_cache
+from flowrl.training.programs import Programs
+from flowrl.training.rollout import collect
+
+MAX_TASK_STEPS = 200
+
+
+class Size(NamedTuple):
+    """What is trained."""
+
+    env_name: str
+    num_envs: int
+    num_steps: int
+    layer_size: int
+    num_experts: int = 1
+    mix: str = "balanced"
+    """``balanced``: every expert acts in as many environments; ``skewed``: half of them belong to the first;
+    ``single``: all of them do."""
+
+    @property
+    def frames(self) -> int:
+        return self.num_envs * self.num_steps
+
+
+class OurRun:
+    """The programs of an ordinary run, updated again and again, as a `Session` does it."""
+
+    def __init__(self, size: Size):
+        self.size = size
+        adapter = make_adapter(size.env_name)
+        network = ExpertNetwork(adapter.layout, adapter.num_actions, size.layer_size)
+        hyper = Hyperparameters()
+        plan = tasks.plan_arrays(list(range(size.num_experts)), [1] * size.num_experts, MAX_TASK_STEPS)
+        functions = [TaskFunctions(never, (), wood_gained, ("inventory_diff",))] * size.num_experts
+        self.programs = Programs(adapter, network, functions, plan, size.num_envs, size.num_experts, hyper)
+        init = jax.jit(network.init)
+        params = experts.stack([init(jax.random.key(k)) for k in range(size.num_experts)])
+        self.learner = Learner(params, optimiser.init(optimiser.make(hyper.max_grad_norm), params))
+        self.playing = self._spread(self.programs.begin(jax.random.key(0), max(256, size.num_envs)))
+        self.number = 0
+
+    def update(self) -> dict[str, float]:
+        """Collects and learns once; the seconds of each part, as the host saw them."""
+        key = jax.random.fold_in(jax.random.key(1), self.number)
+        collect_key, learn_key, world_key = jax.random.split(key, 3)
+        begun_s = time.perf_counter()
+        self.playing, rollout, outcomes = collect(
+            self.programs, self.learner.params, self.playing, collect_key, self.size.num_steps
+        )
+        last_values = jax.block_until_ready(self.programs.values(self.learner.params, self.playing))
+        collected_s = time.perf_counter()
+        self.learner, _ = self.programs.update(self.learner, rollout, last_values, learn_key, 2e-4)
+        jax.block_until_ready(self.learner)
+        learned_s = time.perf_counter()
+        ended = sum(int(step.ended.sum()) for step in outcomes)
+        self.playing = jax.block_until_ready(self.programs.refresh_worlds(self.playing, world_key, ended // 4))
+        self.number += 1
+        done_s = time.perf_counter()
+        return {
+            "total": done_s - begun_s,
+            "rollout": collected_s - begun_s,
+            "update": learned_s - collected_s,
+            "worlds": done_s - learned_s,
+        }
+
+    def _spread(self, playing):
+        """Puts the environments into the tasks that the mix of experts asks for; a task never ends by itself."""
+        share = np.arange(self.size.num_envs)
+        task = {
+            "balanced": share % self.size.num_experts,
+            "skewed": np.where(share % 2 == 0, 0, share // 2 % self.size.num_experts),
+            "single": np.zeros_like(share),
+        }[self.size.mix].astype(np.int32)
+        # Environments start at all ages, so that episodes end evenly.
+        steps = np.random.default_rng(0).integers(0, MAX_TASK_STEPS, self.size.num_envs).astype(np.int32)
+        progress = playing.progress._replace(task=jnp.asarray(task), steps=jnp.asarray(steps))
+        return playing._replace(progress=progress, expert=jnp.asarray(task))
+
+
+def never():
+    return False
+
+
+def wood_gained(inventory_diff):
+    return inventory_diff.wood.astype(jnp.float32)
+
+
+class Peer:
+    """rejax's PPO on the same game, with optimistic resets."""
+
+    def __init__(self, size: Size):
+        from benchmarks.peer import make
+
+        self.size = size
+        self._algorithm, self._state = make(size.env_name, size.num_envs, size.num_steps, size.layer_size)
+        self._iterate = jax.jit(lambda state: self._algorithm.train_iteration(state), donate_argnums=(0,))
+
+    def update(self) -> dict[str, float]:
+        begun_s = time.perf_counter()
+        self._state = jax.block_until_ready(self._iterate(self._state))
+        return {"total": time.perf_counter() - begun_s}
+
+
+def measure(runs: dict[str, Any], repeats: int, warm_up: int = 2) -> dict[str, list[dict[str, float]]]:
+    """Updates the runs in turn; the first rounds, which compile, are not counted."""
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
+    for number in range(warm_up + repeats):
+        for name, run in runs.items():
+            parts = run.update()
+            if number >= warm_up:
+                taken[name].append(parts)
+    return taken
+
+
+def median_of(taken: list[dict[str, float]], part: str = "total") -> float:
+    return statistics.median(parts[part] for parts in taken)
+
+
+def product_gflops(repeats: int = 5, rows: int = 1024, inner: int = 2048, columns: int = 512) -> float:
+    """What a plain matrix product reaches on this machine, in GFLOP/s."""
+    left, right = jnp.ones((rows, inner)), jnp.ones((inner, columns))
+    multiply = jax.jit(jnp.matmul)
+    jax.block_until_ready(multiply(left, right))
+    seconds = []
+    for _ in range(repeats):
+        begun_s = time.perf_counter()
+        for _ in range(5):
+            product = multiply(left, right)
+        jax.block_until_ready(product)
+        seconds.append((time.perf_counter() - begun_s) / 5)
+    return 2 * rows * inner * columns / statistics.median(seconds) / 1e9
+
+
+def peak_rss_mb() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parsed(arguments)
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+    records = []
+    for env_name in options.env_name or GAMES:
+        runs: dict[str, Any] = {}
+        for count in options.experts:
+            for mix in options.mix if count > 1 else ["balanced"]:
+                size = Size(env_name, options.num_envs, options.num_steps, options.layer_size, count, mix)
+                runs[f"{count} experts, {mix}" if count > 1 else "1 expert"] = OurRun(size)
+        if options.peer:
+            runs["peer"] = Peer(Size(env_name, options.num_envs, options.num_steps, options.layer_size))
+        records += report(env_name, runs, measure(runs, options.repeats, options.warm_up))
+    print(f"a plain matrix product: {product_gflops():.0f} GFLOP/s; peak memory of this process: {peak_rss_mb():,.0f} MB")
+    if options.json:
+        Path(options.json).write_text(json.dumps(records, indent=1) + "\n")
+    return 0
+
+
+def report(env_name: str, runs: dict[str, Any], taken: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
+    """Prints a game's table; returns its rows."""
+    first = next(iter(runs))
+    base = runs[first].size.frames / median_of(taken[first])
+    print(f"\n{env_name}, {runs[first].size.num_envs} x {runs[first].size.num_steps}, width {runs[first].size.layer_size}")
+    rows = []
+    for name, run in runs.items():
+        rate = run.size.frames / median_of(taken[name])
+        parts = {part: round(median_of(taken[name], part), 3) for part in taken[name][0]}
+        rows.append({"env_name": env_name, "run": name, "frames_per_s": round(rate), "ratio": round(rate / base, 3), **parts})
+        print(f"  {name:24s} {rate:8,.0f} frames/s   {rate / base:6.2f} x the first   {parts}", flush=True)
+    return rows
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: every game")
+    parser.add_argument("--num_envs", type=int, default=256)
+    parser.add_argument("--num_steps", type=int, default=32)
+    parser.add_argument("--layer_size", type=int, default=512)
+    parser.add_argument("--experts", type=int, nargs="+", default=[1])
+    parser.add_argument("--mix", nargs="+", choices=["balanced", "skewed", "single"], default=["balanced"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--warm_up", type=int, default=2)
+    parser.add_argument("--peer", action="store_true", help="measure rejax's PPO beside it")
+    parser.add_argument("--json", help="also write the rows into this file")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
