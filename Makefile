@@ -3,12 +3,13 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 DEMO := exp/demo/
 
-.PHONY: help setup demo test test-llm clean clean-demo
+.PHONY: help setup demo test test-llm campaign clean clean-demo
 
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (about 8 minutes)"
 	@echo "make test        run the tests"
 	@echo "make test-llm    try the proposer on a small language model served on this machine (opt-in)"
+	@echo "make campaign    20,000 simulated histories of the scheduler (about 10 minutes; goes on where it was stopped)"
 	@echo "make setup       only make .venv, tmux and jq ready"
 	@echo "make clean-demo  forget the demo's experiment, so that the next demo starts afresh"
 	@echo "make clean       forget .venv and what Python and pytest left behind"
@@ -39,6 +40,9 @@ test: setup
 # Opt-in: a real model of 98 MB served on this machine; needs the network and about ten minutes the first time.
 test-llm: setup
 	@scripts/offline.sh tests/llm_local/run.sh $(PY)
+
+campaign: setup
+	$(PY) benchmarks/campaign.py --histories 20000
 
 clean-demo:
 	rm -rf $(DEMO)

@@ -57,10 +57,16 @@ class SchedulerCore:
         self._heights: dict[str, int] = {}
         self._order: dict[str, int] = {}
         self._ready: set[str] = set()
+        self._queue: list[tuple[int, int, str]] = []  # what was ready at some time, the first to launch first
+        self._delayed: set[str] = set()
         self._running: dict[str, None] = {}
         self._unfinished: set[str] = set()
         for entry in state.skills:
             self._index(entry)
+        for entry in reversed(state.skills):  # dependents mostly come later: from the end, one look at each is enough
+            self._raise_heights(entry.skill_name)
+        for name in self._waiting_for_nothing():
+            self._make_ready(name)
 
     def handle(self, event: object, now: datetime) -> list[Action]:
         """Takes one event, changes the state, and says what is to be done, in this order."""
@@ -72,6 +78,9 @@ class SchedulerCore:
         """A skill that the state did not know."""
         self.state.skills.append(entry)
         self._index(entry)
+        self._raise_heights(entry.skill_name)
+        if entry.status is Status.WAITING and not self._missing[entry.skill_name]:
+            self._make_ready(entry.skill_name)
 
     def replace(self, entry: SkillEntry) -> None:
         """A skill that is completed, though the state did not know it."""
@@ -82,6 +91,7 @@ class SchedulerCore:
         self._ready.discard(entry.skill_name)
         self._unfinished.discard(entry.skill_name)
         self._free_dependents(entry.skill_name)
+        self._unblock_dependents(entry.skill_name)
         self.state.currently_running = list(self._running)
 
     def is_complete(self) -> bool:
@@ -89,8 +99,8 @@ class SchedulerCore:
         return not self._unfinished
 
     def next_retry(self) -> datetime | None:
-        """When the next skill that waits out a backoff may be tried."""
-        return min((at for name in self._ready if (at := self.entries[name].retry_at)), default=None)
+        """When the next skill that waits out a backoff may be tried, of those that a free slot was offered to."""
+        return min((at for name in self._delayed & self._ready if (at := self.entries[name].retry_at)), default=None)
 
     def may_launch(self) -> bool:
         """Whether a skill that is ready would be started now: launches are wanted, and a slot is free."""
@@ -170,7 +180,7 @@ class SchedulerCore:
     def _wait(self, entry: SkillEntry) -> None:
         entry.status, entry.stage, entry.slot, entry.tmux_session = Status.WAITING, None, None, None
         self._running.pop(entry.skill_name, None)
-        self._ready.add(entry.skill_name)
+        self._make_ready(entry.skill_name)
 
     def _finish(self, entry: SkillEntry, status: Status, now: datetime) -> list[Action]:
         merging = entry.stage is Stage.MERGING and status is Status.FAILED
@@ -198,11 +208,24 @@ class SchedulerCore:
         waiting = [entry for entry in dependents if entry.status is Status.WAITING]
         return [action for entry in waiting for action in self._block(entry, self._culprits(entry), now)]
 
+    def _unblock_dependents(self, name: str) -> None:
+        """What was blocked by a skill that is of use after all waits again, unless another blocks it too."""
+        for dependent in (self.entries[dependent] for dependent in self._dependents.get(name, ())):
+            if dependent.status is not Status.BLOCKED:
+                continue
+            dependent.blocked_by = sorted(self._culprits(dependent))
+            if not dependent.blocked_by:
+                dependent.status, dependent.completed_at = Status.WAITING, None
+                self._unfinished.add(dependent.skill_name)
+                if not self._missing[dependent.skill_name]:
+                    self._make_ready(dependent.skill_name)
+            self._unblock_dependents(dependent.skill_name)
+
     def _free_dependents(self, name: str) -> None:
         for dependent in self._dependents.get(name, ()):
             self._missing[dependent].discard(name)
             if not self._missing[dependent] and self.entries[dependent].status is Status.WAITING:
-                self._ready.add(dependent)
+                self._make_ready(dependent)
 
     def _find(self, event: RunFound, now: datetime) -> list[Action]:
         entry = self.entries[event.name]
@@ -227,19 +250,41 @@ class SchedulerCore:
                 entry.stage = Stage.MERGING if trained else None
                 self._unfinished.add(entry.skill_name)
                 if not self._missing[entry.skill_name]:
-                    self._ready.add(entry.skill_name)
+                    self._make_ready(entry.skill_name)
         return []
 
     def _launches(self, now: datetime) -> list[Action]:
         if not self.may_launch() or not self._ready:
             return []
-        free = self.state.max_parallel - len(self._running)
-        due = [self.entries[name] for name in self._ready if is_due(self.entries[name].retry_at, now)]
-        return [self._start(entry, now) for entry in self._first(due, free)]
+        for name in [name for name in self._delayed if self._is_due(name, now)]:
+            self._delayed.discard(name)
+            if name in self._ready:
+                self._make_ready(name)
+        actions = []
+        while len(self._running) < self.state.max_parallel and (entry := self._first(now)):
+            actions.append(self._start(entry, now))
+        return actions
 
-    def _first(self, ready: list[SkillEntry], count: int) -> list[SkillEntry]:
-        """The ``count`` skills to launch: the longest path of work behind it first, then the one added first."""
-        return heapq.nsmallest(count, ready, key=lambda e: (-self._heights[e.skill_name], self._order[e.skill_name]))
+    def _make_ready(self, name: str) -> None:
+        self._ready.add(name)
+        heapq.heappush(self._queue, (-self._heights[name], self._order[name], name))
+
+    def _first(self, now: datetime) -> SkillEntry | None:
+        """The skill to launch: the one with the longest path of work behind it, of these the one added first.
+
+        The queue may hold a skill that is no longer ready, or one at a place that it has left.
+        """
+        while self._queue:
+            height, _, name = heapq.heappop(self._queue)
+            if name not in self._ready or -height != self._heights[name]:
+                continue
+            if self._is_due(name, now):
+                return self.entries[name]
+            self._delayed.add(name)
+        return None
+
+    def _is_due(self, name: str, now: datetime) -> bool:
+        return is_due(self.entries[name].retry_at, now)
 
     def _start(self, entry: SkillEntry, now: datetime) -> Action:
         self._ready.discard(entry.skill_name)
@@ -274,18 +319,23 @@ class SchedulerCore:
             self._running[name] = None
         if entry.status not in FINAL:
             self._unfinished.add(name)
-        if entry.status is Status.WAITING and not self._missing[name]:
-            self._ready.add(name)
-        self._raise_heights(name)
+
+    def _waiting_for_nothing(self) -> list[str]:
+        return [name for name, entry in self.entries.items() if entry.status is Status.WAITING and not self._missing[name]]
 
     def _raise_heights(self, name: str) -> None:
-        """The longest chain of skills that wait for each one; a new skill can only lengthen those behind it."""
+        """The longest chain of skills that wait for each one; a new skill can only lengthen those behind it.
+
+        A completed skill is never launched again: neither its height nor what it was built on matters.
+        """
         pending = [name]
         while pending:
             current = pending.pop()
             for dependency in self.entries[current].dependencies if current in self.entries else ():
-                if self._heights.get(dependency, 0) <= self._heights[current]:
+                if not self._is_completed(dependency) and self._heights.get(dependency, 0) <= self._heights[current]:
                     self._heights[dependency] = self._heights[current] + 1
+                    if dependency in self._ready:
+                        self._make_ready(dependency)
                     pending.append(dependency)
 
     def _is_completed(self, name: str) -> bool:

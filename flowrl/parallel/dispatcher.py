@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -150,9 +150,25 @@ class Dispatcher:
             running = [self.core.entries[name] for name in self.core.state.currently_running]
         return [entry for entry in running if entry.stage is stage]
 
-    def experts(self) -> dict[str, dict]:
+    def experts(self) -> Mapping[str, dict]:
         """What a run may build on: the completed skills, with what the caller knows of them."""
-        with self.lock:
-            done = [entry for entry in self.core.state.skills if entry.status is Status.COMPLETED]
-            known = {e.skill_name: dict(self.completed_skills.get(e.skill_name, {})) for e in done}
-            return {e.skill_name: known[e.skill_name] | {"expert_idx": e.expert_idx} for e in done}
+        return _Completed(self.core.entries, self.completed_skills)
+
+
+class _Completed(Mapping):
+    """Completed skills by name; each is looked up when it is asked for, since a run needs few of many."""
+
+    def __init__(self, entries: Mapping[str, SkillEntry], known: Mapping[str, Mapping]):
+        self._entries, self._known = entries, known
+
+    def __getitem__(self, name: str) -> dict:
+        entry = self._entries[name]
+        if entry.status is not Status.COMPLETED:
+            raise KeyError(name)
+        return dict(self._known.get(name, {})) | {"expert_idx": entry.expert_idx}
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, entry in list(self._entries.items()) if entry.status is Status.COMPLETED)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

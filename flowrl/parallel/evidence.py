@@ -20,6 +20,8 @@ from flowrl.paths import RunPaths
 LAUNCH_GRACE_S = 5.0
 INVISIBLE_LIMIT_S = 120.0
 OUTCOMES = ("completed", "failed", "cancelled")
+OF_ITS_OWN = ("completed", "cancelled")
+"""Outcomes that stand whatever was done to the run afterwards: it was done, or a person had ended it."""
 
 
 class RunState(StrEnum):

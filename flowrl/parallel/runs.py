@@ -27,6 +27,7 @@ from flowrl.parallel.events import (
     RunStopped,
 )
 from flowrl.parallel.evidence import (
+    OF_ITS_OWN,
     Exit,
     RunState,
     Sighting,
@@ -290,7 +291,7 @@ class Runs:
     def _stopped(self, entry: SkillEntry) -> RunStopped | RunEnded:
         del self._watched[entry.skill_name]
         result = read_result(self.run_paths(entry), entry.attempt)
-        if result and result["outcome"] == "completed":
+        if result and result["outcome"] in OF_ITS_OWN:
             return self._ended(entry, result)
         return RunStopped(entry.skill_name, entry.attempt)
 

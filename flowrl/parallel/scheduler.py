@@ -23,7 +23,7 @@ from flowrl.parallel.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, merge_lo
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs
 from flowrl.parallel.slots import plan_slots
-from flowrl.parallel.state import SchedulerState, StateStore, Status
+from flowrl.parallel.state import Rendering, SchedulerState, StateStore, Status
 from flowrl.parallel.training_processor import sweep
 from flowrl.paths import ExperimentPaths
 from flowrl.skills.graph import check_acyclic, names_graph
@@ -67,6 +67,7 @@ class SkillScheduler:
         self._launcher = launcher or TmuxLauncher()
         self._runs = Runs(self.paths, self._launcher, command, getattr(args, "stall_timeout", None) or 0.0)
         self._store = StateStore(self.paths)
+        self._rendering = Rendering()
         core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
         self._dispatcher = Dispatcher(core, self._runs, self._save, self._announce)
         self._lock = self._dispatcher.lock
@@ -189,7 +190,7 @@ class SkillScheduler:
         """A copy of the state, as in ``scheduler_state.json``; skills that wait for ``run`` to begin are in it too."""
         with self._lock:
             early = [waiting_entry(event).model_dump(mode="json") for event in self._early.values()]
-            data = self._core.state.to_data()
+            data = self._rendering.data(self._core.state)
         return data | {"skills": data["skills"] + early}
 
     def get_completed_skill_names(self) -> list[str]:

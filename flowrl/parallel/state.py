@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -92,11 +94,78 @@ class SchedulerState(BaseModel):
         return self.model_dump(mode="json")
 
 
+class Rendering:
+    """The state as data and as text. What a finished skill comes to is worked out once: it changes no more.
+
+    So neither grows slow with the number of finished skills, of which a long experiment has thousands.
+    """
+
+    def __init__(self):
+        self._known: dict[str, _Rendered] = {}
+
+    def data(self, state: SchedulerState) -> dict:
+        """As ``SchedulerState.to_data``; the entries are copies, their values are not."""
+        skills = [dict(known.data) if (known := self._finished(e)) else e.model_dump(mode="json") for e in state.skills]
+        return _without_skills(state).to_data() | {"skills": skills}
+
+    def text(self, state: SchedulerState) -> bytes:
+        """The file: a line for each finished skill, indented JSON for the others."""
+        head = _without_skills(state).model_dump_json(indent=2)
+        if not state.skills:
+            return f"{head}\n".encode()
+        skills = [known.text if (known := self._finished(entry)) else _indented(entry) for entry in state.skills]
+        return head.removesuffix(_NO_SKILLS).encode() + b'"skills": [\n' + b",\n".join(skills) + b"\n  ]\n}\n"
+
+    def _finished(self, entry: SkillEntry) -> _Rendered | None:
+        """What is known of a finished skill; None where it is not finished."""
+        known = self._known.get(entry.skill_name)
+        if known is not None and known.is_of(entry):
+            return known
+        if entry.status not in FINAL:
+            return None
+        data, text = entry.model_dump(mode="json"), f"    {entry.model_dump_json()}".encode()
+        known = _Rendered(entry, entry.status, entry.completed_at, entry.blocked_by, data, text)
+        self._known[entry.skill_name] = known
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """What a finished entry came to, and the values by whose identity it is seen that it is still that."""
+
+    entry: SkillEntry
+    status: Status
+    completed_at: datetime | None
+    blocked_by: list[str]
+    data: dict
+    text: bytes
+
+    def is_of(self, entry: SkillEntry) -> bool:
+        return (
+            self.entry is entry
+            and self.status is entry.status
+            and self.completed_at is entry.completed_at
+            and self.blocked_by is entry.blocked_by
+        )
+
+
+_NO_SKILLS = '"skills": []\n}'
+
+
+def _indented(entry: SkillEntry) -> bytes:
+    return indent(entry.model_dump_json(indent=2), "    ").encode()
+
+
+def _without_skills(state: SchedulerState) -> SchedulerState:
+    return state.model_copy(update={"skills": []})
+
+
 class StateStore:
     """The state file of one experiment."""
 
     def __init__(self, paths: ExperimentPaths):
         self.paths = paths
+        self._rendering = Rendering()
 
     def load(self) -> tuple[SchedulerState | None, str | None]:
         """The state, or None where there is none yet; and a remark if the previous good one had to be taken.
@@ -126,7 +195,7 @@ class StateStore:
         state.updated_at = datetime.now(UTC)
         if _is_whole(self.paths.state):
             _keep_beside(self.paths.state, self.paths.previous_state)
-        write_whole(self.paths.state, state.model_dump_json(indent=2) + "\n")
+        write_whole(self.paths.state, self._rendering.text(state))
 
 
 class TornState(BadInput):

@@ -12,7 +12,7 @@ from flowrl.parallel.events import (
     Announce, Launch, Launched, LaunchFailed, Merge, Merged, MergeFailed, Paused, Resumed, RetryRequested, RunDied,
     RunEnded, RunFound, RunStopped, SkillAdded, Ticked,
 )  # fmt: skip
-from flowrl.parallel.state import FINAL, SchedulerState, Stage, Status
+from flowrl.parallel.state import FINAL, SchedulerState, SkillEntry, Stage, Status
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = START + timedelta(days=1)
@@ -298,6 +298,21 @@ def test_a_run_that_the_state_does_not_know_is_taken_as_found():
     driver.tell(Resumed())
     assert driver.add("B") == [Launch("B", 1)]
     assert driver["B"].expert_idx == 8
+
+
+def test_what_a_failed_skill_blocked_waits_again_once_the_library_turns_out_to_have_it():
+    driver = Driver(max_retries=0)
+    driver.tell(Paused())
+    driver.add("A"), driver.add("X"), driver.add("B", "A"), driver.add("C", "B"), driver.add("D", "A", "X")
+    driver.tell(Resumed())
+    for name in "AX":
+        driver.launched(name), driver.tell(RunDied(name, 1, "planted"))
+    driver.core.replace(SkillEntry(skill_name="A", status=Status.COMPLETED, expert_idx=0))
+    assert [(driver[name].status, driver[name].blocked_by) for name in "BCD"] == [
+        (Status.WAITING, []), (Status.WAITING, []), (Status.BLOCKED, ["X"]),
+    ]  # fmt: skip
+    assert driver.wait(0) == [Launch("B", 1)]
+    assert not driver.core.is_complete()
 
 
 def test_backoff_doubles_with_jitter_up_to_a_limit():
