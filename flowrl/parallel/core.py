@@ -122,6 +122,8 @@ class SchedulerCore:
         entry = self.entries[event.name]
         if entry.status is not Status.RUNNING or entry.attempt != event.attempt:
             return []
+        if (entry.stage is Stage.MERGING) != isinstance(event, Merged | MergeFailed):
+            return []  # a report that came a second time
         match event:
             case Launched():
                 entry.stage, entry.tmux_session, entry.run_folder = Stage.TRAINING, event.session, event.run_folder

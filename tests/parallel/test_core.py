@@ -250,6 +250,8 @@ def test_the_same_end_reported_twice_is_merged_once():
     driver = Driver()
     driver.add("A"), driver.launched("A")
     assert driver.end("A") == [Merge("A", 1)]
+    assert driver.end("A") == []
+    assert driver.tell(RunDied("A", 1, "late")) == []
     assert driver.tell(Merged("A", 1)) == [Announce("A", Status.COMPLETED)]
     assert driver.end("A") == []
     assert driver.tell(Merged("A", 1)) == []
