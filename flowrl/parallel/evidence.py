@@ -73,7 +73,7 @@ def judge(seen: Evidence) -> RunState:
 
 
 def _alive(seen: Evidence, state: RunState) -> RunState:
-    if seen.engine is Phase.LOST:
+    if seen.engine in (Phase.LOST, Phase.EXITED):  # its pane, or what kept it there, has ended before it
         return RunState.ORPHANED
     return RunState.STALLED if seen.stalled else state
 

@@ -32,7 +32,7 @@ LONG_S = INVISIBLE_LIMIT_S + 1
         (Evidence(result=DONE, lock_held=False, process_alive=True), RunState.ENDING),
         (Evidence(result=DONE, engine=Phase.RUNNING), RunState.FINISHED),
         # Then the lock: held means alive, whatever tmux says.
-        (Evidence(lock_held=True, process_alive=True, engine=Phase.EXITED), RunState.RUNNING),
+        (Evidence(lock_held=True, process_alive=True, engine=Phase.RUNNING), RunState.RUNNING),
         (Evidence(lock_held=True, process_alive=True, engine=Phase.UNKNOWN), RunState.RUNNING),
         (Evidence(lock_held=True, process_alive=False), RunState.ENDING),  # a child of it holds the lock
         (Evidence(lock_held=False, process_alive=False, engine=Phase.RUNNING), RunState.DEAD),
@@ -42,6 +42,7 @@ LONG_S = INVISIBLE_LIMIT_S + 1
         # What lives may have lost its session, or hang; what tmux does not say is no reason to end anything.
         (Evidence(lock_held=True, process_alive=True, engine=Phase.LOST), RunState.ORPHANED),
         (Evidence(process_alive=True, engine=Phase.LOST), RunState.ORPHANED),
+        (Evidence(lock_held=True, process_alive=True, engine=Phase.EXITED), RunState.ORPHANED),
         (Evidence(lock_held=True, process_alive=True, engine=Phase.LOST, result=DONE), RunState.ENDING),
         (Evidence(lock_held=True, process_alive=True, stalled=True), RunState.STALLED),
         (Evidence(lock_held=True, process_alive=True, stalled=True, result=DONE), RunState.ENDING),

@@ -50,7 +50,7 @@ class Experiment:
         known = self.world.saved
         retried = [entry.skill_name for entry in state.skills if retry_failed and entry.status in USELESS]
         self._do(lambda: self.dispatcher.begin(WorldRecords(self.world), retry_failed))
-        self.found_running = len(state.currently_running) if from_previous else 0
+        self.found_running = len(state.currently_running) if self.world.fell_back else 0
         self._do(lambda: self.dispatcher.tell(Resumed()))
         if self.world.saved is not known:
             for name in retried:
