@@ -19,6 +19,7 @@ import pytest
 
 from flowrl import pickles
 from flowrl.files import read_json, write_json
+from flowrl.parallel import runs
 from flowrl.parallel.evidence import read_process
 from flowrl.parallel.locks import is_held
 from flowrl.parallel.processes import COOKIE, retry_until
@@ -317,7 +318,10 @@ def test_a_training_whose_session_is_ended_goes_on_in_a_new_one(make_scheduler, 
     assert processes_of(experiment) == []
 
 
-def test_a_training_that_hangs_is_ended_and_tried_again_also_one_that_was_adopted(make_scheduler, start, experiment):
+def test_a_training_that_hangs_is_ended_and_tried_again_also_one_that_was_adopted(
+    make_scheduler, start, experiment, monkeypatch
+):
+    monkeypatch.setattr(runs, "STOP_GRACE_S", 0.2)  # it is deaf
     flags = {"max_nodes": 1, "max_parallel_skills": 1, "scheduler_poll_interval": NEVER_S}
     first = make_scheduler(SimpleArgs(**flags))  # would wait for five minutes
     first.add_skill("A", skill("A", hang_attempts=[1, 2]), [])

@@ -535,6 +535,63 @@ def test_a_lost_state_is_found_again_in_the_folders(scheduler_of):
     assert (entry_of(second, "A")["frames"], entry_of(second, "B")["dependencies"]) == (100, ["A"])
 
 
+def test_a_state_that_fell_back_behind_a_launch_finds_the_run_and_its_index_again(scheduler_of):
+    launcher = FakeLauncher()
+    first = scheduler_of(launcher=launcher)
+    first.add_skill("A", skill("A"), [])
+    first.add_skill("B", skill("B"), ["A"])
+    thread = in_thread(first)
+    wait_until(lambda: launcher.launched)
+    first.stop()
+    thread.join()
+    data = json.loads(first.paths.state.read_text())
+    data["skills"][0] |= {"status": "waiting", "expert_idx": None, "attempt": 0, "stage": None, "slot": None, "tmux_session": None}
+    data |= {"currently_running": [], "next_expert_idx": 0}
+    first.paths.previous_state.write_text(json.dumps(data) + "\n")
+    first.paths.state.write_bytes(first.paths.state.read_bytes()[:100])
+    finish(launcher.launched[0])
+    launcher.running.clear()
+    launcher.on_launch = finish
+    second = scheduler_of(launcher=launcher)
+    second.run({})
+    assert "not valid JSON" in second.remark and "going on from the previous good one" in second.remark
+    assert names(launcher) == ["A", "B"]
+    assert [entry_of(second, name)["expert_idx"] for name in "AB"] == [0, 1]
+
+
+@pytest.mark.parametrize("outcome", ["failed", "cancelled"])
+def test_what_is_tried_again_when_asked_goes_on_from_its_checkpoint_and_frees_what_it_blocked(scheduler_of, outcome):
+    first = scheduler_of({("A", 1): outcome}, args=SimpleNamespace(max_retries=0, max_nodes=3))
+    for name, dependencies in (("A", []), ("B", ["A"]), ("C", ["B"])):
+        first.add_skill(name, skill(name), dependencies)
+    first.run({})
+    assert statuses(first) == {"A": outcome, "B": "blocked", "C": "blocked"}
+    began_from = {}
+
+    def end(spec):
+        began_from[spec.skill_name] = [path.name for path in RunPaths(spec.run_folder).checkpoints()]
+        finish(spec)
+
+    asked = scheduler_of(launcher=FakeLauncher(end), args=SimpleNamespace(retry_failed=True, max_nodes=3))
+    asked.run({})
+    assert statuses(asked) == {"A": "completed", "B": "completed", "C": "completed"}
+    assert began_from == {"A": ["checkpoint_100.pkl"], "B": [], "C": []}
+    assert (entry_of(asked, "A")["expert_idx"], entry_of(asked, "A")["attempt"]) == (0, 2)
+
+
+def test_a_run_that_a_person_cancelled_as_the_scheduler_left_stays_cancelled(scheduler_of):
+    launcher = FakeLauncher()
+    scheduler = scheduler_of(launcher=launcher)
+    scheduler.add_skill("A", skill("A"), [])
+    thread = in_thread(scheduler)
+    wait_until(lambda: launcher.launched)
+    cancel = launcher.cancel
+    launcher.cancel = lambda handle, grace_s: finish(launcher.launched[0], "cancelled") or cancel(handle, grace_s)
+    scheduler.stop(kill=True)
+    thread.join()
+    assert statuses(scheduler) == {"A": "cancelled"}
+
+
 def test_after_an_interrupt_nothing_more_is_launched_until_it_is_taken_back(scheduler_of):
     launcher = FakeLauncher()
     scheduler = scheduler_of(launcher=launcher, max_parallel=1)

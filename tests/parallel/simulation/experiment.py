@@ -41,6 +41,7 @@ class Experiment:
         """Starts a scheduler on whatever state was saved; ``from_previous``: the newest file turned out to be torn."""
         saved = self.world.saved[:-1] if from_previous and len(self.world.saved) > 1 else self.world.saved
         self.world.fell_back |= from_previous
+        self.world.engine_answered_at_start = self.world.engine_answers
         state = SchedulerState.model_validate_json(saved[-1]) if saved else SchedulerState()
         state.max_parallel = self.world.max_parallel
         core = self.parts.core(state, max_retries=self.world.max_retries)

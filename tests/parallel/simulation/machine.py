@@ -93,9 +93,11 @@ class Histories(RuleBasedStateMachine):
         """At one of the next points at which it can be: between any two deeds, and within a merge."""
         self.events += 1
         self.world.effects_left = number % 6
+        if number // 6 % 2:
+            self._add(number)  # so that there is something to launch
         self.experiment.step()
         self.experiment.step()
-        self._look_after_the_scheduler(from_previous=number % 13 == 0)
+        self._look_after_the_scheduler(from_previous=number % 5 == 0)
 
     @rule(number=NUMBER)
     def pause(self, number):

@@ -95,6 +95,7 @@ class World:
         self.effects_left: int | None = None
         self.owners: dict[int, str] = {}
         self.fell_back = False
+        self.engine_answered_at_start = True
         self.kills = 0
         self.failures: dict[str, int] = {}
         self.reports: list[object] = []
@@ -138,7 +139,8 @@ class World:
         done = folder.last_result(folder.attempt)
         demand(not done or done["outcome"] != "completed", f"{name} is trained again though it has a result")
         for process in self.living(folder):
-            demand(self.fell_back, f"{name} is launched while it trains")
+            could_be_seen = process.session and self.engine_answered_at_start
+            demand(self.fell_back and not could_be_seen, f"{name} is launched while it trains")
             self.end(process)
         # A scheduler that was killed may have died with the news of a failure.
         too_often = self.failures.get(name, 0) > self.max_retries + self.kills
