@@ -34,9 +34,26 @@ class ProcessId:
         except psutil.Error:
             return None
 
+    def variable(self, name: str) -> str:
+        """A variable of the environment that it was started with; empty where there is none, or we may not look."""
+        try:
+            process = _living(self)
+            return process.environ().get(name, "") if process else ""
+        except (psutil.Error, OSError):
+            return ""
+
     def is_alive(self) -> bool:
         """Whether it runs; a zombie does not."""
         return _living(self) is not None
+
+
+def name_of(pid: int) -> str:
+    """The name of the process that has this pid now; empty where there is none."""
+    try:
+        process = psutil.Process(pid)
+        return process.name() if _runs(process) else ""
+    except psutil.Error:
+        return ""
 
 
 def with_cookie(cookie: str) -> list[psutil.Process]:

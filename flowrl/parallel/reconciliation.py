@@ -12,7 +12,7 @@ from typing import Protocol
 
 from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.events import Action, Launch, Launched, Merge, RunFound, SkillAdded
-from flowrl.parallel.evidence import OF_ITS_OWN, read_result
+from flowrl.parallel.evidence import read_result
 from flowrl.parallel.launchers.base import Handle
 from flowrl.parallel.library import PreparedRun, library_entry, prepared_runs, skills_in_library
 from flowrl.parallel.state import FINAL, SkillEntry, Stage, Status
@@ -144,7 +144,7 @@ def _take_up(
         core.handle(RunFound(entry.skill_name, handle.attempt, entry.expert_idx, handle.name), now)
     elif entry.expert_idx is not None and entry.attempt and entry.stage is not Stage.MERGING:
         result = records.result(entry.expert_idx, entry.skill_name, entry.attempt)
-        if result and result["outcome"] in OF_ITS_OWN:
+        if result and result["outcome"] == "completed":  # a cancelled one may wait because a person wants it again
             core.handle(RunFound(entry.skill_name, entry.attempt, entry.expert_idx, None), now)
 
 

@@ -129,8 +129,9 @@ class Runs:
         handle = handle or Handle(
             "", entry.tmux_session or "", self._absolute(run.folder), entry.attempt, read_process(run, entry.attempt)
         )
-        phase = Phase.LOST if engine_answers and not handle.engine_id else Phase.UNKNOWN
-        self._watched[entry.skill_name] = Watched(handle, EngineStatus(phase))
+        known = handle.engine_id or not engine_answers
+        status = EngineStatus(Phase.UNKNOWN) if known else self.launcher.poll([handle])[handle.engine_id]
+        self._watched[entry.skill_name] = Watched(handle, status)
 
     def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied]:
         """What has become of these training runs, from their files and processes: a fraction of a millisecond each."""

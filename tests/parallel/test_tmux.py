@@ -251,3 +251,19 @@ def test_a_missing_tmux_is_said_with_the_remedy(launcher, monkeypatch, tmp_path)
     assert shutil.which("tmux") is None
     with pytest.raises(BadInput, match="tmux is needed .*sudo apt-get install tmux.*brew install tmux"):
         launcher.check()
+
+
+def test_a_run_whose_server_lives_behind_a_removed_socket_is_not_taken_for_lost(launcher, spec, private_tmux):
+    handle = launcher.launch(spec())
+    socket = next(private_tmux.rglob("default"))
+    hidden = socket.rename(socket.with_name("hidden"))
+    try:
+        assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
+        other = launcher.launch(spec("Other"))  # on a server that answers
+        assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
+        assert launcher.poll([other])[other.engine_id].phase is Phase.RUNNING
+        launcher.cancel(other, grace_s=0.0)
+    finally:
+        hidden.rename(socket)
+    sh("tmux kill-server")
+    assert retry_until(lambda: launcher.poll([handle])[handle.engine_id].phase is Phase.LOST, PATIENCE_S)

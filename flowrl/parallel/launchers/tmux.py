@@ -29,7 +29,7 @@ from flowrl.parallel.launchers.base import (
     LaunchSpec,
     Phase,
 )
-from flowrl.parallel.processes import COOKIE, ProcessId, end_tree
+from flowrl.parallel.processes import COOKIE, ProcessId, end_tree, name_of
 
 CALL_TIMEOUT_S = 15.0
 LAUNCH_TRIES = 20
@@ -41,7 +41,7 @@ _TRY_AGAIN = ("server exited unexpectedly", "lost server", "no server running", 
 _NO_SESSION = (*_TRY_AGAIN, "no sessions", "no current target")
 _TAKEN = "duplicate session"
 _MARK = "@flowrl_run"
-_LISTING = "#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{" + _MARK + "}|#{session_name}"
+_LISTING = "#{pid}|#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{" + _MARK + "}|#{session_name}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class TimedServer(Server):
 
 @dataclass(frozen=True)
 class _Pane:
+    server_pid: int
     pane_id: str
     pid: int
     dead: bool
@@ -93,8 +94,8 @@ class _Pane:
 
     @classmethod
     def parse(cls, line: str) -> _Pane:
-        pane_id, pid, dead, code, mark, name = line.split("|", 5)
-        return cls(pane_id, int(pid or 0), dead == "1", int(code) if code else None, unquote(mark), name)
+        server_pid, pane_id, pid, dead, code, mark, name = line.split("|", 6)
+        return cls(int(server_pid), pane_id, int(pid or 0), dead == "1", int(code) if code else None, unquote(mark), name)
 
     @property
     def run_folder(self) -> Path:
@@ -147,7 +148,8 @@ class TmuxLauncher:
             panes = {pane.pane_id: pane for pane in self._panes()}
         except EngineUnreachable:
             return {handle.engine_id: EngineStatus(Phase.UNKNOWN) for handle in handles}
-        return {handle.engine_id: _status(handle, panes.get(handle.engine_id)) for handle in handles}
+        answering = {pane.server_pid for pane in panes.values()}
+        return {handle.engine_id: _status(handle, panes.get(handle.engine_id), answering) for handle in handles}
 
     def output(self, handle: Handle) -> str:
         try:
@@ -239,10 +241,19 @@ def _process(pid: int) -> ProcessId:
     return ProcessId.of(pid) or ProcessId(pid, 0.0)
 
 
-def _status(handle: Handle, pane: _Pane | None) -> EngineStatus:
+def _status(handle: Handle, pane: _Pane | None, answering: set[int]) -> EngineStatus:
     if pane is None or pane.cookie != handle.cookie:
-        return EngineStatus(Phase.LOST)
+        return EngineStatus(Phase.UNKNOWN if _is_on_another_server(handle, answering) else Phase.LOST)
     return EngineStatus(Phase.EXITED, code=pane.code) if pane.dead else EngineStatus(Phase.RUNNING)
+
+
+def _is_on_another_server(handle: Handle, answering: set[int]) -> bool:
+    """Whether the run's own server lives and is none of those that answer: its socket was removed, or is elsewhere."""
+    if handle.process is None:
+        return False
+    _, _, rest = handle.process.variable("TMUX").partition(",")
+    pid = rest.partition(",")[0]
+    return pid.isdigit() and int(pid) not in answering and name_of(int(pid)).startswith("tmux")
 
 
 def _lines(data: bytes) -> list[str]:
