@@ -255,6 +255,7 @@ def test_a_missing_tmux_is_said_with_the_remedy(launcher, monkeypatch, tmp_path)
 
 def test_a_run_whose_server_lives_behind_a_removed_socket_is_not_taken_for_lost(launcher, spec, private_tmux):
     handle = launcher.launch(spec())
+    assert retry_until(lambda: handle.process.variable("TMUX"), PATIENCE_S)  # the pane's process is no longer tmux's own
     socket = next(private_tmux.rglob("default"))
     hidden = socket.rename(socket.with_name("hidden"))
     try:
