@@ -66,7 +66,7 @@ class SkillEntry(BaseModel):
     goal_reached: bool | None = None
     success_rate: float | None = None
     random_success_rate: float | None = None
-    frames_per_success: float | None = Field(None, ge=0, description="Steps of the reported episodes, all of them, for each success.")
+    frames_per_success: float | None = Field(None, ge=0, description="Steps of all the reported episodes, for each success.")
     error: str | None = None
     blocked_by: list[str] = Field(default_factory=list, description="The failed or cancelled skills that it needs.")
     stage: Stage | None = Field(None, description="Of a running skill; a failed one that is trained stays 'merging'.")

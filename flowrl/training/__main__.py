@@ -110,7 +110,8 @@ def _session(run, tracker, lifetime: process.Lifetime) -> dict:
         pane.phase("preparing")
         started_s = psutil.Process().create_time()
         tried = candidates.decide(run, pane, tracker, lifetime, started_s)
-        return tried.completed(Session(tried.run, pane, tracker, lifetime, started_s).train())
+        session = Session(tried.run, pane, tracker, lifetime, started_s).go_on_at(tried.pace)
+        return tried.completed(session.train())
 
 
 def _tracker(run):

@@ -24,7 +24,7 @@ import numpy as np
 
 from flowrl.envs import tasks
 from flowrl.envs.worlds import WorldBank
-from flowrl.errors import BadInput
+from flowrl.errors import BadInput, FlowrlError
 from flowrl.files import read_json, write_json
 from flowrl.paths import RunPaths
 from flowrl.skills.fingerprint import fingerprint
@@ -32,11 +32,11 @@ from flowrl.skills.module import TaskFunctions, compile_rewards, read_module, wi
 from flowrl.training import checkpoints, experts
 from flowrl.training.checkpoints import Standing
 from flowrl.training.evaluation import STEPS_BETWEEN_LOOKS
-from flowrl.training.ppo import Learner
+from flowrl.training.ppo import Learner, Statistics
 from flowrl.training.programs import Decide, Playing, Programs
 from flowrl.training.progress import Pane
 from flowrl.training.rollout import StepOutcome, outcome
-from flowrl.training.session import CHECKPOINT_S, Session
+from flowrl.training.session import CHECKPOINT_S, Pace, Session
 from flowrl.training.specification import RunSpecification, StartingExpert
 from flowrl.training.success import RecentSuccess
 
@@ -61,21 +61,16 @@ class Tried(NamedTuple):
     """With one reward for every task."""
     record: dict[str, Any] | None
     """``candidates.json``; None where there was nothing to decide."""
-    timings: dict[str, float | None]
-    """Of the trial, where it ran in this process: a part of those in ``result.json``."""
+    pace: Pace
+    """Of the trial, where it ran in this process."""
 
     def completed(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The run's result, with the trial's part in it."""
+        """The run's result, with what the trial has shown."""
         if self.record is None:
             return result
-        seconds = (self.timings.get("seconds_training"), result["seconds_training"])
-        whole = {
-            "seconds_to_first_update": self.timings.get("seconds_to_first_update") or result["seconds_to_first_update"],
-            "seconds_training": None if seconds == (None, None) else round(sum(part or 0.0 for part in seconds), 3),
-        }
         rates = [score["success_rate"] for score in self.record["candidates"]]
         trial = {"chosen": self.record["chosen"], "success_rates": rates, "frames": self.record["frames"]}
-        return {**result, **whole, "candidates": trial}
+        return {**result, "candidates": trial}
 
 
 def decide(run: RunSpecification, pane: Pane, tracker, lifetime, started_s: float) -> Tried:
@@ -90,11 +85,11 @@ def decide(run: RunSpecification, pane: Pane, tracker, lifetime, started_s: floa
         FlowrlError, KeyboardInterrupt: as ``Session.train``.
     """
     if not read_module(run.module_text).candidates:
-        return Tried(run, None, {})
-    record, timings = read_decision(run.paths), {}
+        return Tried(run, None, Pace())
+    record, pace = read_decision(run.paths), Pace()
     if not run.paths.checkpoints():
         trial = Trial(run, pane, tracker, lifetime, started_s)
-        record, timings = trial.decide(record)
+        record, pace = trial.decide(record), trial.pace
     elif record is None:
         raise BadInput(
             f"{run.paths.candidates} is missing, which says which reward {run.skill_name} is trained with; restore it from a "
@@ -102,7 +97,7 @@ def decide(run: RunSpecification, pane: Pane, tracker, lifetime, started_s: floa
         )
     shutil.rmtree(run.paths.trial.policies, ignore_errors=True)
     chosen = with_reward(run.module_text, record["chosen"])
-    return Tried(dataclasses.replace(run, module_text=chosen), record, timings)
+    return Tried(dataclasses.replace(run, module_text=chosen), record, pace)
 
 
 def read_decision(paths: RunPaths) -> dict[str, Any] | None:
@@ -112,13 +107,18 @@ def read_decision(paths: RunPaths) -> dict[str, Any] | None:
         BadInput: the file is there, and damaged.
     """
     try:
-        return read_json(paths.candidates)
+        record = read_json(paths.candidates)
     except FileNotFoundError:
         return None
+    if not isinstance(record, dict) or not {"chosen", "frames", "candidates"} <= record.keys():
+        raise BadInput(f"{paths.candidates} does not say which reward was chosen; restore it from a copy, or remove it")
+    return record
 
 
 class Trial(Session):
     """A run in which the rewards of its newest skill are trained side by side, until one is chosen."""
+
+    phase = "trying the rewards"
 
     def __init__(self, run: RunSpecification, pane: Pane, tracker, lifetime, started_s: float):
         self._ordinary = run
@@ -134,14 +134,14 @@ class Trial(Session):
         on_trial = dataclasses.replace(run, paths=run.paths.trial, experts=(*run.experts, *self._more_experts()))
         super().__init__(on_trial, pane, tracker, lifetime, started_s)
 
-    def decide(self, decided: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, float | None]]:
+    def decide(self, decided: dict[str, Any] | None) -> dict[str, Any]:
         """Trains until the trial's frames are used up, compares, and leaves the checkpoint that an ordinary run goes on from.
 
         Args:
             decided: what an earlier attempt has decided, if it has.
 
         Returns:
-            what is in ``candidates.json``, and the timings of the trial.
+            what is in ``candidates.json``.
         """
         learner, standing = self._resume()
         if decided is None or standing.frames == 0:
@@ -152,7 +152,7 @@ class Trial(Session):
             for line in described(decided):
                 self.pane.line(line)
         self._hand_over(learner, standing, decided["chosen"] - 1)
-        return decided, self._timings()
+        return decided
 
     def _more_experts(self) -> list[StartingExpert]:
         # No expert of the library has an index below 0.
@@ -208,6 +208,16 @@ class Trial(Session):
     def _acted(self, outcomes: list[StepOutcome]) -> np.ndarray:
         acting = [self._acting(np.asarray(self._programs.candidate), step.task) for step in outcomes]
         return np.bincount(np.concatenate(acting), minlength=len(self.run.experts))
+
+    def _check_finite(self, outcomes: list[StepOutcome], losses: Statistics) -> None:
+        try:
+            super()._check_finite(outcomes, losses)
+        except FlowrlError as error:
+            candidate = np.asarray(self._programs.candidate)
+            numbers = sorted({int(owner) + 1 for step in outcomes for owner in candidate[~np.isfinite(step.reward)]})
+            if not numbers:
+                raise
+            raise FlowrlError(f"{error} (on trial: reward {', '.join(map(str, numbers))})") from None
 
     def _fresh_estimates(self) -> list[RecentSuccess]:
         numbers, num_envs = range(len(self._rewards)), self.settings.num_envs

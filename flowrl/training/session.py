@@ -69,8 +69,19 @@ class _Keys(NamedTuple):
     random_policy: jax.Array
 
 
+class Pace(NamedTuple):
+    """The updates that this process has made."""
+
+    first_update_s: float | None = None
+    """Seconds from the start of the process to the end of its first update; None before that."""
+    update_seconds: tuple[float, ...] = ()
+
+
 class Session:
     """A run in this process. `train` returns what becomes ``result.json``."""
+
+    phase = "training"
+    """What a person sees while it makes updates."""
 
     def __init__(self, run: RunSpecification, pane: Pane, tracker: Tracker, lifetime: Lifetime, started_s: float):
         """
@@ -89,6 +100,15 @@ class Session:
         adapter = make_adapter(run.env_name)
         self._network = ExpertNetwork(adapter.layout, adapter.num_actions, self.settings.layer_size)
         self._programs = self._compile(adapter)
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(self._first_update_s, tuple(self._update_seconds))
+
+    def go_on_at(self, pace: Pace) -> Session:
+        """Counts the updates that were made in this process before; returns itself."""
+        self._first_update_s, self._update_seconds = pace.first_update_s, list(pace.update_seconds)
+        return self
 
     def train(self) -> dict[str, Any]:
         """Trains to the goal or to the frame budget.
@@ -250,7 +270,7 @@ class Session:
         if self._first_update_s is None:
             self._first_update_s = time.time() - self._started_s
             self.pane.line(f"first update after {self._first_update_s:.1f} s")
-            self.pane.phase("training")
+        self.pane.phase(self.phase)
 
     def _beat(self) -> None:
         self.lifetime.beat("training", self._seconds_per_update if self._update_seconds else 0.0)

@@ -13,16 +13,17 @@ import pytest
 
 from flowrl import pickles
 from flowrl.envs.observations import Layout
+from flowrl.errors import FlowrlError
 from flowrl.skills.module import TaskSource, read_module, render_module, with_reward
 from flowrl.training import candidates, session
 from flowrl.training.candidates import Score, best
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Learner
 from flowrl.training.progress import Pane
-from flowrl.training.session import Session, Stopped
+from flowrl.training.session import Pace, Session, Stopped
 from flowrl.training.specification import RunSpecification
 from flowrl.training.tracking import no_tracker
-from tests.training.test_session import DONE, PAY, Alive, Gold, metrics, specification
+from tests.training.test_session import DONE, PAY, PAY_NAN, Alive, Gold, metrics, specification
 
 MISLEADING = "def task_reward(inventory_diff):\n    return 5.0 * (inventory_diff.gold == 0)\n"
 USELESS = "def task_reward(inventory_diff):\n    return 0.0 * inventory_diff.gold\n"
@@ -54,7 +55,8 @@ def train(run, lifetime=None):
     lifetime = lifetime or Alive()
     with Pane("Find_Gold", 7, ["Find_Gold x1"], run.settings.total_timesteps, 1.0, run.paths.log) as pane:
         tried = candidates.decide(run, pane, no_tracker(), lifetime, time.time())
-        return tried.completed(Session(tried.run, pane, no_tracker(), lifetime, time.time()).train())
+        rest = Session(tried.run, pane, no_tracker(), lifetime, time.time()).go_on_at(tried.pace)
+        return tried.completed(rest.train())
 
 
 def decision(run):
@@ -68,6 +70,7 @@ class Whole(NamedTuple):
     result: dict
     winner: Learner
     record: dict
+    pace: Pace
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +84,14 @@ def whole(tmp_path_factory, tiny_game) -> Whole:
         hand_over(self, learner, standing, chosen)
         seen["record"] = pickles.load(self._ordinary.paths.checkpoints()[-1])
 
+    def ended(self, *arguments):
+        seen["pace"] = self.pace
+        return result(self, *arguments)
+
+    result = Session._result
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates.Trial, "_hand_over", watched)
+        patch.setattr(Session, "_result", ended)
         return Whole(run, train(run), **seen)
 
 
@@ -110,6 +119,9 @@ def test_the_frames_of_the_trial_are_frames_of_the_run(whole):
     assert result["acted_frames"] == {"7": TRIAL_FRAMES // 2 + 256}
     assert "reward_2_success" in lines[0] and "reward_2_success" not in lines[-1]
     assert not whole.run.paths.trial.policies.exists()
+    # The pace is that of all updates, of which two compile.
+    assert result["seconds_training"] == pytest.approx(sum(whole.pace.update_seconds), abs=0.01)
+    assert len(whole.pace.update_seconds) == 18 and whole.run.paths.log.read_text().count("first update after") == 1
 
 
 def test_the_winners_expert_and_adam_go_on_bit_for_bit(whole):
@@ -178,6 +190,11 @@ def test_a_run_killed_after_the_decision_never_decides_again(tmp_path, monkeypat
     assert run.paths.candidates.read_bytes() == first
     assert result["candidates"]["chosen"] == 2 and result["frames"] == TRIAL_FRAMES + 256
     assert result["success_rate"] > 0.9
+
+
+def test_a_reward_that_is_not_a_number_is_named(tmp_path):
+    with pytest.raises(FlowrlError, match=r"task_reward of Find_Gold returned nan .* \(on trial: reward 2\)"):
+        train(several(tmp_path, PAY, PAY_NAN))
 
 
 def test_a_skill_with_one_reward_has_no_trial(tmp_path, monkeypatch):
