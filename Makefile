@@ -9,7 +9,7 @@ help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (about 8 minutes)"
 	@echo "make test        run the tests"
 	@echo "make test-llm    try the proposer on a small language model served on this machine (opt-in)"
-	@echo "make campaign    20,000 simulated histories of the scheduler (about 10 minutes; goes on where it was stopped)"
+	@echo "make campaign    20,000 simulated histories of the scheduler, 100 real runs with faults (an hour and a half; goes on where it was stopped)"
 	@echo "make setup       only make .venv, tmux and jq ready"
 	@echo "make clean-demo  forget the demo's experiment, so that the next demo starts afresh"
 	@echo "make clean       forget .venv and what Python and pytest left behind"
@@ -43,6 +43,7 @@ test-llm: setup
 
 campaign: setup
 	$(PY) benchmarks/campaign.py --histories 20000
+	PYTHONPATH=. $(PY) benchmarks/faults.py --runs 100
 
 clean-demo:
 	rm -rf $(DEMO)

@@ -90,6 +90,10 @@ class Settings:
     """GPUs to train on, as 0,1 (all visible ones)."""
     skills_per_gpu: int = 1
     """Runs that share one GPU and its memory."""
+    continue_skill: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Train this completed skill further, from its expert, for extra_timesteps; no new skills are proposed."""
+    extra_timesteps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Frames that continue_skill is trained further."""
     retry_failed: bool = False
     """Try failed and cancelled skills again, and what they blocked."""
 
@@ -150,6 +154,10 @@ class Settings:
                 f"--llm_budget_usd has to be more than 0, found {self.llm_budget_usd:g}; leave it out for no limit, or use "
                 "--proposer curriculum, which costs nothing"
             )
+        if self.extra_timesteps is not None and self.extra_timesteps < 1:
+            raise BadInput(f"--extra_timesteps has to be at least 1, found {self.extra_timesteps}")
+        if (self.continue_skill is None) != (self.extra_timesteps is None):
+            raise BadInput("--continue_skill NAME and --extra_timesteps FRAMES belong together; give both")
         self._check_minibatches()
         self._check_candidates()
         self.gpus()

@@ -22,3 +22,7 @@ class FolderInUse(FlowrlError):
     """Another live process works on the same experiment or run."""
 
     exit_code = 3
+
+
+class NoRoom(FlowrlError):
+    """A disk is full or read-only. What was complete before is there as it was; the same command goes on later."""

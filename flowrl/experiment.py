@@ -21,7 +21,7 @@ from flowrl.paths import ExperimentPaths
 
 VERSION = 1
 # Said anew at every start.
-_NOT_STORED = ("graph_path", "dry_run", "retry_failed")
+_NOT_STORED = ("graph_path", "dry_run", "retry_failed", "continue_skill", "extra_timesteps")
 # What the experts of a library have in common: an expert that saw another world, or has another shape, does not fit.
 _FIXED = ("env_name", "layer_size")
 

@@ -7,6 +7,7 @@ takes the final name in one step (``os.replace``).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -15,6 +16,13 @@ from typing import Any
 
 from flowrl.errors import BadInput
 
+
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EFBIG: "files may not grow any more",
+    errno.EROFS: "the disk is read-only",
+}
 
 TEMPORARY = ".tmp"
 """How a file ends that is not finished; it begins with a dot."""
@@ -64,9 +72,22 @@ def read_json(path: Path | str) -> Any:
 
 
 def append_line(path: Path | str, text: str) -> None:
-    """Adds one line to a log; a reader that tails the file sees it at once."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(text.rstrip("\n") + "\n")
+    """Adds one line to a log; a reader that tails the file sees it at once, and never half of it.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written; it then holds what it held before.
+    """
+    line = (text.rstrip("\n") + "\n").encode()
+    with open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        if file.write(line) < len(line):  # there was room for a part of it
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def why_no_room(error: BaseException) -> str | None:
+    """In words, where an error says that nothing more can be stored on a disk; None where it is another error."""
+    return _NO_ROOM.get(error.errno) if isinstance(error, OSError) else None
 
 
 def sweep_files(folder: Path | str, deep: bool = True) -> None:

@@ -6,6 +6,7 @@ The only module that knows every room.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import time
@@ -78,8 +79,11 @@ class Start:
     """
 
     def __init__(self, settings: Settings, get_dependencies: GetDependencies):
-        check_machine(settings)
         self.settings = settings
+        if settings.continue_skill:
+            _check_continuation(settings)
+            settings = dataclasses.replace(settings, proposer="curriculum", llm_name=None)  # nobody is asked for skills
+        check_machine(settings)
         self.paths = ExperimentPaths(settings.graph_path)
         self.began = datetime.now(UTC)
         self.out = console()
@@ -92,8 +96,9 @@ class Start:
         self.scheduler = self._open_scheduler()
         self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
         self.flow_graph.load(self.scheduler.known_skills())
-        experiment.write(self.paths, settings)
-        self.generation = Generation(self.scheduler, self.flow_graph, settings.max_nodes, self.say)
+        experiment.write(self.paths, self.settings)
+        max_nodes = 0 if settings.continue_skill else settings.max_nodes
+        self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, self.say)
         self.scheduler.set_callbacks(
             on_skill_complete=self.flow_graph.on_skill_complete,
             on_skill_final=self.generation.on_skill_final,
@@ -120,7 +125,8 @@ class Start:
         if self.generation.proposer_error is not None:
             self.out.print(f"\nThe proposer gave up: {self.generation.proposer_error}", markup=False, soft_wrap=True)
             return SOMETHING_FAILED
-        return ALL_COMPLETED if all(skill["status"] == "completed" for skill in skills) else SOMETHING_FAILED
+        is_longer = all(not skill["error"] for skill in skills if skill["skill_name"] == self.settings.continue_skill)
+        return ALL_COMPLETED if is_longer and all(skill["status"] == "completed" for skill in skills) else SOMETHING_FAILED
 
     def say(self, line: str) -> None:
         """A line for the terminal, with the minutes and seconds since the start. A terminal that is gone is no error."""
@@ -148,6 +154,8 @@ class Start:
         scheduler.open()
         if scheduler.remark:
             self.say(scheduler.remark)
+        if self.settings.continue_skill:
+            scheduler.continue_skill(self.settings.continue_skill, self.settings.extra_timesteps)
         return scheduler
 
     def _interrupted(self) -> int:
@@ -171,6 +179,15 @@ class Start:
 
     def _running(self) -> list[dict[str, Any]]:
         return [skill for skill in self.scheduler.state["skills"] if skill["status"] == "running"]
+
+
+def _check_continuation(settings: Settings) -> None:
+    """Raises BadInput, before anything is opened or written."""
+    if not _has_skills(ExperimentPaths(settings.graph_path)):
+        raise BadInput(
+            f"there is no skill {settings.continue_skill} in {settings.graph_path}: it holds no skills; "
+            "give the --graph_path of the experiment that has it"
+        )
 
 
 def _has_skills(paths: ExperimentPaths) -> bool:

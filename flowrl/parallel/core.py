@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from flowrl.parallel.events import (
     Action,
     Announce,
+    ContinueRequested,
     Launch,
     Launched,
     LaunchFailed,
@@ -117,6 +118,8 @@ class SchedulerCore:
                 return []
             case RetryRequested():
                 return self._retry_all()
+            case ContinueRequested():
+                return self._continue(event)
             case Ticked():
                 return []
         entry = self.entries[event.name]
@@ -156,9 +159,10 @@ class SchedulerCore:
         return self._block(entry, culprits, now) if culprits else []
 
     def _end(self, entry: SkillEntry, event: RunEnded, now: datetime) -> list[Action]:
-        entry.frames, entry.goal_reached = event.frames, event.goal_reached
-        entry.success_rate, entry.random_success_rate = event.success_rate, event.random_success_rate
-        entry.frames_per_success = event.frames_per_success
+        if event.outcome == "completed" or not entry.is_usable:  # else what stands here is still true of its expert
+            entry.frames, entry.goal_reached = event.frames, event.goal_reached
+            entry.success_rate, entry.random_success_rate = event.success_rate, event.random_success_rate
+            entry.frames_per_success = event.frames_per_success
         if event.outcome == "completed":
             entry.stage, entry.error = Stage.MERGING, None
             return [Merge(entry.skill_name, entry.attempt)]
@@ -188,6 +192,8 @@ class SchedulerCore:
         merging = entry.stage is Stage.MERGING and status is Status.FAILED
         entry.status, entry.stage, entry.completed_at = status, Stage.MERGING if merging else None, now
         entry.slot, entry.tmux_session, entry.retry_at = None, None, None
+        if entry.extra_timesteps is not None:
+            return self._finish_further(entry, status)
         self._running.pop(entry.skill_name, None)
         self._ready.discard(entry.skill_name)
         self._unfinished.discard(entry.skill_name)
@@ -197,6 +203,25 @@ class SchedulerCore:
             self._free_dependents(entry.skill_name)
             return announced
         return announced + self._block_dependents(entry.skill_name, now)
+
+    def _finish_further(self, entry: SkillEntry, status: Status) -> list[Action]:
+        """A skill that was trained further is completed however that ended; what went wrong stays in its ``error``."""
+        error = None if status is Status.COMPLETED else f"not trained further: {entry.error}"
+        entry.extra_timesteps, entry.status, entry.stage = None, Status.COMPLETED, None
+        self._running.pop(entry.skill_name, None)
+        self._ready.discard(entry.skill_name)
+        self._unfinished.discard(entry.skill_name)
+        entry.skill_data, entry.run_folder, entry.error = None, None, error
+        return [Announce(entry.skill_name, Status.COMPLETED)]
+
+    def _continue(self, event: ContinueRequested) -> list[Action]:
+        entry = self.entries[event.name]
+        if entry.status is Status.COMPLETED:
+            entry.status, entry.extra_timesteps, entry.skill_data = Status.WAITING, event.frames, event.skill_data
+            entry.retry_count, entry.retry_at, entry.error = 0, None, None
+            self._unfinished.add(event.name)
+            self._ready.add(event.name)
+        return []
 
     def _block(self, entry: SkillEntry, culprits: Iterable[str], now: datetime) -> list[Action]:
         entry.status, entry.blocked_by, entry.completed_at = Status.BLOCKED, sorted(culprits), now
@@ -314,7 +339,7 @@ class SchedulerCore:
         for dependency in entry.dependencies:
             self._dependents.setdefault(dependency, []).append(name)
         self._missing[name] = {dependency for dependency in entry.dependencies if not self._is_completed(dependency)}
-        if entry.status is Status.COMPLETED:
+        if entry.is_usable:
             for dependent in self._dependents.get(name, ()):
                 self._missing[dependent].discard(name)
         if entry.status is Status.RUNNING:
@@ -341,7 +366,7 @@ class SchedulerCore:
                     pending.append(dependency)
 
     def _is_completed(self, name: str) -> bool:
-        return name in self.entries and self.entries[name].status is Status.COMPLETED
+        return name in self.entries and self.entries[name].is_usable
 
     def _culprits(self, entry: SkillEntry) -> set[str]:
         """The failed or cancelled skills, near or far, for which it can never run."""

@@ -163,12 +163,12 @@ class _Completed(Mapping):
 
     def __getitem__(self, name: str) -> dict:
         entry = self._entries[name]
-        if entry.status is not Status.COMPLETED:
+        if not entry.is_usable:
             raise KeyError(name)
         return dict(self._known.get(name, {})) | {"expert_idx": entry.expert_idx}
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, entry in list(self._entries.items()) if entry.status is Status.COMPLETED)
+        return (name for name, entry in list(self._entries.items()) if entry.is_usable)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

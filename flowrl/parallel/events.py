@@ -101,6 +101,15 @@ class MergeFailed:
 
 
 @dataclass(frozen=True)
+class ContinueRequested:
+    """A completed skill is to be trained further, for so many frames."""
+
+    name: str
+    frames: int
+    skill_data: dict
+
+
+@dataclass(frozen=True)
 class Paused:
     """No more launches."""
 

@@ -74,6 +74,7 @@ def end_tree(roots: Iterable[ProcessId], cookie: str, grace_s: float) -> bool:
     """
     known = {process.pid: process for process in _members(roots, cookie)}
     _signal(known.values(), "terminate")
+    _signal(known.values(), "resume")  # a process that somebody stopped would not hear it
     _await_end(known.values(), grace_s)
     for _ in range(_KILL_ROUNDS):
         # Looked for anew each round: what is being killed may still fork.

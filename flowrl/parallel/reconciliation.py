@@ -114,7 +114,7 @@ def _take_in_library(core: SchedulerCore, records: Records) -> None:
         entry = core.entries.get(name)
         if entry is None:
             core.take_in(records.completed_entry(index, name))
-        elif entry.status is not Status.COMPLETED and not records.has_run(index, name):
+        elif not entry.is_usable and not records.has_run(index, name):
             core.replace(records.completed_entry(index, name))
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flowrl.errors import BadInput, FlowrlError
-from flowrl.files import read_json
+from flowrl.errors import BadInput, FlowrlError, NoRoom
+from flowrl.files import read_json, why_no_room
 from flowrl.parallel import environment
 from flowrl.parallel.events import (
     Launched,
@@ -53,7 +53,7 @@ from flowrl.parallel.processes import end_tree, with_cookie
 from flowrl.parallel.slots import Slot
 from flowrl.parallel.state import SkillEntry
 from flowrl.parallel.training_processor import DamagedCheckpoint, process_completed_training, set_aside
-from flowrl.parallel.training_setup import prepare_training_run, write_launch
+from flowrl.parallel.training_setup import STOP_AT_GOAL, prepare_training_run, write_launch
 from flowrl.paths import ExperimentPaths, RunPaths
 
 ENDING_GRACE_S = 10.0
@@ -117,7 +117,8 @@ class Runs:
             write_launch(run.folder, attempt, slot, entry.num_envs)
             environment.write_run_environment(run.environment, environment.steering() | slot.environment())
             handle = self.launcher.launch(self._spec(entry, run))
-        except Exception as error:  # whatever keeps a run from starting concerns this skill alone
+        except Exception as error:  # whatever else keeps a run from starting concerns this skill alone
+            self._raise_if_no_room(error)
             message = str(error) if isinstance(error, FlowrlError) else f"{type(error).__name__}: {error}"
             return LaunchFailed(name, attempt, f"{name} could not be started: {message}", isinstance(error, BadInput))
         self._watched[name] = Watched(handle)
@@ -169,6 +170,7 @@ class Runs:
             set_aside(run, attempt)
             return MergeFailed(name, attempt, f"{name} has to be trained on from an earlier checkpoint: {error}", True)
         except Exception as error:  # the run's files stay, so that it can be tried again
+            self._raise_if_no_room(error)
             message = str(error) if isinstance(error, FlowrlError) else f"{type(error).__name__}: {error}"
             return MergeFailed(name, attempt, f"{name} was trained, but not merged: {message}")
         return Merged(name, attempt)
@@ -202,6 +204,8 @@ class Runs:
         return {name: self.launcher.attach_command(watched.handle) for name, watched in self._watched.items()}
 
     def _prepared(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
+        extra = entry.extra_timesteps
+        further = {} if extra is None else {"settings": {"total_timesteps": extra, STOP_AT_GOAL: False}}
         folder, _, _ = self.prepare(
             skill_name=entry.skill_name,
             skill_data=entry.skill_data or {},
@@ -209,6 +213,7 @@ class Runs:
             dependency_skill_names=list(entry.dependencies),
             completed_skills=completed_skills,
             base_dir=self.paths.root,
+            **further,
         )
         run = RunPaths(Path(folder))
         if is_held(run.lock):
@@ -222,6 +227,11 @@ class Runs:
             end_tree([process], cookie(self._absolute(run.folder), attempt), LEFTOVER_GRACE_S)
         if is_held(run.lock):
             raise FlowrlError(f"{run.lock} is held by another process (see {run.pid}); end it, then it is tried again")
+
+    def _raise_if_no_room(self, error: Exception) -> None:
+        """A full disk is no fault of a skill, and costs it no retry."""
+        if why := why_no_room(error):
+            raise no_room(self.paths.root, why) from error
 
     def _spec(self, entry: SkillEntry, run: RunPaths) -> LaunchSpec:
         folder = self._absolute(run.folder)
@@ -339,6 +349,14 @@ def _num_envs(run: RunPaths) -> int | None:
         return int(read_json(run.run_json)["settings"]["num_envs"])
     except (FileNotFoundError, BadInput, KeyError, TypeError, ValueError):
         return None
+
+
+def no_room(folder: Path, why: str) -> NoRoom:
+    """What a scheduler says that cannot write; it leaves then, so that nothing is done which is not written down."""
+    return NoRoom(
+        f"{folder} cannot be written ({why}); trainings go on in their sessions: "
+        "make room, or the folder writable, and start the same command again"
+    )
 
 
 def _written_at(path: Path) -> datetime | None:

@@ -12,16 +12,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowrl.errors import BadInput, FlowrlError
+from flowrl.errors import BadInput
+from flowrl.files import why_no_room
 from flowrl.parallel.core import SchedulerCore, waiting_entry
 from flowrl.parallel.dispatcher import Dispatcher, utc_now
-from flowrl.parallel.events import Paused, Resumed, SkillAdded
+from flowrl.parallel.events import ContinueRequested, Paused, Resumed, SkillAdded
 from flowrl.parallel.launchers.base import Launcher
 from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.parallel.library import skill_data_in_library, skills_in_library
 from flowrl.parallel.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, merge_lock
 from flowrl.parallel.reconciliation import FolderRecords
-from flowrl.parallel.runs import TRAINING_COMMAND, Runs
+from flowrl.parallel.runs import TRAINING_COMMAND, Runs, no_room
 from flowrl.parallel.slots import plan_slots
 from flowrl.parallel.state import Rendering, SchedulerState, StateStore, Status
 from flowrl.parallel.training_processor import sweep
@@ -141,6 +142,28 @@ class SkillScheduler:
             else:
                 self._early[skill_name] = event
 
+    def continue_skill(self, skill_name: str, frames: int) -> None:
+        """Has a completed skill trained further, from its expert; call it after ``open`` and before ``run``.
+
+        A continuation that is under way already goes on. Its expert stays as it is until the longer trained one is
+        merged, whatever happens meanwhile.
+
+        Raises:
+            BadInput: the skill is not completed, or its expert is missing.
+        """
+        with self._lock:
+            entry = self._core.entries.get(skill_name)
+            completed = ", ".join(self.get_completed_skill_names()) or "none"
+            if entry is None:
+                raise BadInput(f"there is no skill {skill_name} in {self.paths.root}; completed are: {completed}")
+            if not entry.is_usable:
+                raise BadInput(f"{skill_name} is {entry.status}, and only a completed skill can be trained further: {completed}")
+            params = self.paths.expert_params(entry.expert_idx, skill_name)
+            if not params.exists():
+                raise BadInput(f"the expert of {skill_name}, {params}, is missing; restore it from a copy")
+            data = skill_data_in_library(self.paths, entry.expert_idx, skill_name)
+            self._dispatcher.admit(ContinueRequested(skill_name, frames, dict(data)))
+
     def run(self, completed_skills: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Schedules until all is done (see the class), or ``stop`` was called. Trains nothing twice.
 
@@ -197,7 +220,7 @@ class SkillScheduler:
         """The skills in the library, in the order in which they were added."""
         self._reraise()
         with self._lock:
-            return [entry.skill_name for entry in self._core.state.skills if entry.status is Status.COMPLETED]
+            return [entry.skill_name for entry in self._core.state.skills if entry.is_usable]
 
     def known_skills(self) -> dict[str, dict[str, Any]]:
         """Every skill of the experiment: its data, with ``expert_idx`` and ``status``. For a proposer that resumes."""
@@ -344,10 +367,7 @@ class SkillScheduler:
         try:
             self._store.save(state)
         except OSError as error:
-            raise FlowrlError(
-                f"{self.paths.state} cannot be written ({error.strerror or error}); trainings go on in their sessions: "
-                "make room, or the folder writable, and start the same command again"
-            ) from error
+            raise no_room(self.paths.state, why_no_room(error) or error.strerror or str(error)) from error
 
     def _reraise(self) -> None:
         if self.error is not None:

@@ -73,7 +73,16 @@ class SkillEntry(BaseModel):
     slot: int | None = Field(None, ge=0)
     retry_at: datetime | None = Field(None, description="Not launched before this time.")
     minutes: float | None = Field(None, ge=0, description="Time in training: the ended attempts together.")
+    extra_timesteps: int | None = Field(
+        None, gt=0, description="Frames that a completed skill is being trained further; its expert stays as it is until then."
+    )
     skill_data: dict[str, Any] | None = Field(None, description="The skill itself, until the library has it.")
+
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether its expert is in the library: completed, perhaps being trained further."""
+        return self.status is Status.COMPLETED or self.extra_timesteps is not None
 
 
 class SchedulerState(BaseModel):

@@ -268,6 +268,7 @@ def _archive(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, deci
     if final.exists():
         if action != "kept":
             _save_unless_older(paths, version)
+        _keep_earlier_records(final, decision["attempt"])
         return _copy_records(run, final)
     staging = paths.skills / f".new_{final.name}"
     shutil.rmtree(staging, ignore_errors=True)
@@ -275,6 +276,21 @@ def _archive(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, deci
     _dump(params, version)
     _copy_records(run, staging)
     staging.rename(final)
+
+
+def _keep_earlier_records(folder: Path, attempt: int) -> None:
+    """Of a skill that was trained further, the records of the run before move to ``earlier/attempt_<n>/``; its result last."""
+    try:
+        before = read_json(folder / "result.json").get("attempt")
+    except (FileNotFoundError, BadInput, AttributeError):
+        return
+    if before is None or before == attempt:
+        return
+    earlier = folder / "earlier" / f"attempt_{before}"
+    earlier.mkdir(parents=True, exist_ok=True)
+    for name in ("training.log", "metrics.jsonl", "run.json", MERGE, "result.json"):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(folder / name, earlier / name)
 
 
 def _copy_records(run: RunPaths, folder: Path) -> None:

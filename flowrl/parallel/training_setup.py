@@ -33,6 +33,9 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "use_wandb": False, "wandb_project": "flow_rl_parallel", "candidate_timesteps": None,
 }  # fmt: skip
 
+STOP_AT_GOAL = "stop_at_goal"
+"""A setting that is no flag: false where a run is to use its whole budget."""
+
 FIXED_SETTINGS = frozenset({"layer_size", "seed"})
 """What a run with checkpoints keeps: its networks have this width, and its random state began with this seed."""
 
@@ -175,7 +178,10 @@ class _Order:
         names = [name for name in dict.fromkeys([*dependency_skill_names, *planned]) if name != self.skill_name]
         indices = {name: self._expert_idx(name) for name in names} | {self.skill_name: self.global_expert_idx}
         to_local, _ = build_remapping([indices[name] for name in names], self.global_expert_idx)
-        loaded = {name: self._expert(name, indices[name]) for name in names}
+        # A skill whose expert is in the library is trained further: its run starts from that expert too.
+        own = self.paths.expert_params(self.global_expert_idx, self.skill_name)
+        started = [*names, self.skill_name] if own.exists() else names
+        loaded = {name: self._expert(name, indices[name]) for name in started}
         code = {name: self._code(name) for name in planned}
         tasks = [
             TaskSource(name, step["n"], to_local[indices[name]], code[name].task_is_done, code[name].task_reward)
@@ -183,11 +189,11 @@ class _Order:
             for name in [step["skill_name"]]
         ]
         experts = [self._record(name, index, to_local[index], loaded) for name, index in indices.items()]
-        own = code[self.skill_name]
+        mine = code[self.skill_name]
         return _Prepared(
-            module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks, own.candidates),
+            module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks, mine.candidates),
             plan=[self._step_data(task, indices) for task in tasks],
-            gate=[*(code[task.skill_name].report(task.skill_name) for task in tasks), *own.candidate_reports(self.skill_name)],
+            gate=[*(code[task.skill_name].report(task.skill_name) for task in tasks), *mine.candidate_reports(self.skill_name)],
             experts=sorted(experts, key=lambda expert: expert.local_expert_idx),
             params={str(to_local[indices[name]]): data["params"] for name, data in loaded.items()},
         )
@@ -197,6 +203,7 @@ class _Order:
         stored = _stored_settings(self.paths)
         merged = {**DEFAULT_SETTINGS, "env_name": DEFAULT_ENV_NAME, **stored, **(given or {})}
         chosen = {name: merged[name] for name in DEFAULT_SETTINGS}
+        chosen |= {name: value for name, value in (given or {}).items() if name == STOP_AT_GOAL}
         return {"env_name": merged["env_name"], "settings": chosen, "experiment": str(self.paths.root.resolve())}
 
     def _steps(self, dependency_skill_names: Sequence[str]) -> list[dict]:
@@ -234,9 +241,9 @@ class _Order:
             if source.get("task_is_done") and source.get("task_reward"):
                 on_trial = [tuple(source.get(key) or ()) for key in ("candidates", "candidate_gates")] if is_own else []
                 return _Code(source["task_is_done"], source["task_reward"], source.get("gate"), *on_trial)
-        if is_own:
+        if is_own and not self.paths.skill_module(self.global_expert_idx, name).exists():
             raise BadInput(f"{name} has no task_is_done and task_reward in its skill_data; give both as source code")
-        module = self.paths.skill_module(self._expert_idx(name), name)
+        module = self.paths.skill_module(self.global_expert_idx if is_own else self._expert_idx(name), name)
         try:
             return _Code(*skill_functions(module.read_text()), _archived_report(module.parent / SKILL_DATA))
         except FileNotFoundError:

@@ -7,14 +7,16 @@ no result: it is not over.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 import traceback
 from pathlib import Path
 
 import psutil
 
-from flowrl.errors import BadInput, FlowrlError
-from flowrl.files import append_line, write_json
+from flowrl.errors import BadInput, FlowrlError, NoRoom
+from flowrl.files import append_line, why_no_room, write_json
 from flowrl.paths import RunPaths
 from flowrl.training import process
 
@@ -28,6 +30,11 @@ def main(arguments: list[str]) -> int:
     except FlowrlError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if (why := why_no_room(error)) is None:
+            raise
+        print(f"error: {error.filename} cannot be written ({why}); make room, and train it again", file=sys.stderr)
+        return NoRoom.exit_code
 
 
 def _run(paths: RunPaths, lifetime: process.Lifetime) -> int:
@@ -39,9 +46,9 @@ def _run(paths: RunPaths, lifetime: process.Lifetime) -> int:
 
         run = specification.read(paths.folder)
     except KeyboardInterrupt:
-        return _record(paths, lifetime.attempt, _cancelled(), 130)
+        return _record(paths, lifetime, _cancelled(), 130)
     except FlowrlError as error:
-        return _record(paths, lifetime.attempt, {"outcome": "failed", "error": str(error)}, 1)
+        return _record(paths, lifetime, {"outcome": "failed", "error": str(error)}, 1)
     return _train(run, lifetime)
 
 
@@ -67,14 +74,14 @@ def _train(run, lifetime: process.Lifetime) -> int:
     except KeyboardInterrupt:
         result, code = _cancelled(), 130
     except Stopped as stopped:
-        append_line(run.paths.log, str(stopped))
+        _log(run.paths, str(stopped))
         tracker.finish({}, failed=True)
         return stopped.exit_code
     except Exception as error:
-        append_line(run.paths.log, traceback.format_exc())
+        _log(run.paths, traceback.format_exc())
         result, code = _failure(error, run), 1
     tracker.finish({name: value for name, value in result.items() if isinstance(value, (int, float))}, failed=code != 0)
-    return _record(run.paths, run.attempt, result, code)
+    return _record(run.paths, lifetime, result, code)
 
 
 def _failure(error: Exception, run) -> dict[str, str]:
@@ -91,10 +98,25 @@ def _cancelled() -> dict[str, str]:
     return {"outcome": "cancelled", "error": "cancelled by Ctrl-C in its pane"}
 
 
-def _record(paths: RunPaths, attempt: int, result: dict, code: int) -> int:
-    """Writes ``result.json``, the last thing that a run does; returns the exit code."""
-    write_json(paths.result, {"attempt": attempt, "skill_name": paths.skill_name, **result})
+def _record(paths: RunPaths, lifetime: process.Lifetime, result: dict, code: int) -> int:
+    """Writes ``result.json``, the last thing that a run does, once there is room for it; returns the exit code."""
+
+    def wait(message: str) -> None:
+        with contextlib.suppress(OSError):
+            print(message, file=sys.stderr, flush=True)
+        lifetime.beat("paused")
+        if lifetime.asked_to_stop:
+            raise NoRoom(f"{message}; it was asked to stop meanwhile, and goes on from its last checkpoint")
+        time.sleep(process.ROOM_POLL_S)
+
+    record = {"attempt": lifetime.attempt, "skill_name": paths.skill_name, **result}
+    process.when_there_is_room(lambda: write_json(paths.result, record), paths.folder, wait)
     return code
+
+
+def _log(paths: RunPaths, text: str) -> None:
+    with contextlib.suppress(OSError):  # a log that cannot be written changes nothing about the outcome
+        append_line(paths.log, text)
 
 
 def _session(run, tracker, lifetime: process.Lifetime) -> dict:
@@ -128,7 +150,7 @@ def _tracker(run):
         name=f"{run.global_expert_idx}_{run.skill_name}",
         config={**asdict(run.settings), "env_name": run.env_name, "plan": plan, "attempt": run.attempt},
         folder=run.paths.folder,
-        say=lambda line: append_line(run.paths.log, line),
+        say=lambda line: _log(run.paths, line),
     )
 
 

@@ -12,19 +12,25 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 import psutil
 from filelock import FileLock, Timeout
 
 from flowrl.errors import BadInput, FolderInUse
-from flowrl.files import read_json, sweep_files, write_json
+from flowrl.files import read_json, sweep_files, why_no_room, write_json
 from flowrl.paths import RunPaths
+
+T = TypeVar("T")
 
 BEAT_WIDTH = 120
 """Characters of a heartbeat: always the same, so that a new one takes the place of the one before."""
+
+ROOM_POLL_S = 5.0
+"""Seconds between two looks whether a full disk has room again."""
 
 LOCK_WAIT_S = 1.0
 """Seconds to wait for the run's lock: the scheduler may be looking at it in this very moment."""
@@ -91,6 +97,21 @@ def is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def when_there_is_room(write: Callable[[], T], folder: Path, wait: Callable[[str], None]) -> T:
+    """Calls ``write``, and while the disk cannot take what it writes, again and again.
+
+    Args:
+        wait: told each time what a person is to do; returns when it is time for another try, or raises to give up.
+    """
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            if (why := why_no_room(error)) is None:
+                raise
+            wait(f"paused: {folder} cannot be written ({why}); make room there, or make it writable: training then goes on")
 
 
 class Lifetime:

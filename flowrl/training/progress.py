@@ -139,7 +139,8 @@ class Pane:
 
     def _add(self, text: str) -> str:
         stamped = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%SZ} {text}"
-        append_line(self._log, stamped)
+        with contextlib.suppress(OSError):  # a log that cannot be written ends no training
+            append_line(self._log, stamped)
         if not self._live:
             _print_if_possible(stamped, self._out)
         return stamped

@@ -17,7 +17,7 @@ from flowrl.envs.registry import make_adapter
 from flowrl.errors import FlowrlError
 from flowrl.files import append_line
 from flowrl.skills.module import compile_module
-from flowrl.training import checkpoints, evaluation, experts, optimiser
+from flowrl.training import checkpoints, evaluation, experts, optimiser, process
 from flowrl.training.checkpoints import Standing
 from flowrl.training.evaluation import Evaluation
 from flowrl.training.goal import GoalTest
@@ -95,6 +95,7 @@ class Session:
         self._update_seconds: list[float] = []
         self._frames_here = 0
         self._unsaved: tuple[Learner, Standing] | None = None
+        self._said_of_room: str | None = None
         root = jax.random.fold_in(jax.random.key(self.settings.seed), run.global_expert_idx)
         self._keys = _Keys(*jax.random.split(root, len(_Keys._fields)))
         adapter = make_adapter(run.env_name)
@@ -125,7 +126,8 @@ class Session:
             return self._train()
         except KeyboardInterrupt:
             if self._unsaved:
-                self._save(*self._unsaved)
+                with contextlib.suppress(OSError, FlowrlError):  # no room: what was saved before is what stays
+                    self._save_at_once(*self._unsaved)
             raise
 
     def _train(self) -> dict[str, Any]:
@@ -146,7 +148,7 @@ class Session:
             self._count_update(time.monotonic() - begun_s)
             report = self._report(standing, rates, recent.rate, outcomes, losses)
             self.pane.update(report)
-            test_is_due = goal_test.is_due(standing.updates, report.estimate)
+            test_is_due = self.settings.stop_at_goal and goal_test.is_due(standing.updates, report.estimate)
             if test_is_due or self.lifetime.asked_to_stop or time.monotonic() - saved_s > CHECKPOINT_S:
                 self._save(learner, standing)
                 saved_s = time.monotonic()
@@ -319,10 +321,9 @@ class Session:
             expert.skill_name: {name: float(values[index]) for name, values in losses._asdict().items()}
             for index, expert in enumerate(self.run.experts)
         }
-        append_line(
-            self.run.paths.metrics,
-            json.dumps({**values, "task_success_rates": tasks_done, "experts": of_experts}, allow_nan=False),
-        )
+        line = json.dumps({**values, "task_success_rates": tasks_done, "experts": of_experts}, allow_nan=False)
+        with contextlib.suppress(OSError):  # a full disk costs this line; the next checkpoint waits for room, and says so
+            append_line(self.run.paths.metrics, line)
         flat = {f"experts/{skill}/{name}": value for skill, row in of_experts.items() for name, value in row.items()}
         flat |= {f"tasks/{skill}/success_rate": rate for skill, rate in tasks_done.items()}
         self.tracker.log(report.frames, {name: value for name, value in (values | flat).items() if value is not None})
@@ -357,10 +358,29 @@ class Session:
             raise Stopped(f"{self.run.skill_name} was asked to stop; it goes on from its newest checkpoint")
 
     def _save(self, learner: Learner, standing: Standing) -> str:
+        """Saves a checkpoint; waits while the disk has no room for it."""
+        return process.when_there_is_room(
+            lambda: self._save_at_once(learner, standing), self.run.paths.folder, self._wait_for_room
+        )
+
+    def _wait_for_room(self, message: str) -> None:
+        if message != self._said_of_room:
+            self.pane.line(message)
+            self._said_of_room = message
+        self.pane.phase("paused, the disk has no room")
+        self.lifetime.beat("paused")
+        self._stop_if_asked()
+        time.sleep(process.ROOM_POLL_S)
+
+    def _save_at_once(self, learner: Learner, standing: Standing) -> str:
         path = checkpoints.save(
             self.run.paths, learner, standing, self.run.local_to_global, self.run.attempt, self._keys.updates
         )
         self._unsaved = None
+        if self._said_of_room:
+            self._said_of_room = None
+            self.pane.line("there is room again; training goes on")
+            self.pane.phase("training")
         return path
 
     def _result(

@@ -41,6 +41,8 @@ class TrainingSettings:
     seed: int
     use_wandb: bool = False
     wandb_project: str = "flow_rl_parallel"
+    stop_at_goal: bool = True
+    """Whether the run ends at its goal; else it trains to the end of its budget."""
     candidate_timesteps: int | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.front_door.starts import Practice
+from tests.front_door.starts import Practice, marked_processes
 
 
 @pytest.fixture
@@ -19,6 +19,8 @@ def make_practice(tmp_path):
         if process.poll() is None:
             process.kill()
         process.communicate()
+    for process in marked_processes(tmp_path):
+        process.kill()
 
 
 @pytest.fixture

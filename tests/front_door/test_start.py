@@ -7,10 +7,11 @@ import subprocess
 
 import pytest
 
+from flowrl import pickles
 from flowrl.parallel.locks import hold_scheduler_lock
 from tests.front_door.checkpoints import sequential_checkpoint
 from tests.front_door.fakes import until
-from tests.front_door.starts import CLASSIC, in_training
+from tests.front_door.starts import CLASSIC, in_training, marked_processes
 
 
 def sessions() -> list[str]:
@@ -88,19 +89,22 @@ def test_interrupted_once_trainings_go_on_and_are_taken_up_again(practice, numbe
     assert {name: skill["attempt"] for name, skill in practice.skills().items()} == {"Collect_Wood": 1, "Collect_Stone": 1}
 
 
-def test_interrupted_twice_the_trainings_end_and_wait(practice):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_twice_the_trainings_end_and_wait_and_nothing_is_left(practice, number):
     process = practice.start(*CLASSIC, "--max_nodes", "2", wishes={"*": {"seconds": 300, "stray": True}})
     until(lambda: in_training(practice, "Collect_Wood", "Collect_Stone"))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     for line in process.stdout:
         if "Ctrl-C again" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert set(practice.statuses().values()) == {"waiting"}
     assert {skill["retry_count"] for skill in practice.skills().values()} == {0}
     assert sessions() == []
+    assert marked_processes(practice.folder) == []
+    assert [path for path in practice.folder.rglob("*") if path.name.endswith(".tmp")] == []
 
 
 def test_a_newer_state_file_is_refused_and_nothing_is_changed(practice):
@@ -195,3 +199,85 @@ def test_a_first_skill_of_no_use_leaves_no_new_folder(practice, environ, names):
         assert name in error
     assert practice.files() == {} and not practice.paths.root.exists()
     assert practice.run(*CLASSIC, "--max_nodes", "1")[0] == 0
+
+
+def expert_of(practice, name):
+    index = next(index for index, known in practice.paths.library().items() if known == name)
+    return pickles.load(practice.paths.expert_params(index, name))
+
+
+def test_a_completed_skill_is_trained_further_from_its_expert(practice):
+    assert practice.run(*CLASSIC, "--max_nodes", "2", wishes={"*": {"frames": 500}})[0] == 0
+    config, before = practice.paths.config.read_text(), expert_of(practice, "Collect_Wood")["metadata"]["total_frames"]
+    code, output, error = practice.run("--continue_skill", "Collect_Wood", "--extra_timesteps", "3e2")
+    assert (code, error) == (0, "")
+    assert set(practice.statuses().values()) == {"completed"} and len(practice.statuses()) == 2
+    expert, skill = expert_of(practice, "Collect_Wood"), practice.skills()["Collect_Wood"]
+    # The fake training adds its 500 frames to each weight, whatever it was asked for.
+    assert expert["metadata"]["total_frames"] == before + 500 == expert["params"]["actor"]["w"][0]
+    assert (skill["expert_idx"], skill["attempt"], skill["extra_timesteps"]) == (0, 2, None)
+    folder = practice.paths.skill_folder(0, "Collect_Wood")
+    settings = json.loads((folder / "run.json").read_text())["settings"]
+    assert (settings["total_timesteps"], settings["stop_at_goal"]) == (300, False)
+    assert "attempt 2" in (folder / "training.log").read_text()
+    assert "attempt 1" in (folder / "earlier" / "attempt_1" / "training.log").read_text()
+    assert practice.paths.config.read_text() == config
+    assert list(practice.paths.training_runs.iterdir()) == []
+
+
+def test_further_training_that_fails_leaves_the_expert_as_it_was(practice):
+    wishes = {"Collect_Wood": {"crash_attempts": [2]}}
+    assert practice.run(*CLASSIC, "--max_nodes", "2", "--max_retries", "0", wishes=wishes)[0] == 0
+    before = expert_of(practice, "Collect_Wood")["metadata"]
+    assert practice.run("--continue_skill", "Collect_Wood", "--extra_timesteps", "300")[0] == 1
+    assert expert_of(practice, "Collect_Wood")["metadata"] == before
+    skill = practice.skills()["Collect_Wood"]
+    assert skill["status"] == "completed" and "not trained further: attempt 2" in skill["error"]
+    assert set(practice.statuses().values()) == {"completed"}
+
+
+def test_further_training_whose_scheduler_is_killed_goes_on_and_counts_once(practice):
+    gate = practice.folder / "gate"
+    gate.touch()
+    assert practice.run(*CLASSIC, "--max_nodes", "2", wishes={"Collect_Wood": {"gate": str(gate)}})[0] == 0
+    before = expert_of(practice, "Collect_Wood")["metadata"]["total_frames"]
+    gate.unlink()
+    flags = ("--continue_skill", "Collect_Wood", "--extra_timesteps", "300")
+    process = practice.start(*flags)
+    until(lambda: in_training(practice, "Collect_Wood"))
+    process.kill()
+    process.communicate()
+    gate.touch()
+    assert practice.run(*flags)[0] == 0
+    assert expert_of(practice, "Collect_Wood")["metadata"]["total_frames"] == before + 1000
+    assert practice.skills()["Collect_Wood"]["attempt"] == 2
+
+
+@pytest.fixture
+def half_done(practice):
+    """One skill completed, one failed."""
+    wishes = {"Collect_Stone": {"outcome": "failed", "error": "planted"}}
+    assert practice.run(*CLASSIC, "--max_nodes", "2", "--max_retries", "0", wishes=wishes)[0] == 1
+    return practice
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--continue_skill", "Collect_Silver", "--extra_timesteps", "1e6"], ["no skill Collect_Silver", "Collect_Wood"]),
+        (["--continue_skill", "Collect_Stone", "--extra_timesteps", "1e6"], ["Collect_Stone is failed", "completed skill"]),
+        (["--continue_skill", "Collect_Wood"], ["--extra_timesteps"]),
+        (["--continue_skill", "Collect_Wood", "--extra_timesteps", "0"], ["at least 1"]),
+    ],
+)
+def test_what_cannot_be_trained_further_is_one_line_and_exit_code_2(half_done, flags, words):
+    code, _, error = half_done.run(*flags)
+    assert (code, error.count("\n")) == (2, 1)
+    assert all(word in error for word in words)
+    assert half_done.statuses() == {"Collect_Wood": "completed", "Collect_Stone": "failed"}
+
+
+def test_no_folder_is_made_to_find_no_skill_in_it(practice):
+    code, _, error = practice.run("--continue_skill", "Collect_Wood", "--extra_timesteps", "1e6")
+    assert (code, error.count("\n")) == (2, 1) and "it holds no skills" in error
+    assert not practice.paths.root.exists()

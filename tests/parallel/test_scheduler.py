@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 
+from flowrl import pickles
 from flowrl.errors import BadInput, FlowrlError, FolderInUse
 from flowrl.files import write_json
 from flowrl.parallel import core, state
@@ -328,7 +330,7 @@ def test_a_skill_without_code_fails_at_once_and_says_why(scheduler_of):
 
 
 def test_a_merge_that_fails_is_tried_again_and_nothing_is_trained_twice(scheduler_of):
-    launcher, failures = FakeLauncher(finish), [OSError(28, "No space left on device")] * 2
+    launcher, failures = FakeLauncher(finish), [OSError(5, "Input/output error")] * 2
 
     def process(**arguments):
         if failures:
@@ -388,10 +390,10 @@ def test_a_state_that_cannot_be_written_ends_with_the_remedy(scheduler_of, monke
     scheduler.add_skill("A", skill("A"), [])
 
     def full(path, data):
-        raise OSError(28, "No space left on device")
+        raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(state, "write_whole", full)
-    with pytest.raises(FlowrlError, match="No space left on device.*make room.*start the same command again"):
+    with pytest.raises(FlowrlError, match="Input/output error.*make room.*start the same command again"):
         scheduler.run({})
 
 
@@ -704,6 +706,42 @@ def test_a_circle_is_refused_and_named(scheduler_of):
     refused(scheduler, "circle: (A -> B -> A|B -> A -> B)")
     with pytest.raises(BadInput, match="circle: C -> C"):
         scheduler_of().add_skill("C", skill("C"), ["C"])
+
+
+def test_a_skills_folder_deleted_by_hand_fails_what_needs_it_by_name_and_blocks_the_rest(scheduler_of, experiment):
+    first = scheduler_of()
+    first.add_skill("A", skill("A"), [])
+    first.run({})
+    shutil.rmtree(experiment.skill_folder(0, "A"))
+    again = scheduler_of()
+    again.add_skill("B", skill("B"), ["A"])
+    again.add_skill("C", skill("C"), ["B"])
+    again.add_skill("Free", skill("Free"), [])
+    again.run({})
+    assert statuses(again) == {"A": "completed", "B": "failed", "C": "blocked", "Free": "completed"}
+    failed = next(entry for entry in again.state["skills"] if entry["skill_name"] == "B")
+    assert "B needs expert 0 of A, but" in failed["error"] and "restore it from a copy" in failed["error"]
+    assert failed["retry_count"] == 0
+
+
+def test_a_damaged_checkpoint_at_the_merge_is_trained_on_from_the_one_before(scheduler_of, experiment):
+    """The run has ended, and what its result names cannot be read: it goes on, and is counted once."""
+
+    def end(spec):
+        if spec.attempt == 1:
+            finish(spec, frames=100)
+            damaged = RunPaths(spec.run_folder).checkpoint(100)
+            damaged.write_bytes(damaged.read_bytes()[:20])
+        else:
+            assert not RunPaths(spec.run_folder).checkpoints()
+            finish(spec, frames=200)
+
+    scheduler = scheduler_of(launcher=FakeLauncher(end))
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run({})
+    entry = scheduler.state["skills"][0]
+    assert (entry["status"], entry["attempt"], entry["frames"]) == ("completed", 2, 200)
+    assert pickles.load(experiment.expert_params(0, "A"))["metadata"]["total_frames"] == 200
 
 
 def test_a_folder_that_cannot_be_made_is_refused(scheduler_of, tmp_path):

@@ -55,6 +55,7 @@ def spec(tmp_path):
         needed = {"PATH": os.environ["PATH"]} | environment
         return LaunchSpec(root, folder, name, index, attempt, tuple(argv), tmp_path, needed)
 
+    make.folder = tmp_path  # where the commands run
     return make
 
 
@@ -141,6 +142,48 @@ def test_a_failed_run_keeps_its_last_words_until_they_are_read(launcher, spec):
     assert "ModuleNotFoundError: No module named 'no_such_module'" in launcher.output(handle)
     launcher.cancel(handle, grace_s=0)
     assert launcher.poll([handle])[handle.engine_id].phase is Phase.LOST
+
+
+def test_the_signal_that_ended_a_run_is_told(launcher, spec):
+    handle = launcher.launch(spec(argv=("sh", "-c", "while [ ! -e go ]; do sleep 0.02; done; kill -9 $$")))
+    (spec.folder / "go").touch()
+    assert retry_until(lambda: launcher.poll([handle])[handle.engine_id].signal is not None, PATIENCE_S)
+    assert launcher.poll([handle])[handle.engine_id] == EngineStatus(Phase.EXITED, signal=9)
+
+
+def test_a_user_who_scrolls_and_detaches_does_not_disturb_a_run(launcher, spec):
+    written = "i=0; while [ ! -e go ]; do echo line $i; i=$((i+1)); sleep 0.02; done; touch ended; exit 7"
+    handle = launcher.launch(spec(argv=("sh", "-c", written)))
+    sh("tmux copy-mode -t =flowrl_e2_Make_Pickaxe:")
+    sh("tmux send-keys -t =flowrl_e2_Make_Pickaxe: -X page-up")
+    assert sh("tmux display-message -p -t =flowrl_e2_Make_Pickaxe: '#{pane_in_mode}'") == "1\n"
+    sh("tmux detach-client -s =flowrl_e2_Make_Pickaxe")
+    assert launcher.poll([handle])[handle.engine_id].phase is Phase.RUNNING
+    (spec.folder / "go").touch()
+    assert retry_until(lambda: launcher.poll([handle])[handle.engine_id].code == 7, PATIENCE_S)
+    assert (spec.folder / "ended").exists()
+    assert "line 0" in launcher.output(handle)  # what was shown is told, not what the user has scrolled to
+    launcher.cancel(handle, grace_s=0)
+    assert launcher.poll([handle])[handle.engine_id].phase is Phase.LOST
+
+
+def test_a_very_long_name_is_launched_found_and_ended(launcher, spec):
+    name = "Make_" + "Very_" * 40 + "Long"
+    handle, other = launcher.launch(spec(name)), launcher.launch(spec(f"{name}er", index=3))
+    assert sorted(h.name for h in launcher.find(handle.run_folder.parent.parent)) == sorted([handle.name, other.name])
+    assert launcher.cancel(handle, grace_s=5)
+    assert launcher.poll([handle, other])[other.engine_id].phase is Phase.RUNNING
+    assert launcher.find(handle.run_folder.parent.parent) == [other]
+
+
+@pytest.mark.parametrize("name", ["a.b", "a:b", "a;b", "a'b", "a b;", "-t", "a#{pid}b", "ü"])
+def test_a_name_that_tmux_would_take_for_something_else_is_launched_and_found(launcher, spec, name):
+    """Skills are not called so (see ``check_name``); a session has to bear it all the same."""
+    handle, plain = launcher.launch(spec(name)), launcher.launch(spec("a_b", index=2))
+    assert handle.process.is_alive() and plain.engine_id != handle.engine_id
+    assert sorted(h.engine_id for h in launcher.find(handle.run_folder.parent.parent)) == sorted([handle.engine_id, plain.engine_id])
+    assert launcher.cancel(handle, grace_s=5)
+    assert launcher.poll([plain])[plain.engine_id].phase is Phase.RUNNING
 
 
 def test_the_session_of_a_run_that_ended_well_is_gone(launcher, spec, tmp_path):

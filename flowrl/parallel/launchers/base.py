@@ -6,6 +6,7 @@ again from the experiment's folder.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -59,8 +60,8 @@ class LaunchSpec:
 
     @property
     def session_name(self) -> str:
-        """The name that people look for."""
-        return f"flowrl_e{self.expert_idx}_{self.skill_name}"
+        """The name that people look for; what an engine would take for something else becomes ``_``."""
+        return re.sub(r"[^A-Za-z0-9_-]", "_", f"flowrl_e{self.expert_idx}_{self.skill_name}")
 
 
 @dataclass(frozen=True)

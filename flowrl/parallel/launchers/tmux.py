@@ -41,7 +41,9 @@ _TRY_AGAIN = ("server exited unexpectedly", "lost server", "no server running", 
 _NO_SESSION = (*_TRY_AGAIN, "no sessions", "no current target")
 _TAKEN = "duplicate session"
 _MARK = "@flowrl_run"
-_LISTING = "#{pid}|#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{" + _MARK + "}|#{session_name}"
+_LISTING = (
+    "#{pid}|#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{pane_dead_signal}|#{" + _MARK + "}|#{session_name}"
+)
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,15 @@ class _Pane:
     pid: int
     dead: bool
     code: int | None
+    signal: int | None
     cookie: str  # empty where the pane is not one of flowrl
     name: str
 
     @classmethod
     def parse(cls, line: str) -> _Pane:
-        server_pid, pane_id, pid, dead, code, mark, name = line.split("|", 6)
-        return cls(int(server_pid), pane_id, int(pid or 0), dead == "1", int(code) if code else None, unquote(mark), name)
+        server_pid, pane_id, pid, dead, code, signal, mark, name = line.split("|", 7)
+        ended = dead == "1", _number(code), _number(signal)
+        return cls(int(server_pid), pane_id, int(pid or 0), *ended, unquote(mark), name)
 
     @property
     def run_folder(self) -> Path:
@@ -244,7 +248,11 @@ def _process(pid: int) -> ProcessId:
 def _status(handle: Handle, pane: _Pane | None, answering: set[int]) -> EngineStatus:
     if pane is None or pane.cookie != handle.cookie:
         return EngineStatus(Phase.UNKNOWN if _is_on_another_server(handle, answering) else Phase.LOST)
-    return EngineStatus(Phase.EXITED, code=pane.code) if pane.dead else EngineStatus(Phase.RUNNING)
+    return EngineStatus(Phase.EXITED, pane.code, pane.signal) if pane.dead else EngineStatus(Phase.RUNNING)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdigit() else None
 
 
 def _is_on_another_server(handle: Handle, answering: set[int]) -> bool:

@@ -1,0 +1,30 @@
+"""``python benchmarks/fault_trainer.py RUN_FOLDER``: the real training, of the tiny game, with frequent checkpoints."""
+
+from __future__ import annotations
+
+import sys
+
+from flowrl.envs.facts_classic import FACTS
+from flowrl.envs.registry import GAMES, GameEntry
+from flowrl.training import __main__ as training
+
+CHECKPOINT_S = 0.3
+TEST_EPISODES = 64
+
+
+def main(arguments: list[str]) -> int:
+    GAMES["Gold"] = GameEntry("Gold", FACTS, "fault_game:GoldGame", "none", observation_size=1, num_actions=2)
+    train = training._session
+
+    def train_with_frequent_checkpoints(*args):
+        from flowrl.training import session
+
+        session.CHECKPOINT_S, session.TEST_EPISODES = CHECKPOINT_S, TEST_EPISODES
+        return train(*args)
+
+    training._session = train_with_frequent_checkpoints
+    return training.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,322 @@
+"""Real faults on real trainings: ``python benchmarks/faults.py --runs 100 --seed 0``.
+
+Each run is an experiment of three skills, trained with real PPO on a tiny game by the real scheduler in real tmux. A
+killer strikes at random; whenever the scheduler is gone the same command is given again, until all is done. Then the
+library is compared with what every undisturbed run gives. A line a run is appended to the results; runs that are
+there already are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from fault_scheduler import SETTINGS, SKILLS, digest
+from flowrl import pickles
+from flowrl.exit_codes import INTERRUPTED
+from flowrl.files import append_line, read_json
+from flowrl.parallel.processes import COOKIE
+from flowrl.paths import ExperimentPaths, RunPaths
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "faults.jsonl"
+MOST_STRIKES = 6
+MEAN_PAUSE_S = 3.0
+LIMIT_S = 400.0
+"""Seconds after which a run counts as waiting for ever: many times what one takes."""
+
+
+@dataclass
+class Field:
+    """One run's surroundings: a tmux server of its own, a folder of its own, the scheduler's process."""
+
+    root: Path
+    tmux: Path
+    scheduler: subprocess.Popen | None = None
+    most_strikes: int = MOST_STRIKES
+    starts: int = 0
+    strikes: list[str] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
+            "TMUX_TMPDIR": str(self.tmux), "JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "FLOWRL_CACHE_DIR": str(Path(tempfile.gettempdir()) / "flowrl_cache_faults"),
+        }  # fmt: skip
+
+    def start(self) -> None:
+        """Gives the command, for the first time or again."""
+        self.starts += 1
+        with open(self.root / "scheduler.log", "a") as log:
+            self.scheduler = subprocess.Popen(
+                [sys.executable, str(HERE / "fault_scheduler.py"), str(self.root)],
+                env=self.environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def run_tmux(self, *arguments: str) -> str:
+        done = subprocess.run(["tmux", *arguments], env=self.environment, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    def processes(self) -> list[psutil.Process]:
+        """All that carries the mark of one of the runs."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(COOKIE, "").startswith(f"{self.root}/") and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def keepers(self) -> list[int]:
+        return [process.pid for process in self.processes() if "flowrl.parallel.keeper" in _command(process)]
+
+    def trainings(self, working: bool = False) -> list[int]:
+        """Trainings; ``working``: that say so in their heartbeat, and would be missed soon."""
+        found = [process for process in self.processes() if any(part.endswith("fault_trainer.py") for part in _command(process)[:2])]
+        return [process.pid for process in found if not working or _works(process)]
+
+    def sessions(self) -> list[str]:
+        return self.run_tmux("list-sessions", "-F", "#{session_name}").split()
+
+
+Strike = Callable[[Field, random.Random], bool]
+
+
+def strikes() -> dict[str, Strike]:
+    """What the killer can do; each returns whether there was anything to do it to."""
+
+    def signal_one(number: int, find: Callable[[Field], list[int]]) -> Strike:
+        def strike(arena: Field, chance: random.Random) -> bool:
+            pids = find(arena)
+            return bool(pids) and _send(chance.choice(pids), number)
+
+        return strike
+
+    def to_scheduler(number: int) -> Strike:
+        return lambda arena, chance: _send(arena.scheduler.pid, number)
+
+    def end_session(arena: Field, chance: random.Random) -> bool:
+        names = arena.sessions()
+        return bool(names) and arena.run_tmux("kill-session", "-t", f"={chance.choice(names)}") == ""
+
+    def end_server(arena: Field, chance: random.Random) -> bool:
+        return bool(arena.sessions()) and arena.run_tmux("kill-server") == ""
+
+    return {
+        "scheduler killed": to_scheduler(signal.SIGKILL),
+        "scheduler terminated": to_scheduler(signal.SIGTERM),
+        "training killed": signal_one(signal.SIGKILL, Field.trainings),
+        "training terminated": signal_one(signal.SIGTERM, Field.trainings),
+        "training stopped, as a hang": signal_one(signal.SIGSTOP, lambda arena: arena.trainings(working=True)),
+        "keeper killed": signal_one(signal.SIGKILL, Field.keepers),
+        "session killed": end_session,
+        "tmux server killed": end_server,
+    }
+
+
+def fight(arena: Field, chance: random.Random) -> list[str]:
+    """Strikes and starts again until the experiment is done; returns what went wrong."""
+    possible, deadline = strikes(), time.monotonic() + LIMIT_S
+    left, next_strike_s = arena.most_strikes, time.monotonic() + chance.expovariate(1 / MEAN_PAUSE_S)
+    arena.start()
+    while time.monotonic() < deadline:
+        code = arena.scheduler.poll()
+        if code == 0:
+            return []
+        if code is not None:
+            if code not in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, INTERRUPTED):
+                return [f"the scheduler ended with code {code}: {_last_line(arena.root / 'scheduler.log')}"]
+            arena.start()
+        if left and time.monotonic() > next_strike_s:
+            name = chance.choice([*possible, "scheduler killed", "training killed"])
+            if possible[name](arena, chance):
+                arena.strikes.append(name)
+                left -= 1
+            next_strike_s = time.monotonic() + chance.expovariate(1 / MEAN_PAUSE_S)
+        time.sleep(0.05)
+    return [f"not done after {LIMIT_S:g} s: {_statuses(arena.root)}"]
+
+
+def compare(root: Path) -> tuple[list[str], int, int]:
+    """The library against what an undisturbed run gives: what differs, experts lost, frames counted twice."""
+    paths, faults, lost, twice = ExperimentPaths(root), [], 0, 0
+    entries = read_json(paths.state)["skills"]
+    if {entry["skill_name"]: entry["status"] for entry in entries} != dict.fromkeys(SKILLS, "completed"):
+        faults.append(f"statuses {_statuses(root)}")
+    if sorted(entry["expert_idx"] for entry in entries) != sorted(paths.library()) or len(paths.library()) != len(SKILLS):
+        faults.append(f"indices {[entry['expert_idx'] for entry in entries]}, library {paths.library()}")
+    merged = {(line["skill"], line["attempt"]): line for line in map(json.loads, (root / "ledger.jsonl").read_text().splitlines())}
+    runs = {skill: line for (skill, _), line in merged.items()}
+    twice += SETTINGS["total_timesteps"] * (len(merged) - len(runs))
+    if len(merged) > len(runs):
+        faults.append(f"merged more than once: {sorted(merged)}")
+    for line in runs.values():
+        surplus = line["frames"] - SETTINGS["total_timesteps"]
+        if surplus or line["checkpoint_frames"] != line["frames"] or sum(line["acted_frames"].values()) != line["frames"]:
+            faults.append(f"frames of {line['skill']}: {line}")
+            twice += max(0, surplus)
+    for index, name in paths.library().items():
+        try:
+            expert = pickles.load(paths.expert_params(index, name))
+        except Exception as error:
+            faults.append(f"expert {index}: {error}")
+            lost += 1
+            continue
+        problem, surplus = _lineage(expert, index, runs)
+        faults += [problem] if problem else []
+        lost += bool(problem)
+        twice += surplus
+    return faults, lost + max(0, len(SKILLS) - len(paths.library())), twice
+
+
+def _lineage(expert: dict, index: int, runs: dict[str, dict]) -> tuple[str | None, int]:
+    """Whether an expert is that of one of its runs, and is as old as the runs that led to it."""
+    of_expert = [(line, line["versions"][str(index)]) for line in runs.values() if str(index) in line["versions"]]
+    total = expert["metadata"]["total_frames"]
+    matching = [(line, version) for line, version in of_expert if version["digest"] == digest(expert["params"])]
+    if not matching:
+        return f"expert {index} is in no checkpoint that a result names", 0
+    line, version = matching[0]
+    ages = {0} | {version["start"] + line["frames"] for line, version in of_expert}
+    oldest = max(v["start"] + r["frames"] for r, v in of_expert if r["acted_frames"].get(str(index), 0))
+    if total != version["start"] + line["frames"] or version["start"] not in ages or total != oldest:
+        surplus = max(0, total - version["start"] - line["frames"])
+        return f"expert {index} has {total} frames: {version['start']} + {line['frames']}, oldest version {oldest}", surplus
+    return None, 0
+
+
+def leftovers(arena: Field) -> list[str]:
+    """What must not be there when all is done."""
+    found = [f"process {process.pid} {_command(process)}" for process in arena.processes()]
+    found += [f"session {name}" for name in arena.sessions()]
+    unfinished = [path for path in arena.root.rglob("*") if path.name.endswith(".tmp") or path.name.startswith((".merged_", ".new_"))]
+    return found + [f"file {path.relative_to(arena.root)}" for path in unfinished]
+
+
+def one_run(seed: int, number: int, most_strikes: int = MOST_STRIKES, keep: bool = False) -> dict:
+    """A run and its comparison, as a line of the results; its folder stays where something is wrong, or to ``keep``."""
+    base = Path(tempfile.mkdtemp(prefix="flowrl-faults-")).resolve()
+    arena = Field(base / "exp", base / "tmux", most_strikes)
+    arena.root.mkdir(), arena.tmux.mkdir()
+    began_s = time.monotonic()
+    faults, lost, twice, attempts = [], 0, 0, []
+    try:
+        faults = fight(arena, random.Random(f"{seed}/{number}"))
+        attempts = [entry["attempt"] for entry in read_json(arena.root / "scheduler_state.json")["skills"]]
+        if not faults:
+            faults, lost, twice = compare(arena.root)
+            faults += leftovers(arena)
+    finally:
+        _clear(arena)
+    if not faults and not keep:
+        shutil.rmtree(base, ignore_errors=True)
+    return {
+        "seed": seed, "run": number, "seconds": round(time.monotonic() - began_s, 1), "starts": arena.starts,
+        "attempts": attempts, "strikes": dict(Counter(arena.strikes)), "experts_lost": lost, "frames_twice": twice,
+        "faults": faults, "folder": str(base) if base.exists() else None,
+    }  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    """Returns 0 where no run has a fault."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of results, a line a run; appended to")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further run after so many seconds")
+    parser.add_argument("--strikes", type=int, default=MOST_STRIKES, help="most strikes in a run")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of each run")
+    flags = parser.parse_args(arguments)
+    flags.results.parent.mkdir(parents=True, exist_ok=True)
+    began_s = time.monotonic()
+    wanted = range(flags.first, flags.first + flags.runs)
+    for number in wanted:
+        if time.monotonic() - began_s > flags.seconds:
+            break
+        if number not in {line["run"] for line in _results(flags)}:
+            line = one_run(flags.seed, number, flags.strikes, flags.keep)
+            append_line(flags.results, json.dumps(line))
+            print(f"run {number}: {line['seconds']} s, {line['strikes']}, faults {line['faults']}", flush=True)
+    done = [line for line in _results(flags) if line["run"] in wanted]
+    print(json.dumps(summary(done), indent=2))
+    return int(any(line["faults"] for line in done))
+
+
+def summary(lines: list[dict]) -> dict:
+    """The figures of many runs."""
+    return {
+        "runs": len(lines),
+        "strikes": dict(sum((Counter(line["strikes"]) for line in lines), Counter())),
+        "starts_of_the_scheduler": sum(line["starts"] for line in lines),
+        "attempts_at_training": sum(sum(line["attempts"]) for line in lines),
+        "experts_lost": sum(line["experts_lost"] for line in lines),
+        "frames_counted_twice": sum(line["frames_twice"] for line in lines),
+        "runs_with_a_fault": [line["run"] for line in lines if line["faults"]],
+    }
+
+
+def _results(flags: argparse.Namespace) -> list[dict]:
+    if not flags.results.exists():
+        return []
+    return [line for line in map(json.loads, flags.results.read_text().splitlines()) if line["seed"] == flags.seed]
+
+
+def _send(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _works(process: psutil.Process) -> bool:
+    try:
+        run = RunPaths(Path(_command(process)[-1]))
+        return json.loads(run.heartbeat.read_text())["phase"] == "training"
+    except (OSError, ValueError, KeyError, IndexError):
+        return False
+
+
+def _statuses(root: Path) -> dict[str, str]:
+    entries = read_json(root / "scheduler_state.json")["skills"] if (root / "scheduler_state.json").exists() else []
+    return {entry["skill_name"]: f"{entry['status']} {entry['error'] or ''}"[:300] for entry in entries}
+
+
+def _last_line(path: Path) -> str:
+    return (path.read_text().splitlines() or [""])[-1]
+
+
+def _clear(arena: Field) -> None:
+    """Ends what this run has started, and nothing else."""
+    arena.scheduler.kill()
+    arena.scheduler.wait()
+    for process in arena.processes():
+        _send(process.pid, signal.SIGKILL)
+    arena.run_tmux("kill-server")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
