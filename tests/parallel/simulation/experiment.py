@@ -144,7 +144,8 @@ class Experiment:
     def run_to_the_end(self) -> None:
         """From here on nothing goes wrong any more: every skill has to end, in few passes."""
         world = self.world
-        world.effects_left, world.engine_answers, world.launch_refusals, world.merge_refusals = None, True, 0, 0
+        world.effects_left, world.engine_answers = None, True
+        world.launch_refusals = world.merge_refusals = world.damages = 0
         if self.dispatcher is None:
             self.start()
         self.pause(False)

@@ -47,6 +47,9 @@ class SimulatedHands:
             self.world.merge_refusals -= 1
             self.world.failed(entry.skill_name)
             return MergeFailed(entry.skill_name, entry.attempt, "planted: the lock is held by another process")
+        if self.world.find_damage(entry):
+            self.world.failed(entry.skill_name)
+            return MergeFailed(entry.skill_name, entry.attempt, "planted: the checkpoint is damaged", train_again=True)
         self.world.merge(entry)
         return Merged(entry.skill_name, entry.attempt)
 

@@ -176,6 +176,7 @@ class Histories(RuleBasedStateMachine):
     def deeds_will_be_refused(self, number):
         def refuse():
             self.world.launch_refusals, self.world.merge_refusals = number % 3, number // 3 % 3
+            self.world.damages = number // 9 % 2
 
         self._happened(number, refuse)
 

@@ -27,7 +27,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Schedule:
-    """``decisions_s``: the time that each of the core's decisions took."""
+    """``decisions_s``: the CPU time that each of the core's decisions took."""
 
     makespan_s: float
     decisions_s: tuple[float, ...]
@@ -83,9 +83,9 @@ def run(jobs: Sequence[Job], slots: int, core_type: type[SchedulerCore] = Schedu
     decisions, order = [], []
 
     def tell(event, now_s: float) -> list:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         actions = core.handle(event, START + timedelta(seconds=now_s))
-        decisions.append(time.perf_counter() - begun)
+        decisions.append(time.thread_time() - begun)
         for action in actions:
             if isinstance(action, Launch):
                 order.append(action.name)

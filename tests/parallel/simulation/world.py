@@ -60,6 +60,7 @@ class Folder:
     num_envs: int = ASKED_ENVS
     result: dict | None = None
     lock_file: bool = True
+    was_damaged: bool = False
     exits: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -91,7 +92,7 @@ class World:
         self.processes: list[Process] = []
         self.saved: list[str] = []
         self.engine_answers = True
-        self.launch_refusals = self.merge_refusals = 0
+        self.launch_refusals = self.merge_refusals = self.damages = 0
         self.effects_left: int | None = None
         self.owners: dict[int, str] = {}
         self.fell_back = False
@@ -158,6 +159,18 @@ class World:
         self.processes.append(process)
         self.effect()
         return process
+
+    def find_damage(self, entry: SkillEntry) -> bool:
+        """Whether the checkpoint to be merged turns out to be damaged: the run has to go on from the one before."""
+        folder = self.folders.get(PATHS.run_folder(entry.expert_idx, entry.skill_name).name)
+        if folder is not None and folder.was_damaged and folder.last_result(entry.attempt) is None:
+            return True  # found before, by a scheduler that was killed as it said so
+        if self.damages == 0 or folder is None or entry.skill_name in self.library:
+            return False
+        folder.was_damaged = True
+        self.damages -= 1
+        folder.checkpoint, folder.result = folder.checkpoint // 2, None
+        return True
 
     def merge(self, entry: SkillEntry) -> None:
         """As ``process_completed_training``: may be killed between any two steps, and done again."""
