@@ -220,7 +220,7 @@ class SchedulerCore:
             entry.status, entry.extra_timesteps, entry.skill_data = Status.WAITING, event.frames, event.skill_data
             entry.retry_count, entry.retry_at, entry.error = 0, None, None
             self._unfinished.add(event.name)
-            self._ready.add(event.name)
+            self._make_ready(event.name)
         return []
 
     def _block(self, entry: SkillEntry, culprits: Iterable[str], now: datetime) -> list[Action]:

@@ -133,7 +133,7 @@ class Rendering:
         if entry.status not in FINAL:
             return None
         data, text = entry.model_dump(mode="json"), f"    {entry.model_dump_json()}".encode()
-        known = _Rendered(entry, entry.status, entry.completed_at, entry.blocked_by, data, text)
+        known = _Rendered(entry, entry.status, entry.attempt, entry.error, entry.completed_at, entry.blocked_by, data, text)
         self._known[entry.skill_name] = known
         return known
 
@@ -144,6 +144,8 @@ class _Rendered:
 
     entry: SkillEntry
     status: Status
+    attempt: int
+    error: str | None
     completed_at: datetime | None
     blocked_by: list[str]
     data: dict
@@ -153,6 +155,8 @@ class _Rendered:
         return (
             self.entry is entry
             and self.status is entry.status
+            and self.attempt == entry.attempt
+            and self.error is entry.error
             and self.completed_at is entry.completed_at
             and self.blocked_by is entry.blocked_by
         )

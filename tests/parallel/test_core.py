@@ -9,7 +9,7 @@ import pytest
 
 from flowrl.parallel.core import MAX_BACKOFF_S, SchedulerCore, backoff_s, is_due
 from flowrl.parallel.events import (
-    Announce, Launch, Launched, LaunchFailed, Merge, Merged, MergeFailed, Paused, Resumed, RetryRequested, RunDied,
+    Announce, ContinueRequested, Launch, Launched, LaunchFailed, Merge, Merged, MergeFailed, Paused, Resumed, RetryRequested, RunDied,
     RunEnded, RunFound, RunStopped, SkillAdded, Ticked,
 )  # fmt: skip
 from flowrl.parallel.state import FINAL, SchedulerState, SkillEntry, Stage, Status
@@ -315,6 +315,17 @@ def test_what_a_failed_skill_blocked_waits_again_once_the_library_turns_out_to_h
     ]  # fmt: skip
     assert driver.wait(0) == [Launch("B", 1)]
     assert not driver.core.is_complete()
+
+
+def test_a_completed_skill_that_is_to_be_trained_further_is_launched_again_and_keeps_its_index():
+    driver = Driver()
+    driver.add("A"), driver.add("B", "A"), driver.complete("A")
+    driver.tell(Paused())
+    assert driver.tell(ContinueRequested("A", 1000, {"skill_name": "A"})) == []
+    assert driver.tell(Resumed()) == [Launch("A", 2)]
+    assert driver["B"].stage is Stage.LAUNCHING  # its expert is there all the while
+    assert driver.complete("A") == [Announce("A", Status.COMPLETED)]
+    assert (driver["A"].status, driver["A"].expert_idx, driver["A"].extra_timesteps) == (Status.COMPLETED, 0, None)
 
 
 def test_backoff_doubles_with_jitter_up_to_a_limit():

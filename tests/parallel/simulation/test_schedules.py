@@ -78,7 +78,11 @@ def test_what_was_worked_out_once_is_what_the_state_is_whatever_becomes_of_it():
     same()
     state.skills[2].status, state.skills[2].blocked_by = Status.WAITING, []
     same()
-    state.skills[1].status, state.skills[1].completed_at = Status.RUNNING, None  # a finished skill is trained further
+    state.skills[1].status, state.skills[1].attempt = Status.RUNNING, 2  # a finished skill is trained further
+    same()
+    state.skills[1].status, state.skills[1].frames = Status.COMPLETED, 200
+    same()
+    state.skills[1].error = "not trained further: planted"
     same()
     state.skills[1] = finished(1)
     rendering.data(state)["skills"][0]["status"] = "spoilt by whoever asked"
