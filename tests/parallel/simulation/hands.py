@@ -137,7 +137,7 @@ class SimulatedHands:
         if result and result["outcome"] in ("completed", "cancelled"):
             return self._ended(entry, folder)
         if folder and not self.is_alive(handle):
-            self.world.forgiven(folder)  # it had died unseen: stopped all the same, no retry is spent
+            self.world.forgiven(folder, entry.attempt)  # it had died unseen: stopped all the same, no retry is spent
         self.end(handle)
         return RunStopped(entry.skill_name, entry.attempt)
 

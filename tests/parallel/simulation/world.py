@@ -99,6 +99,7 @@ class World:
         self.engine_answered_at_start = True
         self.kills = 0
         self.failures: dict[str, int] = {}
+        self.failed_attempts: set[tuple[str, int]] = set()
         self.reports: list[object] = []
         self.launched: set[tuple[str, int]] = set()
         self.envs: dict[str, int] = {}
@@ -215,8 +216,10 @@ class World:
         """Something went wrong that spends a retry."""
         self.failures[name] = self.failures.get(name, 0) + 1
 
-    def forgiven(self, folder: Folder) -> None:
-        """What had gone wrong was never looked at."""
+    def forgiven(self, folder: Folder, attempt: int) -> None:
+        """What had gone wrong in this attempt, if anything, was never looked at."""
+        if (folder.name, attempt) not in self.failed_attempts:
+            return
         self.failures[folder.name] = max(0, self.failures.get(folder.name, 0) - 1)
         self.envs[folder.name] = folder.num_envs
 
@@ -224,6 +227,7 @@ class World:
         """A run that ends by itself leaves its result."""
         if outcome == "failed":
             self.failed(process.folder.name)
+            self.failed_attempts.add((process.folder.name, process.attempt))
         folder = process.folder
         if outcome == "completed":
             self.train(process, 1)
@@ -236,6 +240,7 @@ class World:
     def kill(self, process: Process, for_memory: bool = False) -> None:
         """``kill -9``: what came after the last checkpoint is lost."""
         self.failed(process.folder.name)
+        self.failed_attempts.add((process.folder.name, process.attempt))
         self.processes.remove(process)
         if for_memory:
             self._ran_out_of_memory(process.folder)
