@@ -146,6 +146,13 @@ def test_a_run_ends_at_the_budget_below_the_goal_and_says_so(tmp_path):
     assert [line["frames"] for line in metrics(run)] == [128, 256, 384]
 
 
+def test_a_run_that_is_not_to_stop_at_its_goal_uses_its_whole_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr(session.GoalTest, "is_due", lambda *args: True)
+    run = specification(tmp_path, success_rate=0.0, total_timesteps=3 * 128, stop_at_goal=False)
+    result = train(run)
+    assert result["goal_reached"] and result["frames"] == 3 * 128
+
+
 def test_every_update_leaves_a_line_of_metrics_that_any_json_reader_takes(tmp_path):
     run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
     train(run)
