@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-from fault_scheduler import SETTINGS, SKILLS, digest
+from fault_scheduler import SETTINGS, SKILLS, TRAINER, digest
 from flowrl import pickles
 from flowrl.exit_codes import INTERRUPTED
 from flowrl.files import append_line, read_json
@@ -87,7 +87,7 @@ class Field:
 
     def trainings(self, working: bool = False) -> list[int]:
         """Trainings; ``working``: that say so in their heartbeat, and would be missed soon."""
-        found = [process for process in self.processes() if any(part.endswith("fault_trainer.py") for part in _command(process)[:2])]
+        found = [process for process in self.processes() if _command(process)[1:2] == [TRAINER[1]]]
         return [process.pid for process in found if not working or _works(process)]
 
     def sessions(self) -> list[str]:
@@ -160,7 +160,8 @@ def compare(root: Path) -> tuple[list[str], int, int]:
         faults.append(f"statuses {_statuses(root)}")
     if sorted(entry["expert_idx"] for entry in entries) != sorted(paths.library()) or len(paths.library()) != len(SKILLS):
         faults.append(f"indices {[entry['expert_idx'] for entry in entries]}, library {paths.library()}")
-    merged = {(line["skill"], line["attempt"]): line for line in map(json.loads, (root / "ledger.jsonl").read_text().splitlines())}
+    lines = map(json.loads, (root / "ledger.jsonl").read_text().splitlines())
+    merged = {(line["skill"], line["attempt"]): line for line in lines}
     runs = {skill: line for (skill, _), line in merged.items()}
     twice += SETTINGS["total_timesteps"] * (len(merged) - len(runs))
     if len(merged) > len(runs):
@@ -204,7 +205,8 @@ def leftovers(arena: Field) -> list[str]:
     """What must not be there when all is done."""
     found = [f"process {process.pid} {_command(process)}" for process in arena.processes()]
     found += [f"session {name}" for name in arena.sessions()]
-    unfinished = [path for path in arena.root.rglob("*") if path.name.endswith(".tmp") or path.name.startswith((".merged_", ".new_"))]
+    paths = arena.root.rglob("*")
+    unfinished = [path for path in paths if path.name.endswith(".tmp") or path.name.startswith((".merged_", ".new_"))]
     return found + [f"file {path.relative_to(arena.root)}" for path in unfinished]
 
 

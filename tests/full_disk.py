@@ -73,7 +73,8 @@ def on_a_small_disk(test):
 def _again_in_namespaces(test: str, refusal: Exception) -> None:
     if os.environ.get(_INSIDE) or sys.platform != "linux" or not shutil.which("unshare"):
         pytest.skip(f"a small disk needs the right to mount one: be root, or allow user namespaces ({refusal})")
-    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", test]
+    namespaces = ["unshare", "--user", "--map-root-user", "--mount"]
+    command = [*namespaces, sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", test]
     done = subprocess.run(command, env=os.environ | {_INSIDE: "1"}, capture_output=True, text=True, check=False)
     if "unshare:" in done.stderr or "1 skipped" in done.stdout:
         pytest.skip(f"a small disk needs the right to mount one: be root, or allow user namespaces ({refusal})")
