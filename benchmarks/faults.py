@@ -213,7 +213,7 @@ def leftovers(arena: Field) -> list[str]:
 def one_run(seed: int, number: int, most_strikes: int = MOST_STRIKES, keep: bool = False) -> dict:
     """A run and its comparison, as a line of the results; its folder stays where something is wrong, or to ``keep``."""
     base = Path(tempfile.mkdtemp(prefix="flowrl-faults-")).resolve()
-    arena = Field(base / "exp", base / "tmux", most_strikes)
+    arena = Field(base / "exp", base / "tmux", most_strikes=most_strikes)
     arena.root.mkdir(), arena.tmux.mkdir()
     began_s = time.monotonic()
     faults, lost, twice, attempts = [], 0, 0, []
@@ -245,6 +245,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--strikes", type=int, default=MOST_STRIKES, help="most strikes in a run")
     parser.add_argument("--keep", action="store_true", help="keep the folder of each run")
     flags = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a run has started is ended with us
     flags.results.parent.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
     wanted = range(flags.first, flags.first + flags.runs)
