@@ -3,13 +3,14 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 DEMO := exp/demo/
 
-.PHONY: help setup demo test test-llm campaign clean clean-demo
+.PHONY: help setup demo test test-llm campaign bench clean clean-demo
 
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (about 8 minutes)"
 	@echo "make test        run the tests"
 	@echo "make test-llm    try the proposer on a small language model served on this machine (opt-in)"
 	@echo "make campaign    20,000 simulated histories of the scheduler, 100 real runs with faults (an hour and a half; goes on where it was stopped)"
+	@echo "make bench       frames per second beside another trainer, and with many experts (opt-in)"
 	@echo "make setup       only make .venv, tmux and jq ready"
 	@echo "make clean-demo  forget the demo's experiment, so that the next demo starts afresh"
 	@echo "make clean       forget .venv and what Python and pytest left behind"
@@ -45,9 +46,13 @@ campaign: setup
 	$(PY) benchmarks/campaign.py --histories 20000
 	PYTHONPATH=. $(PY) benchmarks/faults.py --runs 100
 
+# Opt-in: installs the peer it is compared with into an environment of its own.
+bench: setup
+	@benchmarks/run.sh $(PY)
+
 clean-demo:
 	rm -rf $(DEMO)
 
 clean:
-	rm -rf .venv .venv-llm build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf .venv .venv-llm .venv-bench build dist *.egg-info .pytest_cache .hypothesis
 	find flowrl tests -name __pycache__ -type d -prune -exec rm -rf {} +
