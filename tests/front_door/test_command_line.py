@@ -1,10 +1,10 @@
 """Flags: the seeds' commands as printed, numbers as people write them, and one clear line for what is wrong."""
 
 import json
+import resource
 import shlex
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -202,14 +202,16 @@ def test_a_named_model_without_key_or_address_is_an_error(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_names_every_flag_and_is_there_in_less_than_a_second():
+def test_help_names_every_flag_and_takes_less_than_a_second_of_a_core():
+    # Of the processor's time: that of a clock says how busy the machine is.
     seconds = []
     for _ in range(3):
-        began = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-m", "flowrl.bottomup_parallel", "--help"], capture_output=True, text=True, check=False
         )
-        seconds.append(time.monotonic() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert (done.returncode, done.stderr) == (0, "")
     for name in Settings().to_json():
         assert f"--{name}" in done.stdout

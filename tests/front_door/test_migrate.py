@@ -17,6 +17,7 @@ from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.skills.module import read_module
+from flowrl.envs.observations import Layout
 from flowrl.training.networks import ExpertNetwork
 from tests.front_door.checkpoints import ACTIONS, OBSERVATION, SKILLS, WIDTH, expert, sequential_checkpoint
 from tests.front_door.fakes import spec
@@ -199,7 +200,7 @@ def test_a_missing_source_is_named(tmp_path, capsys):
 
 
 def test_the_documented_shapes_are_those_that_training_makes():
-    network = ExpertNetwork(OBSERVATION, ACTIONS, WIDTH)
+    network = ExpertNetwork(Layout(num_columns=0, num_fields=0, num_scalars=OBSERVATION), ACTIONS, WIDTH)
     made = jax.tree_util.tree_flatten_with_path(network.init(jax.random.key(0)))[0]
     found = {"/".join(key.key for key in path): leaf.shape for path, leaf in made}
     assert found == migrate.expert_shapes(OBSERVATION, WIDTH, ACTIONS)
