@@ -36,7 +36,7 @@ demo: setup
 	  --no-use_wandb
 
 test: setup
-	@scripts/offline.sh $(PY) -m pytest -q -n 2 --dist loadfile
+	@scripts/offline.sh $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # Opt-in: a real model of 98 MB served on this machine; needs the network and about ten minutes the first time.
 test-llm: setup

@@ -26,12 +26,14 @@ class PlayedGame:
         self.constants = self.adapter.scope
         self.states: list[Any] = []
         self.observations: list[np.ndarray] = []
+        self.is_fresh: list[bool] = []
+        """Whether a state is a new world, as yet unplayed."""
         for world in range(WORLDS):
             self._play(world)
 
     def _play(self, world: int) -> None:
         observation, state = self.reset(jax.random.key(world))
-        self._keep(observation, state)
+        self._keep(observation, state, is_fresh=True)
         state = self._wander(state, STEPS, jax.random.key(100 + world))
         for floor in range(self.num_floors):
             moved = state.replace(player_level=jnp.int32(floor), player_position=state.up_ladders[floor])
@@ -58,7 +60,8 @@ class PlayedGame:
                 _, state = self.reset(step_key)
         return state
 
-    def _keep(self, observation: jax.Array, state: Any) -> None:
+    def _keep(self, observation: jax.Array, state: Any, is_fresh: bool = False) -> None:
+        self.is_fresh.append(is_fresh)
         self.observations.append(np.asarray(observation))
         self.states.append(state)
 
