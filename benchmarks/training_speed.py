@@ -27,17 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.envs import tasks
-from flowrl.envs.registry import GAMES, make_adapter
-from flowrl.skills.module import TaskFunctions
-from flowrl.training import experts, optimiser
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters, Learner
-from flowrl.training.process import compile_cache
-from flowrl.training.programs import Programs
-from flowrl.training.rollout import collect
-
-MAX_TASK_STEPS = 200
+from flowrl.envs.registry import GAMES
+from flowrl.paths import compile_cache
+from flowrl.training.workload import Workload
 
 
 class Size(NamedTuple):
@@ -57,67 +49,21 @@ class Size(NamedTuple):
         return self.num_envs * self.num_steps
 
 
-class OurRun:
-    """The programs of an ordinary run, updated again and again, as a `Session` does it."""
+class OurRun(Workload):
+    """The updates of an ordinary run."""
 
     def __init__(self, size: Size):
+        super().__init__(size.env_name, size.num_envs, size.num_steps, size.layer_size, num_experts=size.num_experts)
         self.size = size
-        adapter = make_adapter(size.env_name)
-        network = ExpertNetwork(adapter.layout, adapter.num_actions, size.layer_size)
-        hyper = Hyperparameters()
-        plan = tasks.plan_arrays(list(range(size.num_experts)), [1] * size.num_experts, MAX_TASK_STEPS)
-        functions = [TaskFunctions(never, (), wood_gained, ("inventory_diff",))] * size.num_experts
-        self.programs = Programs(adapter, network, functions, plan, size.num_envs, size.num_experts, hyper)
-        init = jax.jit(network.init)
-        params = experts.stack([init(jax.random.key(k)) for k in range(size.num_experts)])
-        self.learner = Learner(params, optimiser.init(optimiser.make(hyper.max_grad_norm), params))
-        self.playing = self._spread(self.programs.begin(jax.random.key(0), max(256, size.num_envs)))
-        self.number = 0
-
-    def update(self) -> dict[str, float]:
-        """Collects and learns once; the seconds of each part, as the host saw them."""
-        key = jax.random.fold_in(jax.random.key(1), self.number)
-        collect_key, learn_key, world_key = jax.random.split(key, 3)
-        begun_s = time.perf_counter()
-        self.playing, rollout, outcomes = collect(
-            self.programs, self.learner.params, self.playing, collect_key, self.size.num_steps
-        )
-        last_values = jax.block_until_ready(self.programs.values(self.learner.params, self.playing))
-        collected_s = time.perf_counter()
-        self.learner, _ = self.programs.update(self.learner, rollout, last_values, learn_key, 2e-4)
-        jax.block_until_ready(self.learner)
-        learned_s = time.perf_counter()
-        ended = sum(int(step.ended.sum()) for step in outcomes)
-        self.playing = jax.block_until_ready(self.programs.refresh_worlds(self.playing, world_key, ended // 4))
-        self.number += 1
-        done_s = time.perf_counter()
-        return {
-            "total": done_s - begun_s,
-            "rollout": collected_s - begun_s,
-            "update": learned_s - collected_s,
-            "worlds": done_s - learned_s,
-        }
-
-    def _spread(self, playing):
-        """Puts the environments into the tasks that the mix of experts asks for; a task never ends by itself."""
-        share = np.arange(self.size.num_envs)
+        # The environments are put into the tasks that the mix of experts asks for; a task never ends by itself.
+        share = np.arange(size.num_envs)
         task = {
-            "balanced": share % self.size.num_experts,
-            "skewed": np.where(share % 2 == 0, 0, share // 2 % self.size.num_experts),
+            "balanced": share % size.num_experts,
+            "skewed": np.where(share % 2 == 0, 0, share // 2 % size.num_experts),
             "single": np.zeros_like(share),
-        }[self.size.mix].astype(np.int32)
-        # Environments start at all ages, so that episodes end evenly.
-        steps = np.random.default_rng(0).integers(0, MAX_TASK_STEPS, self.size.num_envs).astype(np.int32)
-        progress = playing.progress._replace(task=jnp.asarray(task), steps=jnp.asarray(steps))
-        return playing._replace(progress=progress, expert=jnp.asarray(task))
-
-
-def never():
-    return False
-
-
-def wood_gained(inventory_diff):
-    return inventory_diff.wood.astype(jnp.float32)
+        }[size.mix].astype(np.int32)
+        progress = self.playing.progress._replace(task=jnp.asarray(task))
+        self.playing = self.playing._replace(progress=progress, expert=jnp.asarray(task))
 
 
 class Peer:

@@ -20,11 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 import flowrl
 from flowrl.envs.registry import game
 from flowrl.errors import FlowrlError
+from flowrl.paths import cache_folder
 from flowrl.skills.checks import CodeRefused, check_skill_code
 from flowrl.skills.spec import SkillSpec
 
@@ -36,11 +35,6 @@ PROBE_S = 180.0
 
 class GateError(FlowrlError):
     """The gate cannot judge: nothing is wrong with the code, as far as is known."""
-
-
-def cache_folder() -> Path:
-    """Where recorded states and compiled programs are kept: ``FLOWRL_CACHE_DIR``, or the user's cache folder."""
-    return Path(os.environ.get("FLOWRL_CACHE_DIR") or platformdirs.user_cache_dir("flowrl"))
 
 
 class Gate:

@@ -1,4 +1,4 @@
-"""Where everything of an experiment lies. No other module joins these names.
+"""Where everything of an experiment lies, and what is kept for all experiments. No other module joins these names.
 
 The layout is the project's contract with its users (see docs/architecture.md): people type these paths
 into ``jq``, ``tail`` and ``cat``.
@@ -6,9 +6,12 @@ into ``jq``, ``tail`` and ``cat``.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import platformdirs
 
 _RUN_FOLDER = re.compile(r"skill_(\d+)_(.+)")
 _SKILL_FOLDER = re.compile(r"(\d+)_(.+)")
@@ -16,6 +19,21 @@ _CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pkl")
 
 CANDIDATES = "candidates.json"
 """In a run's folder, and then in its skill's, where the skill was proposed with several rewards."""
+
+
+def cache_folder() -> Path:
+    """What all experiments on this machine share (``FLOWRL_CACHE_DIR``, or the user's cache folder); may be deleted."""
+    return Path(os.environ.get("FLOWRL_CACHE_DIR") or platformdirs.user_cache_dir("flowrl"))
+
+
+def compile_cache() -> Path:
+    """Compiled programs."""
+    return cache_folder() / "jax"
+
+
+def calibrations() -> Path:
+    """How many trainings at a time serve best, as measured on this machine."""
+    return cache_folder() / "calibration.json"
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import platformdirs
 import psutil
 from filelock import FileLock, Timeout
 
 from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import read_json, sweep_files, why_no_room, write_json
-from flowrl.paths import RunPaths
+from flowrl.paths import RunPaths, compile_cache
 
 T = TypeVar("T")
 
@@ -50,7 +49,11 @@ def attempt(paths: RunPaths) -> int:
 def prepare(paths: RunPaths) -> None:
     """Takes on the run's slot: its environment, cores, device and share of memory, and the compile cache."""
     _take_environment(paths.environment)
-    slot = _run_record(paths).get("slot") or {}
+    take_slot(_run_record(paths).get("slot") or {})
+
+
+def take_slot(slot: Mapping[str, Any]) -> None:
+    """Keeps this process to a slot's ``cores``, ``gpu`` and ``memory_fraction``, as ``run.json`` has them."""
     if slot.get("cores") and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(slot["cores"]) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
     if slot.get("gpu") is not None:
@@ -69,11 +72,6 @@ def _run_record(paths: RunPaths) -> dict:
         return read_json(paths.run_json)
     except FileNotFoundError:
         raise BadInput(f"{paths.folder} is not a prepared run: run.json is missing; let the scheduler prepare it") from None
-
-
-def compile_cache() -> Path:
-    """Where compiled programs are kept for later runs on this machine."""
-    return Path(os.environ.get("FLOWRL_CACHE_DIR") or platformdirs.user_cache_dir("flowrl")) / "jax"
 
 
 def _take_environment(path: Path) -> None:

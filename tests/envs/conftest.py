@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import pytest
 
-from flowrl.training.process import compile_cache
+from flowrl.paths import compile_cache
 
 
 @pytest.fixture(scope="session", autouse=True)

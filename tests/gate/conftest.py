@@ -3,7 +3,8 @@
 import jax
 import pytest
 
-from flowrl.gate import Gate, cache_folder
+from flowrl.gate import Gate
+from flowrl.paths import compile_cache
 from tests.gate.corpus import CLASSIC, CRAFTAX
 
 
@@ -16,7 +17,7 @@ def gates():
 @pytest.fixture(scope="session", autouse=True)
 def kept_programs():
     """What is compiled in this process is kept between test runs; a probe has no such cache."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     yield
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

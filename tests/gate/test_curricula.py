@@ -5,7 +5,7 @@ import pytest
 from flowrl.envs import recorded_states
 from flowrl.envs.examination import examine
 from flowrl.envs.registry import GAMES
-from flowrl.gate import cache_folder
+from flowrl.paths import cache_folder
 from flowrl.proposers.curriculum import load_curriculum
 from tests.gate.corpus import GOOD
 

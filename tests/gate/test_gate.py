@@ -14,9 +14,9 @@ from flowrl.envs.recorded_states import load
 from flowrl.envs.registry import game
 from flowrl.files import read_json
 from flowrl.flow_graph import FlowGraph
-from flowrl.gate import Gate, GateError, cache_folder
+from flowrl.gate import Gate, GateError
 from flowrl.parallel.training_setup import prepare_training_run
-from flowrl.paths import RunPaths
+from flowrl.paths import RunPaths, cache_folder
 from flowrl.skills.checks import CodeRefused
 from flowrl.skills.gate_report import BY_HAND, RAN
 from tests.gate.corpus import CLASSIC, GOOD, Case, reward

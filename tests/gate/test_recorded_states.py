@@ -7,7 +7,7 @@ from flowrl.envs import edited_states, recorded_states
 from flowrl.envs.edited_states import Editor
 from flowrl.envs.registry import GAMES, game
 from flowrl.errors import BadInput
-from flowrl.gate import cache_folder
+from flowrl.paths import cache_folder
 from flowrl.skills.facts import Kind
 from tests.gate.corpus import CLASSIC, CRAFTAX
 

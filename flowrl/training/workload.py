@@ -1,0 +1,93 @@
+"""The updates of an ordinary run, and nothing else of one: for measuring how fast this machine trains.
+
+The programs are those of a real run with the same settings, so what is compiled here serves that run too.
+"""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowrl.envs import tasks
+from flowrl.envs.registry import make_adapter
+from flowrl.skills.module import TaskFunctions
+from flowrl.training import experts, optimiser
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.ppo import Hyperparameters, Learner
+from flowrl.training.programs import Playing, Programs
+from flowrl.training.rollout import collect
+from flowrl.training.session import BANK_SIZE, WORLD_REUSE
+
+MAX_TASK_STEPS = 200
+LR = 2e-4
+
+
+def never() -> bool:
+    """A task that only its step budget ends."""
+    return False
+
+
+def health_kept(health_penalty: jax.Array) -> jax.Array:
+    """A reward that every game can pay."""
+    return health_penalty
+
+
+class Workload:
+    """A run of fresh experts on endless tasks, one an expert, updated as a `Session` does it."""
+
+    def __init__(
+        self,
+        env_name: str,
+        num_envs: int,
+        num_steps: int,
+        layer_size: int,
+        hyper: Hyperparameters = Hyperparameters(),
+        num_experts: int = 1,
+    ):
+        """Raises BadInput where there is no such game."""
+        self.num_steps = num_steps
+        self.frames_per_update = num_envs * num_steps
+        adapter = make_adapter(env_name)
+        network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size)
+        plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, MAX_TASK_STEPS)
+        functions = [TaskFunctions(never, (), health_kept, ("health_penalty",))] * num_experts
+        self.programs = Programs(adapter, network, functions, plan, num_envs, num_experts, hyper)
+        init = jax.jit(network.init)
+        params = experts.stack([init(jax.random.key(number)) for number in range(num_experts)])
+        self.learner = Learner(params, optimiser.init(optimiser.make(hyper.max_grad_norm), params))
+        self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), max(BANK_SIZE, num_envs)))
+        self._num_updates = 0
+
+    def update(self) -> dict[str, float]:
+        """Collects and learns once; the seconds of each part, as the host saw them, and their ``total``."""
+        key = jax.random.fold_in(jax.random.key(1), self._num_updates)
+        collect_key, learn_key, world_key = jax.random.split(key, 3)
+        begun_s = time.perf_counter()
+        self.playing, rollout, outcomes = collect(
+            self.programs, self.learner.params, self.playing, collect_key, self.num_steps
+        )
+        last_values = jax.block_until_ready(self.programs.values(self.learner.params, self.playing))
+        collected_s = time.perf_counter()
+        self.learner, _ = self.programs.update(self.learner, rollout, last_values, learn_key, LR)
+        jax.block_until_ready(self.learner)
+        learned_s = time.perf_counter()
+        ended = sum(int(step.ended.sum()) for step in outcomes)
+        refreshed = self.programs.refresh_worlds(self.playing, world_key, ended // WORLD_REUSE)
+        self.playing = jax.block_until_ready(refreshed)
+        self._num_updates += 1
+        done_s = time.perf_counter()
+        return {
+            "total": done_s - begun_s,
+            "rollout": collected_s - begun_s,
+            "update": learned_s - collected_s,
+            "worlds": done_s - learned_s,
+        }
+
+
+def _at_all_ages(playing: Playing) -> Playing:
+    """Environments in the midst of their episodes, so that these end evenly."""
+    steps = np.random.default_rng(0).integers(0, MAX_TASK_STEPS, len(playing.expert)).astype(np.int32)
+    return playing._replace(progress=playing.progress._replace(steps=jnp.asarray(steps)))
