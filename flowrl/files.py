@@ -10,9 +10,10 @@ import contextlib
 import errno
 import json
 import os
-import tempfile
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from flowrl.errors import BadInput
 
@@ -28,26 +29,36 @@ TEMPORARY = ".tmp"
 """How a file ends that is not finished; it begins with a dot."""
 
 
-def write_whole(path: Path | str, data: bytes | str) -> None:
-    """Writes ``data`` (text is UTF-8) to ``path`` in one step, creating the folder where it is missing.
+@contextlib.contextmanager
+def whole_file(path: Path | str) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of ``path`` in one step at the end of the block, and only if nothing failed.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; ``path`` then holds what it held before.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+        with open(temporary, "xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def write_whole(path: Path | str, data: bytes | str) -> None:
+    """Writes ``data`` (text is UTF-8) to ``path`` in one step, creating the folder where it is missing.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; ``path`` then holds what it held before.
+    """
+    with whole_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -96,13 +107,6 @@ def sweep_files(folder: Path | str, deep: bool = True) -> None:
     for path in Path(folder).rglob(pattern) if deep else Path(folder).glob(pattern):
         with contextlib.suppress(OSError):  # read-only, or gone: it does no harm
             path.unlink()
-
-
-def _umask() -> int:
-    # The umask can only be read by setting it. Files made by mkstemp are private; ours are ordinary ones.
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def _sync_folder(folder: Path) -> None:

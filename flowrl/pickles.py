@@ -14,12 +14,12 @@ import hashlib
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from flowrl.errors import BadInput
-from flowrl.files import write_whole
+from flowrl.files import whole_file
 
 PROTOCOL = 4
 
@@ -51,9 +51,24 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def dump(path: Path | str, tree: Any) -> None:
-    """Writes nested dicts, lists, numbers, strings and numpy arrays, whole."""
-    data = pickle.dumps(_plain(tree), protocol=PROTOCOL)
-    write_whole(path, data + _seal(data))
+    """Writes nested dicts, lists, numbers, strings and numpy arrays, whole, and in memory never more than one array twice."""
+    plain = _plain(tree)
+    with whole_file(path) as file:
+        sealed = _Sealed(file)
+        pickle.dump(plain, sealed, protocol=PROTOCOL)
+        file.write(_SEAL + sealed.checksum.hexdigest().encode())
+
+
+class _Sealed:
+    """A file that keeps the checksum of what is written to it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.checksum = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.checksum.update(data)
+        return self._file.write(data)
 
 
 def load(path: Path | str) -> Any:

@@ -10,12 +10,13 @@ import pytest
 from flowrl import pickles
 from flowrl.errors import NoRoom
 from flowrl.files import append_line, read_json, write_json, write_whole
+from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths
 from flowrl.training import __main__ as command
 from flowrl.training import process, session
 from tests.full_disk import on_a_small_disk
-from tests.parallel.fakes.experiments import put_in_library, skill
+from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
 from tests.parallel.test_training_processor import finished_run, merge, snapshot
 from tests.training.test_session import Alive, Gold, metrics, specification, train
@@ -58,7 +59,10 @@ class Watcher(Alive):
 
     def beat(self, phase, usual_s=0.0):
         super().beat(phase, usual_s)
-        if phase == "training" and (spoil := self.spoilers.pop(self.phases.count("training"), None)):
+        num_updates = self.phases.count("training")
+        if phase == "training" and (spoil := self.spoilers.pop(num_updates, None)):
+            written = self.run.paths.checkpoint(num_updates * 128)  # in the background
+            assert retry_until(written.exists, PATIENCE_S)
             spoil()
         elif phase == "paused":
             for path in self.run.paths.checkpoints():

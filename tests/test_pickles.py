@@ -1,5 +1,6 @@
 """Pickles that hold arrays and nothing else."""
 
+import hashlib
 import os
 import pickle
 import pickletools
@@ -27,6 +28,13 @@ def test_arrays_and_containers_come_back_as_they_were(tmp_path):
         assert found[name].dtype == tree[name].dtype
     assert found["scalar"] == 2.5
     assert found["nested"] == tree["nested"]
+
+
+def test_a_file_is_the_pickle_and_the_checksum_of_it_whatever_the_sizes_of_its_arrays(tmp_path):
+    tree = {"small": np.ones(3), "large": np.arange(200_000.0), "list": ["x" * 70_000, 1, np.zeros((2, 2), order="F")]}
+    pickles.dump(tmp_path / "x.pkl", tree)
+    data = pickle.dumps(tree, protocol=4)
+    assert (tmp_path / "x.pkl").read_bytes() == data + b"\nflowrl sha256 " + hashlib.sha256(data).hexdigest().encode()
 
 
 def test_protocol_is_4(tmp_path):

@@ -36,7 +36,7 @@ from flowrl.training.ppo import Learner, Statistics
 from flowrl.training.programs import Decide, Playing, Programs
 from flowrl.training.progress import Pane
 from flowrl.training.rollout import StepOutcome, outcome
-from flowrl.training.session import CHECKPOINT_S, Pace, Session
+from flowrl.training.session import Pace, Session
 from flowrl.training.specification import RunSpecification, StartingExpert
 from flowrl.training.success import RecentSuccess
 
@@ -143,12 +143,16 @@ class Trial(Session):
         Returns:
             what is in ``candidates.json``.
         """
+        with self._nothing_lost():
+            return self._decide(decided)
+
+    def _decide(self, decided: dict[str, Any] | None) -> dict[str, Any]:
         learner, standing = self._resume()
         if decided is None or standing.frames == 0:
             learner, standing = self._train_all(learner, standing)
             scores = self._compare(learner, standing)
             decided = self._decided(scores, standing)
-            write_json(self.run.paths.candidates, decided)
+            self._with_room(lambda: write_json(self.run.paths.candidates, decided))
             for line in described(decided):
                 self.pane.line(line)
         self._hand_over(learner, standing, decided["chosen"] - 1)
@@ -175,7 +179,6 @@ class Trial(Session):
         playing = self._begin()
         rates, recent = self._fresh_rates()
         estimates = self._fresh_estimates()
-        saved_s = time.monotonic()
         while self._budget_allows(standing):
             begun_s = time.monotonic()
             learner, standing, playing, outcomes, losses = self._update(learner, standing, playing)
@@ -188,9 +191,10 @@ class Trial(Session):
             report = report._replace(candidate_rates=tuple(estimate.rate for estimate in estimates))
             self.pane.update(report)
             self._record(report, losses, None)
-            if self.lifetime.asked_to_stop or time.monotonic() - saved_s > CHECKPOINT_S:
+            if self.lifetime.asked_to_stop:
                 self._save(learner, standing)
-                saved_s = time.monotonic()
+            else:
+                self._save_now_and_then(learner, standing)
             self._stop_if_asked()
             self._beat()
         self._save(learner, standing)
@@ -281,15 +285,9 @@ class Trial(Session):
         kept[self._newest] = self._owners[chosen]
         parts = [experts.unstack(part, len(self.run.experts)) for part in learner]
         winner = Learner(*(experts.stack([part[index] for index in kept]) for part in parts))
-        run = self._ordinary
-        checkpoints.save(
-            run.paths,
-            winner,
-            standing._replace(acted_frames=standing.acted_frames[kept]),
-            run.local_to_global,
-            run.attempt,
-            self._keys.updates,
-        )
+        standing = standing._replace(acted_frames=standing.acted_frames[kept])
+        run, key = self._ordinary, self._keys.updates
+        self._with_room(lambda: checkpoints.save(run.paths, winner, standing, run.local_to_global, run.attempt, key))
 
 
 class TrialPrograms(Programs):

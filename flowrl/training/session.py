@@ -7,7 +7,8 @@ import json
 import math
 import statistics
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from flowrl.envs import tasks
 from flowrl.envs.registry import make_adapter
 from flowrl.errors import FlowrlError
-from flowrl.files import append_line
+from flowrl.files import append_line, why_no_room
 from flowrl.skills.module import compile_module
 from flowrl.training import checkpoints, evaluation, experts, optimiser, process
 from flowrl.training.checkpoints import Standing
@@ -27,6 +28,7 @@ from flowrl.training.process import Lifetime
 from flowrl.training.programs import Playing, Programs
 from flowrl.training.progress import Pane, UpdateReport
 from flowrl.training.rollout import StepOutcome, collect
+from flowrl.training.saving import Saver
 from flowrl.training.specification import RunSpecification
 from flowrl.training.success import PlanRates, RecentSuccess
 from flowrl.training.tracking import Tracker
@@ -47,8 +49,9 @@ ESTIMATE_STEPS = 256
 """Steps that the running estimate of the success rate looks back on, at least."""
 
 CHECKPOINT_S = 60.0
-"""Seconds between checkpoints."""
+"""Seconds between the checkpoints that are written in the background."""
 
+T = TypeVar("T")
 
 _NOT_IN_METRICS = ("task_rates", "seconds_left", "candidate_rates")
 
@@ -94,6 +97,7 @@ class Session:
         self._first_update_s: float | None = None
         self._update_seconds: list[float] = []
         self._frames_here = 0
+        self._saver = Saver(self._write)
         self._unsaved: tuple[Learner, Standing] | None = None
         self._said_of_room: str | None = None
         root = jax.random.fold_in(jax.random.key(self.settings.seed), run.global_expert_idx)
@@ -122,13 +126,21 @@ class Session:
             FlowrlError: learning went wrong (a reward or a loss that is not a number).
             KeyboardInterrupt: a person pressed Ctrl-C; what was learned until then is in a checkpoint.
         """
-        try:
+        with self._nothing_lost():
             return self._train()
+
+    @contextlib.contextmanager
+    def _nothing_lost(self) -> Iterator[None]:
+        """What was learned until a Ctrl-C is saved, and nothing is being written any more after the block."""
+        try:
+            yield
         except KeyboardInterrupt:
             if self._unsaved:
                 with contextlib.suppress(OSError, FlowrlError):  # no room: what was saved before is what stays
-                    self._save_at_once(*self._unsaved)
+                    self._saver.save(*self._unsaved)
             raise
+        finally:
+            self._saver.close()
 
     def _train(self) -> dict[str, Any]:
         learner, standing = self._resume()
@@ -139,7 +151,6 @@ class Session:
         reached: Evaluation | None = None
         rates, recent = self._fresh_rates()
         goal_test = GoalTest(self.settings.success_rate)
-        saved_s = time.monotonic()
         while reached is None and self._budget_allows(standing):
             begun_s = time.monotonic()
             learner, standing, playing, outcomes, losses = self._update(learner, standing, playing)
@@ -149,9 +160,10 @@ class Session:
             report = self._report(standing, rates, recent.rate, outcomes, losses)
             self.pane.update(report)
             test_is_due = self.settings.stop_at_goal and goal_test.is_due(standing.updates, report.estimate)
-            if test_is_due or self.lifetime.asked_to_stop or time.monotonic() - saved_s > CHECKPOINT_S:
-                self._save(learner, standing)
-                saved_s = time.monotonic()
+            if test_is_due or self.lifetime.asked_to_stop:
+                self._save(learner, standing)  # a test may take minutes, and be stopped
+            else:
+                self._save_now_and_then(learner, standing)
             self._stop_if_asked()
             if test_is_due:
                 reached = self._test_for_goal(learner, goal_test, report)
@@ -357,11 +369,31 @@ class Session:
         if self.lifetime.asked_to_stop:
             raise Stopped(f"{self.run.skill_name} was asked to stop; it goes on from its newest checkpoint")
 
+    def _save_now_and_then(self, learner: Learner, standing: Standing) -> None:
+        """Once in `CHECKPOINT_S` a checkpoint is begun, and training goes on; the last one's failure shows here."""
+        try:
+            self._saver.look()
+            if self._saver.age_s > CHECKPOINT_S:
+                self._saver.begin(learner, standing)
+        except OSError as error:
+            if why_no_room(error) is None:
+                raise
+            self._save(learner, standing)  # in its place, once there is room
+
     def _save(self, learner: Learner, standing: Standing) -> str:
-        """Saves a checkpoint; waits while the disk has no room for it."""
-        return process.when_there_is_room(
-            lambda: self._save_at_once(learner, standing), self.run.paths.folder, self._wait_for_room
-        )
+        """Saves a checkpoint before anything goes on; waits while the disk has no room for it."""
+        path = self._with_room(lambda: self._saver.save(learner, standing))
+        self._unsaved = None
+        return path
+
+    def _with_room(self, write: Callable[[], T]) -> T:
+        """Calls ``write``, again and again while the disk cannot take what it writes."""
+        written = process.when_there_is_room(write, self.run.paths.folder, self._wait_for_room)
+        if self._said_of_room:
+            self._said_of_room = None
+            self.pane.line("there is room again; training goes on")
+            self.pane.phase(self.phase)
+        return written
 
     def _wait_for_room(self, message: str) -> None:
         if message != self._said_of_room:
@@ -372,16 +404,9 @@ class Session:
         self._stop_if_asked()
         time.sleep(process.ROOM_POLL_S)
 
-    def _save_at_once(self, learner: Learner, standing: Standing) -> str:
-        path = checkpoints.save(
-            self.run.paths, learner, standing, self.run.local_to_global, self.run.attempt, self._keys.updates
-        )
-        self._unsaved = None
-        if self._said_of_room:
-            self._said_of_room = None
-            self.pane.line("there is room again; training goes on")
-            self.pane.phase("training")
-        return path
+    def _write(self, learner: Learner, standing: Standing) -> str:
+        run = self.run
+        return checkpoints.save(run.paths, learner, standing, run.local_to_global, run.attempt, self._keys.updates)
 
     def _result(
         self, learner: Learner, standing: Standing, checkpoint: str, reached: Evaluation | None

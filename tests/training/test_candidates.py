@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from dataclasses import replace
@@ -15,7 +16,7 @@ from flowrl import pickles
 from flowrl.envs.observations import Layout
 from flowrl.errors import FlowrlError
 from flowrl.skills.module import TaskSource, read_module, render_module, with_reward
-from flowrl.training import candidates, session
+from flowrl.training import candidates, checkpoints, process, session
 from flowrl.training.candidates import Score, best
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Learner
@@ -23,7 +24,7 @@ from flowrl.training.progress import Pane
 from flowrl.training.session import Pace, Session, Stopped
 from flowrl.training.specification import RunSpecification
 from flowrl.training.tracking import no_tracker
-from tests.training.test_session import DONE, PAY, PAY_NAN, Alive, Gold, metrics, specification
+from tests.training.test_session import DONE, PAY, PAY_NAN, Alive, Cancelled, Gold, metrics, specification
 
 MISLEADING = "def task_reward(inventory_diff):\n    return 5.0 * (inventory_diff.gold == 0)\n"
 USELESS = "def task_reward(inventory_diff):\n    return 0.0 * inventory_diff.gold\n"
@@ -158,6 +159,32 @@ def test_a_run_stopped_in_the_trial_goes_on_with_the_trial(tmp_path):
     assert f"going on from frame {stopped_at:,} (attempt 2)" in run.paths.log.read_text()
     assert decision(run)["frames"] == TRIAL_FRAMES and decision(run)["chosen"] == 2
     assert result["frames"] == TRIAL_FRAMES + 256
+
+
+def test_ctrl_c_in_the_trial_leaves_a_checkpoint_of_it_to_go_on_from(tmp_path):
+    run = several(tmp_path, MISLEADING, PAY)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, Cancelled(beats=2))
+    assert [path.name for path in run.paths.trial.checkpoints()] == ["checkpoint_384.pkl"]
+
+
+def test_the_winner_waits_for_room_on_the_disk(tmp_path, monkeypatch):
+    run, lifetime, save = several(tmp_path, MISLEADING, PAY), Alive(), checkpoints.save
+    failures = [OSError(errno.ENOSPC, "No space left on device")] * 2
+
+    def without_room_at_first(*arguments):
+        if failures:
+            raise failures.pop()
+        return save(*arguments)
+
+    monkeypatch.setattr(checkpoints, "save", without_room_at_first)
+    monkeypatch.setattr(process, "ROOM_POLL_S", 0.0)
+    with Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log) as pane:
+        trial = candidates.Trial(run, pane, no_tracker(), lifetime, time.time())
+        trial._hand_over(*trial._resume(), 1)
+    assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_0.pkl"] and lifetime.phases == ["paused"] * 2
+    log = run.paths.log.read_text()
+    assert log.count("cannot be written (the disk is full)") == 1 and "there is room again" in log
 
 
 def test_a_run_stopped_while_its_rewards_are_compared_decides_as_it_would_have(tmp_path, whole):
