@@ -25,7 +25,7 @@ _TRAINING = (
     "vf_coef max_grad_norm update_epochs num_minibatches max_task_steps seed use_wandb wandb_project candidate_timesteps"
 ).split()
 _AT_LEAST_ONE = (
-    "max_nodes max_parallel_skills total_timesteps num_envs num_steps layer_size update_epochs num_minibatches "
+    "max_nodes total_timesteps num_envs num_steps layer_size update_epochs num_minibatches "
     "max_task_steps skills_per_gpu candidates"
 ).split()
 _POSITIVE = ("lr", "clip_eps", "max_grad_norm", "scheduler_poll_interval", "lock_timeout_s", "llm_timeout_s")
@@ -33,6 +33,23 @@ _NOT_NEGATIVE = ("max_retries", "stall_timeout", "max_repairs", "ent_coef", "vf_
 _FRACTIONS = ("success_rate", "gamma", "gae_lambda")
 
 T = TypeVar("T")
+
+AUTO = "auto"
+
+
+def _number_of_skills(text: str) -> int | str:
+    with contextlib.suppress(ValueError):
+        return text if text == AUTO else whole_number(text)
+    raise ValueError(f"expected a whole number from 1 on, such as 3, or {AUTO}; found {text!r}")
+
+
+_NUMBER_OR_AUTO = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="INT|auto",
+    instance_from_str=lambda texts: _number_of_skills(texts[0]),
+    is_instance=lambda value: value == AUTO or isinstance(value, int) and not isinstance(value, bool),
+    str_from_instance=lambda value: [str(value)],
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +92,9 @@ class Settings:
     """Seed of all randomness."""
 
     # Many runs at once
-    max_parallel_skills: int = 3
-    """Skills in training at the same time; 1 trains one after the other."""
+    max_parallel_skills: Annotated[int | Literal["auto"], _NUMBER_OR_AUTO] = 3
+    """Skills in training at the same time; 1 trains one after the other. auto: as many as make most frames per second in
+    all, measured once on this machine, which takes minutes; on GPUs it finds skills_per_gpu too."""
     scheduler_poll_interval: float = 30
     """Seconds between safety checks; a finished run is noticed at once, without them."""
     max_retries: int = 2
@@ -149,6 +167,8 @@ class Settings:
             for name in names:
                 if not holds(getattr(self, name)):
                     raise BadInput(f"--{name} has to be {rule}, found {getattr(self, name)}")
+        if self.max_parallel_skills != AUTO and self.max_parallel_skills < 1:
+            raise BadInput(f"--max_parallel_skills has to be at least 1, or {AUTO}, found {self.max_parallel_skills}")
         if self.llm_budget_usd is not None and not 0 < self.llm_budget_usd < math.inf:
             raise BadInput(
                 f"--llm_budget_usd has to be more than 0, found {self.llm_budget_usd:g}; leave it out for no limit, or use "

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from flowrl import experiment, migrate
-from flowrl.config import PROG, Settings
+from flowrl.config import AUTO, PROG, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import BadInput
 from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
@@ -24,6 +24,8 @@ from flowrl.files import read_json
 from flowrl.flow_graph import FlowGraph, Gate, GetDependencies
 from flowrl.gate import Gate as ProbedGate
 from flowrl.generation import Generation
+from flowrl.parallel.calibration import Calibration
+from flowrl.parallel.locks import hold_scheduler_lock, is_held
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
@@ -92,8 +94,9 @@ class Start:
         is_resumed = _has_skills(self.paths) or migrate.is_copied(self.paths)
         if not is_resumed:
             self._try_first_skill(entry, get_dependencies)
+        settings = self._with_number(settings)
         proposer.prepare(is_resumed)
-        self.scheduler = self._open_scheduler()
+        self.scheduler = self._open_scheduler(settings)
         self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
         self.flow_graph.load(self.scheduler.known_skills())
         experiment.write(self.paths, self.settings)
@@ -147,10 +150,24 @@ class Start:
             if found := trial.next_skill():
                 trial.dependencies(found[0])
 
-    def _open_scheduler(self) -> SkillScheduler:
+    def _with_number(self, settings: Settings) -> Settings:
+        """``--max_parallel_skills auto`` becomes a number, before anything is launched that would be in the way.
+
+        Raises:
+            FolderInUse: another scheduler works on the folder, and would be.
+            FlowrlError: nothing can be trained here.
+        """
+        if settings.max_parallel_skills != AUTO:
+            return settings
+        if is_held(self.paths.scheduler_lock):
+            hold_scheduler_lock(self.paths).release()  # says who has it
+        found = Calibration(settings.env_name, settings.training(), self.say, settings.gpu_ids).arrangement()
+        return dataclasses.replace(settings, max_parallel_skills=found.max_parallel, skills_per_gpu=found.skills_per_gpu)
+
+    def _open_scheduler(self, settings: Settings) -> SkillScheduler:
         if taken_over := migrate.take_over_copied_checkpoint(self.paths):
             self.say(f"took over {len(taken_over.skills)} skills of a sequential run")
-        scheduler = SkillScheduler(self.settings, base_dir=self.paths.root)
+        scheduler = SkillScheduler(settings, base_dir=self.paths.root)
         scheduler.open()
         if scheduler.remark:
             self.say(scheduler.remark)

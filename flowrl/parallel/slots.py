@@ -107,7 +107,18 @@ def _ids(value: object) -> list[str]:
     return [text for part in parts if (text := str(part).strip())]
 
 
+def gpu_models(gpus: Sequence[str]) -> list[str]:
+    """What the given devices are, such as ``NVIDIA H200``."""
+    models = dict(enumerate(line.partition(": ")[2].partition(" (UUID")[0] for line in _nvidia_smi_listing()))
+    return [models.get(int(gpu), gpu) if gpu.isdigit() else gpu for gpu in gpus]
+
+
 def _nvidia_smi_indices() -> list[str]:
+    return [str(index) for index in range(len(_nvidia_smi_listing()))]
+
+
+def _nvidia_smi_listing() -> list[str]:
+    """A line a device, as ``GPU 0: NVIDIA H200 (UUID: ...)``."""
     if shutil.which("nvidia-smi") is None:
         return []
     try:
@@ -116,5 +127,4 @@ def _nvidia_smi_indices() -> list[str]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return []
-    lines = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]
-    return [str(index) for index in range(len(lines))]
+    return [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]

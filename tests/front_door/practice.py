@@ -2,7 +2,8 @@
 
 Started as ``python -m tests.front_door.practice FLAGS``. The environment's ``MARK_WISHES`` is JSON: skill name to what
 the fake training of tests/parallel is to do, ``"*"`` for all others; ``MARK_SKILLS`` the skills to propose, in order,
-and ``MARK_NEEDS`` what ``get_skill_dependencies`` says of each skill, both JSON as well.
+and ``MARK_NEEDS`` what ``get_skill_dependencies`` says of each skill, both JSON as well. ``MARK_CALIBRATION`` tells what
+the fake calibration of tests/parallel is to do, on a machine with two cores; its processes are listed in ``calibration.log``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 
 from flowrl import bottomup_parallel, start
+from flowrl.parallel import calibration, side_by_side, slots
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.proposers.base import LibraryView
 from flowrl.skills.spec import SkillSpec
 from tests.front_door.fakes import COAL, PICKAXE, STONE, WOOD, ListProposer
+from tests.parallel.fakes.calibration import COMMAND
 from tests.parallel.fakes.experiments import FAKE_TRAINING
 
 WISHES = json.loads(os.environ.get("MARK_WISHES", "{}"))
@@ -43,7 +47,16 @@ class NewOnesOnly(ListProposer):
         return super().propose(library)
 
 
+def calibrate_in_jest() -> None:
+    command = (*COMMAND, os.environ["MARK_CALIBRATION"], "calibration.log")
+    start.Calibration = partial(calibration.Calibration, command=command, busy=lambda: 0.0)
+    side_by_side.LEAST_S = 0.0
+    slots.usable_cores = calibration.usable_cores = lambda: [0, 1]
+
+
 if __name__ == "__main__":
+    if "MARK_CALIBRATION" in os.environ:
+        calibrate_in_jest()
     start.SkillScheduler = PracticeScheduler
     start.SECOND_CTRL_C_S = float(os.environ.get("MARK_SECOND_CTRL_C_S", start.SECOND_CTRL_C_S))
     start.make_proposer = lambda settings, entry, say: NewOnesOnly(*(SKILLS[name] for name in PROPOSED))

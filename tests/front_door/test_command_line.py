@@ -148,6 +148,12 @@ def test_dash_and_underscore_are_the_same(flag, form, capsys):
     assert dry_run(capsys, *form.format(flag=flag).split())["max_nodes"] == 7
 
 
+def test_the_number_of_skills_at_a_time_is_a_number_or_auto(capsys, tmp_path):
+    assert dry_run(capsys, "--max_parallel_skills", "auto")["max_parallel_skills"] == "auto"
+    assert dry_run(capsys, "--max-parallel-skills=1e1")["max_parallel_skills"] == 10
+    assert list(tmp_path.iterdir()) == [], "a dry run touched the disk"
+
+
 @pytest.mark.parametrize("flag", ["--no-anneal_lr", "--no_anneal_lr", "--no-anneal-lr"])
 def test_an_on_off_flag_has_an_off(flag, capsys):
     assert dry_run(capsys)["anneal_lr"] is True
@@ -177,6 +183,10 @@ def test_a_key_in_the_environment_chooses_the_model(capsys, monkeypatch):
         (["--max_nodes", "1e999"], ["--max_nodes", "'1e999'"]),
         (["--max_nodes", "0"], ["--max_nodes", "at least 1", "0"]),
         (["--max_nodes"], ["--max_nodes", "missing"]),
+        (["--max_parallel_skills", "few"], ["--max_parallel_skills", "'few'", "whole number from 1 on", "auto"]),
+        (["--max_parallel_skills", "1.5"], ["--max_parallel_skills", "'1.5'", "auto"]),
+        (["--max_parallel_skills", "0"], ["--max_parallel_skills", "at least 1, or auto", "0"]),
+        (["--max_parallel_skills"], ["--max_parallel_skills", "missing", "INT|auto"]),
         (["--max_retries", "-1"], ["--max_retries", "0 or more", "-1"]),
         (["--lr", "fast"], ["--lr", "'fast'"]),
         (["--lr", "nan"], ["--lr", "nan"]),

@@ -1,0 +1,167 @@
+"""How many frames per second several trainings make together: each in its slot, as a real run would be, for seconds.
+
+The processes are ``flowrl.training.calibration``. Nothing of them outlives the measurement: they are killed in the end
+and, should this process be killed first, end by themselves when their input ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flowrl.errors import FlowrlError
+from flowrl.parallel import environment
+from flowrl.parallel.slots import Slot
+
+COMMAND = (sys.executable, "-m", "flowrl.training.calibration")
+
+LEAST_UPDATES = 3
+LEAST_S = 6.0
+"""Each process makes as many updates at least, and for so long; once ``LONG_S`` have passed, one update is enough."""
+LONG_S = 60.0
+SILENT_S = 3600.0
+"""Seconds without any answer after which a measurement is given up: compiling may take long."""
+
+_DEATH_S = 5.0
+
+
+class DoesNotWork(FlowrlError):
+    """So many trainings do not run side by side on this machine; the message says what happened to one of them."""
+
+
+class Measured(NamedTuple):
+    """What came of a measurement."""
+
+    frames_per_s: float
+    """Of all trainings together."""
+    peak_mb: float
+    """Memory that the largest of them had at any time."""
+
+
+def measure(
+    slots: Sequence[Slot], env_name: str, settings: Mapping[str, Any], command: Sequence[str] = COMMAND
+) -> Measured:
+    """Trains in all slots at once; each compiles first, then all make updates over the same stretch of time.
+
+    Args:
+        settings: as in ``run.json``.
+        command: what is started for each slot.
+
+    Raises:
+        DoesNotWork: one of them died, or nothing was heard of any for ``SILENT_S``.
+    """
+    news: queue.SimpleQueue = queue.SimpleQueue()
+    frames = settings["num_envs"] * settings["num_steps"]
+    with contextlib.ExitStack() as stack:
+        trainees = []
+        for slot in slots:
+            trainees.append(stack.enter_context(_Trainee(slot, env_name, settings, command, news)))
+        while not all(trainee.is_ready for trainee in trainees):
+            _hear(news)
+        for trainee in trainees:
+            trainee.go()
+        begun_s = time.monotonic()
+        while not _is_enough(trainees, time.monotonic() - begun_s):
+            _hear(news)
+        return Measured(
+            sum(frames / statistics.median(trainee.seconds) for trainee in trainees),
+            max(trainee.peak_mb for trainee in trainees),
+        )
+
+
+def _is_enough(trainees: Sequence[_Trainee], passed_s: float) -> bool:
+    least = 1 if passed_s > LONG_S else LEAST_UPDATES
+    return passed_s > LEAST_S and all(len(trainee.seconds) >= least for trainee in trainees)
+
+
+def _hear(news: queue.SimpleQueue) -> None:
+    try:
+        trainee, line = news.get(timeout=SILENT_S)
+    except queue.Empty:
+        raise DoesNotWork(f"none of them has answered for {SILENT_S:.0f} s") from None
+    trainee.take(line)
+
+
+class _Trainee:
+    """One of the processes. Its lines come in by ``news``, as (trainee, line), and as (trainee, None) when it is dead."""
+
+    def __init__(
+        self, slot: Slot, env_name: str, settings: Mapping[str, Any], command: Sequence[str], news: queue.SimpleQueue
+    ):
+        self.is_ready = False
+        self.seconds: list[float] = []
+        """Of each update that is worth counting."""
+        self.peak_mb = 0.0
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=_environment(slot), text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self._tell(json.dumps({"env_name": env_name, "settings": dict(settings), "slot": slot.to_data()}))
+        threading.Thread(target=self._listen, args=(news,), daemon=True).start()
+
+    def go(self) -> None:
+        """Has it make updates."""
+        self._tell("go")
+
+    def take(self, line: str | None) -> None:
+        """Takes in what it said."""
+        if line is None:
+            raise DoesNotWork(self._death())
+        answer = json.loads(line)
+        self.is_ready = True
+        self.peak_mb = max(self.peak_mb, answer["peak_mb"])
+        # Within an update that compiled, the machine did something else than train.
+        if "seconds" in answer and not answer["compiled"]:
+            self.seconds.append(answer["seconds"])
+
+    def __enter__(self) -> _Trainee:
+        return self
+
+    def __exit__(self, *_) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._said.close()
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # it is dead, which the news will tell
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def _listen(self, news: queue.SimpleQueue) -> None:
+        with self._process.stdout as answers:
+            for line in answers:
+                news.put((self, line))
+        news.put((self, None))
+
+    def _death(self) -> str:
+        try:
+            code = self._process.wait(_DEATH_S)
+        except subprocess.TimeoutExpired:
+            return "one of them stopped answering"
+        if code == -signal.SIGKILL:
+            return "one of them was killed from outside, as the kernel does when memory runs out"
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        last = f": {lines[-1][:300]}" if lines else ""
+        return f"one of them ended with exit code {code}{last}"
+
+
+def _environment(slot: Slot) -> dict[str, str]:
+    """What a real run is told (see ``environment.py``), but for keys, which nothing here needs."""
+    told = environment.to_start() | environment.steering() | slot.environment()
+    return {name: value for name, value in told.items() if not environment.is_private(name)}
