@@ -13,20 +13,28 @@ largest is learned from by the plain update.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from flowrl.envs.observations import Layout
+from flowrl.envs.observations import Layout, Observation
 from flowrl.training import first_layer, optimiser
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
+from flowrl.training.rare_columns import SplitNetwork, SplitObservation, split
 
 SHARES = (1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4)
 """The bounds, as shares of the layout's columns."""
 
 MULTIPLE_OF = 64
+
+DENSE_SHARE = 3 / 8
+"""Of a bound's columns, the share that is multiplied."""
+
+MOST_RARE = 4.0
+"""Rare columns that a sample shows, on average, from which on a larger bound is cheaper."""
 
 
 def bounds(layout: Layout) -> list[int]:
@@ -35,28 +43,67 @@ def bounds(layout: Layout) -> list[int]:
     return sorted(size for size in sizes if 0 < size < layout.num_columns)
 
 
-def find(rollout: tuple[Transition, ...], layout: Layout) -> tuple[jax.Array, jax.Array]:
-    """Which columns a rollout shows, bool ``[num_columns]``, and how many these are."""
-    seen = jnp.zeros(layout.num_columns, bool)
+class Columns(NamedTuple):
+    """The columns of a rollout by how often they are shown."""
+
+    order: jax.Array
+    """int32 ``[num_columns]``: column numbers; the most frequent first, then those that every sample shows, then the
+    unseen ones."""
+    count: jax.Array
+    """int32 ``[num_columns]``: the samples that show each column of ``order``."""
+    num_samples: jax.Array
+    """int32 scalar."""
+
+
+def find(rollout: tuple[Transition, ...], layout: Layout) -> Columns:
+    """The columns that a rollout shows."""
+    count, num_samples = jnp.zeros(layout.num_columns, jnp.int32), 0
     for step in rollout:
-        seen = seen.at[step.observation.columns.astype(jnp.int32)].set(True, mode="drop")
-    return seen, seen.sum()
+        count = count.at[step.observation.columns.astype(jnp.int32)].add(1, mode="drop")
+        num_samples += step.observation.columns.shape[0]
+    # A column that is always 1 has a cheap place of its own: see `rare_columns`.
+    rank = jnp.where(count == num_samples, 0.5, count)
+    order = jnp.argsort(-rank, stable=True).astype(jnp.int32)
+    return Columns(order, count[order], jnp.int32(num_samples))
+
+
+def demands(columns: Columns, layout: Layout) -> tuple[jax.Array, jax.Array]:
+    """What decides on a bound: how many columns are shown, and for each bound how many rare ones a sample shows.
+
+    Returns:
+        int32 scalar and float ``[number of bounds]``.
+    """
+    occasional = jnp.where(columns.count == columns.num_samples, 0, columns.count)
+    rare = [jnp.sum(occasional[num_dense(bound) :]) for bound in bounds(layout)]
+    return jnp.sum(columns.count > 0), jnp.stack(rare) / columns.num_samples
+
+
+def smallest_bound(num_shown: int, num_rare: np.ndarray, layout: Layout) -> int | None:
+    """The bound that makes the cheapest update; None where the whole network is to learn."""
+    allowed = [(bound, rare) for bound, rare in zip(bounds(layout), num_rare) if bound >= num_shown]
+    cheap = [bound for bound, rare in allowed if rare <= MOST_RARE]
+    return min(cheap, default=max((bound for bound, _ in allowed), default=None))
+
+
+def num_dense(bound: int) -> int:
+    """Of a bound's columns those that are multiplied; the others cost by the sample that shows them."""
+    return max(1, int(bound * DENSE_SHARE))
 
 
 def make_narrow_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int, bound: int):
-    """As `ppo.make_update`, with one more argument in front of ``last_values``: which columns the rollout shows.
+    """As `ppo.make_update`, with one more argument in front of ``last_values``: the columns that the rollout shows.
 
     These must be ``bound`` at most.
     """
-    layout = network.layout
-    narrow_layout = layout._replace(num_columns=bound)
-    update = make_update(network.with_layout(narrow_layout), hyper, num_experts)
+    layout, dense = network.layout, num_dense(bound)
 
-    def narrow_update(learner: Learner, rollout: tuple[Transition, ...], active, last_values, key, lr):
-        kept = jnp.nonzero(active, size=bound, fill_value=layout.num_columns)[0]
-        place = jnp.where(active, jnp.cumsum(active) - 1, bound).astype(jnp.uint16)
-        place = jnp.append(place, jnp.uint16(bound))
-        narrow_rollout = tuple(_renumbered(step, place) for step in rollout)
+    def narrow_update(learner: Learner, rollout: tuple[Transition, ...], columns: Columns, last_values, key, lr):
+        shown = columns.count[:bound] > 0
+        kept = jnp.where(shown, columns.order[:bound], layout.num_columns)
+        always = shown[dense:] & (columns.count[dense:bound] == columns.num_samples)
+        place = _places(kept, always, dense, layout)
+        narrow_rollout = tuple(_split(step, place, dense, bound) for step in rollout)
+        update = make_update(SplitNetwork(network, dense, always), hyper, num_experts)
         narrow, statistics = update(_narrowed(learner, kept, layout), narrow_rollout, last_values, key, lr)
         steps = optimiser.num_steps(narrow.optimiser_state) - optimiser.num_steps(learner.optimiser_state)
         coasted = optimiser.coast(learner, steps, lr, _is_first_kernel)
@@ -65,9 +112,19 @@ def make_narrow_update(network: ExpertNetwork, hyper: Hyperparameters, num_exper
     return narrow_update
 
 
-def _renumbered(step: Transition, place: jax.Array) -> Transition:
+def _places(kept: jax.Array, always: jax.Array, dense: int, layout: Layout) -> jax.Array:
+    """The narrow number of each column, int32 ``[num_columns + 1]``; ``len(kept)`` for a column that no field is to show."""
+    numbers = jnp.arange(len(kept), dtype=jnp.int32)
+    numbers = numbers.at[dense:].set(jnp.where(always, len(kept), numbers[dense:]))
+    places = jnp.full(layout.num_columns + 1, len(kept), jnp.int32)
+    return places.at[jnp.where(kept < layout.num_columns, kept, layout.num_columns + 1)].set(numbers, mode="drop")
+
+
+def _split(step: Transition, place: jax.Array, dense: int, bound: int) -> Transition:
     columns = place[step.observation.columns.astype(jnp.int32)]
-    return step._replace(observation=step.observation._replace(columns=columns))
+    multiplied = Observation(jnp.minimum(columns, dense).astype(jnp.uint16), step.observation.scalars)
+    rare = jnp.where(columns >= dense, columns - dense, bound).astype(jnp.uint16)
+    return step._replace(observation=SplitObservation(multiplied, *split(rare, bound - dense)))
 
 
 def _narrowed(learner: Learner, kept: jax.Array, layout: Layout) -> Learner:

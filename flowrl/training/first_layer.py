@@ -28,6 +28,11 @@ def kernel_of(part: Params) -> jax.Array:
     return part[PATH[0]][PATH[1]]["kernel"]
 
 
+def bias_of(part: Params) -> jax.Array:
+    """The first layer's bias ``[..., H]`` of an actor or a critic."""
+    return part[PATH[0]][PATH[1]]["bias"]
+
+
 def with_kernel(part: Params, kernel: jax.Array) -> Params:
     """An actor's or a critic's parameters with another first kernel."""
     torso, layer = part[PATH[0]], part[PATH[0]][PATH[1]]
@@ -67,7 +72,7 @@ def column_sums(
     """
     differs = (columns != typical) & wanted[:, None]
     count = differs.sum(axis=1)
-    field = _listed(differs)
+    field = listed(differs)
     in_use = jnp.arange(field.shape[1]) < count[:, None]
     own = jnp.pad(columns, ((0, 0), (0, 1)))[jnp.arange(len(columns))[:, None], field]
     usual = jnp.pad(typical, (0, 1))[field]
@@ -85,7 +90,7 @@ def column_sums(
     return jax.lax.fori_loop(0, -(-jnp.max(count) // AT_ONCE), add, base[expert])
 
 
-def _listed(chosen: jax.Array) -> jax.Array:
+def listed(chosen: jax.Array) -> jax.Array:
     """The chosen numbers of each row of bool ``[B, F]``, in order and from the left: int32 ``[B, F + padding]``."""
     num_rows, num_fields = chosen.shape
     width = max(1, -(-num_fields // AT_ONCE)) * AT_ONCE

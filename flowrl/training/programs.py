@@ -81,11 +81,12 @@ class Programs:
         self._replace_worlds = jax.jit(worlds.replace_worlds, donate_argnums=(0,))
         self._layout = network.layout
         self._find_columns = jax.jit(lambda rollout: active_columns.find(rollout, network.layout))
-        self._bounds = active_columns.bounds(network.layout)
+        self._demands = jax.jit(lambda columns: active_columns.demands(columns, network.layout))
+        self._bound = 0
         self._plain_update = jax.jit(make_update(network, hyper, self.num_experts), donate_argnums=(0,))
         self._narrow_updates = {
             bound: jax.jit(active_columns.make_narrow_update(network, hyper, self.num_experts, bound), donate_argnums=(0,))
-            for bound in self._bounds
+            for bound in active_columns.bounds(network.layout)
         }
 
     def fresh_worlds(self, key: jax.Array, count: int) -> Scene:
@@ -127,12 +128,13 @@ class Programs:
 
     def update(self, learner: Learner, rollout: tuple[Transition, ...], last_values, key, lr):
         """What `ppo.make_update` makes, by the cheapest program that serves; ``learner`` is used up."""
-        if self._bounds:
-            active, count = self._find_columns(rollout)
-            # A bound that was once exceeded will be again: its program is not gone back to.
-            self._bounds = [bound for bound in self._bounds if bound >= count]
-        if self._bounds:
-            return self._narrow_updates[self._bounds[0]](learner, rollout, active, last_values, key, lr)
+        if self._narrow_updates and self._bound is not None:
+            columns = self._find_columns(rollout)
+            bound = active_columns.smallest_bound(*jax.device_get(self._demands(columns)), self._layout)
+            # A bound that was once too small will be again: its program is not gone back to.
+            self._bound = bound and max(bound, self._bound)
+            if self._bound:
+                return self._narrow_updates[self._bound](learner, rollout, columns, last_values, key, lr)
         return self._plain_update(learner, rollout, last_values, key, lr)
 
     def look_around(self, playing: Playing) -> Playing:

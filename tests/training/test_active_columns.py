@@ -28,12 +28,24 @@ def fresh_learner():
     return Learner(stacked, optimiser.init(optimiser.make(HYPER.max_grad_norm), stacked))
 
 
+ALWAYS, SELDOM = 23, 24
+
+
+def shown_at(rng, most):
+    """Columns below ``most``: one of them is always shown, one of them seldom."""
+    found = random_observation(rng, (ENVS,), most=min(most, ALWAYS))
+    if most > SELDOM:
+        found.columns[:, 0] = ALWAYS
+        found.columns[rng.random(ENVS) < 0.2, 1] = SELDOM
+    return jax.tree.map(jnp.asarray, found)
+
+
 def rollout(seed, most):
     """Steps that show columns below ``most`` only; expert 2 acts now and then, so that not every step is its own."""
     rng = np.random.default_rng(seed)
     return tuple(
         Transition(
-            observation=jax.tree.map(jnp.asarray, random_observation(rng, (ENVS,), most=most)),
+            observation=shown_at(rng, most),
             action=jnp.asarray(rng.integers(0, 4, ENVS), jnp.int32),
             log_prob=jnp.asarray(-1.4 + 0.4 * rng.normal(size=ENVS), jnp.float32),
             value=jnp.asarray(rng.normal(size=ENVS), jnp.float32),
@@ -55,9 +67,9 @@ def narrow_update(bound):
 
 
 def narrow(learner, steps, bound, last_values, key):
-    active, count = active_columns.find(steps, LAYOUT)
-    assert count <= bound
-    return narrow_update(bound)(learner, steps, active, last_values, key, LR)
+    columns = active_columns.find(steps, LAYOUT)
+    assert np.count_nonzero(columns.count) <= bound
+    return narrow_update(bound)(learner, steps, columns, last_values, key, LR)
 
 
 # 25 columns are seen first, then 15 of them: ten rows with moments of their own go on without a gradient.
@@ -87,9 +99,34 @@ def test_an_expert_without_samples_stays_bit_for_bit():
 def test_the_columns_found_are_those_that_any_step_shows():
     steps = rollout(4, 25)
     shown = np.concatenate([np.asarray(step.observation.columns).ravel() for step in steps])
-    active, count = active_columns.find(steps, LAYOUT)
-    assert np.flatnonzero(active).tolist() == sorted(set(shown[shown < LAYOUT.num_columns].tolist()))
-    assert count == active.sum()
+    columns = active_columns.find(steps, LAYOUT)
+    expected = np.bincount(shown, minlength=LAYOUT.num_columns + 1)[: LAYOUT.num_columns]
+    np.testing.assert_array_equal(columns.count, expected[columns.order])
+    assert sorted(np.asarray(columns.order).tolist()) == list(range(LAYOUT.num_columns))
+    assert columns.num_samples == STEPS * ENVS
+    occasional = np.where(columns.count == STEPS * ENVS, 0, columns.count)
+    assert (np.diff(occasional[: np.count_nonzero(occasional)]) <= 0).all() and occasional[0] > 0
+
+
+def test_a_bound_is_chosen_by_what_its_update_costs():
+    layout = Layout(8217, 311, 51)  # bounds: 1088, 1600, 2112, 3136, 4160, 6208
+    few = np.zeros(6)
+    assert active_columns.smallest_bound(1000, few, layout) == 1088
+    assert active_columns.smallest_bound(1089, few, layout) == 1600
+    assert active_columns.smallest_bound(1000, np.asarray([9.0, 5.0, 3.0, 2.0, 1.0, 0.5]), layout) == 2112
+    assert active_columns.smallest_bound(1000, few + 50, layout) == 6208
+    assert active_columns.smallest_bound(6209, few, layout) is None
+
+
+def test_what_is_asked_of_a_bound():
+    layout, num_samples = Layout(100, 7, 3), 10
+    assert active_columns.bounds(layout) == [64] and active_columns.num_dense(64) == 24
+    count = np.zeros(100, np.int32)
+    count[:30], count[30] = 2, num_samples  # what every sample shows is never rare
+    columns = active_columns.Columns(jnp.arange(100), jnp.asarray(count), jnp.int32(num_samples))
+    num_shown, rare = active_columns.demands(columns, layout)
+    assert num_shown == 31
+    np.testing.assert_allclose(rare, [6 * 2 / num_samples])
 
 
 def test_coasting_is_adam_with_a_gradient_of_zero():

@@ -1,0 +1,79 @@
+"""Rows added by name, against the plain product; and a split network, against the whole one."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowrl.envs.observations import Observation
+from flowrl.training import first_layer
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.rare_columns import SplitNetwork, SplitObservation, add_rows, split
+from tests.training.columns import LAYOUT
+
+ROWS, WIDTH = 6, 3
+
+
+def as_matrix(columns, count):
+    return np.stack([np.bincount(row[:n], minlength=ROWS) for row, n in zip(columns, count)]).astype(np.float32)
+
+
+@jax.jit
+def named(sums, kernel, columns, count):
+    return jax.vjp(lambda sums, kernel: add_rows(sums, kernel, columns, count), sums, kernel)[0], jax.grad(
+        lambda both: jnp.sum(jnp.sin(add_rows(*both, columns, count)))
+    )((sums, kernel))
+
+
+@jax.jit
+def multiplied(sums, kernel, matrix):
+    return sums + matrix @ kernel, jax.grad(lambda both: jnp.sum(jnp.sin(both[0] + matrix @ both[1])))((sums, kernel))
+
+
+@given(seed=st.integers(0, 2**16), most=st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_rows_added_by_name_are_the_product_with_the_matrix(seed, most):
+    rng = np.random.default_rng(seed)
+    sums, kernel = rng.normal(size=(4, WIDTH)).astype(np.float32), rng.normal(size=(ROWS, WIDTH)).astype(np.float32)
+    columns, count = rng.integers(0, ROWS, (4, 5)), rng.integers(0, most + 1, 4).astype(np.int32)
+    found = named(sums, kernel, columns.astype(np.uint16), count)
+    expected = multiplied(sums, kernel, as_matrix(columns, count))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5), found, expected)
+
+
+def test_rare_columns_move_to_the_left():
+    rare = jnp.asarray([[9, 3, 9, 0, 5], [9, 9, 9, 9, 9], [1, 2, 3, 4, 0]], jnp.uint16)
+    columns, count = split(rare, 6)
+    assert count.tolist() == [2 + 1, 0, 5]
+    assert [row[:n].tolist() for row, n in zip(columns, count)] == [[3, 0, 5], [], [1, 2, 3, 4, 0]]
+
+
+@pytest.mark.parametrize("num_dense", [1, 4, 9])
+def test_a_split_network_is_the_whole_one(num_dense):
+    """Ten columns: the last is always shown, the others from ``num_dense`` on are rare."""
+    layout = LAYOUT._replace(num_columns=10)
+    network, rng = ExpertNetwork(layout, num_actions=4, layer_size=5), np.random.default_rng(num_dense)
+    params = network.init(jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.3 * rng.normal(size=leaf.shape), jnp.float32), params)
+    columns = np.argsort(rng.random((6, 9)), axis=1)[:, :5]
+    scalars = jnp.asarray(rng.normal(size=(6, 3)), jnp.float32)
+    whole = Observation(jnp.asarray(np.pad(columns, ((0, 0), (0, 1)), constant_values=9), jnp.uint16), scalars)
+    dense = Observation(jnp.asarray(np.minimum(columns, num_dense), jnp.uint16), scalars)
+    rare = jnp.asarray(np.where(columns >= num_dense, columns - num_dense, 99), jnp.uint16)
+    shown = SplitObservation(dense, *split(rare, 10 - num_dense))
+    always = jnp.zeros(10 - num_dense, bool).at[-1].set(True)
+    parts = SplitNetwork(network, num_dense, always)
+
+    def total(logits, value, params, observation):
+        return jnp.sum(jnp.sin(logits(params, observation))) + jnp.sum(jnp.cos(value(params, observation)))
+
+    np.testing.assert_allclose(parts.logits(params, shown), network.logits(params, whole), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(parts.value(params, shown), network.value(params, whole), rtol=1e-5, atol=1e-5)
+    found = jax.grad(lambda params: total(parts.logits, parts.value, params, shown))(params)
+    expected = jax.grad(lambda params: total(network.logits, network.value, params, whole))(params)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
+    assert np.abs(first_layer.kernel_of(found["actor"])).min() > 0
