@@ -4,18 +4,21 @@ Generating a Craftax world costs as much as fifty steps, and a batched reset ins
 that for every environment at every step, ended or not. Here an episode that ends takes the next world
 from a bank of worlds made beforehand; a few of the bank's worlds are made anew after every rollout.
 
-The price is reuse: with ``size`` worlds and ``fresh`` new ones between two rollouts in which ``e``
-episodes end, a world starts about ``e / fresh`` episodes before it is replaced. The bank is walked
-through in order, so that every world is used equally often. Episodes that are *measured* never share a
-world: see `training.evaluation`.
+The price is reuse. Two pointers walk through the bank in order: one hands worlds out, so that every world is used
+equally often; the other replaces them, the oldest first, so that none is left behind, however the ends of episodes
+fall. With one fresh world for every ``reuse`` episodes that end, a world starts ``reuse`` episodes before it is
+replaced, and at most ``reuse + 1`` (``reuse + 2``, if it was among the first), as long as no more episodes end in one
+rollout than the bank has worlds. Episodes that are *measured* never share a world: see `training.evaluation`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.features import Features
@@ -44,6 +47,8 @@ class WorldBank(NamedTuple):
     """``[size, ...]``."""
     next_world: jax.Array
     """int32 scalar: the number of worlds handed out so far; the next one lies at this number modulo size."""
+    oldest: jax.Array | np.int32 = np.int32(0)
+    """int32 scalar: the number of worlds replaced so far; the next to be replaced lies at this number modulo size."""
 
     @property
     def size(self) -> int:
@@ -60,19 +65,36 @@ def generate(adapter: GameAdapter, keys: jax.Array) -> Scene:
     return jax.vmap(one)(keys)
 
 
-def replace_worlds(bank: WorldBank, fresh: Scene, skip: jax.Array | int = 0) -> WorldBank:
-    """Puts fresh worlds in the places of those that were handed out last; the ones next in line stay as they are.
+class Turnover:
+    """How many fresh worlds a bank gets after each rollout: one for every ``reuse`` episodes that have ended."""
 
-    Args:
-        bank: the worlds.
-        fresh: ``[count, ...]``.
-        skip: how many of those handed out last are left alone (they were replaced already).
-    """
-    size = bank.size
+    def __init__(self, size: int, reuse: int, most_fresh: float, at_once: int):
+        """
+        Args:
+            size: worlds in the bank.
+            reuse: episodes that a world starts.
+            most_fresh: the share of the bank that is made anew after a rollout at most; what is above is forgotten.
+            at_once: worlds that are made together; ends of episodes are saved up until there are enough for so many.
+        """
+        self._reuse, self._at_once = reuse, at_once
+        self._most = max(1, math.ceil(most_fresh * size / at_once)) * at_once
+        self._unpaid = 0
+
+    def due(self, num_ended: int) -> int:
+        """The worlds to be made anew, a multiple of ``at_once``, after a rollout in which so many episodes have ended."""
+        price = self._reuse * self._at_once
+        self._unpaid += num_ended
+        count = min(self._unpaid // price * self._at_once, self._most)
+        self._unpaid = min(self._unpaid - count * self._reuse, price - 1)
+        return count
+
+
+def replace_worlds(bank: WorldBank, fresh: Scene) -> WorldBank:
+    """Puts fresh worlds ``[count, ...]`` in the places of those that have been in the bank for longest."""
     count = len(fresh.observation.columns)
-    places = (bank.next_world - 1 - skip - jnp.arange(count)) % size
+    places = (bank.oldest + jnp.arange(count)) % bank.size
     worlds = jax.tree.map(lambda old, new: old.at[places].set(new), bank.worlds, fresh)
-    return bank._replace(worlds=worlds)
+    return bank._replace(worlds=worlds, oldest=bank.oldest + count)
 
 
 def renew(bank: WorldBank, scene: Scene, ended: jax.Array) -> tuple[WorldBank, Scene]:

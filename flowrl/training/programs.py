@@ -106,11 +106,11 @@ class Programs:
         return Playing(bank, first, tasks.start(self.num_envs), expert, typical)
 
     def refresh_worlds(self, playing: Playing, key: jax.Array, count: int) -> Playing:
-        """Replaces the worlds handed out last, at least ``count`` of them, by fresh ones; ``playing``'s bank is used up."""
+        """Replaces the oldest worlds, at least ``count`` of them, by fresh ones; ``playing``'s bank is used up."""
         bank = playing.bank
         for number in range(-(-count // WORLDS_AT_ONCE)):
             fresh = self._generate(jax.random.split(jax.random.fold_in(key, number), WORLDS_AT_ONCE))
-            bank = self._replace_worlds(bank, fresh, number * WORLDS_AT_ONCE)
+            bank = self._replace_worlds(bank, fresh)
         return playing._replace(bank=bank)
 
     def learned_policy(self, params: Params) -> Decide:

@@ -17,6 +17,9 @@ import numpy as np
 from flowrl.training.checkpoints import Standing
 from flowrl.training.ppo import Learner
 
+MOST_COST_S = 0.6
+"""Processor seconds that a checkpoint may take at the usual interval, a hundredth of a minute; dearer ones are rarer."""
+
 Write = Callable[[Learner, Standing], str]
 """Writes a checkpoint, whole, and returns its path in the run's folder."""
 
@@ -28,20 +31,27 @@ class Saver:
     `begin` or `save` (in `save`, but for an OSError: what it writes is newer).
     """
 
-    def __init__(self, write: Write):
+    def __init__(self, write: Write, clock: Callable[[], float] = time.monotonic):
         """
         Args:
             write: called in the saver's thread; its arguments do not change meanwhile.
+            clock: seconds, for how old the newest checkpoint is.
         """
         self._write = write
+        self._clock = clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="saver")
         self._under_way: Future[str] | None = None
-        self._begun_s = time.monotonic()
+        self._begun_s = clock()
+        self.cost_s = 0.0
+        """Processor seconds that the newest checkpoint took."""
 
-    @property
-    def age_s(self) -> float:
-        """Seconds since the newest checkpoint was begun, or else since the saver was made."""
-        return time.monotonic() - self._begun_s
+    def is_due(self, interval_s: float) -> bool:
+        """Whether the newest checkpoint (or else the saver) is as old as checkpoints of its cost may become.
+
+        Args:
+            interval_s: for those that cost no more than `MOST_COST_S`; for others it grows in proportion to their cost.
+        """
+        return self._clock() - self._begun_s > interval_s * max(1.0, self.cost_s / MOST_COST_S)
 
     def look(self) -> None:
         """Raises what a write in the background has failed with; waits for none."""
@@ -56,19 +66,26 @@ class Saver:
             MemoryError: there is no room for a copy.
         """
         self._settle()
-        self._begun_s = time.monotonic()
-        self._under_way = self._thread.submit(self._write, copy_of(learner), standing)
+        self._begun_s = self._clock()
+        self._under_way = self._thread.submit(self._written, copy_of(learner), standing)
 
     def save(self, learner: Learner, standing: Standing) -> str:
         """Writes a checkpoint, and returns its path once it is on disk."""
         with contextlib.suppress(OSError):
             self._settle()
-        self._begun_s = time.monotonic()
-        return self._thread.submit(self._write, learner, standing).result()
+        self._begun_s = self._clock()
+        return self._thread.submit(self._written, learner, standing).result()
 
     def close(self) -> None:
         """Waits until nothing is being written any more; what a write has failed with does not matter now."""
         self._thread.shutdown(wait=True)
+
+    def _written(self, learner: Learner, standing: Standing) -> str:
+        begun_s = time.thread_time()
+        try:
+            return self._write(learner, standing)
+        finally:
+            self.cost_s = time.thread_time() - begun_s
 
     def _settle(self) -> None:
         if self._under_way:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
 import math
@@ -15,6 +16,7 @@ import numpy as np
 
 from flowrl.envs import tasks
 from flowrl.envs.registry import make_adapter
+from flowrl.envs.worlds import Turnover
 from flowrl.errors import FlowrlError
 from flowrl.files import append_line, why_no_room
 from flowrl.skills.module import compile_module
@@ -25,7 +27,7 @@ from flowrl.training.goal import GoalTest
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Learner, Statistics
 from flowrl.training.process import Lifetime
-from flowrl.training.programs import Playing, Programs
+from flowrl.training.programs import WORLDS_AT_ONCE, Playing, Programs
 from flowrl.training.progress import Pane, UpdateReport
 from flowrl.training.rollout import StepOutcome, collect
 from flowrl.training.saving import Saver
@@ -40,7 +42,7 @@ BANK_SIZE = 256
 """Ready worlds at least; as many as environments where these are more."""
 
 WORLD_REUSE = 4
-"""How many episodes a world of the bank starts, about, before a fresh one takes its place."""
+"""How many episodes a world of the bank starts before a fresh one takes its place (see `worlds.Turnover`)."""
 
 MOST_FRESH = 0.25
 """The share of the bank that is made anew after a rollout at most: very short episodes reuse worlds more often."""
@@ -49,7 +51,7 @@ ESTIMATE_STEPS = 256
 """Steps that the running estimate of the success rate looks back on, at least."""
 
 CHECKPOINT_S = 60.0
-"""Seconds between the checkpoints that are written in the background."""
+"""Seconds between the checkpoints that are written in the background; more for very large ones (`Saver.is_due`)."""
 
 T = TypeVar("T")
 
@@ -60,6 +62,16 @@ class Stopped(FlowrlError):
     """The run was asked to end before it was done; its last checkpoint is written."""
 
     exit_code = 143
+
+
+def bank_size(num_envs: int) -> int:
+    """The worlds that a run of so many environments keeps ready."""
+    return max(BANK_SIZE, num_envs)
+
+
+def turnover(num_envs: int) -> Turnover:
+    """How such a run's worlds are made anew."""
+    return Turnover(bank_size(num_envs), WORLD_REUSE, MOST_FRESH, WORLDS_AT_ONCE)
 
 
 class _Keys(NamedTuple):
@@ -96,6 +108,7 @@ class Session:
         self._started_s = started_s
         self._first_update_s: float | None = None
         self._update_seconds: list[float] = []
+        self._sorted_seconds: list[float] = []
         self._frames_here = 0
         self._saver = Saver(self._write)
         self._unsaved: tuple[Learner, Standing] | None = None
@@ -105,6 +118,7 @@ class Session:
         adapter = make_adapter(run.env_name)
         self._network = ExpertNetwork(adapter.layout, adapter.num_actions, self.settings.layer_size)
         self._programs = self._compile(adapter)
+        self._turnover = turnover(self.settings.num_envs)
 
     @property
     def pace(self) -> Pace:
@@ -113,6 +127,7 @@ class Session:
     def go_on_at(self, pace: Pace) -> Session:
         """Counts the updates that were made in this process before; returns itself."""
         self._first_update_s, self._update_seconds = pace.first_update_s, list(pace.update_seconds)
+        self._sorted_seconds = sorted(pace.update_seconds[1:])
         return self
 
     def train(self) -> dict[str, Any]:
@@ -210,11 +225,7 @@ class Session:
     def _begin(self) -> Playing:
         # Another attempt starts in other worlds: the state of the games is not kept in a checkpoint.
         key = jax.random.fold_in(self._keys.worlds, self.run.attempt)
-        return self._programs.begin(key, self._bank_size)
-
-    @property
-    def _bank_size(self) -> int:
-        return max(BANK_SIZE, self.settings.num_envs)
+        return self._programs.begin(key, bank_size(self.settings.num_envs))
 
     def _fresh_rates(self) -> tuple[PlanRates, RecentSuccess]:
         num_envs = self.settings.num_envs
@@ -245,8 +256,7 @@ class Session:
             standing = self._advanced(standing, outcomes)
             self._unsaved = learner, standing
         num_ended = sum(int(step.ended.sum()) for step in outcomes)
-        num_fresh = min(num_ended // WORLD_REUSE, int(MOST_FRESH * self._bank_size))
-        playing = self._programs.refresh_worlds(playing, world_key, num_fresh)
+        playing = self._programs.refresh_worlds(playing, world_key, self._turnover.due(num_ended))
         return learner, standing, playing, outcomes, losses
 
     def _advanced(self, standing: Standing, outcomes: list[StepOutcome]) -> Standing:
@@ -280,6 +290,9 @@ class Session:
 
     def _count_update(self, seconds: float) -> None:
         self._frames_here += self.settings.frames_per_update
+        if self._update_seconds:
+            # Tens of thousands in the end, and their median is asked for at each update.
+            bisect.insort(self._sorted_seconds, seconds)
         self._update_seconds.append(seconds)
         if self._first_update_s is None:
             self._first_update_s = time.time() - self._started_s
@@ -292,7 +305,7 @@ class Session:
     @property
     def _seconds_per_update(self) -> float:
         # The first update compiles; once there are others it says nothing about the pace.
-        return statistics.median(self._update_seconds[1:] or self._update_seconds)
+        return statistics.median(self._sorted_seconds or self._update_seconds)
 
     @property
     def _frames_per_s(self) -> float:
@@ -373,7 +386,7 @@ class Session:
         """Once in `CHECKPOINT_S` a checkpoint is begun, and training goes on; the last one's failure shows here."""
         try:
             self._saver.look()
-            if self._saver.age_s > CHECKPOINT_S:
+            if self._saver.is_due(CHECKPOINT_S):
                 self._saver.begin(learner, standing)
         except OSError as error:
             if why_no_room(error) is None:

@@ -19,7 +19,7 @@ from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner
 from flowrl.training.programs import Playing, Programs
 from flowrl.training.rollout import collect
-from flowrl.training.session import BANK_SIZE, WORLD_REUSE
+from flowrl.training.session import bank_size, turnover
 
 MAX_TASK_STEPS = 200
 LR = 2e-4
@@ -58,7 +58,8 @@ class Workload:
         init = jax.jit(network.init)
         params = experts.stack([init(jax.random.key(number)) for number in range(num_experts)])
         self.learner = Learner(params, optimiser.init(optimiser.make(hyper.max_grad_norm), params))
-        self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), max(BANK_SIZE, num_envs)))
+        self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), bank_size(num_envs)))
+        self._turnover = turnover(num_envs)
         self._num_updates = 0
 
     def update(self) -> dict[str, float]:
@@ -75,7 +76,7 @@ class Workload:
         jax.block_until_ready(self.learner)
         learned_s = time.perf_counter()
         ended = sum(int(step.ended.sum()) for step in outcomes)
-        refreshed = self.programs.refresh_worlds(self.playing, world_key, ended // WORLD_REUSE)
+        refreshed = self.programs.refresh_worlds(self.playing, world_key, self._turnover.due(ended))
         self.playing = jax.block_until_ready(refreshed)
         self._num_updates += 1
         done_s = time.perf_counter()

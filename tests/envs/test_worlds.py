@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from flowrl.envs.observations import Layout, dense
 from flowrl.envs import worlds
 from flowrl.envs.adapter import GameAdapter
-from flowrl.envs.worlds import Scene, WorldBank
+from flowrl.envs.worlds import Scene, Turnover, WorldBank
 
 SIZE, ENVS = 8, 3
 
@@ -39,6 +41,7 @@ def bank(next_world=0):
 
 
 renew = jax.jit(worlds.renew)
+replace = jax.jit(worlds.replace_worlds)
 
 
 def test_ended_environments_get_the_next_worlds_in_order_and_the_others_stay():
@@ -70,30 +73,69 @@ def test_the_bank_is_walked_through_again_and_again_so_that_every_world_is_used_
     assert used.max() - used.min() <= 1
 
 
-def test_fresh_worlds_take_the_places_of_those_handed_out_last():
+def test_fresh_worlds_take_the_places_of_the_oldest():
     after = worlds.replace_worlds(bank(5), scene([200, 201]))
-    assert names_of(after.worlds) == [100, 101, 102, 201, 200, 105, 106, 107]
-    assert after.next_world == 5
-
-
-def test_further_fresh_worlds_take_the_places_before_those():
-    after = worlds.replace_worlds(bank(5), scene([200, 201]), skip=2)
-    assert names_of(after.worlds) == [100, 201, 200, 103, 104, 105, 106, 107]
+    assert names_of(after.worlds) == [200, 201, 102, 103, 104, 105, 106, 107]
+    again = worlds.replace_worlds(after, scene([202]))
+    assert names_of(again.worlds) == [200, 201, 202, 103, 104, 105, 106, 107]
+    assert (again.next_world, again.oldest) == (5, 3)
 
 
 def test_places_go_round_the_end_of_the_bank():
-    after = worlds.replace_worlds(bank(SIZE + 1), scene([200, 201]))
-    assert names_of(after.worlds) == [200, 101, 102, 103, 104, 105, 106, 201]
+    after = worlds.replace_worlds(bank()._replace(oldest=jnp.int32(2 * SIZE - 1)), scene([200, 201]))
+    assert names_of(after.worlds) == [201, 101, 102, 103, 104, 105, 106, 200]
 
 
-def test_fresh_worlds_wait_a_whole_round_before_they_are_played():
-    current, where = renew(bank(), scene([1, 2, 3]), jnp.ones(3, bool))
-    current = worlds.replace_worlds(current, scene([200, 201]))
-    seen = []
-    for _ in range(4):
-        current, where = renew(current, where, jnp.array([True, True, False]))
-        seen += names_of(where)[:2]
-    assert seen == [103, 104, 105, 106, 107, 100, 201, 200]
+def test_fresh_worlds_are_paid_for_by_ended_episodes_and_what_is_left_over_counts_the_next_time():
+    turnover = Turnover(64, reuse=4, most_fresh=0.25, at_once=2)
+    assert [turnover.due(ended) for ended in (7, 0, 1, 3, 20, 5, 64)] == [0, 0, 2, 0, 4, 2, 16]
+
+
+def test_no_more_than_a_share_of_the_bank_is_made_anew_at_a_time_and_the_rest_is_forgotten():
+    turnover = Turnover(64, reuse=4, most_fresh=0.25, at_once=2)
+    assert [turnover.due(ended) for ended in (1000, 0, 1, 8)] == [16, 0, 2, 2]
+
+
+REUSE, AT_ONCE, NUM_ENVS, BANK = 4, 16, 32, 64
+FALLS = {
+    "at random, few": lambda rng, step: rng.random(NUM_ENVS) < 0.02,
+    "at random, many": lambda rng, step: rng.random(NUM_ENVS) < 0.2,
+    "in bursts": lambda rng, step: (rng.random(NUM_ENVS) < 0.9) & (step % 8 == 3) & (rng.random() < 0.5),
+    "all at once, as where every episode runs out of steps": lambda rng, step: np.full(NUM_ENVS, step % 20 == 19),
+    "as many in every rollout, a quarter of the bank": lambda rng, step: np.arange(NUM_ENVS) < (16 if step % 8 == 7 else 0),
+    "one in every rollout": lambda rng, step: np.arange(NUM_ENVS) < (1 if step % 8 == 7 else 0),
+}
+
+
+def starts_of_worlds(ends, num_steps=8, made_anew=6):
+    """How often each world was started, by name in the order in which they were made, and the bank's last names."""
+    rng, turnover = np.random.default_rng(5), Turnover(BANK, REUSE, 0.25, AT_ONCE)
+    current = WorldBank(scene(range(BANK)), jnp.int32(NUM_ENVS))
+    where, made, step = scene(range(NUM_ENVS)), BANK, 0
+    starts = Counter(names_of(where))
+    while made <= made_anew * BANK:
+        num_ended = 0
+        for step in range(step, step + num_steps):
+            ended = ends(rng, step)
+            if ended.any():
+                current, where = renew(current, where, jnp.asarray(ended))
+                starts.update(np.asarray(where.state["steps"])[ended].tolist())
+                num_ended += int(ended.sum())
+        step += 1
+        for _ in range(turnover.due(num_ended) // AT_ONCE):
+            current = replace(current, scene(range(made, made + AT_ONCE)))
+            made += AT_ONCE
+    return np.array([starts[name] for name in range(made)]), names_of(current.worlds)
+
+
+@pytest.mark.parametrize("how", FALLS)
+def test_every_world_starts_as_many_episodes_as_is_stated_and_none_dominates(how):
+    starts, there = starts_of_worlds(FALLS[how])
+    assert starts[:BANK].max() <= REUSE + 2 and starts[BANK:].max() <= REUSE + 1
+    later = np.setdiff1d(np.arange(BANK, len(starts)), there)  # made and gone again
+    assert len(later) >= 4 * BANK and starts[later].min() >= REUSE - 1
+    assert starts[later].mean() == pytest.approx(REUSE, abs=0.1)
+    assert starts.max() / starts.sum() <= 1.6 / len(starts)  # the most used world's share, against that of an even spread
 
 
 class NumberedWorlds(GameAdapter):

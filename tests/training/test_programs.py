@@ -121,13 +121,13 @@ def test_values_are_those_of_the_experts_that_act_next(programs, params):
 
 
 @pytest.mark.parametrize("count", [0, 1, WORLDS_AT_ONCE, WORLDS_AT_ONCE + 1])
-def test_refreshing_replaces_as_many_of_the_worlds_handed_out_last(programs, count):
+def test_refreshing_replaces_as_many_of_the_oldest_worlds(programs, count):
     playing = programs.begin(jax.random.key(0), 4 * WORLDS_AT_ONCE)
-    playing = playing._replace(bank=playing.bank._replace(next_world=jnp.int32(40)))
+    playing = playing._replace(bank=playing.bank._replace(next_world=jnp.int32(40), oldest=jnp.int32(8)))
     old = np.array(playing.bank.worlds.observation.scalars[:, 0])
     after = programs.refresh_worlds(playing, jax.random.key(9), count)
     new = np.asarray(after.bank.worlds.observation.scalars[:, 0])
     replaced = -(-count // WORLDS_AT_ONCE) * WORLDS_AT_ONCE
-    assert np.flatnonzero(old != new).tolist() == list(range(40 - replaced, 40))
+    assert np.flatnonzero(old != new).tolist() == list(range(8, 8 + replaced))
     assert len(np.unique(new)) > len(new) - 3
     assert after.bank.next_world == 40

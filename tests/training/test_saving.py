@@ -15,7 +15,7 @@ from flowrl.parallel.processes import retry_until
 from flowrl.training import checkpoints, optimiser, session
 from flowrl.training.checkpoints import Standing
 from flowrl.training.ppo import Learner
-from flowrl.training.saving import Saver, copy_of
+from flowrl.training.saving import MOST_COST_S, Saver, copy_of
 from tests.parallel.fakes.experiments import PATIENCE_S
 from tests.training.test_session import Alive, Cancelled, Gold, specification, train
 
@@ -122,6 +122,22 @@ def test_a_newer_checkpoint_makes_good_for_one_that_found_no_room_but_not_for_a_
     with pytest.raises(FlowrlError, match="diverged"):
         saver.save(learner(), standing(4))
     assert disk.written == [2]
+
+
+def test_a_dear_checkpoint_is_due_less_often_so_that_its_share_of_the_time_stays_the_same():
+    now = [100.0]
+    saver = Saver(lambda learner, standing: str(sum(range(1_000_000))), lambda: now[0])
+    saver.save(learner(), standing(1))
+    assert 0 < saver.cost_s  # what it took is known
+
+    def due_after(seconds):
+        now[0] = 100.0 + seconds
+        return saver.is_due(60.0)
+
+    saver.cost_s = MOST_COST_S / 2
+    assert not due_after(59) and due_after(61)
+    saver.cost_s = 5 * MOST_COST_S
+    assert not due_after(299) and due_after(301)
 
 
 def test_a_copy_keeps_its_numbers_and_leaves_the_memory_to_the_next_update():

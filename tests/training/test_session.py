@@ -14,11 +14,13 @@ import pytest
 
 from flowrl import pickles
 from flowrl.envs.observations import Layout
+from flowrl.envs.worlds import Turnover
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.paths import RunPaths
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.training import checkpoints, session
 from flowrl.training.networks import ExpertNetwork
+from flowrl.training.programs import Programs
 from flowrl.training.progress import Pane
 from flowrl.training.session import Session, Stopped
 from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
@@ -138,11 +140,24 @@ def test_a_run_ends_at_the_goal_and_reports_the_episodes_that_showed_it(tmp_path
     assert [task["skill_name"] for task in result["tasks"]] == ["Find_Gold"]
 
 
-def test_a_run_ends_at_the_budget_below_the_goal_and_says_so(tmp_path):
+def test_a_run_ends_at_the_budget_below_the_goal_and_says_so_and_has_its_worlds_made_anew(tmp_path, monkeypatch):
+    due, ended, counts = Turnover.due, [], []
+
+    def watched(self, num_ended):
+        ended.append(num_ended)
+        return due(self, num_ended)
+
+    def refresh(self, playing, key, count):
+        counts.append(count)
+        return playing
+
+    monkeypatch.setattr(Turnover, "due", watched)
+    monkeypatch.setattr(Programs, "refresh_worlds", refresh)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128 + 50)
     result = train(run)
     assert not result["goal_reached"]
     assert result["frames"] == 3 * 128  # never more than the budget
+    assert len(ended) == 3 and sum(counts) == sum(ended) // 64 * 16 > 0  # a fresh one for four episodes, 16 at a time
     assert [line["frames"] for line in metrics(run)] == [128, 256, 384]
 
 
