@@ -29,7 +29,7 @@ from fault_scheduler import SETTINGS, SKILLS, TRAINER, digest
 from flowrl import pickles
 from flowrl.exit_codes import INTERRUPTED
 from flowrl.files import append_line, read_json
-from flowrl.parallel.processes import COOKIE
+from flowrl.parallel.processes import of_runs_below
 from flowrl.paths import ExperimentPaths, RunPaths
 
 HERE = Path(__file__).parent
@@ -73,14 +73,7 @@ class Field:
 
     def processes(self) -> list[psutil.Process]:
         """All that carries the mark of one of the runs."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(COOKIE, "").startswith(f"{self.root}/") and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
+        return of_runs_below(self.root)
 
     def keepers(self) -> list[int]:
         return [process.pid for process in self.processes() if "flowrl.parallel.keeper" in _command(process)]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -58,7 +59,12 @@ def name_of(pid: int) -> str:
 
 def with_cookie(cookie: str) -> list[psutil.Process]:
     """The living processes, of those that we may look into, that carry ``cookie``."""
-    return [process for process in psutil.process_iter() if _carries(process, cookie)]
+    return _marked(lambda mark: mark == cookie)
+
+
+def of_runs_below(folder: Path) -> list[psutil.Process]:
+    """The living processes, of those that we may look into, that belong to a run somewhere in ``folder``."""
+    return _marked(lambda mark: mark.startswith(f"{folder.resolve()}/"))
 
 
 def children_of_ours() -> list[ProcessId]:
@@ -129,9 +135,14 @@ def _await_end(processes: Iterable[psutil.Process], timeout_s: float) -> None:
     retry_until(lambda: not any(map(_runs, processes)), timeout_s, interval_s=0.01)
 
 
-def _carries(process: psutil.Process, cookie: str) -> bool:
+def _marked(is_meant: Callable[[str], bool]) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _carries(process, is_meant)]
+
+
+def _carries(process: psutil.Process, is_meant: Callable[[str], bool]) -> bool:
     try:
-        return process.pid != os.getpid() and process.environ().get(COOKIE) == cookie and _runs(process)
+        mark = process.environ().get(COOKIE)  # most processes have none, and are nobody's
+        return bool(mark) and is_meant(mark) and process.pid != os.getpid() and _runs(process)
     except (psutil.Error, OSError):
         return False
 

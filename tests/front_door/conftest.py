@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.front_door.starts import Practice, marked_processes
+from flowrl.parallel.processes import of_runs_below
+from tests.front_door.starts import Practice
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def make_practice(tmp_path):
         if process.poll() is None:
             process.kill()
         process.communicate()
-    for process in marked_processes(tmp_path):
+    for process in of_runs_below(tmp_path):
         process.kill()
 
 

@@ -8,9 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
-
-from flowrl.parallel.processes import COOKIE
 from flowrl.paths import ExperimentPaths
 
 CLASSIC = ("--env_name", "Craftax-Classic-Symbolic-v1", "--max_parallel_skills", "2")
@@ -59,15 +56,3 @@ class Practice:
 def in_training(practice: Practice, *names: str) -> bool:
     skills = practice.skills()
     return all(name in skills and skills[name]["status"] == "running" and skills[name]["tmux_session"] for name in names)
-
-
-def marked_processes(folder) -> list[psutil.Process]:
-    """All that carries the mark of one of the runs below ``folder``."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(COOKIE, "").startswith(f"{folder.resolve()}/") and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found

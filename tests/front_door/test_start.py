@@ -9,9 +9,10 @@ import pytest
 
 from flowrl import pickles
 from flowrl.parallel.locks import hold_scheduler_lock
+from flowrl.parallel.processes import of_runs_below
 from tests.front_door.checkpoints import sequential_checkpoint
 from tests.front_door.fakes import until
-from tests.front_door.starts import CLASSIC, in_training, marked_processes
+from tests.front_door.starts import CLASSIC, in_training
 
 
 def sessions() -> list[str]:
@@ -103,7 +104,7 @@ def test_interrupted_twice_the_trainings_end_and_wait_and_nothing_is_left(practi
     assert set(practice.statuses().values()) == {"waiting"}
     assert {skill["retry_count"] for skill in practice.skills().values()} == {0}
     assert sessions() == []
-    assert marked_processes(practice.folder) == []
+    assert of_runs_below(practice.folder) == []
     assert [path for path in practice.folder.rglob("*") if path.name.endswith(".tmp")] == []
 
 

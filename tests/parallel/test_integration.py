@@ -22,7 +22,7 @@ from flowrl.files import read_json, write_json
 from flowrl.parallel import runs
 from flowrl.parallel.evidence import read_process
 from flowrl.parallel.locks import is_held
-from flowrl.parallel.processes import COOKIE, retry_until
+from flowrl.parallel.processes import of_runs_below, retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths, RunPaths
 from tests.parallel.fakes.experiments import FAKE_TRAINING, PATIENCE_S, skill
@@ -54,14 +54,7 @@ def statuses(scheduler):
 
 def processes_of(experiment: ExperimentPaths) -> list[psutil.Process]:
     """All that carries the mark of one of this experiment's runs."""
-    mark, found = f"{experiment.root.resolve()}/", []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(COOKIE, "").startswith(mark) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return of_runs_below(experiment.root)
 
 
 def wait_until(condition):

@@ -230,3 +230,7 @@ def test_the_keeper_is_not_taken_for_the_training(run):
         living.kill()
         living.wait()
     assert retry_until(lambda: look(Sighting(run, 1, "x#1", started=ProcessId(living.pid, 0.0))).keeper_alive is False, PATIENCE_S)
+
+
+def test_a_process_without_a_mark_is_nobodys():
+    assert with_cookie("") == []
