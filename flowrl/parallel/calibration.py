@@ -165,7 +165,7 @@ class Calibration:
         numbers = ", ".join(str(arrangement.max_parallel) for arrangement in wanted)
         self.say(
             f"--max_parallel_skills auto: measuring {numbers} trainings of {self.env_name} at a time ({key['num_envs']} x "
-            f"{key['num_steps']}, width {key['layer_size']}); takes some minutes, once on this machine"
+            f"{key['num_steps']}, width {key['layer_size']}); takes a minute or more for each number, once on this machine"
         )
         busy = self.busy()
         frames_per_s = self._try_all(wanted)
@@ -197,6 +197,7 @@ class Calibration:
             found[number], peak_mb = measured.frames_per_s, max(peak_mb, measured.peak_mb)
             self.say(f"{arrangement}: {measured.frames_per_s:,.0f} frames/s in all, {measured.peak_mb:,.0f} MB of memory each")
             if measured.frames_per_s < HOPELESS * max(found.values()):
+                self.say("still more at a time are not tried: they get slower")
                 break
         return found
 

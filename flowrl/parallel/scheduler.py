@@ -23,7 +23,7 @@ from flowrl.parallel.library import skill_data_in_library, skills_in_library
 from flowrl.parallel.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, merge_lock
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs, no_room
-from flowrl.parallel.slots import plan_slots
+from flowrl.parallel.slots import check_number, plan_slots
 from flowrl.parallel.state import Rendering, SchedulerState, StateStore, Status
 from flowrl.parallel.training_processor import sweep
 from flowrl.paths import ExperimentPaths
@@ -59,6 +59,7 @@ class SkillScheduler:
     ):
         self.paths = ExperimentPaths(Path(base_dir))
         self.max_parallel: int = max_parallel or getattr(args, "max_parallel_skills", None) or 3
+        check_number("max_parallel_skills", self.max_parallel)
         self.poll_interval: float = poll_interval or getattr(args, "scheduler_poll_interval", None) or 30
         self._lock_timeout_s: float = getattr(args, "lock_timeout_s", None) or MERGE_TIMEOUT_S
         self.error: BaseException | None = None

@@ -47,11 +47,16 @@ def plan_slots(max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int
     Raises:
         BadInput: a number is below one, or a GPU is asked for that is not there.
     """
-    for name, value in (("max_parallel_skills", max_parallel), ("skills_per_gpu", skills_per_gpu)):
-        if not isinstance(value, int) or value < 1:
-            raise BadInput(f"--{name} is a whole number from 1 on, not {value!r}")
+    check_number("max_parallel_skills", max_parallel)
+    check_number("skills_per_gpu", skills_per_gpu)
     gpus = choose_gpus(gpu_ids, visible_gpus())
     return gpu_slots(max_parallel, gpus, skills_per_gpu) if gpus else cpu_slots(max_parallel, usable_cores())
+
+
+def check_number(name: str, value: object) -> None:
+    """Raises BadInput where ``value`` is no number of runs; ``auto`` is one to the front door only."""
+    if not isinstance(value, int) or value < 1:
+        raise BadInput(f"--{name} is a whole number from 1 on, not {value!r}")
 
 
 def cpu_slots(max_parallel: int, cores: Sequence[int]) -> list[Slot]:

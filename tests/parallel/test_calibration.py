@@ -173,6 +173,18 @@ def test_where_not_even_one_training_runs_that_is_one_clear_line(tmp_path):
     assert not (tmp_path / "calibration.json").exists()
 
 
+def test_on_gpus_it_is_found_how_many_share_one(tmp_path, monkeypatch):
+    for module in (slots, calibration):
+        monkeypatch.setattr(module, "visible_gpus", lambda: ["0", "1"])
+    found = Found(tmp_path, {"0.9": updates(1.0), "0.45": updates(1.2), "0.3": {"exits": 1}})
+    assert found.arrangement == Arrangement(max_parallel=4, skills_per_gpu=2)
+    tried = [(process["environment"]["CUDA_VISIBLE_DEVICES"], process["task"]["slot"]["gpu"]) for process in found.started()[:6]]
+    assert sorted(tried[:2]) == [("0", "0"), ("1", "1")] and sorted(tried[2:]) == [("0", "0")] * 2 + [("1", "1")] * 2
+    assert "4 at a time (2 on each GPU): 427 frames/s in all" in found.said
+    assert "6 at a time (3 on each GPU): does not work here" in found.said
+    assert Found(tmp_path, {}).arrangement == found.arrangement
+
+
 def test_more_than_the_memory_holds_is_not_tried(tmp_path):
     most_mb = psutil.virtual_memory().total / 2**20
     found = Found(tmp_path, {"4": updates(1.0, peak_mb=most_mb / 2), "2": updates(1.0, peak_mb=most_mb / 2)})
@@ -184,6 +196,7 @@ def test_still_more_are_not_tried_where_more_were_slower(tmp_path):
     found = Found(tmp_path, {"4": updates(1.0), "2": updates(3.0), "1": {"exits": 1}})
     assert found.arrangement == Arrangement(1)
     assert len(found.started()) == 3
+    assert "still more at a time are not tried" in found.said
 
 
 def test_one_core_needs_no_measurement(tmp_path, monkeypatch):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from flowrl.errors import BadInput
 from flowrl.parallel import slots
+from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.slots import Slot, choose_gpus, cpu_slots, gpu_slots, plan_slots
 
 
@@ -76,3 +78,8 @@ def test_devices_are_looked_for_without_jax_and_only_where_it_has_its_plugin(mon
 def test_a_number_of_slots_that_is_none_is_refused(number):
     with pytest.raises(BadInput, match="--max_parallel_skills is a whole number from 1 on"):
         plan_slots(number)
+
+
+def test_a_scheduler_without_the_front_door_wants_a_number(tmp_path):
+    with pytest.raises(BadInput, match="--max_parallel_skills is a whole number from 1 on, not 'auto'"):
+        SkillScheduler(SimpleNamespace(max_parallel_skills="auto"), base_dir=tmp_path)

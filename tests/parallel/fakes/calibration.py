@@ -1,7 +1,7 @@
 """Stands in for ``python -m flowrl.training.calibration``: says what it is told to, at once.
 
-The first argument is JSON: by the number of cores in the slot (``"2"``), what its processes do: ``updates`` (a list of
-[seconds, compiled]), ``peak_mb``, ``exits`` (a code, after a line on standard error), ``killed``, ``deaf`` (goes on when
+The first argument is JSON: by the number of cores in the slot (``"2"``), or by its share of a GPU's memory (``"0.45"``),
+what its processes do: ``updates`` (a list of [seconds, compiled]), ``peak_mb``, ``exits`` (a code, after a line on standard error), ``killed``, ``deaf`` (goes on when
 its input ends, and never gets ready). A second one names a file that gets a line from each process.
 """
 
@@ -18,7 +18,8 @@ COMMAND = (sys.executable, str(Path(__file__)))
 
 def main(arguments: list[str]) -> None:
     task = json.loads(sys.stdin.readline())
-    wish = json.loads(arguments[0])[str(len(task["slot"]["cores"]))]
+    slot = task["slot"]
+    wish = json.loads(arguments[0])[str(len(slot["cores"]) if slot["cores"] else slot["memory_fraction"])]
     if arguments[1:]:
         with open(arguments[1], "a") as file:
             print(json.dumps({"pid": os.getpid(), "task": task, "environment": dict(os.environ)}), file=file)
