@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import read_json, sweep_files, why_no_room, write_json
 from flowrl.paths import RunPaths, compile_cache
+from flowrl.training import program_cache
 
 T = TypeVar("T")
 
@@ -65,6 +66,13 @@ def take_slot(slot: Mapping[str, Any]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's warnings would draw over the pane
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    _limit_the_cache()
+
+
+def _limit_the_cache() -> None:
+    limit = os.environ.get("JAX_COMPILATION_CACHE_MAX_SIZE", str(program_cache.LIMIT_BYTES))
+    if limit != "-1" and program_cache.can_be_limited(Path(os.environ["JAX_COMPILATION_CACHE_DIR"])):
+        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = limit
 
 
 def _run_record(paths: RunPaths) -> dict:
