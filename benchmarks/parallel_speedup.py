@@ -33,13 +33,14 @@ from flowrl.parallel.processes import of_runs_below
 from flowrl.parallel.side_by_side import measure
 from flowrl.parallel.slots import plan_slots
 
+SIZES = {"num_envs": 256, "num_steps": 32, "layer_size": 512}
 CHECKOUT = Path(__file__).resolve().parents[1]
 RECIPE = re.compile(r"-m flowrl\.bottomup_parallel ((?:.*\\\n)*.*)")
 
 
 def frames_per_s(env_name: str, options: argparse.Namespace) -> dict[int, list[float]]:
     """Frames per second in all, by the number of runs at a time, of each repeat."""
-    sizes = {name: getattr(options, name) for name in ("num_envs", "num_steps", "layer_size")}
+    sizes = {name: getattr(options, name) for name in SIZES}
     settings = Settings(env_name=env_name, **sizes).training()
     found: dict[int, list[float]] = {number: [] for number in options.numbers}
     for _ in range(options.repeats):
@@ -119,9 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: every game")
-    parser.add_argument("--num_envs", type=int, default=256)
-    parser.add_argument("--num_steps", type=int, default=32)
-    parser.add_argument("--layer_size", type=int, default=512)
+    for name, size in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--numbers", type=int, nargs="+", default=[1, 2], help="runs at a time")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--gpu_ids", help="as of the front door; none is the CPU")
