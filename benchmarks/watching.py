@@ -1,0 +1,278 @@
+"""What it costs to be watched: the share of training time of progress, metrics, heartbeat and checkpoints.
+
+    python benchmarks/watching.py                                   # Classic, 256 x 32, width 512
+    python benchmarks/watching.py --rounds 5                        # the short form
+    python benchmarks/watching.py --env_name Craftax-Symbolic-v1 --rounds 10
+    python benchmarks/watching.py --help
+
+A real `Session` trains, with its pane on a terminal of its own. Each round has three updates, in random order: one that
+nobody watches, a watched one, and a watched one during which a checkpoint is written (it ends when the checkpoint is on
+disk). The whole is the median, over the rounds, of what the watched ones take beside the unwatched one; the checkpoint's
+part is spread over the updates of the interval at which a run writes them, a minute or more. The parts are measured one by one:
+the seconds that the training waits for each, and for what is done in threads beside it, drawing and writing, the
+processor's time, which is what they cost where no core is idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+
+from flowrl.envs.registry import GAMES
+from flowrl.paths import RunPaths
+from flowrl.skills.module import TaskSource, render_module
+from flowrl.training.process import Lifetime, compile_cache
+from flowrl.training.progress import Pane
+from flowrl.training.saving import MOST_COST_S
+from flowrl.training.session import CHECKPOINT_S, Session
+from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
+from flowrl.training.tracking import no_tracker
+
+DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
+PAY = "def task_reward(inventory_diff):\n    return inventory_diff.wood\n"
+SKILL, INDEX = "Collect_Wood", 0
+PLAIN, WATCHED, SAVING = "nobody watches", "watched", "watched, and a checkpoint written"
+WARM_UP = 3
+"""Updates before the first round; the first one compiles."""
+
+IN_THE_LOOP = {
+    "success rates": "rates",
+    "report and pane": "report",
+    "a line of metrics.jsonl, tracker": "metrics",
+    "heartbeat": "heartbeat",
+}
+NAME_WIDTH = 50
+
+
+class Enough(Exception):
+    """All rounds are done."""
+
+
+class Clock:
+    """Seconds spent on each part, added up until they are taken away."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def times(self, part: str, call, now=time.perf_counter):
+        def timed(*arguments, **options):
+            begun_s = now()
+            try:
+                return call(*arguments, **options)
+            finally:
+                self.seconds[part] += now() - begun_s
+
+        return timed
+
+    def taken(self) -> dict[str, float]:
+        taken, self.seconds = dict(self.seconds), defaultdict(float)
+        return taken
+
+
+class Interval(NamedTuple):
+    """From the end of an update to the end of the next: first what is done for whoever watches, then the training."""
+
+    kind: str
+    seconds: float
+    processor_s: float
+    """Of all threads; what other processes do to the clock is not in it."""
+    parts: dict[str, float]
+
+
+class WatchedNowAndThen(Session):
+    """An ordinary session, some of whose updates nobody watches."""
+
+    def __init__(self, rounds: int, *arguments):
+        super().__init__(*arguments)
+        chance = random.Random(0)
+        self._kinds = [WATCHED] * WARM_UP
+        for _ in range(rounds):
+            self._kinds += chance.sample([PLAIN, WATCHED, SAVING], 3)
+        self.intervals: list[Interval] = []
+        self.clock, self._number, self._since, self._latest = Clock(), -1, (0.0, 0.0), None
+        self._saver._write = self.clock.times("written", self.clock.times("writing", self._write, time.thread_time))
+        self._watch(self.pane)
+
+    @property
+    def kind(self) -> str:
+        return self._kinds[min(max(self._number, 0), len(self._kinds) - 1)]
+
+    def _update(self, *arguments):
+        found = super()._update(*arguments)
+        jax.block_until_ready(found[2].bank)
+        if self.kind == SAVING:
+            self._saver._settle()
+        since, self._since = self._since, (time.perf_counter(), time.process_time())
+        taken = self.clock.taken()
+        if self._number >= WARM_UP:
+            self.intervals.append(Interval(self.kind, self._since[0] - since[0], self._since[1] - since[1], taken))
+        self._number += 1
+        if self._number == len(self._kinds):
+            raise Enough
+        return found
+
+    def _watch(self, pane: Pane) -> None:
+        pane.update = self._if_watched(self.clock.times("report", pane.update))
+        self._record = self._if_watched(self.clock.times("metrics", self._record))
+        self._beat = self._if_watched(self.clock.times("heartbeat", self._beat))
+        refresh = self.clock.times("drawing", pane._live.refresh, time.thread_time)
+        pane._live.refresh = self._if_watched(refresh)
+
+    def _if_watched(self, call):
+        return lambda *arguments: None if self.kind == PLAIN else call(*arguments)
+
+    def _fresh_rates(self):
+        rates, recent = super()._fresh_rates()
+        for part in (rates, recent):
+            part.add = self._if_watched(self.clock.times("rates", part.add))
+        return rates, recent
+
+    def _report(self, *arguments):
+        if self.kind != PLAIN or self._latest is None:
+            self._latest = self.clock.times("report", super()._report)(*arguments)
+        return self._latest
+
+    def _save_now_and_then(self, learner, standing):
+        if self.kind == SAVING:
+            self.clock.times("copying", self._saver.begin)(learner, standing)
+
+
+def measure(env_name: str, options: argparse.Namespace) -> list[Interval]:
+    """Trains as long as it takes, in a folder and on a terminal of its own."""
+    with tempfile.TemporaryDirectory() as folder, Terminal() as terminal:
+        run = specification(Path(folder) / "training_runs" / f"skill_{INDEX}_{SKILL}", env_name, options)
+        with (
+            Lifetime(run.paths, 1) as lifetime,
+            Pane(SKILL, INDEX, [f"{SKILL} x3"], 10**9, 1.0, run.paths.log, stream=terminal.stream) as pane,
+        ):
+            session = WatchedNowAndThen(options.rounds, run, pane, no_tracker(), lifetime, time.time())
+            try:
+                session.train()
+            except Enough:
+                return session.intervals
+    raise AssertionError("the budget of frames ended before the rounds did")
+
+
+class Terminal:
+    """A terminal that takes all that is drawn, as tmux does, in a process of its own."""
+
+    def __enter__(self) -> Terminal:
+        ours, theirs = os.openpty()
+        self._reader = subprocess.Popen(["cat"], stdin=ours, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(ours)
+        self.stream = os.fdopen(theirs, "w")
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.stream.close()
+        self._reader.kill()
+        self._reader.wait()
+
+
+def specification(folder: Path, env_name: str, options: argparse.Namespace) -> RunSpecification:
+    paths = RunPaths(folder)
+    paths.policies.mkdir(parents=True)
+    settings = TrainingSettings(
+        total_timesteps=10**9, success_rate=1.0, num_envs=options.num_envs, num_steps=options.num_steps,
+        layer_size=options.layer_size, lr=2e-4, anneal_lr=True, gamma=0.99, gae_lambda=0.95, clip_eps=0.2, ent_coef=0.01,
+        vf_coef=0.5, max_grad_norm=1.0, update_epochs=4, num_minibatches=8, max_task_steps=200, seed=0, stop_at_goal=False,
+    )  # fmt: skip
+    names = [*(f"Known_{number}" for number in range(1, options.experts)), SKILL]
+    task = [TaskSource(name, 3, local, DONE, PAY) for local, name in enumerate(names)]
+    to_global = {local: len(names) - 1 - local for local in range(len(names))}  # the new one, the last, has index 0
+    return RunSpecification(
+        paths=paths, skill_name=SKILL, global_expert_idx=INDEX, attempt=1, env_name=env_name, settings=settings,
+        plan=tuple(PlannedTask(name, 3, local) for local, name in enumerate(names)),
+        experts=tuple(StartingExpert(name, to_global[local], local, 0, 0, None) for local, name in enumerate(names)),
+        module_text=render_module(SKILL, INDEX, {index: local for local, index in to_global.items()}, task),
+        experiment=str(folder.parent.parent),
+    )  # fmt: skip
+
+
+def report(env_name: str, intervals: list[Interval], options: argparse.Namespace) -> None:
+    """Prints a game's table."""
+    rounds = [{found.kind: found for found in intervals[first : first + 3]} for first in range(0, len(intervals), 3)]
+    update_s = statistics.median(found[PLAIN].seconds for found in rounds)
+    cost_s = statistics.median(found[SAVING].parts["writing"] for found in rounds)
+    updates_a_checkpoint = max(CHECKPOINT_S * max(1.0, cost_s / MOST_COST_S) / update_s, 1.0)
+    print(
+        f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}, experts {options.experts}, "
+        f"{len(rounds)} rounds; {updates_a_checkpoint:.0f} updates between two checkpoints"
+    )
+    print(f"  {'part':{NAME_WIDTH}s} {'of an update':>14s} {'of training time':>17s}")
+    together = 0.0
+    for name, once, updates in parts(rounds, updates_a_checkpoint):
+        print(f"  {name:{NAME_WIDTH}s} {once:14.3%} {once / updates:17.3%}")
+        together += once / updates
+    print(f"  {'all parts':{NAME_WIDTH}s} {'':14s} {together:17.3%}")
+    print_whole(rounds, updates_a_checkpoint)
+    waited = of_an_update(rounds, "written", SAVING)
+    print(f"  {'(a checkpoint, if training waited for it)':{NAME_WIDTH}s} {waited:14.3%} {waited / updates_a_checkpoint:17.3%}")
+
+
+def parts(rounds: list[dict[str, Interval]], updates_a_checkpoint: float) -> list[tuple[str, float, float]]:
+    """Name, share of an update's time each time that it is done, and the updates from one time to the next."""
+    found = [(name, of_an_update(rounds, part), 1.0) for name, part in IN_THE_LOOP.items()]
+    # The pane is drawn by the clock, in some updates more often than in others.
+    watched = [interval for found in rounds for interval in (found[WATCHED], found[SAVING])]
+    drawing = sum(interval.parts.get("drawing", 0.0) for interval in watched) / sum(interval.seconds for interval in watched)
+    found.append(("drawing the pane, in a thread", drawing, 1.0))
+    for name, part in (("the copy that training waits for", "copying"), ("packed and stored in a thread", "writing")):
+        found.append((f"checkpoint: {name}", of_an_update(rounds, part, SAVING), updates_a_checkpoint))
+    return found
+
+
+def of_an_update(rounds: list[dict[str, Interval]], part: str, kind: str = WATCHED) -> float:
+    return statistics.median(found[kind].parts.get(part, 0.0) / found[PLAIN].seconds for found in rounds)
+
+
+def print_whole(rounds: list[dict[str, Interval]], updates_a_checkpoint: float) -> None:
+    """The same from updates beside each other; with the quartiles, since a busy machine's noise is larger than it."""
+    for clock, field in (("by the clock", "seconds"), ("in processor time", "processor_s")):
+        of = [{kind: getattr(interval, field) for kind, interval in found.items()} for found in rounds]
+        watched = [found[WATCHED] / found[PLAIN] - 1 for found in of]
+        saving = [(found[SAVING] - found[WATCHED]) / found[PLAIN] / updates_a_checkpoint for found in of]
+        for name, shares in (("watched beside unwatched updates", watched), ("a checkpoint, over its interval", saving)):
+            low, middle, high = statistics.quantiles(shares, n=4, method="inclusive")
+            print(f"  {name:{NAME_WIDTH}s} {'':14s} {middle:17.3%}   (quartiles {low:.2%} to {high:.2%})")
+        whole = statistics.median(watched) + statistics.median(saving)
+        print(f"  {'the whole, ' + clock:{NAME_WIDTH}s} {'':14s} {whole:17.3%}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parsed(arguments)
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+    for env_name in options.env_name or ["Craftax-Classic-Symbolic-v1"]:
+        report(env_name, measure(env_name, options), options)
+    return 0
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: Craftax-Classic-Symbolic-v1")
+    parser.add_argument("--num_envs", type=int, default=256)
+    parser.add_argument("--num_steps", type=int, default=32)
+    parser.add_argument("--layer_size", type=int, default=512)
+    parser.add_argument("--experts", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=20, help="of three updates each, 2 at least")
+    options = parser.parse_args(arguments)
+    if options.rounds < 2:
+        parser.error("--rounds: expected 2 or more, for there to be a spread")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
