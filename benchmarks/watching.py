@@ -207,33 +207,31 @@ def report(env_name: str, intervals: list[Interval], options: argparse.Namespace
     rounds = [{found.kind: found for found in intervals[first : first + 3]} for first in range(0, len(intervals), 3)]
     update_s = statistics.median(found[PLAIN].seconds for found in rounds)
     cost_s = statistics.median(found[SAVING].parts["writing"] for found in rounds)
-    interval_s = max(CHECKPOINT_S * max(1.0, cost_s / MOST_COST_S), update_s)
-    updates_a_checkpoint = interval_s / update_s
+    updates_a_checkpoint = max(CHECKPOINT_S * max(1.0, cost_s / MOST_COST_S) / update_s, 1.0)
     print(
         f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}, experts {options.experts}, "
         f"{len(rounds)} rounds; {updates_a_checkpoint:.0f} updates between two checkpoints"
     )
     print(f"  {'part':{NAME_WIDTH}s} {'of an update':>14s} {'of training time':>17s}")
     together = 0.0
-    for name, once, always in parts(rounds, interval_s):
-        print(f"  {name:{NAME_WIDTH}s} {once:14.3%} {always:17.3%}")
-        together += always
+    for name, once, updates in parts(rounds, updates_a_checkpoint):
+        print(f"  {name:{NAME_WIDTH}s} {once:14.3%} {once / updates:17.3%}")
+        together += once / updates
     print(f"  {'all parts':{NAME_WIDTH}s} {'':14s} {together:17.3%}")
     print_whole(rounds, updates_a_checkpoint)
     waited = of_an_update(rounds, "written", SAVING)
     print(f"  {'(a checkpoint, if training waited for it)':{NAME_WIDTH}s} {waited:14.3%} {waited / updates_a_checkpoint:17.3%}")
 
 
-def parts(rounds: list[dict[str, Interval]], interval_s: float) -> list[tuple[str, float, float]]:
-    """Name, share of an update's time when it is done, and share of all the time."""
-    found = [(name, share := of_an_update(rounds, part), share) for name, part in IN_THE_LOOP.items()]
+def parts(rounds: list[dict[str, Interval]], updates_a_checkpoint: float) -> list[tuple[str, float, float]]:
+    """Name, share of an update's time each time that it is done, and the updates from one time to the next."""
+    found = [(name, of_an_update(rounds, part), 1.0) for name, part in IN_THE_LOOP.items()]
     # The pane is drawn by the clock, in some updates more often than in others.
     watched = [interval for found in rounds for interval in (found[WATCHED], found[SAVING])]
     drawing = sum(interval.parts.get("drawing", 0.0) for interval in watched) / sum(interval.seconds for interval in watched)
-    found.append(("drawing the pane, in a thread", drawing, drawing))
+    found.append(("drawing the pane, in a thread", drawing, 1.0))
     for name, part in (("the copy that training waits for", "copying"), ("packed and stored in a thread", "writing")):
-        seconds = statistics.median(kinds[SAVING].parts[part] for kinds in rounds)
-        found.append((f"checkpoint: {name}", of_an_update(rounds, part, SAVING), seconds / interval_s))
+        found.append((f"checkpoint: {name}", of_an_update(rounds, part, SAVING), updates_a_checkpoint))
     return found
 
 

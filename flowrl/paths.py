@@ -26,9 +26,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FLOWRL_CACHE_DIR") or platformdirs.user_cache_dir("flowrl"))
 
 
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def compile_cache() -> Path:
-    """Compiled programs."""
-    return cache_folder() / "jax"
+    """Compiled programs, as JAX keeps them; those for another number of cores, which JAX does not tell apart, elsewhere."""
+    return cache_folder() / "jax" / f"{usable_cores()}-cores"
+
+
+def stored_programs() -> Path:
+    """Compiled programs that are looked up by what they are made from."""
+    return cache_folder() / "programs"
 
 
 def calibrations() -> Path:

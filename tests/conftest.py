@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,12 @@ def heeded_signals():
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_when_needed():
+    """No test waits for programs that another might need."""
+    os.environ["FLOWRL_COMPILE_AHEAD"] = "0"
 
 
 @pytest.fixture(autouse=True)

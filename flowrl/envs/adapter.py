@@ -31,6 +31,15 @@ class GameAdapter(ABC):
     scope: dict[str, Any]
     """The names that a skill's code may use, beside its parameters."""
 
+    @property
+    def identity(self) -> str | None:
+        """All that tells this game from another one made by the same code; None (the default) if that cannot be said.
+
+        With an identity, compiled programs are kept for later runs by flowrl's and the libraries' versions alone:
+        give one only where nothing else changes what the game does.
+        """
+        return None
+
     @abstractmethod
     def reset(self, key: jax.Array) -> tuple[jax.Array, State]:
         """A fresh world: observation float32 ``[observation_size]`` and state."""
@@ -71,6 +80,10 @@ class CraftaxFamily(GameAdapter):
         }
 
     enums: tuple[str, ...] = ("BlockType", "Achievement", "Action")
+
+    @property
+    def identity(self):
+        return f"{type(self).__qualname__} {self.env_name} {self._params!r} {self._env.static_env_params!r}"
 
     def reset(self, key):
         with quick_choice():

@@ -25,7 +25,7 @@ from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
 from flowrl.training.rare_columns import SplitNetwork, SplitObservation, split
 
-SHARES = (1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4)
+SHARES = (3 / 16, 1 / 4, 3 / 8, 3 / 4)
 """The bounds, as shares of the layout's columns."""
 
 MULTIPLE_OF = 64

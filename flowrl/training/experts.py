@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowrl.training.networks import Params
 
@@ -38,14 +39,16 @@ def stack(experts: Sequence[Params]) -> Params:
     padding = padded_count(len(experts)) - len(experts)
 
     def join(*leaves):
-        blank = [jnp.zeros_like(leaves[0])] * padding
-        return jnp.stack([*map(jnp.asarray, leaves), *blank])
+        # Put together on the host: each shape would be a small program of its own.
+        leaves = [*map(np.asarray, leaves)]
+        return jnp.asarray(np.stack([*leaves, *[np.zeros_like(leaves[0])] * padding]))
 
     return jax.tree.map(join, *experts)
 
 
 def unstack(stacked: Any, num_experts: int) -> list[Any]:
-    """The first ``num_experts`` entries of a stacked tree, one tree an expert."""
+    """The first ``num_experts`` entries of a stacked tree, one tree of numpy arrays an expert."""
+    stacked = jax.device_get(stacked)
     return [select(stacked, index) for index in range(num_experts)]
 
 

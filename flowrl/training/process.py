@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,9 @@ from flowrl.paths import RunPaths, compile_cache
 from flowrl.training import program_cache
 
 T = TypeVar("T")
+
+BACKGROUND = "background"
+"""The name of threads whose work may be given up when the process ends."""
 
 BEAT_WIDTH = 120
 """Characters of a heartbeat: always the same, so that a new one takes the place of the one before."""
@@ -103,6 +107,15 @@ def is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process; what threads in the background are doing is given up."""
+    if any(thread.name == BACKGROUND for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # an orderly end would take down what the compiler, in such a thread, stands on
+    sys.exit(code)
 
 
 def when_there_is_room(write: Callable[[], T], folder: Path, wait: Callable[[str], None]) -> T:

@@ -1,26 +1,29 @@
 """The compiled programs of a run, and how a step is put together from them.
 
 A step is driven from Python, program by program. All programs but one (`judge`) are the same for every
-skill with the same game, batch and padded number of experts, so JAX's persistent cache serves them from
-the second run on; the judge holds the skills' code, and is small.
+skill with the same game, batch and padded number of experts, so they are stored (`stored_programs`) and the
+second run finds them ready; the judge holds the skills' code, and is small.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from flowrl import paths
 from flowrl.envs import tasks, worlds
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.tasks import PlanArrays, Progress, Verdict
 from flowrl.envs.worlds import Scene, WorldBank
 from flowrl.skills.module import TaskFunctions
-from flowrl.training import active_columns, experts, first_layer, losses
+from flowrl.training import active_columns, experts, first_layer, losses, optimiser
 from flowrl.training.networks import ExpertNetwork, Params
 from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
+from flowrl.training.stored_programs import ProgramStore, StoredProgram
 
 ACTING_BLOCK_SIZE = 64
 """Environments a block while acting; smaller than a learning block, since fewer rows are spread over the experts."""
@@ -53,6 +56,21 @@ Decide = Callable[[Playing, jax.Array, int], Decision]
 """``(where the environments are, key, step) -> Decision``."""
 
 
+class ExpertPrograms(NamedTuple):
+    """The programs that depend on the number of experts."""
+
+    fresh_state: StoredProgram
+    act: StoredProgram
+    values: StoredProgram
+    plain_update: StoredProgram
+    narrow_updates: dict[int, StoredProgram]
+    """By their bounds of columns."""
+
+    def all(self) -> list[StoredProgram]:
+        """Each of them; its first argument has a first axis of experts."""
+        return [self.fresh_state, self.act, self.values, self.plain_update, *self.narrow_updates.values()]
+
+
 class Programs:
     """Everything compiled that a run needs."""
 
@@ -69,38 +87,85 @@ class Programs:
         self.num_envs = num_envs
         self.num_experts = experts.padded_count(num_experts)
         self.plan = plan
-        self._generate = jax.jit(lambda keys: worlds.generate(adapter, keys))
+        self._network, self._hyper = network, hyper
+        self._store = ProgramStore(paths.stored_programs(), adapter.identity)
+        program = self._store.program
+        self._init = jax.jit(network.init)
+        self._generate = program("generate", make_generate(adapter))
         # States are large and updated in place: those of a step are used up by it.
-        self._step = jax.jit(make_step(adapter, num_envs), donate_argnums=(0,))
-        self._act = jax.jit(make_act(network, self.num_experts))
-        self._act_at_random = jax.jit(make_random_act(adapter.num_actions, num_envs))
-        self._values = jax.jit(make_values(network, self.num_experts))
+        self._step = program("step", make_step(adapter, num_envs), donate_argnums=(0,))
+        self._act_at_random = program("act at random", make_random_act(adapter.num_actions, num_envs), num_envs)
         self._judge = jax.jit(make_judge(tasks.make_judge(functions)))
-        self._typical = jax.jit(first_layer.typical_columns)
-        self._renew = jax.jit(renew_state, donate_argnums=(1,))
-        self._replace_worlds = jax.jit(worlds.replace_worlds, donate_argnums=(0,))
-        self._layout = network.layout
-        self._find_columns = jax.jit(lambda rollout: active_columns.find(rollout, network.layout))
-        self._demands = jax.jit(lambda columns: active_columns.demands(columns, network.layout))
+        self._typical = program("typical", first_layer.typical_columns)
+        self._renew = program("renew", renew_state, donate_argnums=(1,))
+        self._room_for = functools.cache(lambda count: program(f"room for {count}", make_room_for(count)))
+        self._replace_worlds = program("replace worlds", worlds.replace_worlds, donate_argnums=(0,))
+        self._first_worlds = program("first worlds", make_first(num_envs), num_envs)
+        self._find_columns = program("find columns", lambda rollout: active_columns.find(rollout, network.layout))
+        self._demands = program("demands", lambda columns: active_columns.demands(columns, network.layout))
+        self._of_experts = self._expert_programs(self.num_experts)
         self._bound = 0
-        self._plain_update = jax.jit(make_update(network, hyper, self.num_experts), donate_argnums=(0,))
-        self._narrow_updates = {
-            bound: jax.jit(active_columns.make_narrow_update(network, hyper, self.num_experts, bound), donate_argnums=(0,))
-            for bound in active_columns.bounds(network.layout)
-        }
+
+    def _expert_programs(self, num_experts: int) -> ExpertPrograms:
+        program, network, hyper = self._store.program, self._network, self._hyper
+
+        def updating(name: str, function: Callable) -> StoredProgram:
+            return program(name, function, hyper, donate_argnums=(0,))
+
+        return ExpertPrograms(
+            program("fresh state", lambda params: optimiser.init(optimiser.make(hyper.max_grad_norm), params)),
+            program("act", make_act(network, num_experts)),
+            program("values", make_values(network, num_experts)),
+            updating("update", make_update(network, hyper, num_experts)),
+            {
+                bound: updating(f"update {bound}", active_columns.make_narrow_update(network, hyper, num_experts, bound))
+                for bound in active_columns.bounds(network.layout)
+            },
+        )
+
+    def put_by_for(self, num_experts: int, go_on: Callable[[], bool] = lambda: True) -> None:
+        """Sees to it that a later run, with another number of experts, finds its programs stored.
+
+        For the shapes, and the bound of columns, with which this run has made its updates. Takes a minute of
+        compiling for each number of experts, once on a machine.
+
+        Args:
+            go_on: asked before each program.
+        """
+        count = experts.padded_count(num_experts)
+
+        def with_experts(learner):
+            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), learner)
+
+        for mine, other in zip(self._of_experts.all(), self._expert_programs(count).all()):
+            if mine.shapes is not None and go_on():
+                learner, *others = mine.shapes
+                other.put_by(with_experts(learner), *others)
+
+    def fresh_expert(self, key: jax.Array) -> Params:
+        """The parameters of an expert that has learned nothing."""
+        return self._init(key)
+
+    def fresh_learner(self, params: Sequence[Params]) -> Learner:
+        """A learner that starts from the parameters of some experts."""
+        stacked = experts.stack(params)
+        return Learner(stacked, self._of_experts.fresh_state(stacked))
 
     def fresh_worlds(self, key: jax.Array, count: int) -> Scene:
         """At least ``count`` fresh worlds, made some at a time so that little memory is held at once."""
         num_calls = -(-count // WORLDS_AT_ONCE)
-        parts = [self._generate(jax.random.split(part, WORLDS_AT_ONCE)) for part in jax.random.split(key, num_calls)]
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+        fresh = self._generate(key, 0)
+        bank = WorldBank(self._room_for(num_calls * WORLDS_AT_ONCE)(fresh), jnp.int32(0))
+        for number in range(num_calls):
+            bank = self._replace_worlds(bank, self._generate(key, number) if number else fresh)
+        return bank.worlds
 
     def begin(self, key: jax.Array, num_worlds: int) -> Playing:
         """Every environment at the start of an episode, in the bank's first worlds."""
-        bank = WorldBank(self.fresh_worlds(key, max(num_worlds, self.num_envs)), jnp.int32(0))
-        # A copy, since a step uses its states up, and the bank's worlds are played again.
-        first = jax.tree.map(lambda leaf: jnp.copy(leaf[: self.num_envs]), bank.worlds)
-        bank = bank._replace(next_world=jnp.int32(self.num_envs))
+        # A copy for the first episodes, since a step uses its states up, and the bank's worlds are played again.
+        fresh = self.fresh_worlds(key, max(num_worlds, self.num_envs))
+        first = self._first_worlds(fresh)
+        bank = WorldBank(fresh, jnp.int32(self.num_envs))
         expert = jnp.broadcast_to(self.plan.expert[0], (self.num_envs,))
         typical = self._typical(first.observation.columns)
         return Playing(bank, first, tasks.start(self.num_envs), expert, typical)
@@ -109,13 +174,12 @@ class Programs:
         """Replaces the oldest worlds, at least ``count`` of them, by fresh ones; ``playing``'s bank is used up."""
         bank = playing.bank
         for number in range(-(-count // WORLDS_AT_ONCE)):
-            fresh = self._generate(jax.random.split(jax.random.fold_in(key, number), WORLDS_AT_ONCE))
-            bank = self._replace_worlds(bank, fresh)
+            bank = self._replace_worlds(bank, self._generate(key, number))
         return playing._replace(bank=bank)
 
     def learned_policy(self, params: Params) -> Decide:
         """Actions sampled from the experts."""
-        return lambda at, key, step: self._act(params, at.scene.observation, at.typical, at.expert, key, step)
+        return lambda at, key, step: self._of_experts.act(params, at.scene.observation, at.typical, at.expert, key, step)
 
     def random_policy(self) -> Decide:
         """Every action equally likely: what a skill is compared with."""
@@ -124,18 +188,19 @@ class Programs:
     def values(self, params: Params, playing: Playing) -> jax.Array:
         """``[B]``: the acting experts' values of where the environments are."""
         everyone = jnp.ones(self.num_envs, bool)
-        return self._values(params, playing.scene.observation, playing.typical, playing.expert, everyone)
+        return self._of_experts.values(params, playing.scene.observation, playing.typical, playing.expert, everyone)
 
     def update(self, learner: Learner, rollout: tuple[Transition, ...], last_values, key, lr):
         """What `ppo.make_update` makes, by the cheapest program that serves; ``learner`` is used up."""
-        if self._narrow_updates and self._bound is not None:
+        narrow = self._of_experts.narrow_updates
+        if narrow and self._bound is not None:
             columns = self._find_columns(rollout)
-            bound = active_columns.smallest_bound(*jax.device_get(self._demands(columns)), self._layout)
+            bound = active_columns.smallest_bound(*jax.device_get(self._demands(columns)), self._network.layout)
             # A bound that was once too small will be again: its program is not gone back to.
             self._bound = bound and max(bound, self._bound)
             if self._bound:
-                return self._narrow_updates[self._bound](learner, rollout, columns, last_values, key, lr)
-        return self._plain_update(learner, rollout, last_values, key, lr)
+                return narrow[self._bound](learner, rollout, columns, last_values, key, lr)
+        return self._of_experts.plain_update(learner, rollout, last_values, key, lr)
 
     def look_around(self, playing: Playing) -> Playing:
         """Takes what most environments show now for typical; no result depends on it, only the time it takes."""
@@ -166,8 +231,31 @@ class Programs:
             expert=before.expert,
             reward=verdict.reward,
             continues=~(verdict.task_done | verdict.ended),
-            truncation_value=self._values(params, led_to, before.typical, before.expert, verdict.truncated),
+            truncation_value=self._of_experts.values(params, led_to, before.typical, before.expert, verdict.truncated),
         )
+
+
+def make_generate(adapter: GameAdapter):
+    """Fresh worlds, some at a time."""
+
+    def generate(key, number):
+        return worlds.generate(adapter, jax.random.split(jax.random.fold_in(key, number), WORLDS_AT_ONCE))
+
+    return generate
+
+
+def make_first(count: int):
+    """Copies of the first worlds of many."""
+    return lambda scene: jax.tree.map(lambda leaf: jnp.copy(leaf[:count]), scene)
+
+
+def make_room_for(count: int):
+    """Worlds without anything in them, as many as are wanted, of the kind of those given."""
+
+    def room(scene):
+        return jax.tree.map(lambda leaf: jnp.tile(leaf, (count // len(leaf), *[1] * (leaf.ndim - 1))), scene)
+
+    return room
 
 
 def make_step(adapter: GameAdapter, num_envs: int):

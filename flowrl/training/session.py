@@ -20,7 +20,7 @@ from flowrl.envs.worlds import Turnover
 from flowrl.errors import FlowrlError
 from flowrl.files import append_line, why_no_room
 from flowrl.skills.module import compile_module
-from flowrl.training import checkpoints, evaluation, experts, optimiser, process
+from flowrl.training import checkpoints, evaluation, later_runs, process
 from flowrl.training.checkpoints import Standing
 from flowrl.training.evaluation import Evaluation
 from flowrl.training.goal import GoalTest
@@ -203,12 +203,10 @@ class Session:
     def _resume(self) -> tuple[Learner, Standing]:
         """The newest checkpoint, or the library's experts and a fresh one."""
         params = [
-            self._network.init(self._keys.init) if expert.params is None else expert.params
+            self._programs.fresh_expert(self._keys.init) if expert.params is None else expert.params
             for expert in self.run.experts
         ]
-        stacked = experts.stack(params)
-        gradient_step = optimiser.make(self.settings.max_grad_norm)
-        fresh = Learner(stacked, optimiser.init(gradient_step, stacked))
+        fresh = self._programs.fresh_learner(params)
         found = checkpoints.newest(self.run.paths, fresh, self.run.local_to_global, self.pane.line)
         if found is None:
             return fresh, Standing(0, 0, np.zeros(len(params), np.int64))
@@ -297,6 +295,7 @@ class Session:
         if self._first_update_s is None:
             self._first_update_s = time.time() - self._started_s
             self.pane.line(f"first update after {self._first_update_s:.1f} s")
+            later_runs.provide(self._programs, lambda: not self.lifetime.asked_to_stop, self.pane.line)
         self.pane.phase(self.phase)
 
     def _beat(self) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from flowrl.envs import tasks
 from flowrl.envs.registry import make_adapter
 from flowrl.skills.module import TaskFunctions
-from flowrl.training import experts, optimiser
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner
 from flowrl.training.programs import Playing, Programs
@@ -55,9 +54,8 @@ class Workload:
         plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, MAX_TASK_STEPS)
         functions = [TaskFunctions(never, (), health_kept, ("health_penalty",))] * num_experts
         self.programs = Programs(adapter, network, functions, plan, num_envs, num_experts, hyper)
-        init = jax.jit(network.init)
-        params = experts.stack([init(jax.random.key(number)) for number in range(num_experts)])
-        self.learner = Learner(params, optimiser.init(optimiser.make(hyper.max_grad_norm), params))
+        fresh = [self.programs.fresh_expert(jax.random.key(number)) for number in range(num_experts)]
+        self.learner = self.programs.fresh_learner(fresh)
         self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), bank_size(num_envs)))
         self._turnover = turnover(num_envs)
         self._num_updates = 0

@@ -24,12 +24,10 @@ def paths(tmp_path):
 def learner(seed, layer_size=4, count=3):
     """Experts and Adam states in the shapes of a real run, filled with different numbers."""
 
-    def fresh():
-        stacked = experts.stack([ExpertNetwork(Layout(0, 0, 3), 2, layer_size).init(jax.random.key(0))] * count)
-        return Learner(stacked, optimiser.init(optimiser.make(1.0), stacked))
-
+    stacked = experts.stack([ExpertNetwork(Layout(0, 0, 3), 2, layer_size).init(jax.random.key(0))] * count)
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: rng.integers(1, 1000, leaf.shape).astype(leaf.dtype), jax.eval_shape(fresh))
+    shapes = jax.eval_shape(lambda: Learner(stacked, optimiser.init(optimiser.make(1.0), stacked)))
+    return jax.tree.map(lambda leaf: rng.integers(1, 1000, leaf.shape).astype(leaf.dtype), shapes)
 
 
 def standing(frames):

@@ -63,7 +63,8 @@ def test_a_gpu_slot_sees_its_own_device_and_share_of_memory(run):
 
 def test_compiled_programs_are_kept_where_asked(run, monkeypatch, tmp_path):
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "cache"))
-    assert in_a_child(run, "print(os.environ['JAX_COMPILATION_CACHE_DIR'])") == str(tmp_path / "cache" / "jax")
+    folder = str(tmp_path / "cache" / "jax" / "1-cores")  # those of the run's slot
+    assert in_a_child(run, "print(os.environ['JAX_COMPILATION_CACHE_DIR'])") == folder
 
 
 def test_while_a_run_lives_its_lock_is_held_and_its_process_is_on_record(run):

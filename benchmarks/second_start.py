@@ -1,0 +1,154 @@
+"""How long a run takes to start: cold, and for skills whose code was never seen on this machine.
+
+    python benchmarks/second_start.py                        # both games, 256 x 32
+    python benchmarks/second_start.py --env_name Craftax-Symbolic-v1 --repeats 1
+
+The overhead of a run is the time from its launch to its first finished update, less the median of its later updates.
+The first run of a game starts with an empty cache; each later one has new code, and a plan of one task, then of two
+(with an expert from the library), and so on. Runs are real training processes, started as the scheduler starts them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from flowrl.envs.registry import GAMES
+from flowrl.files import read_json
+from flowrl.parallel.slots import Slot, usable_cores
+from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_skills
+from flowrl.parallel.training_setup import prepare_training_run, write_launch
+from flowrl.paths import RunPaths
+
+UPDATES = 5
+LIMIT_S = 900
+CODE_DONE = "def task_is_done(inventory):\n    return inventory.wood >= 99\n"
+
+
+def code(salt: int) -> dict[str, str]:
+    """A skill that nobody has seen before."""
+    reward = f"def task_reward(inventory_diff, health_penalty):\n    return inventory_diff.wood * {1 + salt / 1e6} + health_penalty\n"
+    return {"task_is_done": CODE_DONE, "task_reward": reward}
+
+
+def prepare(folder: Path, salt: int, num_tasks: int, settings: dict[str, Any]) -> RunPaths:
+    """A run of a plan with ``num_tasks`` tasks, each with new code; all but the last are in the library already."""
+    names = [f"Skill_{salt}_{number}" for number in range(num_tasks)]
+    codes = [code(1000 * salt + number) for number in range(num_tasks)]
+    folder.mkdir(parents=True)
+    completed = put_in_library(folder, settings["env_name"], settings["layer_size"], names[:-1], codes)
+    run, *_ = prepare_training_run(names[-1], codes[-1], num_tasks - 1, names[:-1], completed, folder, settings)
+    write_launch(run, 1, Slot(0, tuple(usable_cores())))
+    return RunPaths(run)
+
+
+def overhead_s(run: RunPaths, cache: Path) -> tuple[float, float]:
+    """Starts a run, waits for its first updates, ends it; its overhead, and the median of its later updates."""
+    environment = {**os.environ, "FLOWRL_CACHE_DIR": str(cache)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowrl.training", str(run.folder)], env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        seconds = updates_of(run, process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    later = statistics.median(after - before for before, after in zip(seconds, seconds[1:]))
+    return seconds[0] - later, later
+
+
+def updates_of(run: RunPaths, process: subprocess.Popen) -> list[float]:
+    """Seconds from the start of the process to the end of each of its first updates."""
+    deadline_s = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline_s:
+        lines = run.metrics.read_text().splitlines() if run.metrics.exists() else []
+        if len(lines) >= UPDATES:
+            return [json.loads(line)["seconds"] for line in lines[:UPDATES]]
+        if process.poll() is not None:
+            raise SystemExit(f"{run.folder} ended with exit code {process.returncode}: see {run.log}")
+        time.sleep(0.2)
+    raise SystemExit(f"{run.folder} made no {UPDATES} updates in {LIMIT_S} s: see {run.log}")
+
+
+def put_in_library(folder: Path, env_name: str, layer_size: int, names: list[str], codes: list[dict]) -> dict[str, dict[str, Any]]:
+    """Fresh experts under these names in the library; what `prepare_training_run` wants to know of them."""
+    import jax
+    import numpy as np
+
+    from flowrl.envs.registry import make_adapter
+    from flowrl.training.networks import ExpertNetwork
+
+    adapter = make_adapter(env_name)
+    network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size)
+    for index, name in enumerate(names):
+        params = jax.tree.map(np.asarray, network.init(jax.random.key(index)))
+        save_expert_to_skills(ExpertVersion(name, index, params, 0, 0), folder)
+    return {name: {"expert_idx": index, **codes[index]} for index, name in enumerate(names)}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parsed(arguments)
+    scratch = Path(tempfile.mkdtemp(prefix="flowrl_start_"))
+    cache = Path(options.cache) if options.cache else scratch / "cache"
+    try:
+        for env_name in options.env_name or GAMES:
+            report(env_name, options, scratch / env_name, cache)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def report(env_name: str, options: argparse.Namespace, scratch: Path, cache: Path) -> None:
+    """Prints a game's table."""
+    settings = {
+        "env_name": env_name,
+        "num_envs": options.num_envs,
+        "num_steps": options.num_steps,
+        "layer_size": options.layer_size,
+        "total_timesteps": 10 * UPDATES * options.num_envs * options.num_steps,
+        "stop_at_goal": False,
+    }
+    print(f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}, {len(usable_cores())} cores")
+    salt = int(time.time()) % 100_000
+    if not options.cache:
+        show("first skill, nothing cached", [overhead_s(prepare(scratch / "cold", salt, 1, settings), cache)])
+    for num_tasks in options.tasks:
+        found = []
+        for number in range(options.repeats):
+            salt += 1
+            found.append(overhead_s(prepare(scratch / f"{num_tasks}_{number}", salt, num_tasks, settings), cache))
+            if number == 0 and num_tasks > 1:
+                show(f"new code, {num_tasks} tasks, the first time", found)
+        show(f"new code, {num_tasks} task{'s' * (num_tasks > 1)}", found)
+
+
+def show(what: str, found: list[tuple[float, float]]) -> None:
+    overhead = statistics.median(overhead for overhead, _ in found)
+    update = statistics.median(update for _, update in found)
+    print(f"  {what:40s} overhead {overhead:6.1f} s ({len(found)} runs), an update {update:.2f} s", flush=True)
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: every game")
+    parser.add_argument("--num_envs", type=int, default=256)
+    parser.add_argument("--num_steps", type=int, default=32)
+    parser.add_argument("--layer_size", type=int, default=512)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 4], help="lengths of the plans")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cache", help="a folder with compiled programs to start from; default: an empty one")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Compiled programs on disk: the same results in another process, nothing traced; and whatever may be wrong with them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowrl.training import stored_programs
+from flowrl.training.stored_programs import ProgramStore, make_room
+from tests.parallel.fakes.experiments import PATIENCE_S
+
+
+class Pair(NamedTuple):
+    numbers: jax.Array
+    key: jax.Array
+
+
+class Traced:
+    """A function that counts how often it is traced."""
+
+    def __init__(self, factor=2.0):
+        self.factor, self.times = factor, 0
+
+    def __call__(self, pair, step):
+        self.times += 1
+        drawn = jax.random.normal(jax.random.fold_in(pair.key, step), pair.numbers.shape)
+        return Pair(pair.numbers * self.factor + drawn, pair.key), {"sum": pair.numbers.sum()}
+
+
+def pair(size=3):
+    return Pair(jnp.arange(size, dtype=jnp.float32), jax.random.key(7))
+
+
+def numbers(result):
+    return [np.asarray(result[0].numbers).tolist(), float(result[1]["sum"])]
+
+
+def stored_files(folder):
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def called(folder, function, arguments=None, identity="game", name="walk", made_from=None):
+    program = ProgramStore(folder, identity).program(name, function, made_from, donate_argnums=(0,))
+    return numbers(program(*(arguments or (pair(), 5))))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "programs"
+
+
+def test_a_stored_program_is_found_without_tracing(folder):
+    first, second = Traced(), Traced()
+    expected = numbers(jax.jit(Traced())(pair(), 5))
+    assert called(folder, first) == expected and first.times == 1
+    assert called(folder, second) == expected and second.times == 0
+    assert len(stored_files(folder)) == 1
+
+
+OTHER_PROCESS = """
+    import sys
+    from pathlib import Path
+    from tests.training.test_stored_programs import Traced, called
+    function = Traced()
+    print(called(Path(sys.argv[1]), function), function.times)
+"""
+
+
+def in_another_process(folder):
+    command = [sys.executable, "-c", textwrap.dedent(OTHER_PROCESS), str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+def test_another_process_gets_the_same_numbers_and_of_two_one_compiles(folder):
+    both = [in_another_process(folder) for _ in range(2)]
+    said = [process.communicate(timeout=PATIENCE_S)[0].strip() for process in both]
+    expected = numbers(jax.jit(Traced())(pair(), 5))
+    assert sorted(said) == [f"{expected} 0", f"{expected} 1"]
+    later = Traced()
+    assert called(folder, later) == expected and later.times == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [dict(identity="another game"), dict(name="run"), dict(made_from=3), dict(arguments=(pair(4), 5)),
+     dict(arguments=(pair(), jnp.int32(5)))],
+    ids=["identity", "name", "made from", "shape", "type"],
+)  # fmt: skip
+def test_what_differs_is_another_program(folder, other):
+    called(folder, Traced())
+    function = Traced()
+    called(folder, function, **other)
+    assert function.times == 1 and len(stored_files(folder)) == 2
+
+
+@pytest.mark.parametrize("what", ["source_code", "processor"])
+def test_other_source_code_or_another_machine_is_another_program(folder, monkeypatch, what):
+    called(folder, Traced())
+    stored_programs.surroundings.cache_clear()
+    monkeypatch.setattr(stored_programs, what, lambda: "other")
+    changed = Traced(3.0)
+    assert called(folder, changed) == numbers(jax.jit(Traced(3.0))(pair(), 5)) and changed.times == 1
+    stored_programs.surroundings.cache_clear()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data[:-9] + b"x" * 9])
+def test_a_damaged_program_is_compiled_and_stored_again(folder, damage):
+    expected = called(folder, Traced())
+    (path,) = stored_files(folder)
+    path.write_bytes(damage(path.read_bytes()))
+    again, later = Traced(), Traced()
+    assert called(folder, again) == expected and again.times == 1
+    assert called(folder, later) == expected and later.times == 0
+
+
+def test_shapes_may_alternate(folder):
+    function = Traced()
+    program = ProgramStore(folder, "game").program("walk", function)
+    for size in (3, 4, 3, 4):
+        np.testing.assert_array_equal(program(pair(size), 5)[0].numbers, jax.jit(Traced())(pair(size), 5)[0].numbers)
+    assert function.times == 2
+
+
+def test_what_calls_other_libraries_is_not_stored(folder):
+    program = ProgramStore(folder, "game").program("factors", jnp.linalg.qr)
+    np.testing.assert_allclose(program(jnp.eye(3))[1], jnp.linalg.qr(jnp.eye(3))[1])
+    assert stored_files(folder) == []
+
+
+def test_without_an_identity_nothing_is_stored(folder):
+    assert called(folder, Traced(), identity=None) == called(folder, Traced(), identity=None)
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    function = Traced()
+    assert called(blocked / "programs", function) == numbers(jax.jit(Traced())(pair(), 5))
+    assert function.times == 1
+
+
+def test_a_program_is_put_by_for_shapes_alone(folder):
+    used = ProgramStore(folder, "game").program("walk", Traced())
+    used(pair(), 5)
+    wider = jax.tree.map(lambda leaf: leaf, used.shapes[0])._replace(numbers=jax.ShapeDtypeStruct((9,), jnp.float32))
+    ProgramStore(folder, "game").program("walk", Traced()).put_by(wider, used.shapes[1])
+    later, again = Traced(), Traced()
+    program = ProgramStore(folder, "game").program("walk", later)
+    np.testing.assert_array_equal(program(pair(9), 5)[0].numbers, jax.jit(Traced())(pair(9), 5)[0].numbers)
+    assert later.times == 0
+    ProgramStore(folder, "game").program("walk", again).put_by(wider, used.shapes[1])
+    assert again.times == 0
+
+
+def test_programs_that_were_not_used_for_longest_make_room(tmp_path):
+    for age, name in enumerate(["new", "old", "older", "oldest"]):
+        (tmp_path / name).write_bytes(b"x" * 100)
+        os.utime(tmp_path / name, (10_000 - age, 10_000 - age))
+    make_room(tmp_path, 250)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+    make_room(tmp_path, 0)
+    assert list(tmp_path.iterdir()) == []
