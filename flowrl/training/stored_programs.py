@@ -65,13 +65,16 @@ class ProgramStore:
             made_from: what it depends on beside the store's identity and the shapes of its arguments, as a ``repr``.
         """
         key = None if self._folder is None else (name, repr((self._identity, made_from)), *surroundings())
-        return StoredProgram(function, donate_argnums, self._folder, key)
+        return StoredProgram(name, function, donate_argnums, self._folder, key)
 
 
 class StoredProgram:
     """A jitted function, compiled at most once on a machine for each shape of its arguments."""
 
-    def __init__(self, function: Callable, donate_argnums: tuple[int, ...], folder: Path | None, key: tuple | None):
+    def __init__(
+        self, name: str, function: Callable, donate_argnums: tuple[int, ...], folder: Path | None, key: tuple | None
+    ):
+        self.name = name
         self._function, self._donate_argnums, self._folder, self._key = function, donate_argnums, folder, key
         self._jitted = jax.jit(function, donate_argnums=donate_argnums)
         self._latest: Any = None

@@ -8,7 +8,7 @@ from datetime import timedelta
 from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.dispatcher import Dispatcher
 from flowrl.parallel.events import Paused, Resumed, SkillAdded
-from flowrl.parallel.state import FINAL, USELESS, SchedulerState, Status
+from flowrl.parallel.state import FINAL, USELESS, SchedulerState, Stage, Status
 from tests.parallel.simulation.hands import SimulatedHands
 from tests.parallel.simulation.world import SchedulerKilled, World, WorldRecords, demand
 
@@ -163,14 +163,17 @@ class Experiment:
 
     def _check_end(self) -> None:
         completed = {name for name, status in self._statuses().items() if status is Status.COMPLETED}
-        demand(completed == set(self.world.library), f"the library is {set(self.world.library)}, and {completed} are completed")
+        # A merge may have been killed when it was all but done, and the last try at it refused: it failed, with all in place.
+        half_merged = {entry.skill_name for entry in self.dispatcher.core.state.skills if entry.stage is Stage.MERGING}
+        library = set(self.world.library)
+        demand(completed <= library <= completed | half_merged, f"the library is {library}, and {completed} are completed")
         demand(not self.world.processes, f"a training is left over: {self.world.processes}")
         for entry in self.dispatcher.core.state.skills:
             needs = [self.dispatcher.core.entries[name].status for name in entry.dependencies]
             if entry.status is Status.BLOCKED:
                 demand(any(status in USELESS for status in needs), f"{entry.skill_name} is blocked by nothing")
         for folder in self.world.folders.values():
-            demand(folder.name not in self.world.library, f"the run of {folder.name} was not merged, or not removed")
+            demand(folder.name not in library - half_merged, f"the run of {folder.name} was not merged, or not removed")
 
     def _statuses(self) -> dict[str, Status]:
         return {entry.skill_name: entry.status for entry in self.dispatcher.core.state.skills}

@@ -1,0 +1,136 @@
+"""Where an update's time goes: ``python benchmarks/whereabouts.py [--env_name Craftax-Symbolic-v1]``.
+
+Every program is waited for before the next one is called, so the parts add up to the whole; what is left is the host's. The
+update's matrix products are counted and compared with a plain product in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+
+from benchmarks.training_speed import product_gflops
+from flowrl.envs.registry import GAMES, make_adapter
+from flowrl.paths import compile_cache
+from flowrl.training import active_columns
+from flowrl.training.ppo import Hyperparameters
+from flowrl.training.stored_programs import StoredProgram
+from flowrl.training.workload import Workload
+
+PARTS = {
+    "network of the rollout": ("act", "values"),
+    "resets": ("renew", "generate", "replace worlds"),
+    "update": ("find columns", "demands", "update"),
+    "what is typical": ("typical",),
+}
+"""Which programs make up a part; the step of the game and its features are told apart by a measurement of their own."""
+
+
+@contextlib.contextmanager
+def timed_programs() -> Iterator[collections.Counter]:
+    """Seconds by the programs' names while this is open."""
+    seconds: collections.Counter = collections.Counter()
+    plain = StoredProgram.__call__
+
+    def timed(self, *arguments):
+        begun_s = time.perf_counter()
+        result = jax.block_until_ready(plain(self, *arguments))
+        seconds[self.name] += time.perf_counter() - begun_s
+        return result
+
+    StoredProgram.__call__ = timed
+    try:
+        yield seconds
+    finally:
+        StoredProgram.__call__ = plain
+
+
+def game_alone_s(env_name: str, run: Workload, repeats: int) -> float:
+    """Seconds of the game's own step, without observations and features, for one update's steps."""
+    adapter = make_adapter(env_name)
+
+    def step(state, action, key):
+        keys = jax.random.split(key, len(action))
+        _, state, game_over = jax.vmap(adapter.step)(keys, state, action)
+        return state, game_over
+
+    stepping = jax.jit(step, donate_argnums=(0,))
+    state = jax.tree.map(jax.numpy.copy, run.playing.scene.state)
+    action = jax.random.randint(jax.random.key(0), (len(run.playing.expert),), 0, adapter.num_actions)
+    state, _ = jax.block_until_ready(stepping(state, action, jax.random.key(0)))
+    taken = []
+    for _ in range(repeats):
+        begun_s = time.perf_counter()
+        for number in range(run.num_steps):
+            state, game_over = jax.block_until_ready(stepping(state, action, jax.random.key(number)))
+        taken.append(time.perf_counter() - begun_s)
+    return statistics.median(taken)
+
+
+def update_gflop(run: Workload, env_name: str, layer_size: int, bound: int) -> float:
+    """Operations in the matrix products of one update: two networks, forward and backward, every sample in each epoch."""
+    layout = make_adapter(env_name).layout
+    inputs = (active_columns.num_dense(bound) if bound else layout.num_columns) + layout.num_scalars
+    # Forward and the weights' gradient in the first layer; the inputs' gradient too in the second.
+    multiplications = 2 * (2 * inputs * layer_size + 3 * layer_size * layer_size)
+    return 2 * multiplications * run.frames_per_update * Hyperparameters().update_epochs / 1e9
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parsed(arguments)
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+    for env_name in options.env_name or GAMES:
+        report(env_name, options)
+    return 0
+
+
+def report(env_name: str, options: argparse.Namespace) -> None:
+    """Prints a game's table."""
+    run = Workload(env_name, options.num_envs, options.num_steps, options.layer_size)
+    for _ in range(2):
+        run.update()
+    updates, names = [], set()
+    for _ in range(options.repeats):
+        with timed_programs() as seconds:
+            total = run.update()["total"]
+        updates.append({**seconds, "total": total})
+        names |= set(seconds)
+    median = {name: statistics.median(update.get(name, 0.0) for update in updates) for name in names | {"total"}}
+    game = game_alone_s(env_name, run, options.repeats)
+    print(f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}, medians of {options.repeats} updates")
+    rows = {"game": game, "observations and features": median["step"] - game}
+    for part, programs in PARTS.items():
+        rows[part] = sum(median[name] for name in names if name in programs or (part == "update" and name.startswith("update")))
+    rows["host, and the skills' code"] = median["total"] - sum(rows.values())
+    for part, taken in rows.items():
+        print(f"  {part:28s} {taken:7.3f} s  {taken / median['total']:6.1%}")
+    print(f"  {'an update in all':28s} {median['total']:7.3f} s  {run.frames_per_update / median['total']:,.0f} frames/s")
+    used = max((name for name in names if name.startswith("update")), key=lambda name: median[name])
+    bound = int(used.split()[-1]) if used != "update" else 0
+    gflop, plain = update_gflop(run, env_name, options.layer_size, bound), product_gflops()
+    reached = gflop / rows["update"]
+    print(f"  {used}: {gflop:.0f} GFLOP in products, {reached:.0f} GFLOP/s, {reached / plain:.0%} of a plain product's {plain:.0f}", flush=True)
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: every game")
+    parser.add_argument("--num_envs", type=int, default=256)
+    parser.add_argument("--num_steps", type=int, default=32)
+    parser.add_argument("--layer_size", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=3)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

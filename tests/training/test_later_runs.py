@@ -1,0 +1,118 @@
+"""While a run trains, the programs of runs with more experts are compiled, and nothing waits for them in the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from flowrl.envs import tasks
+from flowrl.training import later_runs, process
+from flowrl.training.ppo import Hyperparameters
+from flowrl.training.programs import Programs
+from flowrl.training.rollout import collect
+from tests.parallel.fakes.experiments import PATIENCE_S
+from tests.training.probes import done_after
+from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
+
+
+class KnownGame(NumberedSteps):
+    identity = "numbered steps"
+
+
+HYPER = Hyperparameters(update_epochs=1, num_minibatches=2)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv(later_runs.SWITCH)
+    return tmp_path / "programs"
+
+
+def updated(num_experts):
+    """Programs that have made one update with so many experts."""
+    plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, 3)
+    programs = Programs(KnownGame(), NETWORK, [done_after(2)] * num_experts, plan, NUM_ENVS, num_experts, HYPER)
+    learner = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(num_experts)])
+    playing, rollout, _ = collect(programs, learner.params, programs.begin(jax.random.key(0), NUM_ENVS), jax.random.key(1), 2)
+    programs.update(learner, rollout, programs.values(learner.params, playing), jax.random.key(2), 0.01)
+    return programs
+
+
+def stored(cache):
+    return {path.name for path in cache.iterdir() if not path.name.startswith(".")}
+
+
+def wait_for_background():
+    for thread in threading.enumerate():
+        if thread.name == process.BACKGROUND:
+            thread.join(PATIENCE_S)
+
+
+def test_a_later_run_with_more_experts_finds_its_programs(cache):
+    programs = updated(1)
+    before = stored(cache)
+    later_runs.provide(programs, lambda: True, pytest.fail)
+    wait_for_background()
+    ahead = stored(cache)
+    assert len(ahead) > len(before)
+    updated(2)
+    updated(3)  # padded to 4
+    assert stored(cache) == ahead
+    updated(5)
+    assert len(stored(cache)) > len(ahead)
+
+
+def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_where_it_is_switched_off(cache, monkeypatch):
+    programs = updated(1)
+    before = stored(cache)
+    later_runs.provide(programs, lambda: False, pytest.fail)
+    wait_for_background()
+    monkeypatch.setenv(later_runs.SWITCH, "0")
+    later_runs.provide(programs, lambda: True, pytest.fail)
+    wait_for_background()
+    assert stored(cache) == before
+
+
+def test_a_failure_is_one_line_and_no_more(cache):
+    class Broken:
+        num_experts = 1
+
+        def put_by_for(self, *_):
+            raise RuntimeError("no memory\nfor this")
+
+    said = []
+    later_runs.provide(Broken(), lambda: True, said.append)
+    wait_for_background()
+    assert said == ["programs for later runs were not compiled: no memory for this"]
+
+
+WITH_A_THREAD = """
+import threading
+from flowrl.training import process
+threading.Thread(target=threading.Event().wait, name=process.BACKGROUND, daemon={daemon}).start()
+print("said")
+process.leave(7)
+"""
+
+
+@pytest.mark.parametrize("daemon", [True, False])
+def test_a_process_ends_at_once_whatever_is_in_the_background(daemon):
+    command = [sys.executable, "-c", WITH_A_THREAD.format(daemon=daemon)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment)
+    assert (ended.returncode, ended.stdout) == (7, "said\n")
+
+
+def test_results_do_not_depend_on_where_programs_come_from(cache):
+    key = jax.random.key(3)
+    worlds = [programs.fresh_worlds(key, 20).observation.scalars for programs in (updated(1), updated(1))]
+    plain = Programs(NumberedSteps(), NETWORK, [done_after(2)], tasks.plan_arrays([0], [1], 3), NUM_ENVS, 1, HYPER)
+    for found in worlds:
+        assert jnp.array_equal(found, plain.fresh_worlds(key, 20).observation.scalars)
