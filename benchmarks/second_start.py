@@ -37,7 +37,8 @@ CODE_DONE = "def task_is_done(inventory):\n    return inventory.wood >= 99\n"
 
 def code(salt: int) -> dict[str, str]:
     """A skill that nobody has seen before."""
-    reward = f"def task_reward(inventory_diff, health_penalty):\n    return inventory_diff.wood * {1 + salt / 1e6} + health_penalty\n"
+    pays = f"inventory_diff.wood * {1 + salt / 1e6} + health_penalty"
+    reward = f"def task_reward(inventory_diff, health_penalty):\n    return {pays}\n"
     return {"task_is_done": CODE_DONE, "task_reward": reward}
 
 
@@ -80,7 +81,9 @@ def updates_of(run: RunPaths, process: subprocess.Popen) -> list[float]:
     raise SystemExit(f"{run.folder} made no {UPDATES} updates in {LIMIT_S} s: see {run.log}")
 
 
-def put_in_library(folder: Path, env_name: str, layer_size: int, names: list[str], codes: list[dict]) -> dict[str, dict[str, Any]]:
+def put_in_library(
+    folder: Path, env_name: str, layer_size: int, names: list[str], codes: list[dict]
+) -> dict[str, dict[str, Any]]:
     """Fresh experts under these names in the library; what `prepare_training_run` wants to know of them."""
     import jax
     import numpy as np

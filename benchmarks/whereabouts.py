@@ -1,7 +1,7 @@
 """Where an update's time goes: ``python benchmarks/whereabouts.py [--env_name Craftax-Symbolic-v1]``.
 
-Every program is waited for before the next one is called, so the parts add up to the whole; what is left is the host's. The
-update's matrix products are counted and compared with a plain product in the same run.
+Every program is waited for before the next one is called, so the parts add up to the whole; what is left is the host's, and
+the judge's. The update's matrix products are counted and compared with a plain product in the same run.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
 
@@ -107,10 +110,12 @@ def report(env_name: str, options: argparse.Namespace) -> None:
         names |= set(seconds)
     median = {name: statistics.median(update.get(name, 0.0) for update in updates) for name in names | {"total"}}
     game = game_alone_s(env_name, run, options.repeats)
-    print(f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}, medians of {options.repeats} updates")
+    sizes = f"{options.num_envs} x {options.num_steps}, width {options.layer_size}"
+    print(f"\n{env_name}, {sizes}, medians of {options.repeats} updates")
     rows = {"game": game, "observations and features": median["step"] - game}
     for part, programs in PARTS.items():
-        rows[part] = sum(median[name] for name in names if name in programs or (part == "update" and name.startswith("update")))
+        mine = [name for name in names if name in programs or (part == "update" and name.startswith("update"))]
+        rows[part] = sum(median[name] for name in mine)
     rows["host, and the skills' code"] = median["total"] - sum(rows.values())
     for part, taken in rows.items():
         print(f"  {part:28s} {taken:7.3f} s  {taken / median['total']:6.1%}")
@@ -119,7 +124,8 @@ def report(env_name: str, options: argparse.Namespace) -> None:
     bound = int(used.split()[-1]) if used != "update" else 0
     gflop, plain = update_gflop(run, env_name, options.layer_size, bound), product_gflops()
     reached = gflop / rows["update"]
-    print(f"  {used}: {gflop:.0f} GFLOP in products, {reached:.0f} GFLOP/s, {reached / plain:.0%} of a plain product's {plain:.0f}", flush=True)
+    beside = f"{reached / plain:.0%} of a plain product's {plain:.0f}"
+    print(f"  {used}: {gflop:.0f} GFLOP in products, {reached:.0f} GFLOP/s, {beside}", flush=True)
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:

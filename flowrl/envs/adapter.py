@@ -83,6 +83,8 @@ class CraftaxFamily(GameAdapter):
 
     @property
     def identity(self):
+        if not type(self).__module__.startswith("flowrl.envs."):
+            return None  # derived elsewhere: its own code is not among what programs are known by
         return f"{type(self).__qualname__} {self.env_name} {self._params!r} {self._env.static_env_params!r}"
 
     def reset(self, key):

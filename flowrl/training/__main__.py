@@ -165,4 +165,10 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    process.leave(main(sys.argv[1:]))
+    exit_code = 1
+    try:
+        exit_code = main(sys.argv[1:])
+    except BaseException as error:
+        traceback.print_exc()
+        exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
+    process.leave(exit_code)

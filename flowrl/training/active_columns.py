@@ -80,14 +80,17 @@ def demands(columns: Columns, layout: Layout) -> tuple[jax.Array, jax.Array]:
 
 def smallest_bound(num_shown: int, num_rare: np.ndarray, layout: Layout) -> int | None:
     """The bound that makes the cheapest update; None where the whole network is to learn."""
-    allowed = [(bound, rare) for bound, rare in zip(bounds(layout), num_rare) if bound >= num_shown]
+    allowed = [(bound, rare) for bound, rare in zip(bounds(layout), num_rare, strict=True) if bound >= num_shown]
     cheap = [bound for bound, rare in allowed if rare <= MOST_RARE]
     return min(cheap, default=max((bound for bound, _ in allowed), default=None))
 
 
 def num_dense(bound: int) -> int:
-    """Of a bound's columns those that are multiplied; the others cost by the sample that shows them."""
-    return max(1, int(bound * DENSE_SHARE))
+    """Of a bound's columns those that are multiplied; the others cost by the sample that shows them.
+
+    A GPU multiplies them all: what is added one by one there is slower by far than what is multiplied.
+    """
+    return max(1, int(bound * DENSE_SHARE)) if jax.default_backend() == "cpu" else bound
 
 
 def make_narrow_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int, bound: int):

@@ -51,12 +51,13 @@ def _updates(env_name: str, settings: dict[str, Any]):
     """A function that makes an update and says how many seconds it took, and whether anything was compiled."""
     import jax
 
+    from flowrl.training.stored_programs import READIED
     from flowrl.training.specification import TrainingSettings
     from flowrl.training.workload import Workload
 
     compiled: list[float] = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, **_: compiled.append(seconds) if event == _COMPILED else None
+        lambda event, seconds, **_: compiled.append(seconds) if event in (_COMPILED, READIED) else None
     )
     run = TrainingSettings(**settings)
     workload = Workload(env_name, run.num_envs, run.num_steps, run.layer_size, run.hyperparameters)

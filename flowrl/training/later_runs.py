@@ -1,42 +1,60 @@
 """While a run trains, the programs that later runs will need are compiled beside it.
 
 A skill with longer plans trains more experts, and its network programs are others. So that its start is not spent on
-compiling, the run before it sees to them, in a thread of its own, once on a machine.
+compiling, the run before it sees to them, in a thread of its own, once on a machine: for the shapes, and the bound of
+columns, of its own first update.
 """
 
 from __future__ import annotations
 
-import os
 import threading
+import time
 from collections.abc import Callable
+from typing import NamedTuple
+
+import psutil
 
 from flowrl.training import process
 from flowrl.training.programs import Programs
 
-SWITCH = "FLOWRL_COMPILE_AHEAD"
-"""Environment variable: ``0`` leaves every run to compile what it needs itself."""
 
-FOLLOWING = {1: (2, 4), 2: (4,), 4: (8,), 8: (16,)}
-"""For a run's number of experts (padded), those that are likely to be next."""
+class Following(NamedTuple):
+    """What is likely to be trained after a run."""
+
+    num_experts: tuple[int, ...]
+    """Padded."""
+    after_s: float = 0.0
+    """Seconds of training before anything is compiled for it: a plan of many tasks is not made in a hurry."""
+
+
+FOLLOWING = {1: Following((2, 4)), 2: Following((4,)), 4: Following((8,), 300.0), 8: Following((16,), 300.0)}
+"""By a run's own number of experts (padded)."""
+
+LEAST_MEMORY = 3 * 2**30
+"""Bytes that must be free: a run is worth more than another one's start."""
 
 
 def provide(programs: Programs, go_on: Callable[[], bool], say: Callable[[str], None]) -> None:
-    """Starts compiling for later runs.
+    """Starts compiling for later runs, unless that is switched off (`process.COMPILE_AHEAD`).
 
     Args:
         programs: of a run that has made an update.
         go_on: asked before each program; False ends it.
-        say: told in a line if it fails.
+        say: told in a line if it fails, from another thread.
     """
-    if os.environ.get(SWITCH) == "0":
+    following = FOLLOWING.get(programs.num_experts)
+    if not process.compiles_ahead() or following is None:
         return
 
+    def may_go_on() -> bool:
+        return go_on() and psutil.virtual_memory().available > LEAST_MEMORY
+
     def compile_for_later() -> None:
+        time.sleep(following.after_s)
         try:
-            for num_experts in FOLLOWING.get(programs.num_experts, ()):
-                programs.put_by_for(num_experts, go_on)
+            for num_experts in following.num_experts:
+                programs.put_by_for(num_experts, may_go_on)
         except Exception as error:  # this run has lost nothing by it
             say(f"programs for later runs were not compiled: {' '.join(str(error).split())[:200]}")
 
     threading.Thread(target=compile_for_later, name=process.BACKGROUND, daemon=True).start()
-

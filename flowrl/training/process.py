@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import psutil
 from filelock import FileLock, Timeout
@@ -26,6 +26,9 @@ from flowrl.paths import RunPaths, compile_cache
 from flowrl.training import program_cache
 
 T = TypeVar("T")
+
+COMPILE_AHEAD = "FLOWRL_COMPILE_AHEAD"
+"""Environment variable: ``0`` leaves every run to compile what it needs itself."""
 
 BACKGROUND = "background"
 """The name of threads whose work may be given up when the process ends."""
@@ -109,11 +112,17 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
+def compiles_ahead() -> bool:
+    """Whether a run may compile what later ones will need."""
+    return os.environ.get(COMPILE_AHEAD) != "0"
+
+
 def leave(code: int) -> NoReturn:
     """Ends this process; what threads in the background are doing is given up."""
     if any(thread.name == BACKGROUND for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+                stream.flush()
         os._exit(code)  # an orderly end would take down what the compiler, in such a thread, stands on
     sys.exit(code)
 

@@ -1,7 +1,7 @@
 """A first layer that treats each one-hot column by how often it is 1.
 
 A matrix product costs as much for a column that is 1 in every thousandth sample as for one that is 1 in half of
-them. Of the columns that a rollout shows, two thirds are 1 in less than a hundredth of its samples. So the kernel's
+them. Of the columns that a rollout shows, about half are 1 in less than a hundredth of its samples. So the kernel's
 rows come in three kinds here: *dense* ones, in a plain product; *rare* ones, each added to the outputs of just those
 samples that show it; and those of columns that are 1 *always*, added to all. The outputs and the gradients are those
 of `ExpertNetwork.logits` and ``value`` (the reference in the tests) but for the order of the sums.
@@ -59,6 +59,8 @@ class SplitNetwork:
         dense, others, scalars = jnp.split(kernel, [num_dense, num_dense + len(self._always)])
         product = self._layout.expand(observation.dense) @ jnp.concatenate([dense, scalars])
         everywhere = self._always.astype(kernel.dtype) @ others + first_layer.bias_of(part)
+        if not len(self._always):
+            return product + everywhere
         return add_rows(product + everywhere, others, observation.rare, observation.num_rare)
 
 

@@ -110,6 +110,9 @@ class Session:
         self._update_seconds: list[float] = []
         self._sorted_seconds: list[float] = []
         self._frames_here = 0
+        self._has_provided = False
+        self._aside: list[str] = []
+        """Lines for the log from another thread."""
         self._saver = Saver(self._write)
         self._unsaved: tuple[Learner, Standing] | None = None
         self._said_of_room: str | None = None
@@ -172,6 +175,7 @@ class Session:
             rates.add(outcomes)
             recent.add(outcomes)
             self._count_update(time.monotonic() - begun_s)
+            self._provide_for_later()
             report = self._report(standing, rates, recent.rate, outcomes, losses)
             self.pane.update(report)
             test_is_due = self.settings.stop_at_goal and goal_test.is_due(standing.updates, report.estimate)
@@ -286,6 +290,14 @@ class Session:
         if not all(np.isfinite(part).all() for part in losses):
             raise FlowrlError(f"training {self.run.skill_name} diverged: a loss is not a number; try a smaller --lr")
 
+    def _provide_for_later(self) -> None:
+        """Once, after an update of this session."""
+        if not self._has_provided:
+            self._has_provided = True
+            later_runs.provide(self._programs, lambda: not self.lifetime.asked_to_stop, self._aside.append)
+        while self._aside:
+            self.pane.line(self._aside.pop(0))
+
     def _count_update(self, seconds: float) -> None:
         self._frames_here += self.settings.frames_per_update
         if self._update_seconds:
@@ -295,7 +307,6 @@ class Session:
         if self._first_update_s is None:
             self._first_update_s = time.time() - self._started_s
             self.pane.line(f"first update after {self._first_update_s:.1f} s")
-            later_runs.provide(self._programs, lambda: not self.lifetime.asked_to_stop, self.pane.line)
         self.pane.phase(self.phase)
 
     def _beat(self) -> None:

@@ -4,9 +4,10 @@ JAX's own persistent cache saves compiling, but only after a program was traced 
 looked up: for the programs of a run, most of what is left of a start. Here a whole executable is kept under a name
 that can be told without tracing: what the program is made from (`identity`), the source code that makes it, the
 versions of the libraries below it, the machine, and the shapes of its arguments. A program that is not stored, or
-cannot be loaded, is compiled as usual, and stored. Of processes that need the same one at the same time, one compiles.
+cannot be loaded, is compiled and stored. Of processes that need the same one at the same time, one compiles. A program
+that cannot be stored is left to JAX's cache.
 
-The files hold machine code, as those of JAX's cache do, so the folder belongs to the user alone.
+The files hold machine code, as those of JAX's cache do, so they are read only from a folder that is the user's alone.
 """
 
 from __future__ import annotations
@@ -15,31 +16,43 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import io
 import os
 import pickle
 import platform
+import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import psutil
 from filelock import FileLock, Timeout
 from jax.experimental import serialize_executable
 
 from flowrl import paths
-from flowrl.files import write_whole
+from flowrl.files import TEMPORARY, write_whole
 
 LIMIT_BYTES = 2 * 2**30
 """What all stored programs may take; those that were not used for longest go first."""
 
-WAIT_S = 600.0
-"""Seconds to wait for another process that compiles the same program."""
+WAIT_S = 120.0
+"""Seconds to wait for another process that compiles the same program: well below those after which a run counts as hung."""
+
+READIED = "/flowrl/program_readied"
+"""The event that JAX's monitoring is told of whenever a program was loaded or compiled, with the seconds that took."""
+
+ABANDONED_S = 3600.0
+"""Seconds after which an unfinished file is nobody's any more."""
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "craftax")
 _ROOMS = ("skills", "envs", "training")
-_SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
+_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "PJRT_NPROC")
+_WITHOUT_EFFECT = ("cache", "log", "debug", "dump", "traceback", "profil", "check")
+"""Settings of JAX with such a word in their name do not change what a program does."""
 
 
 class ProgramStore:
@@ -52,7 +65,8 @@ class ProgramStore:
     """
 
     def __init__(self, folder: Path | None, identity: Any):
-        self._folder = folder if identity is not None else None
+        usable = identity is not None and folder is not None and is_private(folder) and not changed_since_start()
+        self._folder = folder if usable else None
         self._identity = identity
 
     def program(
@@ -110,7 +124,9 @@ class StoredProgram:
     def _ready(self, arguments: tuple) -> Any:
         shapes = signature(arguments)
         if shapes not in self._compiled:
+            begun_s = time.perf_counter()
             self._compiled[shapes] = self._load_or_compile(arguments, self._path(shapes))
+            jax.monitoring.record_event_duration_secs(READIED, time.perf_counter() - begun_s)
         return self._compiled[shapes]
 
     def _path(self, shapes: str) -> Path:
@@ -124,8 +140,10 @@ class StoredProgram:
         with _only_one(path):
             if (found := load(path)) is not None:
                 return found
+            if cannot_be_stored(path):
+                return self._jitted.lower(*arguments).compile()
             compiled = self._compile(arguments)
-            with contextlib.suppress(OSError):  # no room, or no right to write: compiled anew the next time
+            with contextlib.suppress(OSError):  # no room: compiled anew the next time
                 store(path, compiled)
             return compiled
 
@@ -135,7 +153,11 @@ class StoredProgram:
 
         # What JAX takes from its own cache cannot be stored whole; under a name like this there is nothing in it.
         function.__name__ = f"{self._key[0].replace(' ', '_')}_{secrets.token_hex(8)}"
-        return jax.jit(function, donate_argnums=self._donate_argnums).lower(*arguments).compile()
+        compiled = jax.jit(function, donate_argnums=self._donate_argnums).lower(*arguments).compile()
+        if cache := jax.config.jax_compilation_cache_dir:
+            for path in Path(cache).glob(f"jit_{function.__name__}*"):  # nor will anything be looked up under it
+                path.unlink(missing_ok=True)
+        return compiled
 
 
 def load(path: Path) -> Any:
@@ -149,26 +171,47 @@ def load(path: Path) -> Any:
         with contextlib.suppress(OSError):
             os.utime(path)
         return serialize_executable.deserialize_and_load(
-            executable, jax.tree.structure(inputs), jax.tree.structure(outputs)
+            executable, jax.tree.structure(inputs), jax.tree.structure(outputs), execution_devices=jax.devices()[:1]
         )
     except Exception:  # whatever is wrong with a stored program, compiling it is the remedy
         return None
 
 
 def store(path: Path, compiled: Any) -> None:
-    """Stores a compiled program; does nothing where it cannot be given away whole. Raises OSError."""
-    if "custom-call" in (compiled.as_text() or ""):
-        return  # it calls functions of this process (LAPACK's, for one) that another process may not have loaded
-    try:
-        executable, inputs, outputs = serialize_executable.serialize(compiled)
-    except (ValueError, NotImplementedError, jax.errors.JaxRuntimeError):
-        return
-    # A tree is stored as an example: its own types are pickled by their names.
-    examples = [jax.tree.unflatten(tree, range(tree.num_leaves)) for tree in (inputs, outputs)]
-    data = pickle.dumps((executable, *examples))
+    """Stores a compiled program, or else a mark that it cannot be stored. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_whole(path, hashlib.sha256(data).digest() + data)
+    data = packed(compiled)
+    if data is None:
+        _mark_of(path).touch()
+    else:
+        write_whole(path, hashlib.sha256(data).digest() + data)
     make_room(path.parent, LIMIT_BYTES)
+
+
+def cannot_be_stored(path: Path) -> bool:
+    """Whether the program was found to be none that can be stored, or its folder is one that cannot be written."""
+    return _mark_of(path).exists() or not os.access(path.parent, os.W_OK)
+
+
+def packed(compiled: Any) -> bytes | None:
+    """What is stored of a program; None if it cannot be given away whole."""
+    try:
+        # Functions outside of XLA (LAPACK's, for one), which another process may not have loaded, do not come along.
+        if any(not name.startswith("__") for name in _CALLED.findall(compiled.as_text())):
+            return None
+        executable, inputs, outputs = serialize_executable.serialize(compiled)
+        # A tree is stored as an example: its own types are pickled by their names.
+        examples = [jax.tree.unflatten(tree, range(tree.num_leaves)) for tree in (inputs, outputs)]
+        return pickle.dumps((executable, *examples))
+    except Exception:  # not every platform, nor every type in a tree, can do this
+        return None
+
+
+_CALLED = re.compile(r'custom_call_target="([^"]*)"')
+
+
+def _mark_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.not_storable")
 
 
 def make_room(folder: Path, limit_bytes: int) -> None:
@@ -176,7 +219,10 @@ def make_room(folder: Path, limit_bytes: int) -> None:
     entries = []
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
-            entries.append((path.stat().st_mtime, path.stat().st_size, path))
+            if path.name.endswith(TEMPORARY) and time.time() - path.stat().st_mtime > ABANDONED_S:
+                path.unlink()
+            elif not path.name.startswith("."):
+                entries.append((path.stat().st_mtime, path.stat().st_size, path))
     total = sum(size for _, size, _ in entries)
     for _, size, path in sorted(entries):
         if total <= limit_bytes:
@@ -220,27 +266,55 @@ def signature(arguments: Any) -> str:
 def surroundings() -> tuple[str, ...]:
     """What a program depends on, beside what it is made from: source code, libraries, machine, settings."""
     device = jax.devices()[0]
-    settings = [str(getattr(jax.config, name)) for name in _SETTINGS]
+    settings = [
+        f"{name}={value!r}"
+        for name, value in sorted(jax.config.values.items())
+        if not any(word in name for word in _WITHOUT_EFFECT)
+    ]
     return (
         source_code(),
         *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES),
         f"{device.platform} {device.device_kind} {device.client.platform_version}",
         processor(),
         # Loops are cut into pieces for as many cores as there are when a program is compiled.
-        f"{paths.usable_cores()} cores",
-        os.environ.get("XLA_FLAGS", ""),
+        f"{paths.num_usable_cores()} cores",
+        *(f"{name}={os.environ.get(name, '')}" for name in _VARIABLES),
         *settings,
     )
 
 
 @functools.cache
 def source_code() -> str:
-    """A digest of the rooms from which programs are made."""
-    package = Path(__file__).parents[1]
+    """A digest of what programs are made from: flowrl's rooms, and the games, which are often changed in place."""
     digest = hashlib.sha256()
-    for path in sorted(path for room in _ROOMS for path in (package / room).rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    for path in _sources():
+        digest.update(f"{path}\n".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def changed_since_start() -> bool:
+    """Whether a source file is younger than this process, which may then run what stood there before."""
+    return max(path.stat().st_mtime for path in _sources()) > psutil.Process().create_time()
+
+
+def _sources() -> list[Path]:
+    package = Path(__file__).parents[1]
+    folders = [package / room for room in _ROOMS]
+    if game := importlib.util.find_spec("craftax"):
+        folders += map(Path, game.submodule_search_locations or ())
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+def is_private(folder: Path) -> bool:
+    """Whether nobody else can have put anything into a folder; also where it does not exist yet."""
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def processor() -> str:

@@ -31,7 +31,7 @@ HYPER = Hyperparameters(update_epochs=1, num_minibatches=2)
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
-    monkeypatch.delenv(later_runs.SWITCH)
+    monkeypatch.delenv(process.COMPILE_AHEAD)
     return tmp_path / "programs"
 
 
@@ -58,8 +58,10 @@ def wait_for_background():
 def test_a_later_run_with_more_experts_finds_its_programs(cache):
     programs = updated(1)
     before = stored(cache)
-    later_runs.provide(programs, lambda: True, pytest.fail)
+    said = []
+    later_runs.provide(programs, lambda: True, said.append)
     wait_for_background()
+    assert said == []
     ahead = stored(cache)
     assert len(ahead) > len(before)
     updated(2)
@@ -69,13 +71,18 @@ def test_a_later_run_with_more_experts_finds_its_programs(cache):
     assert len(stored(cache)) > len(ahead)
 
 
-def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_where_it_is_switched_off(cache, monkeypatch):
+def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory_or_where_it_is_switched_off(cache, monkeypatch):
     programs = updated(1)
     before = stored(cache)
-    later_runs.provide(programs, lambda: False, pytest.fail)
+    later_runs.provide(programs, lambda: False, print)
     wait_for_background()
-    monkeypatch.setenv(later_runs.SWITCH, "0")
-    later_runs.provide(programs, lambda: True, pytest.fail)
+    monkeypatch.setattr(later_runs, "LEAST_MEMORY", 2**60)
+    later_runs.provide(programs, lambda: True, print)
+    wait_for_background()
+    monkeypatch.undo()
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache.parent))
+    monkeypatch.setenv(process.COMPILE_AHEAD, "0")
+    later_runs.provide(programs, lambda: True, print)
     wait_for_background()
     assert stored(cache) == before
 
@@ -96,15 +103,14 @@ def test_a_failure_is_one_line_and_no_more(cache):
 WITH_A_THREAD = """
 import threading
 from flowrl.training import process
-threading.Thread(target=threading.Event().wait, name=process.BACKGROUND, daemon={daemon}).start()
+threading.Thread(target=threading.Event().wait, name=process.BACKGROUND).start()
 print("said")
 process.leave(7)
 """
 
 
-@pytest.mark.parametrize("daemon", [True, False])
-def test_a_process_ends_at_once_whatever_is_in_the_background(daemon):
-    command = [sys.executable, "-c", WITH_A_THREAD.format(daemon=daemon)]
+def test_a_process_ends_at_once_whatever_is_in_the_background():
+    command = [sys.executable, "-c", WITH_A_THREAD]  # not a daemon: an orderly end would wait for it
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment)
     assert (ended.returncode, ended.stdout) == (7, "said\n")

@@ -68,15 +68,20 @@ def test_a_stored_program_is_found_without_tracing(folder):
 OTHER_PROCESS = """
     import sys
     from pathlib import Path
+    from flowrl.training import stored_programs
     from tests.training.test_stored_programs import Traced, called
     function = Traced()
+    if sys.argv[2:] == ["say when it waits"]:
+        plain = stored_programs._only_one
+        stored_programs._only_one = lambda path: print("waits", flush=True) or plain(path)
     print(called(Path(sys.argv[1]), function), function.times)
 """
 
 
-def in_another_process(folder):
-    command = [sys.executable, "-c", textwrap.dedent(OTHER_PROCESS), str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+def in_another_process(folder, *how):
+    command = [sys.executable, "-c", textwrap.dedent(OTHER_PROCESS), str(folder), *how]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def test_another_process_gets_the_same_numbers_and_of_two_one_compiles(folder):
@@ -88,17 +93,46 @@ def test_another_process_gets_the_same_numbers_and_of_two_one_compiles(folder):
     assert called(folder, later) == expected and later.times == 0
 
 
+def test_a_process_waits_for_another_that_compiles_the_same_program(folder, tmp_path):
+    called(tmp_path / "other", Traced())
+    (path,) = stored_files(tmp_path / "other")
+    with stored_programs._only_one(folder / path.name):
+        waiting = in_another_process(folder, "say when it waits")
+        assert waiting.stdout.readline() == "waits\n"
+        (folder / path.name).write_bytes(path.read_bytes())
+    assert waiting.communicate(timeout=PATIENCE_S)[0].strip() == f"{numbers(jax.jit(Traced())(pair(), 5))} 0"
+
+
 @pytest.mark.parametrize(
     "other",
-    [dict(identity="another game"), dict(name="run"), dict(made_from=3), dict(arguments=(pair(4), 5)),
-     dict(arguments=(pair(), jnp.int32(5)))],
+    [dict(identity="another game"), dict(name="run"), dict(made_from=3), dict(size=4), dict(step=jnp.int32)],
     ids=["identity", "name", "made from", "shape", "type"],
-)  # fmt: skip
+)
 def test_what_differs_is_another_program(folder, other):
     called(folder, Traced())
     function = Traced()
-    called(folder, function, **other)
+    arguments = pair(other.pop("size", 3)), other.pop("step", int)(5)
+    called(folder, function, arguments, **other)
     assert function.times == 1 and len(stored_files(folder)) == 2
+
+
+def test_nothing_is_read_from_a_folder_that_others_may_write(folder):
+    called(folder, Traced())
+    folder.chmod(0o777)
+    again = Traced()
+    assert called(folder, again) == numbers(jax.jit(Traced())(pair(), 5)) and again.times == 1
+
+
+def test_nothing_is_stored_once_the_source_has_changed_under_a_process(folder, monkeypatch):
+    monkeypatch.setattr(stored_programs, "changed_since_start", lambda: True)
+    called(folder, Traced())
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("setting", ["jax_default_matmul_precision", "jax_enable_x64", "jax_optimization_level"])
+def test_settings_of_jax_are_part_of_what_a_program_depends_on(setting):
+    assert any(part.startswith(f"{setting}=") for part in stored_programs.surroundings())
+    assert not any("cache_dir" in part for part in stored_programs.surroundings())
 
 
 @pytest.mark.parametrize("what", ["source_code", "processor"])
@@ -129,10 +163,21 @@ def test_shapes_may_alternate(folder):
     assert function.times == 2
 
 
-def test_what_calls_other_libraries_is_not_stored(folder):
-    program = ProgramStore(folder, "game").program("factors", jnp.linalg.qr)
-    np.testing.assert_allclose(program(jnp.eye(3))[1], jnp.linalg.qr(jnp.eye(3))[1])
-    assert stored_files(folder) == []
+def test_what_calls_other_libraries_is_not_stored_but_left_to_the_cache_of_jax(folder):
+    for _ in range(2):
+        program = ProgramStore(folder, "game").program("factors", jnp.linalg.qr)
+        np.testing.assert_allclose(program(jnp.eye(3))[1], jnp.linalg.qr(jnp.eye(3))[1])
+        (mark,) = stored_files(folder)
+        assert mark.name.endswith(".not_storable") and not mark.read_bytes()
+
+
+def test_a_type_that_cannot_be_packed_costs_no_run(folder):
+    class Local(NamedTuple):
+        value: jax.Array
+
+    for _ in range(2):
+        program = ProgramStore(folder, "game").program("double", lambda pair: Local(pair.value * 2))
+        assert program(Local(jnp.float32(2))).value == 4
 
 
 def test_without_an_identity_nothing_is_stored(folder):
