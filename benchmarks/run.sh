@@ -16,4 +16,5 @@ if [ "$(cat .venv-bench/fingerprint 2>/dev/null)" != "$(fingerprint)" ]; then
 fi
 export PYTHONPATH="$PWD" JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 .venv-bench/bin/python benchmarks/training_speed.py --peer --repeats 3 --warm_up 1
+.venv-bench/bin/python benchmarks/whereabouts.py --env_name Craftax-Classic-Symbolic-v1
 .venv-bench/bin/python benchmarks/training_speed.py --env_name Craftax-Classic-Symbolic-v1 --experts 1 8 --repeats 3 --warm_up 1
