@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from flowrl.envs.registry import GAMES
-from flowrl.files import read_json
 from flowrl.parallel.slots import Slot, usable_cores
 from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_skills
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import RunPaths
+from sizes import size_parser
 
 UPDATES = 5
 LIMIT_S = 900
@@ -142,11 +142,7 @@ def show(what: str, found: list[tuple[float, float]]) -> None:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: every game")
-    parser.add_argument("--num_envs", type=int, default=256)
-    parser.add_argument("--num_steps", type=int, default=32)
-    parser.add_argument("--layer_size", type=int, default=512)
+    parser = size_parser(__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 4], help="lengths of the plans")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cache", help="a folder with compiled programs to start from; default: an empty one")

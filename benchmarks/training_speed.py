@@ -30,6 +30,7 @@ import numpy as np
 from flowrl.envs.registry import GAMES
 from flowrl.paths import compile_cache
 from flowrl.training.workload import Workload
+from sizes import size_parser
 
 
 class Size(NamedTuple):
@@ -152,11 +153,7 @@ def report(env_name: str, runs: dict[str, Any], taken: dict[str, list[dict[str, 
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: every game")
-    parser.add_argument("--num_envs", type=int, default=256)
-    parser.add_argument("--num_steps", type=int, default=32)
-    parser.add_argument("--layer_size", type=int, default=512)
+    parser = size_parser(__doc__.splitlines()[0])
     parser.add_argument("--experts", type=int, nargs="+", default=[1])
     parser.add_argument("--mix", nargs="+", choices=["balanced", "skewed", "single"], default=["balanced"])
     parser.add_argument("--repeats", type=int, default=5)

@@ -40,6 +40,7 @@ from flowrl.training.saving import MOST_COST_S
 from flowrl.training.session import CHECKPOINT_S, Session
 from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
 from flowrl.training.tracking import no_tracker
+from sizes import size_parser
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
 PAY = "def task_reward(inventory_diff):\n    return inventory_diff.wood\n"
@@ -261,11 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: Craftax-Classic-Symbolic-v1")
-    parser.add_argument("--num_envs", type=int, default=256)
-    parser.add_argument("--num_steps", type=int, default=32)
-    parser.add_argument("--layer_size", type=int, default=512)
+    parser = size_parser(__doc__.splitlines()[0], "Craftax-Classic-Symbolic-v1")
     parser.add_argument("--experts", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=20, help="of three updates each, 2 at least")
     options = parser.parse_args(arguments)

@@ -29,6 +29,7 @@ from flowrl.training import active_columns
 from flowrl.training.ppo import Hyperparameters
 from flowrl.training.stored_programs import StoredProgram
 from flowrl.training.workload import Workload
+from sizes import size_parser
 
 PARTS = {
     "network of the rollout": ("act", "values"),
@@ -130,11 +131,7 @@ def report(env_name: str, options: argparse.Namespace) -> None:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: every game")
-    parser.add_argument("--num_envs", type=int, default=256)
-    parser.add_argument("--num_steps", type=int, default=32)
-    parser.add_argument("--layer_size", type=int, default=512)
+    parser = size_parser(__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args(arguments)
 
