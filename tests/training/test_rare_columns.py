@@ -13,7 +13,7 @@ from flowrl.envs.observations import Observation
 from flowrl.training import first_layer
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.rare_columns import SplitNetwork, SplitObservation, add_rows, split
-from tests.training.columns import LAYOUT
+from tests.training.columns import LAYOUT, random_observation
 
 ROWS, WIDTH = 6, 3
 
@@ -77,3 +77,13 @@ def test_a_split_network_is_the_whole_one(num_dense):
     expected = jax.grad(lambda params: total(network.logits, network.value, params, whole))(params)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
     assert np.abs(first_layer.kernel_of(found["actor"])).min() > 0
+
+
+def test_a_network_without_rare_columns_is_the_plain_one():
+    network, rng = ExpertNetwork(LAYOUT, num_actions=4, layer_size=5), np.random.default_rng(0)
+    params = network.init(jax.random.key(0))
+    whole = jax.tree.map(jnp.asarray, random_observation(rng, (6,)))
+    nothing = split(jnp.full((6, LAYOUT.num_fields), 99, jnp.uint16), 0)
+    parts = SplitNetwork(network, LAYOUT.num_columns, jnp.zeros(0, bool))
+    found = parts.logits(params, SplitObservation(whole, *nothing))
+    np.testing.assert_allclose(found, network.logits(params, whole), rtol=1e-5, atol=1e-6)
