@@ -12,7 +12,8 @@ from tests.parallel.simulation.mutants import MUTANTS
 from tests.parallel.simulation.world import Broken
 
 HISTORIES = 2000
-HISTORIES_FOR_A_MUTANT = 400
+HISTORIES_FOR_A_MUTANT = 2000
+"""At most: a bug is mostly found within the first few dozen."""
 
 
 def test_whatever_happens_nothing_is_lost_counted_twice_or_left_waiting():
