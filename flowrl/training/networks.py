@@ -76,10 +76,6 @@ class ExpertNetwork:
         self._actor = Actor(num_actions, layer_size)
         self._critic = Critic(layer_size)
 
-    def with_layout(self, layout: Layout) -> ExpertNetwork:
-        """The same network for observations that are made up in another way."""
-        return ExpertNetwork(layout, self.num_actions, self.layer_size)
-
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters of one expert."""
         actor_key, critic_key = jax.random.split(key)

@@ -78,7 +78,7 @@ class ProgramStore:
             name: no other program of this store has it.
             made_from: what it depends on beside the store's identity and the shapes of its arguments, as a ``repr``.
         """
-        key = None if self._folder is None else (name, repr((self._identity, made_from)), *surroundings())
+        key = None if self._folder is None else (repr((self._identity, made_from)), *surroundings())
         return StoredProgram(name, function, donate_argnums, self._folder, key)
 
 
@@ -110,12 +110,15 @@ class StoredProgram:
     def put_by(self, *arguments: Any) -> None:
         """Sees to it that a later run will find the program stored.
 
-        Does nothing where it is stored, or just being compiled by another process.
+        Does nothing where it is stored, or cannot be, or is just being compiled by another process.
 
         Args:
             arguments: arrays, or what stands for them (``jax.ShapeDtypeStruct``).
         """
-        if self._key is None or (path := self._path(signature(arguments))).exists():
+        if self._key is None:
+            return
+        path = self._path(signature(arguments))
+        if path.exists() or cannot_be_stored(path):
             return
         with _only_one(path, wait_s=0) as alone, contextlib.suppress(OSError):
             if alone:
@@ -130,9 +133,8 @@ class StoredProgram:
         return self._compiled[shapes]
 
     def _path(self, shapes: str) -> Path:
-        name, *rest = self._key
-        digest = hashlib.sha256("\n".join([*map(str, rest), name, shapes]).encode()).hexdigest()
-        return self._folder / f"{name.replace(' ', '_')}-{digest[:32]}"
+        digest = hashlib.sha256("\n".join([*self._key, self.name, shapes]).encode()).hexdigest()
+        return self._folder / f"{self.name.replace(' ', '_')}-{digest[:32]}"
 
     def _load_or_compile(self, arguments: tuple, path: Path) -> Any:
         if (found := load(path)) is not None:
@@ -152,7 +154,7 @@ class StoredProgram:
             return self._function(*arguments)
 
         # What JAX takes from its own cache cannot be stored whole; under a name like this there is nothing in it.
-        function.__name__ = f"{self._key[0].replace(' ', '_')}_{secrets.token_hex(8)}"
+        function.__name__ = f"{self.name.replace(' ', '_')}_{secrets.token_hex(8)}"
         compiled = jax.jit(function, donate_argnums=self._donate_argnums).lower(*arguments).compile()
         if cache := jax.config.jax_compilation_cache_dir:
             for path in Path(cache).glob(f"jit_{function.__name__}*"):  # nor will anything be looked up under it
