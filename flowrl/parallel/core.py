@@ -30,6 +30,7 @@ from flowrl.parallel.events import (
     RunFound,
     RunStopped,
     SkillAdded,
+    Stopping,
     Ticked,
 )
 from flowrl.parallel.state import FINAL, USELESS, SchedulerState, SkillEntry, Stage, Status
@@ -116,6 +117,8 @@ class SchedulerCore:
             case Paused() | Resumed():
                 self.paused = isinstance(event, Paused)
                 return []
+            case Stopping():
+                return self._stop_all()
             case RetryRequested():
                 return self._retry_all()
             case ContinueRequested():
@@ -127,6 +130,9 @@ class SchedulerCore:
             return []
         if (entry.stage is Stage.MERGING) != isinstance(event, Merged | MergeFailed):
             return []  # a report that came a second time
+        if entry.stopping and _has_failed(event):
+            _with_fewer_envs(entry, "", event.too_many_envs)
+            event = RunStopped(event.name, event.attempt)
         match event:
             case Launched():
                 entry.stage, entry.tmux_session, entry.run_folder = Stage.TRAINING, event.session, event.run_folder
@@ -268,6 +274,11 @@ class SchedulerCore:
         entry.slot = self._free_slot(entry)
         return []
 
+    def _stop_all(self) -> list[Action]:
+        for entry in (self.entries[name] for name in self._running):
+            entry.stopping = entry.stage is Stage.TRAINING
+        return []
+
     def _retry_all(self) -> list[Action]:
         for entry in self.state.skills:
             if entry.status in USELESS:
@@ -323,7 +334,7 @@ class SchedulerCore:
         if entry.expert_idx is None:
             entry.expert_idx = self.state.next_expert_idx
             self.state.next_expert_idx += 1
-        entry.stage, entry.attempt, entry.started_at = Stage.LAUNCHING, entry.attempt + 1, now
+        entry.stage, entry.attempt, entry.started_at, entry.stopping = Stage.LAUNCHING, entry.attempt + 1, now, False
         return Launch(entry.skill_name, entry.attempt)
 
     def _free_slot(self, entry: SkillEntry) -> int:
@@ -384,6 +395,10 @@ def _add_minutes(entry: SkillEntry, end: datetime) -> None:
     if entry.stage is Stage.TRAINING and entry.started_at is not None:
         trained_s = max(0.0, (end - entry.started_at).total_seconds())
         entry.minutes = round((entry.minutes or 0.0) + trained_s / 60, 3)
+
+
+def _has_failed(event: object) -> bool:
+    return isinstance(event, RunDied) or (isinstance(event, RunEnded) and event.outcome == "failed")
 
 
 def _with_fewer_envs(entry: SkillEntry, error: str, too_many: int | None) -> str:

@@ -26,6 +26,7 @@ from flowrl.parallel.events import (
     RunDied,
     RunEnded,
     RunStopped,
+    Stopping,
     Ticked,
 )
 from flowrl.parallel.reconciliation import Folders, Records, reconcile
@@ -129,6 +130,7 @@ class Dispatcher:
         """
         self.tell(Paused())
         if kill:
+            self.tell(Stopping())  # written down before it is done: a scheduler that is killed here leaves runs that ended
             for event in self.hands.stop(self.entries_in(Stage.TRAINING)):
                 self.tell(event)
         while self.actions:

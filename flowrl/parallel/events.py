@@ -75,6 +75,11 @@ class RunStopped:
 
 
 @dataclass(frozen=True)
+class Stopping:
+    """The scheduler is about to end everything that trains. However those runs end, no retry is spent on it."""
+
+
+@dataclass(frozen=True)
 class RunFound:
     """At a start: a live run, or the result of one, was found that the state does not know to be under way."""
 

@@ -121,14 +121,15 @@ def _take_in_library(core: SchedulerCore, records: Records) -> None:
 def _take_in_run_folders(core: SchedulerCore, prepared: Iterable[PreparedRun], now: datetime) -> None:
     """Skills that the state does not know, though a run of them was prepared: dependencies before dependents.
 
-    After a fall back to an older state, a known skill may have got its index, or another attempt, since.
+    After a fall back to an older state, a known skill may have got its index, or another attempt, since: also one that was
+    final then, and whose next attempt must not bear a number that was given before.
     """
     for found in prepared:
         name = found.run.skill_name
         if name not in core.entries and all(dependency in core.entries for dependency in found.dependencies):
             core.handle(SkillAdded(name, found.skill_data, found.dependencies), now)
         entry = core.entries.get(name)
-        if entry is None or entry.status in FINAL or entry.stage is Stage.MERGING:
+        if entry is None or entry.stage is Stage.MERGING:
             continue
         if entry.expert_idx is None:
             entry.expert_idx = found.run.expert_idx

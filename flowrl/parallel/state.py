@@ -71,6 +71,7 @@ class SkillEntry(BaseModel):
     blocked_by: list[str] = Field(default_factory=list, description="The failed or cancelled skills that it needs.")
     stage: Stage | None = Field(None, description="Of a running skill; a failed one that is trained stays 'merging'.")
     slot: int | None = Field(None, ge=0)
+    stopping: bool = Field(False, description="Its training is being ended by the scheduler, which is no failure of it.")
     retry_at: datetime | None = Field(None, description="Not launched before this time.")
     minutes: float | None = Field(None, ge=0, description="Time in training: the ended attempts together.")
     extra_timesteps: int | None = Field(

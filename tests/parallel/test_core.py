@@ -10,7 +10,7 @@ import pytest
 from flowrl.parallel.core import MAX_BACKOFF_S, SchedulerCore, backoff_s, is_due
 from flowrl.parallel.events import (
     Announce, ContinueRequested, Launch, Launched, LaunchFailed, Merge, Merged, MergeFailed, Paused, Resumed, RetryRequested, RunDied,
-    RunEnded, RunFound, RunStopped, SkillAdded, Ticked,
+    RunEnded, RunFound, RunStopped, SkillAdded, Stopping, Ticked,
 )  # fmt: skip
 from flowrl.parallel.state import FINAL, SchedulerState, SkillEntry, Stage, Status
 
@@ -228,6 +228,35 @@ def test_a_run_stopped_by_the_scheduler_waits_again_and_spends_no_retry():
     assert driver.tell(RunStopped("A", 1)) == []
     assert (driver["A"].status, driver["A"].retry_count, driver["A"].retry_at) == (Status.WAITING, 0, None)
     assert driver.tell(Resumed()) == [Launch("A", 2)]
+
+
+@pytest.mark.parametrize("ends", [
+    lambda d: d.tell(RunDied("A", 1, "ended with exit code 143")), lambda d: d.end("A", "failed", error="planted"),
+])  # fmt: skip
+def test_a_scheduler_killed_while_it_ends_its_trainings_spends_no_retry(ends):
+    """The next one only finds that they have ended; that it was meant is in the state."""
+    driver = Driver()
+    driver.add("A"), driver.launched("A"), driver.add("B"), driver.tell(Paused()), driver.tell(Stopping())
+    saved = driver.core.state.model_dump_json()
+    driver = Driver(state=SchedulerState.model_validate_json(saved))
+    driver.launched("A")
+    assert ends(driver) == [Launch("A", 2)]
+    assert (driver["A"].retry_count, driver["A"].stopping) == (0, False)
+    driver.launched("A"), driver.tell(RunDied("A", 2, "a death of its own"))
+    assert driver["A"].retry_count == 1
+
+
+def test_memory_that_ran_out_while_a_run_was_ended_is_remembered():
+    driver = Driver()
+    driver.add("A"), driver.launched("A"), driver.tell(Stopping())
+    driver.tell(RunDied("A", 1, "the kernel's killer", too_many_envs=64))
+    assert (driver["A"].num_envs, driver["A"].retry_count) == (32, 0)
+
+
+def test_a_run_that_completes_while_it_is_ended_is_merged():
+    driver = Driver()
+    driver.add("A"), driver.launched("A"), driver.tell(Stopping())
+    assert driver.end("A") == [Merge("A", 1)]
 
 
 def test_nothing_is_launched_while_paused():

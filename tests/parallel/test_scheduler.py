@@ -561,6 +561,21 @@ def test_a_state_that_fell_back_behind_a_launch_finds_the_run_and_its_index_agai
     assert [entry_of(second, name)["expert_idx"] for name in "AB"] == [0, 1]
 
 
+def test_a_state_that_fell_back_behind_a_retry_does_not_give_its_number_again(scheduler_of):
+    """What the second attempt left, or still does, must not be taken for the third's."""
+    first = scheduler_of({("A", 1): "failed"}, args=SimpleNamespace(max_retries=0, max_nodes=1))
+    first.add_skill("A", skill("A"), [])
+    first.run({})
+    fallen_back = first.paths.state.read_bytes()
+    asked = scheduler_of({("A", 2): "failed"}, args=SimpleNamespace(retry_failed=True, max_retries=0, max_nodes=1))
+    asked.run({})
+    assert entry_of(asked, "A")["attempt"] == 2
+    asked.paths.state.write_bytes(fallen_back)
+    again = scheduler_of(args=SimpleNamespace(retry_failed=True, max_retries=0, max_nodes=1))
+    again.run({})
+    assert (entry_of(again, "A")["attempt"], statuses(again)) == (3, {"A": "completed"})
+
+
 @pytest.mark.parametrize("outcome", ["failed", "cancelled"])
 def test_what_is_tried_again_when_asked_goes_on_from_its_checkpoint_and_frees_what_it_blocked(scheduler_of, outcome):
     first = scheduler_of({("A", 1): outcome}, args=SimpleNamespace(max_retries=0, max_nodes=3))

@@ -62,12 +62,7 @@ class Experiment:
 
     def leave(self, and_end_trainings: bool) -> None:
         """The scheduler is stopped in good order."""
-        kills, trained = self.world.kills, {process.folder.name for process in self.world.processes}
         self._do(lambda: self.dispatcher.settle(and_end_trainings))
-        if self.world.kills > kills:
-            # Killed before it saved whom it has ended: the next scheduler finds them dead, and tries them again.
-            for name in trained - {process.folder.name for process in self.world.processes}:
-                self.world.failed(name)
         self.kill()
 
     def add(self, name: str, dependencies: tuple[str, ...]) -> None:

@@ -80,9 +80,10 @@ class Histories(RuleBasedStateMachine):
 
     @rule(number=NUMBER)
     def the_scheduler_is_restarted(self, number):
-        """After a kill at rest, a kill on the way, or an orderly end; now and then the newest state is torn."""
+        """After a kill at rest, an orderly end, or a kill within one; now and then the newest state is torn."""
         self.events += 1
         if number % 4 == 0:
+            self.world.effects_left = number // 24 % 6 if number % 3 == 0 else self.world.effects_left
             self.experiment.leave(and_end_trainings=number % 8 == 0)
         self.experiment.kill()
         self.experiment.start(retry_failed=number % 5 == 0, from_previous=number % 7 == 0)

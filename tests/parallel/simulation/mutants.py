@@ -82,6 +82,13 @@ class CountsAStopAsAFailure(SchedulerCore):
         return super()._react(event, now)
 
 
+class ForgetsWhomItEnds(SchedulerCore):
+    """That its trainings are about to be ended is not written down."""
+
+    def _stop_all(self):
+        return []
+
+
 class CompletesWithoutMerging(SchedulerCore):
     def _end(self, entry, event, now):
         super()._end(entry, event, now)
@@ -169,7 +176,8 @@ def _core(core: type[SchedulerCore]) -> Mutant:
 MUTANTS = [
     *map(_core, (
         FreesDependentsTooSoon, LaunchesOneTooMany, BelievesOldReports, GivesAnIndexTwice, GivesEachTryAnIndex, NeverGivesUp,
-        LetsDependentsWait, TrainsAgainWhereAMergeFailed, CountsAStopAsAFailure, CompletesWithoutMerging,
+        LetsDependentsWait, TrainsAgainWhereAMergeFailed, CountsAStopAsAFailure, ForgetsWhomItEnds,
+        CompletesWithoutMerging,
         KeepsItsSizeWhereMemoryRanOut, RetriesOnlyWhatFailedItself, TrustsTheClock, DoesNotAdopt,
     )),
     Mutant("ActsBeforeItWrites", Parts(dispatcher=ActsBeforeItWrites)),
