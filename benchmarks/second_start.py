@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from flowrl.envs.registry import GAMES
-from flowrl.parallel.slots import Slot, usable_cores
+from flowrl.parallel.slots import Slot
 from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_skills
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
-from flowrl.paths import RunPaths
+from flowrl.paths import RunPaths, usable_cores
 from sizes import size_parser
 
 UPDATES = 5

@@ -26,14 +26,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FLOWRL_CACHE_DIR") or platformdirs.user_cache_dir("flowrl"))
 
 
-def num_usable_cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores() -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def compile_cache() -> Path:
     """Compiled programs, as JAX keeps them; those for another number of cores, which JAX does not tell apart, elsewhere."""
-    return cache_folder() / "jax" / f"{num_usable_cores()}-cores"
+    return cache_folder() / "jax" / f"{len(usable_cores())}-cores"
 
 
 def stored_programs() -> Path:

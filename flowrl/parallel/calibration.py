@@ -24,8 +24,8 @@ from flowrl.errors import FlowrlError
 from flowrl.files import write_json
 from flowrl.parallel import side_by_side
 from flowrl.parallel.side_by_side import DoesNotWork, Measured
-from flowrl.parallel.slots import Slot, choose_gpus, gpu_models, plan_slots, usable_cores, visible_gpus
-from flowrl.paths import calibrations
+from flowrl.parallel.slots import Slot, choose_gpus, gpu_models, plan_slots, visible_gpus
+from flowrl.paths import calibrations, usable_cores
 
 VERSION = 1
 ABOUT_EQUAL = 0.95

@@ -6,7 +6,6 @@ Devices are looked for without jax, which would take hold of them.
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 from flowrl.errors import BadInput
 from flowrl.parallel.environment import variable
+from flowrl.paths import usable_cores
 
 CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 USABLE_GPU_MEMORY = 0.9
@@ -72,13 +72,6 @@ def gpu_slots(max_parallel: int, gpus: Sequence[str], skills_per_gpu: int) -> li
     count = min(max_parallel, len(gpus) * skills_per_gpu)
     share = round(USABLE_GPU_MEMORY / skills_per_gpu, 3)
     return [Slot(index, None, gpus[index % len(gpus)], share) for index in range(count)]
-
-
-def usable_cores() -> list[int]:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def visible_gpus() -> list[str]:

@@ -279,7 +279,7 @@ def surroundings() -> tuple[str, ...]:
         f"{device.platform} {device.device_kind} {device.client.platform_version}",
         processor(),
         # Loops are cut into pieces for as many cores as there are when a program is compiled.
-        f"{paths.num_usable_cores()} cores",
+        f"{len(paths.usable_cores())} cores",
         *(f"{name}={os.environ.get(name, '')}" for name in _VARIABLES),
         *settings,
     )
