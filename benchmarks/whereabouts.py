@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["FLOWRL_FUSED_ROLLOUT"] = "0"  # its programs are timed one by one
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

@@ -30,6 +30,9 @@ T = TypeVar("T")
 COMPILE_AHEAD = "FLOWRL_COMPILE_AHEAD"
 """Environment variable: ``0`` leaves every run to compile what it needs itself."""
 
+FUSED_ROLLOUT = "FLOWRL_FUSED_ROLLOUT"
+"""Environment variable: ``1`` and ``0`` say whether a rollout becomes one program (see `fused_rollout`)."""
+
 BACKGROUND = "background"
 """The name of threads whose work may be given up when the process ends."""
 
@@ -115,6 +118,11 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 def compiles_ahead() -> bool:
     """Whether a run may compile what later ones will need."""
     return os.environ.get(COMPILE_AHEAD) != "0"
+
+
+def fuses_rollouts() -> bool | None:
+    """Whether rollouts are to be fused; None where nobody said."""
+    return {"1": True, "0": False}.get(os.environ.get(FUSED_ROLLOUT, ""))
 
 
 def leave(code: int) -> NoReturn:

@@ -7,6 +7,7 @@ second run finds them ready; the judge holds the skills' code, and is small.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -141,6 +142,16 @@ class Programs:
             if mine.shapes is not None and go_on():
                 learner, *others = mine.shapes
                 other.put_by(with_experts(learner), *others)
+
+    def inlined(self) -> Programs:
+        """What plays a step, as plain functions that a larger program can take in; nothing is stored, or used up."""
+        plain = copy.copy(self)
+        for name, program in vars(self).items():
+            if isinstance(program, StoredProgram):
+                setattr(plain, name, program.function)
+        mine = self._of_experts
+        plain._of_experts = mine._replace(act=mine.act.function, values=mine.values.function)
+        return plain
 
     def fresh_expert(self, key: jax.Array) -> Params:
         """The parameters of an expert that has learned nothing."""

@@ -38,13 +38,19 @@ def collect(
 ) -> tuple[Playing, tuple[Transition, ...], list[StepOutcome]]:
     """Plays ``num_steps`` steps; returns where the environments are then, the transitions, and the outcomes."""
     act_key, step_key = jax.random.split(key)
-    decide = programs.learned_policy(params)
     playing = programs.look_around(playing)
     transitions, outcomes = [], []
     for number in range(num_steps):
-        decision = decide(playing, act_key, number)
-        after, verdict, led_to = programs.play_step(playing, decision, step_key, number)
-        transitions.append(programs.transition(params, playing, decision, verdict, led_to))
-        outcomes.append(outcome(playing, verdict, after))
-        playing = after
+        playing, (learned_from, meant) = play(programs, params, playing, act_key, step_key, number)
+        transitions.append(learned_from)
+        outcomes.append(meant)
     return playing, tuple(transitions), jax.device_get(outcomes)
+
+
+def play(
+    programs: Programs, params: Params, playing: Playing, act_key: jax.Array, step_key: jax.Array, number: int | jax.Array
+) -> tuple[Playing, tuple[Transition, StepOutcome]]:
+    """Step ``number`` of a rollout: where the environments are then, what learning needs of it, and what it meant."""
+    decision = programs.learned_policy(params)(playing, act_key, number)
+    after, verdict, led_to = programs.play_step(playing, decision, step_key, number)
+    return after, (programs.transition(params, playing, decision, verdict, led_to), outcome(playing, verdict, after))

@@ -23,13 +23,14 @@ from flowrl.skills.module import compile_module
 from flowrl.training import checkpoints, evaluation, later_runs, process
 from flowrl.training.checkpoints import Standing
 from flowrl.training.evaluation import Evaluation
+from flowrl.training.fused_rollout import Rollouts
 from flowrl.training.goal import GoalTest
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Learner, Statistics
 from flowrl.training.process import Lifetime
 from flowrl.training.programs import WORLDS_AT_ONCE, Playing, Programs
 from flowrl.training.progress import Pane, UpdateReport
-from flowrl.training.rollout import StepOutcome, collect
+from flowrl.training.rollout import StepOutcome
 from flowrl.training.saving import Saver
 from flowrl.training.specification import RunSpecification
 from flowrl.training.success import PlanRates, RecentSuccess
@@ -121,6 +122,7 @@ class Session:
         adapter = make_adapter(run.env_name)
         self._network = ExpertNetwork(adapter.layout, adapter.num_actions, self.settings.layer_size)
         self._programs = self._compile(adapter)
+        self._rollouts = Rollouts(self._programs, self.settings.num_steps)
         self._turnover = turnover(self.settings.num_envs)
 
     @property
@@ -175,7 +177,7 @@ class Session:
             rates.add(outcomes)
             recent.add(outcomes)
             self._count_update(time.monotonic() - begun_s)
-            self._provide_for_later()
+            self._provide_for_later(learner, playing)
             report = self._report(standing, rates, recent.rate, outcomes, losses)
             self.pane.update(report)
             test_is_due = self.settings.stop_at_goal and goal_test.is_due(standing.updates, report.estimate)
@@ -246,9 +248,7 @@ class Session:
         """Collects a rollout and learns from it."""
         key = jax.random.fold_in(self._keys.updates, standing.updates)
         collect_key, learn_key, world_key = jax.random.split(key, 3)
-        playing, rollout, outcomes = collect(
-            self._programs, learner.params, playing, collect_key, self.settings.num_steps
-        )
+        playing, rollout, outcomes = self._rollouts.collect(learner.params, playing, collect_key)
         last_values = self._programs.values(learner.params, playing)
         # The update takes the old learner's memory for the new one. Only what has learned something is worth the wait.
         with self.lifetime.uninterrupted() if self._first_update_s else contextlib.nullcontext():
@@ -290,10 +290,11 @@ class Session:
         if not all(np.isfinite(part).all() for part in losses):
             raise FlowrlError(f"training {self.run.skill_name} diverged: a loss is not a number; try a smaller --lr")
 
-    def _provide_for_later(self) -> None:
-        """Once, after an update of this session."""
+    def _provide_for_later(self, learner: Learner, playing: Playing) -> None:
+        """Once, after an update of this session: what is compiled beside it, for its own rollouts and for later runs."""
         if not self._has_provided:
             self._has_provided = True
+            self._rollouts.fuse_beside(learner.params, playing, self._aside.append)
             later_runs.provide(self._programs, lambda: not self.lifetime.asked_to_stop, self._aside.append)
         while self._aside:
             self.pane.line(self._aside.pop(0))

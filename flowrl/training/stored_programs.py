@@ -89,7 +89,7 @@ class StoredProgram:
         self, name: str, function: Callable, donate_argnums: tuple[int, ...], folder: Path | None, key: tuple | None
     ):
         self.name = name
-        self._function, self._donate_argnums, self._folder, self._key = function, donate_argnums, folder, key
+        self.function, self._donate_argnums, self._folder, self._key = function, donate_argnums, folder, key
         self._jitted = jax.jit(function, donate_argnums=donate_argnums)
         self._latest: Any = None
         self._compiled: dict[str, Any] = {}
@@ -151,7 +151,7 @@ class StoredProgram:
 
     def _compile(self, arguments: tuple) -> Any:
         def function(*arguments):
-            return self._function(*arguments)
+            return self.function(*arguments)
 
         # What JAX takes from its own cache cannot be stored whole; under a name like this there is nothing in it.
         function.__name__ = f"{self.name.replace(' ', '_')}_{secrets.token_hex(8)}"

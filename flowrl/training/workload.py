@@ -14,10 +14,10 @@ import numpy as np
 from flowrl.envs import tasks
 from flowrl.envs.registry import make_adapter
 from flowrl.skills.module import TaskFunctions
+from flowrl.training import fused_rollout
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner
 from flowrl.training.programs import Playing, Programs
-from flowrl.training.rollout import collect
 from flowrl.training.session import bank_size, turnover
 
 MAX_TASK_STEPS = 200
@@ -47,7 +47,6 @@ class Workload:
         num_experts: int = 1,
     ):
         """Raises BadInput where there is no such game."""
-        self.num_steps = num_steps
         self.frames_per_update = num_envs * num_steps
         adapter = make_adapter(env_name)
         network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size)
@@ -57,6 +56,9 @@ class Workload:
         fresh = [self.programs.fresh_expert(jax.random.key(number)) for number in range(num_experts)]
         self.learner = self.programs.fresh_learner(fresh)
         self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), bank_size(num_envs)))
+        self._rollouts = fused_rollout.Rollouts(self.programs, num_steps)
+        if fused_rollout.pays():
+            self._rollouts.fuse(self.learner.params, self.playing)
         self._turnover = turnover(num_envs)
         self._num_updates = 0
 
@@ -65,9 +67,7 @@ class Workload:
         key = jax.random.fold_in(jax.random.key(1), self._num_updates)
         collect_key, learn_key, world_key = jax.random.split(key, 3)
         begun_s = time.perf_counter()
-        self.playing, rollout, outcomes = collect(
-            self.programs, self.learner.params, self.playing, collect_key, self.num_steps
-        )
+        self.playing, rollout, outcomes = self._rollouts.collect(self.learner.params, self.playing, collect_key)
         last_values = jax.block_until_ready(self.programs.values(self.learner.params, self.playing))
         collected_s = time.perf_counter()
         self.learner, _ = self.programs.update(self.learner, rollout, last_values, learn_key, LR)

@@ -1,0 +1,117 @@
+"""A rollout as one program is the same rollout, and takes over from the steps without a break."""
+
+from __future__ import annotations
+
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from flowrl.envs import tasks
+from flowrl.skills.module import TaskFunctions
+from flowrl.training import fused_rollout, process, rollout, session
+from flowrl.training.fused_rollout import Rollouts
+from flowrl.training.ppo import Hyperparameters
+from flowrl.training.programs import Programs
+from tests.parallel.fakes.experiments import PATIENCE_S
+from tests.training.probes import done_after, paid
+from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
+from tests.training.test_session import Gold, specification, train
+
+NUM_STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def programs():
+    plan = tasks.plan_arrays([1, 0], [1, 1], 3)
+    forever = TaskFunctions(lambda: False, (), paid, ("inventory_diff",))
+    return Programs(NumberedSteps(), NETWORK, [done_after(2), forever], plan, NUM_ENVS, 2, Hyperparameters())
+
+
+def rollouts(programs, fuse_after, count=4):
+    """What ``count`` rollouts in a row gave, the ones from ``fuse_after`` on by a fused program."""
+    params = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(2)]).params
+    collected, playing = [], programs.begin(jax.random.key(0), 40)
+    source = Rollouts(programs, NUM_STEPS)
+    for number in range(count):
+        if number == fuse_after:
+            source.fuse(params, playing)
+        playing, transitions, outcomes = source.collect(params, playing, jax.random.key(number))
+        assert source.is_fused == (number >= fuse_after)
+        collected.append(jax.device_get((rollout_data(transitions), outcomes, playing.scene, playing.bank.next_world)))
+        playing = programs.refresh_worlds(playing, jax.random.key(100 + number), 16)
+    return collected
+
+
+def rollout_data(transitions):
+    return [transition._asdict() for transition in transitions]
+
+
+def check_equal(found, expected):
+    """What was chosen and what it led to are the same; sums of floats may differ in their last bits."""
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+        if np.issubdtype(np.asarray(one).dtype, np.floating):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_fused_rollout_is_the_one_that_is_made_step_by_step(programs):
+    """Over several rollouts, with tasks that end, budgets that run out, and worlds that are handed out and replaced.
+
+    On the real games: ``benchmarks/fused_rollout.py``.
+    """
+    stepwise = rollouts(programs, fuse_after=99)
+    assert any(outcome.ended.any() for _, outcomes, *_ in stepwise for outcome in outcomes)
+    assert any(np.any(step["truncation_value"]) for transitions, *_ in stepwise for step in transitions)
+    check_equal(rollouts(programs, fuse_after=2), stepwise)
+
+
+def test_the_environment_variable_decides_and_else_the_kind_of_device(monkeypatch):
+    monkeypatch.delenv(process.FUSED_ROLLOUT, raising=False)
+    for backend, pays in (("cpu", False), ("gpu", True)):
+        monkeypatch.setattr(jax, "default_backend", lambda: backend)
+        assert fused_rollout.pays() is pays
+    for value, pays in (("0", False), ("1", True)):
+        monkeypatch.setenv(process.FUSED_ROLLOUT, value)
+        assert fused_rollout.pays() is pays
+
+
+def wait_for_background(*_):
+    for thread in threading.enumerate():
+        if thread.name == process.BACKGROUND:
+            thread.join(PATIENCE_S)
+
+
+def test_a_run_goes_over_to_fused_rollouts_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(session.Session, "_save_now_and_then", wait_for_background)
+    fused = []
+    collect = Rollouts.collect
+    monkeypatch.setattr(Rollouts, "collect", lambda self, *parts: fused.append(self.is_fused) or collect(self, *parts))
+    monkeypatch.setenv(process.FUSED_ROLLOUT, "1")
+    run = specification(tmp_path, total_timesteps=512, stop_at_goal=False)
+    assert train(run)["frames"] == 512
+    assert fused == [False, True, True, True]
+    assert "rollouts are one program from here on" in run.paths.log.read_text()
+
+
+def test_where_it_cannot_be_compiled_the_rollouts_go_on_step_by_step(programs, monkeypatch):
+    monkeypatch.setenv(process.FUSED_ROLLOUT, "1")
+    said = []
+    source = Rollouts(programs, NUM_STEPS)
+    params = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(2)]).params
+    playing = programs.begin(jax.random.key(0), 40)
+
+    def no_memory(*_):
+        raise RuntimeError("no memory\nfor this")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rollout, "play", no_memory)
+        source.fuse_beside(params, playing, said.append)
+        wait_for_background()
+    assert said == ["rollouts go on step by step: no memory for this"]
+    _, transitions, _ = source.collect(params, playing, jax.random.key(0))
+    assert len(transitions) == NUM_STEPS and not source.is_fused
