@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.training_speed import use_compile_cache
 from flowrl.envs.registry import GAMES
-from flowrl.paths import compile_cache
 from flowrl.training.fused_rollout import Rollouts
 from flowrl.training.workload import Workload
 from sizes import size_parser
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = size_parser(__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args(arguments)
-    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+    use_compile_cache()
     for env_name in options.env_name or GAMES:
         compare(env_name, options)
     return 0

@@ -44,6 +44,8 @@ class Size(NamedTuple):
     mix: str = "balanced"
     """``balanced``: every expert acts in as many environments; ``skewed``: half of them belong to the first;
     ``single``: all of them do."""
+    num_tasks: int = 0
+    """Of the plan; 0 for one an expert."""
 
     @property
     def frames(self) -> int:
@@ -54,17 +56,16 @@ class OurRun(Workload):
     """The updates of an ordinary run."""
 
     def __init__(self, size: Size):
-        super().__init__(size.env_name, size.num_envs, size.num_steps, size.layer_size, num_experts=size.num_experts)
-        self.size = size
-        # The environments are put into the tasks that the mix of experts asks for; a task never ends by itself.
         share = np.arange(size.num_envs)
-        task = {
+        acting = {
             "balanced": share % size.num_experts,
             "skewed": np.where(share % 2 == 0, 0, share // 2 % size.num_experts),
             "single": np.zeros_like(share),
-        }[size.mix].astype(np.int32)
-        progress = self.playing.progress._replace(task=jnp.asarray(task))
-        self.playing = self.playing._replace(progress=progress, expert=jnp.asarray(task))
+        }[size.mix]
+        super().__init__(
+            *size[:4], num_experts=size.num_experts, num_tasks=size.num_tasks or None, acting=acting
+        )
+        self.size = size
 
 
 class Peer:
@@ -98,6 +99,11 @@ def median_of(taken: list[dict[str, float]], part: str = "total") -> float:
     return statistics.median(parts[part] for parts in taken)
 
 
+def use_compile_cache() -> None:
+    """JAX's own, as a training has it."""
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+
+
 def product_gflops(repeats: int = 5, rows: int = 1024, inner: int = 2048, columns: int = 512) -> float:
     """What a plain matrix product reaches on this machine, in GFLOP/s."""
     left, right = jnp.ones((rows, inner)), jnp.ones((inner, columns))
@@ -121,7 +127,7 @@ def peak_rss_mb() -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
-    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+    use_compile_cache()
     records = []
     for env_name in options.env_name or GAMES:
         runs: dict[str, Any] = {}

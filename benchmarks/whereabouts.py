@@ -23,9 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
 
-from benchmarks.training_speed import product_gflops
+from benchmarks.training_speed import product_gflops, use_compile_cache
 from flowrl.envs.registry import GAMES, make_adapter
-from flowrl.paths import compile_cache
 from flowrl.training import active_columns
 from flowrl.training.ppo import Hyperparameters
 from flowrl.training.stored_programs import StoredProgram
@@ -94,7 +93,7 @@ def update_gflop(run: Workload, env_name: str, layer_size: int, bound: int) -> f
 
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
-    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+    use_compile_cache()
     for env_name in options.env_name or GAMES:
         report(env_name, options)
     return 0

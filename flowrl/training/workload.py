@@ -45,17 +45,28 @@ class Workload:
         layer_size: int,
         hyper: Hyperparameters = Hyperparameters(),
         num_experts: int = 1,
+        num_tasks: int | None = None,
+        acting: np.ndarray | None = None,
     ):
-        """Raises BadInput where there is no such game."""
+        """Raises BadInput where there is no such game.
+
+        Args:
+            num_tasks: of the plan; by default one for each expert.
+            acting: int ``[num_envs]``, the expert that acts in each environment, whatever the task; by default the plan says.
+        """
         self.frames_per_update = num_envs * num_steps
         adapter = make_adapter(env_name)
         network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size)
-        plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, MAX_TASK_STEPS)
-        functions = [TaskFunctions(never, (), health_kept, ("health_penalty",))] * num_experts
-        self.programs = Programs(adapter, network, functions, plan, num_envs, num_experts, hyper)
+        experts = [task % num_experts for task in range(num_tasks or num_experts)]
+        plan = tasks.plan_arrays(experts, [1] * len(experts), MAX_TASK_STEPS)
+        functions = [TaskFunctions(never, (), health_kept, ("health_penalty",))] * len(experts)
+        parts = adapter, network, functions, plan, num_envs, num_experts, hyper
+        self.programs = Programs(*parts) if acting is None else _Assigned(acting, *parts)
         fresh = [self.programs.fresh_expert(jax.random.key(number)) for number in range(num_experts)]
         self.learner = self.programs.fresh_learner(fresh)
         self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), bank_size(num_envs)))
+        if acting is not None:
+            self.playing = self.playing._replace(expert=jnp.asarray(acting, jnp.int32))
         self._rollouts = fused_rollout.Rollouts(self.programs, num_steps)
         if fused_rollout.pays():
             self._rollouts.fuse(self.learner.params, self.playing)
@@ -84,6 +95,15 @@ class Workload:
             "update": learned_s - collected_s,
             "worlds": done_s - learned_s,
         }
+
+
+class _Assigned(Programs):
+    """Each environment keeps to its expert, in its later episodes too."""
+
+    def __init__(self, acting: np.ndarray, *parts):
+        super().__init__(*parts)
+        judge, expert = self._judge, jnp.asarray(acting, jnp.int32)
+        self._judge = lambda *inputs: (*judge(*inputs)[:2], expert)
 
 
 def _at_all_ages(playing: Playing) -> Playing:

@@ -1,0 +1,41 @@
+"""How the cost of training grows: ``python benchmarks/growth.py [--env_name Craftax-Symbolic-v1]``.
+
+Frames per second over environments, experts, the length of the plan, and the networks' width, each beside the first run of
+its table, in turn; medians.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.training_speed import OurRun, Size, measure, report, use_compile_cache
+from sizes import size_parser
+
+AXES = {
+    "num_envs": (64, 128, 256, 512, 1024),
+    "num_experts": (1, 2, 4, 8, 16),
+    "num_tasks": (1, 4, 16),
+    "layer_size": (128, 256, 512, 1024),
+}
+"""What is varied, the rest of the size staying as it is."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = size_parser(__doc__.splitlines()[0], "Craftax-Classic")
+    parser.add_argument("--axis", choices=list(AXES), nargs="+", default=list(AXES))
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
+    use_compile_cache()
+    for env_name in options.env_name or ["Craftax-Classic-Symbolic-v1"]:
+        size = Size(env_name, options.num_envs, options.num_steps, options.layer_size)
+        for axis in options.axis:
+            runs = {f"{axis} {value}": OurRun(size._replace(**{axis: value})) for value in AXES[axis]}
+            report(env_name, runs, measure(runs, options.repeats, warm_up=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
