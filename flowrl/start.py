@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from flowrl import experiment, migrate
-from flowrl.config import AUTO, PROG, Settings
+from flowrl.config import AUTO, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import BadInput
 from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
@@ -34,6 +34,7 @@ from flowrl.preflight import check_machine, chosen_llm, chosen_proposer, llm_set
 from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.proposers.llm.proposer import LlmProposer
+from flowrl.report.invocation import front_door
 from flowrl.report.summary import console, print_summary, proposer_line
 from flowrl.skills.candidates import trial_frames
 from flowrl.skills.gate_report import built_in
@@ -191,7 +192,7 @@ class Start:
             self.say("ending the trainings; what they have learned is kept in their checkpoints")
             self.scheduler.stop(kill=True)
             self.generation.join()
-        self.say(f"to go on: {PROG} --graph_path {shlex.quote(str(self.paths.root))}")
+        self.say(f"to go on: {front_door()} --graph_path {shlex.quote(str(self.paths.root))}")
         return INTERRUPTED
 
     def _running(self) -> list[dict[str, Any]]:

@@ -60,10 +60,10 @@ class Verdict(NamedTuple):
 Judge = Callable[[Features, Features, jax.Array, Progress, PlanArrays], tuple[Verdict, Progress]]
 
 
-def plan_arrays(experts: Sequence[int], counts: Sequence[int], max_task_steps: int) -> PlanArrays:
-    """The plan as arrays; each task has ``max_task_steps`` for each unit of its count."""
+def plan_arrays(experts: Sequence[int], counts: Sequence[int], max_task_steps: int | Sequence[int]) -> PlanArrays:
+    """The plan as arrays; each task has ``max_task_steps`` (one for all, or one for each) for each unit of its count."""
     n = jnp.asarray(counts, jnp.int32)
-    return PlanArrays(expert=jnp.asarray(experts, jnp.int32), n=n, budget=n * max_task_steps)
+    return PlanArrays(expert=jnp.asarray(experts, jnp.int32), n=n, budget=n * jnp.asarray(max_task_steps, jnp.int32))
 
 
 def start(num_envs: int) -> Progress:

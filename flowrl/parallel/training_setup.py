@@ -5,6 +5,7 @@ Everything the training process needs lies in the folder afterwards; a run is re
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -150,6 +151,7 @@ class _Code:
     task_is_done: str
     task_reward: str
     gate: Report | None
+    max_task_steps: int | None = None
     candidates: tuple[str, ...] = ()
     candidate_gates: tuple[Report, ...] = ()
 
@@ -192,7 +194,7 @@ class _Order:
         mine = code[self.skill_name]
         return _Prepared(
             module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks, mine.candidates),
-            plan=[self._step_data(task, indices) for task in tasks],
+            plan=[self._step_data(task, indices, code[task.skill_name].max_task_steps) for task in tasks],
             gate=[*(code[task.skill_name].report(task.skill_name) for task in tasks), *mine.candidate_reports(self.skill_name)],
             experts=sorted(experts, key=lambda expert: expert.local_expert_idx),
             params={str(to_local[indices[name]]): data["params"] for name, data in loaded.items()},
@@ -240,12 +242,14 @@ class _Order:
         for source in (data, data.get("skill_data") or {}):
             if source.get("task_is_done") and source.get("task_reward"):
                 on_trial = [tuple(source.get(key) or ()) for key in ("candidates", "candidate_gates")] if is_own else []
-                return _Code(source["task_is_done"], source["task_reward"], source.get("gate"), *on_trial)
+                slow = source.get("max_task_steps")
+                return _Code(source["task_is_done"], source["task_reward"], source.get("gate"), slow, *on_trial)
         if is_own and not self.paths.skill_module(self.global_expert_idx, name).exists():
             raise BadInput(f"{name} has no task_is_done and task_reward in its skill_data; give both as source code")
         module = self.paths.skill_module(self.global_expert_idx if is_own else self._expert_idx(name), name)
         try:
-            return _Code(*skill_functions(module.read_text()), _archived_report(module.parent / SKILL_DATA))
+            archived = _archived(module.parent / SKILL_DATA)
+            return _Code(*skill_functions(module.read_text()), archived.get("gate"), archived.get("max_task_steps"))
         except FileNotFoundError:
             raise BadInput(
                 f"{self.skill_name} needs the code of {name}, but {module} is missing; restore it from a copy, "
@@ -257,13 +261,14 @@ class _Order:
         frames = int(metadata.get("total_frames", 0)), int(metadata.get("acted_frames", 0))
         return Expert(name, index, local, *frames)
 
-    def _step_data(self, task: TaskSource, indices: Mapping[str, int]) -> dict:
-        return {
+    def _step_data(self, task: TaskSource, indices: Mapping[str, int], max_task_steps: int | None) -> dict:
+        step = {
             "skill_name": task.skill_name,
             "n": task.n,
             "global_expert_idx": indices[task.skill_name],
             "local_expert_idx": task.local_expert_idx,
         }
+        return step if max_task_steps is None else step | {"max_task_steps": max_task_steps}
 
 
 def _stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
@@ -282,12 +287,12 @@ def _refresh_settings(run: RunPaths, settings: Mapping[str, Any]) -> None:
     write_json(run.run_json, data | {"settings": {**data["settings"], **fresh}})
 
 
-def _archived_report(path: Path) -> Report | None:
-    """A migrated skill has none."""
-    try:
-        return read_json(path).get("gate")
-    except (FileNotFoundError, AttributeError):
-        return None
+def _archived(path: Path) -> Mapping[str, Any]:
+    """What the library keeps of a skill's data; a migrated skill may have none."""
+    with contextlib.suppress(FileNotFoundError):
+        data = read_json(path)
+        return data if isinstance(data, dict) else {}
+    return {}
 
 
 def _write(run: RunPaths, prepared: _Prepared, header: dict[str, Any], skill_data: dict[str, Any]) -> None:

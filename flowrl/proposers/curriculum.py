@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.proposers import curricula
 from flowrl.proposers.base import LibraryView
 from flowrl.skills.facts import GameFacts
-from flowrl.skills.frontier import feasible
+from flowrl.skills.frontier import feasible, missing, reachable_skills
 from flowrl.skills.spec import SkillSpec
 
 
@@ -23,12 +25,37 @@ def load_curriculum(name: str, facts: GameFacts) -> list[SkillSpec]:
     """The skills of a built-in curriculum, in order.
 
     Raises:
-        BadInput: there is no such curriculum, listing those that there are; or it is for another game.
+        BadInput: there is no such curriculum, listing those that there are; it is for another game; or it has a skill that
+            can never be trained.
     """
     if name not in curriculum_names():
         raise BadInput(f"unknown curriculum {name!r}; choose one of {', '.join(curriculum_names())}")
     recipes = importlib.import_module(f"{curricula.__name__}.{name}").SKILLS
-    return [recipe.spec(facts) for recipe in recipes]
+    skills = [recipe.spec(facts) for recipe in recipes]
+    _check_learnable(name, skills, facts)
+    return skills
+
+
+def _check_learnable(curriculum: str, skills: Sequence[SkillSpec], facts: GameFacts) -> None:
+    """Refuses what would never be proposed: a name that is there twice, and a skill that needs what no other brings."""
+    by_name = {spec.name: spec for spec in skills}
+    if len(by_name) < len(skills):
+        twice = next(name for name, count in Counter(spec.name for spec in skills).items() if count > 1)
+        raise BadInput(f"the curriculum {curriculum} has two skills called {twice}; give one of them another name")
+    reached = reachable_skills(by_name, facts)
+    for spec in skills:
+        if spec.name in reached:
+            continue
+        if lacking := missing(spec, by_name, facts):
+            raise BadInput(
+                f"{spec.name} of the curriculum {curriculum} needs {lacking[0]}, which no other skill there gains; "
+                "add a skill that does, or take it out of what it requires"
+            )
+        lacking = missing(spec, reached, facts)
+        raise BadInput(
+            f"{spec.name} of the curriculum {curriculum} needs {lacking[0]}, which only skills gain that need {spec.name}, or "
+            "each other, first: they depend on each other in a circle; change what one of them requires"
+        )
 
 
 class CurriculumProposer:

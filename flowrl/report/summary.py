@@ -15,11 +15,11 @@ from rich.text import Text
 
 from flowrl.paths import ExperimentPaths
 from flowrl.report.figures import frames_text, minutes_text, moment, rate_text
+from flowrl.report.invocation import front_door
 
 Skill = Mapping[str, Any]
 """One entry of ``skills`` in scheduler_state.json."""
 
-COMMAND = "python -m flowrl.bottomup_parallel"
 _WIDTH_WHEN_PIPED = 120
 _STYLES = {"completed": "green", "running": "cyan", "failed": "red", "cancelled": "yellow", "blocked": "yellow"}
 
@@ -103,9 +103,9 @@ def commands(skills: Sequence[Skill], root: Path) -> list[str]:
     lines += [f"tail {quoted(root / skill['run_folder'] / 'training.log')}" for skill in failed]
     lines += [f"tmux attach -t {skill['tmux_session']}" for skill in skills if skill["status"] == "running" and skill["tmux_session"]]
     if failed:
-        lines.append(f"{COMMAND} --graph_path {quoted(root)} --retry_failed")
+        lines.append(f"{front_door()} --graph_path {quoted(root)} --retry_failed")
     else:
-        lines.append(f"{COMMAND} --graph_path {quoted(root)} --max_nodes {len(skills) + 5}")
+        lines.append(f"{front_door()} --graph_path {quoted(root)} --max_nodes {len(skills) + 5}")
     return lines
 
 

@@ -110,6 +110,8 @@ class Recipe:
     """What is paid beside the gain itself and what is taken for damage."""
     also_gains: tuple[str, ...] = ()
     """What the game gives with the gains, and ``task_is_done`` need not look at: the achievement, as a rule."""
+    max_task_steps: int | None = None
+    """As in the spec."""
 
     def spec(self, facts: GameFacts) -> SkillSpec:
         """The skill, with code.
@@ -125,6 +127,7 @@ class Recipe:
             gains={**self.gains, **dict.fromkeys(self.also_gains, once(1))},
             task_is_done=write_is_done(self.gains, facts),
             task_reward=write_reward((*map(Gain, self.gains), *self.reward, AvoidDamage()), facts),
+            max_task_steps=self.max_task_steps,
         )
 
 

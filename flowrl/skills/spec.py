@@ -78,6 +78,9 @@ class SkillSpec(BaseModel):
     candidates: tuple[str, ...] = ()
     """Other rewards for the same skill: trained beside ``task_reward`` for a while, then the best one is kept."""
 
+    max_task_steps: int | None = Field(None, ge=1)
+    """Steps that it may take for each unit of ``n``, where the game makes it slower than others; None for the setting's."""
+
     _check_name = field_validator("name")(check_name)
 
     @classmethod
@@ -100,6 +103,8 @@ class SkillSpec(BaseModel):
         data = self.model_dump(mode="json")
         if not self.candidates:
             del data["candidates"]
+        if self.max_task_steps is None:
+            del data["max_task_steps"]
         return {"skill_name": data.pop("name"), **data}
 
 

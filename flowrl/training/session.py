@@ -200,7 +200,7 @@ class Session:
         plan = tasks.plan_arrays(
             [task.local_expert_idx for task in self.run.plan],
             [task.n for task in self.run.plan],
-            self.settings.max_task_steps,
+            [task.max_task_steps or self.settings.max_task_steps for task in self.run.plan],
         )
         functions = compile_module(self.run.module_text, adapter.scope)
         num_envs, num_experts = self.settings.num_envs, len(self.run.experts)

@@ -75,6 +75,8 @@ class PlannedTask:
     skill_name: str
     n: int
     local_expert_idx: int
+    max_task_steps: int | None = None
+    """The skill's own; None for the setting."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,10 @@ def read(folder: Path) -> RunSpecification:
         attempt=record["attempt"],
         env_name=record["env_name"],
         settings=_settings(record["settings"]),
-        plan=tuple(PlannedTask(task["skill_name"], task["n"], task["local_expert_idx"]) for task in record["plan"]),
+        plan=tuple(
+            PlannedTask(task["skill_name"], task["n"], task["local_expert_idx"], task.get("max_task_steps"))
+            for task in record["plan"]
+        ),
         experts=_experts(record["experts"], paths),
         module_text=module_text,
         experiment=record["experiment"],

@@ -88,6 +88,11 @@ def check(verdict, **expected):
     assert {name: found[name] for name in flags} == flags | expected
 
 
+def test_a_task_may_have_a_budget_of_its_own():
+    plan = tasks.plan_arrays(experts=[0, 1], counts=[2, 3], max_task_steps=[10, 100])
+    assert plan.budget.tolist() == [20, 300]
+
+
 def test_plan_arrays_hold_experts_counts_and_a_budget_for_each_unit_of_a_count():
     assert PLAN.expert.tolist() == [4, 2, 7]
     assert PLAN.n.tolist() == [3, 2, 1]

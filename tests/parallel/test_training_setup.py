@@ -118,6 +118,16 @@ def test_the_execution_plan_decides_order_and_counts(library):
     assert [task.n for task in read_module(module.read_text()).tasks] == [2, 5, 1, 3]
 
 
+def test_a_skill_that_is_slow_has_its_own_budget_in_every_plan(library):
+    """Its own data says so, or, of one that is in the library, what the caller or the library knows of it."""
+    known = {"Collect_Wood": {"expert_idx": 0, "skill_data": skill("Collect_Wood") | {"max_task_steps": 300}}}
+    write_json(library.skill_folder(1, "Collect_Stone") / "skill.json", {"skill_name": "Collect_Stone", "max_task_steps": 500})
+    completed = {"Collect_Stone": {"expert_idx": 1}} | known
+    folder, _, _ = prepare(library.root, skill_data=skill("Make_Pickaxe") | {"max_task_steps": 800}, completed_skills=completed)
+    steps = {step["skill_name"]: step["max_task_steps"] for step in read_json(folder / "run.json")["plan"]}
+    assert steps == {"Collect_Wood": 300, "Collect_Stone": 500, "Make_Pickaxe": 800}
+
+
 def test_the_code_of_a_skill_is_read_once_however_often_it_is_in_the_plan(library, monkeypatch):
     read, steps = [], ["Collect_Stone", "Collect_Wood", "Collect_Stone", "Make_Pickaxe"]
     monkeypatch.setattr(training_setup, "skill_functions", lambda text: read.append(text) or skill_functions(text))

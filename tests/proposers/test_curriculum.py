@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import pytest
 
+from flowrl.bottomup_parallel import main
 from flowrl.envs.registry import GAMES, game
 from flowrl.errors import BadInput
 from flowrl.proposers.base import LibraryView
+from flowrl.proposers.curricula import craftax_classic
 from flowrl.proposers.curriculum import CurriculumProposer, curriculum_names, load_curriculum
+from flowrl.skills.menu import Recipe, once
 
 CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
 CRAFTAX = game("Craftax-Symbolic-v1").facts
@@ -70,6 +75,36 @@ def test_an_unknown_curriculum_is_refused_with_the_choices():
     assert curriculum_names() == ["craftax", "craftax_classic"]
     with pytest.raises(BadInput, match="unknown curriculum 'chess'; choose one of craftax, craftax_classic"):
         load_curriculum("chess", CLASSIC)
+
+
+GOLD, GEM = (Recipe(name, "", {f"achievement:{what}": once(1)}) for name, what in (("Gold", "EAT_COW"), ("Gem", "WAKE_UP")))
+
+
+@pytest.mark.parametrize(
+    "recipes, words",
+    [
+        ([GOLD, GEM, GOLD], "two skills called Gold"),
+        ([replace(GOLD, requires={"diamond": once(1)})], "Gold .* needs diamond, which no other skill there gains; add"),
+        (
+            [replace(GOLD, requires=GEM.gains), replace(GEM, requires=GOLD.gains)],
+            "Gold .* needs achievement:WAKE_UP, .* depend on each other in a circle",
+        ),
+    ],
+)
+def test_a_curriculum_with_a_skill_that_can_never_be_trained_is_refused(monkeypatch, recipes, words):
+    """Before anything is launched, and through the front door too."""
+    monkeypatch.setattr(craftax_classic, "SKILLS", recipes)
+    with pytest.raises(BadInput, match=words):
+        load_curriculum("craftax_classic", CLASSIC)
+
+
+def test_a_curriculum_that_cannot_be_trained_ends_the_command_and_leaves_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(craftax_classic, "SKILLS", [replace(GOLD, requires={"diamond": once(1)})])
+    monkeypatch.chdir(tmp_path)
+    assert main(["--env_name", "Craftax-Classic-Symbolic-v1", "--proposer", "curriculum", "--graph_path", "exp/test"]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("flowrl: Gold of the curriculum craftax_classic needs diamond") and output.err.count("\n") == 1
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_curriculum_for_another_game_is_refused():

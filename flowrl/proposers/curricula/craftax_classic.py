@@ -178,6 +178,7 @@ EAT_PLANT = Recipe(
     requires={"near:PLANT": once(1)},
     gains={"achievement:EAT_PLANT": once(1)},
     reward=(Approach("PLANT", 0.2), Approach("RIPE_PLANT")),
+    max_task_steps=800,
 )
 
 SKILLS = [
