@@ -58,7 +58,8 @@ class Stage:
     def __init__(self, env_name: str):
         self.facts = game(env_name).facts
         self.adapter = make_adapter(env_name)
-        _, fresh = jax.jit(self.adapter.reset, compiler_options=QUICKLY_COMPILED)(jax.random.key(0))
+        self._reset = jax.jit(self.adapter.reset, compiler_options=QUICKLY_COMPILED)
+        fresh = self.new_world(0)
         self.fresh = jax.tree.map(np.asarray, fresh.replace(state_rng=np.zeros(2, np.uint32)))
         self.rng = fresh.state_rng
         self._step = jax.jit(self._play_step, compiler_options=QUICKLY_COMPILED)
@@ -81,6 +82,24 @@ class Stage:
         names = {member.value: member.name for member in self.adapter.scope["Achievement"]}
         result.achievements = {names[index] for index in np.flatnonzero(look.achievements)}
         return result
+
+    def new_world(self, seed: int) -> Any:
+        """A world as the game makes it."""
+        return self._reset(jax.random.key(seed))[1]
+
+    def steps_to_eat(self, spec: SkillSpec, scene: Scene, at_most: int) -> int | None:
+        """Steps of one who is kept well, waits beside a plant just set, and eats it when ripe; None for more than ``at_most``."""
+        functions = self.functions(spec)
+        state = self.with_young_plant(self.prepared(spec, scene, 1, None), age=0)
+        well = {name: getattr(state, name) for name in ("player_health", "player_food", "player_drink", "player_energy")}
+        actions = self.adapter.scope["Action"]
+        for step in range(1, at_most + 1):
+            is_ripe = self.front_block(state) == self.block("RIPE_PLANT")
+            action = actions.DO if is_ripe else actions.NOOP
+            state, look = self._step(jax.random.key(step), state.replace(**well), action.value, 1)
+            if is_ripe and _call(functions.is_done, functions.is_done_params, look):
+                return step
+        return None
 
     def functions(self, spec: SkillSpec):
         task = TaskSource(spec.name, 1, 0, spec.task_is_done, spec.task_reward)
@@ -185,11 +204,14 @@ class ClassicStage(Stage):
         mobs = mobs.replace(position=places, mask=mask, health=health)
         return self.edit(state, mob_map=mob_map, **{self.kinds[kind]: mobs})
 
-    def with_young_plant(self, state: Any) -> Any:
+    def front_block(self, state: Any) -> int:
+        return int(np.asarray(state.map)[tuple(self.middle + FRONT)])
+
+    def with_young_plant(self, state: Any, age: int = 590) -> Any:
         places, ages, mask = (
             np.array(getattr(state, f"growing_plants_{name}")) for name in ("positions", "age", "mask")
         )
-        places[0], ages[0], mask[0] = self.middle + FRONT, 590, True
+        places[0], ages[0], mask[0] = self.middle + FRONT, age, True
         return self.edit(state, growing_plants_positions=places, growing_plants_age=ages, growing_plants_mask=mask)
 
 
@@ -235,6 +257,15 @@ class CraftaxStage(ClassicStage):
         for offset, name in blocks.items():
             world[(self.floor(spec), *(self.middle + offset))] = self.block(name)
         return self.edit(state, map=world)
+
+    def front_block(self, state: Any) -> int:
+        return int(np.asarray(state.map)[(int(state.player_level), *(self.middle + FRONT))])
+
+    def amount(self, world: Any, name: str) -> np.ndarray:
+        """How many cells of each floor, ``[num_floors]``, hold a block or an item."""
+        items = self.adapter.scope["ItemType"].__members__
+        cells = world.item_map == items[name].value if name in items else world.map == self.block(name)
+        return np.asarray(cells).sum(axis=(1, 2))
 
     def with_mob(self, state: Any, spec: SkillSpec, kind: str, type_id: int) -> Any:
         mobs, position, floor = getattr(state, self.kinds[kind]), self.middle + FRONT, self.floor(spec)

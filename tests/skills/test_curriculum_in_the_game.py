@@ -2,29 +2,32 @@
 
 Each skill is put into a state with exactly what it requires, in an otherwise empty world, and is played by hand: it
 has to succeed, using up and bringing what it declares. Then one unit of one requirement is taken away, and the same
-play has to fail.
+play has to fail. That empty world has what a skill looks for on whatever floor the skill names; so worlds as the game
+makes them are looked through as well, for whether that floor is the one.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from craftax.craftax.constants import FLOOR_MOB_MAPPING, FLOOR_MOB_SPAWN_CHANCE
 
+from flowrl.config import Settings
 from flowrl.envs.facts_classic import FACTS as CLASSIC_FACTS
 from flowrl.envs.facts_craftax import FACTS as CRAFTAX_FACTS
+from flowrl.proposers.curricula import craftax
 from flowrl.proposers.curriculum import load_curriculum
-from flowrl.skills.menu import once
+from flowrl.skills.menu import Approach, once
 from tests.skills import scenes
-from tests.skills.stages import ClassicStage, CraftaxStage
+from tests.skills.stages import ClassicStage, CraftaxStage, ladder_down
 
 GAMES = {
     "craftax_classic": (CLASSIC_FACTS, ClassicStage, scenes.CLASSIC),
     "craftax": (CRAFTAX_FACTS, CraftaxStage, scenes.CRAFTAX),
 }
-SKILLS = [
-    pytest.param(name, spec, id=f"{name}-{spec.name}")
-    for name, (facts, _, _) in GAMES.items()
-    for spec in load_curriculum(name, facts)
-]
+SPECS = {name: {spec.name: spec for spec in load_curriculum(name, facts)} for name, (facts, _, _) in GAMES.items()}
+RECIPES = {recipe.name: recipe for recipe in craftax.SKILLS}
+SKILLS = [pytest.param(name, spec, id=f"{name}-{spec.name}") for name, specs in SPECS.items() for spec in specs.values()]
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +68,59 @@ def check_what_was_declared(spec, n, played, loot):
     assert declared <= played.achievements
     # A chest that was opened is put back here for nothing; in the game, coming near the next one pays for it.
     assert played.rewards > 0 or loot
+
+
+def test_eating_a_plant_fits_into_the_skills_own_budget(stages):
+    """From the step after it was set on; 200 steps, the default, would not do."""
+    for name in GAMES:
+        spec = SPECS[name]["Eat_Plant"]
+        steps = stages(name).steps_to_eat(spec, GAMES[name][2][spec.name], at_most=spec.max_task_steps)
+        assert steps is not None and steps > Settings().max_task_steps, name
+
+
+KINDS = ("passive", "melee", "ranged")
+"""As the columns of the game's tables of mobs."""
+
+GROWS_ON = {"PLANT": "GRASS", "RIPE_PLANT": "GRASS"}
+"""What no fresh world holds, and what it is made from there."""
+
+
+@pytest.fixture(scope="session")
+def num_in_worlds(stages):
+    """How many of a block or an item a few fresh worlds have: ``[num_worlds, num_floors]``."""
+    stage = stages("craftax")
+    worlds = [stage.new_world(seed) for seed in range(1, 7)]
+    return lambda name: np.stack([stage.amount(world, name) for world in worlds])
+
+
+def looked_for(spec):
+    """The blocks and items that a skill's scene is about, and those that its reward leads to, but for what players build."""
+    scene, recipe = scenes.CRAFTAX[spec.name], RECIPES[spec.name]
+    approached = {term.block for term in recipe.reward if isinstance(term, Approach)}
+    at_hand = {resource.removeprefix("near:") for resource in spec.requires} - GROWS_ON.keys()
+    names = {scene.front, "LADDER_DOWN" if scene.setup is ladder_down else None} - {None} | approached - at_hand
+    return {GROWS_ON.get(name, name) for name in names}
+
+
+@pytest.mark.parametrize("spec", SPECS["craftax"].values(), ids=SPECS["craftax"])
+def test_the_floor_that_a_skill_names_has_what_it_looks_for(stages, num_in_worlds, spec):
+    """In every fresh world, and no less of it than a floor above; where no floor is named, the overworld, which is the first."""
+    floor = stages("craftax").floor(spec)
+    for name in looked_for(spec):
+        found = num_in_worlds(name)
+        assert found[:, floor].all(), f"{name} is missing on floor {floor}: {found[:, floor]}"
+        amounts = found.sum(axis=0)[: floor + 1]
+        assert amounts[floor] == amounts.max(), f"{name} is rather found above floor {floor}: {amounts}"
+    if mob := scenes.CRAFTAX[spec.name].mob:
+        kind = KINDS.index(mob[0])
+        assert FLOOR_MOB_MAPPING[floor, kind] == mob[1] and FLOOR_MOB_SPAWN_CHANCE[floor, kind] > 0
+
+
+def test_every_floor_that_is_named_is_looked_at():
+    """A skill that names a floor without looking for anything there would pass the test above wherever it is."""
+    named = [spec for spec in SPECS["craftax"].values() if any(name.startswith("level:") for name in spec.requires)]
+    assert len(named) > 20
+    assert [spec.name for spec in named if not looked_for(spec) and not scenes.CRAFTAX[spec.name].mob] == []
 
 
 @pytest.mark.parametrize("name", GAMES)

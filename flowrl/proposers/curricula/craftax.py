@@ -1,9 +1,10 @@
 """Craftax: from the overworld down to the dungeon and the Gnomish Mines.
 
 What each skill requires and consumes is the game's own rule (craftax 1.6.1, ``craftax/game_logic.py``), and a test
-plays every one of them. A skill names a floor where what it needs is found there: trees, grass and cows on the
-overworld, chests and orcs in the dungeon, gems in the mines. The game's ``pickaxe`` and ``sword`` are levels:
-1 wood, 2 stone, 3 iron, 4 diamond.
+plays every one of them. A skill names the first floor on which what it needs is plentiful: trees, grass and cows on
+the overworld, chests and orcs in the dungeon, gems in the mines. It need not be the only one: a few diamonds are on the
+overworld, and stone, coal and iron, for which no floor is named, are in the mines as well. A test looks for all of it in
+worlds as the game makes them. The game's ``pickaxe`` and ``sword`` are levels: 1 wood, 2 stone, 3 iron, 4 diamond.
 """
 
 from flowrl.skills.menu import Approach, Recipe, Recover, each, once
@@ -42,9 +43,10 @@ def make(name, resource, level, materials, near=TABLE, approach=TO_TABLE):
     )
 
 
-def achieve(name, achievement, description, requires, *reward):
+def achieve(name, achievement, description, requires, *reward, max_task_steps=None):
     """Unlock an achievement that uses nothing up."""
-    return Recipe(name, description, {f"achievement:{achievement}": once(1)}, requires, reward=reward)
+    gains = {f"achievement:{achievement}": once(1)}
+    return Recipe(name, description, gains, requires, reward=reward, max_task_steps=max_task_steps)
 
 
 SMELTING = {"wood": once(1), "stone": once(1), "coal": once(1), "iron": once(1)}
@@ -194,5 +196,6 @@ SKILLS = [
         {"near:PLANT": once(1), **OVERWORLD},
         Approach("PLANT", 0.2),
         Approach("RIPE_PLANT"),
+        max_task_steps=800,
     ),
 ]
