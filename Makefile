@@ -11,7 +11,7 @@ help:
 	@echo "make test-llm    try the proposer on a small language model served on this machine (opt-in)"
 	@echo "make campaign    20,000 simulated histories of the scheduler, 100 real runs with faults (an hour and a half; goes on where it was stopped)"
 	@echo "make bench       frames per second beside another trainer, and with many experts (opt-in)"
-	@echo "make setup       only make .venv, tmux and jq ready"
+	@echo "make setup       only make .venv, tmux, jq and watch ready"
 	@echo "make clean-demo  forget the demo's experiment, so that the next demo starts afresh"
 	@echo "make clean       forget .venv and what Python and pytest left behind"
 

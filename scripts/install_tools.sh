@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Makes sure of tmux (trainings live in its sessions) and jq (the monitoring commands): installs what is
+# Makes sure of tmux (trainings live in its sessions), jq and watch (the monitoring commands): installs what is
 # missing where that needs no question, else says in one line how to.
 set -euo pipefail
 
 missing=()
-for tool in tmux jq; do
-    command -v "$tool" >/dev/null || missing+=("$tool")
+packages=()
+for tool in tmux jq watch; do
+    if command -v "$tool" >/dev/null; then continue; fi
+    missing+=("$tool")
+    if [ "$tool" = watch ] && command -v apt-get >/dev/null; then packages+=(procps); else packages+=("$tool"); fi
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
@@ -15,16 +18,16 @@ trap 'rm -f "$log"' EXIT
 with_apt() {
     echo "Installing ${missing[*]} with apt-get."
     "$@" apt-get update >"$log" 2>&1 || true
-    "$@" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1
+    "$@" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}" >>"$log" 2>&1
 }
 
 with_brew() {
     echo "Installing ${missing[*]} with brew."
-    brew install "${missing[@]}" >"$log" 2>&1
+    brew install "${packages[@]}" >"$log" 2>&1
 }
 
 if command -v apt-get >/dev/null; then
-    how="sudo apt-get install ${missing[*]}"
+    how="sudo apt-get install ${packages[*]}"
     if [ "$(id -u)" = 0 ]; then
         with_apt && exit 0
     elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then

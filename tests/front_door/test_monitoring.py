@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import shutil
 import subprocess
 
 import pytest
@@ -55,15 +54,15 @@ def look_at_the_state(practice: Practice) -> None:
     assert counts == {"running": 2, "waiting": 1}
     waiting = json.loads(shell(practice, WAITING))
     assert waiting == {"name": "Make_Pickaxe", "deps": ["Collect_Wood", "Collect_Stone"]}
-    if shutil.which("watch"):
-        typed = f"TERM=xterm timeout 2 watch -n 5 '{GROUPED}' || [ $? = 124 ]"
-        assert '"running"' in shell(practice, typed)
+    assert '"running"' in shell(practice, f"TERM=xterm timeout 2 watch -n 5 '{GROUPED}' || [ $? = 124 ]")
 
 
 def look_at_the_sessions(practice: Practice) -> None:
     listed = shell(practice, "tmux list-sessions | grep flowrl_").splitlines()
     assert [line.split(": 1 windows (created ")[0] for line in listed] == ["flowrl_e0_Collect_Wood", "flowrl_e1_Collect_Stone"]
     assert shell(practice, "tmux has-session -t flowrl_e0_Collect_Wood\necho $?") == "0\n"
+    # The pickaxe waits, and has no session yet.
+    assert shell(practice, "tmux has-session -t flowrl_e2_Make_Pickaxe 2>/dev/null\necho $?") == "1\n"
     attached = attach(practice, "flowrl_e0_Collect_Wood")
     try:
         until(lambda: shell(practice, "tmux list-clients -F '#{session_name}'") == "flowrl_e0_Collect_Wood\n", "attaching")

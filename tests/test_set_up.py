@@ -1,0 +1,55 @@
+"""What `make demo` and `make test` install before anything else, on machines that lack it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "install_tools.sh"
+NEEDED = ("bash", "env", "mktemp", "rm", "tail")
+"""What the script itself uses."""
+
+
+@pytest.fixture
+def install(tmp_path):
+    """Runs the script on a machine that has only the named commands, each of which writes down how it was called."""
+
+    def run(*commands: str) -> tuple[int, str, str, list[str]]:
+        folder, calls = tmp_path / "bin", tmp_path / "calls"
+        folder.mkdir()
+        calls.touch()
+        for name in NEEDED:
+            (folder / name).symlink_to(shutil.which(name))
+        # `id -u` says 0: whoever is root is asked for no password.
+        scripts = {"id": "echo 0"} | dict.fromkeys(commands, f'echo "${{0##*/}} $*" >>{calls}')
+        for name, does in scripts.items():
+            (folder / name).write_text(f"#!{shutil.which('bash')}\n{does}\n")
+            (folder / name).chmod(0o755)
+        environment = {"PATH": str(folder), "TMPDIR": str(tmp_path)}
+        done = subprocess.run([folder / "bash", SCRIPT], env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr, calls.read_text().splitlines()
+
+    return run
+
+
+def test_apt_is_asked_for_what_is_missing_under_the_names_of_its_packages(install):
+    code, _, error, calls = install("apt-get")
+    assert (code, error) == (0, "")
+    assert calls == ["apt-get update", "apt-get install -y --no-install-recommends tmux jq procps"]
+
+
+def test_brew_is_asked_for_what_is_missing_and_no_more(install):
+    code, _, _, calls = install("brew", "tmux", "jq")
+    assert (code, calls) == (0, ["brew install watch"])
+
+
+def test_where_neither_is_there_one_line_says_what_to_install(install):
+    code, _, error, calls = install("jq")
+    assert (code, calls, error.count("\n")) == (1, [], 1)
+    assert "flowrl needs tmux watch" in error and "package manager" in error
+
+
+def test_nothing_is_installed_or_said_where_all_is_there(install):
+    assert install("apt-get", "tmux", "jq", "watch") == (0, "", "", [])
