@@ -13,18 +13,23 @@ import numpy as np
 import pytest
 
 from flowrl import pickles
+from flowrl.envs.facts_craftax import FACTS as CRAFTAX
 from flowrl.envs.observations import Layout
+from flowrl.envs.registry import make_adapter
 from flowrl.envs.worlds import Turnover
 from flowrl.errors import BadInput, FlowrlError
+from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import RunPaths
+from flowrl.proposers.curricula import craftax
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.training import checkpoints, session
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.programs import Programs
 from flowrl.training.progress import Pane
 from flowrl.training.session import Session, Stopped
-from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
+from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings, read
 from flowrl.training.tracking import no_tracker
+from tests.parallel.fakes.experiments import put_in_library
 from tests.training.probes import Probe
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.gold >= n\n"
@@ -138,6 +143,21 @@ def test_a_run_ends_at_the_goal_and_reports_the_episodes_that_showed_it(tmp_path
     assert result["acted_frames"] == {"7": result["frames"]}
     assert (run.paths.folder / result["checkpoint"]).exists()
     assert [task["skill_name"] for task in result["tasks"]] == ["Find_Gold"]
+
+
+def test_a_slow_skills_own_budget_goes_from_its_declaration_through_the_runs_folder_into_training(tmp_path, monkeypatch):
+    plans = []
+    monkeypatch.setattr(session, "make_adapter", make_adapter)  # the real game: its skill's code names its constants
+    monkeypatch.setattr(session, "Programs", lambda adapter, network, functions, plan, *others: plans.append(plan))
+    monkeypatch.setattr(session, "Rollouts", lambda *parts: None)
+    put_in_library(tmp_path, 0, "Place_Plant", 1000)
+    eat_plant = next(recipe.spec(CRAFTAX) for recipe in craftax.SKILLS if recipe.name == "Eat_Plant")
+    library = {"Place_Plant": {"expert_idx": 0}}
+    folder, _, _ = prepare_training_run("Eat_Plant", eat_plant.to_data(), 1, list(library), library, tmp_path)
+    run = read(folder)
+    with Pane("Eat_Plant", 1, ["Place_Plant x1", "Eat_Plant x1"], 1, 0.8, run.paths.log) as pane:
+        Session(run, pane, no_tracker(), Alive(), time.time())
+    assert [plan.budget.tolist() for plan in plans] == [[run.settings.max_task_steps, 800]] == [[200, 800]]
 
 
 def test_a_run_ends_at_the_budget_below_the_goal_and_says_so_and_has_its_worlds_made_anew(tmp_path, monkeypatch):
