@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.training import tracking
+from tests.training.test_session import DONE, PAY, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 SOME_KEY = "0123456789" * 4
@@ -119,6 +121,46 @@ def test_a_run_is_written_offline_with_config_metrics_and_summary(report, tmp_pa
     assert written.exit_code == 0
     assert "frames" in written.step_metrics
     assert written.printed == []
+
+
+TRAIN = """
+import sys
+from flowrl.training import __main__ as command
+def one_update(run, tracker, lifetime):
+    tracker.log(128, {"reward": 0.5})
+    return {"frames": 128}
+command._session = one_update
+sys.exit(max(command.main([folder]) for folder in sys.argv[1:]))
+"""
+
+
+def trained(base_dir, use_wandb):
+    """Skills of one experiment, trained with the real command, but for the updates; returns their run folders."""
+    folders = []
+    for index, (name, is_reported) in enumerate(use_wandb.items()):
+        data = {"skill_name": name, "task_is_done": DONE, "task_reward": PAY}
+        settings = SETTINGS | {"use_wandb": is_reported, "wandb_project": "my_project"}
+        folders.append(prepare_training_run(name, data, index, [], {}, base_dir, settings=settings)[0])
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    command = [sys.executable, "-c", TRAIN, *map(str, folders)]
+    done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and all((folder / "result.json").exists() for folder in folders), done.stderr
+    return folders
+
+
+def test_each_skill_of_an_experiment_is_one_run_of_its_group_where_that_was_asked_for(tmp_path):
+    names = {"Find_Gold": True, "Find_More": True, "Keep_Quiet": False}
+    *reported, quiet = trained(tmp_path / "my_experiment", use_wandb=names)
+    assert not (quiet / "wandb").exists()
+    first, second = (Written(path) for folder in reported for path in offline_runs(folder))
+    assert (first.project, first.group, first.name) == ("my_project", "my_experiment", "0_Find_Gold")
+    assert (second.project, second.group, second.name) == ("my_project", "my_experiment", "1_Find_More")
+    assert first.run_id != second.run_id
+    for name, written in zip(names, (first, second)):
+        assert {setting: written.config[setting] for setting in SETTINGS} == SETTINGS
+        assert [(task["skill_name"], task["n"]) for task in written.config["plan"]] == [(name, 1)]
+        assert [(row["frames"], row["reward"]) for row in written.history] == [(128, 0.5)]
+        assert written.summary["frames"] == 128 and written.exit_code == 0
 
 
 def test_a_later_attempt_adds_to_the_same_run_until_it_is_completed(report, tmp_path):
