@@ -6,7 +6,7 @@ set -euo pipefail
 for name in ${PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
     if "$name" - <<'PROBE' 2>/dev/null
 import ensurepip, sys, venv
-# 3.14 is left out because pygame, which Craftax needs, has no build for it.
+# As in pyproject.toml: pygame, which Craftax needs, has no build for 3.14.
 sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PROBE
     then

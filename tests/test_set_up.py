@@ -1,13 +1,18 @@
 """What `make demo` and `make test` install before anything else, on machines that lack it."""
 
 import os
+import os
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "install_tools.sh"
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "install_tools.sh"
 NEEDED = ("bash", "env", "mktemp", "rm", "tail")
 """What the script itself uses."""
 
@@ -53,3 +58,17 @@ def test_where_neither_is_there_one_line_says_what_to_install(install):
 
 def test_nothing_is_installed_or_said_where_all_is_there(install):
     assert install("apt-get", "tmux", "jq", "watch") == (0, "", "", [])
+
+
+def test_the_set_up_takes_the_pythons_that_the_package_admits_and_the_readme_names(tmp_path):
+    """Each version in turn is what a command says of itself."""
+    admitted = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    for version in ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15"):
+        python = tmp_path / f"python{version}"
+        claim = f"import sys; sys.version_info = ({version.replace('.', ', ')}, 0); exec(sys.stdin.read())"
+        python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{claim}'\n")
+        python.chmod(0o755)
+        environ = os.environ | {"PYTHON": str(python)}
+        done = subprocess.run([ROOT / "scripts" / "find_python.sh"], env=environ, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (f"{version}.1" in admitted) == (done.stdout == f"{python}\n"), done.stderr
+    assert "Python 3.11, 3.12 or 3.13" in (ROOT / "README.md").read_text()

@@ -198,10 +198,11 @@ class StateStore:
             reason = str(error)
         try:
             return read_state(previous), f"{reason}; going on from the previous good one, {previous}"
-        except (FileNotFoundError, TornState):
+        except (FileNotFoundError, TornState) as error:
+            what = "it" if isinstance(error, FileNotFoundError) else "both"  # a torn .prev alone is refused as well
             raise BadInput(
                 f"{reason}, and there is no good {previous.name} beside it; "
-                "restore the file from a copy, or move it away: what was trained is found again in the folder"
+                f"restore the file from a copy, or move {what} away: what was trained is found again in the folder"
             ) from None
 
     def save(self, state: SchedulerState) -> None:

@@ -87,6 +87,16 @@ def test_a_state_removed_by_hand_is_replaced_by_the_previous_one(store):
     assert "missing" in remark
 
 
+def test_where_the_previous_one_is_torn_as_well_the_remedy_names_both(store):
+    for path in (store.paths.state, store.paths.previous_state):
+        path.write_text("{")
+    with pytest.raises(BadInput, match="restore the file from a copy, or move both away"):
+        store.load()
+    for path in (store.paths.state, store.paths.previous_state):
+        path.rename(path.with_suffix(".away"))
+    assert store.load() == (None, None)
+
+
 def test_a_torn_file_without_a_previous_one_is_refused_with_the_remedy(store):
     store.paths.state.write_text('{"version": 1, "ski')
     with pytest.raises(BadInput, match="not valid JSON .*restore the file from a copy, or move it away"):
