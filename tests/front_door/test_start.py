@@ -8,12 +8,15 @@ import subprocess
 
 import pytest
 
-from flowrl import pickles
+from flowrl import experiment, pickles
+from flowrl.config import Settings
 from flowrl.parallel.locks import hold_scheduler_lock
 from flowrl.parallel.processes import of_runs_below
+from flowrl.paths import ExperimentPaths
 from tests.front_door.checkpoints import sequential_checkpoint
 from tests.front_door.fakes import until
-from tests.front_door.starts import CLASSIC, in_training
+from tests.front_door.starts import CLASSIC, Practice, in_training
+from tests.full_disk import on_a_small_disk
 
 
 def sessions() -> list[str]:
@@ -109,14 +112,46 @@ def test_interrupted_twice_the_trainings_end_and_wait_and_nothing_is_left(practi
     assert [path for path in practice.folder.rglob("*") if path.name.endswith(".tmp")] == []
 
 
-def test_a_newer_state_file_is_refused_and_nothing_is_changed(practice):
+@pytest.mark.parametrize(
+    "content, names",
+    [
+        ('{"version": 99, "skills": []}', ["newer flowrl", "version 99", "update flowrl"]),
+        ('{"version": 1, "skills": [', ["not valid JSON", "move it away"]),
+        ('{"version": 1, "skills": "none"}', ["not a scheduler state", "skills", "move it away"]),
+        (None, ["cannot be read (Is a directory)", "move it away"]),
+    ],
+)
+def test_a_state_file_that_cannot_be_used_is_refused_and_nothing_is_changed(practice, content, names):
     practice.paths.root.mkdir(parents=True)
-    practice.paths.state.write_text('{"version": 99, "skills": []}')
-    before = practice.files()
-    code, _, error = practice.run(*CLASSIC)
-    assert (code, error.count("\n")) == (2, 1)
-    assert "version 99" in error
-    assert practice.files() == before
+    if content is None:
+        practice.paths.state.mkdir()  # what cannot be read by anyone: permissions do not stop root
+    else:
+        practice.paths.state.write_text(content)
+    before = everything(practice.folder)
+    code, output, error = practice.run(*CLASSIC)
+    assert (code, output, error.count("\n")) == (2, "", 1)
+    for name in ["flowrl: ", str(practice.paths.state.name), *names]:
+        assert name in error
+    assert everything(practice.folder) == before
+
+
+@pytest.mark.parametrize(("graph_path", "named"), [("new/exp", ""), ("experiment", "/experiment")])
+@on_a_small_disk
+def test_a_folder_that_is_not_writable_is_refused_and_nothing_is_changed(disk, graph_path, named):
+    """On a read-only mount, which stops root as well: a new experiment, and one that was started when it was writable."""
+    practice = Practice(disk.root, graph_path)
+    experiment.write(ExperimentPaths(disk.root / "experiment"), Settings(env_name=CLASSIC[1]))
+    before = everything(disk.root)
+    disk.make_read_only()
+    code, output, error = practice.run(*CLASSIC)
+    assert (code, output, error.count("\n")) == (2, "", 1)
+    assert error.startswith(f"flowrl: {disk.root}{named} is not writable; ") and "choose another --graph_path" in error
+    assert everything(disk.root) == before
+
+
+def everything(folder):
+    """All files and folders with their content and the time of their last change."""
+    return {path: (path.read_bytes() if path.is_file() else None, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize(
