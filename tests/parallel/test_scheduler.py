@@ -13,14 +13,17 @@ import jsonschema
 import pytest
 
 from flowrl import pickles
+from flowrl.envs.facts_classic import FACTS as CLASSIC
 from flowrl.errors import BadInput, FlowrlError, FolderInUse
 from flowrl.files import write_json
+from flowrl.flow_graph import FlowGraph
 from flowrl.parallel import core, state
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import WATCH_S, SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import RunPaths
+from tests.front_door.fakes import PICKAXE, STONE, WOOD, ListProposer
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
 
@@ -115,25 +118,39 @@ def test_the_seeds_first_example(experiment):
     assert scheduler._is_complete()
 
 
-def test_the_seeds_generation_loop(scheduler_of, experiment):
-    """As printed, with a flow graph that proposes three skills; sleeps are left out."""
-    args = SimpleNamespace(max_nodes=3, max_parallel_skills=2, scheduler_poll_interval=NEVER_S, max_retries=2)
-    proposals = [("A", []), ("B", []), ("C", ["A", "B"])]
-    scheduler = scheduler_of(args=args, max_parallel=None, poll_interval=None)
-    scheduler.set_callbacks(lambda name: None, prepare_training_run, process_completed_training)
-    running_thread = in_thread(scheduler)
-    generated, blocked = 0, False
-    while generated < args.max_nodes or not scheduler._is_complete():
+def test_the_seeds_generation_loop(scheduler_of):
+    """As printed, but for three things: nothing is proposed beyond ``max_nodes`` (as printed, the loop goes on for as long
+    as the last skills train), it does not sleep, and what it would print when the frontier is blocked is kept in a list."""
+    args = SimpleNamespace(max_nodes=3, max_parallel_skills=3, scheduler_poll_interval=NEVER_S, max_retries=2)
+    flow_graph = FlowGraph(ListProposer(WOOD, STONE, PICKAXE), CLASSIC, lambda name, all_skills, training_skills: [])
+    launcher = FakeLauncher(lambda spec: spec.skill_name == "Make_Pickaxe" and finish(spec))
+    scheduler = scheduler_of(args=args, max_parallel=None, poll_interval=None, launcher=launcher)
+    scheduler.set_callbacks(
+        on_skill_complete=flow_graph.on_skill_complete,
+        prepare_training_run=prepare_training_run,
+        process_completed_training=process_completed_training,
+    )
+    scheduler_thread = in_thread(scheduler, flow_graph.skills)
+    total_skills_generated, frontier_blocked, blocked_at = 0, False, []
+    while total_skills_generated < args.max_nodes or not scheduler._is_complete():
         available_slots = scheduler.max_parallel - len(scheduler.state["currently_running"])
-        if available_slots > 0 and not blocked and generated < args.max_nodes:
-            name, dependencies = proposals[generated]
-            blocked = bool(set(dependencies) - set(scheduler.get_completed_skill_names()))
-            scheduler.add_skill(name, skill(name), dependencies)
-            generated += 1
+        if available_slots > 0 and not frontier_blocked and total_skills_generated < args.max_nodes:
+            skill_name, skill_data = flow_graph.next_skill()
+            frontier_blocked = flow_graph.check_frontier_blocked(skill_name, skill_data)
+            scheduler.add_skill(skill_name, skill_data, flow_graph.dependencies(skill_name))
+            total_skills_generated += 1
+            if frontier_blocked:
+                blocked_at.append(skill_name)
+            if total_skills_generated == args.max_nodes:
+                wait_until(lambda: len(launcher.launched) == 2)  # wood and stone, in training until now
+                for spec in launcher.launched:
+                    finish(spec)
         if scheduler.get_completed_skill_names():
-            blocked = False
-    running_thread.join()
-    assert statuses(scheduler) == {"A": "completed", "B": "completed", "C": "completed"}
+            frontier_blocked = False
+    scheduler_thread.join()
+    assert blocked_at == ["Make_Pickaxe"] == names(launcher)[2:]
+    assert statuses(scheduler) == dict.fromkeys(("Collect_Wood", "Collect_Stone", "Make_Pickaxe"), "completed")
+    assert flow_graph.completed().keys() == statuses(scheduler).keys()  # its callback was called for each
 
 
 # Order, limits, ends.
