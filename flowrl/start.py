@@ -179,12 +179,14 @@ class Start:
     def _interrupted(self) -> int:
         """Launches nothing more; a second Ctrl-C within 5 s ends the trainings, else they go on without us."""
         self.scheduler.interrupt()
-        sessions = [skill["tmux_session"] for skill in self._running()]
+        sessions = [skill["tmux_session"] for skill in self._running() if skill["stage"] != "merging"]
         try:
             if sessions:
                 self.say(f"interrupted; Ctrl-C again within {SECOND_CTRL_C_S:g} s ends the trainings as well")
                 time.sleep(SECOND_CTRL_C_S)
             self.scheduler.stop()
+            if merging := [skill["skill_name"] for skill in self._running() if skill["stage"] == "merging"]:
+                self.say(f"merging {', '.join(merging)} first; Ctrl-C again leaves that to the next start where it has to wait")
             self.generation.join()
             for session in sessions:
                 self.say(f"goes on    tmux attach -t {session}")

@@ -191,13 +191,14 @@ class SchedulerCore:
 
     def _wait(self, entry: SkillEntry) -> None:
         entry.status, entry.stage, entry.slot, entry.tmux_session = Status.WAITING, None, None, None
+        entry.stopping = False
         self._running.pop(entry.skill_name, None)
         self._make_ready(entry.skill_name)
 
     def _finish(self, entry: SkillEntry, status: Status, now: datetime) -> list[Action]:
         merging = entry.stage is Stage.MERGING and status is Status.FAILED
         entry.status, entry.stage, entry.completed_at = status, Stage.MERGING if merging else None, now
-        entry.slot, entry.tmux_session, entry.retry_at = None, None, None
+        entry.slot, entry.tmux_session, entry.retry_at, entry.stopping = None, None, None, False
         if entry.extra_timesteps is not None:
             return self._finish_further(entry, status)
         self._running.pop(entry.skill_name, None)
@@ -327,14 +328,14 @@ class SchedulerCore:
     def _start(self, entry: SkillEntry, now: datetime) -> Action:
         self._ready.discard(entry.skill_name)
         self._running[entry.skill_name] = None
-        entry.status, entry.retry_at = Status.RUNNING, None
+        entry.status, entry.retry_at, entry.stopping = Status.RUNNING, None, False
         entry.slot = self._free_slot(entry)
         if entry.stage is Stage.MERGING:
             return Merge(entry.skill_name, entry.attempt)
         if entry.expert_idx is None:
             entry.expert_idx = self.state.next_expert_idx
             self.state.next_expert_idx += 1
-        entry.stage, entry.attempt, entry.started_at, entry.stopping = Stage.LAUNCHING, entry.attempt + 1, now, False
+        entry.stage, entry.attempt, entry.started_at = Stage.LAUNCHING, entry.attempt + 1, now
         return Launch(entry.skill_name, entry.attempt)
 
     def _free_slot(self, entry: SkillEntry) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -48,8 +48,21 @@ class Hands(Folders, Protocol):
     def stop(self, entries: Sequence[SkillEntry]) -> list[RunStopped | RunEnded | RunDied]:
         """Ends these runs."""
 
-    def merge(self, entry: SkillEntry) -> Merged | MergeFailed:
-        """Has a finished run merged into the library."""
+    def merge(self, entry: SkillEntry) -> None:
+        """Begins to have a finished run merged into the library; returns at once."""
+
+    def merged(self, wait_s: float = 0.0) -> Iterable[Merged | MergeFailed]:
+        """What has come of merges since; waits up to ``wait_s`` seconds for the first that was begun."""
+
+    def is_merging(self) -> bool:
+        """Whether some merge was begun, and its end was not told yet."""
+
+    def hurry(self) -> None:
+        """From now on, a merge that would have to wait for somebody else is not made, and nothing is told of it."""
+
+
+LEAVE_S = 0.05
+"""Seconds after which one who leaves, and waits for a merge, asks again whether to end the trainings too."""
 
 
 def utc_now() -> datetime:
@@ -113,26 +126,45 @@ class Dispatcher:
             case Launch():
                 self.tell(self.hands.launch(entry, self.experts()))
             case Merge():
-                self.tell(self.hands.merge(entry))
+                self.hands.merge(entry)
 
     def look(self) -> None:
-        """Tells what has become of the runs, and that time has passed where somebody waits for it."""
+        """Tells what has become of the merges and the runs, and that time has passed where somebody waits for it."""
+        self._tell_merged()
         for event in self.hands.watch(self.entries_in(Stage.TRAINING)):
             self.tell(event)
         if self.is_retry_due():
             self.tell(Ticked())
 
-    def settle(self, kill: bool) -> None:
+    def settle(self, is_killing: Callable[[], bool]) -> None:
         """Before leaving: what was to be launched waits again, what was to be merged is merged.
 
         Args:
-            kill: ends the trainings as well.
+            is_killing: whether the trainings are to be ended as well, and no merge waits for whoever else holds the
+                library: the state says that it is to be made. Asked again and again, as this may be wanted later.
         """
         self.tell(Paused())
-        if kill:
-            self.tell(Stopping())  # written down before it is done: a scheduler that is killed here leaves runs that ended
-            for event in self.hands.stop(self.entries_in(Stage.TRAINING)):
-                self.tell(event)
+        has_ended = False
+        while True:
+            if is_killing() and not has_ended:
+                has_ended = True
+                self._end_trainings()
+            self._perform_but_launch()
+            self._tell_merged(LEAVE_S)
+            if not self.actions and not self.hands.is_merging() and has_ended == is_killing():
+                return
+
+    def _tell_merged(self, wait_s: float = 0.0) -> None:
+        for event in self.hands.merged(wait_s):
+            self.tell(event)
+
+    def _end_trainings(self) -> None:
+        self.tell(Stopping())  # written down before it is done: a scheduler that is killed here leaves runs that ended
+        self.hands.hurry()
+        for event in self.hands.stop(self.entries_in(Stage.TRAINING)):
+            self.tell(event)
+
+    def _perform_but_launch(self) -> None:
         while self.actions:
             if isinstance(action := self.actions[0], Launch):
                 self.actions.popleft()

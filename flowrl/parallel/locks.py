@@ -12,7 +12,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,8 +28,25 @@ MERGE_TIMEOUT_S = 300.0
 """Seconds that a merge waits for another one: of large experts, on a slow disk."""
 
 
+_is_given_up: ContextVar[Callable[[], bool]] = ContextVar("is_given_up", default=lambda: False)
+
+
 class LockTimeout(FlowrlError):
     """A live process kept a lock for longer than we were willing to wait."""
+
+
+class WaitGivenUp(FlowrlError):
+    """A lock was waited for that somebody else held, and whoever wanted it is leaving. Nothing was done under it."""
+
+
+@contextlib.contextmanager
+def waiting_unless(is_given_up: Callable[[], bool]) -> Iterator[None]:
+    """Within this block, in this thread, nobody waits for the merge lock once ``is_given_up()``: see :class:`WaitGivenUp`."""
+    token = _is_given_up.set(is_given_up)
+    try:
+        yield
+    finally:
+        _is_given_up.reset(token)
 
 
 def is_held(path: Path) -> bool:
@@ -75,20 +93,35 @@ def merge_lock(
 
     Raises:
         LockTimeout: a live process held the library for ``timeout_s`` seconds; says which, and since when.
+        WaitGivenUp: somebody holds it, and it is not to be waited for (any more).
     """
     paths.checkpoints.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
     lock = _kernel_lock(paths.global_lock)
-    try:
-        lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
-    except Timeout:
-        raise _too_long(paths, timeout_s) from None
+    _wait_for(lambda: _try_file(lock), deadline, lambda: _too_long(paths, timeout_s))
     try:
         with _folder_lock(paths, deadline, timeout_s):
             _sign(paths.global_lock, doing)
             yield
     finally:
         lock.release()
+
+
+def _wait_for(take: Callable[[], bool], deadline: float, too_long: Callable[[], LockTimeout]) -> None:
+    while not take():
+        if _is_given_up.get()():
+            raise WaitGivenUp("another process holds the library, and is not waited for any more; start the same command again")
+        if time.monotonic() > deadline:
+            raise too_long()
+        time.sleep(POLL_S)
+
+
+def _try_file(lock: FileLock) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
 
 
 def holder(path: Path) -> str:
@@ -111,10 +144,10 @@ def _kernel_lock(path: Path) -> FileLock:
 def _folder_lock(paths: ExperimentPaths, deadline: float, timeout_s: float) -> Iterator[None]:
     descriptor = os.open(paths.checkpoints, os.O_RDONLY)
     try:
-        while not _try_exclusive(descriptor):
-            if time.monotonic() > deadline:
-                raise _too_long(paths, timeout_s, locked_by_kernel(paths.checkpoints))
-            time.sleep(POLL_S)
+        _wait_for(
+            lambda: _try_exclusive(descriptor), deadline,
+            lambda: _too_long(paths, timeout_s, locked_by_kernel(paths.checkpoints)),
+        )  # fmt: skip
         yield
     finally:
         os.close(descriptor)

@@ -7,9 +7,11 @@ a failure is an event too.
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,7 +50,7 @@ from flowrl.parallel.launchers.base import (
     Phase,
     cookie,
 )
-from flowrl.parallel.locks import is_held
+from flowrl.parallel.locks import WaitGivenUp, is_held, waiting_unless
 from flowrl.parallel.processes import end_tree, with_cookie
 from flowrl.parallel.slots import Slot
 from flowrl.parallel.state import SkillEntry
@@ -90,6 +92,7 @@ class Runs:
     Args:
         command: what is started with the run folder as its last argument.
         stall_timeout_s: seconds without a heartbeat after which a run counts as hanging; 0: ten times its usual update.
+        wake: called, from another thread, as soon as a merge has ended.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Runs:
         launcher: Launcher,
         command: Sequence[str] = TRAINING_COMMAND,
         stall_timeout_s: float = 0.0,
+        wake: Callable[[], None] = lambda: None,
     ):
         self.slots = [Slot(0)]
         self.stall_timeout_s = stall_timeout_s
@@ -108,6 +112,10 @@ class Runs:
         self.process: Callable = process_completed_training
         self._watched: dict[str, Watched] = {}
         self._ends = ThreadPoolExecutor(thread_name_prefix="flowrl-end")
+        self._wake = wake
+        self._merges = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flowrl-merge")  # they hold a lock anyway
+        self._merging: deque[Future[Merged | MergeFailed | None]] = deque()
+        self._impatient = threading.Event()
 
     def launch(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> Launched | LaunchFailed:
         """Prepares and starts the attempt that ``entry`` names."""
@@ -153,19 +161,62 @@ class Runs:
             list(pool.map(lambda e: self.launcher.cancel(self._watched[e.skill_name].handle, STOP_GRACE_S), watched))
         return [self._stopped(entry) for entry in watched]
 
-    def merge(self, entry: SkillEntry) -> Merged | MergeFailed:
-        """Has the finished run of ``entry`` merged into the library."""
+    def merge(self, entry: SkillEntry) -> None:
+        """Begins to merge the finished run of ``entry`` into the library, in a thread of its own: ``merged`` tells the end.
+
+        It may wait for whoever else holds the library, and what trains is watched meanwhile.
+        """
+        merge = self._merges.submit(self._merge, entry.model_copy())  # so that no two threads have the same entry
+        self._merging.append(merge)
+        merge.add_done_callback(lambda ended: self._wake())
+
+    def merged(self, wait_s: float = 0.0) -> Iterator[Merged | MergeFailed]:
+        """What has come of merges since, in the order in which they were begun; waits up to ``wait_s`` for the first.
+
+        Raises:
+            NoRoom: nothing more can be written in the library.
+        """
+        if wait_s and self._merging:
+            wait([self._merging[0]], wait_s)
+        while self._merging and self._merging[0].done():
+            if report := self._merging.popleft().result():
+                yield report
+
+    def is_merging(self) -> bool:
+        """Whether some merge was begun, and its end was not told yet."""
+        return bool(self._merging)
+
+    def hurry(self) -> None:
+        """From now on, a merge that would have to wait for the library is not made; nothing is told of it.
+
+        One that has the library is made to its end.
+        """
+        self._impatient.set()
+
+    def close(self) -> None:
+        """Returns once nothing is being merged any more. A merge that was not made is made at the next start."""
+        self.hurry()
+        for merge in self._merging:
+            merge.cancel()
+        wait(self._merging)
+        self._merging.clear()
+        self._impatient.clear()
+
+    def _merge(self, entry: SkillEntry) -> Merged | MergeFailed | None:
         name, attempt, run = entry.skill_name, entry.attempt, self.run_paths(entry)
         if run.run_json.exists() and read_result(run, attempt) is None:
             return MergeFailed(name, attempt, f"{name} has to be trained on: {run.result} is not that of attempt {attempt}", True)
         try:
-            self.process(
-                run_folder=run.folder,
-                skill_name=name,
-                global_expert_idx=entry.expert_idx,
-                base_dir=self.paths.root,
-                total_timesteps=entry.frames or 0,
-            )
+            with waiting_unless(self._impatient.is_set):
+                self.process(
+                    run_folder=run.folder,
+                    skill_name=name,
+                    global_expert_idx=entry.expert_idx,
+                    base_dir=self.paths.root,
+                    total_timesteps=entry.frames or 0,
+                )
+        except WaitGivenUp:
+            return None
         except DamagedCheckpoint as error:
             set_aside(run, attempt)
             return MergeFailed(name, attempt, f"{name} has to be trained on from an earlier checkpoint: {error}", True)

@@ -67,13 +67,14 @@ class SkillScheduler:
         self._args = args
         self._max_nodes: int | None = getattr(args, "max_nodes", None)
         self._launcher = launcher or TmuxLauncher()
-        self._runs = Runs(self.paths, self._launcher, command, getattr(args, "stall_timeout", None) or 0.0)
+        self._wake = threading.Event()
+        stall_timeout_s = getattr(args, "stall_timeout", None) or 0.0
+        self._runs = Runs(self.paths, self._launcher, command, stall_timeout_s, self._wake.set)
         self._store = StateStore(self.paths)
         self._rendering = Rendering()
         core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
         self._dispatcher = Dispatcher(core, self._runs, self._save, self._announce)
         self._lock = self._dispatcher.lock
-        self._wake = threading.Event()
         self._early: dict[str, SkillAdded] = {}
         self._folder_lock = None
         self._ready_to_run = self._closed = self._stopping = self._killing = False
@@ -182,7 +183,7 @@ class SkillScheduler:
                 self._ready_to_run = True
                 self._dispatcher.tell(Resumed())
             self._loop()
-            self._dispatcher.settle(self._killing)
+            self._dispatcher.settle(lambda: self._killing)
         except BaseException as error:
             self.error = error
             raise
@@ -281,10 +282,13 @@ class SkillScheduler:
             ) from None
 
     def _release(self) -> None:
-        if self._folder_lock is not None:
-            self._folder_lock.release()
-            self._folder_lock = None
-        self._ready_to_run = False
+        try:
+            self._runs.close()  # before anybody else can have the folder
+        finally:
+            if self._folder_lock is not None:
+                self._folder_lock.release()
+                self._folder_lock = None
+            self._ready_to_run = False
 
     # Skills that come in.
 

@@ -246,6 +246,20 @@ def test_a_scheduler_killed_while_it_ends_its_trainings_spends_no_retry(ends):
     assert driver["A"].retry_count == 1
 
 
+@pytest.mark.parametrize("ends", [
+    lambda driver: driver.tell(RunStopped("A", 1)),
+    lambda driver: driver.end("A", "cancelled"),
+    lambda driver: (driver.end("A"), driver.tell(MergeFailed("A", 1, "planted"))),
+    lambda driver: (driver.end("A"), driver.tell(Merged("A", 1))),
+], ids=["stopped", "cancelled", "merge failed", "merged"])  # fmt: skip
+def test_what_no_longer_runs_is_not_being_stopped(ends):
+    driver = Driver()
+    driver.add("A"), driver.launched("A"), driver.tell(Paused()), driver.tell(Stopping())
+    assert driver["A"].stopping
+    ends(driver)
+    assert driver["A"].status is not Status.RUNNING and not driver["A"].stopping
+
+
 def test_memory_that_ran_out_while_a_run_was_ended_is_remembered():
     driver = Driver()
     driver.add("A"), driver.launched("A"), driver.tell(Stopping())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
 import os
 import shutil
 import threading
@@ -14,15 +16,16 @@ import pytest
 
 from flowrl import pickles
 from flowrl.envs.facts_classic import FACTS as CLASSIC
-from flowrl.errors import BadInput, FlowrlError, FolderInUse
+from flowrl.errors import BadInput, FlowrlError, FolderInUse, NoRoom
 from flowrl.files import write_json
 from flowrl.flow_graph import FlowGraph
 from flowrl.parallel import core, state
+from flowrl.parallel.locks import is_held, merge_lock
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import WATCH_S, SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
-from flowrl.paths import RunPaths
+from flowrl.paths import ExperimentPaths, RunPaths
 from tests.front_door.fakes import PICKAXE, STONE, WOOD, ListProposer
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
@@ -412,6 +415,150 @@ def test_a_state_that_cannot_be_written_ends_with_the_remedy(scheduler_of, monke
     monkeypatch.setattr(state, "write_whole", full)
     with pytest.raises(FlowrlError, match="Input/output error.*make room.*start the same command again"):
         scheduler.run({})
+
+
+# The library is held by another process.
+
+
+def hold_library(root, wanted, held, over):
+    wanted.wait(PATIENCE_S)
+    with merge_lock(ExperimentPaths(root), doing="planted"):
+        held.set()
+        over.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def library(experiment):
+    """``hold`` has a live process take the library, ``free`` has it let go. It is made before there are threads."""
+    context = multiprocessing.get_context("fork")
+    wanted, held, over = (context.Event() for _ in range(3))
+    process = context.Process(target=hold_library, args=(experiment.root, wanted, held, over), daemon=True)
+    process.start()
+
+    def hold():
+        wanted.set()
+        assert held.wait(PATIENCE_S)
+
+    yield SimpleNamespace(hold=hold, free=over.set)
+    process.kill()
+    process.join()
+
+
+def die(spec):
+    """Leaves what a training leaves whose process was killed."""
+    write_json(RunPaths(spec.run_folder).pid, {"pid": 1, "create_time": 0.0, "attempt": spec.attempt})
+
+
+def is_merging(scheduler, name):
+    return entry_of(scheduler, name)["stage"] == "merging"
+
+
+def test_while_a_merge_waits_for_the_library_all_else_goes_on(scheduler_of, library):
+    launcher, told = FakeLauncher(), []
+    scheduler = scheduler_of(launcher=launcher, max_parallel=3)
+    scheduler.set_callbacks(on_skill_complete=lambda name: told.append((name, threading.current_thread())))
+    for name in "ABC":
+        scheduler.add_skill(name, skill(name), [])
+    thread = in_thread(scheduler)
+    wait_until(lambda: len(launcher.launched) == 3)
+    library.hold()
+    finish(launcher.launched[2])
+    wait_until(lambda: is_merging(scheduler, "C"))
+    die(launcher.launched[0])
+    wait_until(lambda: names(launcher) == ["A", "B", "C", "A"])  # noticed, and tried again
+    finish(launcher.launched[3])
+    wait_until(lambda: is_merging(scheduler, "A"))
+    finish(launcher.launched[1])
+    wait_until(lambda: is_merging(scheduler, "B"))
+    assert told == []
+    library.free()
+    thread.join()
+    assert told == [(name, thread.thread) for name in "CAB"]
+    ended = [(entry["status"], entry["retry_count"]) for entry in scheduler.state["skills"]]
+    assert ended == [("completed", 1), ("completed", 0), ("completed", 0)]
+
+
+def test_a_scheduler_that_leaves_waits_for_the_library_until_it_is_to_leave_at_once(scheduler_of, library):
+    launcher = FakeLauncher()
+    first = scheduler_of(launcher=launcher)
+    first.add_skill("A", skill("A"), [])
+    first.add_skill("B", skill("B"), [])
+    thread = in_thread(first)
+    wait_until(lambda: len(launcher.launched) == 2)
+    library.hold()
+    finish(launcher.launched[0])
+    wait_until(lambda: is_merging(first, "A"))
+    first.stop()
+    wait_until(lambda: first._core.paused)
+    assert thread.thread.is_alive() and first.paths.library() == {}
+    first.stop(kill=True)
+    thread.join()
+    assert launcher.running.keys() <= {"fake-0"} and first.paths.library() == {}
+    assert statuses(first) == {"A": "running", "B": "waiting"} and entry_of(first, "B")["retry_count"] == 0
+    library.free()
+    second = scheduler_of(launcher=FakeLauncher(finish))
+    second.run({})
+    assert statuses(second) == {"A": "completed", "B": "completed"}
+    assert [entry_of(second, name)["attempt"] for name in "AB"] == [1, 2]
+
+
+def test_a_scheduler_that_leaves_has_merged_what_had_ended(scheduler_of, library):
+    launcher = FakeLauncher()
+    scheduler = scheduler_of(launcher=launcher)
+    scheduler.add_skill("A", skill("A"), [])
+    thread = in_thread(scheduler)
+    wait_until(lambda: launcher.launched)
+    library.hold()
+    finish(launcher.launched[0])
+    wait_until(lambda: is_merging(scheduler, "A"))
+    scheduler.stop()
+    wait_until(lambda: scheduler._core.paused)
+    library.free()
+    thread.join()
+    assert statuses(scheduler) == {"A": "completed"}
+
+
+def test_a_merge_without_room_ends_the_scheduler_and_is_made_at_the_next_start(scheduler_of):
+    def process(**arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    scheduler = scheduler_of()
+    scheduler.set_callbacks(process_completed_training=process)
+    scheduler.add_skill("A", skill("A"), [])
+    with pytest.raises(NoRoom, match="cannot be written .the disk is full.*start the same command again"):
+        scheduler.run({})
+    assert (statuses(scheduler), entry_of(scheduler, "A")["retry_count"]) == ({"A": "running"}, 0)
+    again = scheduler_of(launcher=FakeLauncher())
+    again.run({})
+    assert statuses(again) == {"A": "completed"}
+
+
+def test_a_scheduler_that_ends_in_an_error_is_not_gone_before_its_merge_is(scheduler_of, monkeypatch):
+    """Else the next one could have the folder in the midst of it."""
+    began, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    def process(**arguments):
+        began.set()
+        assert go_on.wait(PATIENCE_S)
+        over.set()
+        return process_completed_training(**arguments)
+
+    def fail_once_it_began():
+        if began.is_set():
+            raise RuntimeError("planted")
+
+    scheduler = scheduler_of()
+    scheduler.set_callbacks(process_completed_training=process)
+    scheduler.add_skill("A", skill("A"), [])
+    monkeypatch.setattr(scheduler, "_is_over", fail_once_it_began)
+    thread = in_thread(scheduler)
+    assert began.wait(PATIENCE_S)
+    wait_until(lambda: scheduler._runs._impatient.is_set())
+    assert thread.thread.is_alive() and is_held(scheduler.paths.scheduler_lock)
+    go_on.set()
+    thread.join()
+    assert over.is_set() and isinstance(scheduler.error, RuntimeError)
+    assert scheduler.paths.library() == {0: "A"}
 
 
 # Stopping and going on.

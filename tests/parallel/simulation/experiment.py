@@ -62,7 +62,7 @@ class Experiment:
 
     def leave(self, and_end_trainings: bool) -> None:
         """The scheduler is stopped in good order."""
-        self._do(lambda: self.dispatcher.settle(and_end_trainings))
+        self._do(lambda: self.dispatcher.settle(lambda: and_end_trainings))
         self.kill()
 
     def add(self, name: str, dependencies: tuple[str, ...]) -> None:
@@ -127,6 +127,7 @@ class Experiment:
             name, spent = entry.skill_name, entry.retry_count
             demand(spent <= self.world.max_retries, f"{name} is retried too often")
             demand(self.world.fell_back or spent <= self.world.failures.get(name, 0), f"{name} has spent a retry for nothing")
+            demand(entry.status is Status.RUNNING or not entry.stopping, f"{name} is being stopped, and is {entry.status}")
             if entry.status is Status.COMPLETED:
                 demand(entry.skill_name in self.world.library, f"{entry.skill_name} is completed, and not in the library")
             if entry.status is Status.BLOCKED:
@@ -146,7 +147,7 @@ class Experiment:
         """From here on nothing goes wrong any more: every skill has to end, in few passes."""
         world = self.world
         world.effects_left, world.engine_answers = None, True
-        world.launch_refusals = world.merge_refusals = world.damages = 0
+        world.launch_refusals = world.merge_refusals = world.damages = world.slow_steps = world.library_held_for = 0
         if self.dispatcher is None:
             self.start()
         self.pause(False)

@@ -5,7 +5,8 @@ What a run's state is, is decided by the real ``judge``, from evidence that the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowrl.parallel import evidence
@@ -32,6 +33,8 @@ class SimulatedHands:
     def __init__(self, world: World):
         self.world = world
         self.watched: dict[str, Seen] = {}
+        self.merges: deque[Iterator[Merged | MergeFailed | None]] = deque()
+        self.impatient = False
 
     def launch(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> Launched | LaunchFailed:
         if not self.world.engine_answers or self.world.launch_refusals > 0:
@@ -42,16 +45,41 @@ class SimulatedHands:
         self.watched[entry.skill_name] = Seen(handle)
         return Launched(entry.skill_name, entry.attempt, handle.name, str(handle.run_folder))
 
-    def merge(self, entry: SkillEntry) -> Merged | MergeFailed:
+    def merge(self, entry: SkillEntry) -> None:
+        self.merges.append(self._merge(entry.model_copy()))
+
+    def merged(self, wait_s: float = 0.0) -> Iterator[Merged | MergeFailed]:
+        """Each asking takes the merge under way as far as the world lets it get."""
+        while self.merges:
+            for report in self.merges[0]:
+                if report is None:
+                    return
+                yield report
+            self.merges.popleft()
+
+    def is_merging(self) -> bool:
+        return bool(self.merges)
+
+    def hurry(self) -> None:
+        self.impatient = True
+
+    def _merge(self, entry: SkillEntry) -> Iterator[Merged | MergeFailed | None]:
+        """None as often as it takes longer than until the next look, and then what has come of it; nothing if it is given up."""
+        while self.world.library_held_for > 0:
+            if self.impatient:
+                return
+            self.world.library_held_for -= 1
+            yield None
         if self.world.merge_refusals > 0:
             self.world.merge_refusals -= 1
             self.world.failed(entry.skill_name)
-            return MergeFailed(entry.skill_name, entry.attempt, "planted: the lock is held by another process")
-        if self.world.find_damage(entry):
+            yield MergeFailed(entry.skill_name, entry.attempt, "planted: the lock is held by another process")
+        elif self.world.find_damage(entry):
             self.world.failed(entry.skill_name)
-            return MergeFailed(entry.skill_name, entry.attempt, "planted: the checkpoint is damaged", train_again=True)
-        self.world.merge(entry)
-        return Merged(entry.skill_name, entry.attempt)
+            yield MergeFailed(entry.skill_name, entry.attempt, "planted: the checkpoint is damaged", train_again=True)
+        else:
+            yield from self.world.merge(entry)
+            yield Merged(entry.skill_name, entry.attempt)
 
     def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied]:
         events = (self._look_at(entry, self.watched[entry.skill_name]) for entry in entries if entry.skill_name in self.watched)
@@ -68,7 +96,11 @@ class SimulatedHands:
                 seen.engine = Phase.RUNNING if process and process.session else Phase.LOST
 
     def stop(self, entries: Sequence[SkillEntry]) -> list[RunStopped | RunEnded | RunDied]:
-        return [self._stopped(entry) for entry in entries if entry.skill_name in self.watched]
+        reports = []
+        for entry in (entry for entry in entries if entry.skill_name in self.watched):
+            reports.append(self._stopped(entry))
+            self.world.effect()
+        return reports
 
     def find(self) -> tuple[list[Handle], bool]:
         if not self.world.engine_answers:

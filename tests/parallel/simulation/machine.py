@@ -100,6 +100,18 @@ class Histories(RuleBasedStateMachine):
         self.experiment.step()
         self._look_after_the_scheduler(from_previous=number % 5 == 0)
 
+    @precondition(lambda self: self._some_train())
+    @rule(number=NUMBER)
+    def the_scheduler_is_killed_as_it_ends_its_trainings(self, number):
+        """Before, between or after them; some have just died, and nobody has seen it."""
+        self.events += 1
+        if number % 2:
+            self.world.kill(self._process(number))
+        self.world.effects_left = 3 + number // 2 % 5
+        self.experiment.leave(and_end_trainings=True)
+        self.experiment.start(from_previous=number % 7 == 0)
+        self._look_after_the_scheduler()
+
     @rule(number=NUMBER)
     def pause(self, number):
         self._happened(number, lambda: self.experiment.pause(number % 4 == 0))
@@ -180,6 +192,15 @@ class Histories(RuleBasedStateMachine):
             self.world.damages = number // 9 % 2
 
         self._happened(number, refuse)
+
+    @rule(number=NUMBER)
+    def merges_will_take_long(self, number):
+        """Another process holds the library for a while, or its disk is slow."""
+
+        def delay():
+            self.world.slow_steps, self.world.library_held_for = number % 7, number // 7 % 3 * 2
+
+        self._happened(number, delay)
 
     @rule(number=NUMBER)
     def a_report_comes_again(self, number):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.dispatcher import Dispatcher
-from flowrl.parallel.events import MergeFailed, RunDied, RunEnded, RunFound, RunStopped
+from flowrl.parallel.events import Merged, MergeFailed, RunDied, RunEnded, RunFound, RunStopped
 from flowrl.parallel.evidence import RunState
 from flowrl.parallel.launchers.base import Phase
 from flowrl.parallel.state import Stage, Status
@@ -163,6 +163,19 @@ class NeverFindsAHang(SimulatedHands):
         return RunState.RUNNING if found is RunState.STALLED else found
 
 
+class TakesABegunMergeForDone(SimulatedHands):
+    """What waits for a merge is launched before the library has it."""
+
+    def merge(self, entry):
+        super().merge(entry)
+        self.begun = [*getattr(self, "begun", []), Merged(entry.skill_name, entry.attempt)]
+
+    def merged(self, wait_s=0.0):
+        list(super().merged(wait_s))
+        begun, self.begun = getattr(self, "begun", []), []
+        yield from begun
+
+
 @dataclass(frozen=True)
 class Mutant:
     name: str
@@ -181,5 +194,7 @@ MUTANTS = [
         KeepsItsSizeWhereMemoryRanOut, RetriesOnlyWhatFailedItself, TrustsTheClock, DoesNotAdopt,
     )),
     Mutant("ActsBeforeItWrites", Parts(dispatcher=ActsBeforeItWrites)),
-    *(Mutant(hands.__name__, Parts(hands=hands)) for hands in (TakesSilenceForDeath, LeavesOrphansAlone, NeverFindsAHang)),
+    *(Mutant(hands.__name__, Parts(hands=hands)) for hands in (
+        TakesSilenceForDeath, LeavesOrphansAlone, NeverFindsAHang, TakesABegunMergeForDone,
+    )),
 ]  # fmt: skip

@@ -6,7 +6,7 @@ happens that must never happen: a second live copy of a run, a frame counted twi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -93,6 +93,7 @@ class World:
         self.saved: list[str] = []
         self.engine_answers = True
         self.launch_refusals = self.merge_refusals = self.damages = 0
+        self.slow_steps = self.library_held_for = 0  # looks that the next merges take longer, or wait for another process
         self.effects_left: int | None = None
         self.owners: dict[int, str] = {}
         self.fell_back = False
@@ -173,8 +174,9 @@ class World:
         folder.checkpoint, folder.result = folder.checkpoint // 2, None
         return True
 
-    def merge(self, entry: SkillEntry) -> None:
-        """As ``process_completed_training``: may be killed between any two steps, and done again."""
+    def merge(self, entry: SkillEntry) -> Iterator[None]:
+        """As ``process_completed_training``: may be killed between any two steps, and done again. Anything may happen
+        between them; each None says that nothing more is done before the scheduler has looked again."""
         key = PATHS.run_folder(entry.expert_idx, entry.skill_name).name
         folder = self.folders.get(key)
         if folder is None:
@@ -185,13 +187,20 @@ class World:
         demand(not self.living_of(entry.skill_name), f"{entry.skill_name} is merged while it trains")
         demand(entry.frames == folder.checkpoint, f"{entry.skill_name} trained {folder.checkpoint}, {entry.frames} are merged")
         for name, start in folder.starts.items():
-            self.effect()
+            yield from self._step()
             self._put(name, start.older_by(key, folder.checkpoint))
-        self.effect()
+        yield from self._step()
         self._put(entry.skill_name, Version(folder.index).older_by(key, folder.checkpoint))
-        self.effect()
+        yield from self._step()
+        demand(not self.living_of(entry.skill_name), f"{entry.skill_name} trains while it is merged")
         del self.folders[key]
+        yield from self._step()
+
+    def _step(self) -> Iterator[None]:
         self.effect()
+        if self.slow_steps > 0:
+            self.slow_steps -= 1
+            yield None
 
     def _put(self, name: str, version: Version) -> None:
         present = self.library.get(name)
