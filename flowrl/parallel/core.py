@@ -407,7 +407,8 @@ def _with_fewer_envs(entry: SkillEntry, error: str, too_many: int | None) -> str
     if too_many is None or too_many <= FEWEST_ENVS:
         return error
     entry.num_envs = max(FEWEST_ENVS, too_many // 2)
-    return f"{error}; the next attempt has {entry.num_envs} environments instead of {too_many}"
+    reason, line_end, last_lines = error.partition("\n")
+    return f"{reason}; the next attempt has {entry.num_envs} environments instead of {too_many}{line_end}{last_lines}"
 
 
 def waiting_entry(event: SkillAdded) -> SkillEntry:

@@ -42,7 +42,7 @@ def _line(skill: Skill) -> str | None:
     name = skill["skill_name"]
     match skill["status"]:
         case "waiting" if skill["retry_count"]:
-            return f"retry {skill['retry_count']:<5}{name}: {skill['error']}"
+            return f"retry {skill['retry_count']:<5}{name}: {_reason(skill)}"
         case "waiting":
             return None
         case "running" if skill["tmux_session"]:
@@ -53,7 +53,12 @@ def _line(skill: Skill) -> str | None:
             return f"completed  {name}   {outcome(skill)}"
         case "blocked":
             return f"blocked    {name}: it needs {', '.join(skill['blocked_by'])}"
-    return f"{skill['status']:<10} {name}: {skill['error']}"
+    return f"{skill['status']:<10} {name}: {_reason(skill)}"
+
+
+def _reason(skill: Skill) -> str:
+    """The first line of an error; what follows are a log's last lines, which stay in the state file."""
+    return (skill["error"] or "").partition("\n")[0]
 
 
 def outcome(skill: Skill) -> str:

@@ -20,6 +20,8 @@ from flowrl.files import append_line, why_no_room, write_json
 from flowrl.paths import RunPaths
 from flowrl.training import process
 
+_SHOWN_LINES = 6
+
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code: 0 completed, 1 failed, 130 cancelled, 143 asked to stop; 2 and 3 as everywhere."""
@@ -86,7 +88,7 @@ def _train(run, lifetime: process.Lifetime) -> int:
 
 def _failure(error: Exception, run) -> dict[str, str]:
     if not process.is_out_of_memory(error):
-        return {"outcome": "failed", "error": _one_line(error)}
+        return {"outcome": "failed", "error": _with_last_lines(error)}
     line = (
         f"out of memory while training {run.skill_name} with {run.settings.num_envs} environments ({_one_line(error)}); "
         "give a smaller --num_envs or --layer_size, or train fewer skills at a time"
@@ -152,6 +154,14 @@ def _tracker(run):
         folder=run.paths.folder,
         say=lambda line: _log(run.paths, line),
     )
+
+
+def _with_last_lines(error: Exception) -> str:
+    """The reason in one line, and below it the traceback's last lines; an error of ours is clear by itself."""
+    if isinstance(error, FlowrlError):
+        return str(error)
+    calls = "".join(traceback.format_tb(error.__traceback__)).splitlines()[-_SHOWN_LINES:]
+    return "\n".join([_one_line(error), *calls, f"{type(error).__name__}: {str(error)[:500]}"])
 
 
 def _one_line(error: Exception) -> str:

@@ -25,6 +25,7 @@ from flowrl.parallel.locks import is_held
 from flowrl.parallel.processes import of_runs_below, retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.report.announcements import Announcer
 from tests.parallel.fakes.experiments import FAKE_TRAINING, PATIENCE_S, skill
 
 NEVER_S = 3600  # a poll interval that no test lives to see
@@ -445,6 +446,25 @@ def test_skills_are_really_trained_in_tmux_and_merged(experiment):
         str(stone["expert_idx"]): {"action": "new", "frames": stone["frames"]},
         **{str(e["expert_idx"]): update_of(experiment, e, stone) for e in scheduler.state["skills"] if e != stone},
     }
+
+
+def test_a_reward_that_raises_fails_with_the_tracebacks_last_lines_in_the_state_file(experiment):
+    write_json(experiment.config, TINY)
+    bad = real_skill("Collect_Wood", "wood", ["Collect_Wood"])
+    bad["task_reward"] = (
+        "def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.wood + jnp.where(True)"
+    )
+    scheduler = SkillScheduler(SimpleArgs(max_retries=0, max_nodes=1), base_dir=experiment.root)
+    scheduler.add_skill("Collect_Wood", bad, [])
+    scheduler.run({})
+    entry = read_json(experiment.state)["skills"][0]
+    assert entry["status"] == "failed"
+    said: list[str] = []
+    Announcer(said.append).look([entry])
+    first, *last = entry["error"].splitlines()
+    log = (experiment.run_folder(0, "Collect_Wood") / "training.log").read_text()
+    assert said == [f"failed     Collect_Wood: {first}"] and first.startswith("ValueError: Calling nonzero")
+    assert len(last) >= 4 and last[-1].startswith("ValueError: Calling nonzero") and all(line in log for line in last)
 
 
 def update_of(experiment, dependency, skill):

@@ -30,19 +30,20 @@ from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 M = 1_000_000
 
 
-def finished_run(base_dir, index, name, dependencies, frames, acted=None):
+def finished_run(base_dir, index, name, dependencies, frames, acted=None, attempt=1, data=None):
     """A run of ``name`` on top of ``dependencies`` (name to index) that has ended after ``frames``.
 
     Its experts' weights say which run they come from. ``acted``: frames by global index; without, nobody counted.
+    ``data``: the skill's, if not the usual.
     """
     completed = {other: {"expert_idx": other_index} for other, other_index in dependencies.items()}
-    folder, _, _ = prepare_training_run(name, skill(name), index, list(dependencies), completed, base_dir)
+    folder, _, _ = prepare_training_run(name, data or skill(name), index, list(dependencies), completed, base_dir)
     run = RunPaths(folder)
-    write_launch(folder, 1, Slot(0))
+    write_launch(folder, attempt, Slot(0))
     tree = {"w": np.full(3, index, np.float32)}
     experts = {str(e["local_expert_idx"]): {"params": {"actor": tree, "critic": tree}} for e in read_json(run.run_json)["experts"]}
     pickles.dump(run.checkpoint(frames), {"format": "flowrl-checkpoint", "experts": experts, "metadata": {"frames": frames}})
-    result = {"outcome": "completed", "attempt": 1, "frames": frames, "checkpoint": f"{index}_policies/checkpoint_{frames}.pkl"}
+    result = {"outcome": "completed", "attempt": attempt, "frames": frames, "checkpoint": f"{index}_policies/checkpoint_{frames}.pkl"}
     write_json(run.result, result | ({"acted_frames": acted} if acted is not None else {}))
     run.log.write_text(f"log of {name}\n")
     run.metrics.write_text('{"update": 1}\n')
@@ -230,13 +231,33 @@ def merge_and_die(root, run, number):
     merge(root, run, 80)
 
 
-def test_a_merge_killed_at_any_file_operation_is_repaired_by_merging_again(experiment, tmp_path, monkeypatch):
+def a_new_skill(root):
+    report(finished_run(root, 1, "Skill_A", {"Collect_Wood": 0}, 80), "not sent yet")
+
+
+def a_skill_trained_further(root):
+    merge(root, finished_run(root, 1, "Skill_A", {"Collect_Wood": 0}, 40), 40)
+    finished_run(root, 1, "Skill_A", {"Collect_Wood": 0}, 80, attempt=2)
+
+
+def a_chosen_reward(root):
+    data = skill("Skill_A")
+    other = data["task_reward"].replace("return", "return 7.0 *")
+    run = finished_run(root, 1, "Skill_A", {}, 80, data=data | {"candidates": [other]})
+    write_json(run.candidates, {"chosen": 2, "candidates": []})
+
+
+@pytest.mark.parametrize("make", [a_new_skill, a_skill_trained_further, a_chosen_reward])
+def test_a_merge_killed_at_any_file_operation_is_repaired_by_merging_again(experiment, tmp_path, monkeypatch, make):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     put_in_library(experiment.root, 0, "Collect_Wood", 50)
-    report(finished_run(experiment.root, 1, "Skill_A", {"Collect_Wood": 0}, 80), "not sent yet")
+    make(experiment.root)
     shutil.copytree(experiment.root, tmp_path / "start", symlinks=True)
     expected_updates = merge(experiment.root, RunPaths(experiment.run_folder(1, "Skill_A")), 80)
     expected = without_paths(snapshot(experiment.root))
+    kept = experiment.skill_folder(1, "Skill_A")
+    assert (kept / "earlier" / "attempt_1" / "result.json").exists() == (make is a_skill_trained_further)
+    assert ("7.0" in (kept / "1.py").read_text()) == (make is a_chosen_reward)
     context = multiprocessing.get_context("fork")
     for fatal in itertools.count(1):
         root = tmp_path / f"killed_{fatal}"

@@ -120,6 +120,9 @@ def test_the_outcome_is_recorded_whatever_happens_in_training(run, monkeypatch, 
     if outcome == "failed":
         assert result["error"].startswith("ValueError: no luck (test_process.py:")
         assert "Traceback" in run.log.read_text()
+        first, *last = result["error"].splitlines()
+        assert first.endswith("the whole traceback is at the end of training.log")
+        assert any("in fail" in line for line in last) and last[-2:] == ["ValueError: no", "luck"]
 
 
 def chained(error, cause):
