@@ -43,7 +43,8 @@ def finished_run(base_dir, index, name, dependencies, frames, acted=None, attemp
     tree = {"w": np.full(3, index, np.float32)}
     experts = {str(e["local_expert_idx"]): {"params": {"actor": tree, "critic": tree}} for e in read_json(run.run_json)["experts"]}
     pickles.dump(run.checkpoint(frames), {"format": "flowrl-checkpoint", "experts": experts, "metadata": {"frames": frames}})
-    result = {"outcome": "completed", "attempt": attempt, "frames": frames, "checkpoint": f"{index}_policies/checkpoint_{frames}.pkl"}
+    named = f"{index}_policies/checkpoint_{frames}.pkl"
+    result = {"outcome": "completed", "attempt": attempt, "frames": frames, "checkpoint": named}
     write_json(run.result, result | ({"acted_frames": acted} if acted is not None else {}))
     run.log.write_text(f"log of {name}\n")
     run.metrics.write_text('{"update": 1}\n')
