@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from flowrl.parallel.core import SchedulerCore
-from flowrl.parallel.events import Action, Launch, Launched, Merge, RunFound, SkillAdded
+from flowrl.parallel.events import Action, Launch, Launched, Merge, RunFound, RunStopped, SkillAdded
 from flowrl.parallel.evidence import read_result
 from flowrl.parallel.launchers.base import Handle
 from flowrl.parallel.library import PreparedRun, library_entry, prepared_runs, skills_in_library
@@ -105,7 +105,7 @@ def reconcile(core: SchedulerCore, runs: Folders, records: Records, now: datetim
             actions += _go_on(core, runs, entry, _of_attempt(handle, entry), engine_answers, now)
         elif entry.status in FINAL and handle is not None and runs.is_alive(handle):
             runs.end(handle)  # after a fall back to an older state: its result would be nobody's
-    return actions
+    return [action for action in actions if not _waits_for_a_slot(core, action, now)]
 
 
 def _take_in_library(core: SchedulerCore, records: Records) -> None:
@@ -161,6 +161,14 @@ def _go_on(
     folder = str(_folder(runs, entry).relative_to(runs.paths.root))
     session = handle.name if handle else entry.tmux_session or ""
     return core.handle(Launched(entry.skill_name, entry.attempt, session, folder), now)
+
+
+def _waits_for_a_slot(core: SchedulerCore, action: Action, now: datetime) -> bool:
+    """A launch that was written down and never made, where other runs were found in all the slots: it waits again."""
+    if not isinstance(action, Launch) or len(core.state.currently_running) <= core.state.max_parallel:
+        return False
+    core.handle(RunStopped(action.name, action.attempt), now)
+    return True
 
 
 def _folder(runs: Folders, entry: SkillEntry):
