@@ -116,6 +116,31 @@ def apply(
     return jax.lax.fori_loop(0, blocks.num_blocks, one_block, outputs)
 
 
+def one_by_one(
+    function: Callable[[jax.Array, Any], tuple[Any, Any]], stacked: Any, wanted: jax.Array
+) -> tuple[Any, Any]:
+    """Changes the wanted experts, one after the other; the others keep their entries bit for bit, and cost nothing.
+
+    Args:
+        function: maps an expert's number and its entry of ``stacked`` to the new entry, and to anything else of fixed shape.
+        stacked: a tree with a first axis of ``K`` experts.
+        wanted: bool ``[K]``.
+
+    Returns:
+        the new tree, and what else there was ``[K, ...]``; 0 for experts that were not wanted.
+    """
+    blank = jax.eval_shape(function, jnp.int32(0), jax.eval_shape(select, stacked, 0))[1]
+    others = jax.tree.map(lambda leaf: jnp.zeros((len(wanted), *leaf.shape), leaf.dtype), blank)
+    order = jnp.argsort(~wanted, stable=True)
+
+    def one(place, carried):
+        number = order[place]
+        found = function(number, select(carried[0], number))
+        return jax.tree.map(lambda every, own: every.at[number].set(own), carried, found)
+
+    return jax.lax.fori_loop(0, jnp.sum(wanted), one, (stacked, others))
+
+
 def masked(
     function: Callable[[Params, Any], jax.Array], stacked: Params, inputs: Any, expert: jax.Array
 ) -> jax.Array:

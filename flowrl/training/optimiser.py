@@ -34,36 +34,11 @@ def init(optimiser: GradientStep, stacked: Params) -> OptimiserState:
 
 
 def step(
-    optimiser: GradientStep,
-    stacked: Params,
-    state: OptimiserState,
-    gradients: Params,
-    num_samples: jax.Array,
-    lr: jax.Array,
+    optimiser: GradientStep, params: Params, state: OptimiserState, gradient: Params, lr: jax.Array
 ) -> tuple[Params, OptimiserState]:
-    """Steps the experts that have samples; the others keep parameters and state, bit for bit.
-
-    Args:
-        stacked, state, gradients: ``[K, ...]``.
-        num_samples: int32 ``[K]``, how many samples each gradient is the mean of.
-        lr: learning rate, scalar.
-    """
-
-    def descend(expert):
-        params, state, gradient = expert
-        direction, state = optimiser.update(gradient, state, params)
-        return jax.tree.map(lambda value, change: value - lr * change, params, direction), state
-
-    def keep(expert):
-        params, state, _ = expert
-        return params, state
-
-    def one_expert(_, expert):
-        count, *rest = expert
-        return None, jax.lax.cond(count > 0, descend, keep, tuple(rest))
-
-    _, (stacked, state) = jax.lax.scan(one_expert, None, (num_samples, stacked, state, gradients))
-    return stacked, state
+    """One expert's step against its gradient; ``lr`` is the learning rate, scalar."""
+    direction, state = optimiser.update(gradient, state, params)
+    return jax.tree.map(lambda value, change: value - lr * change, params, direction), state
 
 
 def num_steps(state: OptimiserState) -> jax.Array:

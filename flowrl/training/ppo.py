@@ -16,7 +16,8 @@ from flowrl.training import experts, losses, optimiser, returns
 from flowrl.training.networks import ExpertNetwork, Params
 
 
-SMALLEST_BLOCK, LARGEST_BLOCK = 128, 1024
+LARGEST_BLOCK = 1024
+SMALLEST_REMAINDER, LARGEST_REMAINDER = 16, 64
 
 
 class Hyperparameters(NamedTuple):
@@ -31,7 +32,7 @@ class Hyperparameters(NamedTuple):
     update_epochs: int = 4
     num_minibatches: int = 8
     block_size: int | None = None
-    """Samples of one expert that are computed together; None for `learning_block_size`."""
+    """Samples of one expert that are computed together; None for `learning_block_sizes`."""
 
 
 class Transition(NamedTuple):
@@ -67,6 +68,17 @@ class Samples(NamedTuple):
     target: jax.Array
 
 
+class Minibatches(NamedTuple):
+    """The ``S`` minibatches of ``M`` samples of an update, all its epochs together; a first axis of ``S`` everywhere."""
+
+    rows: jax.Array
+    """int32 ``[S, M]``: numbers of samples, those of the same expert side by side."""
+    advantage: jax.Array
+    """float32 ``[S, M]``: of ``rows``, normalised among those of the same expert."""
+    counts: jax.Array
+    """int32 ``[S, K]``: the samples of each expert."""
+
+
 class Learner(NamedTuple):
     """What learning changes; a first axis of ``K`` experts everywhere."""
 
@@ -93,15 +105,8 @@ def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int
 
     def update(learner: Learner, rollout: tuple[Transition, ...], last_values, key, lr):
         samples = advantage_samples(stack_time(rollout), last_values, hyper)
-
-        def minibatch(learner, rows):
-            return learn(network, gradient_step, learner, samples, rows, lr, hyper, num_experts)
-
-        def epoch(learner, shuffle_key):
-            return jax.lax.scan(minibatch, learner, shuffled_minibatches(shuffle_key, samples, hyper.num_minibatches))
-
-        learner, statistics = jax.lax.scan(epoch, learner, jax.random.split(key, hyper.update_epochs))
-        return learner, jax.tree.map(lambda values: values.mean(axis=(0, 1)), statistics)
+        minibatches = by_expert(samples, shuffled_minibatches(key, samples, hyper), num_experts)
+        return learn(network, gradient_step, learner, samples, minibatches, lr, hyper)
 
     return update
 
@@ -129,10 +134,24 @@ def advantage_samples(rollout: Transition, last_values: jax.Array, hyper: Hyperp
     return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), samples)
 
 
-def shuffled_minibatches(key: jax.Array, samples: Samples, num_minibatches: int) -> jax.Array:
-    """Row numbers ``[num_minibatches, N / num_minibatches]``: every row once, in random order."""
-    order = jax.random.permutation(key, samples.action.shape[0])
-    return order.reshape(num_minibatches, -1)
+def shuffled_minibatches(key: jax.Array, samples: Samples, hyper: Hyperparameters) -> jax.Array:
+    """Row numbers ``[S, M]`` of all epochs' minibatches: in each epoch every row once, in a random order of its own."""
+    num_samples = samples.action.shape[0]
+    orders = jax.vmap(lambda key: jax.random.permutation(key, num_samples))(jax.random.split(key, hyper.update_epochs))
+    return orders.reshape(-1, num_samples // hyper.num_minibatches)
+
+
+def by_expert(samples: Samples, rows: jax.Array, num_experts: int) -> Minibatches:
+    """The minibatches ``rows [S, M]``, each sorted by expert."""
+
+    def one(rows):
+        expert = samples.expert[rows]
+        advantage = normalise_per_expert(samples.advantage[rows], expert, num_experts)
+        counts = jnp.sum(expert[None] == jnp.arange(num_experts)[:, None], axis=1, dtype=jnp.int32)
+        order = jnp.argsort(expert, stable=True)
+        return Minibatches(rows[order], advantage[order], counts)
+
+    return jax.lax.map(one, rows)
 
 
 def learn(
@@ -140,37 +159,85 @@ def learn(
     gradient_step: optimiser.GradientStep,
     learner: Learner,
     samples: Samples,
-    rows: jax.Array,
+    minibatches: Minibatches,
     lr: jax.Array,
     hyper: Hyperparameters,
-    num_experts: int,
 ) -> tuple[Learner, Statistics]:
-    """One gradient step of every expert that has samples among ``rows [M]``."""
-    expert = samples.expert[rows]
-    counts = jnp.sum(expert[None] == jnp.arange(num_experts)[:, None], axis=1)
-    advantage = normalise_per_expert(samples.advantage[rows], expert, num_experts)
-    block_size = hyper.block_size or learning_block_size(rows.shape[0], num_experts)
-    blocks = experts.sort_into_blocks(expert, jnp.ones_like(expert, bool), num_experts, block_size)
+    """Every expert makes all its gradient steps, one expert after the other: what one learns no other one needs to know.
 
-    def one_block(number, totals):
-        owner, places = blocks.expert[number], blocks.rows[number]
-        block = jax.tree.map(lambda leaf: leaf[rows.at[places].get(mode="clip")], samples)
-        block = block._replace(advantage=advantage.at[places].get(mode="clip"))
-        weights = (places < rows.shape[0]) / counts[owner]
-        params = experts.select(learner.params, owner)
-        gradients, statistics = jax.grad(expert_loss, has_aux=True)(params, network, block, weights, hyper)
-        return jax.tree.map(lambda total, part: total.at[owner].add(part), totals, (gradients, statistics))
+    So the parameters and the optimiser of a single expert are at hand at a time, in the processor's caches, and an expert
+    without samples is left alone.
+    """
 
-    nothing = (jax.tree.map(jnp.zeros_like, learner.params), Statistics(*[jnp.zeros(num_experts)] * 5))
-    gradients, statistics = jax.lax.fori_loop(0, blocks.num_blocks, one_block, nothing)
-    params, state = optimiser.step(gradient_step, *learner, gradients, counts, lr)
-    return Learner(params, state), statistics
+    def one_expert(owner, expert):
+        def step(expert, number):
+            return descend(network, gradient_step, expert, owner, samples, experts.select(minibatches, number), lr, hyper)
+
+        return each_with_samples(step, expert, minibatches.counts[:, owner] > 0)
+
+    return experts.one_by_one(one_expert, learner, jnp.any(minibatches.counts > 0, axis=0))
 
 
-def learning_block_size(num_rows: int, num_experts: int) -> int:
-    """Large blocks read an expert's parameters less often; small ones leave less of an expert's last block empty."""
-    share = num_rows if num_experts == 1 else num_rows // (2 * num_experts)
-    return max(SMALLEST_BLOCK, min(LARGEST_BLOCK, 1 << max(share, 1).bit_length() - 1))
+def each_with_samples(step, expert: Learner, has_samples: jax.Array) -> tuple[Learner, Statistics]:
+    """Makes those steps of bool ``has_samples [S]`` for which there are samples, in order; statistics are means over all ``S``."""
+    order = jnp.argsort(~has_samples, stable=True)
+
+    def next_step(place, carried):
+        expert, total = carried
+        expert, statistics = step(expert, order[place])
+        return expert, jax.tree.map(jnp.add, total, statistics)
+
+    nothing = Statistics(*[jnp.float32(0)] * len(Statistics._fields))
+    expert, total = jax.lax.fori_loop(0, jnp.sum(has_samples), next_step, (expert, nothing))
+    return expert, jax.tree.map(lambda value: value / len(has_samples), total)
+
+
+def descend(
+    network: ExpertNetwork,
+    gradient_step: optimiser.GradientStep,
+    expert: Learner,
+    owner: jax.Array,
+    samples: Samples,
+    minibatch: Minibatches,
+    lr: jax.Array,
+    hyper: Hyperparameters,
+) -> tuple[Learner, Statistics]:
+    """One gradient step of one expert, the ``owner``, with its own samples of one minibatch (without the axis ``S``)."""
+    num_rows, num_experts = len(minibatch.rows), len(minibatch.counts)
+    end, count = jnp.cumsum(minibatch.counts)[owner], minibatch.counts[owner]
+
+    def block_of(size):
+        def one_block(carried):
+            begin, totals = carried
+            places = begin + jnp.arange(size)
+            rows, advantage = (part.at[places].get(mode="clip") for part in (minibatch.rows, minibatch.advantage))
+            block = jax.tree.map(lambda leaf: leaf[rows], samples)._replace(advantage=advantage)
+            found = jax.grad(expert_loss, has_aux=True)(expert.params, network, block, (places < end) / count, hyper)
+            return begin + size, jax.tree.map(jnp.add, totals, found)
+
+        return one_block
+
+    nothing = jax.tree.map(jnp.zeros_like, expert.params), Statistics(*[jnp.float32(0)] * len(Statistics._fields))
+    large, small = (hyper.block_size,) * 2 if hyper.block_size else learning_block_sizes(num_rows, num_experts)
+    carried = jax.lax.while_loop(lambda at: at[0] + large <= end, block_of(large), (end - count, nothing))
+    if num_experts > 1 or num_rows % large:
+        carried = jax.lax.while_loop(lambda at: at[0] < end, block_of(small), carried)
+    _, (gradient, statistics) = carried
+    return Learner(*optimiser.step(gradient_step, *expert, gradient, lr)), statistics
+
+
+def learning_block_sizes(num_rows: int, num_experts: int) -> tuple[int, int]:
+    """How many samples of one expert are computed together, and how many of what then remains of them.
+
+    A large block reads an expert's parameters, and adds up its gradient, less often; of the last small one a part is
+    computed for nothing. The samples of an expert that has its share of a minibatch make one large block or a few, with
+    less than a large one remaining however the shuffling falls.
+    """
+    if num_experts == 1:
+        return min(LARGEST_BLOCK, num_rows), min(LARGEST_REMAINDER, num_rows)
+    share = num_rows // num_experts
+    small = max(SMALLEST_REMAINDER, min(LARGEST_REMAINDER, 1 << max(share // 8, 1).bit_length() - 1))
+    return max(small, min(LARGEST_BLOCK, share * 7 // 8 // small * small)), small
 
 
 def expert_loss(

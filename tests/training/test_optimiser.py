@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.training import optimiser
+from flowrl.training import experts, optimiser
 
 MAX_GRAD_NORM = 2.0
 LR = 0.1
@@ -18,7 +18,12 @@ def tree(*rows):
 
 
 def descend(params, state, gradients, num_samples):
-    return optimiser.step(STEP, params, state, gradients, jnp.asarray(num_samples), LR)
+    """A step of each expert that has samples."""
+
+    def one_expert(owner, learner):
+        return optimiser.step(STEP, *learner, experts.select(gradients, owner), LR), ()
+
+    return experts.one_by_one(one_expert, (params, state), jnp.asarray(num_samples) > 0)[0]
 
 
 def bits(params):

@@ -233,7 +233,8 @@ def by_blocks(stacked, samples, rows):
     # With the gradient itself as direction and a step size of 1, what the parameters lose is the gradient.
     as_it_is = optax.identity()
     learner = Learner(stacked, optimiser.init(as_it_is, stacked))
-    after, _ = ppo.learn(NETWORK, as_it_is, learner, samples, rows, 1.0, HYPER, PADDED)
+    minibatch = ppo.by_expert(samples, rows[None], PADDED)
+    after, _ = ppo.learn(NETWORK, as_it_is, learner, samples, minibatch, 1.0, HYPER)
     return jax.tree.map(jnp.subtract, stacked, after.params)
 
 
@@ -271,10 +272,33 @@ def test_gradients_agree_for_any_owners(expert, order):
 
 
 def test_minibatches_hold_every_row_once():
-    rows = ppo.shuffled_minibatches(jax.random.key(0), random_samples(np.zeros(ROWS)), 4)
-    assert rows.shape == (4, ROWS // 4)
-    assert sorted(np.ravel(rows)) == list(range(ROWS))
-    assert np.ravel(rows).tolist() != list(range(ROWS))
+    samples = random_samples(np.arange(ROWS) % 3)
+    rows = ppo.shuffled_minibatches(jax.random.key(0), samples, HYPER)
+    epochs = rows.reshape(HYPER.update_epochs, ROWS).tolist()
+    assert rows.shape == (4, ROWS // 2)
+    assert [sorted(epoch) for epoch in epochs] == [list(range(ROWS))] * 2
+    assert epochs[0] != epochs[1] and list(range(ROWS)) not in epochs
+    minibatches = ppo.by_expert(samples, rows, PADDED)
+    for before, after, counts in zip(rows, minibatches.rows, minibatches.counts):
+        assert sorted(before.tolist()) == sorted(after.tolist())
+        np.testing.assert_array_equal(samples.expert[after], np.repeat(np.arange(PADDED), counts))
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_experts", "expected"),
+    [(8192, 1, (1024, 64)), (8192, 8, (896, 64)), (8192, 16, (448, 64)), (1024, 16, (48, 16)), (12, 1, (12, 12)), (16, 8, (16, 16))],
+)
+def test_a_share_of_a_minibatch_makes_large_blocks_and_a_small_rest(num_rows, num_experts, expected):
+    assert ppo.learning_block_sizes(num_rows, num_experts) == expected
+
+
+def test_the_sizes_of_blocks_change_nothing_but_the_order_of_sums():
+    rollout = random_rollout(np.random.default_rng(3).integers(0, NUM_EXPERTS, (STEPS, ENVS)))
+    results = []
+    for size in (None, 3):
+        own = jax.jit(ppo.make_update(NETWORK, HYPER._replace(block_size=size), PADDED))
+        results.append(own(fresh_learner(), as_steps(rollout), jnp.zeros(ENVS), jax.random.key(0), LR))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *results)
 
 
 def test_advantages_are_normalised_among_each_experts_own():
