@@ -1,6 +1,6 @@
-"""Frames per second of an ordinary run beside a peer's, the time's whereabouts, experts, and where the limits are.
+"""Frames per second of an ordinary run, of one with many experts, and of a peer.
 
-    python benchmarks/training_speed.py                      # both games, one expert, the peer beside it
+    python benchmarks/training_speed.py --peer               # both games, one expert, the peer beside it
     python benchmarks/training_speed.py --experts 1 8 16     # how flat it is in experts
     python benchmarks/training_speed.py --help
 

@@ -11,6 +11,7 @@ cell's edge (less than once in ten thousand draws; a test counts them), and neve
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from unittest import mock
 
@@ -21,6 +22,8 @@ BLOCK = 64
 """Cells a block; sums over a block are one vector operation."""
 
 _plain_choice = jax.random.choice
+_patching = threading.RLock()
+"""Programs are traced in several threads; only one of them at a time exchanges the draw."""
 
 
 def choice(key, a, shape=(), replace=True, p=None, axis=0, **options):
@@ -64,5 +67,5 @@ def _first_to_reach(target: jax.Array, running: jax.Array, weights: jax.Array) -
 @contextlib.contextmanager
 def quick_choice() -> Iterator[None]:
     """While a game is traced inside this context, its draws are made by `choice` above."""
-    with mock.patch.object(jax.random, "choice", choice):
+    with _patching, mock.patch.object(jax.random, "choice", choice):
         yield

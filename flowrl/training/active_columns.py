@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.envs.observations import Layout, Observation
-from flowrl.training import first_layer, optimiser
+from flowrl.training import experts, first_layer, optimiser
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
 from flowrl.training.rare_columns import SplitNetwork, SplitObservation, split
@@ -109,7 +109,13 @@ def make_narrow_update(network: ExpertNetwork, hyper: Hyperparameters, num_exper
         update = make_update(SplitNetwork(network, dense, always), hyper, num_experts)
         narrow, statistics = update(_narrowed(learner, kept, layout), narrow_rollout, last_values, key, lr)
         steps = optimiser.num_steps(narrow.optimiser_state) - optimiser.num_steps(learner.optimiser_state)
-        coasted = optimiser.coast(learner, steps, lr, _is_first_kernel)
+        unseen = jnp.ones(layout.size, bool).at[kept].set(False, mode="drop").at[layout.num_columns :].set(False)
+
+        def coast(owner, expert):
+            moved = optimiser.coast(*expert, steps[owner], lr, lambda path: unseen if _is_first_kernel(path) else None)
+            return Learner(*moved), ()
+
+        coasted, _ = experts.one_by_one(coast, learner, steps > 0)
         return _widened(coasted, narrow, kept, layout), statistics
 
     return narrow_update

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from flowrl.errors import FlowrlError
 from flowrl.training import process, rollout
 from flowrl.training.networks import Params
 from flowrl.training.ppo import Transition
@@ -44,9 +45,15 @@ class Rollouts:
         return playing, transitions, [StepOutcome(*(part[t] for part in outcomes)) for t in range(self._num_steps)]
 
     def fuse(self, params: Params, playing: Playing) -> None:
-        """Compiles the fused program for arguments like these; the rollouts after it use it."""
+        """Compiles the fused program for arguments like these; the rollouts after it use it.
+
+        Raises:
+            FlowrlError: the device has no room for it.
+        """
         shapes = jax.tree.map(shape_of, (params, playing, jax.random.key(0)))
-        self._fused = jax.jit(make_fused(self._programs, self._num_steps), donate_argnums=(1,)).lower(*shapes).compile()
+        fused = jax.jit(make_fused(self._programs, self._num_steps), donate_argnums=(1,)).lower(*shapes).compile()
+        check_room(fused)  # where it ran out of memory, the places that it was given would be lost with it
+        self._fused = fused
 
     def fuse_beside(self, params: Params, playing: Playing, say: Callable[[str], None]) -> None:
         """The same in a thread, where it is worth it (`pays`); a failure costs nothing but a line.
@@ -73,6 +80,22 @@ def pays() -> bool:
     """Whether rollouts of this process are to be fused: as the environment variable says, else on all but CPUs."""
     asked = process.fuses_rollouts()
     return jax.default_backend() != "cpu" if asked is None else asked
+
+
+def check_room(compiled) -> None:
+    """Raises FlowrlError where a program needs more memory than the device has free."""
+    free, sizes = free_bytes(), compiled.memory_analysis()
+    if free is None or sizes is None:
+        return
+    needed = sizes.temp_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    if needed > free:
+        raise FlowrlError(f"as one program they need {needed / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free")
+
+
+def free_bytes() -> int | None:
+    """Of the device's memory, as far as this process may have it; None where the device does not tell, as CPUs."""
+    known = jax.devices()[0].memory_stats()
+    return known["bytes_limit"] - known["bytes_in_use"] if known and "bytes_limit" in known else None
 
 
 def make_fused(programs: Programs, num_steps: int):

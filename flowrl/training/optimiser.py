@@ -22,6 +22,9 @@ B1, B2, EPS = 0.9, 0.999, 1e-5
 COAST_AT_ONCE = 8
 """Steps without a gradient that one pass over the parameters makes."""
 
+COAST_ROWS = 64
+"""Rows that coast together."""
+
 
 def make(max_grad_norm: float) -> GradientStep:
     """Clipping by the norm of *one expert's* gradient, then Adam's direction; the step size is applied by `step`."""
@@ -47,47 +50,56 @@ def num_steps(state: OptimiserState) -> jax.Array:
 
 
 def coast(
-    learner: tuple[Params, OptimiserState], steps: jax.Array, lr: jax.Array, chosen: Callable[[tuple[Any, ...]], bool]
-) -> Any:
-    """What Adam does to parameters whose gradient is 0 for some steps: it goes on, ever slower, where it was going.
+    params: Params, state: OptimiserState, steps: jax.Array, lr: jax.Array, rows: Callable[[tuple[Any, ...]], jax.Array | None]
+) -> tuple[Params, OptimiserState]:
+    """What Adam does to an expert's rows whose gradient is 0 for some steps: it goes on, ever slower, where it was going.
 
-    The same numbers as ``steps`` calls of `step` with a gradient of 0 (that no other gradient is clipped for), but
-    many steps are made in one pass over the memory.
+    The same numbers as ``steps`` calls of `step` with a gradient of 0 (that no other gradient is clipped for), but many steps
+    are made in one pass over the memory, and rows that were never moved are passed over.
 
     Args:
-        learner: parameters ``[K, ...]`` and their optimiser state, as any named tuple of the two.
-        steps: int32 ``[K]``, how many steps each expert makes.
+        steps: int32 scalar.
         lr: learning rate, scalar.
-        chosen: whether a parameter coasts, by its path in the parameters; the others stay as they are.
+        rows: by a parameter's path, which of its rows coast, bool ``[rows]``; None for none of them.
 
     Returns:
-        the learner, with chosen parameters and their moments moved on; no step is counted.
+        parameters and state, with those rows and their moments moved on; no step is counted.
     """
-    params, (clip, adam) = learner
+    clip, adam = state
 
     def move(path, value, mu, nu):
-        return _coasted(value, mu, nu, adam.count, steps, lr) if chosen(path) else (value, mu, nu)
+        chosen = rows(path)
+        return (value, mu, nu) if chosen is None else _coasted(value, mu, nu, chosen, adam.count, steps, lr)
 
     moved = jax.tree_util.tree_map_with_path(move, params, adam.mu, adam.nu)
     params, mu, nu = jax.tree.transpose(jax.tree.structure(params), jax.tree.structure((0, 0, 0)), moved)
-    return type(learner)(params, (clip, adam._replace(mu=mu, nu=nu)))
+    return params, (clip, adam._replace(mu=mu, nu=nu))
 
 
-def _coasted(value: jax.Array, mu: jax.Array, nu: jax.Array, count: jax.Array, steps: jax.Array, lr: jax.Array):
-    def spread(number):
-        return number.reshape(-1, *[1] * (value.ndim - 1))
+def _coasted(value, mu, nu, chosen, count, steps, lr):
+    """``value``, ``mu``, ``nu [rows, ...]`` after ``steps``; some rows are worked on at a time."""
+    moving = chosen & jnp.any(((mu != 0) | (nu != 0)).reshape(len(mu), -1), axis=1)
+    order = jnp.argsort(~moving, stable=True)
+    num_moving = jnp.sum(moving)
 
-    def one(step, value, mu, nu):
-        goes_on = spread(step <= steps)
-        moved_mu, moved_nu = B1 * mu, B2 * nu
+    def one(step, rows):
+        value, mu, nu = rows
         ahead = (count + step).astype(value.dtype)
-        direction = (moved_mu / spread(1 - B1**ahead)) / (jnp.sqrt(moved_nu / spread(1 - B2**ahead)) + EPS)
+        moved_mu, moved_nu = B1 * mu, B2 * nu
+        direction = (moved_mu / (1 - B1**ahead)) / (jnp.sqrt(moved_nu / (1 - B2**ahead)) + EPS)
         moved = (value - lr * direction, moved_mu, moved_nu)
-        return tuple(jnp.where(goes_on, new, old) for new, old in zip(moved, (value, mu, nu)))
+        return tuple(jnp.where(step <= steps, new, old) for new, old in zip(moved, rows))
 
-    def several(number, state):
+    def several(number, rows):
         for place in range(COAST_AT_ONCE):
-            state = one(number * COAST_AT_ONCE + place + 1, *state)
-        return state
+            rows = one(number * COAST_AT_ONCE + place + 1, rows)
+        return rows
 
-    return jax.lax.fori_loop(0, -(-jnp.max(steps) // COAST_AT_ONCE), several, (value, mu, nu))
+    def some_rows(number, leaves):
+        places = number * COAST_ROWS + jnp.arange(COAST_ROWS)
+        at = jnp.where(places < num_moving, order.at[places].get(mode="clip"), len(value))
+        rows = tuple(leaf.at[at].get(mode="clip") for leaf in leaves)
+        rows = jax.lax.fori_loop(0, -(-steps // COAST_AT_ONCE), several, rows)
+        return tuple(leaf.at[at].set(new, mode="drop") for leaf, new in zip(leaves, rows))
+
+    return jax.lax.fori_loop(0, -(-num_moving // COAST_ROWS), some_rows, (value, mu, nu))

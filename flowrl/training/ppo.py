@@ -17,7 +17,10 @@ from flowrl.training.networks import ExpertNetwork, Params
 
 
 LARGEST_BLOCK = 1024
-SMALLEST_REMAINDER, LARGEST_REMAINDER = 16, 64
+SMALLEST_BLOCKS = 16, 64
+"""The bounds of the smallest size of a block."""
+FULL_ENOUGH = 7 / 8
+"""The part of a block that has to be filled, unless it is the smallest."""
 
 
 class Hyperparameters(NamedTuple):
@@ -218,26 +221,27 @@ def descend(
         return one_block
 
     nothing = jax.tree.map(jnp.zeros_like, expert.params), Statistics(*[jnp.float32(0)] * len(Statistics._fields))
-    large, small = (hyper.block_size,) * 2 if hyper.block_size else learning_block_sizes(num_rows, num_experts)
-    carried = jax.lax.while_loop(lambda at: at[0] + large <= end, block_of(large), (end - count, nothing))
-    if num_experts > 1 or num_rows % large:
-        carried = jax.lax.while_loop(lambda at: at[0] < end, block_of(small), carried)
+    sizes = [hyper.block_size] if hyper.block_size else learning_block_sizes(num_rows, num_experts)
+    carried = (end - count, nothing)
+    for size in sizes:
+        filled = 0 if size == sizes[-1] else int(FULL_ENOUGH * size)
+        carried = jax.lax.while_loop(lambda at, filled=filled: end - at[0] > filled, block_of(size), carried)
     _, (gradient, statistics) = carried
     return Learner(*optimiser.step(gradient_step, *expert, gradient, lr)), statistics
 
 
-def learning_block_sizes(num_rows: int, num_experts: int) -> tuple[int, int]:
-    """How many samples of one expert are computed together, and how many of what then remains of them.
+def learning_block_sizes(num_rows: int, num_experts: int) -> list[int]:
+    """The sizes of the blocks in which an expert's samples of a minibatch are computed, the largest first.
 
-    A large block reads an expert's parameters, and adds up its gradient, less often; of the last small one a part is
-    computed for nothing. The samples of an expert that has its share of a minibatch make one large block or a few, with
-    less than a large one remaining however the shuffling falls.
+    A large block reads the parameters, and adds up the gradient, less often; of the last one a part is computed for nothing.
+    With powers of two, most numbers of samples make a few blocks of which little is empty, however the shuffling falls.
     """
-    if num_experts == 1:
-        return min(LARGEST_BLOCK, num_rows), min(LARGEST_REMAINDER, num_rows)
-    share = num_rows // num_experts
-    small = max(SMALLEST_REMAINDER, min(LARGEST_REMAINDER, 1 << max(share // 8, 1).bit_length() - 1))
-    return max(small, min(LARGEST_BLOCK, share * 7 // 8 // small * small)), small
+    largest = min(LARGEST_BLOCK, 1 << num_rows.bit_length() - 1)
+    if num_experts == 1 and num_rows % largest == 0:
+        return [largest]
+    least, most = SMALLEST_BLOCKS
+    smallest = min(largest, max(least, min(most, num_rows // num_experts // 8)))
+    return [size for size in (largest >> halvings for halvings in range(largest.bit_length())) if size >= smallest]
 
 
 def expert_loss(

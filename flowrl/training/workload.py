@@ -5,6 +5,7 @@ The programs are those of a real run with the same settings, so what is compiled
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import jax
@@ -69,7 +70,8 @@ class Workload:
             self.playing = self.playing._replace(expert=jnp.asarray(acting, jnp.int32))
         self._rollouts = fused_rollout.Rollouts(self.programs, num_steps)
         if fused_rollout.pays():
-            self._rollouts.fuse(self.learner.params, self.playing)
+            with contextlib.suppress(Exception):  # a run goes on step by step then, and so does this
+                self._rollouts.fuse(self.learner.params, self.playing)
         self._turnover = turnover(num_envs)
         self._num_updates = 0
 

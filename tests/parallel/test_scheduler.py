@@ -725,6 +725,30 @@ def test_a_state_that_fell_back_behind_a_launch_finds_the_run_and_its_index_agai
     assert [entry_of(second, name)["expert_idx"] for name in "AB"] == [0, 1]
 
 
+def test_a_launch_that_was_only_written_down_waits_for_a_run_that_an_older_state_did_not_know(scheduler_of):
+    launcher = FakeLauncher()
+    first = scheduler_of(launcher=launcher, max_parallel=1)
+    first.add_skill("B", skill("B"), [])
+    first.add_skill("A", skill("A"), [])
+    thread = in_thread(first)
+    wait_until(lambda: names(launcher) == ["B"])
+    first.stop()
+    thread.join()
+    data = json.loads(first.paths.state.read_text())
+    entries = {entry["skill_name"]: entry for entry in data["skills"]}
+    entries["B"] |= {"status": "waiting", "attempt": 0, "stage": None, "slot": None, "tmux_session": None}
+    entries["A"] |= {"status": "running", "attempt": 1, "stage": "launching", "slot": 0, "expert_idx": 1}
+    first.paths.state.write_text(json.dumps(data | {"currently_running": ["A"], "next_expert_idx": 2}) + "\n")
+    finish(launcher.launched[0])
+    launcher.running.clear()
+    beside = []
+    second = scheduler_of(launcher=launcher, max_parallel=1)
+    launcher.on_launch = lambda spec: (beside.append(second.state["currently_running"]), finish(spec))
+    second.run({})
+    assert (names(launcher), beside) == (["B", "A"], [["A"]])
+    assert statuses(second) == {"B": "completed", "A": "completed"}
+
+
 def test_a_state_that_fell_back_behind_a_retry_does_not_give_its_number_again(scheduler_of):
     """What the second attempt left, or still does, must not be taken for the third's."""
     first = scheduler_of({("A", 1): "failed"}, args=SimpleNamespace(max_retries=0, max_nodes=1))

@@ -141,13 +141,35 @@ def test_coasting_is_adam_with_a_gradient_of_zero():
 
     for _ in range(11):
         expected, _ = experts.one_by_one(one_expert, expected, counts > 0)
-    found = optimiser.coast(learner, 11 * counts, LR, lambda path: True)
+    found = coasted(learner, 11 * counts, lambda path, leaf: jnp.ones(len(leaf), bool))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-8), found.params, expected.params)
     adam, expected_adam = found.optimiser_state[1], expected.optimiser_state[1]
     for moments, others in ((adam.mu, expected_adam.mu), (adam.nu, expected_adam.nu)):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-12), moments, others)
-    kept = optimiser.coast(learner, 11 * counts, LR, lambda path: False)
-    jax.tree.map(np.testing.assert_array_equal, kept, learner)
+    for none in (lambda path, leaf: None, lambda path, leaf: jnp.zeros(len(leaf), bool)):
+        jax.tree.map(np.testing.assert_array_equal, coasted(learner, 11 * counts, none), learner)
+
+
+def coasted(learner, steps, rows):
+    """All experts of a learner; ``rows`` is given a parameter's path and its values."""
+
+    def one_expert(owner, own):
+        leaves = dict(jax.tree_util.tree_flatten_with_path(own.params)[0])
+        return Learner(*optimiser.coast(*own, steps[owner], LR, lambda path: rows(path, leaves[path]))), ()
+
+    return experts.one_by_one(one_expert, learner, steps > 0)[0]
+
+
+def test_rows_coast_alone_and_those_that_were_never_moved_stay():
+    learner = Learner(*plain_update(fresh_learner(), rollout(0, 25), jnp.zeros(ENVS), jax.random.key(0), LR)[0])
+    odd = lambda path, leaf: jnp.arange(len(leaf)) % 2 == 1
+    every = lambda path, leaf: jnp.ones(len(leaf), bool)
+    some, whole = (coasted(learner, jnp.full(4, 11), rows) for rows in (odd, every))
+    for before, after, expected in zip(*(jax.tree.leaves(part.params) for part in (learner, some, whole))):
+        np.testing.assert_array_equal(after[:, ::2], before[:, ::2])
+        np.testing.assert_array_equal(after[:, 1::2], expected[:, 1::2])
+    fresh = fresh_learner()
+    jax.tree.map(np.testing.assert_array_equal, coasted(fresh, jnp.full(4, 11), every), fresh)
 
 
 def test_bounds_grow_and_stay_below_the_whole():

@@ -98,6 +98,17 @@ def test_a_run_goes_over_to_fused_rollouts_and_says_so(tmp_path, monkeypatch):
     assert "rollouts are one program from here on" in run.paths.log.read_text()
 
 
+def test_where_the_device_has_no_room_the_rollouts_go_on_step_by_step(programs, monkeypatch):
+    monkeypatch.setenv(process.FUSED_ROLLOUT, "1")
+    monkeypatch.setattr(fused_rollout, "free_bytes", lambda: 0)
+    source, said = Rollouts(programs, NUM_STEPS), []
+    params = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(2)]).params
+    source.fuse_beside(params, programs.begin(jax.random.key(0), 40), said.append)
+    wait_for_background()
+    assert len(said) == 1 and said[0].startswith("rollouts go on step by step: as one program they need ")
+    assert not source.is_fused
+
+
 def test_where_it_cannot_be_compiled_the_rollouts_go_on_step_by_step(programs, monkeypatch):
     monkeypatch.setenv(process.FUSED_ROLLOUT, "1")
     said = []

@@ -286,9 +286,12 @@ def test_minibatches_hold_every_row_once():
 
 @pytest.mark.parametrize(
     ("num_rows", "num_experts", "expected"),
-    [(8192, 1, (1024, 64)), (8192, 8, (896, 64)), (8192, 16, (448, 64)), (1024, 16, (48, 16)), (12, 1, (12, 12)), (16, 8, (16, 16))],
-)
-def test_a_share_of_a_minibatch_makes_large_blocks_and_a_small_rest(num_rows, num_experts, expected):
+    [
+        (8192, 1, [1024]), (8192, 8, [1024, 512, 256, 128, 64]), (1024, 16, [1024, 512, 256, 128, 64, 32, 16]), (16, 8, [16]),
+        (1500, 1, [1024, 512, 256, 128, 64]), (12, 1, [8]), (12, 3, [8]),
+    ],
+)  # fmt: skip
+def test_blocks_are_halved_down_to_what_a_share_of_a_minibatch_asks_for(num_rows, num_experts, expected):
     assert ppo.learning_block_sizes(num_rows, num_experts) == expected
 
 
