@@ -17,6 +17,8 @@ from flowrl.training.networks import ExpertNetwork, Params
 
 
 LARGEST_BLOCK = 1024
+SMALL_BLOCK = 128
+"""Of a minibatch that would not fill a large one."""
 SMALLEST_BLOCKS = 16, 64
 """The bounds of the smallest size of a block."""
 FULL_ENOUGH = 7 / 8
@@ -233,15 +235,18 @@ def descend(
 def learning_block_sizes(num_rows: int, num_experts: int) -> list[int]:
     """The sizes of the blocks in which an expert's samples of a minibatch are computed, the largest first.
 
-    A large block reads the parameters, and adds up the gradient, less often; of the last one a part is computed for nothing.
-    With powers of two, most numbers of samples make a few blocks of which little is empty, however the shuffling falls.
+    A large block reads the parameters, and adds up the gradient, less often; of the last one a part is computed for nothing. So
+    there are few sizes, each a quarter of the one before, and one that an expert's share of the minibatch fills. Each is a loop
+    to be compiled: what is small anyway has one.
     """
     largest = min(LARGEST_BLOCK, 1 << num_rows.bit_length() - 1)
-    if num_experts == 1 and num_rows % largest == 0:
-        return [largest]
+    if num_rows < LARGEST_BLOCK or (num_experts == 1 and num_rows % largest == 0):
+        return [min(largest, SMALL_BLOCK) if num_rows < LARGEST_BLOCK else largest]
+    share = max(1, num_rows // num_experts)
     least, most = SMALLEST_BLOCKS
-    smallest = min(largest, max(least, min(most, num_rows // num_experts // 8)))
-    return [size for size in (largest >> halvings for halvings in range(largest.bit_length())) if size >= smallest]
+    smallest = max(least, min(most, 1 << max(share // 8, 1).bit_length() - 1))
+    sizes = {largest >> 2 * quarters for quarters in range(6)} | {1 << share.bit_length() - 1, smallest}
+    return sorted((size for size in sizes if smallest <= size <= largest), reverse=True)
 
 
 def expert_loss(

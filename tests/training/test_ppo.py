@@ -287,21 +287,25 @@ def test_minibatches_hold_every_row_once():
 @pytest.mark.parametrize(
     ("num_rows", "num_experts", "expected"),
     [
-        (8192, 1, [1024]), (8192, 8, [1024, 512, 256, 128, 64]), (1024, 16, [1024, 512, 256, 128, 64, 32, 16]), (16, 8, [16]),
-        (1500, 1, [1024, 512, 256, 128, 64]), (12, 1, [8]), (12, 3, [8]),
+        (8192, 1, [1024]), (8192, 8, [1024, 256, 64]), (8192, 16, [1024, 512, 256, 64]), (1024, 16, [1024, 256, 64, 16]),
+        (1024, 2, [1024, 512, 256, 64]), (1500, 1, [1024, 256, 64]), (512, 4, [128]), (16, 8, [16]), (12, 1, [8]),
     ],
 )  # fmt: skip
-def test_blocks_are_halved_down_to_what_a_share_of_a_minibatch_asks_for(num_rows, num_experts, expected):
+def test_there_are_few_sizes_of_blocks_and_one_that_a_share_of_the_minibatch_fills(num_rows, num_experts, expected):
     assert ppo.learning_block_sizes(num_rows, num_experts) == expected
 
 
-def test_the_sizes_of_blocks_change_nothing_but_the_order_of_sums():
+def test_the_sizes_of_blocks_change_nothing_but_the_order_of_sums(monkeypatch):
+    monkeypatch.setattr(ppo, "LARGEST_BLOCK", 8)
+    monkeypatch.setattr(ppo, "SMALLEST_BLOCKS", (1, 2))
+    assert ppo.learning_block_sizes(ROWS // HYPER.num_minibatches, PADDED) == [8, 4, 2, 1]
     rollout = random_rollout(np.random.default_rng(3).integers(0, NUM_EXPERTS, (STEPS, ENVS)))
     results = []
-    for size in (None, 3):
+    for size in (None, 3, 100):
         own = jax.jit(ppo.make_update(NETWORK, HYPER._replace(block_size=size), PADDED))
         results.append(own(fresh_learner(), as_steps(rollout), jnp.zeros(ENVS), jax.random.key(0), LR))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *results)
+    for other in results[1:]:
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), results[0], other)
 
 
 def test_advantages_are_normalised_among_each_experts_own():
