@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_ski
 from flowrl.parallel.training_setup import SKILL_DATA, build_remapping
 from flowrl.paths import ExperimentPaths
 from flowrl.preflight import check_folder
-from flowrl.report.invocation import front_door
+from flowrl.report.invocation import to_go_on
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.facts import check_resources
 from flowrl.skills.module import TaskSource, render_module
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"flowrl: {error}", file=sys.stderr)
         return error.exit_code
     print(f"{len(run.skills)} skills of {run.game.env_name} are in {given.graph_path} now. To go on:")
-    print(f"  {front_door()} --graph_path {shlex.quote(str(given.graph_path))}")
+    print(f"  {to_go_on(given.graph_path)}")
     return 0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shlex
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -34,7 +33,7 @@ from flowrl.preflight import check_machine, chosen_llm, chosen_proposer, llm_set
 from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.proposers.llm.proposer import LlmProposer
-from flowrl.report.invocation import front_door
+from flowrl.report.invocation import to_go_on
 from flowrl.report.summary import console, print_summary, proposer_line
 from flowrl.skills.candidates import trial_frames
 from flowrl.skills.gate_report import built_in
@@ -194,7 +193,7 @@ class Start:
             self.say("ending the trainings; what they have learned is kept in their checkpoints")
             self.scheduler.stop(kill=True)
             self.generation.join()
-        self.say(f"to go on: {front_door()} --graph_path {shlex.quote(str(self.paths.root))}")
+        self.say(f"to go on: {to_go_on(self.paths.root)}")
         return INTERRUPTED
 
     def _running(self) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 
-def front_door() -> str:
-    """``python -m flowrl.bottomup_parallel``, with this very interpreter where ``python`` would be another one."""
-    return f"{_interpreter()} -m flowrl.bottomup_parallel"
+def to_go_on(graph_path: Path) -> str:
+    """The command for an experiment, with this very interpreter where ``python`` would be another one."""
+    return f"{_interpreter()} -m flowrl.bottomup_parallel --graph_path {shlex.quote(str(graph_path))}"
 
 
 def _interpreter() -> str:

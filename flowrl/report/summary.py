@@ -15,7 +15,7 @@ from rich.text import Text
 
 from flowrl.paths import ExperimentPaths
 from flowrl.report.figures import frames_text, minutes_text, moment, rate_text
-from flowrl.report.invocation import front_door
+from flowrl.report.invocation import to_go_on
 
 Skill = Mapping[str, Any]
 """One entry of ``skills`` in scheduler_state.json."""
@@ -103,9 +103,9 @@ def commands(skills: Sequence[Skill], root: Path) -> list[str]:
     lines += [f"tail {quoted(root / skill['run_folder'] / 'training.log')}" for skill in failed]
     lines += [f"tmux attach -t {skill['tmux_session']}" for skill in skills if skill["status"] == "running" and skill["tmux_session"]]
     if failed:
-        lines.append(f"{front_door()} --graph_path {quoted(root)} --retry_failed")
+        lines.append(f"{to_go_on(root)} --retry_failed")
     else:
-        lines.append(f"{front_door()} --graph_path {quoted(root)} --max_nodes {len(skills) + 5}")
+        lines.append(f"{to_go_on(root)} --max_nodes {len(skills) + 5}")
     return lines
 
 

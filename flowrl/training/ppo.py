@@ -192,8 +192,7 @@ def each_with_samples(step, expert: Learner, has_samples: jax.Array) -> tuple[Le
         expert, statistics = step(expert, order[place])
         return expert, jax.tree.map(jnp.add, total, statistics)
 
-    nothing = Statistics(*[jnp.float32(0)] * len(Statistics._fields))
-    expert, total = jax.lax.fori_loop(0, jnp.sum(has_samples), next_step, (expert, nothing))
+    expert, total = jax.lax.fori_loop(0, jnp.sum(has_samples), next_step, (expert, no_statistics()))
     return expert, jax.tree.map(lambda value: value / len(has_samples), total)
 
 
@@ -222,7 +221,7 @@ def descend(
 
         return one_block
 
-    nothing = jax.tree.map(jnp.zeros_like, expert.params), Statistics(*[jnp.float32(0)] * len(Statistics._fields))
+    nothing = jax.tree.map(jnp.zeros_like, expert.params), no_statistics()
     sizes = [hyper.block_size] if hyper.block_size else learning_block_sizes(num_rows, num_experts)
     carried = (end - count, nothing)
     for size in sizes:
@@ -239,14 +238,26 @@ def learning_block_sizes(num_rows: int, num_experts: int) -> list[int]:
     there are few sizes, each a quarter of the one before, and one that an expert's share of the minibatch fills. Each is a loop
     to be compiled: what is small anyway has one.
     """
-    largest = min(LARGEST_BLOCK, 1 << num_rows.bit_length() - 1)
-    if num_rows < LARGEST_BLOCK or (num_experts == 1 and num_rows % largest == 0):
-        return [min(largest, SMALL_BLOCK) if num_rows < LARGEST_BLOCK else largest]
+    largest = min(LARGEST_BLOCK, _power_of_two(num_rows))
+    if num_experts == 1 and num_rows % largest == 0:
+        return [largest]
+    if num_rows < LARGEST_BLOCK:
+        return [min(largest, SMALL_BLOCK)]
     share = max(1, num_rows // num_experts)
     least, most = SMALLEST_BLOCKS
-    smallest = max(least, min(most, 1 << max(share // 8, 1).bit_length() - 1))
-    sizes = {largest >> 2 * quarters for quarters in range(6)} | {1 << share.bit_length() - 1, smallest}
-    return sorted((size for size in sizes if smallest <= size <= largest), reverse=True)
+    smallest = max(least, min(most, _power_of_two(max(1, share // 8))))
+    quarters = (largest >> 2 * number for number in range(largest.bit_length()))
+    return sorted({size for size in (*quarters, _power_of_two(share), smallest) if smallest <= size <= largest}, reverse=True)
+
+
+def _power_of_two(number: int) -> int:
+    """The largest that is not above ``number``."""
+    return 1 << number.bit_length() - 1
+
+
+def no_statistics() -> Statistics:
+    """Of no samples."""
+    return Statistics(*[jnp.float32(0)] * len(Statistics._fields))
 
 
 def expert_loss(

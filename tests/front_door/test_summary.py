@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flowrl.parallel.state import SkillEntry, Status
 from flowrl.report.figures import frames_text
-from flowrl.report.invocation import front_door
+from flowrl.report.invocation import to_go_on
 from flowrl.report.summary import commands, print_summary, side_by_side
 
 BEGAN = datetime(2025, 10, 7, 14, 0, tzinfo=UTC)
@@ -78,7 +78,7 @@ def test_the_commands_are_those_of_this_experiment():
     assert "jq . exp/demo/scheduler_state.json" in found
     assert "cat exp/demo/skills/1_Eat_Cow/training.log" in found
     assert "tail exp/demo/training_runs/skill_2_Place_Table/training.log" in found
-    assert found[-1] == f"{front_door()} --graph_path exp/demo --retry_failed"
+    assert found[-1] == f"{to_go_on(Path('exp/demo'))} --retry_failed"
     assert commands(SKILLS[:1], Path("exp/my demo"))[-1].endswith("--graph_path 'exp/my demo' --max_nodes 6")
 
 
@@ -100,7 +100,7 @@ def test_a_command_is_printed_as_it_works_in_this_very_shell(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / executable))
     monkeypatch.setenv("PATH", str(tmp_path / on_path) if on_path else "")
-    assert front_door() == f"{typed} -m flowrl.bottomup_parallel"
+    assert to_go_on(Path("exp/my demo")) == f"{typed} -m flowrl.bottomup_parallel --graph_path 'exp/my demo'"
 
 
 def test_an_experiment_without_skills_says_so():

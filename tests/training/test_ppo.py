@@ -288,7 +288,7 @@ def test_minibatches_hold_every_row_once():
     ("num_rows", "num_experts", "expected"),
     [
         (8192, 1, [1024]), (8192, 8, [1024, 256, 64]), (8192, 16, [1024, 512, 256, 64]), (1024, 16, [1024, 256, 64, 16]),
-        (1024, 2, [1024, 512, 256, 64]), (1500, 1, [1024, 256, 64]), (512, 4, [128]), (16, 8, [16]), (12, 1, [8]),
+        (1024, 2, [1024, 512, 256, 64]), (1500, 1, [1024, 256, 64]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]), (12, 1, [8]),
     ],
 )  # fmt: skip
 def test_there_are_few_sizes_of_blocks_and_one_that_a_share_of_the_minibatch_fills(num_rows, num_experts, expected):
