@@ -46,6 +46,7 @@ class Size(NamedTuple):
     ``single``: all of them do."""
     num_tasks: int = 0
     """Of the plan; 0 for one an expert."""
+    mixed_precision: bool = False
 
     @property
     def frames(self) -> int:
@@ -63,7 +64,11 @@ class OurRun(Workload):
             "single": np.zeros_like(share),
         }[size.mix]
         super().__init__(
-            *size[:4], num_experts=size.num_experts, num_tasks=size.num_tasks or None, acting=acting
+            *size[:4],
+            num_experts=size.num_experts,
+            num_tasks=size.num_tasks or None,
+            acting=acting,
+            mixed_precision=size.mixed_precision,
         )
         self.size = size
 
@@ -134,7 +139,10 @@ def main(arguments: list[str] | None = None) -> int:
         for count in options.experts:
             for mix in options.mix if count > 1 else ["balanced"]:
                 size = Size(env_name, options.num_envs, options.num_steps, options.layer_size, count, mix)
-                runs[f"{count} experts, {mix}" if count > 1 else "1 expert"] = OurRun(size)
+                name = f"{count} experts, {mix}" if count > 1 else "1 expert"
+                runs[name] = OurRun(size)
+                if options.mixed_precision:
+                    runs[f"{name}, mixed precision"] = OurRun(size._replace(mixed_precision=True))
         if options.peer:
             runs["peer"] = Peer(Size(env_name, options.num_envs, options.num_steps, options.layer_size))
         records += report(env_name, runs, measure(runs, options.repeats, options.warm_up))
@@ -165,6 +173,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--warm_up", type=int, default=2)
     parser.add_argument("--peer", action="store_true", help="measure rejax's PPO beside it")
+    parser.add_argument("--mixed_precision", action="store_true", help="measure each run in mixed precision too")
     parser.add_argument("--json", help="also write the rows into this file")
     return parser.parse_args(arguments)
 

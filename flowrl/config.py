@@ -22,7 +22,8 @@ PROG = "python -m flowrl.bottomup_parallel"
 
 _TRAINING = (
     "total_timesteps success_rate num_envs num_steps layer_size lr anneal_lr gamma gae_lambda clip_eps ent_coef "
-    "vf_coef max_grad_norm update_epochs num_minibatches max_task_steps seed use_wandb wandb_project candidate_timesteps"
+    "vf_coef max_grad_norm update_epochs num_minibatches max_task_steps seed use_wandb wandb_project candidate_timesteps "
+    "mixed_precision"
 ).split()
 _AT_LEAST_ONE = (
     "max_nodes total_timesteps num_envs num_steps layer_size update_epochs num_minibatches "
@@ -148,6 +149,8 @@ class Settings:
     """Passes over the collected steps in an update."""
     num_minibatches: int = 8
     """Minibatches in a pass."""
+    mixed_precision: bool = False
+    """Multiply in bfloat16 and add up in float32, for GPUs; parameters stay float32."""
 
     # What a person sees
     use_wandb: bool = False

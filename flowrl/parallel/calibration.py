@@ -38,7 +38,7 @@ USABLE_MEMORY = 0.9
 QUIET = 0.25
 """Share of the cores that others may use while figures are worth keeping."""
 _LOOK_S = 0.5
-_SETTINGS_THAT_COUNT = ("num_envs", "num_steps", "layer_size", "update_epochs", "num_minibatches")
+_SETTINGS_THAT_COUNT = ("num_envs", "num_steps", "layer_size", "update_epochs", "num_minibatches", "mixed_precision")
 
 
 class Arrangement(NamedTuple):

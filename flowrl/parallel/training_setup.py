@@ -32,6 +32,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "lr": 2e-4, "anneal_lr": True, "gamma": 0.99, "gae_lambda": 0.95, "clip_eps": 0.2, "ent_coef": 0.01,
     "vf_coef": 0.5, "max_grad_norm": 1.0, "update_epochs": 4, "num_minibatches": 8, "max_task_steps": 200, "seed": 0,
     "use_wandb": False, "wandb_project": "flow_rl_parallel", "candidate_timesteps": None,
+    "mixed_precision": False,
 }  # fmt: skip
 
 STOP_AT_GOAL = "stop_at_goal"

@@ -60,7 +60,8 @@ def _updates(env_name: str, settings: dict[str, Any]):
         lambda event, seconds, **_: compiled.append(seconds) if event in (_COMPILED, READIED) else None
     )
     run = TrainingSettings(**settings)
-    workload = Workload(env_name, run.num_envs, run.num_steps, run.layer_size, run.hyperparameters)
+    sizes = run.num_envs, run.num_steps, run.layer_size, run.hyperparameters
+    workload = Workload(env_name, *sizes, mixed_precision=run.mixed_precision)
 
     def update() -> dict[str, Any]:
         compiled.clear()

@@ -10,6 +10,8 @@ of the sums. Any typical observation gives the same result; a good one gives it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -44,10 +46,9 @@ def without_columns(params: Params, layout: Layout) -> Params:
     return {name: with_kernel(part, kernel_of(part)[:, layout.num_columns :]) for name, part in params.items()}
 
 
-def complete(part: Params, sums: jax.Array, scalars: jax.Array) -> jax.Array:
+def complete(part: Params, sums: jax.Array, scalars: jax.Array, product: Callable = jnp.matmul) -> jax.Array:
     """The first layer's outputs of one expert: the columns' sums ``[N, H]``, the scalars' product and the bias."""
-    layer = part[PATH[0]][PATH[1]]
-    return sums + scalars @ layer["kernel"] + layer["bias"]
+    return sums + product(scalars, kernel_of(part)) + bias_of(part)
 
 
 def typical_columns(columns: jax.Array) -> jax.Array:

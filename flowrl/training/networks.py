@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.envs.observations import Layout, Observation
+from flowrl.training import products
 
 Params = Any
 """``{"actor": {...}, "critic": {...}}``: nested dicts of arrays."""
@@ -19,11 +21,17 @@ class Torso(nn.Module):
     """Two fully connected layers with tanh, orthogonally initialised."""
 
     layer_size: int
+    dot_general: Callable = jax.lax.dot_general
 
     def setup(self):
+        def layer():
+            return nn.Dense(
+                self.layer_size, kernel_init=nn.initializers.orthogonal(np.sqrt(2)), dot_general=self.dot_general
+            )
+
         # The names that a compact module would give them: parameters on disk have them.
-        self.Dense_0 = nn.Dense(self.layer_size, kernel_init=nn.initializers.orthogonal(np.sqrt(2)))
-        self.Dense_1 = nn.Dense(self.layer_size, kernel_init=nn.initializers.orthogonal(np.sqrt(2)))
+        self.Dense_0 = layer()
+        self.Dense_1 = layer()
 
     def __call__(self, values: jax.Array) -> jax.Array:
         return self.after_first(self.Dense_0(values))
@@ -38,10 +46,13 @@ class Actor(nn.Module):
 
     num_actions: int
     layer_size: int
+    dot_general: Callable = jax.lax.dot_general
 
     def setup(self):
-        self.torso = Torso(self.layer_size)
-        self.head = nn.Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01))
+        self.torso = Torso(self.layer_size, self.dot_general)
+        self.head = nn.Dense(
+            self.num_actions, kernel_init=nn.initializers.orthogonal(0.01), dot_general=self.dot_general
+        )
 
     def __call__(self, values: jax.Array) -> jax.Array:
         return self.head(self.torso(values))
@@ -54,10 +65,11 @@ class Critic(nn.Module):
     """Values ``[N, O]`` to expected returns ``[N]``."""
 
     layer_size: int
+    dot_general: Callable = jax.lax.dot_general
 
     def setup(self):
-        self.torso = Torso(self.layer_size)
-        self.head = nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))
+        self.torso = Torso(self.layer_size, self.dot_general)
+        self.head = nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0), dot_general=self.dot_general)
 
     def __call__(self, values: jax.Array) -> jax.Array:
         return self.head(self.torso(values))[..., 0]
@@ -69,12 +81,19 @@ class Critic(nn.Module):
 class ExpertNetwork:
     """An expert's functions; its parameters live outside, so that many experts share one instance."""
 
-    def __init__(self, layout: Layout, num_actions: int, layer_size: int):
+    def __init__(self, layout: Layout, num_actions: int, layer_size: int, mixed_precision: bool = False):
+        """
+        Args:
+            mixed_precision: whether its matrix products are those of `products.mixed`.
+        """
         self.layout = layout
         self.num_actions = num_actions
         self.layer_size = layer_size
-        self._actor = Actor(num_actions, layer_size)
-        self._critic = Critic(layer_size)
+        self.mixed_precision = mixed_precision
+        self.product = products.mixed if mixed_precision else jnp.matmul
+        dot_general = products.mixed_dot_general if mixed_precision else jax.lax.dot_general
+        self._actor = Actor(num_actions, layer_size, dot_general)
+        self._critic = Critic(layer_size, dot_general)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters of one expert."""

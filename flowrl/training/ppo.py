@@ -287,7 +287,11 @@ def normalise_per_expert(advantage: jax.Array, expert: jax.Array, num_experts: i
     """Advantages ``[M]`` with mean 0 and standard deviation 1 among the samples of each expert."""
     member = (expert[None] == jnp.arange(num_experts)[:, None]).astype(advantage.dtype)
     count = jnp.maximum(member.sum(axis=1), 1)
-    mean = member @ advantage / count
-    centred = advantage - mean[expert]
-    deviation = jnp.sqrt(member @ jnp.square(centred) / count)
+
+    def mean_of(values):
+        # Exact: a GPU would round the factors of an ordinary product.
+        return jnp.matmul(member, values, precision=jax.lax.Precision.HIGHEST) / count
+
+    centred = advantage - mean_of(advantage)[expert]
+    deviation = jnp.sqrt(mean_of(jnp.square(centred)))
     return centred / (deviation[expert] + 1e-8)

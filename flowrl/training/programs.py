@@ -111,12 +111,12 @@ class Programs:
         program, network, hyper = self._store.program, self._network, self._hyper
 
         def updating(name: str, function: Callable) -> StoredProgram:
-            return program(name, function, hyper, donate_argnums=(0,))
+            return program(name, function, (hyper, network.mixed_precision), donate_argnums=(0,))
 
         return ExpertPrograms(
             program("fresh state", lambda params: optimiser.init(optimiser.make(hyper.max_grad_norm), params)),
-            program("act", make_act(network, num_experts)),
-            program("values", make_values(network, num_experts)),
+            program("act", make_act(network, num_experts), network.mixed_precision),
+            program("values", make_values(network, num_experts), network.mixed_precision),
             updating("update", make_update(network, hyper, num_experts)),
             {
                 bound: updating(f"update {bound}", active_columns.make_narrow_update(network, hyper, num_experts, bound))
@@ -291,9 +291,10 @@ def make_act(network: ExpertNetwork, num_experts: int):
 
     def both(params, inputs):
         actor_sums, critic_sums, scalars = inputs
-        logits = network.logits_after_first(params, first_layer.complete(params["actor"], actor_sums, scalars))
-        value = network.value_after_first(params, first_layer.complete(params["critic"], critic_sums, scalars))
-        return jnp.concatenate([logits, value[:, None]], axis=1)
+        actor_first = first_layer.complete(params["actor"], actor_sums, scalars, network.product)
+        critic_first = first_layer.complete(params["critic"], critic_sums, scalars, network.product)
+        value = network.value_after_first(params, critic_first)
+        return jnp.concatenate([network.logits_after_first(params, actor_first), value[:, None]], axis=1)
 
     def act(params, observation, typical, expert, key, number):
         everyone = jnp.ones_like(expert, bool)
@@ -328,7 +329,8 @@ def make_values(network: ExpertNetwork, num_experts: int):
 
     def one_block(params, inputs):
         sums, scalars = inputs
-        return network.value_after_first(params, first_layer.complete(params["critic"], sums, scalars))
+        first = first_layer.complete(params["critic"], sums, scalars, network.product)
+        return network.value_after_first(params, first)
 
     def values(params, observation, typical, expert, wanted):
         kernel = first_layer.kernel_of(params["critic"])

@@ -57,7 +57,7 @@ class SplitNetwork:
     def _first(self, part: Params, observation: SplitObservation) -> jax.Array:
         kernel, num_dense = first_layer.kernel_of(part), self._layout.num_columns
         dense, others, scalars = jnp.split(kernel, [num_dense, num_dense + len(self._always)])
-        product = self._layout.expand(observation.dense) @ jnp.concatenate([dense, scalars])
+        product = self._network.product(self._layout.expand(observation.dense), jnp.concatenate([dense, scalars]))
         everywhere = self._always.astype(kernel.dtype) @ others + first_layer.bias_of(part)
         if not len(self._always):
             return product + everywhere

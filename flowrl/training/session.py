@@ -120,7 +120,9 @@ class Session:
         root = jax.random.fold_in(jax.random.key(self.settings.seed), run.global_expert_idx)
         self._keys = _Keys(*jax.random.split(root, len(_Keys._fields)))
         adapter = make_adapter(run.env_name)
-        self._network = ExpertNetwork(adapter.layout, adapter.num_actions, self.settings.layer_size)
+        self._network = ExpertNetwork(
+            adapter.layout, adapter.num_actions, self.settings.layer_size, self.settings.mixed_precision
+        )
         self._programs = self._compile(adapter)
         self._rollouts = Rollouts(self._programs, self.settings.num_steps)
         self._turnover = turnover(self.settings.num_envs)

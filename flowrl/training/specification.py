@@ -44,6 +44,7 @@ class TrainingSettings:
     stop_at_goal: bool = True
     """Whether the run ends at its goal; else it trains to the end of its budget."""
     candidate_timesteps: int | None = None
+    mixed_precision: bool = False
 
     @property
     def frames_per_update(self) -> int:

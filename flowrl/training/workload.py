@@ -48,6 +48,7 @@ class Workload:
         num_experts: int = 1,
         num_tasks: int | None = None,
         acting: np.ndarray | None = None,
+        mixed_precision: bool = False,
     ):
         """Raises BadInput where there is no such game.
 
@@ -57,7 +58,7 @@ class Workload:
         """
         self.frames_per_update = num_envs * num_steps
         adapter = make_adapter(env_name)
-        network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size)
+        network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size, mixed_precision)
         experts = [task % num_experts for task in range(num_tasks or num_experts)]
         plan = tasks.plan_arrays(experts, [1] * len(experts), MAX_TASK_STEPS)
         functions = [TaskFunctions(never, (), health_kept, ("health_penalty",))] * len(experts)

@@ -114,12 +114,12 @@ class Trained(NamedTuple):
         return jax.nn.softmax(self.network.logits(params, dense(jnp.float32(sights)[:, None])))[:, action]
 
 
-def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, seed=0, **hyper) -> Trained:
+def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, seed=0, mixed_precision=False, **hyper) -> Trained:
     """Trains with the programs of a real run; ``owners`` names the expert of each task."""
     owners = owners or [0] * len(functions)
     num_experts = max(owners) + 1
     hyper = Hyperparameters(**{"gamma": GAMMA, "num_minibatches": 2, "ent_coef": 0.0} | hyper)
-    network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size=16)
+    network = ExpertNetwork(adapter.layout, adapter.num_actions, 16, mixed_precision)
     plan = tasks.plan_arrays(owners, [1] * len(owners), max_task_steps)
     programs = Programs(adapter, network, functions, plan, NUM_ENVS, num_experts, hyper)
     init_key, world_key, train_key = jax.random.split(jax.random.key(seed), 3)

@@ -71,8 +71,9 @@ def test_the_actor_learns_which_action_pays():
     assert trained.value(0) == close_to(1)
 
 
-def test_the_actor_learns_which_action_pays_where():
-    trained = train(ActionHasToFitTheSight(), [done_after(1)])
+@pytest.mark.parametrize("mixed_precision", [False, True])
+def test_the_actor_learns_which_action_pays_where(mixed_precision):
+    trained = train(ActionHasToFitTheSight(), [done_after(1)], mixed_precision=mixed_precision)
     assert (trained.probability(1, 1) > 0.95).all() and (trained.probability(0, -1) > 0.95).all()
     assert trained.value(-1, 1) == close_to(1, 1)
 

@@ -15,6 +15,7 @@ from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters
 from flowrl.training.programs import WORLDS_AT_ONCE, Programs
 from flowrl.training.rollout import collect
+from flowrl.training.stored_programs import ProgramStore
 from tests.training.probes import Probe, done_after, paid
 
 NUM_ENVS, BUDGET = 16, 3
@@ -52,6 +53,24 @@ def params():
     fresh = [init(jax.random.key(k)) for k in range(2)]
     # Larger heads: the experts' choices differ clearly.
     return experts.stack(jax.tree.map(lambda leaf: 30 * leaf, fresh))
+
+
+def test_programs_of_another_precision_are_stored_apart(monkeypatch):
+    def made(mixed_precision):
+        found = {}
+
+        def program(self, name, function, made_from=None, donate_argnums=()):
+            found[name] = repr(made_from)
+
+        monkeypatch.setattr(ProgramStore, "program", program)
+        network = ExpertNetwork(Layout(400, 2, 1), 3, 4, mixed_precision)
+        Programs(NumberedSteps(), network, [FOREVER], tasks.plan_arrays([0], [1], BUDGET), NUM_ENVS, 1, Hyperparameters())
+        return found
+
+    plain, mixed = made(False), made(True)
+    differing = {name for name in plain if plain[name] != mixed[name]}
+    assert differing == {"act", "values", *(name for name in plain if name.startswith("update"))}
+    assert len(differing) > 3
 
 
 def test_the_acting_experts_choose_and_value(programs, params):

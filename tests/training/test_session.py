@@ -234,6 +234,14 @@ def test_a_run_that_ran_out_of_memory_goes_on_with_fewer_environments_and_counts
     assert "8 environments instead of 16: an earlier attempt ran out of memory" in run.paths.log.read_text()
 
 
+def test_a_run_in_mixed_precision_reaches_its_goal_too_with_other_numbers(tmp_path):
+    runs = {mixed: specification(tmp_path / str(mixed), mixed_precision=mixed) for mixed in (False, True)}
+    results = {mixed: train(run) for mixed, run in runs.items()}
+    assert all(result["goal_reached"] for result in results.values())
+    losses = [[line["value_loss"] for line in metrics(run)] for run in runs.values()]
+    assert losses[0] != losses[1] and losses[0][0] == pytest.approx(losses[1][0], rel=0.05)
+
+
 def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path):
     run = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128)
     with pytest.raises(KeyboardInterrupt):
