@@ -31,7 +31,7 @@ from flowrl.config import Settings
 from flowrl.envs.registry import GAMES
 from flowrl.parallel.processes import of_runs_below
 from flowrl.parallel.side_by_side import measure
-from flowrl.parallel.slots import plan_slots
+from flowrl.parallel.slots import choose_gpus, plan_slots, visible_gpus
 
 SIZES = {"num_envs": 256, "num_steps": 32, "layer_size": 512}
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -43,9 +43,12 @@ def frames_per_s(env_name: str, options: argparse.Namespace) -> dict[int, list[f
     sizes = {name: getattr(options, name) for name in SIZES}
     settings = Settings(env_name=env_name, **sizes).training()
     found: dict[int, list[float]] = {number: [] for number in options.numbers}
+    gpus = choose_gpus(options.gpu_ids, visible_gpus())
     for _ in range(options.repeats):
         for number, rates in found.items():
-            rates.append(measure(plan_slots(number, gpu_ids=options.gpu_ids), env_name, settings).frames_per_s)
+            on_each = -(-number // len(gpus)) if gpus else 1
+            slots = plan_slots(number, gpu_ids=options.gpu_ids, skills_per_gpu=on_each)
+            rates.append(measure(slots, env_name, settings).frames_per_s)
     return found
 
 
@@ -122,7 +125,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: every game")
     for name, size in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=size)
-    parser.add_argument("--numbers", type=int, nargs="+", default=[1, 2], help="runs at a time")
+    parser.add_argument("--numbers", type=int, nargs="+", default=[1, 2], help="runs at a time; GPUs are shared where these are fewer")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--gpu_ids", help="as of the front door; none is the CPU")
     parser.add_argument("--demo", nargs=argparse.REMAINDER, help="compare demos; flags for the front door may follow")

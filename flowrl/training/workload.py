@@ -56,6 +56,7 @@ class Workload:
             num_tasks: of the plan; by default one for each expert.
             acting: int ``[num_envs]``, the expert that acts in each environment, whatever the task; by default the plan says.
         """
+        self.num_steps = num_steps
         self.frames_per_update = num_envs * num_steps
         adapter = make_adapter(env_name)
         network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size, mixed_precision)

@@ -1,0 +1,77 @@
+"""The benchmarks still run, and what they print adds up: on a game so small that this takes seconds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from flowrl.training import workload
+from tests.training.test_session import Gold
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+GAME = "Craftax-Classic-Symbolic-v1"
+SIZE = ["--env_name", GAME, "--num_envs", "16", "--num_steps", "8", "--layer_size", "8"]
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    """Loads a benchmark, which then plays `Gold` and compiles into a folder of its own."""
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(workload, "make_adapter", lambda env_name: Gold())
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(BENCHMARKS.parent))
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"benchmarks.{name}", BENCHMARKS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for attribute, value in (("make_adapter", lambda env_name: Gold()), ("use_compile_cache", lambda: None)):
+            monkeypatch.setattr(module, attribute, value, raising=False)
+        return module
+
+    return load
+
+
+def numbers(text, pattern):
+    return [float(found.replace(",", "")) for found in re.findall(pattern, text)]
+
+
+def test_the_parts_of_an_update_add_up_to_the_whole(benchmark, capsys, monkeypatch):
+    monkeypatch.setenv("FLOWRL_FUSED_ROLLOUT", "0")
+    benchmark("whereabouts").main([*SIZE, "--repeats", "1"])
+    said = capsys.readouterr().out
+    shares = numbers(said, r" s +(-?[\d.]+)%")
+    assert len(shares) == 7 and sum(shares) == pytest.approx(100, abs=1)
+    assert "GFLOP/s" in said
+
+
+def test_runs_of_a_table_are_compared_with_the_first(benchmark, capsys, tmp_path):
+    arguments = ["--experts", "3", "--mix", "skewed", "--mixed_precision", "--repeats", "1", "--warm_up", "1"]
+    benchmark("training_speed").main([*SIZE, *arguments, "--json", str(tmp_path / "rows.json")])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["run"] for row in rows] == ["3 experts, skewed", "3 experts, skewed, mixed precision"]
+    assert rows[0]["ratio"] == 1 and all(row["frames_per_s"] > 0 for row in rows)
+    assert "a plain matrix product" in capsys.readouterr().out
+
+
+def test_growth_is_shown_along_every_axis(benchmark, capsys, monkeypatch):
+    class Run:
+        """Takes as many seconds as it has experts."""
+
+        def __init__(self, size):
+            self.size = size
+
+        def update(self):
+            return {"total": float(self.size.num_experts)}
+
+    growth = benchmark("growth")
+    monkeypatch.setattr(growth, "OurRun", Run)
+    growth.main([*SIZE, "--repeats", "1"])
+    said = capsys.readouterr().out
+    shown = re.findall(r"  (num_\w+|layer_size) (\d+) .* ([\d.]+) x the first", said)
+    assert [found[:2] for found in shown] == [(axis, str(value)) for axis, values in growth.AXES.items() for value in values]
+    assert [float(ratio) for axis, _, ratio in shown if axis == "num_experts"] == [1, 0.5, 0.25, 0.12, 0.06]
