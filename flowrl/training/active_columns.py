@@ -100,12 +100,14 @@ def make_narrow_update(network: ExpertNetwork, hyper: Hyperparameters, num_exper
     """
     layout, dense = network.layout, num_dense(bound)
 
-    def narrow_update(learner: Learner, rollout: tuple[Transition, ...], columns: Columns, last_values, key, lr):
+    def narrow_update(learner: Learner, rollout: Transition, columns: Columns, last_values, key, lr):
         shown = columns.count[:bound] > 0
         kept = jnp.where(shown, columns.order[:bound], layout.num_columns)
         always = shown[dense:] & (columns.count[dense:bound] == columns.num_samples)
         place = _places(kept, always, dense, layout)
-        narrow_rollout = tuple(_split(step, place, dense, bound) for step in rollout)
+        # Step by step, for the numbers in between are larger than what is kept.
+        observation = jax.lax.map(lambda step: _split(step, place, dense, bound), rollout.observation)
+        narrow_rollout = rollout._replace(observation=observation)
         update = make_update(SplitNetwork(network, dense, always), hyper, num_experts)
         narrow, statistics = update(_narrowed(learner, kept, layout), narrow_rollout, last_values, key, lr)
         steps = optimiser.num_steps(narrow.optimiser_state) - optimiser.num_steps(learner.optimiser_state)
@@ -129,11 +131,11 @@ def _places(kept: jax.Array, always: jax.Array, dense: int, layout: Layout) -> j
     return places.at[jnp.where(kept < layout.num_columns, kept, layout.num_columns + 1)].set(numbers, mode="drop")
 
 
-def _split(step: Transition, place: jax.Array, dense: int, bound: int) -> Transition:
-    columns = place[step.observation.columns.astype(jnp.int32)]
-    multiplied = Observation(jnp.minimum(columns, dense).astype(jnp.uint16), step.observation.scalars)
+def _split(observation: Observation, place: jax.Array, dense: int, bound: int) -> SplitObservation:
+    columns = place[observation.columns.astype(jnp.int32)]
+    multiplied = Observation(jnp.minimum(columns, dense).astype(jnp.uint16), observation.scalars)
     rare = jnp.where(columns >= dense, columns - dense, bound).astype(jnp.uint16)
-    return step._replace(observation=SplitObservation(multiplied, *split(rare, bound - dense)))
+    return SplitObservation(multiplied, *split(rare, bound - dense))
 
 
 def _narrowed(learner: Learner, kept: jax.Array, layout: Layout) -> Learner:

@@ -6,6 +6,7 @@ samples only (loss mean, advantage normalisation, gradient clip and Adam are per
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -102,22 +103,19 @@ class Statistics(NamedTuple):
 
 
 def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int):
-    """The update as a function ``(learner, rollout, last_values [B], key, lr) -> (learner, statistics)``.
-
-    ``rollout`` is a sequence of ``T`` transitions, the oldest first.
-    """
+    """The update as a function ``(learner, rollout [T, B], last_values [B], key, lr) -> (learner, statistics)``."""
     gradient_step = optimiser.make(hyper.max_grad_norm)
 
-    def update(learner: Learner, rollout: tuple[Transition, ...], last_values, key, lr):
-        samples = advantage_samples(stack_time(rollout), last_values, hyper)
+    def update(learner: Learner, rollout: Transition, last_values, key, lr):
+        samples = advantage_samples(rollout, last_values, hyper)
         minibatches = by_expert(samples, shuffled_minibatches(key, samples, hyper), num_experts)
         return learn(network, gradient_step, learner, samples, minibatches, lr, hyper)
 
     return update
 
 
-def stack_time(rollout: tuple[Transition, ...]) -> Transition:
-    """``T`` transitions as one, with a first axis of ``T``."""
+def stack_time(rollout: Sequence[Transition]) -> Transition:
+    """``T`` transitions, the oldest first, as one with a first axis of ``T``."""
     return jax.tree.map(lambda *steps: jnp.stack(steps), *rollout)
 
 
@@ -184,7 +182,7 @@ def learn(
 
 
 def each_with_samples(step, expert: Learner, has_samples: jax.Array) -> tuple[Learner, Statistics]:
-    """Makes those steps of bool ``has_samples [S]`` for which there are samples, in order; statistics are means over all ``S``."""
+    """Makes those steps of bool ``has_samples [S]`` for which there are samples, in order; statistics are means over all."""
     order = jnp.argsort(~has_samples, stable=True)
 
     def next_step(place, carried):

@@ -23,7 +23,7 @@ from flowrl.envs.worlds import Scene, WorldBank
 from flowrl.skills.module import TaskFunctions
 from flowrl.training import active_columns, experts, first_layer, losses, optimiser
 from flowrl.training.networks import ExpertNetwork, Params
-from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
+from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update, stack_time
 from flowrl.training.stored_programs import ProgramStore, StoredProgram
 
 ACTING_BLOCK_SIZE = 64
@@ -110,7 +110,10 @@ class Programs:
     def _expert_programs(self, num_experts: int) -> ExpertPrograms:
         program, network, hyper = self._store.program, self._network, self._hyper
 
-        def updating(name: str, function: Callable) -> StoredProgram:
+        def updating(name: str, update: Callable) -> StoredProgram:
+            def function(learner, rollout, *rest):
+                return update(learner, stack_time(rollout), *rest)
+
             return program(name, function, (hyper, network.mixed_precision), donate_argnums=(0,))
 
         return ExpertPrograms(

@@ -13,7 +13,9 @@ The files hold machine code, as those of JAX's cache do, so they are read only f
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
+import gc
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -129,6 +131,7 @@ class StoredProgram:
         if shapes not in self._compiled:
             begun_s = time.perf_counter()
             self._compiled[shapes] = self._load_or_compile(arguments, self._path(shapes))
+            give_back_free_memory()
             jax.monitoring.record_event_duration_secs(READIED, time.perf_counter() - begun_s)
         return self._compiled[shapes]
 
@@ -159,7 +162,14 @@ class StoredProgram:
         if cache := jax.config.jax_compilation_cache_dir:
             for path in Path(cache).glob(f"jit_{function.__name__}*"):  # nor will anything be looked up under it
                 path.unlink(missing_ok=True)
+        gc.collect()  # the traced program, in circles
         return compiled
+
+
+def give_back_free_memory() -> None:
+    """Hands back to the machine what loading or compiling needed for a while: hundreds of MB, which the C library would keep."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def load(path: Path) -> Any:

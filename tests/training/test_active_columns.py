@@ -12,7 +12,7 @@ import pytest
 from flowrl.envs.observations import Layout
 from flowrl.training import active_columns, experts, first_layer, optimiser
 from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
+from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update, stack_time
 from tests.training.columns import LAYOUT, random_observation
 
 STEPS, ENVS, NUM_EXPERTS = 5, 8, 3
@@ -69,7 +69,7 @@ def narrow_update(bound):
 def narrow(learner, steps, bound, last_values, key):
     columns = active_columns.find(steps, LAYOUT)
     assert np.count_nonzero(columns.count) <= bound
-    return narrow_update(bound)(learner, steps, columns, last_values, key, LR)
+    return narrow_update(bound)(learner, stack_time(steps), columns, last_values, key, LR)
 
 
 # 25 columns are seen first, then 15 of them: ten rows with moments of their own go on without a gradient.
@@ -79,7 +79,7 @@ def test_a_narrow_update_is_the_plain_update(bound):
     for number, most in enumerate([25, 15, 25]):
         steps, key = rollout(number, most), jax.random.key(number)
         last_values = jnp.linspace(-1, 1, ENVS)
-        plain, expected_statistics = plain_update(plain, steps, last_values, key, LR)
+        plain, expected_statistics = plain_update(plain, stack_time(steps), last_values, key, LR)
         found, statistics = narrow(found, steps, bound, last_values, key)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6), found, plain)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), statistics, expected_statistics)
@@ -89,7 +89,7 @@ def test_a_narrow_update_is_the_plain_update(bound):
 
 
 def test_an_expert_without_samples_stays_bit_for_bit():
-    trained, _ = plain_update(fresh_learner(), rollout(0, 25), jnp.zeros(ENVS), jax.random.key(0), LR)
+    trained, _ = plain_update(fresh_learner(), stack_time(rollout(0, 25)), jnp.zeros(ENVS), jax.random.key(0), LR)
     steps = tuple(step._replace(expert=jnp.zeros(ENVS, jnp.int32)) for step in rollout(1, 15))
     after, _ = narrow(trained, steps, 25, jnp.zeros(ENVS), jax.random.key(1))
     jax.tree.map(np.testing.assert_array_equal, experts.select(after, 1), experts.select(trained, 1))
@@ -131,7 +131,7 @@ def test_what_is_asked_of_a_bound():
 
 def test_coasting_is_adam_with_a_gradient_of_zero():
     step = optimiser.make(HYPER.max_grad_norm)
-    learner = Learner(*plain_update(fresh_learner(), rollout(0, 25), jnp.zeros(ENVS), jax.random.key(0), LR)[0])
+    learner = Learner(*plain_update(fresh_learner(), stack_time(rollout(0, 25)), jnp.zeros(ENVS), jax.random.key(0), LR)[0])
     nothing = jax.tree.map(jnp.zeros_like, learner.params)
     counts = jnp.asarray([1, 0, 1, 1])
     expected = learner
@@ -161,7 +161,7 @@ def coasted(learner, steps, rows):
 
 
 def test_rows_coast_alone_and_those_that_were_never_moved_stay():
-    learner = Learner(*plain_update(fresh_learner(), rollout(0, 25), jnp.zeros(ENVS), jax.random.key(0), LR)[0])
+    learner = Learner(*plain_update(fresh_learner(), stack_time(rollout(0, 25)), jnp.zeros(ENVS), jax.random.key(0), LR)[0])
     odd = lambda path, leaf: jnp.arange(len(leaf)) % 2 == 1
     every = lambda path, leaf: jnp.ones(len(leaf), bool)
     some, whole = (coasted(learner, jnp.full(4, 11), rows) for rows in (odd, every))

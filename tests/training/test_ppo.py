@@ -56,10 +56,6 @@ def random_rollout(expert, seed=0):
     )
 
 
-def as_steps(rollout):
-    return tuple(jax.tree.map(lambda leaf: jnp.asarray(leaf[step]), rollout) for step in range(STEPS))
-
-
 NUM_EXPERTS, PADDED = 3, 4
 update = jax.jit(ppo.make_update(NETWORK, HYPER, PADDED))
 
@@ -172,7 +168,7 @@ def test_an_update_is_what_plain_loops_give(owners):
     rollout = random_rollout(expert)
     last_values = np.random.default_rng(9).normal(size=ENVS).astype(np.float32)
     key = jax.random.key(3)
-    learner, statistics = update(fresh_learner(), as_steps(rollout), last_values, key, LR)
+    learner, statistics = update(fresh_learner(), rollout, last_values, key, LR)
     expected, parts = plain_update(fresh_experts(), rollout, last_values, key)
 
     for k, (found, wanted) in enumerate(zip(experts.unstack(learner.params, NUM_EXPERTS), expected, strict=True)):
@@ -186,8 +182,8 @@ def test_an_update_is_what_plain_loops_give(owners):
 def test_an_expert_without_samples_stays_bit_identical_through_updates():
     all_act = random_rollout(OWNERS["balanced"])
     only_first = random_rollout(OWNERS["one expert"], seed=1)
-    before, _ = update(fresh_learner(), as_steps(all_act), jnp.zeros(ENVS), jax.random.key(0), LR)
-    after, statistics = update(before, as_steps(only_first), jnp.zeros(ENVS), jax.random.key(1), LR)
+    before, _ = update(fresh_learner(), all_act, jnp.zeros(ENVS), jax.random.key(0), LR)
+    after, statistics = update(before, only_first, jnp.zeros(ENVS), jax.random.key(1), LR)
     for idle in (1, 2):
         assert bits(experts.select(after, idle)) == bits(experts.select(before, idle))
         assert [float(part[idle]) for part in statistics] == [0.0] * 5
@@ -204,8 +200,8 @@ def test_an_experts_learning_does_not_depend_on_the_others_samples():
         return np.where(mask, theirs, mine)
 
     other = jax.tree.map(only_others, rollout, changed)._replace(continues=rollout.continues)
-    first, _ = update(fresh_learner(), as_steps(rollout), jnp.zeros(ENVS), jax.random.key(0), LR)
-    second, _ = update(fresh_learner(), as_steps(other), jnp.zeros(ENVS), jax.random.key(0), LR)
+    first, _ = update(fresh_learner(), rollout, jnp.zeros(ENVS), jax.random.key(0), LR)
+    second, _ = update(fresh_learner(), other, jnp.zeros(ENVS), jax.random.key(0), LR)
     assert bits(experts.select(first, 0)) == bits(experts.select(second, 0))
     assert bits(experts.select(first, 1)) != bits(experts.select(second, 1))
 
@@ -303,7 +299,7 @@ def test_the_sizes_of_blocks_change_nothing_but_the_order_of_sums(monkeypatch):
     results = []
     for size in (None, 3, 100):
         own = jax.jit(ppo.make_update(NETWORK, HYPER._replace(block_size=size), PADDED))
-        results.append(own(fresh_learner(), as_steps(rollout), jnp.zeros(ENVS), jax.random.key(0), LR))
+        results.append(own(fresh_learner(), rollout, jnp.zeros(ENVS), jax.random.key(0), LR))
     for other in results[1:]:
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), results[0], other)
 
