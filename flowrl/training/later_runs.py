@@ -30,6 +30,9 @@ class Following(NamedTuple):
 FOLLOWING = {1: Following((2, 4)), 2: Following((4,)), 4: Following((8,), 300.0), 8: Following((16,), 300.0)}
 """By a run's own number of experts (padded)."""
 
+COMPILED = "programs for later runs with"
+"""How the line begins that says that all is done."""
+
 LEAST_MEMORY = 3 * 2**30
 """Bytes that must be free: a run is worth more than another one's start."""
 
@@ -40,7 +43,7 @@ def provide(programs: Programs, go_on: Callable[[], bool], say: Callable[[str], 
     Args:
         programs: of a run that has made an update.
         go_on: asked before each program; False ends it.
-        say: told in a line if it fails, from another thread.
+        say: told in a line what was compiled, or that it failed, from another thread.
     """
     following = FOLLOWING.get(programs.num_experts)
     if not process.compiles_ahead() or following is None:
@@ -51,9 +54,13 @@ def provide(programs: Programs, go_on: Callable[[], bool], say: Callable[[str], 
 
     def compile_for_later() -> None:
         time.sleep(following.after_s)
+        begun_s = time.monotonic()
         try:
-            for num_experts in following.num_experts:
-                programs.put_by_for(num_experts, may_go_on)
+            num_stored = sum(programs.put_by_for(num_experts, may_go_on) for num_experts in following.num_experts)
+            if num_stored:
+                numbers = " or ".join(map(str, following.num_experts))
+                taken = f"{num_stored} in {time.monotonic() - begun_s:.0f} s"
+                say(f"{COMPILED} {numbers} experts are compiled ({taken}, beside training)")
         except Exception as error:  # this run has lost nothing by it
             say(f"programs for later runs were not compiled: {' '.join(str(error).split())[:200]}")
 

@@ -127,7 +127,7 @@ class Programs:
             },
         )
 
-    def put_by_for(self, num_experts: int, go_on: Callable[[], bool] = lambda: True) -> None:
+    def put_by_for(self, num_experts: int, go_on: Callable[[], bool] = lambda: True) -> int:
         """Sees to it that a later run, with another number of experts, finds its programs stored.
 
         For the shapes, and the bound of columns, with which this run has made its updates. Takes a minute of
@@ -135,16 +135,21 @@ class Programs:
 
         Args:
             go_on: asked before each program.
+
+        Returns:
+            how many programs were stored now.
         """
         count = experts.padded_count(num_experts)
 
         def with_experts(learner):
             return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), learner)
 
+        num_stored = 0
         for mine, other in zip(self._of_experts.all(), self._expert_programs(count).all()):
             if mine.shapes is not None and go_on():
                 learner, *others = mine.shapes
-                other.put_by(with_experts(learner), *others)
+                num_stored += other.put_by(with_experts(learner), *others)
+        return num_stored
 
     def inlined(self) -> Programs:
         """What plays a step, as plain functions that a larger program can take in; nothing is stored, or used up."""

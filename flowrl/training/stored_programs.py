@@ -109,22 +109,27 @@ class StoredProgram:
         self._latest = self._ready(arguments)
         return self._latest(*arguments)
 
-    def put_by(self, *arguments: Any) -> None:
+    def put_by(self, *arguments: Any) -> bool:
         """Sees to it that a later run will find the program stored.
 
         Does nothing where it is stored, or cannot be, or is just being compiled by another process.
 
         Args:
             arguments: arrays, or what stands for them (``jax.ShapeDtypeStruct``).
+
+        Returns:
+            whether it was stored now.
         """
         if self._key is None:
-            return
+            return False
         path = self._path(signature(arguments))
         if path.exists() or cannot_be_stored(path):
-            return
+            return False
         with _only_one(path, wait_s=0) as alone, contextlib.suppress(OSError):
             if alone:
                 store(path, self._compile(arguments))
+                return True
+        return False
 
     def _ready(self, arguments: tuple) -> Any:
         shapes = signature(arguments)

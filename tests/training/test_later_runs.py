@@ -61,9 +61,15 @@ def test_a_later_run_with_more_experts_finds_its_programs(cache):
     said = []
     later_runs.provide(programs, lambda: True, said.append)
     wait_for_background()
-    assert said == []
     ahead = stored(cache)
     assert len(ahead) > len(before)
+    num_new = len(ahead) - len(before)
+    assert [line.split(", beside")[0].split(" in ")[0] for line in said] == [
+        f"programs for later runs with 2 or 4 experts are compiled ({num_new}"
+    ]
+    later_runs.provide(programs, lambda: True, said.append)
+    wait_for_background()
+    assert len(said) == 1 and stored(cache) == ahead  # nothing to do, nothing to say
     updated(2)
     updated(3)  # padded to 4
     assert stored(cache) == ahead
