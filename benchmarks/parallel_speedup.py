@@ -125,7 +125,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--env_name", choices=list(GAMES), action="append", help="default: every game")
     for name, size in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=size)
-    parser.add_argument("--numbers", type=int, nargs="+", default=[1, 2], help="runs at a time; GPUs are shared where these are fewer")
+    numbers = "runs at a time; GPUs are shared where these are fewer"
+    parser.add_argument("--numbers", type=int, nargs="+", default=[1, 2], help=numbers)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--gpu_ids", help="as of the front door; none is the CPU")
     parser.add_argument("--demo", nargs=argparse.REMAINDER, help="compare demos; flags for the front door may follow")
