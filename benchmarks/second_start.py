@@ -67,14 +67,24 @@ def overhead_s(run: RunPaths, cache: Path, until_done: bool = False) -> tuple[fl
     )
     try:
         seconds = updates_of(run, process)
-        deadline_s = time.monotonic() + LIMIT_S
-        while until_done and COMPILED not in run.log.read_text() and time.monotonic() < deadline_s:
-            time.sleep(1)
+        if until_done:
+            wait_until_compiled(run, process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     later = statistics.median(after - before for before, after in zip(seconds, seconds[1:]))
     return seconds[0] - later, later
+
+
+def wait_until_compiled(run: RunPaths, process: subprocess.Popen) -> None:
+    """Returns when a run has compiled what later runs need."""
+    deadline_s = time.monotonic() + LIMIT_S
+    while COMPILED not in run.log.read_text():
+        if process.poll() is not None:
+            raise SystemExit(f"{run.folder} ended with exit code {process.returncode} while it compiled: see {run.log}")
+        if time.monotonic() > deadline_s:
+            raise SystemExit(f"{run.folder} did not compile what later runs need in {LIMIT_S} s: see {run.log}")
+        time.sleep(1)
 
 
 def updates_of(run: RunPaths, process: subprocess.Popen) -> list[float]:
