@@ -24,7 +24,8 @@ def get_skill_dependencies(
 ) -> list[str]:
     """The place for dependencies of your own: the skills that ``skill_name`` has to wait for, and starts from.
 
-    All other skills of its execution plan are dependencies anyway; what this returns is added to them.
+    All other skills of its execution plan are dependencies anyway; what this returns is added to them. Each has to have been
+    proposed before.
 
     Args:
         all_skills: every skill of the experiment by name: its data, with ``expert_idx`` and ``status``.
@@ -32,7 +33,7 @@ def get_skill_dependencies(
 
     Example::
 
-        manual = {"Make_Diamond_Pickaxe": ["Mine_Diamond", "Make_Pickaxe"]}
+        manual = {"Collect_Diamond": ["Defeat_Zombie", "Defeat_Skeleton"]}
         return manual.get(skill_name, [])
     """
     return []

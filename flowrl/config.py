@@ -67,10 +67,10 @@ class Settings:
     graph_path: Path = Path("exp/bottom_up/")
     """Folder of the experiment; made where it is missing, resumed where it exists."""
     max_nodes: int = 40
-    """Most skills in the library, those of earlier starts included."""
+    """Most skills of the experiment, whatever becomes of them, those of earlier starts included."""
     proposer: Literal["auto", "curriculum", "llm"] = "auto"
-    """Who proposes skills: the built-in curriculum (no network), a language model, or auto: the model when
-    --llm_name, --llm_base_url or OPENAI_API_KEY is given, else the curriculum."""
+    """Who proposes skills: the built-in curriculum (no network), a language model, or auto: the model when --llm_name,
+    --llm_base_url, --llm_mode replay, OPENAI_API_KEY or OPENAI_BASE_URL is given, else the curriculum."""
     llm_name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Language model, such as gpt-4o-mini (gpt-5 when a key is set and no name is given)."""
     llm_base_url: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
@@ -97,9 +97,9 @@ class Settings:
     """Skills in training at the same time; 1 trains one after the other. auto: as many as make most frames per second in
     all, measured once on this machine, which takes minutes; on GPUs it finds skills_per_gpu too."""
     scheduler_poll_interval: float = 30
-    """Seconds between safety checks; a finished run is noticed at once, without them."""
+    """Most seconds between safety checks; a finished run is noticed at once, without them."""
     max_retries: int = 2
-    """New tries for a run that failed with an error."""
+    """New tries for a run that ended with an error, died, hung, lost its session or ran out of memory."""
     stall_timeout: float = 0
     """Seconds without a sign of life after which a run is ended and tried again; 0: ten times its usual update, at
     least 300. Starting and compiling may take an hour."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +25,9 @@ VERSION = 1
 _NOT_STORED = ("graph_path", "dry_run", "retry_failed", "continue_skill", "extra_timesteps")
 # What the experts of a library have in common: an expert that saw another world, or has another shape, does not fit.
 _FIXED = ("env_name", "layer_size")
+
+# What, given with ``--proposer auto``, asks for a language model.
+_NAMES_A_MODEL = ("llm_name", "llm_base_url", "llm_mode")
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,7 @@ def resolve(
     paths = ExperimentPaths(given.graph_path)
     stored = (find or read)(paths)
     if stored is not None:
-        default = dataclasses.replace(stored.settings, graph_path=given.graph_path)
-        given = parse(Settings, arguments, PROG, default)
+        given = _on_top_of(stored.settings, arguments, given.graph_path)
     observation_size = game(given.env_name).observation_size
     if stored is not None:
         _refuse_changes(stored, given, observation_size, paths)
@@ -86,6 +89,19 @@ def write(paths: ExperimentPaths, settings: Settings) -> None:
         _refuse_changes(stored, settings, content["observation_size"], paths)
     if stored is None or _to_json(stored.settings) != content:
         write_json(paths.config, content)
+
+
+def _on_top_of(stored: Settings, arguments: Sequence[str], graph_path: Path) -> Settings:
+    """What the arguments change of the stored settings.
+
+    Who proposes stays as it was, though the environment may hold a key now, or none any more. A model that is named anew is
+    a wish for it.
+    """
+    given = parse(Settings, arguments, PROG, dataclasses.replace(stored, graph_path=graph_path, proposer="auto"))
+    names_a_model = any(getattr(given, name) != getattr(stored, name) for name in _NAMES_A_MODEL)
+    if given.proposer != "auto" or (stored.proposer == "curriculum" and names_a_model):
+        return given
+    return dataclasses.replace(given, proposer=stored.proposer)
 
 
 def _to_json(settings: Settings) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Start:
         self.scheduler = self._open_scheduler(settings)
         self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
         self.flow_graph.load(self.scheduler.known_skills())
-        experiment.write(self.paths, self.settings)
+        experiment.write(self.paths, self._to_be_stored())
         max_nodes = 0 if settings.continue_skill else settings.max_nodes
         self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, self.say)
         self.scheduler.set_callbacks(
@@ -109,6 +109,11 @@ class Start:
             process_completed_training=partial(process_completed_training, lock_timeout_s=settings.lock_timeout_s),
         )
         self.say(f"{settings.env_name} in {self.paths.root}, {self.scheduler.max_parallel} skills at a time")
+        if self.scheduler.max_parallel < settings.max_parallel_skills:
+            self.say(
+                f"not {settings.max_parallel_skills}: each GPU trains --skills_per_gpu {settings.skills_per_gpu} at a time; "
+                "raise it, or let --max_parallel_skills auto measure it"
+            )
         self.say(f"skills come from {proposer.describe()}")
         if settings.candidates > 1 and chosen_proposer(settings) == "curriculum":
             self.say(f"--candidates {settings.candidates} has no effect: the built-in curriculum has one reward for each skill")
@@ -136,6 +141,12 @@ class Start:
         seconds = int((datetime.now(UTC) - self.began).total_seconds())
         with contextlib.suppress(OSError):
             self.out.print(f"{seconds // 60:3d}:{seconds % 60:02d}  {line}", markup=False, soft_wrap=True)
+
+    def _to_be_stored(self) -> Settings:
+        """With what ``--proposer auto`` came to: a later start does not ask another one because of a key in its environment."""
+        if self.settings.continue_skill:
+            return self.settings
+        return dataclasses.replace(self.settings, proposer=chosen_proposer(self.settings))
 
     def _try_first_skill(self, entry: GameEntry, get_dependencies: GetDependencies) -> None:
         """A new experiment's first skill is proposed once in vain, so that a bad one leaves no new folder behind.

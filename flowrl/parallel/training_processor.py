@@ -103,6 +103,11 @@ def save_expert_to_skills(version: ExpertVersion, base_dir: Path) -> Path:
     return path
 
 
+def is_better(version: ExpertVersion, library_frames: int) -> bool:
+    """The merge rule: whether a run's version of an expert takes the place of the library's. Most total frames win."""
+    return version.total_frames > library_frames
+
+
 def library_frames(base_dir: Path, global_expert_idx: int, skill_name: str) -> int | None:
     """The total frames of an expert in the library, None if it is not there, or damaged."""
     try:
@@ -248,7 +253,7 @@ def _update(paths: ExperimentPaths, version: ExpertVersion) -> dict:
     present = library_frames(paths.root, version.global_expert_idx, version.skill_name)
     if present is None:
         return {"action": "new", "frames": version.total_frames}
-    if version.acted and version.total_frames > present:
+    if version.acted and is_better(version, present):
         return {"action": "updated", "frames": version.total_frames}
     return {"action": "kept", "frames": present}
 
@@ -256,7 +261,7 @@ def _update(paths: ExperimentPaths, version: ExpertVersion) -> dict:
 def _save_unless_older(paths: ExperimentPaths, version: ExpertVersion) -> None:
     """Asks again for the frames: since a killed merge decided, another may have brought a version trained longer."""
     present = library_frames(paths.root, version.global_expert_idx, version.skill_name)
-    if present is None or version.total_frames > present:
+    if present is None or is_better(version, present):
         save_expert_to_skills(version, paths.root)
 
 

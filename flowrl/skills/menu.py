@@ -99,7 +99,7 @@ class AvoidDamage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A skill without code: its two functions are written from its gains and from terms of the menu."""
+    """A skill without code, or without much: its functions are written from its gains and from terms of the menu."""
 
     name: str
     description: str
@@ -108,6 +108,8 @@ class Recipe:
     consumes: dict[str, Amount] = field(default_factory=dict)
     reward: tuple[Term, ...] = ()
     """What is paid beside the gain itself and what is taken for damage."""
+    task_reward: str = ""
+    """A reward's source, in place of the gain, ``reward`` and the damage."""
     also_gains: tuple[str, ...] = ()
     """What the game gives with the gains, and ``task_is_done`` need not look at: the achievement, as a rule."""
     max_task_steps: int | None = None
@@ -117,8 +119,11 @@ class Recipe:
         """The skill, with code.
 
         Raises:
-            BadInput: it names something that the game does not have.
+            BadInput: it names something that the game does not have, or has a reward of both kinds.
         """
+        if self.reward and self.task_reward:
+            raise BadInput(f"{self.name} has reward terms and a task_reward of its own; leave one of them out")
+        terms = (*map(Gain, self.gains), *self.reward, AvoidDamage())
         return SkillSpec(
             name=self.name,
             description=self.description,
@@ -126,7 +131,7 @@ class Recipe:
             consumes=self.consumes,
             gains={**self.gains, **dict.fromkeys(self.also_gains, once(1))},
             task_is_done=write_is_done(self.gains, facts),
-            task_reward=write_reward((*map(Gain, self.gains), *self.reward, AvoidDamage()), facts),
+            task_reward=self.task_reward or write_reward(terms, facts),
             max_task_steps=self.max_task_steps,
         )
 

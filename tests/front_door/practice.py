@@ -4,6 +4,7 @@ Started as ``python -m tests.front_door.practice FLAGS``. The environment's ``MA
 the fake training of tests/parallel is to do, ``"*"`` for all others; ``MARK_SKILLS`` the skills to propose, in order,
 and ``MARK_NEEDS`` what ``get_skill_dependencies`` says of each skill, both JSON as well. ``MARK_CALIBRATION`` tells what
 the fake calibration of tests/parallel is to do, on a machine with two cores; its processes are listed in ``calibration.log``.
+``MARK_GPUS`` are the GPUs that the machine is to have, as 0,1.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def calibrate_in_jest() -> None:
 if __name__ == "__main__":
     if "MARK_CALIBRATION" in os.environ:
         calibrate_in_jest()
+    if "MARK_GPUS" in os.environ:
+        slots.visible_gpus = lambda: os.environ["MARK_GPUS"].split(",")
     start.SkillScheduler = PracticeScheduler
     start.SECOND_CTRL_C_S = float(os.environ.get("MARK_SECOND_CTRL_C_S", start.SECOND_CTRL_C_S))
     start.make_proposer = lambda settings, entry, say: NewOnesOnly(*(SKILLS[name] for name in PROPOSED))

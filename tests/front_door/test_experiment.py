@@ -46,6 +46,24 @@ def test_what_is_said_anew_at_every_start_is_not_stored(paths):
     assert resolve(paths).retry_failed is False
 
 
+@pytest.mark.parametrize(
+    "stored, arguments, proposer",
+    [
+        ({"proposer": "curriculum"}, [], "curriculum"),
+        ({"proposer": "curriculum"}, ["--llm_name", "model-a"], "auto"),
+        ({"proposer": "curriculum"}, ["--proposer", "llm"], "llm"),
+        ({"proposer": "llm", "llm_name": "model-a"}, [], "llm"),
+        ({"proposer": "llm", "llm_name": "model-a"}, ["--llm_name", "model-b"], "llm"),
+        ({"proposer": "llm", "llm_name": "model-a"}, ["--proposer", "curriculum"], "curriculum"),
+        ({"proposer": "curriculum", "llm_name": "model-a"}, ["--max_nodes", "9"], "curriculum"),
+    ],
+)
+def test_who_proposes_stays_until_another_is_asked_for(tmp_path, stored, arguments, proposer):
+    paths = ExperimentPaths(tmp_path / "exp")
+    experiment.write(paths, Settings(graph_path=paths.root, **stored))
+    assert resolve(paths, *arguments).proposer == proposer
+
+
 def test_an_experiment_can_be_moved(paths, tmp_path):
     paths.root.rename(tmp_path / "moved")
     found = experiment.resolve(["--graph_path", str(tmp_path / "moved")])

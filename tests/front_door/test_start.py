@@ -40,6 +40,8 @@ def test_skills_are_proposed_trained_merged_and_told_in_a_table(practice):
 
 def test_the_folder_alone_goes_on(practice):
     assert practice.run(*CLASSIC, "--max_nodes", "2", "--layer_size", "64")[0] == 0
+    # What `auto` came to: a key that a later shell happens to have asks no language model.
+    assert json.loads(practice.paths.config.read_text())["proposer"] == "curriculum"
     code, output, _ = practice.run("--max_nodes", "3")
     assert code == 0
     assert "going on: 2 of 2 skills completed" in output
@@ -48,6 +50,14 @@ def test_the_folder_alone_goes_on(practice):
     assert run["settings"]["layer_size"] == 64
     assert run["env_name"] == "Craftax-Classic-Symbolic-v1"
     assert practice.run()[0] == 0
+
+
+def test_a_gpu_that_trains_fewer_than_were_asked_for_is_told(practice):
+    _, output, _ = practice.run(*CLASSIC, "--max_nodes", "1", "--max_parallel_skills", "3", MARK_GPUS="0,1")
+    assert "2 skills at a time" in output and "not 3: each GPU trains --skills_per_gpu 1 at a time" in output
+    assert practice.state()["max_parallel"] == 2
+    _, output, _ = practice.run("--skills_per_gpu", "2", MARK_GPUS="0,1")
+    assert "3 skills at a time" in output and "each GPU" not in output
 
 
 def test_a_proposer_without_more_is_an_end_like_another(practice):

@@ -8,7 +8,7 @@ import pytest
 
 from flowrl.errors import BadInput
 from flowrl.proposers.base import ProposerError
-from flowrl.proposers.llm.proposer import MOST_ABANDONED
+from flowrl.proposers.llm.proposer import MOST_ABANDONED, _trial_limit_s
 from flowrl.skills.checks import CodeRefused
 from tests.llm.server import Hang, Say, Status, form_of, skill_json
 from tests.llm.starts import KEY, LlmStart
@@ -237,6 +237,11 @@ def test_a_server_that_does_not_answer_is_told_before_anything_is_trained(start,
     with pytest.raises(BadInput, match="no answer.*--llm_timeout_s"):
         start(timeout_s=0.4)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("timeout_s, limit_s", [(0.4, 0.4), (120, 120), (600, 120), (3000, 600)])
+def test_the_first_question_has_more_time_where_answers_have_more(timeout_s, limit_s):
+    assert _trial_limit_s(timeout_s) == limit_s
 
 
 def test_a_resumed_start_does_not_wait_for_the_model(start, server):

@@ -1,5 +1,6 @@
 """The menu's code is judged by running it on small made-up features."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -178,6 +179,15 @@ def test_a_recipe_is_done_by_its_gains_and_declares_the_achievement_beside_them(
     assert set(spec.gains) == {"wood", "achievement:COLLECT_WOOD"}
     assert "achievements" not in spec.task_is_done
     assert "health_penalty" in spec.task_reward
+
+
+def test_a_recipe_may_have_a_reward_of_its_own():
+    source = "def task_reward(inventory_diff):\n    return 2.0 * inventory_diff.wood\n"
+    recipe = Recipe("Collect_Wood", "", {"wood": each(1)}, task_reward=source)
+    assert recipe.spec(FACTS).task_reward == source
+    assert "inventory.wood >= n" in recipe.spec(FACTS).task_is_done
+    with pytest.raises(BadInput, match="Collect_Wood has reward terms and a task_reward"):
+        replace(recipe, reward=(Approach("TREE"),)).spec(FACTS)
 
 
 @pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)

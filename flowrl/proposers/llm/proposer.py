@@ -32,8 +32,9 @@ MOST_ABANDONED = 5
 MOST_CUT_OFF = 2
 """Answers of one proposal that may be cut off at their limit without counting as repairs."""
 TRIAL_TOKENS = 2_000
-TRIAL_LIMIT_S = 120.0
-"""For finding out, before anything is trained, whether and how the server answers."""
+TRIAL_LIMIT_S, TRIAL_SHARE = 120.0, 0.2
+"""For finding out, before anything is trained, whether and how the server answers: so long, or that share of the time for
+one answer, where that is longer (a model on a CPU); at most all of it."""
 
 
 class LlmProposer:
@@ -99,7 +100,7 @@ class LlmProposer:
         if is_resumed:
             return
         try:
-            self._find_way(Patience(min(self.settings.timeout_s, TRIAL_LIMIT_S), waits_for_absent=False))
+            self._find_way(Patience(_trial_limit_s(self.settings.timeout_s), waits_for_absent=False))
         except (Unreachable, BudgetSpent) as error:
             raise BadInput(str(error)) from None
 
@@ -429,6 +430,10 @@ def check_new(spec: SkillSpec, library: LibraryView) -> None:
             f"skill {spec.name} is not new: {', '.join(spec.gains)} can be had from the library already; choose a gain "
             "that is still missing"
         )
+
+
+def _trial_limit_s(timeout_s: float) -> float:
+    return min(timeout_s, max(TRIAL_LIMIT_S, TRIAL_SHARE * timeout_s))
 
 
 def _is_of_the_form(answer: Answer) -> bool:
