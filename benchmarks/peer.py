@@ -83,5 +83,4 @@ def make(env_name: str, num_envs: int, num_steps: int, layer_size: int):
         vf_coef=hyper.vf_coef,
         skip_initial_evaluation=True,
     )
-    # Some worlds at a time: generating all at once would hold the memory of all of them many times over.
     return algorithm, jax.jit(algorithm.init_state)(jax.random.key(0))

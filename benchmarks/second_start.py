@@ -25,34 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from flowrl.envs.registry import GAMES
-from flowrl.parallel.slots import Slot
-from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_skills
-from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import RunPaths, usable_cores
 from flowrl.training.later_runs import COMPILED
+from real_runs import prepare
 from sizes import size_parser
 
 UPDATES = 5
 LIMIT_S = 900
-CODE_DONE = "def task_is_done(inventory):\n    return inventory.wood >= 99\n"
-
-
-def code(salt: int) -> dict[str, str]:
-    """A skill that nobody has seen before."""
-    pays = f"inventory_diff.wood * {1 + salt / 1e6} + health_penalty"
-    reward = f"def task_reward(inventory_diff, health_penalty):\n    return {pays}\n"
-    return {"task_is_done": CODE_DONE, "task_reward": reward}
-
-
-def prepare(folder: Path, salt: int, num_tasks: int, settings: dict[str, Any]) -> RunPaths:
-    """A run of a plan with ``num_tasks`` tasks, each with new code; all but the last are in the library already."""
-    names = [f"Skill_{salt}_{number}" for number in range(num_tasks)]
-    codes = [code(1000 * salt + number) for number in range(num_tasks)]
-    folder.mkdir(parents=True)
-    completed = put_in_library(folder, settings["env_name"], settings["layer_size"], names[:-1], codes)
-    run, *_ = prepare_training_run(names[-1], codes[-1], num_tasks - 1, names[:-1], completed, folder, settings)
-    write_launch(run, 1, Slot(0, tuple(usable_cores())))
-    return RunPaths(run)
 
 
 def overhead_s(run: RunPaths, cache: Path, until_done: bool = False) -> tuple[float, float]:
@@ -98,24 +77,6 @@ def updates_of(run: RunPaths, process: subprocess.Popen) -> list[float]:
             raise SystemExit(f"{run.folder} ended with exit code {process.returncode}: see {run.log}")
         time.sleep(0.2)
     raise SystemExit(f"{run.folder} made no {UPDATES} updates in {LIMIT_S} s: see {run.log}")
-
-
-def put_in_library(
-    folder: Path, env_name: str, layer_size: int, names: list[str], codes: list[dict]
-) -> dict[str, dict[str, Any]]:
-    """Fresh experts under these names in the library; what `prepare_training_run` wants to know of them."""
-    import jax
-    import numpy as np
-
-    from flowrl.envs.registry import make_adapter
-    from flowrl.training.networks import ExpertNetwork
-
-    adapter = make_adapter(env_name)
-    network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size)
-    for index, name in enumerate(names):
-        params = jax.tree.map(np.asarray, network.init(jax.random.key(index)))
-        save_expert_to_skills(ExpertVersion(name, index, params, 0, 0), folder)
-    return {name: {"expert_idx": index, **codes[index]} for index, name in enumerate(names)}
 
 
 def main(arguments: list[str] | None = None) -> int:

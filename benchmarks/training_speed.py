@@ -77,7 +77,7 @@ class Peer:
     """rejax's PPO on the same game, with optimistic resets."""
 
     def __init__(self, size: Size):
-        from benchmarks.peer import make
+        from peer import make
 
         self.size = size
         self._algorithm, self._state = make(size.env_name, size.num_envs, size.num_steps, size.layer_size)

@@ -110,6 +110,9 @@ def report(env_name: str, options: argparse.Namespace) -> None:
             total = run.update()["total"]
         updates.append({**seconds, "total": total})
         names |= set(seconds)
+    known = {"step", *(program for programs in PARTS.values() for program in programs)}
+    if strangers := {name for name in names if name not in known and not name.startswith("update")}:
+        raise SystemExit(f"of no part: {', '.join(sorted(strangers))}; name them in PARTS")
     median = {name: statistics.median(update.get(name, 0.0) for update in updates) for name in names | {"total"}}
     game = game_alone_s(env_name, run, options.repeats)
     sizes = f"{options.num_envs} x {options.num_steps}, width {options.layer_size}"

@@ -46,6 +46,7 @@ def test_the_parts_of_an_update_add_up_to_the_whole(benchmark, capsys, monkeypat
     said = capsys.readouterr().out
     shares = numbers(said, r" s +(-?[\d.]+)%")
     assert len(shares) == 7 and sum(shares) == pytest.approx(100, abs=1)
+    assert shares[-1] > 0  # the host's is what is left of the whole: more cannot have been found in the parts
     assert "GFLOP/s" in said
 
 

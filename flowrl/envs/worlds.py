@@ -8,7 +8,8 @@ The price is reuse. Two pointers walk through the bank in order: one hands world
 equally often; the other replaces them, the oldest first, so that none is left behind, however the ends of episodes
 fall. With one fresh world for every ``reuse`` episodes that end, a world starts ``reuse`` episodes before it is
 replaced, and at most ``reuse + 1`` (``reuse + 2``, if it was among the first), as long as no more episodes end in one
-rollout than the bank has worlds. Episodes that are *measured* never share a world: see `training.evaluation`.
+rollout than the bank has worlds, nor so many that their worlds would take longer to make than they are worth
+(`Turnover`). Episodes that are *measured* never share a world: see `training.evaluation`.
 """
 
 from __future__ import annotations
@@ -68,16 +69,15 @@ def generate(adapter: GameAdapter, keys: jax.Array) -> Scene:
 class Turnover:
     """How many fresh worlds a bank gets after each rollout: one for every ``reuse`` episodes that have ended."""
 
-    def __init__(self, size: int, reuse: int, most_fresh: float, at_once: int):
+    def __init__(self, reuse: int, most: int, at_once: int):
         """
         Args:
-            size: worlds in the bank.
             reuse: episodes that a world starts.
-            most_fresh: the share of the bank that is made anew after a rollout at most; what is above is forgotten.
+            most: worlds that are made anew after a rollout at most; what is above is forgotten.
             at_once: worlds that are made together; ends of episodes are saved up until there are enough for so many.
         """
         self._reuse, self._at_once = reuse, at_once
-        self._most = max(1, math.ceil(most_fresh * size / at_once)) * at_once
+        self._most = max(1, math.ceil(most / at_once)) * at_once
         self._unpaid = 0
 
     def due(self, num_ended: int) -> int:

@@ -6,6 +6,7 @@ Devices are looked for without jax, which would take hold of them.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -82,7 +83,8 @@ def visible_gpus() -> list[str]:
     allowed = variable("CUDA_VISIBLE_DEVICES")
     if not installed or allowed is None:
         return installed
-    return _ids(allowed)
+    # As CUDA does: from the first that there is not, nothing counts; so -1 hides them all.
+    return list(itertools.takewhile(lambda gpu: gpu in installed or not gpu.lstrip("-").isdigit(), _ids(allowed)))
 
 
 def choose_gpus(gpu_ids: object, visible: Sequence[str]) -> list[str]:

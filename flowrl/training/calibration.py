@@ -33,12 +33,12 @@ def main() -> int:
     threading.Thread(target=_listen, args=(asked_to_go,), daemon=True).start()
     process.take_slot(task["slot"])
     # JAX is imported from here on, in the surroundings that were just prepared.
-    update = _updates(task["env_name"], task["settings"])
+    update, test_mb = _updates(task["env_name"], task["settings"])
     _warm_up(update)
-    _say(answers, {"ready": True, "peak_mb": _peak_mb()})
+    _say(answers, {"ready": True, "peak_mb": _peak_mb() + test_mb})
     asked_to_go.wait()
     while True:
-        _say(answers, update() | {"peak_mb": _peak_mb()})
+        _say(answers, update() | {"peak_mb": _peak_mb() + test_mb})
 
 
 def _listen(asked_to_go: threading.Event) -> None:
@@ -48,7 +48,8 @@ def _listen(asked_to_go: threading.Event) -> None:
 
 
 def _updates(env_name: str, settings: dict[str, Any]):
-    """A function that makes an update and says how many seconds it took, and whether anything was compiled."""
+    """A function that makes an update and says how many seconds it took, and whether anything was compiled; and the MB of
+    this process's memory that a test for the goal would need beside it."""
     import jax
 
     from flowrl.training.stored_programs import READIED
@@ -67,7 +68,7 @@ def _updates(env_name: str, settings: dict[str, Any]):
         compiled.clear()
         return {"seconds": workload.update()["total"], "compiled": bool(compiled)}
 
-    return update
+    return update, workload.test_bytes / 2**20 if jax.default_backend() == "cpu" else 0.0
 
 
 def _warm_up(update) -> None:

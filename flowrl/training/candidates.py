@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.envs import tasks
-from flowrl.envs.worlds import WorldBank
+from flowrl.envs.worlds import Scene, WorldBank
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.files import read_json, write_json
 from flowrl.paths import RunPaths
@@ -313,18 +313,17 @@ class TrialPrograms(Programs):
 
         self._judge = jax.jit(judge_step)
 
-    def begin(self, key: jax.Array, num_worlds: int) -> Playing:
-        playing = super().begin(key, num_worlds)
+    def _at_the_start(self, bank: WorldBank, first: Scene) -> Playing:
+        playing = super()._at_the_start(bank, first)
         return playing._replace(expert=self._acting(playing.expert))
 
     def begin_alike(self, key: jax.Array) -> Playing:
         """Every environment at the start of an episode, those of all rewards in the same fresh worlds."""
         worlds = self.fresh_worlds(key, -(-self.num_envs // self.num_candidates))
         places = jnp.arange(self.num_envs) // self.num_candidates
-        bank = WorldBank(jax.tree.map(lambda leaf: leaf[places], worlds), jnp.int32(self.num_envs))
-        expert = jnp.broadcast_to(self.plan.expert[0], (self.num_envs,))
-        typical = self._typical(bank.worlds.observation.columns)
-        return Playing(bank, jax.tree.map(jnp.copy, bank.worlds), tasks.start(self.num_envs), self._acting(expert), typical)
+        first = jax.tree.map(lambda leaf: leaf[places], worlds)
+        # Episodes after the first ones are not counted, so any worlds will do for them.
+        return self._at_the_start(WorldBank(worlds, jnp.int32(0)), first)
 
     def _acting(self, expert: jax.Array) -> jax.Array:
         return jnp.where(expert == self._newest, self._owner, expert)

@@ -89,7 +89,7 @@ def evaluate(
         on_step: called now and then with the number of episodes that ended, and of those wanted.
     """
     world_key, act_key, step_key = jax.random.split(key, 3)
-    playing = programs.begin(world_key, num_episodes)
+    playing = programs.begin_test(world_key, num_episodes)
     tally = _Tally(programs.num_envs, num_episodes, len(programs.plan.n))
     number = 0
     while not tally.finished:

@@ -31,7 +31,7 @@ FOLLOWING = {1: Following((2, 4)), 2: Following((4,)), 4: Following((8,), 300.0)
 """By a run's own number of experts (padded)."""
 
 COMPILED = "programs for later runs with"
-"""How the line begins that says that all is done."""
+"""How the line begins that says that this has ended."""
 
 LEAST_MEMORY = 3 * 2**30
 """Bytes that must be free: a run is worth more than another one's start."""
@@ -56,10 +56,14 @@ def provide(programs: Programs, go_on: Callable[[], bool], say: Callable[[str], 
         time.sleep(following.after_s)
         begun_s = time.monotonic()
         try:
-            num_stored = sum(programs.put_by_for(num_experts, may_go_on) for num_experts in following.num_experts)
-            if num_stored:
-                numbers = " or ".join(map(str, following.num_experts))
-                taken = f"{num_stored} in {time.monotonic() - begun_s:.0f} s"
+            done = [programs.put_by_for(num_experts, may_go_on) for num_experts in following.num_experts]
+            num_stored, num_left = map(sum, zip(*done))
+            numbers = " or ".join(map(str, following.num_experts))
+            taken = f"{num_stored} in {time.monotonic() - begun_s:.0f} s"
+            if num_left:
+                why = "this run was asked to end" if not go_on() else f"less than {LEAST_MEMORY >> 30} GiB of memory were free"
+                say(f"{COMPILED} {numbers} experts: {num_left} are left to those, {num_stored} compiled; {why}")
+            elif num_stored:
                 say(f"{COMPILED} {numbers} experts are compiled ({taken}, beside training)")
         except Exception as error:  # this run has lost nothing by it
             say(f"programs for later runs were not compiled: {' '.join(str(error).split())[:200]}")

@@ -18,6 +18,8 @@ from flowrl.training.networks import ExpertNetwork, Params
 
 
 LARGEST_BLOCK = 1024
+LARGEST_BLOCK_OFF_CPU = 8192
+"""A GPU is kept waiting by many small blocks, one after the other."""
 SMALL_BLOCK = 128
 """Of a minibatch that would not fill a large one."""
 SMALLEST_BLOCKS = 16, 64
@@ -93,7 +95,7 @@ class Learner(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Means over each expert's samples, float32 ``[K]``; 0 for an expert without samples."""
+    """Means over the minibatches in which an expert has samples, of means over these, float32 ``[K]``; 0 without any."""
 
     policy_loss: jax.Array
     value_loss: jax.Array
@@ -182,7 +184,7 @@ def learn(
 
 
 def each_with_samples(step, expert: Learner, has_samples: jax.Array) -> tuple[Learner, Statistics]:
-    """Makes those steps of bool ``has_samples [S]`` for which there are samples, in order; statistics are means over all."""
+    """Makes those steps of bool ``has_samples [S]`` for which there are samples, in order; statistics are means over these."""
     order = jnp.argsort(~has_samples, stable=True)
 
     def next_step(place, carried):
@@ -190,8 +192,9 @@ def each_with_samples(step, expert: Learner, has_samples: jax.Array) -> tuple[Le
         expert, statistics = step(expert, order[place])
         return expert, jax.tree.map(jnp.add, total, statistics)
 
-    expert, total = jax.lax.fori_loop(0, jnp.sum(has_samples), next_step, (expert, no_statistics()))
-    return expert, jax.tree.map(lambda value: value / len(has_samples), total)
+    num_steps = jnp.sum(has_samples)
+    expert, total = jax.lax.fori_loop(0, num_steps, next_step, (expert, no_statistics()))
+    return expert, jax.tree.map(lambda value: value / jnp.maximum(num_steps, 1), total)
 
 
 def descend(
@@ -236,7 +239,8 @@ def learning_block_sizes(num_rows: int, num_experts: int) -> list[int]:
     there are few sizes, each a quarter of the one before, and one that an expert's share of the minibatch fills. Each is a loop
     to be compiled: what is small anyway has one.
     """
-    largest = min(LARGEST_BLOCK, _power_of_two(num_rows))
+    bound = LARGEST_BLOCK if jax.default_backend() == "cpu" else LARGEST_BLOCK_OFF_CPU
+    largest = min(bound, _power_of_two(num_rows))
     if num_experts == 1 and num_rows % largest == 0:
         return [largest]
     if num_rows < LARGEST_BLOCK:

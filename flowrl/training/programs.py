@@ -29,6 +29,9 @@ from flowrl.training.stored_programs import ProgramStore, StoredProgram
 ACTING_BLOCK_SIZE = 64
 """Environments a block while acting; smaller than a learning block, since fewer rows are spread over the experts."""
 
+ACTING_BLOCK_SIZE_OFF_CPU = 1024
+"""A GPU is kept waiting by many small blocks, one after the other."""
+
 WORLDS_AT_ONCE = 16
 """Worlds that one call of the generator makes."""
 
@@ -55,6 +58,14 @@ class Playing(NamedTuple):
 
 Decide = Callable[[Playing, jax.Array, int], Decision]
 """``(where the environments are, key, step) -> Decision``."""
+
+
+class PutBy(NamedTuple):
+    """What came of storing programs for later runs."""
+
+    num_stored: int
+    num_left: int
+    """That were not stored, since there was to be an end of it."""
 
 
 class ExpertPrograms(NamedTuple):
@@ -102,10 +113,15 @@ class Programs:
         self._room_for = functools.cache(lambda count: program(f"room for {count}", make_room_for(count)))
         self._replace_worlds = program("replace worlds", worlds.replace_worlds, donate_argnums=(0,))
         self._first_worlds = program("first worlds", make_first(num_envs), num_envs)
+        self._few_worlds = program("few worlds", make_first(WORLDS_AT_ONCE), WORLDS_AT_ONCE)
         self._find_columns = program("find columns", lambda rollout: active_columns.find(rollout, network.layout))
         self._demands = program("demands", lambda columns: active_columns.demands(columns, network.layout))
         self._of_experts = self._expert_programs(self.num_experts)
         self._bound = 0
+
+    def before_compiling(self, say: Callable[[], None]) -> None:
+        """Has ``say`` called before a program is loaded or compiled, which may take minutes in the midst of a training."""
+        self._store.announce = say
 
     def _expert_programs(self, num_experts: int) -> ExpertPrograms:
         program, network, hyper = self._store.program, self._network, self._hyper
@@ -127,7 +143,7 @@ class Programs:
             },
         )
 
-    def put_by_for(self, num_experts: int, go_on: Callable[[], bool] = lambda: True) -> int:
+    def put_by_for(self, num_experts: int, go_on: Callable[[], bool] = lambda: True) -> PutBy:
         """Sees to it that a later run, with another number of experts, finds its programs stored.
 
         For the shapes, and the bound of columns, with which this run has made its updates. Takes a minute of
@@ -137,19 +153,24 @@ class Programs:
             go_on: asked before each program.
 
         Returns:
-            how many programs were stored now.
+            how many programs were stored now, and how many are still to be.
         """
         count = experts.padded_count(num_experts)
 
         def with_experts(learner):
             return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), learner)
 
-        num_stored = 0
+        num_stored = num_left = 0
         for mine, other in zip(self._of_experts.all(), self._expert_programs(count).all()):
-            if mine.shapes is not None and go_on():
-                learner, *others = mine.shapes
-                num_stored += other.put_by(with_experts(learner), *others)
-        return num_stored
+            if mine.shapes is None:
+                continue
+            learner, *others = mine.shapes
+            shapes = with_experts(learner), *others
+            if other.is_to_be_put_by(*shapes):
+                may = go_on()
+                num_stored += may and other.put_by(*shapes)
+                num_left += not may
+        return PutBy(num_stored, num_left)
 
     def inlined(self) -> Programs:
         """What plays a step, as plain functions that a larger program can take in; nothing is stored, or used up."""
@@ -183,8 +204,22 @@ class Programs:
         """Every environment at the start of an episode, in the bank's first worlds."""
         # A copy for the first episodes, since a step uses its states up, and the bank's worlds are played again.
         fresh = self.fresh_worlds(key, max(num_worlds, self.num_envs))
-        first = self._first_worlds(fresh)
-        bank = WorldBank(fresh, jnp.int32(self.num_envs))
+        return self._at_the_start(WorldBank(fresh, jnp.int32(self.num_envs)), self._first_worlds(fresh))
+
+    def begin_test(self, key: jax.Array, num_episodes: int) -> Playing:
+        """As `begin`; of the episodes, the first ``num_episodes`` have a world each.
+
+        Where there are as many environments, no world is kept for later: episodes after the first ones, which a test does not
+        count, play a few of the same worlds again.
+        """
+        if num_episodes > self.num_envs:
+            return self.begin(key, num_episodes)
+        fresh = self.fresh_worlds(key, self.num_envs)
+        few = self._few_worlds(fresh)
+        has_spare = len(fresh.observation.columns) > self.num_envs
+        return self._at_the_start(WorldBank(few, jnp.int32(0)), self._first_worlds(fresh) if has_spare else fresh)
+
+    def _at_the_start(self, bank: WorldBank, first: Scene) -> Playing:
         expert = jnp.broadcast_to(self.plan.expert[0], (self.num_envs,))
         typical = self._typical(first.observation.columns)
         return Playing(bank, first, tasks.start(self.num_envs), expert, typical)
@@ -294,6 +329,11 @@ def renew_state(bank: WorldBank, state, observation, features, ended):
     return bank.next_world, scene
 
 
+def acting_block_size() -> int:
+    """Environments a block while acting, on this device."""
+    return ACTING_BLOCK_SIZE if jax.default_backend() == "cpu" else ACTING_BLOCK_SIZE_OFF_CPU
+
+
 def make_act(network: ExpertNetwork, num_experts: int):
     """Sampled actions of the acting experts, with their log probabilities and values."""
 
@@ -312,7 +352,7 @@ def make_act(network: ExpertNetwork, num_experts: int):
             )
             for part in ("actor", "critic")
         ]
-        blocks = experts.sort_into_blocks(expert, everyone, num_experts, ACTING_BLOCK_SIZE)
+        blocks = experts.sort_into_blocks(expert, everyone, num_experts, acting_block_size())
         rest = first_layer.without_columns(params, network.layout)
         outputs = experts.apply(both, rest, (*sums, observation.scalars), blocks)
         logits, value = outputs[:, :-1], outputs[:, -1]
@@ -343,7 +383,7 @@ def make_values(network: ExpertNetwork, num_experts: int):
     def values(params, observation, typical, expert, wanted):
         kernel = first_layer.kernel_of(params["critic"])
         sums = first_layer.column_sums(kernel, observation.columns, typical, expert, wanted, network.layout)
-        blocks = experts.sort_into_blocks(expert, wanted, num_experts, ACTING_BLOCK_SIZE)
+        blocks = experts.sort_into_blocks(expert, wanted, num_experts, acting_block_size())
         rest = first_layer.without_columns(params, network.layout)
         return experts.apply(one_block, rest, (sums, observation.scalars), blocks)
 

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from flowrl.files import append_line
 
-FRAMES_PER_S = 1
+DRAWINGS_PER_S = 1
 """How often the pane is drawn: at 4 ms each time this costs the training more than all else that watches it. Between
 updates only its clock moves: it shows that a long compilation is alive."""
 
@@ -272,7 +272,7 @@ def _live(stream: TextIO, view: _View) -> Live:
     # The stream is known to be a terminal: no variable of the environment (FORCE_COLOR, ...) decides it again.
     console = Console(file=_Terminal(stream), force_terminal=True, force_interactive=True, highlight=False)
     return Live(
-        console=console, refresh_per_second=FRAMES_PER_S, get_renderable=lambda: view.draw(console.size.height)
+        console=console, refresh_per_second=DRAWINGS_PER_S, get_renderable=lambda: view.draw(console.size.height)
     )
 
 

@@ -45,8 +45,10 @@ BANK_SIZE = 256
 WORLD_REUSE = 4
 """How many episodes a world of the bank starts before a fresh one takes its place (see `worlds.Turnover`)."""
 
-MOST_FRESH = 0.25
-"""The share of the bank that is made anew after a rollout at most: very short episodes reuse worlds more often."""
+FRAMES_PER_WORLD = 256
+"""Frames of a rollout for each world that is made anew after it, at least: a world of Craftax takes as long as eight frames,
+and is not to cost more than a few hundredths of them. Where episodes are shorter than ``FRAMES_PER_WORLD / WORLD_REUSE``,
+each world starts more of them."""
 
 ESTIMATE_STEPS = 256
 """Steps that the running estimate of the success rate looks back on, at least."""
@@ -70,9 +72,10 @@ def bank_size(num_envs: int) -> int:
     return max(BANK_SIZE, num_envs)
 
 
-def turnover(num_envs: int) -> Turnover:
-    """How such a run's worlds are made anew."""
-    return Turnover(bank_size(num_envs), WORLD_REUSE, MOST_FRESH, WORLDS_AT_ONCE)
+def turnover(num_envs: int, num_steps: int) -> Turnover:
+    """How such a run's worlds are made anew, after rollouts of so many steps."""
+    most = min(num_envs * num_steps // FRAMES_PER_WORLD, bank_size(num_envs))
+    return Turnover(WORLD_REUSE, most, WORLDS_AT_ONCE)
 
 
 class _Keys(NamedTuple):
@@ -110,7 +113,6 @@ class Session:
         self._first_update_s: float | None = None
         self._update_seconds: list[float] = []
         self._sorted_seconds: list[float] = []
-        self._frames_here = 0
         self._has_provided = False
         self._aside: list[str] = []
         """Lines for the log from another thread."""
@@ -124,8 +126,9 @@ class Session:
             adapter.layout, adapter.num_actions, self.settings.layer_size, self.settings.mixed_precision
         )
         self._programs = self._compile(adapter)
+        self._programs.before_compiling(lambda: self.lifetime.beat("compiling"))
         self._rollouts = Rollouts(self._programs, self.settings.num_steps)
-        self._turnover = turnover(self.settings.num_envs)
+        self._turnover = turnover(self.settings.num_envs, self.settings.num_steps)
 
     @property
     def pace(self) -> Pace:
@@ -193,6 +196,7 @@ class Session:
             self._record(report, losses, reached)
             self._beat()
         checkpoint = self._save(learner, standing)
+        del playing  # tests make worlds of their own, and need as much memory
         return self._result(learner, standing, checkpoint, reached)
 
     def _compile(self, adapter) -> Programs:
@@ -254,6 +258,7 @@ class Session:
         last_values = self._programs.values(learner.params, playing)
         # The update takes the old learner's memory for the new one. Only what has learned something is worth the wait.
         with self.lifetime.uninterrupted() if self._first_update_s else contextlib.nullcontext():
+            self._unsaved = None  # its memory is the update's from here on: a second Ctrl-C within it finds nothing to save
             learner, losses = self._programs.update(learner, rollout, last_values, learn_key, self._lr(standing))
             losses = jax.device_get(losses)
             self._check_finite(outcomes, losses)
@@ -302,7 +307,6 @@ class Session:
             self.pane.line(self._aside.pop(0))
 
     def _count_update(self, seconds: float) -> None:
-        self._frames_here += self.settings.frames_per_update
         if self._update_seconds:
             # Tens of thousands in the end, and their median is asked for at each update.
             bisect.insort(self._sorted_seconds, seconds)

@@ -70,6 +70,8 @@ class ProgramStore:
         usable = identity is not None and folder is not None and is_private(folder) and not changed_since_start()
         self._folder = folder if usable else None
         self._identity = identity
+        self.announce: Callable[[], None] = lambda: None
+        """Called before a program that was called for the first time is loaded or compiled."""
 
     def program(
         self, name: str, function: Callable, made_from: Any = None, donate_argnums: tuple[int, ...] = ()
@@ -81,18 +83,25 @@ class ProgramStore:
             made_from: what it depends on beside the store's identity and the shapes of its arguments, as a ``repr``.
         """
         key = None if self._folder is None else (repr((self._identity, made_from)), *surroundings())
-        return StoredProgram(name, function, donate_argnums, self._folder, key)
+        return StoredProgram(name, function, donate_argnums, self._folder, key, lambda: self.announce())
 
 
 class StoredProgram:
     """A jitted function, compiled at most once on a machine for each shape of its arguments."""
 
     def __init__(
-        self, name: str, function: Callable, donate_argnums: tuple[int, ...], folder: Path | None, key: tuple | None
+        self,
+        name: str,
+        function: Callable,
+        donate_argnums: tuple[int, ...],
+        folder: Path | None,
+        key: tuple | None,
+        announce: Callable[[], None] = lambda: None,
     ):
         self.name = name
         self.function, self._donate_argnums, self._folder, self._key = function, donate_argnums, folder, key
         self._jitted = jax.jit(function, donate_argnums=donate_argnums)
+        self._announce = announce
         self._latest: Any = None
         self._compiled: dict[str, Any] = {}
         self.shapes: tuple | None = None
@@ -100,6 +109,9 @@ class StoredProgram:
 
     def __call__(self, *arguments: Any) -> Any:
         if self._key is None:
+            if self.shapes is None:
+                self._announce()
+                self.shapes = jax.tree.map(shape_of, arguments)
             return self._jitted(*arguments)
         if self._latest is not None:
             # Arguments of other shapes are refused before anything is done with them.
@@ -108,6 +120,13 @@ class StoredProgram:
         self.shapes = self.shapes or jax.tree.map(shape_of, arguments)
         self._latest = self._ready(arguments)
         return self._latest(*arguments)
+
+    def is_to_be_put_by(self, *arguments: Any) -> bool:
+        """Whether the program is neither stored nor one that cannot be."""
+        if self._key is None:
+            return False
+        path = self._path(signature(arguments))
+        return not path.exists() and not cannot_be_stored(path)
 
     def put_by(self, *arguments: Any) -> bool:
         """Sees to it that a later run will find the program stored.
@@ -120,11 +139,9 @@ class StoredProgram:
         Returns:
             whether it was stored now.
         """
-        if self._key is None:
+        if not self.is_to_be_put_by(*arguments):
             return False
         path = self._path(signature(arguments))
-        if path.exists() or cannot_be_stored(path):
-            return False
         with _only_one(path, wait_s=0) as alone, contextlib.suppress(OSError):
             if alone:
                 store(path, self._compile(arguments))
@@ -134,6 +151,7 @@ class StoredProgram:
     def _ready(self, arguments: tuple) -> Any:
         shapes = signature(arguments)
         if shapes not in self._compiled:
+            self._announce()
             begun_s = time.perf_counter()
             self._compiled[shapes] = self._load_or_compile(arguments, self._path(shapes))
             give_back_free_memory()

@@ -6,7 +6,9 @@ The programs are those of a real run with the same settings, so what is compiled
 from __future__ import annotations
 
 import contextlib
+import inspect
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,21 +20,29 @@ from flowrl.skills.module import TaskFunctions
 from flowrl.training import fused_rollout
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner
-from flowrl.training.programs import Playing, Programs
-from flowrl.training.session import bank_size, turnover
+from flowrl.training.programs import WORLDS_AT_ONCE, Playing, Programs
+from flowrl.training.session import TEST_EPISODES, bank_size, turnover
 
 MAX_TASK_STEPS = 200
 LR = 2e-4
 
 
-def never() -> bool:
-    """A task that only its step budget ends."""
-    return False
+def task(number: int) -> TaskFunctions:
+    """The code of a plan's task, in no two tasks the same; only its step budget ends it. For every game."""
+
+    def is_done(closest_blocks):
+        return jnp.abs(closest_blocks[number % len(closest_blocks)]).sum() > 1000 + number
+
+    def reward(closest_blocks, closest_blocks_prev, achievements_diff, health_penalty):
+        block = number % len(closest_blocks)
+        nearer = jnp.abs(closest_blocks_prev[block]).sum() - jnp.abs(closest_blocks[block]).sum()
+        return 0.01 * nearer + achievements_diff[number % len(achievements_diff)] / (1 + number) + health_penalty
+
+    return TaskFunctions(is_done, _parameters(is_done), reward, _parameters(reward))
 
 
-def health_kept(health_penalty: jax.Array) -> jax.Array:
-    """A reward that every game can pay."""
-    return health_penalty
+def _parameters(function: Callable) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
 
 
 class Workload:
@@ -62,7 +72,7 @@ class Workload:
         network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size, mixed_precision)
         experts = [task % num_experts for task in range(num_tasks or num_experts)]
         plan = tasks.plan_arrays(experts, [1] * len(experts), MAX_TASK_STEPS)
-        functions = [TaskFunctions(never, (), health_kept, ("health_penalty",))] * len(experts)
+        functions = [task(number) for number in range(len(experts))]
         parts = adapter, network, functions, plan, num_envs, num_experts, hyper
         self.programs = Programs(*parts) if acting is None else _Assigned(acting, *parts)
         fresh = [self.programs.fresh_expert(jax.random.key(number)) for number in range(num_experts)]
@@ -74,8 +84,15 @@ class Workload:
         if fused_rollout.pays():
             with contextlib.suppress(Exception):  # a run goes on step by step then, and so does this
                 self._rollouts.fuse(self.learner.params, self.playing)
-        self._turnover = turnover(num_envs)
+        self._turnover = turnover(num_envs, num_steps)
         self._num_updates = 0
+
+    @property
+    def test_bytes(self) -> int:
+        """Memory that a run's tests for the goal hold beside its training: environments and worlds of their own."""
+        num_envs = len(self.playing.expert)
+        of_each = sum(leaf.nbytes for leaf in jax.tree.leaves(self.playing.scene)) // num_envs
+        return of_each * (num_envs + (WORLDS_AT_ONCE if TEST_EPISODES <= num_envs else TEST_EPISODES))
 
     def update(self) -> dict[str, float]:
         """Collects and learns once; the seconds of each part, as the host saw them, and their ``total``."""

@@ -87,12 +87,12 @@ def test_places_go_round_the_end_of_the_bank():
 
 
 def test_fresh_worlds_are_paid_for_by_ended_episodes_and_what_is_left_over_counts_the_next_time():
-    turnover = Turnover(64, reuse=4, most_fresh=0.25, at_once=2)
+    turnover = Turnover(reuse=4, most=16, at_once=2)
     assert [turnover.due(ended) for ended in (7, 0, 1, 3, 20, 5, 64)] == [0, 0, 2, 0, 4, 2, 16]
 
 
-def test_no_more_than_a_share_of_the_bank_is_made_anew_at_a_time_and_the_rest_is_forgotten():
-    turnover = Turnover(64, reuse=4, most_fresh=0.25, at_once=2)
+def test_no_more_than_was_said_are_made_anew_at_a_time_and_the_rest_is_forgotten():
+    turnover = Turnover(reuse=4, most=16, at_once=2)
     assert [turnover.due(ended) for ended in (1000, 0, 1, 8)] == [16, 0, 2, 2]
 
 
@@ -109,7 +109,7 @@ FALLS = {
 
 def starts_of_worlds(ends, num_steps=8, made_anew=6):
     """How often each world was started, by name in the order in which they were made, and the bank's last names."""
-    rng, turnover = np.random.default_rng(5), Turnover(BANK, REUSE, 0.25, AT_ONCE)
+    rng, turnover = np.random.default_rng(5), Turnover(REUSE, BANK // 4, AT_ONCE)
     current = WorldBank(scene(range(BANK)), jnp.int32(NUM_ENVS))
     where, made, step = scene(range(NUM_ENVS)), BANK, 0
     starts = Counter(names_of(where))

@@ -33,7 +33,7 @@ def test_only_the_cores_that_we_may_use_are_dealt_out():
         os.sched_setaffinity(0, allowed)
 
 
-def test_gpus_are_filled_one_after_the_other_and_share_their_memory():
+def test_skills_are_spread_over_the_gpus_before_they_share_one_and_share_their_memory():
     found = gpu_slots(8, ["0", "3"], skills_per_gpu=2)
     assert [slot.gpu for slot in found] == ["0", "3", "0", "3"]
     assert {slot.memory_fraction for slot in found} == {0.45}
@@ -70,6 +70,10 @@ def test_devices_are_looked_for_without_jax_and_only_where_it_has_its_plugin(mon
     assert slots.visible_gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert slots.visible_gpus() == ["1"]
+    for hidden, left in (("-1", []), ("0,-1,1", ["0"]), ("GPU-2", ["GPU-2"]), ("7", []), ("", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert slots.visible_gpus() == left
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert slots.visible_gpus() == []
 

@@ -88,6 +88,16 @@ def test_a_narrow_update_is_the_plain_update(bound):
     np.testing.assert_array_equal(moved[:, 25 : LAYOUT.num_columns], 0)
 
 
+def test_a_gpu_multiplies_all_columns_of_a_bound_and_learns_the_same(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert active_columns.num_dense(25) == 25
+    own = jax.jit(active_columns.make_narrow_update(NETWORK, HYPER, experts.padded_count(NUM_EXPERTS), 25))
+    steps, rest = rollout(0, 25), (jnp.linspace(-1, 1, ENVS), jax.random.key(0), LR)
+    found = own(fresh_learner(), stack_time(steps), active_columns.find(steps, LAYOUT), *rest)
+    expected = plain_update(fresh_learner(), stack_time(steps), *rest)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found, expected)
+
+
 def test_an_expert_without_samples_stays_bit_for_bit():
     trained, _ = plain_update(fresh_learner(), stack_time(rollout(0, 25)), jnp.zeros(ENVS), jax.random.key(0), LR)
     steps = tuple(step._replace(expert=jnp.zeros(ENVS, jnp.int32)) for step in rollout(1, 15))
@@ -118,8 +128,9 @@ def test_a_bound_is_chosen_by_what_its_update_costs():
     assert active_columns.smallest_bound(6209, few, layout) is None
 
 
-def test_what_is_asked_of_a_bound():
+def test_what_is_asked_of_a_bound(monkeypatch):
     layout, num_samples = Layout(100, 7, 3), 10
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert active_columns.bounds(layout) == [64] and active_columns.num_dense(64) == 24
     count = np.zeros(100, np.int32)
     count[:30], count[30] = 2, num_samples  # what every sample shows is never rare

@@ -78,13 +78,17 @@ def test_a_later_run_with_more_experts_finds_its_programs(cache):
 
 
 def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory_or_where_it_is_switched_off(cache, monkeypatch):
-    programs = updated(1)
+    programs, said = updated(1), []
     before = stored(cache)
-    later_runs.provide(programs, lambda: False, print)
+    later_runs.provide(programs, lambda: False, said.append)
     wait_for_background()
     monkeypatch.setattr(later_runs, "LEAST_MEMORY", 2**60)
-    later_runs.provide(programs, lambda: True, print)
+    later_runs.provide(programs, lambda: True, said.append)
     wait_for_background()
+    assert [line.startswith(later_runs.COMPILED) and line.partition("; ")[2] for line in said] == [
+        "this run was asked to end", f"less than {2**30} GiB of memory were free"
+    ]  # fmt: skip
+    assert all("are left to those, 0 compiled" in line for line in said)
     monkeypatch.undo()
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache.parent))
     monkeypatch.setenv(process.COMPILE_AHEAD, "0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +136,7 @@ def plain_update(all_params, rollout, last_values, key):
     advantages = plain_advantages(rollout, last_values).reshape(-1)
     flat = jax.tree.map(lambda leaf: leaf.reshape(ROWS, *leaf.shape[2:]), rollout)
     target = (advantages + flat.value).astype(np.float32)
-    seen = np.zeros((HYPER.update_epochs, HYPER.num_minibatches, len(learning), 3))
+    seen = np.full((HYPER.update_epochs, HYPER.num_minibatches, len(learning), 3), np.nan)
     for epoch, shuffle_key in enumerate(jax.random.split(key, HYPER.update_epochs)):
         order = np.asarray(jax.random.permutation(shuffle_key, ROWS)).reshape(HYPER.num_minibatches, -1)
         for number, rows in enumerate(order):
@@ -150,7 +151,9 @@ def plain_update(all_params, rollout, last_values, key):
                         for row, advantage in zip(own, normal.astype(np.float32))
                     ]
                 )
-    return [expert.params for expert in learning], seen.mean(axis=(0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an expert that never acted
+        return [expert.params for expert in learning], np.nan_to_num(np.nanmean(seen, axis=(0, 1)))
 
 
 CELLS = np.arange(STEPS * ENVS).reshape(STEPS, ENVS)
@@ -289,6 +292,12 @@ def test_minibatches_hold_every_row_once():
 )  # fmt: skip
 def test_there_are_few_sizes_of_blocks_and_one_that_a_share_of_the_minibatch_fills(num_rows, num_experts, expected):
     assert ppo.learning_block_sizes(num_rows, num_experts) == expected
+
+
+def test_a_gpu_is_given_larger_blocks(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert ppo.learning_block_sizes(32_768, 1) == [8192]
+    assert ppo.learning_block_sizes(32_768, 8) == [8192, 4096, 2048, 512, 128, 64]
 
 
 def test_the_sizes_of_blocks_change_nothing_but_the_order_of_sums(monkeypatch):

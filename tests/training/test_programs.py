@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from flowrl.skills.module import TaskFunctions
 from flowrl.training import experts
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters
-from flowrl.training.programs import WORLDS_AT_ONCE, Programs
+from flowrl.training.programs import WORLDS_AT_ONCE, Programs, acting_block_size, make_act
 from flowrl.training.rollout import collect
 from flowrl.training.stored_programs import ProgramStore
 from tests.training.probes import Probe, done_after, paid
@@ -90,6 +92,16 @@ def test_the_acting_experts_choose_and_value(programs, params):
             np.testing.assert_allclose(decision.value[env], NETWORK.value(own, dense(sight[env : env + 1]))[0], rtol=1e-4)
 
 
+def test_a_gpu_acts_in_larger_blocks_and_chooses_the_same(programs, params, monkeypatch):
+    playing, key = programs.begin(jax.random.key(0), 40), jax.random.key(3)
+    asked = params, playing.scene.observation, playing.typical, jnp.arange(NUM_ENVS) % 2, key, 0
+    expected = programs._of_experts.act(*asked)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert acting_block_size() == 1024
+    found = jax.jit(make_act(NETWORK, 2))(*asked)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
+
+
 def test_the_random_policy_takes_every_action_equally_often(programs):
     decide = programs.random_policy()
     actions = np.concatenate([decide(None, jax.random.key(0), step).action for step in range(300)])
@@ -105,6 +117,14 @@ def test_episodes_begin_in_different_worlds_with_the_first_tasks_expert(programs
     assert playing.bank.next_world == NUM_ENVS
     assert playing.expert.tolist() == [1] * NUM_ENVS
     assert playing.progress.task.tolist() == playing.progress.steps.tolist() == [0] * NUM_ENVS
+
+
+def test_a_test_with_an_environment_for_each_episode_keeps_few_worlds_for_later(programs):
+    playing = programs.begin_test(jax.random.key(0), NUM_ENVS)
+    full = programs.begin(jax.random.key(0), NUM_ENVS)
+    assert playing.bank.size == WORLDS_AT_ONCE and playing.bank.next_world == 0
+    jax.tree.map(np.testing.assert_array_equal, playing._replace(bank=None), full._replace(bank=None))
+    assert programs.begin_test(jax.random.key(0), NUM_ENVS + 1).bank.size > NUM_ENVS
 
 
 def test_a_rollout_remembers_what_happened_and_who_acted(programs, params):

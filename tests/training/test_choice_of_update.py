@@ -1,0 +1,93 @@
+"""Which program learns from a rollout: the narrowest that has room for what is shown, and the plain one in the end."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowrl.envs import tasks
+from flowrl.envs.observations import Layout
+from flowrl.training import active_columns
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.ppo import Hyperparameters, Transition
+from flowrl.training.programs import Programs
+from tests.training.columns import random_observation
+from tests.training.probes import Probe, done_after
+
+LAYOUT = Layout(num_columns=520, num_fields=7, num_scalars=1)
+BOUNDS = [128, 192, 256, 448]
+STEPS, ENVS = 8, 64
+HYPER = Hyperparameters(update_epochs=1, num_minibatches=2)
+
+
+class Patterned(Probe):
+    """A game with many columns; what is shown comes from the test."""
+
+    layout = LAYOUT
+    identity = "patterned"
+
+
+@pytest.fixture
+def programs(monkeypatch, tmp_path):
+    """A run's programs, with the names of the updates that are called in ``called``."""
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
+    network = ExpertNetwork(LAYOUT, 2, layer_size=4)
+    made = Programs(Patterned(), network, [done_after(3)], tasks.plan_arrays([0], [1], 5), ENVS, 1, HYPER)
+    made.called = []
+
+    def watched(program):
+        def call(*arguments):
+            made.called.append(program.name)
+            return program(*arguments)
+
+        return call
+
+    own = made._of_experts
+    narrow = {bound: watched(program) for bound, program in own.narrow_updates.items()}
+    made.plain = own.plain_update
+    made._of_experts = own._replace(plain_update=watched(own.plain_update), narrow_updates=narrow)
+    return made
+
+
+def rollout(seed, most):
+    rng = np.random.default_rng(seed)
+
+    def numbers(*values):
+        return [jnp.asarray(value, jnp.float32) for value in values]
+
+    def step():
+        shown = jax.tree.map(jnp.asarray, random_observation(rng, (ENVS,), LAYOUT, most))
+        log_prob, value, reward = numbers(-0.7 + 0.1 * rng.normal(size=ENVS), rng.normal(size=ENVS), rng.normal(size=ENVS))
+        action, expert = jnp.asarray(rng.integers(0, 2, ENVS), jnp.int32), jnp.zeros(ENVS, jnp.int32)
+        return Transition(shown, action, log_prob, value, expert, reward, jnp.asarray(rng.random(ENVS) < 0.7), jnp.zeros(ENVS))
+
+    return tuple(step() for _ in range(STEPS))
+
+
+def test_a_rollout_that_shows_more_is_learned_from_by_a_larger_program_and_one_that_shows_too_much_by_the_plain_one(programs):
+    assert active_columns.bounds(LAYOUT) == BOUNDS
+    learner = programs.fresh_learner([programs.fresh_expert(jax.random.key(0))])
+    last_values = jnp.linspace(-1, 1, ENVS)
+    for number, most in enumerate([60, 180, 60, 520, 60]):
+        steps, key = rollout(number, most), jax.random.key(number)
+        shown = np.unique(np.concatenate([step.observation.columns.ravel() for step in steps]))
+        assert most - 5 <= len(np.setdiff1d(shown, [LAYOUT.num_columns])) <= most
+        expected = programs.plain(jax.tree.map(jnp.copy, learner), steps, last_values, key, 0.01)
+        learner, statistics = programs.update(learner, steps, last_values, key, 0.01)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), (learner, statistics), expected)
+    # A bound that was once too small is not gone back to, nor are bounds at all once the largest was.
+    assert programs.called == ["update 128", "update 192", "update 192", "update", "update"]
+
+
+def test_a_program_that_is_compiled_in_the_midst_of_a_training_is_announced(programs):
+    learner, last_values = programs.fresh_learner([programs.fresh_expert(jax.random.key(0))]), jnp.zeros(ENVS)
+    told = []
+    programs.before_compiling(lambda: told.append(list(programs.called)))
+    for number, most in enumerate([60, 60, 180]):
+        learner, _ = programs.update(learner, rollout(number, most), last_values, jax.random.key(number), 0.01)
+    assert ["update 128"] in told and told[-1] == ["update 128", "update 128", "update 192"]
+    assert told.count(["update 128"]) == told.count(["update 128"] * 2 + ["update 192"]) == 1
