@@ -28,7 +28,7 @@ from flowrl.envs.registry import GAMES, make_adapter
 from flowrl.training import active_columns
 from flowrl.training.ppo import Hyperparameters
 from flowrl.training.stored_programs import StoredProgram
-from flowrl.training.workload import Workload
+from flowrl.training.workload import MAX_TASK_STEPS, Workload
 from sizes import size_parser
 
 PARTS = {
@@ -101,7 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def report(env_name: str, options: argparse.Namespace) -> None:
     """Prints a game's table."""
-    run = Workload(env_name, options.num_envs, options.num_steps, options.layer_size)
+    sizes = options.num_envs, options.num_steps, options.layer_size
+    run = Workload(env_name, *sizes, max_task_steps=options.episode_steps)
     for _ in range(2):
         run.update()
     updates, names = [], set()
@@ -115,8 +116,8 @@ def report(env_name: str, options: argparse.Namespace) -> None:
         raise SystemExit(f"of no part: {', '.join(sorted(strangers))}; name them in PARTS")
     median = {name: statistics.median(update.get(name, 0.0) for update in updates) for name in names | {"total"}}
     game = game_alone_s(env_name, run, options.repeats)
-    sizes = f"{options.num_envs} x {options.num_steps}, width {options.layer_size}"
-    print(f"\n{env_name}, {sizes}, medians of {options.repeats} updates")
+    shape = f"{options.num_envs} x {options.num_steps}, width {options.layer_size}, episodes of {options.episode_steps} steps"
+    print(f"\n{env_name}, {shape}, medians of {options.repeats} updates")
     rows = {"game": game, "observations and features": median["step"] - game}
     for part, programs in PARTS.items():
         mine = [name for name in names if name in programs or (part == "update" and name.startswith("update"))]
@@ -136,6 +137,7 @@ def report(env_name: str, options: argparse.Namespace) -> None:
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = size_parser(__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--episode_steps", type=int, default=MAX_TASK_STEPS, help="after which an episode ends")
     return parser.parse_args(arguments)
 
 

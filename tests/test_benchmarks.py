@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowrl.training import workload
+from tests.training.test_choice_of_update import Patterned
 from tests.training.test_session import Gold
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -76,3 +77,11 @@ def test_growth_is_shown_along_every_axis(benchmark, capsys, monkeypatch):
     shown = re.findall(r"  (num_\w+|layer_size) (\d+) .* ([\d.]+) x the first", said)
     assert [found[:2] for found in shown] == [(axis, str(value)) for axis, values in growth.AXES.items() for value in values]
     assert [float(ratio) for axis, _, ratio in shown if axis == "num_experts"] == [1, 0.5, 0.25, 0.12, 0.06]
+
+
+def test_multiplying_all_columns_and_adding_the_rare_ones_come_to_the_same(benchmark, capsys, monkeypatch):
+    monkeypatch.setattr(workload, "make_adapter", lambda env_name: Patterned())
+    benchmark("rare_columns").main([*SIZE, "--repeats", "1"])
+    said = capsys.readouterr().out
+    assert re.search(r"(\d+) columns shown, bound (\d+), .* times as fast", said)
+    assert numbers(said, r"a parameter ([\de.+-]+)")[0] < 1e-3

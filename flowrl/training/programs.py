@@ -123,6 +123,11 @@ class Programs:
         """Has ``say`` called before a program is loaded or compiled, which may take minutes in the midst of a training."""
         self._store.announce = say
 
+    @property
+    def hindrance(self) -> str | None:
+        """Why nothing that is compiled is kept for later runs, where it should be."""
+        return self._store.hindrance
+
     def _expert_programs(self, num_experts: int) -> ExpertPrograms:
         program, network, hyper = self._store.program, self._network, self._hyper
 

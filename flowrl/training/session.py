@@ -127,6 +127,8 @@ class Session:
         )
         self._programs = self._compile(adapter)
         self._programs.before_compiling(lambda: self.lifetime.beat("compiling"))
+        if self._programs.hindrance:
+            pane.line(f"programs are compiled anew, and not kept for later runs: {self._programs.hindrance}")
         self._rollouts = Rollouts(self._programs, self.settings.num_steps)
         self._turnover = turnover(self.settings.num_envs, self.settings.num_steps)
 

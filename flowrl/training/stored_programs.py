@@ -67,7 +67,9 @@ class ProgramStore:
     """
 
     def __init__(self, folder: Path | None, identity: Any):
-        usable = identity is not None and folder is not None and is_private(folder) and not changed_since_start()
+        self.hindrance = hindrance(folder) if identity is not None and folder is not None else None
+        """Why nothing is stored, where that is not as it should be."""
+        usable = identity is not None and folder is not None and self.hindrance is None
         self._folder = folder if usable else None
         self._identity = identity
         self.announce: Callable[[], None] = lambda: None
@@ -339,6 +341,16 @@ def _sources() -> list[Path]:
     if game := importlib.util.find_spec("craftax"):
         folders += map(Path, game.submodule_search_locations or ())
     return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+def hindrance(folder: Path) -> str | None:
+    """Why programs can neither be stored in this folder nor taken from it, and what to do; None where they can."""
+    if not is_private(folder):
+        return f"{folder} can be written by others, or not be looked at; make it yours alone (chmod 700)"
+    if changed_since_start():
+        newest = max(_sources(), key=lambda path: path.stat().st_mtime)
+        return f"{newest} is newer than this process; if it is dated in the future, touch it"
+    return None
 
 
 def is_private(folder: Path) -> bool:

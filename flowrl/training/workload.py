@@ -59,25 +59,28 @@ class Workload:
         num_tasks: int | None = None,
         acting: np.ndarray | None = None,
         mixed_precision: bool = False,
+        max_task_steps: int | None = None,
     ):
         """Raises BadInput where there is no such game.
 
         Args:
             num_tasks: of the plan; by default one for each expert.
             acting: int ``[num_envs]``, the expert that acts in each environment, whatever the task; by default the plan says.
+            max_task_steps: after which an episode ends; by default `MAX_TASK_STEPS`.
         """
         self.num_steps = num_steps
         self.frames_per_update = num_envs * num_steps
         adapter = make_adapter(env_name)
         network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size, mixed_precision)
         experts = [task % num_experts for task in range(num_tasks or num_experts)]
-        plan = tasks.plan_arrays(experts, [1] * len(experts), MAX_TASK_STEPS)
+        max_task_steps = max_task_steps or MAX_TASK_STEPS
+        plan = tasks.plan_arrays(experts, [1] * len(experts), max_task_steps)
         functions = [task(number) for number in range(len(experts))]
         parts = adapter, network, functions, plan, num_envs, num_experts, hyper
         self.programs = Programs(*parts) if acting is None else _Assigned(acting, *parts)
         fresh = [self.programs.fresh_expert(jax.random.key(number)) for number in range(num_experts)]
         self.learner = self.programs.fresh_learner(fresh)
-        self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), bank_size(num_envs)))
+        self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), bank_size(num_envs)), max_task_steps)
         if acting is not None:
             self.playing = self.playing._replace(expert=jnp.asarray(acting, jnp.int32))
         self._rollouts = fused_rollout.Rollouts(self.programs, num_steps)
@@ -127,7 +130,7 @@ class _Assigned(Programs):
         self._judge = lambda *inputs: (*judge(*inputs)[:2], expert)
 
 
-def _at_all_ages(playing: Playing) -> Playing:
+def _at_all_ages(playing: Playing, max_task_steps: int) -> Playing:
     """Environments in the midst of their episodes, so that these end evenly."""
-    steps = np.random.default_rng(0).integers(0, MAX_TASK_STEPS, len(playing.expert)).astype(np.int32)
+    steps = np.random.default_rng(0).integers(0, max_task_steps, len(playing.expert)).astype(np.int32)
     return playing._replace(progress=playing.progress._replace(steps=jnp.asarray(steps)))

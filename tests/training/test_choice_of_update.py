@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flowrl.envs import tasks
-from flowrl.envs.observations import Layout
+from flowrl.envs.observations import Layout, Observation
 from flowrl.training import active_columns
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Transition
@@ -25,10 +25,14 @@ HYPER = Hyperparameters(update_epochs=1, num_minibatches=2)
 
 
 class Patterned(Probe):
-    """A game with many columns; what is shown comes from the test."""
+    """A game with many columns, of which an agent sees few; what more is shown comes from the test."""
 
     layout = LAYOUT
     identity = "patterned"
+
+    def observe(self, state):
+        field = jnp.arange(LAYOUT.num_fields)
+        return Observation((8 * field + (state.pouch.steps + 3 * field) % 8).astype(jnp.uint16), self.observation(state))
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowrl.training import products
+from flowrl.training import experts, products
+from flowrl.training.losses import log_prob_of
 from flowrl.training.networks import ExpertNetwork
+from flowrl.training.programs import make_act
 from tests.training.columns import LAYOUT, random_observation
 
 LOST = 2.0**-7
@@ -46,6 +48,18 @@ def test_a_product_and_its_gradients_lose_no_more_than_their_factors_rounding(se
 def test_what_is_added_up_is_not_rounded():
     """In bfloat16, 256 + 1 is 256."""
     assert products.mixed(jnp.ones((1, 1001)), jnp.ones((1001, 1))).item() == 1001
+
+
+def test_acting_in_mixed_precision_agrees_with_what_learning_takes_for_the_same_policy():
+    """Acting adds a kernel's rows as they are, learning rounds them: so an update's first ratios are nearly 1, not quite."""
+    network = ExpertNetwork(LAYOUT, 4, 32, mixed_precision=True)
+    params = experts.stack([network.init(jax.random.key(0))])
+    observation = jax.tree.map(jnp.asarray, random_observation(np.random.default_rng(0), (64,)))
+    expert = jnp.zeros(64, jnp.int32)
+    decision = jax.jit(make_act(network, 1))(params, observation, observation.columns[0], expert, jax.random.key(1), 0)
+    learned = log_prob_of(network.logits(experts.select(params, 0), observation), decision.action)
+    ratio = np.exp(learned - decision.log_prob)
+    assert 0 < np.abs(ratio - 1).max() < 2**-8
 
 
 def test_another_product_than_that_of_a_layer_is_refused():

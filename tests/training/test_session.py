@@ -150,6 +150,8 @@ def test_a_slow_skills_own_budget_goes_from_its_declaration_through_the_runs_fol
     monkeypatch.setattr(session, "make_adapter", make_adapter)  # the real game: its skill's code names its constants
 
     class Planned:
+        hindrance = None
+
         def __init__(self, adapter, network, functions, plan, *others):
             plans.append(plan)
 

@@ -121,12 +121,15 @@ def test_nothing_is_read_from_a_folder_that_others_may_write(folder):
     folder.chmod(0o777)
     again = Traced()
     assert called(folder, again) == numbers(jax.jit(Traced())(pair(), 5)) and again.times == 1
+    assert "chmod 700" in ProgramStore(folder, "game").hindrance
 
 
 def test_nothing_is_stored_once_the_source_has_changed_under_a_process(folder, monkeypatch):
     monkeypatch.setattr(stored_programs, "changed_since_start", lambda: True)
     called(folder, Traced())
     assert not folder.exists()
+    assert ".py is newer than this process" in ProgramStore(folder, "game").hindrance
+    assert ProgramStore(folder, None).hindrance is None  # a game that says nothing about itself is served by JAX's cache
 
 
 @pytest.mark.parametrize("setting", ["jax_default_matmul_precision", "jax_enable_x64", "jax_optimization_level"])
