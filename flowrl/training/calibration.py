@@ -32,6 +32,7 @@ def main() -> int:
     asked_to_go = threading.Event()
     threading.Thread(target=_listen, args=(asked_to_go,), daemon=True).start()
     process.take_slot(task["slot"])
+    process.give_back_large_memory()
     # JAX is imported from here on, in the surroundings that were just prepared.
     update, test_mb = _updates(task["env_name"], task["settings"])
     _warm_up(update)

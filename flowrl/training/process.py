@@ -7,6 +7,7 @@ imported, since JAX reads most of it once.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -45,6 +46,11 @@ ROOM_POLL_S = 5.0
 LOCK_WAIT_S = 1.0
 """Seconds to wait for the run's lock: the scheduler may be looking at it in this very moment."""
 
+KEPT_PIECE = 4 * 2**20
+"""Bytes: what is freed in pieces as large as this goes back to the machine."""
+
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+
 _OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "cannot allocate memory", "std::bad_alloc")
 
 
@@ -61,6 +67,16 @@ def prepare(paths: RunPaths) -> None:
     """Takes on the run's slot: its environment, cores, device and share of memory, and the compile cache."""
     _take_environment(paths.environment)
     take_slot(_run_record(paths).get("slot") or {})
+    give_back_large_memory()
+
+
+def give_back_large_memory() -> None:
+    """Has the C library hand every large piece of memory back to the machine when it is freed.
+
+    Of itself it begins to keep pieces of up to 32 MiB for later, which a run's states and parameters leave in tatters.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, KEPT_PIECE)
 
 
 def take_slot(slot: Mapping[str, Any]) -> None:

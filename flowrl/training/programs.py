@@ -113,7 +113,7 @@ class Programs:
         self._room_for = functools.cache(lambda count: program(f"room for {count}", make_room_for(count)))
         self._replace_worlds = program("replace worlds", worlds.replace_worlds, donate_argnums=(0,))
         self._first_worlds = program("first worlds", make_first(num_envs), num_envs)
-        self._few_worlds = program("few worlds", make_first(WORLDS_AT_ONCE), WORLDS_AT_ONCE)
+        self._some_worlds = functools.cache(lambda count: program(f"{count} worlds", make_first(count)))
         self._find_columns = program("find columns", lambda rollout: active_columns.find(rollout, network.layout))
         self._demands = program("demands", lambda columns: active_columns.demands(columns, network.layout))
         self._of_experts = self._expert_programs(self.num_experts)
@@ -206,10 +206,16 @@ class Programs:
         return bank.worlds
 
     def begin(self, key: jax.Array, num_worlds: int) -> Playing:
-        """Every environment at the start of an episode, in the bank's first worlds."""
+        """Every environment at the start of an episode, in worlds of its own; a bank of ``num_worlds`` for those after it.
+
+        Of the bank's worlds the first ones are those in which the environments start.
+        """
         # A copy for the first episodes, since a step uses its states up, and the bank's worlds are played again.
         fresh = self.fresh_worlds(key, max(num_worlds, self.num_envs))
-        return self._at_the_start(WorldBank(fresh, jnp.int32(self.num_envs)), self._first_worlds(fresh))
+        first = self._first_worlds(fresh)
+        if num_worlds < self.num_envs:
+            return self._at_the_start(WorldBank(self._some_worlds(num_worlds)(fresh), jnp.int32(0)), first)
+        return self._at_the_start(WorldBank(fresh, jnp.int32(self.num_envs)), first)
 
     def begin_test(self, key: jax.Array, num_episodes: int) -> Playing:
         """As `begin`; of the episodes, the first ``num_episodes`` have a world each.
@@ -220,7 +226,7 @@ class Programs:
         if num_episodes > self.num_envs:
             return self.begin(key, num_episodes)
         fresh = self.fresh_worlds(key, self.num_envs)
-        few = self._few_worlds(fresh)
+        few = self._some_worlds(WORLDS_AT_ONCE)(fresh)
         has_spare = len(fresh.observation.columns) > self.num_envs
         return self._at_the_start(WorldBank(few, jnp.int32(0)), self._first_worlds(fresh) if has_spare else fresh)
 

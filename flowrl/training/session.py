@@ -32,6 +32,7 @@ from flowrl.training.programs import WORLDS_AT_ONCE, Playing, Programs
 from flowrl.training.progress import Pane, UpdateReport
 from flowrl.training.rollout import StepOutcome
 from flowrl.training.saving import Saver
+from flowrl.training.shelf import Shelf
 from flowrl.training.specification import RunSpecification
 from flowrl.training.success import PlanRates, RecentSuccess
 from flowrl.training.tracking import Tracker
@@ -40,7 +41,7 @@ TEST_EPISODES = 512
 """Fresh episodes behind a reported success rate."""
 
 BANK_SIZE = 256
-"""Ready worlds at least; as many as environments where these are more."""
+"""Ready worlds at least; half as many as environments where that is more."""
 
 WORLD_REUSE = 4
 """How many episodes a world of the bank starts before a fresh one takes its place (see `worlds.Turnover`)."""
@@ -69,7 +70,7 @@ class Stopped(FlowrlError):
 
 def bank_size(num_envs: int) -> int:
     """The worlds that a run of so many environments keeps ready."""
-    return max(BANK_SIZE, num_envs)
+    return max(BANK_SIZE, num_envs // 2)
 
 
 def turnover(num_envs: int, num_steps: int) -> Turnover:
@@ -194,7 +195,9 @@ class Session:
                 self._save_now_and_then(learner, standing)
             self._stop_if_asked()
             if test_is_due:
+                shelf = Shelf(playing)
                 reached = self._test_for_goal(learner, goal_test, report)
+                playing = shelf.take()
             self._record(report, losses, reached)
             self._beat()
         checkpoint = self._save(learner, standing)

@@ -409,8 +409,9 @@ def test_two_experiments_with_equal_skills_do_not_touch_each_other(tmp_path, sta
 # Really trained.
 
 
+# Of the size that tests/llm/test_front_door.py has, so that the game is compiled once for both.
 TINY = {
-    "env_name": "Craftax-Classic-Symbolic-v1", "total_timesteps": 256, "success_rate": 1.0, "num_envs": 8, "num_steps": 8,
+    "env_name": "Craftax-Classic-Symbolic-v1", "total_timesteps": 1024, "success_rate": 1.0, "num_envs": 128, "num_steps": 4,
     "layer_size": 16, "update_epochs": 1, "num_minibatches": 2, "max_task_steps": 20,
 }  # fmt: skip
 
