@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 
 UPDATES = 2
+TASK_STEPS = 50
+"""Of an episode: tests are shorter so, and need as much memory."""
 HERE = Path(__file__).resolve().parent
 
 
@@ -41,6 +43,7 @@ def flowrl_run(env_name: str, num_envs: int, num_steps: int, layer_size: int) ->
         "num_steps": num_steps,
         "layer_size": layer_size,
         "total_timesteps": UPDATES * num_envs * num_steps,
+        "max_task_steps": TASK_STEPS,
     }
     goal.GoalTest.is_due = lambda *_: True
     with tempfile.TemporaryDirectory() as folder:
