@@ -35,10 +35,16 @@ class Patterned(Probe):
         return Observation((8 * field + (state.pouch.steps + 3 * field) % 8).astype(jnp.uint16), self.observation(state))
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Programs are compiled once for all tests here."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def programs(monkeypatch, tmp_path):
+def programs(monkeypatch, cache):
     """A run's programs, with the names of the updates that are called in ``called``."""
-    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache))
     network = ExpertNetwork(LAYOUT, 2, layer_size=4)
     made = Programs(Patterned(), network, [done_after(3)], tasks.plan_arrays([0], [1], 5), ENVS, 1, HYPER)
     made.called = []
