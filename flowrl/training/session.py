@@ -197,7 +197,8 @@ class Session:
             if test_is_due:
                 shelf = Shelf(playing)
                 reached = self._test_for_goal(learner, goal_test, report)
-                playing = shelf.take()
+                if reached is None:
+                    playing = shelf.take()
             self._record(report, losses, reached)
             self._beat()
         checkpoint = self._save(learner, standing)

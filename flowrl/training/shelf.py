@@ -1,8 +1,7 @@
 """What a run does not need for a while, held small: its games, while it is tested in others.
 
 A test for the goal plays as many environments as training does, and for that time the memory of both would be taken. States of
-games are mostly the same few numbers, so they are compressed: Craftax's to a few hundredths, in less than a tenth of the time
-that a test takes.
+games are mostly the same few numbers, so they are compressed.
 """
 
 from __future__ import annotations
