@@ -24,21 +24,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.training_speed import use_compile_cache
-from flowrl.envs.registry import GAMES
 from flowrl.training.fused_rollout import Rollouts
 from flowrl.training.workload import Workload
-from sizes import size_parser
+from sizes import each_game, size_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = size_parser(__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args(arguments)
-    use_compile_cache()
-    for env_name in options.env_name or GAMES:
-        compare(env_name, options)
-    return 0
+    return each_game(compare, parser.parse_args(arguments))
 
 
 def compare(env_name: str, options: argparse.Namespace) -> None:

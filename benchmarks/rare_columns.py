@@ -20,12 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.training_speed import use_compile_cache
-from flowrl.envs.registry import GAMES
 from flowrl.training import active_columns, rollout
 from flowrl.training.ppo import Hyperparameters, stack_time
 from flowrl.training.workload import LR, Workload
-from sizes import size_parser
+from sizes import each_game, size_parser
 
 UPDATES_BEFORE = 3
 
@@ -33,11 +31,7 @@ UPDATES_BEFORE = 3
 def main(arguments: list[str] | None = None) -> int:
     parser = size_parser(__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args(arguments)
-    use_compile_cache()
-    for env_name in options.env_name or GAMES:
-        report(env_name, options)
-    return 0
+    return each_game(report, parser.parse_args(arguments))
 
 
 def report(env_name: str, options: argparse.Namespace) -> None:

@@ -1,10 +1,14 @@
-"""The flags that say what is trained, the same in every benchmark of training."""
+"""What the benchmarks of training have in common: the flags that say what is trained, the cache, the games in turn."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+
+import jax
 
 from flowrl.envs.registry import GAMES
+from flowrl.paths import compile_cache
 
 
 def size_parser(description: str, default_games: str = "every game") -> argparse.ArgumentParser:
@@ -15,3 +19,16 @@ def size_parser(description: str, default_games: str = "every game") -> argparse
     parser.add_argument("--num_steps", type=int, default=32)
     parser.add_argument("--layer_size", type=int, default=512)
     return parser
+
+
+def use_compile_cache() -> None:
+    """JAX's own, as a training has it."""
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+
+
+def each_game(report: Callable[[str, argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Reports the games that were asked for, one after the other. Returns the exit status."""
+    use_compile_cache()
+    for env_name in options.env_name or GAMES:
+        report(env_name, options)
+    return 0

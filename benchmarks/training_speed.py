@@ -28,9 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.envs.registry import GAMES
-from flowrl.paths import compile_cache
 from flowrl.training.workload import Workload
-from sizes import size_parser
+from sizes import size_parser, use_compile_cache
 
 
 class Size(NamedTuple):
@@ -102,11 +101,6 @@ def measure(runs: dict[str, Any], repeats: int, warm_up: int = 2) -> dict[str, l
 
 def median_of(taken: list[dict[str, float]], part: str = "total") -> float:
     return statistics.median(parts[part] for parts in taken)
-
-
-def use_compile_cache() -> None:
-    """JAX's own, as a training has it."""
-    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
 
 
 def product_gflops(repeats: int = 5, rows: int = 1024, inner: int = 2048, columns: int = 512) -> float:

@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
 
-from benchmarks.training_speed import product_gflops, use_compile_cache
-from flowrl.envs.registry import GAMES, make_adapter
+from benchmarks.training_speed import product_gflops
+from flowrl.envs.registry import make_adapter
 from flowrl.training import active_columns
 from flowrl.training.ppo import Hyperparameters
 from flowrl.training.stored_programs import StoredProgram
 from flowrl.training.workload import MAX_TASK_STEPS, Workload
-from sizes import size_parser
+from sizes import each_game, size_parser
 
 PARTS = {
     "network of the rollout": ("act", "values"),
@@ -92,11 +92,7 @@ def update_gflop(run: Workload, env_name: str, layer_size: int, bound: int) -> f
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parsed(arguments)
-    use_compile_cache()
-    for env_name in options.env_name or GAMES:
-        report(env_name, options)
-    return 0
+    return each_game(report, parsed(arguments))
 
 
 def report(env_name: str, options: argparse.Namespace) -> None:
