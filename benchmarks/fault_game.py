@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -33,6 +35,10 @@ class GoldGame(GameAdapter):
 
     def __init__(self, env_name: str):
         self.env_name = env_name
+
+    @property
+    def identity(self):
+        return f"{ENV_NAME} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
 
     def reset(self, key):
         pouch = Pouch(jnp.int32(0))

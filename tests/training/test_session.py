@@ -31,7 +31,7 @@ from flowrl.training.session import Session, Stopped
 from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings, read
 from flowrl.training.tracking import no_tracker
 from tests.parallel.fakes.experiments import put_in_library
-from tests.training.probes import Probe
+from tests.training.probes import Probe, by_source
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.gold >= n\n"
 PAY = "def task_reward(inventory_diff):\n    return inventory_diff.gold\n"
@@ -47,6 +47,10 @@ class Gold(Probe):
     """Action 1 finds a piece of gold, four times out of five; action 0 never does."""
 
     scope = {"jnp": jnp}
+
+    @property
+    def identity(self):
+        return by_source(type(self))
 
     def step(self, key, state, action):
         lucky = jax.random.bernoulli(key, 0.8)
