@@ -100,7 +100,8 @@ class Programs:
         self.num_experts = experts.padded_count(num_experts)
         self.plan = plan
         self._network, self._hyper = network, hyper
-        self._store = ProgramStore(paths.stored_programs(), adapter.identity)
+        kind = num_envs, network.layer_size, network.mixed_precision, hyper
+        self._store = ProgramStore(paths.stored_programs(), adapter.identity, kind)
         program = self._store.program
         self._init = jax.jit(network.init)
         self._generate = program("generate", make_generate(adapter))
@@ -118,10 +119,15 @@ class Programs:
         self._demands = program("demands", lambda columns: active_columns.demands(columns, network.layout))
         self._of_experts = self._expert_programs(self.num_experts)
         self._bound = 0
+        self._store.prefetch("", _group(self.num_experts))
 
     def before_compiling(self, say: Callable[[], None]) -> None:
         """Has ``say`` called before a program is loaded or compiled, which may take minutes in the midst of a training."""
         self._store.announce = say
+
+    def remember(self) -> None:
+        """Has later runs load at their start, in a thread, what this one has called until now."""
+        self._store.remember()
 
     @property
     def hindrance(self) -> str | None:
@@ -129,7 +135,8 @@ class Programs:
         return self._store.hindrance
 
     def _expert_programs(self, num_experts: int) -> ExpertPrograms:
-        program, network, hyper = self._store.program, self._network, self._hyper
+        network, hyper = self._network, self._hyper
+        program = functools.partial(self._store.program, group=_group(num_experts))
 
         def updating(name: str, update: Callable) -> StoredProgram:
             def function(learner, rollout, *rest):
@@ -298,6 +305,10 @@ class Programs:
             continues=~(verdict.task_done | verdict.ended),
             truncation_value=self._of_experts.values(params, led_to, before.typical, before.expert, verdict.truncated),
         )
+
+
+def _group(num_experts: int) -> str:
+    return f"{num_experts} experts"
 
 
 def make_generate(adapter: GameAdapter):

@@ -307,6 +307,7 @@ class Session:
         """Once, after an update of this session: what is compiled beside it, for its own rollouts and for later runs."""
         if not self._has_provided:
             self._has_provided = True
+            self._programs.remember()
             self._rollouts.fuse_beside(learner.params, playing, self._aside.append)
             later_runs.provide(self._programs, lambda: not self.lifetime.asked_to_stop, self._aside.append)
         while self._aside:

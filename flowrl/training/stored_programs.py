@@ -37,6 +37,7 @@ from jax.experimental import serialize_executable
 
 from flowrl import paths
 from flowrl.files import TEMPORARY, write_whole
+from flowrl.training.prefetch import Prefetch, list_programs, listed
 
 LIMIT_BYTES = 2 * 2**30
 """What all stored programs may take; those that were not used for longest go first."""
@@ -64,28 +65,50 @@ class ProgramStore:
         folder: shared by all runs on a machine; None stores nothing.
         identity: all that the programs depend on, beside the source code, the machine and their arguments; anything
             with a ``repr`` that says it all. None where that cannot be told: then nothing is stored.
+        kind: what tells runs that call other programs apart, as a ``repr``; see `remember`.
     """
 
-    def __init__(self, folder: Path | None, identity: Any):
+    def __init__(self, folder: Path | None, identity: Any, kind: Any = None):
         self.hindrance = hindrance(folder) if identity is not None and folder is not None else None
         """Why nothing is stored, where that is not as it should be."""
         usable = identity is not None and folder is not None and self.hindrance is None
         self._folder = folder if usable else None
-        self._identity = identity
+        self._identity, self._kind = identity, kind
+        self._called: dict[str, list[Path]] = {}
+        self.prefetched = Prefetch(load)
         self.announce: Callable[[], None] = lambda: None
         """Called before a program that was called for the first time is loaded or compiled."""
 
     def program(
-        self, name: str, function: Callable, made_from: Any = None, donate_argnums: tuple[int, ...] = ()
+        self, name: str, function: Callable, made_from: Any = None, donate_argnums: tuple[int, ...] = (), group: str = ""
     ) -> StoredProgram:
         """``function``, jitted.
 
         Args:
             name: no other program of this store has it.
             made_from: what it depends on beside the store's identity and the shapes of its arguments, as a ``repr``.
+            group: those of a group are called by the same runs.
         """
         key = None if self._folder is None else (repr((self._identity, made_from)), *surroundings())
-        return StoredProgram(name, function, donate_argnums, self._folder, key, lambda: self.announce())
+        return StoredProgram(self, name, function, donate_argnums, self._folder, key, group)
+
+    def note_call(self, group: str, path: Path) -> None:
+        """Takes note of a stored program that was called for the first time."""
+        self._called.setdefault(group, []).append(path)
+
+    def remember(self) -> None:
+        """Has later runs of this kind `prefetch` what was called until now."""
+        for group, programs in self._called.items():
+            list_programs(self._list(group), programs)
+
+    def prefetch(self, *groups: str) -> None:
+        """Starts loading what an earlier run of this kind has called of these groups."""
+        if self._folder is not None:
+            self.prefetched.begin([path for group in groups for path in listed(self._list(group))])
+
+    def _list(self, group: str) -> Path:
+        key = (repr((self._identity, self._kind)), *surroundings(), group)
+        return self._folder / f".called-{hashlib.sha256(chr(10).join(key).encode()).hexdigest()[:32]}.json"
 
 
 class StoredProgram:
@@ -93,17 +116,17 @@ class StoredProgram:
 
     def __init__(
         self,
+        store: ProgramStore,
         name: str,
         function: Callable,
         donate_argnums: tuple[int, ...],
         folder: Path | None,
         key: tuple | None,
-        announce: Callable[[], None] = lambda: None,
+        group: str,
     ):
-        self.name = name
+        self.name, self._store, self._group = name, store, group
         self.function, self._donate_argnums, self._folder, self._key = function, donate_argnums, folder, key
         self._jitted = jax.jit(function, donate_argnums=donate_argnums)
-        self._announce = announce
         self._latest: Any = None
         self._compiled: dict[str, Any] = {}
         self.shapes: tuple | None = None
@@ -112,7 +135,7 @@ class StoredProgram:
     def __call__(self, *arguments: Any) -> Any:
         if self._key is None:
             if self.shapes is None:
-                self._announce()
+                self._store.announce()
                 self.shapes = jax.tree.map(shape_of, arguments)
             return self._jitted(*arguments)
         if self._latest is not None:
@@ -153,9 +176,11 @@ class StoredProgram:
     def _ready(self, arguments: tuple) -> Any:
         shapes = signature(arguments)
         if shapes not in self._compiled:
-            self._announce()
+            self._store.announce()
             begun_s = time.perf_counter()
-            self._compiled[shapes] = self._load_or_compile(arguments, self._path(shapes))
+            path = self._path(shapes)
+            self._compiled[shapes] = self._store.prefetched.take(path) or self._load_or_compile(arguments, path)
+            self._store.note_call(self._group, path)
             give_back_free_memory()
             jax.monitoring.record_event_duration_secs(READIED, time.perf_counter() - begun_s)
         return self._compiled[shapes]

@@ -61,7 +61,7 @@ def test_programs_of_another_precision_are_stored_apart(monkeypatch):
     def made(mixed_precision):
         found = {}
 
-        def program(self, name, function, made_from=None, donate_argnums=()):
+        def program(self, name, function, made_from=None, donate_argnums=(), group=""):
             found[name] = repr(made_from)
 
         monkeypatch.setattr(ProgramStore, "program", program)

@@ -204,6 +204,15 @@ def test_a_run_that_is_not_to_stop_at_its_goal_uses_its_whole_budget(tmp_path, m
     assert result["goal_reached"] and result["frames"] == 3 * 128
 
 
+def test_what_the_first_update_called_is_remembered_once_for_later_runs(tmp_path, monkeypatch):
+    made, remember = [], Programs.remember
+    monkeypatch.setattr(Programs, "remember", lambda programs: made.append(metrics(run)) or remember(programs))
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
+    run.paths.metrics.touch()
+    train(run)
+    assert made == [[]] and len(metrics(run)) == 2  # before the first update's line
+
+
 def test_every_update_leaves_a_line_of_metrics_that_any_json_reader_takes(tmp_path):
     run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
     train(run)

@@ -1,0 +1,145 @@
+"""Programs that are loaded before they are called: taken when they are there, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import jax
+import pytest
+
+from flowrl.envs import tasks
+from flowrl.training import stored_programs
+from flowrl.training.ppo import Hyperparameters
+from flowrl.training.prefetch import Prefetch, list_programs, listed
+from flowrl.training.programs import Programs
+from flowrl.training.rollout import collect
+from flowrl.training.stored_programs import ProgramStore
+from tests.training.probes import done_after
+from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
+from tests.training.test_stored_programs import Traced, numbers, pair
+
+
+def wait_for_prefetch():
+    for thread in threading.enumerate():
+        if thread.name == "prefetch":
+            thread.join()
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """What was loaded: the names of programs, and whether that was in a thread."""
+    seen, load = [], stored_programs.load
+
+    def watched(path):
+        found = load(path)
+        if found is not None:
+            seen.append((path.name.rpartition("-")[0], threading.current_thread().name == "prefetch"))
+        return found
+
+    monkeypatch.setattr(stored_programs, "load", watched)
+    return seen
+
+
+def walk(folder, function=None, kind=None, group="", prefetched=("",)):
+    """Calls one program of a store of its own, after what was remembered was loaded; how often it was traced, and the store."""
+    function = function or Traced()
+    store = ProgramStore(folder, "game", kind)
+    store.prefetch(*prefetched)
+    wait_for_prefetch()
+    program = store.program("walk", function, donate_argnums=(0,), group=group)
+    assert numbers(program(pair(), 5)) == numbers(jax.jit(Traced())(pair(), 5))
+    return function.times, store
+
+
+def test_what_one_run_called_is_loaded_in_a_thread_for_the_next(tmp_path, loads):
+    traced, store = walk(tmp_path)
+    store.remember()
+    assert (traced, loads) == (1, [])
+    assert walk(tmp_path)[0] == 0 and loads == [("walk", True)]
+
+
+@pytest.mark.parametrize("other", [dict(kind=2), dict(group="2 experts"), dict(prefetched=("2 experts",))], ids=str)
+def test_runs_of_another_kind_load_what_they_call_when_they_call_it(tmp_path, loads, other):
+    walk(tmp_path, **({"group": other["group"]} if "group" in other else {}))[1].remember()
+    assert walk(tmp_path, **other)[0] == 0 and loads == [("walk", False)]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '["walk-0", "/etc/passwd", "..", ""]', None])
+def test_a_list_that_is_none_or_out_of_date_is_as_good_as_no_list(tmp_path, loads, text):
+    walk(tmp_path)[1].remember()
+    (path,) = tmp_path.glob(".called-*")
+    path.unlink() if text is None else path.write_text(text)
+    assert walk(tmp_path)[0] == 0 and loads == [("walk", False)]
+
+
+def test_a_damaged_program_is_compiled_though_it_was_to_be_loaded(tmp_path, loads):
+    walk(tmp_path)[1].remember()
+    (path,) = (path for path in tmp_path.iterdir() if path.name.startswith("walk"))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert walk(tmp_path)[0] == 1 and loads == []
+
+
+def test_names_in_a_list_never_lead_out_of_its_folder(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(["a", "../b", "/c/d"]))
+    assert listed(path) == [tmp_path / name for name in "abd"]
+
+
+def test_a_list_is_written_only_where_it_changes_and_a_folder_that_takes_none_is_no_error(tmp_path):
+    path = tmp_path / "list.json"
+    list_programs(path, [tmp_path / "a", tmp_path / "b"])
+    before = path.stat()
+    list_programs(path, [tmp_path / "a", tmp_path / "b"])
+    assert path.stat() == before and json.loads(path.read_text()) == ["a", "b"]
+    (tmp_path / "file").touch()
+    list_programs(tmp_path / "file" / "list.json", [tmp_path / "a"])
+
+
+def test_nobody_waits_for_a_program_whose_turn_has_not_come():
+    begun, go_on, loaded = threading.Event(), threading.Event(), []
+
+    def load(path):
+        begun.set()
+        assert go_on.wait(60)
+        loaded.append(path)
+        return path.name
+
+    prefetch = Prefetch(load)
+    prefetch.begin([Path("first"), Path("second"), Path("third")])
+    assert begun.wait(60)
+    assert prefetch.take(Path("second")) is None and prefetch.take(Path("stranger")) is None
+    go_on.set()
+    assert prefetch.take(Path("first")) == "first"
+    wait_for_prefetch()
+    assert prefetch.take(Path("third")) == "third" and prefetch.take(Path("third")) is None
+    assert loaded == [Path("first"), Path("third")]
+
+
+class KnownGame(NumberedSteps):
+    identity = "numbered steps, known to be prefetched"
+
+
+def updated(num_experts):
+    plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, 3)
+    hyper = Hyperparameters(update_epochs=1, num_minibatches=2)
+    programs = Programs(KnownGame(), NETWORK, [done_after(2)] * num_experts, plan, NUM_ENVS, num_experts, hyper)
+    wait_for_prefetch()
+    learner = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(num_experts)])
+    playing, rollout, _ = collect(programs, learner.params, programs.begin(jax.random.key(0), NUM_ENVS), jax.random.key(1), 2)
+    programs.update(learner, rollout, programs.values(learner.params, playing), jax.random.key(2), 0.01)
+    return programs
+
+
+def test_a_run_finds_the_game_loaded_for_any_number_of_experts_and_the_networks_for_its_own(tmp_path, monkeypatch, loads):
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
+    updated(1).remember()
+    assert loads == []
+    updated(1)
+    assert {name for name, _ in loads} >= {"generate", "step", "renew", "act", "values", "update"}
+    assert all(in_thread for _, in_thread in loads)
+    loads.clear()
+    updated(2)
+    assert {name for name, in_thread in loads if in_thread} >= {"generate", "step", "renew"}
+    assert not {name for name, _ in loads} & {"act", "values", "update"}  # compiled: nobody had these before
