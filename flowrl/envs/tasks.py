@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowrl.envs.features import Features, TaskInputs, task_inputs
 from flowrl.skills.module import TaskFunctions
@@ -62,13 +63,14 @@ Judge = Callable[[Features, Features, jax.Array, Progress, PlanArrays], tuple[Ve
 
 def plan_arrays(experts: Sequence[int], counts: Sequence[int], max_task_steps: int | Sequence[int]) -> PlanArrays:
     """The plan as arrays; each task has ``max_task_steps`` (one for all, or one for each) for each unit of its count."""
-    n = jnp.asarray(counts, jnp.int32)
-    return PlanArrays(expert=jnp.asarray(experts, jnp.int32), n=n, budget=n * jnp.asarray(max_task_steps, jnp.int32))
+    # On the host, as in `start`: each operation on the device would be a small program to compile at every start of a run.
+    n = np.asarray(counts, np.int32)
+    return jax.device_put(PlanArrays(np.asarray(experts, np.int32), n, n * np.asarray(max_task_steps, np.int32)))
 
 
 def start(num_envs: int) -> Progress:
     """Every environment at the beginning of the plan."""
-    return Progress(task=jnp.zeros(num_envs, jnp.int32), steps=jnp.zeros(num_envs, jnp.int32))
+    return jax.device_put(Progress(task=np.zeros(num_envs, np.int32), steps=np.zeros(num_envs, np.int32)))
 
 
 def restart(progress: Progress, ended: jax.Array) -> Progress:

@@ -233,7 +233,8 @@ class Trial(Session):
 
     def _compare(self, learner: Learner, standing: Standing) -> list[Score]:
         """Plays the same fresh worlds with each reward's expert, all experts frozen."""
-        programs, key = self._programs, jax.random.fold_in(self._keys.tests, standing.updates)
+        programs = self._programs
+        key = programs.fold_in(self._keys.tests, standing.updates)
         policy = programs.learned_policy(learner.params)
         episodes = Episodes.none()
         self.lifetime.beat("compiling")  # the first wave does

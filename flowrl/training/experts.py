@@ -41,7 +41,7 @@ def stack(experts: Sequence[Params]) -> Params:
     def join(*leaves):
         # Put together on the host: each shape would be a small program of its own.
         leaves = [*map(np.asarray, leaves)]
-        return jnp.asarray(np.stack([*leaves, *[np.zeros_like(leaves[0])] * padding]))
+        return jax.device_put(np.stack([*leaves, *[np.zeros_like(leaves[0])] * padding]))
 
     return jax.tree.map(join, *experts)
 

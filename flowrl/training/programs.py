@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowrl import paths
 from flowrl.envs import tasks, worlds
@@ -68,6 +69,16 @@ class PutBy(NamedTuple):
     """That were not stored, since there was to be an end of it."""
 
 
+class Keys(NamedTuple):
+    """Where each part of a run draws its randomness from."""
+
+    init: jax.Array
+    worlds: jax.Array
+    updates: jax.Array
+    tests: jax.Array
+    random_policy: jax.Array
+
+
 class ExpertPrograms(NamedTuple):
     """The programs that depend on the number of experts."""
 
@@ -103,6 +114,10 @@ class Programs:
         kind = num_envs, network.layer_size, network.mixed_precision, hyper
         self._store = ProgramStore(paths.stored_programs(), adapter.identity, kind)
         program = self._store.program
+        # Random keys too are made by programs of their own: operation by operation they took half a second of a start.
+        self._run_keys = program("keys of a run", run_keys)
+        self._update_keys = program("keys of an update", update_keys)
+        self._fold_in = program("fold in", jax.random.fold_in)
         self._init = jax.jit(network.init)
         self._generate = program("generate", make_generate(adapter))
         # States are large and updated in place: those of a step are used up by it.
@@ -194,6 +209,18 @@ class Programs:
         plain._of_experts = mine._replace(act=mine.act.function, values=mine.values.function)
         return plain
 
+    def run_keys(self, seed: int, global_expert_idx: int) -> Keys:
+        """The keys of the run that trains an expert."""
+        return self._run_keys(np.uint32(seed % 2**32), np.uint32(global_expert_idx))
+
+    def update_keys(self, key: jax.Array, number: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Of the update of this number: for its rollout, for learning, and for fresh worlds."""
+        return self._update_keys(key, np.uint32(number))
+
+    def fold_in(self, key: jax.Array, number: int) -> jax.Array:
+        """``jax.random.fold_in``."""
+        return self._fold_in(key, np.uint32(number))
+
     def fresh_expert(self, key: jax.Array) -> Params:
         """The parameters of an expert that has learned nothing."""
         return self._init(key)
@@ -207,7 +234,7 @@ class Programs:
         """At least ``count`` fresh worlds, made some at a time so that little memory is held at once."""
         num_calls = -(-count // WORLDS_AT_ONCE)
         fresh = self._generate(key, 0)
-        bank = WorldBank(self._room_for(num_calls * WORLDS_AT_ONCE)(fresh), jnp.int32(0))
+        bank = WorldBank(self._room_for(num_calls * WORLDS_AT_ONCE)(fresh), np.int32(0))
         for number in range(num_calls):
             bank = self._replace_worlds(bank, self._generate(key, number) if number else fresh)
         return bank.worlds
@@ -221,8 +248,8 @@ class Programs:
         fresh = self.fresh_worlds(key, max(num_worlds, self.num_envs))
         first = self._first_worlds(fresh)
         if num_worlds < self.num_envs:
-            return self._at_the_start(WorldBank(self._some_worlds(num_worlds)(fresh), jnp.int32(0)), first)
-        return self._at_the_start(WorldBank(fresh, jnp.int32(self.num_envs)), first)
+            return self._at_the_start(WorldBank(self._some_worlds(num_worlds)(fresh), np.int32(0)), first)
+        return self._at_the_start(WorldBank(fresh, np.int32(self.num_envs)), first)
 
     def begin_test(self, key: jax.Array, num_episodes: int) -> Playing:
         """As `begin`; of the episodes, the first ``num_episodes`` have a world each.
@@ -235,10 +262,10 @@ class Programs:
         fresh = self.fresh_worlds(key, self.num_envs)
         few = self._some_worlds(WORLDS_AT_ONCE)(fresh)
         has_spare = len(fresh.observation.columns) > self.num_envs
-        return self._at_the_start(WorldBank(few, jnp.int32(0)), self._first_worlds(fresh) if has_spare else fresh)
+        return self._at_the_start(WorldBank(few, np.int32(0)), self._first_worlds(fresh) if has_spare else fresh)
 
     def _at_the_start(self, bank: WorldBank, first: Scene) -> Playing:
-        expert = jnp.broadcast_to(self.plan.expert[0], (self.num_envs,))
+        expert = jax.device_put(np.full(self.num_envs, np.asarray(self.plan.expert)[0]))
         typical = self._typical(first.observation.columns)
         return Playing(bank, first, tasks.start(self.num_envs), expert, typical)
 
@@ -259,7 +286,7 @@ class Programs:
 
     def values(self, params: Params, playing: Playing) -> jax.Array:
         """``[B]``: the acting experts' values of where the environments are."""
-        everyone = jnp.ones(self.num_envs, bool)
+        everyone = np.ones(self.num_envs, bool)
         return self._of_experts.values(params, playing.scene.observation, playing.typical, playing.expert, everyone)
 
     def update(self, learner: Learner, rollout: tuple[Transition, ...], last_values, key, lr):
@@ -309,6 +336,16 @@ class Programs:
 
 def _group(num_experts: int) -> str:
     return f"{num_experts} experts"
+
+
+def run_keys(seed, number):
+    """A run's keys from its seed and its expert's number."""
+    return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(seed), number), len(Keys._fields)))
+
+
+def update_keys(key, number):
+    """The three keys of an update."""
+    return tuple(jax.random.split(jax.random.fold_in(key, number), 3))
 
 
 def make_generate(adapter: GameAdapter):

@@ -79,16 +79,6 @@ def turnover(num_envs: int, num_steps: int) -> Turnover:
     return Turnover(WORLD_REUSE, most, WORLDS_AT_ONCE)
 
 
-class _Keys(NamedTuple):
-    """Where each part of a run draws its randomness from."""
-
-    init: jax.Array
-    worlds: jax.Array
-    updates: jax.Array
-    tests: jax.Array
-    random_policy: jax.Array
-
-
 class Pace(NamedTuple):
     """The updates that this process has made."""
 
@@ -120,14 +110,13 @@ class Session:
         self._saver = Saver(self._write)
         self._unsaved: tuple[Learner, Standing] | None = None
         self._said_of_room: str | None = None
-        root = jax.random.fold_in(jax.random.key(self.settings.seed), run.global_expert_idx)
-        self._keys = _Keys(*jax.random.split(root, len(_Keys._fields)))
         adapter = make_adapter(run.env_name)
         self._network = ExpertNetwork(
             adapter.layout, adapter.num_actions, self.settings.layer_size, self.settings.mixed_precision
         )
         self._programs = self._compile(adapter)
         self._programs.before_compiling(lambda: self.lifetime.beat("compiling"))
+        self._keys = self._programs.run_keys(self.settings.seed, run.global_expert_idx)
         if self._programs.hindrance:
             pane.line(f"programs are compiled anew, and not kept for later runs: {self._programs.hindrance}")
         self._rollouts = Rollouts(self._programs, self.settings.num_steps)
@@ -240,7 +229,7 @@ class Session:
 
     def _begin(self) -> Playing:
         # Another attempt starts in other worlds: the state of the games is not kept in a checkpoint.
-        key = jax.random.fold_in(self._keys.worlds, self.run.attempt)
+        key = self._programs.fold_in(self._keys.worlds, self.run.attempt)
         return self._programs.begin(key, bank_size(self.settings.num_envs))
 
     def _fresh_rates(self) -> tuple[PlanRates, RecentSuccess]:
@@ -248,7 +237,7 @@ class Session:
         return PlanRates(num_envs, len(self.run.plan), TEST_EPISODES), self._fresh_estimate(num_envs)
 
     def _fresh_estimate(self, num_envs: int) -> RecentSuccess:
-        longest = int(self._programs.plan.budget.sum()) + 1
+        longest = int(np.asarray(self._programs.plan.budget).sum()) + 1
         window = max(1, math.ceil(ESTIMATE_STEPS / self.settings.num_steps))
         return RecentSuccess(num_envs, longest, window)
 
@@ -258,8 +247,7 @@ class Session:
 
     def _update(self, learner: Learner, standing: Standing, playing: Playing):
         """Collects a rollout and learns from it."""
-        key = jax.random.fold_in(self._keys.updates, standing.updates)
-        collect_key, learn_key, world_key = jax.random.split(key, 3)
+        collect_key, learn_key, world_key = self._programs.update_keys(self._keys.updates, standing.updates)
         playing, rollout, outcomes = self._rollouts.collect(learner.params, playing, collect_key)
         last_values = self._programs.values(learner.params, playing)
         # The update takes the old learner's memory for the new one. Only what has learned something is worth the wait.
@@ -379,7 +367,7 @@ class Session:
 
     def _test_for_goal(self, learner: Learner, goal_test: GoalTest, report: UpdateReport) -> Evaluation | None:
         """Plays fresh episodes with the experts frozen; None if they miss the goal."""
-        key = jax.random.fold_in(self._keys.tests, report.update)
+        key = self._programs.fold_in(self._keys.tests, report.update)
         found = self._evaluate(
             self._programs.learned_policy(learner.params), key, "testing for the goal", self.settings.success_rate
         )
@@ -450,7 +438,7 @@ class Session:
     ) -> dict[str, Any]:
         """Measures what is still to be measured, and puts the result together."""
         if reached is None:
-            key = jax.random.fold_in(self._keys.tests, standing.updates + 1)
+            key = self._programs.fold_in(self._keys.tests, standing.updates + 1)
             found = self._evaluate(self._programs.learned_policy(learner.params), key, "measuring the success rate")
         else:
             found = reached

@@ -75,6 +75,18 @@ def test_programs_of_another_precision_are_stored_apart(monkeypatch):
     assert len(differing) > 3
 
 
+@pytest.mark.parametrize(("seed", "number"), [(0, 0), (7, 3), (2**31 + 5, 1), (2**40 + 11, 2)])
+def test_the_keys_of_a_run_are_jaxs_own(programs, seed, number):
+    def bits(keys):
+        return [jax.random.key_data(key).tolist() for key in keys]
+
+    root = jax.random.fold_in(jax.random.key(seed), number)
+    keys = programs.run_keys(seed, number)
+    assert bits(keys) == bits(jax.random.split(root, len(keys)))
+    assert bits(programs.update_keys(root, 3)) == bits(jax.random.split(jax.random.fold_in(root, 3), 3))
+    assert bits([programs.fold_in(root, 5)]) == bits([jax.random.fold_in(root, 5)])
+
+
 def test_the_acting_experts_choose_and_value(programs, params):
     sight = jnp.linspace(-1, 1, NUM_ENVS)[:, None]
     expert = jnp.arange(NUM_ENVS) % 2

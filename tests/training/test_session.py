@@ -163,6 +163,9 @@ def test_a_slow_skills_own_budget_goes_from_its_declaration_through_the_runs_fol
         def before_compiling(self, say):
             pass
 
+        def run_keys(self, seed, global_expert_idx):
+            pass
+
     monkeypatch.setattr(session, "Programs", Planned)
     monkeypatch.setattr(session, "Rollouts", lambda *parts: None)
     put_in_library(tmp_path, 0, "Place_Plant", 1000)
