@@ -18,6 +18,7 @@ from flowrl.training.programs import Programs
 from flowrl.training.rollout import collect
 from tests.parallel.fakes.experiments import PATIENCE_S
 from tests.training.probes import done_after
+from tests.training.test_prefetch import wait_for_prefetch
 from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
 
 
@@ -39,6 +40,7 @@ def updated(num_experts):
     """Programs that have made one update with so many experts."""
     plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, 3)
     programs = Programs(KnownGame(), NETWORK, [done_after(2)] * num_experts, plan, NUM_ENVS, num_experts, HYPER)
+    wait_for_prefetch()
     learner = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(num_experts)])
     playing, rollout, _ = collect(programs, learner.params, programs.begin(jax.random.key(0), NUM_ENVS), jax.random.key(1), 2)
     programs.update(learner, rollout, programs.values(learner.params, playing), jax.random.key(2), 0.01)
@@ -55,8 +57,12 @@ def wait_for_background():
             thread.join(PATIENCE_S)
 
 
-def test_a_later_run_with_more_experts_finds_its_programs(cache):
+OF_GAME, OF_EXPERTS = {"generate", "step", "renew"}, {"act", "values", "update"}
+
+
+def test_a_later_run_with_more_experts_finds_its_programs(cache, loads):
     programs = updated(1)
+    programs.remember()
     before = stored(cache)
     said = []
     later_runs.provide(programs, lambda: True, said.append)
@@ -70,7 +76,14 @@ def test_a_later_run_with_more_experts_finds_its_programs(cache):
     later_runs.provide(programs, lambda: True, said.append)
     wait_for_background()
     assert len(said) == 1 and stored(cache) == ahead  # nothing to do, nothing to say
+    assert loads == []
+    programs = updated(2)
+    assert OF_GAME <= {name for name, beforehand in loads if beforehand}  # what any run calls
+    assert OF_EXPERTS <= {name for name, beforehand in loads if not beforehand}  # no run with two experts has called these
+    programs.remember()
+    loads.clear()
     updated(2)
+    assert OF_GAME | OF_EXPERTS <= {name for name, beforehand in loads if beforehand} == {name for name, _ in loads}
     updated(3)  # padded to 4
     assert stored(cache) == ahead
     updated(5)

@@ -9,15 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from flowrl.envs import tasks
-from flowrl.training import stored_programs
-from flowrl.training.ppo import Hyperparameters
 from flowrl.training.prefetch import Prefetch, list_programs, listed
-from flowrl.training.programs import Programs
-from flowrl.training.rollout import collect
 from flowrl.training.stored_programs import ProgramStore
-from tests.training.probes import done_after
-from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
 from tests.training.test_stored_programs import Traced, numbers, pair
 
 
@@ -25,21 +18,6 @@ def wait_for_prefetch():
     for thread in threading.enumerate():
         if thread.name == "prefetch":
             thread.join()
-
-
-@pytest.fixture
-def loads(monkeypatch):
-    """What was loaded: the names of programs, and whether that was in a thread."""
-    seen, load = [], stored_programs.load
-
-    def watched(path):
-        found = load(path)
-        if found is not None:
-            seen.append((path.name.rpartition("-")[0], threading.current_thread().name == "prefetch"))
-        return found
-
-    monkeypatch.setattr(stored_programs, "load", watched)
-    return seen
 
 
 def walk(folder, function=None, kind=None, group="", prefetched=("",)):
@@ -115,31 +93,3 @@ def test_nobody_waits_for_a_program_whose_turn_has_not_come():
     wait_for_prefetch()
     assert prefetch.take(Path("third")) == "third" and prefetch.take(Path("third")) is None
     assert loaded == [Path("first"), Path("third")]
-
-
-class KnownGame(NumberedSteps):
-    identity = "numbered steps, known to be prefetched"
-
-
-def updated(num_experts):
-    plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, 3)
-    hyper = Hyperparameters(update_epochs=1, num_minibatches=2)
-    programs = Programs(KnownGame(), NETWORK, [done_after(2)] * num_experts, plan, NUM_ENVS, num_experts, hyper)
-    wait_for_prefetch()
-    learner = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(num_experts)])
-    playing, rollout, _ = collect(programs, learner.params, programs.begin(jax.random.key(0), NUM_ENVS), jax.random.key(1), 2)
-    programs.update(learner, rollout, programs.values(learner.params, playing), jax.random.key(2), 0.01)
-    return programs
-
-
-def test_a_run_finds_the_game_loaded_for_any_number_of_experts_and_the_networks_for_its_own(tmp_path, monkeypatch, loads):
-    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
-    updated(1).remember()
-    assert loads == []
-    updated(1)
-    assert {name for name, _ in loads} >= {"generate", "step", "renew", "act", "values", "update"}
-    assert all(in_thread for _, in_thread in loads)
-    loads.clear()
-    updated(2)
-    assert {name for name, in_thread in loads if in_thread} >= {"generate", "step", "renew"}
-    assert not {name for name, _ in loads} & {"act", "values", "update"}  # compiled: nobody had these before
