@@ -46,7 +46,7 @@ BANK_SIZE = 256
 WORLD_REUSE = 4
 """How many episodes a world of the bank starts before a fresh one takes its place (see `worlds.Turnover`)."""
 
-FRAMES_PER_WORLD = 512
+FRAMES_PER_WORLD = 256
 """Frames of a rollout for each world that is made anew after it, at least: a world of Craftax takes as long as eight frames,
 and is not to cost more than a few hundredths of them. Where episodes are shorter than ``FRAMES_PER_WORLD / WORLD_REUSE``,
 each world starts more of them."""
