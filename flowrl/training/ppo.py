@@ -1,6 +1,6 @@
 """PPO over a mixture of experts.
 
-`update` is the algorithm: advantages, then epochs of minibatches, each expert learning from its own
+`make_update` is the algorithm: advantages, then epochs of minibatches, each expert learning from its own
 samples only (loss mean, advantage normalisation, gradient clip and Adam are per expert).
 """
 
@@ -13,19 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from flowrl.envs.observations import Observation
-from flowrl.training import experts, losses, optimiser, returns
+from flowrl.training import experts, learning_blocks, losses, optimiser, returns
+from flowrl.training.learning_blocks import Loss
 from flowrl.training.networks import ExpertNetwork, Params
-
-
-LARGEST_BLOCK = 1024
-LARGEST_BLOCK_OFF_CPU = 8192
-"""A GPU is kept waiting by many small blocks, one after the other."""
-SMALL_BLOCK = 128
-"""Of a minibatch that would not fill a large one."""
-SMALLEST_BLOCKS = 16, 64
-"""The bounds of the smallest size of a block."""
-FULL_ENOUGH = 7 / 8
-"""The part of a block that has to be filled, unless it is the smallest."""
 
 
 class Hyperparameters(NamedTuple):
@@ -40,7 +30,48 @@ class Hyperparameters(NamedTuple):
     update_epochs: int = 4
     num_minibatches: int = 8
     block_size: int | None = None
-    """Samples of one expert that are computed together; None for `learning_block_sizes`."""
+    """Samples of one expert that are computed together; None for `learning_blocks.block_sizes`."""
+
+
+def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int):
+    """The update as a function ``(learner, rollout [T, B], last_values [B], key, lr) -> (learner, statistics)``."""
+    gradient_step = optimiser.make(hyper.max_grad_norm)
+
+    def loss(params, samples, weights):
+        return expert_loss(params, network, samples, weights, hyper)
+
+    def update(learner: Learner, rollout: Transition, last_values, key, lr):
+        samples = advantage_samples(rollout, last_values, hyper)
+        minibatches = by_expert(samples, shuffled_minibatches(key, samples, hyper), num_experts)
+        return learn(loss, gradient_step, learner, samples, minibatches, lr, hyper.block_size)
+
+    return update
+
+
+def expert_loss(
+    params: Params, network: ExpertNetwork, samples: Samples, weights: jax.Array, hyper: Hyperparameters
+) -> tuple[jax.Array, Statistics]:
+    """The weighted sum of one expert's sample losses (weights of all its samples add up to 1).
+
+    ``policy loss + vf_coef * value loss - ent_coef * entropy`` (Schulman et al. 2017, equation 9).
+    """
+    logits = network.logits(params, samples.observation)
+    value = network.value(params, samples.observation)
+    log_prob = losses.log_prob_of(logits, samples.action)
+    ratio_moved = jnp.abs(jnp.exp(log_prob - samples.log_prob) - 1) > hyper.clip_eps
+    parts = Statistics(
+        policy_loss=losses.clipped_policy_loss(log_prob, samples.log_prob, samples.advantage, hyper.clip_eps),
+        value_loss=losses.clipped_value_loss(value, samples.value, samples.target, hyper.clip_eps),
+        entropy=losses.entropy(logits),
+        kl=losses.approximate_kl(log_prob, samples.log_prob),
+        clip_fraction=ratio_moved.astype(jnp.float32),
+    )
+    means = Statistics(*(jnp.sum(weights * part) for part in parts))
+    loss = means.policy_loss + hyper.vf_coef * means.value_loss - hyper.ent_coef * means.entropy
+    return loss, jax.lax.stop_gradient(means)
+
+
+# What an update is made of.
 
 
 class Transition(NamedTuple):
@@ -104,18 +135,6 @@ class Statistics(NamedTuple):
     clip_fraction: jax.Array
 
 
-def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int):
-    """The update as a function ``(learner, rollout [T, B], last_values [B], key, lr) -> (learner, statistics)``."""
-    gradient_step = optimiser.make(hyper.max_grad_norm)
-
-    def update(learner: Learner, rollout: Transition, last_values, key, lr):
-        samples = advantage_samples(rollout, last_values, hyper)
-        minibatches = by_expert(samples, shuffled_minibatches(key, samples, hyper), num_experts)
-        return learn(network, gradient_step, learner, samples, minibatches, lr, hyper)
-
-    return update
-
-
 def stack_time(rollout: Sequence[Transition]) -> Transition:
     """``T`` transitions, the oldest first, as one with a first axis of ``T``."""
     return jax.tree.map(lambda *steps: jnp.stack(steps), *rollout)
@@ -160,13 +179,13 @@ def by_expert(samples: Samples, rows: jax.Array, num_experts: int) -> Minibatche
 
 
 def learn(
-    network: ExpertNetwork,
+    loss: Loss,
     gradient_step: optimiser.GradientStep,
     learner: Learner,
     samples: Samples,
     minibatches: Minibatches,
     lr: jax.Array,
-    hyper: Hyperparameters,
+    block_size: int | None = None,
 ) -> tuple[Learner, Statistics]:
     """Every expert makes all its gradient steps, one expert after the other: what one learns no other one needs to know.
 
@@ -176,7 +195,8 @@ def learn(
 
     def one_expert(owner, expert):
         def step(expert, number):
-            return descend(network, gradient_step, expert, owner, samples, experts.select(minibatches, number), lr, hyper)
+            minibatch = experts.select(minibatches, number)
+            return descend(loss, gradient_step, expert, owner, samples, minibatch, lr, block_size)
 
         return each_with_samples(step, expert, minibatches.counts[:, owner] > 0)
 
@@ -197,92 +217,32 @@ def each_with_samples(step, expert: Learner, has_samples: jax.Array) -> tuple[Le
     return expert, jax.tree.map(lambda value: value / jnp.maximum(num_steps, 1), total)
 
 
+def no_statistics() -> Statistics:
+    """Of no samples."""
+    return Statistics(*[jnp.float32(0)] * len(Statistics._fields))
+
+
 def descend(
-    network: ExpertNetwork,
+    loss: Loss,
     gradient_step: optimiser.GradientStep,
     expert: Learner,
     owner: jax.Array,
     samples: Samples,
     minibatch: Minibatches,
     lr: jax.Array,
-    hyper: Hyperparameters,
+    block_size: int | None,
 ) -> tuple[Learner, Statistics]:
     """One gradient step of one expert, the ``owner``, with its own samples of one minibatch (without the axis ``S``)."""
-    num_rows, num_experts = len(minibatch.rows), len(minibatch.counts)
-    end, count = jnp.cumsum(minibatch.counts)[owner], minibatch.counts[owner]
+    end = jnp.cumsum(minibatch.counts)[owner]
+    begin = end - minibatch.counts[owner]
 
-    def block_of(size):
-        def one_block(carried):
-            begin, totals = carried
-            places = begin + jnp.arange(size)
-            rows, advantage = (part.at[places].get(mode="clip") for part in (minibatch.rows, minibatch.advantage))
-            block = jax.tree.map(lambda leaf: leaf[rows], samples)._replace(advantage=advantage)
-            found = jax.grad(expert_loss, has_aux=True)(expert.params, network, block, (places < end) / count, hyper)
-            return begin + size, jax.tree.map(jnp.add, totals, found)
+    def draw(places):
+        rows, advantage = (part.at[places].get(mode="clip") for part in (minibatch.rows, minibatch.advantage))
+        return jax.tree.map(lambda leaf: leaf[rows], samples)._replace(advantage=advantage)
 
-        return one_block
-
-    nothing = jax.tree.map(jnp.zeros_like, expert.params), no_statistics()
-    sizes = [hyper.block_size] if hyper.block_size else learning_block_sizes(num_rows, num_experts)
-    carried = (end - count, nothing)
-    for size in sizes:
-        filled = 0 if size == sizes[-1] else int(FULL_ENOUGH * size)
-        carried = jax.lax.while_loop(lambda at, filled=filled: end - at[0] > filled, block_of(size), carried)
-    _, (gradient, statistics) = carried
+    sizes = [block_size] if block_size else learning_blocks.block_sizes(len(minibatch.rows), len(minibatch.counts))
+    gradient, statistics = learning_blocks.gradient(loss, expert.params, draw, begin, end, sizes)
     return Learner(*optimiser.step(gradient_step, *expert, gradient, lr)), statistics
-
-
-def learning_block_sizes(num_rows: int, num_experts: int) -> list[int]:
-    """The sizes of the blocks in which an expert's samples of a minibatch are computed, the largest first.
-
-    A large block reads the parameters, and adds up the gradient, less often; of the last one a part is computed for nothing. So
-    there are few sizes, each a quarter of the one before, and one that an expert's share of the minibatch fills. Each is a loop
-    to be compiled: what is small anyway has one.
-    """
-    bound = LARGEST_BLOCK if jax.default_backend() == "cpu" else LARGEST_BLOCK_OFF_CPU
-    largest = min(bound, _power_of_two(num_rows))
-    if num_experts == 1 and num_rows % largest == 0:
-        return [largest]
-    if num_rows < LARGEST_BLOCK:
-        return [min(largest, SMALL_BLOCK)]
-    share = max(1, num_rows // num_experts)
-    least, most = SMALLEST_BLOCKS
-    smallest = max(least, min(most, _power_of_two(max(1, share // 8))))
-    quarters = (largest >> 2 * number for number in range(largest.bit_length()))
-    return sorted({size for size in (*quarters, _power_of_two(share), smallest) if smallest <= size <= largest}, reverse=True)
-
-
-def _power_of_two(number: int) -> int:
-    """The largest that is not above ``number``."""
-    return 1 << number.bit_length() - 1
-
-
-def no_statistics() -> Statistics:
-    """Of no samples."""
-    return Statistics(*[jnp.float32(0)] * len(Statistics._fields))
-
-
-def expert_loss(
-    params: Params, network: ExpertNetwork, samples: Samples, weights: jax.Array, hyper: Hyperparameters
-) -> tuple[jax.Array, Statistics]:
-    """The weighted sum of one expert's sample losses (weights of all its samples add up to 1).
-
-    ``policy loss + vf_coef * value loss - ent_coef * entropy`` (Schulman et al. 2017, equation 9).
-    """
-    logits = network.logits(params, samples.observation)
-    value = network.value(params, samples.observation)
-    log_prob = losses.log_prob_of(logits, samples.action)
-    ratio_moved = jnp.abs(jnp.exp(log_prob - samples.log_prob) - 1) > hyper.clip_eps
-    parts = Statistics(
-        policy_loss=losses.clipped_policy_loss(log_prob, samples.log_prob, samples.advantage, hyper.clip_eps),
-        value_loss=losses.clipped_value_loss(value, samples.value, samples.target, hyper.clip_eps),
-        entropy=losses.entropy(logits),
-        kl=losses.approximate_kl(log_prob, samples.log_prob),
-        clip_fraction=ratio_moved.astype(jnp.float32),
-    )
-    means = Statistics(*(jnp.sum(weights * part) for part in parts))
-    loss = means.policy_loss + hyper.vf_coef * means.value_loss - hyper.ent_coef * means.entropy
-    return loss, jax.lax.stop_gradient(means)
 
 
 def normalise_per_expert(advantage: jax.Array, expert: jax.Array, num_experts: int) -> jax.Array:

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from jax.flatten_util import ravel_pytree
 
 from flowrl.envs.observations import Layout, dense
-from flowrl.training import experts, optimiser, ppo
+from flowrl.training import experts, learning_blocks, optimiser, ppo
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner, Samples, Transition
 
@@ -233,7 +233,11 @@ def by_blocks(stacked, samples, rows):
     as_it_is = optax.identity()
     learner = Learner(stacked, optimiser.init(as_it_is, stacked))
     minibatch = ppo.by_expert(samples, rows[None], PADDED)
-    after, _ = ppo.learn(NETWORK, as_it_is, learner, samples, minibatch, 1.0, HYPER)
+
+    def loss(params, samples, weights):
+        return ppo.expert_loss(params, NETWORK, samples, weights, HYPER)
+
+    after, _ = ppo.learn(loss, as_it_is, learner, samples, minibatch, 1.0, HYPER.block_size)
     return jax.tree.map(jnp.subtract, stacked, after.params)
 
 
@@ -283,34 +287,14 @@ def test_minibatches_hold_every_row_once():
         np.testing.assert_array_equal(samples.expert[after], np.repeat(np.arange(PADDED), counts))
 
 
-@pytest.mark.parametrize(
-    ("num_rows", "num_experts", "expected"),
-    [
-        (8192, 1, [1024]), (8192, 8, [1024, 256, 64]), (8192, 16, [1024, 512, 256, 64]), (1024, 16, [1024, 256, 64, 16]),
-        (1024, 2, [1024, 512, 256, 64]), (1500, 1, [1024, 256, 64]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]), (12, 1, [8]),
-    ],
-)  # fmt: skip
-def test_there_are_few_sizes_of_blocks_and_one_that_a_share_of_the_minibatch_fills(num_rows, num_experts, expected):
-    assert ppo.learning_block_sizes(num_rows, num_experts) == expected
-
-
-def test_a_gpu_is_given_larger_blocks(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert ppo.learning_block_sizes(32_768, 1) == [8192]
-    assert ppo.learning_block_sizes(32_768, 8) == [8192, 4096, 2048, 512, 128, 64]
-
-
-def test_the_sizes_of_blocks_change_nothing_but_the_order_of_sums(monkeypatch):
-    monkeypatch.setattr(ppo, "LARGEST_BLOCK", 8)
-    monkeypatch.setattr(ppo, "SMALLEST_BLOCKS", (1, 2))
-    assert ppo.learning_block_sizes(ROWS // HYPER.num_minibatches, PADDED) == [8, 4, 2, 1]
+def test_an_update_chooses_blocks_of_its_own_sizes_and_learns_the_same(monkeypatch):
+    monkeypatch.setattr(learning_blocks, "LARGEST_BLOCK", 8)
+    monkeypatch.setattr(learning_blocks, "SMALLEST_BLOCKS", (1, 2))
+    assert learning_blocks.block_sizes(ROWS // HYPER.num_minibatches, PADDED) == [8, 4, 2, 1]
     rollout = random_rollout(np.random.default_rng(3).integers(0, NUM_EXPERTS, (STEPS, ENVS)))
-    results = []
-    for size in (None, 3, 100):
-        own = jax.jit(ppo.make_update(NETWORK, HYPER._replace(block_size=size), PADDED))
-        results.append(own(fresh_learner(), rollout, jnp.zeros(ENVS), jax.random.key(0), LR))
-    for other in results[1:]:
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), results[0], other)
+    rest = rollout, jnp.zeros(ENVS), jax.random.key(0), LR
+    own = jax.jit(ppo.make_update(NETWORK, HYPER._replace(block_size=None), PADDED))(fresh_learner(), *rest)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), own, update(fresh_learner(), *rest))
 
 
 def test_advantages_are_normalised_among_each_experts_own():

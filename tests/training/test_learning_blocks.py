@@ -1,0 +1,67 @@
+"""Gradients by blocks, against computing every sample and giving those of others no weight."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowrl.training import learning_blocks
+
+ROWS = 40
+
+
+def loss(params, samples, weights):
+    """Of a small regression; also tells the mean error."""
+    inputs, target = samples
+    error = jnp.tanh(inputs @ params["weights"]) + params["bias"] - target
+    return jnp.sum(weights * error**2), {"error": jnp.sum(weights * error)}
+
+
+@functools.cache
+def both(sizes):
+    @jax.jit
+    def run(params, samples, begin, end):
+        def draw(places):
+            return jax.tree.map(lambda leaf: leaf.at[places].get(mode="clip"), samples)
+
+        blocks = learning_blocks.gradient(loss, params, draw, begin, end, sizes)
+        return blocks, learning_blocks.masked_gradient(loss, params, draw, begin, end, ROWS)
+
+    return run
+
+
+SIZES = [(8, 4, 2, 1), (16, 4), (3,), (100,)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(SIZES), st.integers(0, ROWS - 1), st.integers(1, ROWS), st.integers(0, 2**31))
+def test_a_gradient_by_blocks_is_the_masked_one(sizes, begin, count, seed):
+    rng = np.random.default_rng(seed)
+    samples = jnp.asarray(rng.normal(size=(ROWS, 3)), jnp.float32), jnp.asarray(rng.normal(size=ROWS), jnp.float32)
+    params = {"weights": jnp.asarray(rng.normal(size=3), jnp.float32), "bias": jnp.float32(0.5)}
+    blocks, masked = both(sizes)(params, samples, begin, min(ROWS, begin + count))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), blocks, masked)
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(blocks[0]))
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_experts", "expected"),
+    [
+        (8192, 1, [1024]), (8192, 8, [1024, 256, 64]), (8192, 16, [1024, 512, 256, 64]), (1024, 16, [1024, 256, 64, 16]),
+        (1024, 2, [1024, 512, 256, 64]), (1500, 1, [1024, 256, 64]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]), (12, 1, [8]),
+    ],
+)  # fmt: skip
+def test_there_are_few_sizes_of_blocks_and_one_that_a_share_of_the_minibatch_fills(num_rows, num_experts, expected):
+    assert learning_blocks.block_sizes(num_rows, num_experts) == expected
+
+
+def test_a_gpu_is_given_larger_blocks(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert learning_blocks.block_sizes(32_768, 1) == [8192]
+    assert learning_blocks.block_sizes(32_768, 8) == [8192, 4096, 2048, 512, 128, 64]
