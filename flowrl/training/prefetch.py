@@ -43,6 +43,12 @@ class Prefetch:
             return None
         return future.result()
 
+    def forget(self) -> None:
+        """Lets go of what nobody has taken, and loads no more."""
+        for future in self._awaited.values():
+            future.cancel()
+        self._awaited.clear()
+
     def _load_all(self, awaited: list[tuple[Path, Future]]) -> None:
         for path, future in awaited:
             if not threading.main_thread().is_alive():

@@ -106,12 +106,17 @@ class Programs:
         num_envs: int,
         num_experts: int,
         hyper: Hyperparameters,
+        num_steps: int | None = None,
     ):
+        """
+        Args:
+            num_steps: of a rollout. Any may be played; those that are told apart by it load beforehand what they will call.
+        """
         self.num_envs = num_envs
         self.num_experts = experts.padded_count(num_experts)
         self.plan = plan
         self._network, self._hyper = network, hyper
-        kind = num_envs, network.layer_size, network.mixed_precision, hyper
+        kind = num_envs, num_steps, network.layer_size, network.mixed_precision, hyper
         self._store = ProgramStore(paths.stored_programs(), adapter.identity, kind)
         program = self._store.program
         # Random keys too are made by programs of their own: operation by operation they took half a second of a start.

@@ -204,8 +204,8 @@ class Session:
             [task.max_task_steps or self.settings.max_task_steps for task in self.run.plan],
         )
         functions = compile_module(self.run.module_text, adapter.scope)
-        num_envs, num_experts = self.settings.num_envs, len(self.run.experts)
-        return adapter, self._network, functions, plan, num_envs, num_experts, self.settings.hyperparameters
+        settings, num_experts = self.settings, len(self.run.experts)
+        return adapter, self._network, functions, plan, settings.num_envs, num_experts, settings.hyperparameters, settings.num_steps
 
     def _resume(self) -> tuple[Learner, Standing]:
         """The newest checkpoint, or the library's experts and a fresh one."""

@@ -89,26 +89,38 @@ class ProgramStore:
             made_from: what it depends on beside the store's identity and the shapes of its arguments, as a ``repr``.
             group: those of a group are called by the same runs.
         """
-        key = None if self._folder is None else (repr((self._identity, made_from)), *surroundings())
-        return StoredProgram(self, name, function, donate_argnums, self._folder, key, group)
+        return StoredProgram(self, name, function, made_from, donate_argnums, group)
+
+    @property
+    def stores(self) -> bool:
+        """Whether there is a folder to store programs in."""
+        return self._folder is not None
+
+    def path(self, name: str, made_from: Any, shapes: str) -> Path:
+        """Where a program lies for arguments of this `signature`, whether it is stored or not."""
+        return self._folder / f"{name.replace(' ', '_')}-{self._digest(made_from, name, shapes)}"
 
     def note_call(self, group: str, path: Path) -> None:
         """Takes note of a stored program that was called for the first time."""
         self._called.setdefault(group, []).append(path)
 
     def remember(self) -> None:
-        """Has later runs of this kind `prefetch` what was called until now."""
+        """Has later runs of this kind `prefetch` what was called until now; what this one has loaded in vain is let go."""
+        self.prefetched.forget()
         for group, programs in self._called.items():
             list_programs(self._list(group), programs)
 
     def prefetch(self, *groups: str) -> None:
         """Starts loading what an earlier run of this kind has called of these groups."""
-        if self._folder is not None:
+        if self.stores:
             self.prefetched.begin([path for group in groups for path in listed(self._list(group))])
 
     def _list(self, group: str) -> Path:
-        key = (repr((self._identity, self._kind)), *surroundings(), group)
-        return self._folder / f".called-{hashlib.sha256(chr(10).join(key).encode()).hexdigest()[:32]}.json"
+        return self._folder / f".called-{self._digest(self._kind, group)}.json"
+
+    def _digest(self, made_from: Any, *others: str) -> str:
+        key = repr((self._identity, made_from)), *surroundings(), *others
+        return hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
 
 
 class StoredProgram:
@@ -119,13 +131,12 @@ class StoredProgram:
         store: ProgramStore,
         name: str,
         function: Callable,
+        made_from: Any,
         donate_argnums: tuple[int, ...],
-        folder: Path | None,
-        key: tuple | None,
         group: str,
     ):
-        self.name, self._store, self._group = name, store, group
-        self.function, self._donate_argnums, self._folder, self._key = function, donate_argnums, folder, key
+        self.name, self.function = name, function
+        self._store, self._made_from, self._donate_argnums, self._group = store, made_from, donate_argnums, group
         self._jitted = jax.jit(function, donate_argnums=donate_argnums)
         self._latest: Any = None
         self._compiled: dict[str, Any] = {}
@@ -133,7 +144,7 @@ class StoredProgram:
         """What it was first called with: shapes and types in place of arrays; None before that."""
 
     def __call__(self, *arguments: Any) -> Any:
-        if self._key is None:
+        if not self._store.stores:
             if self.shapes is None:
                 self._store.announce()
                 self.shapes = jax.tree.map(shape_of, arguments)
@@ -148,7 +159,7 @@ class StoredProgram:
 
     def is_to_be_put_by(self, *arguments: Any) -> bool:
         """Whether the program is neither stored nor one that cannot be."""
-        if self._key is None:
+        if not self._store.stores:
             return False
         path = self._path(signature(arguments))
         return not path.exists() and not cannot_be_stored(path)
@@ -186,8 +197,7 @@ class StoredProgram:
         return self._compiled[shapes]
 
     def _path(self, shapes: str) -> Path:
-        digest = hashlib.sha256("\n".join([*self._key, self.name, shapes]).encode()).hexdigest()
-        return self._folder / f"{self.name.replace(' ', '_')}-{digest[:32]}"
+        return self._store.path(self.name, self._made_from, shapes)
 
     def _load_or_compile(self, arguments: tuple, path: Path) -> Any:
         if (found := load(path)) is not None:

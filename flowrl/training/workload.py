@@ -76,7 +76,7 @@ class Workload:
         max_task_steps = max_task_steps or MAX_TASK_STEPS
         plan = tasks.plan_arrays(experts, [1] * len(experts), max_task_steps)
         functions = [task(number) for number in range(len(experts))]
-        parts = adapter, network, functions, plan, num_envs, num_experts, hyper
+        parts = adapter, network, functions, plan, num_envs, num_experts, hyper, num_steps
         self.programs = Programs(*parts) if acting is None else _Assigned(acting, *parts)
         fresh = [self.programs.fresh_expert(jax.random.key(number)) for number in range(num_experts)]
         self.learner = self.programs.fresh_learner(fresh)

@@ -75,6 +75,18 @@ def test_a_list_is_written_only_where_it_changes_and_a_folder_that_takes_none_is
     list_programs(tmp_path / "file" / "list.json", [tmp_path / "a"])
 
 
+def test_what_nobody_has_taken_is_let_go():
+    prefetch = Prefetch(lambda path: path.name)
+    prefetch.begin([Path("first"), Path("second")])
+    wait_for_prefetch()
+    assert prefetch.take(Path("first")) == "first"
+    prefetch.forget()
+    assert prefetch.take(Path("second")) is None
+    prefetch.begin([Path("second")])
+    wait_for_prefetch()
+    assert prefetch.take(Path("second")) == "second"
+
+
 def test_nobody_waits_for_a_program_whose_turn_has_not_come():
     begun, go_on, loaded = threading.Event(), threading.Event(), []
 
