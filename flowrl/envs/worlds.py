@@ -1,6 +1,6 @@
 """A bank of ready worlds, so that a step never pays for generating one.
 
-Generating a Craftax world costs as much as fifty steps, and a batched reset inside the step would pay
+Generating a world costs many times as much as a step, and a batched reset inside the step would pay
 that for every environment at every step, ended or not. Here an episode that ends takes the next world
 from a bank of worlds made beforehand; a few of the bank's worlds are made anew after every rollout.
 
@@ -14,7 +14,6 @@ rollout than the bank has worlds, nor so many that their worlds would take longe
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -69,23 +68,25 @@ def generate(adapter: GameAdapter, keys: jax.Array) -> Scene:
 class Turnover:
     """How many fresh worlds a bank gets after each rollout: one for every ``reuse`` episodes that have ended."""
 
-    def __init__(self, reuse: int, most: int, at_once: int):
+    def __init__(self, reuse: int, allowance: float, bank: int, at_once: int):
         """
         Args:
             reuse: episodes that a world starts.
-            most: worlds that are made anew after a rollout at most; what is above is forgotten.
-            at_once: worlds that are made together; ends of episodes are saved up until there are enough for so many.
+            allowance: worlds that a rollout is to pay for at most. What one does not need is saved up for later ones; ends of
+                episodes for which there is no allowance are forgotten.
+            bank: worlds that are made anew after a rollout at most, and all that is saved up.
+            at_once: worlds that are made together; both are saved up until there are enough for so many.
         """
-        self._reuse, self._at_once = reuse, at_once
-        self._most = max(1, math.ceil(most / at_once)) * at_once
-        self._unpaid = 0
+        self._reuse, self._allowance, self._bank, self._at_once = reuse, allowance, bank, at_once
+        self._unpaid, self._allowed = 0, 0.0
 
     def due(self, num_ended: int) -> int:
         """The worlds to be made anew, a multiple of ``at_once``, after a rollout in which so many episodes have ended."""
-        price = self._reuse * self._at_once
         self._unpaid += num_ended
-        count = min(self._unpaid // price * self._at_once, self._most)
-        self._unpaid = min(self._unpaid - count * self._reuse, price - 1)
+        self._allowed = min(self._allowed + self._allowance, self._bank)
+        count = int(min(self._unpaid // self._reuse, self._allowed)) // self._at_once * self._at_once
+        self._allowed -= count
+        self._unpaid = min(self._unpaid - count * self._reuse, self._reuse * self._at_once - 1)
         return count
 
 

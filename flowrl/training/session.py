@@ -47,8 +47,7 @@ WORLD_REUSE = 4
 """How many episodes a world of the bank starts before a fresh one takes its place (see `worlds.Turnover`)."""
 
 FRAMES_PER_WORLD = 256
-"""Frames of a rollout for each world that is made anew after it, at least: a world of Craftax takes as long as eight frames,
-and is not to cost more than a few hundredths of them. Where episodes are shorter than ``FRAMES_PER_WORLD / WORLD_REUSE``,
+"""Frames for each world that is made anew, at least, so that worlds cost no more than a few hundredths of them. Where episodes are shorter than ``FRAMES_PER_WORLD / WORLD_REUSE``,
 each world starts more of them."""
 
 ESTIMATE_STEPS = 256
@@ -75,8 +74,7 @@ def bank_size(num_envs: int) -> int:
 
 def turnover(num_envs: int, num_steps: int) -> Turnover:
     """How such a run's worlds are made anew, after rollouts of so many steps."""
-    most = min(num_envs * num_steps // FRAMES_PER_WORLD, bank_size(num_envs))
-    return Turnover(WORLD_REUSE, most, WORLDS_AT_ONCE)
+    return Turnover(WORLD_REUSE, num_envs * num_steps / FRAMES_PER_WORLD, bank_size(num_envs), WORLDS_AT_ONCE)
 
 
 class Pace(NamedTuple):

@@ -12,6 +12,7 @@ from flowrl.envs.observations import Layout, dense
 from flowrl.envs import worlds
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.worlds import Scene, Turnover, WorldBank
+from flowrl.training import session
 
 SIZE, ENVS = 8, 3
 
@@ -87,13 +88,21 @@ def test_places_go_round_the_end_of_the_bank():
 
 
 def test_fresh_worlds_are_paid_for_by_ended_episodes_and_what_is_left_over_counts_the_next_time():
-    turnover = Turnover(reuse=4, most=16, at_once=2)
+    turnover = Turnover(reuse=4, allowance=16, bank=16, at_once=2)
     assert [turnover.due(ended) for ended in (7, 0, 1, 3, 20, 5, 64)] == [0, 0, 2, 0, 4, 2, 16]
 
 
 def test_no_more_than_was_said_are_made_anew_at_a_time_and_the_rest_is_forgotten():
-    turnover = Turnover(reuse=4, most=16, at_once=2)
+    turnover = Turnover(reuse=4, allowance=16, bank=16, at_once=2)
     assert [turnover.due(ended) for ended in (1000, 0, 1, 8)] == [16, 0, 2, 2]
+
+
+def test_what_small_rollouts_may_pay_for_is_saved_up_until_it_is_enough():
+    turnover = Turnover(reuse=1, allowance=1.5, bank=8, at_once=4)
+    assert [turnover.due(100) for _ in range(16)] == [0, 0, 4, 0, 0, 4, 0, 4] * 2  # 24 worlds for 16 rollouts
+    for _ in range(20):
+        assert turnover.due(0) == 0
+    assert [turnover.due(100) for _ in range(4)] == [8, 0, 0, 4]  # no more than a bank was saved up
 
 
 REUSE, AT_ONCE, NUM_ENVS, BANK = 4, 16, 32, 64
@@ -107,25 +116,63 @@ FALLS = {
 }
 
 
-def starts_of_worlds(ends, num_steps=8, made_anew=6):
+@jax.jit
+def play(bank, where, ends):
+    """Steps with the ends of episodes ``[T, B]``; also the worlds' names ``[T, B]`` after each."""
+
+    def step(carried, ended):
+        bank, where = worlds.renew(*carried, ended)
+        return (bank, where), where.state["steps"]
+
+    (bank, where), names = jax.lax.scan(step, (bank, where), ends)
+    return bank, where, names
+
+
+def starts_of_worlds(ends, num_envs=NUM_ENVS, size=BANK, turnover=None, num_steps=8):
     """How often each world was started, by name in the order in which they were made, and the bank's last names."""
-    rng, turnover = np.random.default_rng(5), Turnover(REUSE, BANK // 4, AT_ONCE)
-    current = WorldBank(scene(range(BANK)), jnp.int32(NUM_ENVS))
-    where, made, step = scene(range(NUM_ENVS)), BANK, 0
+    rng, turnover = np.random.default_rng(5), turnover or Turnover(REUSE, size // 4, size, AT_ONCE)
+    made, step = max(num_envs, size), 0
+    # As `Programs.begin` has it: the bank's first worlds are those in which the environments start.
+    current, where = WorldBank(scene(range(size)), jnp.int32(num_envs if num_envs <= size else 0)), scene(range(num_envs))
     starts = Counter(names_of(where))
-    while made <= made_anew * BANK:
-        num_ended = 0
-        for step in range(step, step + num_steps):
-            ended = ends(rng, step)
-            if ended.any():
-                current, where = renew(current, where, jnp.asarray(ended))
-                starts.update(np.asarray(where.state["steps"])[ended].tolist())
-                num_ended += int(ended.sum())
-        step += 1
-        for _ in range(turnover.due(num_ended) // AT_ONCE):
+    while made <= 6 * size:
+        ended = np.stack([ends(rng, number) for number in range(step, step + num_steps)])
+        step += num_steps
+        current, where, names = play(current, where, ended)
+        starts.update(np.asarray(names)[ended].tolist())
+        for _ in range(turnover.due(int(ended.sum())) // AT_ONCE):
             current = replace(current, scene(range(made, made + AT_ONCE)))
             made += AT_ONCE
     return np.array([starts[name] for name in range(made)]), names_of(current.worlds)
+
+
+SIZES_OF_RUNS = [(64, 32), (256, 32), (1024, 64)]
+"""Environments, and the steps of a rollout; the last is what a run has if nothing is said, and more than its bank's worlds."""
+
+
+def ends_after(num_envs, episode_steps):
+    """Episodes of so many steps, begun one after the other."""
+    return lambda rng, step: (step + np.arange(num_envs)) % episode_steps == episode_steps - 1
+
+
+@pytest.mark.parametrize(("num_envs", "num_steps"), SIZES_OF_RUNS)
+def test_a_runs_own_bank_keeps_to_the_reuse_that_is_stated(num_envs, num_steps):
+    size, turnover = session.bank_size(num_envs), session.turnover(num_envs, num_steps)
+    starts, there = starts_of_worlds(ends_after(num_envs, 160), num_envs, size, turnover, num_steps)
+    assert starts[:num_envs].max() <= session.WORLD_REUSE + 2 and starts[num_envs:].max() <= session.WORLD_REUSE + 1
+    later = np.setdiff1d(np.arange(max(num_envs, size), len(starts)), there)
+    assert starts[later].mean() == pytest.approx(session.WORLD_REUSE, abs=0.1)
+
+
+@pytest.mark.parametrize(("num_envs", "num_steps"), SIZES_OF_RUNS)
+@pytest.mark.parametrize("episode_steps", [4, 16, 32])
+def test_where_episodes_are_short_each_world_starts_more_of_them_and_still_none_dominates(num_envs, num_steps, episode_steps):
+    size, turnover = session.bank_size(num_envs), session.turnover(num_envs, num_steps)
+    starts, there = starts_of_worlds(ends_after(num_envs, episode_steps), num_envs, size, turnover, num_steps)
+    later = np.setdiff1d(np.arange(max(num_envs, size), len(starts)), there)
+    expected = max(session.WORLD_REUSE, session.FRAMES_PER_WORLD / episode_steps)
+    assert starts[later].mean() == pytest.approx(expected, rel=0.1)
+    assert starts[later].max() <= 1.25 * starts[later].mean() + 1
 
 
 @pytest.mark.parametrize("how", FALLS)

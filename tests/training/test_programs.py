@@ -87,6 +87,25 @@ def test_the_keys_of_a_run_are_jaxs_own(programs, seed, number):
     assert bits([programs.fold_in(root, 5)]) == bits([jax.random.fold_in(root, 5)])
 
 
+@pytest.mark.parametrize("num_worlds", [4, NUM_ENVS, 40])
+def test_every_environment_starts_in_a_world_of_its_own_and_goes_on_in_the_banks(programs, num_worlds):
+    """A bank may have fewer worlds than there are environments: the first ones of those in which these start."""
+
+    def names(scene):
+        return np.asarray(scene.observation.scalars)[:, 0].tolist()
+
+    playing = programs.begin(jax.random.key(0), num_worlds)
+    bank, first = names(playing.bank.worlds), names(playing.scene)
+    assert len(set(first)) == NUM_ENVS and len(bank) >= num_worlds
+    assert bank[:NUM_ENVS] == first[: len(bank)]
+    assert playing.bank.next_world == (NUM_ENVS if num_worlds >= NUM_ENVS else 0)
+    # What a step uses up are the environments' own states, not the bank's.
+    decision = programs.random_policy()(playing, jax.random.key(1), 0)
+    after, *_ = programs.play_step(playing, decision, jax.random.key(2), 0)
+    assert names(after.bank.worlds) == bank
+    jax.block_until_ready(jax.tree.map(jnp.copy, after.bank.worlds.state))
+
+
 def test_the_acting_experts_choose_and_value(programs, params):
     sight = jnp.linspace(-1, 1, NUM_ENVS)[:, None]
     expert = jnp.arange(NUM_ENVS) % 2

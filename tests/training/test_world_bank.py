@@ -50,7 +50,7 @@ def programs():
 
 def successes_in_bank_worlds(programs, num_rollouts):
     """Whether each episode succeeded, of all that began early enough to be over by now; and how many worlds there were."""
-    policy, turnover = programs.random_policy(), Turnover(REUSE, BANK // 4, WORLDS_AT_ONCE)
+    policy, turnover = programs.random_policy(), Turnover(REUSE, BANK // 4, BANK, WORLDS_AT_ONCE)
     playing, num_worlds, outcomes = programs.begin(jax.random.key(0), BANK), BANK, []
     for rollout in range(num_rollouts):
         act_key, step_key, world_key = jax.random.split(jax.random.fold_in(jax.random.key(1), rollout), 3)
