@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flowrl import pickles
 from flowrl.parallel.state import read_state
 from flowrl.paths import ExperimentPaths
 from flowrl.skills.module import skill_functions
@@ -115,6 +116,8 @@ def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts
     assert starts.statuses() == dict.fromkeys(names, "completed")
     assert sorted(starts.paths.library().values()) == sorted(names)
 
+    check_what_was_trained(starts)
+
     proposer = starts.state()["proposer"]
     assert [(skill["name"], skill["calls"]) for skill in proposer["skills"]] == [(name, 1 + (name == "Collect_Wood")) for name in names]
     (given_up,) = proposer["refused"]
@@ -139,6 +142,29 @@ def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts
         ]
         first, second = (json.loads(text) for text in code_of)
         assert [first[key] for key in ("task_is_done", "task_reward")] == [second[key] for key in ("task_is_done", "task_reward")]
+
+
+def check_what_was_trained(starts):
+    """Each skill's files tell of a real training, and each expert has the frames of the runs in which it learned."""
+    trained = {skill["skill_name"]: skill for skill in starts.state()["skills"]}
+    total = {name: skill["frames"] for name, skill in trained.items()}
+    for name, skill in trained.items():
+        folder = starts.paths.skill_folder(skill["expert_idx"], name)
+        result = json.loads((folder / "result.json").read_text())
+        assert result["frames"] == skill["frames"] >= 512
+        assert 0 <= result["success_rate"] <= 1 and 0 <= result["random_success_rate"] <= 1
+        assert (folder / "training.log").read_text() and (folder / "metrics.jsonl").read_text()
+    wood, table = trained["Collect_Wood"], trained["Place_Table"]  # a table takes wood: the first task of its plan
+    total["Collect_Wood"] += table["frames"]
+    folder = starts.paths.skill_folder(table["expert_idx"], "Place_Table")
+    assert json.loads((folder / "result.json").read_text())["acted_frames"][str(wood["expert_idx"])] > 0
+    assert json.loads((folder / "merge.json").read_text())["expert_updates"] == {
+        str(table["expert_idx"]): {"action": "new", "frames": total["Place_Table"]},
+        str(wood["expert_idx"]): {"action": "updated", "frames": total["Collect_Wood"]},
+    }
+    for name, skill in trained.items():
+        expert = pickles.load(starts.paths.expert_params(skill["expert_idx"], name))
+        assert expert["metadata"]["total_frames"] == total[name]
 
 
 def test_of_several_rewards_the_best_is_trained_and_kept(starts, make_server):

@@ -1,4 +1,4 @@
-"""End to end: real tmux, real processes, real files, real kills; and one library that is really trained."""
+"""End to end: real tmux, real processes, real files, real kills. A library is really trained in `tests/llm/test_front_door.py`."""
 
 from __future__ import annotations
 
@@ -406,9 +406,6 @@ def test_two_experiments_with_equal_skills_do_not_touch_each_other(tmp_path, sta
     assert processes_of(experiments[0]) == [] and processes_of(experiments[1]) != []
 
 
-# Really trained.
-
-
 # Of the size that tests/llm/test_front_door.py has, so that the game is compiled once for both.
 TINY = {
     "env_name": "Craftax-Classic-Symbolic-v1", "total_timesteps": 1024, "success_rate": 1.0, "num_envs": 128, "num_steps": 4,
@@ -416,45 +413,15 @@ TINY = {
 }  # fmt: skip
 
 
-def real_skill(name, gain, plan):
-    return {
-        "skill_name": name, "description": "", "requires": {}, "consumes": {}, "gains": {gain: {"per": 1, "fixed": 0}},
-        "task_is_done": f"def task_is_done(inventory, n):\n    return inventory.{gain} >= n",
-        "task_reward": f"def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.{gain}",
-        "execution_plan": [{"skill_name": step, "n": 1} for step in plan],
-    }  # fmt: skip
-
-
-def test_skills_are_really_trained_in_tmux_and_merged(experiment):
-    write_json(experiment.config, TINY)
-    scheduler = SkillScheduler(base_dir=experiment.root, max_parallel=2, poll_interval=30)
-    scheduler.add_skill("Collect_Wood", real_skill("Collect_Wood", "wood", ["Collect_Wood"]), [])
-    scheduler.add_skill("Collect_Sapling", real_skill("Collect_Sapling", "sapling", ["Collect_Sapling"]), [])
-    plan = ["Collect_Sapling", "Collect_Wood", "Collect_Stone"]
-    scheduler.add_skill("Collect_Stone", real_skill("Collect_Stone", "stone", plan), ["Collect_Wood", "Collect_Sapling"])
-    scheduler.run({})
-    assert set(statuses(scheduler).values()) == {"completed"}, scheduler.state
-    for entry in scheduler.state["skills"]:
-        folder = experiment.skill_folder(entry["expert_idx"], entry["skill_name"])
-        result = read_json(folder / "result.json")
-        assert result["frames"] == entry["frames"] >= TINY["total_timesteps"]
-        assert 0 <= result["success_rate"] <= 1 and 0 <= result["random_success_rate"] <= 1
-        assert (folder / "training.log").read_text() and (folder / "metrics.jsonl").read_text()
-    stone = entry_of(scheduler, "Collect_Stone")
-    own = pickles.load(experiment.expert_params(stone["expert_idx"], "Collect_Stone"))
-    assert own["metadata"]["total_frames"] == stone["frames"]
-    assert read_json(experiment.skill_folder(stone["expert_idx"], "Collect_Stone") / "merge.json")["expert_updates"] == {
-        str(stone["expert_idx"]): {"action": "new", "frames": stone["frames"]},
-        **{str(e["expert_idx"]): update_of(experiment, e, stone) for e in scheduler.state["skills"] if e != stone},
-    }
-
-
 def test_a_reward_that_raises_fails_with_the_tracebacks_last_lines_in_the_state_file(experiment):
+    """In a real training."""
     write_json(experiment.config, TINY)
-    bad = real_skill("Collect_Wood", "wood", ["Collect_Wood"])
-    bad["task_reward"] = (
-        "def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.wood + jnp.where(True)"
-    )
+    bad = {
+        "skill_name": "Collect_Wood", "description": "", "requires": {}, "consumes": {}, "gains": {"wood": {"per": 1, "fixed": 0}},
+        "task_is_done": "def task_is_done(inventory, n):\n    return inventory.wood >= n",
+        "task_reward": "def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.wood + jnp.where(True)",
+        "execution_plan": [{"skill_name": "Collect_Wood", "n": 1}],
+    }  # fmt: skip
     scheduler = SkillScheduler(SimpleArgs(max_retries=0, max_nodes=1), base_dir=experiment.root)
     scheduler.add_skill("Collect_Wood", bad, [])
     scheduler.run({})
@@ -466,15 +433,3 @@ def test_a_reward_that_raises_fails_with_the_tracebacks_last_lines_in_the_state_
     log = (experiment.run_folder(0, "Collect_Wood") / "training.log").read_text()
     assert said == [f"failed     Collect_Wood: {first}"] and first.startswith("ValueError: Calling nonzero")
     assert len(last) >= 4 and last[-1].startswith("ValueError: Calling nonzero") and all(line in log for line in last)
-
-
-def update_of(experiment, dependency, skill):
-    """What the run of ``skill`` has to do to an expert that it builds on; and that expert is what the library has."""
-    index = dependency["expert_idx"]
-    acted = read_json(experiment.skill_folder(skill["expert_idx"], skill["skill_name"]) / "result.json")["acted_frames"]
-    is_first = dependency["skill_name"] == "Collect_Sapling"  # the first task of the plan: its expert always acts
-    assert acted[str(index)] > 0 or not is_first
-    action = "updated" if acted[str(index)] > 0 else "kept"
-    frames = dependency["frames"] + (skill["frames"] if action == "updated" else 0)
-    assert pickles.load(experiment.expert_params(index, dependency["skill_name"]))["metadata"]["total_frames"] == frames
-    return {"action": action, "frames": frames}

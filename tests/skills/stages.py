@@ -21,10 +21,6 @@ FACING_UP = 3
 ELSEWHERE = "SEWERS"
 """A floor that no skill of the curriculum has to do with: where the player stands when a floor is taken away."""
 
-QUICKLY_COMPILED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""A few thousand steps are played: compiling takes longer than playing, and a third less so."""
-
-
 @dataclass(frozen=True)
 class Scene:
     """What a skill's world holds beside what the skill declares, and what to do there."""
@@ -53,17 +49,19 @@ class Played:
 
 
 class Stage:
-    """One game, compiled once, with an empty sandy world in which no mob appears by itself."""
+    """One game, with an empty sandy world in which no mob appears by itself.
+
+    It is played by the same programs as in `tests.envs.played`, which take minutes to compile: the file of tests that comes
+    second finds them in JAX's cache.
+    """
 
     def __init__(self, env_name: str):
         self.facts = game(env_name).facts
         self.adapter = make_adapter(env_name)
-        self._reset = jax.jit(self.adapter.reset, compiler_options=QUICKLY_COMPILED)
+        self._reset, self._step, self._features = map(jax.jit, (self.adapter.reset, self.adapter.step, self.adapter.features))
         fresh = self.new_world(0)
         self.fresh = jax.tree.map(np.asarray, fresh.replace(state_rng=np.zeros(2, np.uint32)))
         self.rng = fresh.state_rng
-        self._step = jax.jit(self._play_step, compiler_options=QUICKLY_COMPILED)
-        self._look = jax.jit(self._look_around, compiler_options=QUICKLY_COMPILED)
 
     def play(self, spec: SkillSpec, scene: Scene, n: int = 1, without: str | None = None) -> Played:
         """Plays a skill from a state with exactly what it declares, less one unit of the resource ``without``."""
@@ -72,7 +70,7 @@ class Stage:
         look = self._look(state, n)
         result = Played(bool(_call(functions.is_done, functions.is_done_params, look)), False, 0.0, self.held(look), {})
         for position, action in enumerate(scene.actions):
-            state, look = self._step(jax.random.key(position), state, self.adapter.scope["Action"][action].value, n)
+            state, look = self._play_step(jax.random.key(position), state, self.adapter.scope["Action"][action].value, n)
             result.rewards += float(_call(functions.reward, functions.reward_params, look))
             result.done = bool(_call(functions.is_done, functions.is_done_params, look))
             if result.done:
@@ -96,7 +94,7 @@ class Stage:
         for step in range(1, at_most + 1):
             is_ripe = self.front_block(state) == self.block("RIPE_PLANT")
             action = actions.DO if is_ripe else actions.NOOP
-            state, look = self._step(jax.random.key(step), state.replace(**well), action.value, 1)
+            state, look = self._play_step(jax.random.key(step), state.replace(**well), action.value, 1)
             if is_ripe and _call(functions.is_done, functions.is_done_params, look):
                 return step
         return None
@@ -149,14 +147,14 @@ class Stage:
     def restocked(self, state: Any, spec: SkillSpec, scene: Scene) -> Any:
         return self.with_blocks(state, spec, {FRONT: scene.front}) if scene.front else state
 
-    def _look_around(self, state, n):
-        found: Features = self.adapter.features(state)
+    def _look(self, state: Any, n: int) -> TaskInputs:
+        found: Features = self._features(state)
         return task_inputs(found, found, n)
 
-    def _play_step(self, key, state, action, n):
-        before: Features = self.adapter.features(state)
-        _, state, _ = self.adapter.step(key, state, action)
-        return state, task_inputs(before, self.adapter.features(state), n)
+    def _play_step(self, key: jax.Array, state: Any, action: int, n: int) -> tuple[Any, TaskInputs]:
+        before: Features = self._features(state)
+        _, state, _ = self._step(key, state, jnp.int32(action))
+        return state, task_inputs(before, self._features(state), n)
 
     def block(self, name: str) -> int:
         return self.adapter.scope["BlockType"][name].value

@@ -1,20 +1,11 @@
-"""Compiled programs are kept between test runs, as a training keeps them between runs."""
-
 from __future__ import annotations
 
 import threading
 
-import jax
 import pytest
 
-from flowrl.paths import compile_cache
 from flowrl.training import stored_programs
-
-
-@pytest.fixture(scope="session", autouse=True)
-def kept_programs():
-    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+from tests.kept_programs import kept_programs  # noqa: F401
 
 
 @pytest.fixture

@@ -145,42 +145,55 @@ def test_coasting_is_adam_with_a_gradient_of_zero():
     learner = Learner(*plain_update(fresh_learner(), stack_time(rollout(0, 25)), jnp.zeros(ENVS), jax.random.key(0), LR)[0])
     nothing = jax.tree.map(jnp.zeros_like, learner.params)
     counts = jnp.asarray([1, 0, 1, 1])
-    expected = learner
 
     def one_expert(owner, own):
         return Learner(*optimiser.step(step, *own, experts.select(nothing, owner), LR)), ()
 
+    @jax.jit
+    def once(learner):
+        return experts.one_by_one(one_expert, learner, counts > 0)[0]
+
+    expected = learner
     for _ in range(11):
-        expected, _ = experts.one_by_one(one_expert, expected, counts > 0)
-    found = coasted(learner, 11 * counts, lambda path, leaf: jnp.ones(len(leaf), bool))
+        expected = once(expected)
+    found = coasted(learner, 11 * counts, every_row)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-8), found.params, expected.params)
     adam, expected_adam = found.optimiser_state[1], expected.optimiser_state[1]
     for moments, others in ((adam.mu, expected_adam.mu), (adam.nu, expected_adam.nu)):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-12), moments, others)
-    for none in (lambda path, leaf: None, lambda path, leaf: jnp.zeros(len(leaf), bool)):
+    for none in (lambda number: None, lambda number: jnp.zeros(number, bool)):
         jax.tree.map(np.testing.assert_array_equal, coasted(learner, 11 * counts, none), learner)
 
 
+def every_row(number):
+    return jnp.ones(number, bool)
+
+
 def coasted(learner, steps, rows):
-    """All experts of a learner; ``rows`` is given a parameter's path and its values."""
+    """All experts of a learner; ``rows`` says of so many rows of a parameter which coast."""
+    return coast_chosen(learner, steps, [rows(leaf.shape[1]) for leaf in jax.tree.leaves(learner.params)])
+
+
+@jax.jit
+def coast_chosen(learner, steps, chosen):
+    """``chosen``: for each parameter, which of its rows; or None."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(learner.params)]
+    rows = dict(zip(paths, chosen, strict=True))
 
     def one_expert(owner, own):
-        leaves = dict(jax.tree_util.tree_flatten_with_path(own.params)[0])
-        return Learner(*optimiser.coast(*own, steps[owner], LR, lambda path: rows(path, leaves[path]))), ()
+        return Learner(*optimiser.coast(*own, steps[owner], LR, rows.get)), ()
 
     return experts.one_by_one(one_expert, learner, steps > 0)[0]
 
 
 def test_rows_coast_alone_and_those_that_were_never_moved_stay():
     learner = Learner(*plain_update(fresh_learner(), stack_time(rollout(0, 25)), jnp.zeros(ENVS), jax.random.key(0), LR)[0])
-    odd = lambda path, leaf: jnp.arange(len(leaf)) % 2 == 1
-    every = lambda path, leaf: jnp.ones(len(leaf), bool)
-    some, whole = (coasted(learner, jnp.full(4, 11), rows) for rows in (odd, every))
+    some, whole = (coasted(learner, jnp.full(4, 11), rows) for rows in (lambda number: jnp.arange(number) % 2 == 1, every_row))
     for before, after, expected in zip(*(jax.tree.leaves(part.params) for part in (learner, some, whole))):
         np.testing.assert_array_equal(after[:, ::2], before[:, ::2])
         np.testing.assert_array_equal(after[:, 1::2], expected[:, 1::2])
     fresh = fresh_learner()
-    jax.tree.map(np.testing.assert_array_equal, coasted(fresh, jnp.full(4, 11), every), fresh)
+    jax.tree.map(np.testing.assert_array_equal, coasted(fresh, jnp.full(4, 11), every_row), fresh)
 
 
 def test_bounds_grow_and_stay_below_the_whole():

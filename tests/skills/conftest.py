@@ -1,0 +1,1 @@
+from tests.kept_programs import kept_programs  # noqa: F401
