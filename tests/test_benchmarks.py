@@ -61,6 +61,15 @@ def test_runs_of_a_table_are_compared_with_the_first(benchmark, capsys, tmp_path
     assert "a plain matrix product" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("num_envs", "rate", "void"), [(256, 699, True), (256, 700, False), (256, 1300, False), (256, 1301, True), (1024, 9, False)]
+)
+def test_a_peer_that_is_too_fast_or_too_slow_makes_the_comparison_void(benchmark, num_envs, rate, void):
+    speed = benchmark("training_speed")
+    said = speed.out_of_range(speed.Size(GAME, num_envs, 32, 512), rate)
+    assert bool(said) == void and (not said or "void" in said and "700 and 1,300" in said)
+
+
 def test_growth_is_shown_along_every_axis(benchmark, capsys, monkeypatch):
     class Run:
         """Takes as many seconds as it has experts."""
@@ -82,7 +91,9 @@ def test_growth_is_shown_along_every_axis(benchmark, capsys, monkeypatch):
 
 def test_multiplying_all_columns_and_adding_the_rare_ones_come_to_the_same(benchmark, capsys, monkeypatch):
     monkeypatch.setattr(workload, "make_adapter", lambda env_name: Patterned())
-    benchmark("rare_columns").main([*SIZE, "--repeats", "1"])
+    rare_columns = benchmark("rare_columns")
+    monkeypatch.setattr(rare_columns, "UPDATES_BEFORE", 0)
+    rare_columns.main([*SIZE, "--repeats", "1"])
     said = capsys.readouterr().out
     assert re.search(r"(\d+) columns shown, bound (\d+), .* times as fast", said)
     assert numbers(said, r"a parameter ([\de.+-]+)")[0] < 1e-3
