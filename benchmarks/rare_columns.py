@@ -1,6 +1,7 @@
-"""An update that multiplies all columns shown, and one that adds the rare ones by name: ``python benchmarks/rare_columns.py``.
+"""Three updates of the same expert from the same rollout: ``python benchmarks/rare_columns.py``.
 
-Both learn from the same rollout, of experts that have made a few updates, in turn; medians of the processor's seconds.
+The plain one multiplies all columns that there are, one multiplies those that the rollout shows, and one of these adds the
+rare ones by name. In turn, after a few updates; medians of the processor's seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.training import active_columns, rollout
-from flowrl.training.ppo import Hyperparameters, stack_time
+from flowrl.training.ppo import Hyperparameters, make_update, stack_time
 from flowrl.training.workload import LR, Workload
 from sizes import each_game, size_parser
 
@@ -47,23 +48,42 @@ def report(env_name: str, options: argparse.Namespace) -> None:
     if bound is None:
         raise SystemExit(f"{env_name} shows {num_shown} columns, more than any bound: nothing is narrow here")
     inputs = stack_time(steps), columns, jnp.zeros(options.num_envs), key, LR
-    updates = {share: compiled(share, network, bound, run.learner, inputs) for share in (1.0, active_columns.DENSE_SHARE)}
-    seconds: dict[float, list[float]] = {share: [] for share in updates}
+    multiplied = int(bound * active_columns.DENSE_SHARE)
+    updates = {
+        f"all {network.layout.num_columns} multiplied": plain(network, run.learner, inputs),
+        f"{bound} multiplied": compiled(1.0, network, bound, run.learner, inputs),
+        f"{multiplied} multiplied, the rest added": compiled(active_columns.DENSE_SHARE, network, bound, run.learner, inputs),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in updates}
     learned = {}
     for _ in range(options.repeats):
-        for share, update in updates.items():
+        for name, update in updates.items():
             begun_s = time.process_time()
-            learned[share], _ = jax.block_until_ready(update(run.learner, *inputs))
-            seconds[share].append(time.process_time() - begun_s)
-    all_multiplied, rare_added = (statistics.median(taken) for taken in seconds.values())
-    pairs = zip(*(jax.tree.leaves(learner.params) for learner in learned.values()))
-    differs = max(float(np.abs(np.asarray(one) - np.asarray(other)).max()) for one, other in pairs)
-    print(
-        f"{env_name}: {num_shown} columns shown, bound {bound}, of these multiplied "
-        f"{int(bound * active_columns.DENSE_SHARE)}; all multiplied {all_multiplied:.2f} s, rare ones added {rare_added:.2f} s, "
-        f"{all_multiplied / rare_added:.2f} times as fast; largest difference of a parameter {differs:.0e}",
-        flush=True,
-    )
+            learned[name], _ = jax.block_until_ready(update(run.learner, *inputs))
+            seconds[name].append(time.process_time() - begun_s)
+    print(f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}: {num_shown} columns shown")
+    first, reference = next(iter(seconds.items()))[1], next(iter(learned.values()))
+    for name, taken in seconds.items():
+        print(
+            f"  {name:36s} {statistics.median(taken):6.2f} s, {statistics.median(first) / statistics.median(taken):5.2f} times as "
+            f"fast; largest difference of a parameter {largest_difference(learned[name], reference):.0e}",
+            flush=True,
+        )
+
+
+def largest_difference(learner, other) -> float:
+    pairs = zip(jax.tree.leaves(learner.params), jax.tree.leaves(other.params))
+    return max(float(np.abs(np.asarray(one) - np.asarray(another)).max()) for one, another in pairs)
+
+
+def plain(network, learner, inputs: tuple):
+    """The update of the whole network."""
+    update = make_update(network, Hyperparameters(), 1)
+
+    def function(learner, rollout, columns, *rest):
+        return update(learner, rollout, *rest)
+
+    return jax.jit(function).lower(learner, *inputs).compile()
 
 
 def compiled(share: float, network, bound: int, learner, inputs: tuple):

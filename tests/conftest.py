@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 
-SLOW_FILES = """test_faults test_front_door test_games test_start test_integration test_later_runs test_session test_candidates
-    test_benchmarks test_active_columns test_probe_environments test_simulation test_curriculum_in_the_game test_corpus
+SLOW_FILES = """test_faults test_games test_corpus test_front_door test_session test_candidates test_start test_later_runs
+    test_benchmarks test_active_columns test_probe_environments test_simulation test_integration test_curriculum_in_the_game
     test_monitoring test_scheduler test_curricula""".split()
 
 
 def pytest_collection_modifyitems(items):
     """Files that take long begin first: two processes share the files, and end together if the last ones are short.
 
-    Of files that compile the same, one comes later, and finds that in a cache.
+    Of files that compile or record the same, one comes much later, and finds that in a cache. What waits for processes of its own
+    most of the time is played beside what computes.
     """
     order = {name: place for place, name in enumerate(SLOW_FILES)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flowrl.training import workload
@@ -18,10 +19,16 @@ GAME = "Craftax-Classic-Symbolic-v1"
 SIZE = ["--env_name", GAME, "--num_envs", "16", "--num_steps", "8", "--layer_size", "8"]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Programs that several benchmarks call are compiled once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def benchmark(monkeypatch, tmp_path):
-    """Loads a benchmark, which then plays `Gold` and compiles into a folder of its own."""
-    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
+def benchmark(monkeypatch, cache):
+    """Loads a benchmark, which then plays `Gold`."""
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache))
     monkeypatch.setattr(workload, "make_adapter", lambda env_name: Gold())
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.syspath_prepend(str(BENCHMARKS.parent))
@@ -53,12 +60,23 @@ def test_the_parts_of_an_update_add_up_to_the_whole(benchmark, capsys, monkeypat
 
 
 def test_runs_of_a_table_are_compared_with_the_first(benchmark, capsys, tmp_path):
-    arguments = ["--experts", "3", "--mix", "skewed", "--mixed_precision", "--repeats", "1", "--warm_up", "1"]
+    arguments = ["--mixed_precision", "--repeats", "1", "--warm_up", "1"]
     benchmark("training_speed").main([*SIZE, *arguments, "--json", str(tmp_path / "rows.json")])
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert [row["run"] for row in rows] == ["3 experts, skewed", "3 experts, skewed, mixed precision"]
+    assert [row["run"] for row in rows] == ["1 expert", "1 expert, mixed precision"]
     assert rows[0]["ratio"] == 1 and all(row["frames_per_s"] > 0 for row in rows)
     assert "a plain matrix product" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("mix", "expected"), [("balanced", [4, 4, 4, 4]), ("skewed", [10, 2, 2, 2]), ("single", [16, 0, 0, 0])]
+)
+def test_experts_act_in_as_many_environments_as_the_mix_says(benchmark, monkeypatch, mix, expected):
+    made = {}
+    monkeypatch.setattr(workload.Workload, "__init__", lambda self, *sizes, **how: made.update(how))
+    speed = benchmark("training_speed")
+    speed.OurRun(speed.Size(GAME, 16, 8, 8, num_experts=4, mix=mix))
+    assert made["num_experts"] == 4 and np.bincount(made["acting"], minlength=4).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -89,11 +107,12 @@ def test_growth_is_shown_along_every_axis(benchmark, capsys, monkeypatch):
     assert [float(ratio) for axis, _, ratio in shown if axis == "num_experts"] == [1, 0.5, 0.25, 0.12, 0.06]
 
 
-def test_multiplying_all_columns_and_adding_the_rare_ones_come_to_the_same(benchmark, capsys, monkeypatch):
+def test_three_ways_to_multiply_columns_come_to_the_same(benchmark, capsys, monkeypatch):
     monkeypatch.setattr(workload, "make_adapter", lambda env_name: Patterned())
     rare_columns = benchmark("rare_columns")
     monkeypatch.setattr(rare_columns, "UPDATES_BEFORE", 0)
     rare_columns.main([*SIZE, "--repeats", "1"])
     said = capsys.readouterr().out
-    assert re.search(r"(\d+) columns shown, bound (\d+), .* times as fast", said)
-    assert numbers(said, r"a parameter ([\de.+-]+)")[0] < 1e-3
+    assert re.search(r"\d+ columns shown", said) and len(numbers(said, r"([\d.]+) times as fast")) == 3
+    of_itself, *differences = numbers(said, r"a parameter ([\de.+-]+)")
+    assert of_itself == 0 and len(differences) == 2 and max(differences) < 1e-3

@@ -17,6 +17,9 @@ from flowrl.envs.adapter import NO_TIME_LIMIT
 from flowrl.envs.features import HEALTH_WEIGHT, NOT_IN_VIEW, TaskInputs, task_inputs
 from flowrl.envs.observations import Observation
 from flowrl.envs.registry import GAMES
+from flowrl.training import experts, first_layer
+from flowrl.training.networks import ExpertNetwork
+from flowrl.training.programs import make_act
 from tests.envs.played import CLASSIC, CRAFTAX, plain, played_game
 
 LIGHT_ENOUGH = 0.05
@@ -58,11 +61,16 @@ def test_observations_are_numbers_of_the_promised_size(played, first_step):
         assert np.isfinite(observation).all()
 
 
-def test_small_observations_expand_to_the_games_own_bit_for_bit(played):
-    layout, observe = played.adapter.layout, jax.jit(played.adapter.observe)
+@pytest.fixture(scope="module")
+def small(played):
+    """The small observations of all states."""
+    observe = jax.jit(played.adapter.observe)
+    return Observation(*map(np.stack, zip(*[jax.device_get(observe(state)) for state in played.states])))
+
+
+def test_small_observations_expand_to_the_games_own_bit_for_bit(played, small):
+    layout, stacked = played.adapter.layout, small
     assert layout.size == played.adapter.observation_size
-    small = [jax.device_get(observe(state)) for state in played.states]
-    stacked = Observation(*map(np.stack, zip(*small)))
     assert (stacked.columns.dtype, stacked.columns.shape[1]) == (np.uint16, layout.num_fields)
     found, expected, is_played = layout.expand(stacked), np.stack(played.observations), ~np.array(played.is_fresh)
     np.testing.assert_array_equal(found[is_played], expected[is_played])
@@ -73,6 +81,23 @@ def test_small_observations_expand_to_the_games_own_bit_for_bit(played):
     for columns in stacked.columns:
         shown = columns[columns < layout.num_columns]
         assert len(set(shown.tolist())) == len(shown)  # counted once in a sum of rows
+
+
+def test_experts_act_on_what_the_game_shows_as_their_plain_networks_would(played, small):
+    """By sums of rows, block by block, against products of expanded observations."""
+    network = ExpertNetwork(played.adapter.layout, played.adapter.num_actions, layer_size=8)
+    shown = jax.tree.map(lambda leaf: leaf[:: len(leaf) // 60], small)
+    init = jax.jit(network.init)
+    params = experts.stack([jax.tree.map(lambda leaf: leaf + 0.05, init(jax.random.key(number))) for number in range(2)])
+    expert = np.arange(len(shown.columns), dtype=np.int32) % 2
+    typical = first_layer.typical_columns(shown.columns)
+    found = jax.jit(make_act(network, 2))(params, shown, typical, expert, jax.random.key(5), 0)
+    for number in range(2):
+        own, mine = experts.select(params, number), jax.tree.map(lambda leaf: leaf[expert == number], (shown, found))
+        log_probs = jax.nn.log_softmax(network.logits(own, mine[0]))
+        np.testing.assert_allclose(mine[1].log_prob, log_probs[np.arange(len(log_probs)), mine[1].action], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(mine[1].value, network.value(own, mine[0]), rtol=1e-4, atol=1e-5)
+    assert np.ptp(found.value) > 1e-3  # they see something
 
 
 def test_a_fresh_state_and_a_played_one_have_the_same_types(first_step):
