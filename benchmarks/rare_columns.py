@@ -48,11 +48,10 @@ def report(env_name: str, options: argparse.Namespace) -> None:
     if bound is None:
         raise SystemExit(f"{env_name} shows {num_shown} columns, more than any bound: nothing is narrow here")
     inputs = stack_time(steps), columns, jnp.zeros(options.num_envs), key, LR
-    multiplied = int(bound * active_columns.DENSE_SHARE)
     updates = {
         f"all {network.layout.num_columns} multiplied": plain(network, run.learner, inputs),
         f"{bound} multiplied": compiled(1.0, network, bound, run.learner, inputs),
-        f"{multiplied} multiplied, the rest added": compiled(active_columns.DENSE_SHARE, network, bound, run.learner, inputs),
+        f"{active_columns.num_dense(bound)} multiplied, the rest added": compiled(active_columns.DENSE_SHARE, network, bound, run.learner, inputs),
     }
     seconds: dict[str, list[float]] = {name: [] for name in updates}
     learned = {}

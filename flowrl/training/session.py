@@ -47,8 +47,8 @@ WORLD_REUSE = 4
 """How many episodes a world of the bank starts before a fresh one takes its place (see `worlds.Turnover`)."""
 
 FRAMES_PER_WORLD = 256
-"""Frames for each world that is made anew, at least, so that worlds cost no more than a few hundredths of them. Where episodes are shorter than ``FRAMES_PER_WORLD / WORLD_REUSE``,
-each world starts more of them."""
+"""Frames for each world that is made anew, at least, so that worlds cost no more than a few hundredths of them. Where episodes
+are shorter than ``FRAMES_PER_WORLD / WORLD_REUSE``, each world starts more of them."""
 
 ESTIMATE_STEPS = 256
 """Steps that the running estimate of the success rate looks back on, at least."""

@@ -140,6 +140,7 @@ def starts_of_worlds(ends, num_envs=NUM_ENVS, size=BANK, turnover=None, num_step
         step += num_steps
         current, where, names = play(current, where, ended)
         starts.update(np.asarray(names)[ended].tolist())
+        assert names_of(where) == np.asarray(names)[-1].tolist()
         for _ in range(turnover.due(int(ended.sum())) // AT_ONCE):
             current = replace(current, scene(range(made, made + AT_ONCE)))
             made += AT_ONCE

@@ -100,6 +100,7 @@ def test_a_later_run_with_more_experts_finds_its_programs(cache, loads):
     assert OF_GAME | OF_EXPERTS <= {name for name, beforehand in loads if beforehand} == {name for name, _ in loads}
     updated(3)  # padded to 4
     assert stored(cache) == ahead
+    assert programs.put_by_for(4, lambda: False).num_left == 0 < programs.put_by_for(5, lambda: False).num_left
 
 
 def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory_or_where_it_is_switched_off(cache, monkeypatch):
