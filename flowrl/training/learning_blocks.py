@@ -2,11 +2,13 @@
 
 Within a minibatch the samples of an expert lie side by side. They are computed in blocks: a large block reads the
 parameters, and adds up the gradient, less often; of the last one a part is computed for nothing. So there are blocks
-of a few sizes. `masked_gradient` is the plain reference: it computes every sample, and gives those of others no weight.
+of a few sizes. Where experts have few samples each, most have one block, whose gradient is all there is: it is never added to
+zeros. `masked_gradient` is the plain reference: it computes every sample, and gives those of others no weight.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,8 +22,10 @@ LARGEST_BLOCK_OFF_CPU = 8192
 """A GPU is kept waiting by many small blocks, one after the other."""
 SMALL_BLOCK = 128
 """Of a minibatch that would not fill a large one."""
-SMALLEST_BLOCKS = 16, 64
+SMALLEST_BLOCKS = 16, 32
 """The bounds of the smallest size of a block."""
+SMALLEST_BLOCK_OFF_CPU = 256
+"""A GPU takes as long for fewer samples."""
 FULL_ENOUGH = 7 / 8
 """The part of a block that has to be filled, unless it is the smallest."""
 
@@ -32,29 +36,47 @@ Draw = Callable[[jax.Array], Any]
 """Samples ``[n, ...]`` at places ``[n]`` of a minibatch; places beyond its end may give any."""
 
 
-def gradient(loss: Loss, params: Params, draw: Draw, begin: jax.Array, end: jax.Array, sizes: Sequence[int]) -> tuple[Params, Any]:
+def gradient(
+    loss: Loss, params: Params, draw: Draw, begin: jax.Array, end: jax.Array, sizes: Sequence[int], most: int
+) -> tuple[Params, Any]:
     """The gradient of the mean loss of the samples from ``begin`` to before ``end``, and the means of what else is told.
 
     Args:
-        begin, end: int32 scalars.
+        begin, end: int32 scalars, ``begin < end``.
         sizes: of blocks, as `block_sizes` gives them; static.
+        most: samples that there may be from ``begin`` to ``end``; static.
     """
+    fewest = _fewest(sizes)
 
-    def block_of(size):
-        def one_block(carried):
+    def of_block(size, first):
+        places = first + jnp.arange(size)
+        return jax.grad(loss, has_aux=True)(params, draw(places), (places < end) / (end - begin))
+
+    def one_more(size):
+        def add(carried):
             first, totals = carried
-            places = first + jnp.arange(size)
-            found = jax.grad(loss, has_aux=True)(params, draw(places), (places < end) / (end - begin))
-            return first + size, jax.tree.map(jnp.add, totals, found)
+            return first + size, jax.tree.map(jnp.add, totals, of_block(size, first))
 
-        return one_block
+        return add
 
-    _, told = jax.eval_shape(lambda: loss(params, draw(jnp.arange(1)), jnp.ones(1)))
-    carried = begin, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (params, told))
-    for size in sizes:
-        filled = 0 if size == sizes[-1] else int(FULL_ENOUGH * size)
-        carried = jax.lax.while_loop(lambda at, filled=filled: end - at[0] > filled, block_of(size), carried)
+    largest = jnp.argmax(end - begin >= jnp.asarray(fewest))
+    first_block = jax.lax.switch(largest, [functools.partial(of_block, size) for size in sizes], begin)
+    carried = begin + jnp.asarray(sizes)[largest], first_block
+    for size, at_least in zip(sizes, fewest):
+        if _most_left(sizes, most) >= at_least:
+            carried = jax.lax.while_loop(lambda at, at_least=at_least: end - at[0] >= at_least, one_more(size), carried)
     return carried[1]
+
+
+def _fewest(sizes: Sequence[int]) -> list[int]:
+    """How many samples there have to be for a block of each size."""
+    return [*(int(FULL_ENOUGH * size) + 1 for size in sizes[:-1]), 1]
+
+
+def _most_left(sizes: Sequence[int], most: int) -> int:
+    """Of up to ``most`` samples, those that the first block may leave for others."""
+    most_for = [most, *(fewest - 1 for fewest in _fewest(sizes)[:-1])]
+    return max(min(most, bound) - size for bound, size in zip(most_for, sizes))
 
 
 def masked_gradient(loss: Loss, params: Params, draw: Draw, begin: jax.Array, end: jax.Array, num_rows: int) -> tuple[Params, Any]:
@@ -67,20 +89,25 @@ def masked_gradient(loss: Loss, params: Params, draw: Draw, begin: jax.Array, en
 def block_sizes(num_rows: int, num_experts: int) -> list[int]:
     """The sizes of the blocks in which an expert's samples of a minibatch are computed, the largest first.
 
-    Each is a quarter of the one before, and there is one that an expert's share of the minibatch fills. Each is a loop to be
-    compiled: what is small anyway has one.
+    The second is half of the first, each other one a quarter of the one before, and there is one that an expert's share of the
+    minibatch fills. Each is to be compiled: what is small anyway has one.
     """
-    bound = LARGEST_BLOCK if jax.default_backend() == "cpu" else LARGEST_BLOCK_OFF_CPU
-    largest = min(bound, _power_of_two(num_rows))
+    on_cpu = jax.default_backend() == "cpu"
+    largest = min(LARGEST_BLOCK if on_cpu else LARGEST_BLOCK_OFF_CPU, _power_of_two(num_rows))
     if num_experts == 1 and num_rows % largest == 0:
         return [largest]
     if num_rows < LARGEST_BLOCK:
         return [min(largest, SMALL_BLOCK)]
     share = max(1, num_rows // num_experts)
+    smallest = min(largest, _smallest_block(share) if on_cpu else SMALLEST_BLOCK_OFF_CPU)
+    quarters = (largest // 2 >> 2 * number for number in range(largest.bit_length()))
+    return sorted({size for size in (largest, *quarters, _power_of_two(share)) if smallest <= size <= largest}, reverse=True)
+
+
+def _smallest_block(share: int) -> int:
+    """For experts with about ``share`` samples of a minibatch."""
     least, most = SMALLEST_BLOCKS
-    smallest = max(least, min(most, _power_of_two(max(1, share // 8))))
-    quarters = (largest >> 2 * number for number in range(largest.bit_length()))
-    return sorted({size for size in (*quarters, _power_of_two(share), smallest) if smallest <= size <= largest}, reverse=True)
+    return max(least, min(most, _power_of_two(max(1, share // 4))))
 
 
 def _power_of_two(number: int) -> int:

@@ -240,8 +240,9 @@ def descend(
         rows, advantage = (part.at[places].get(mode="clip") for part in (minibatch.rows, minibatch.advantage))
         return jax.tree.map(lambda leaf: leaf[rows], samples)._replace(advantage=advantage)
 
-    sizes = [block_size] if block_size else learning_blocks.block_sizes(len(minibatch.rows), len(minibatch.counts))
-    gradient, statistics = learning_blocks.gradient(loss, expert.params, draw, begin, end, sizes)
+    num_rows = len(minibatch.rows)
+    sizes = [block_size] if block_size else learning_blocks.block_sizes(num_rows, len(minibatch.counts))
+    gradient, statistics = learning_blocks.gradient(loss, expert.params, draw, begin, end, sizes, num_rows)
     return Learner(*optimiser.step(gradient_step, *expert, gradient, lr)), statistics
 
 
