@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.envs.observations import Layout, Observation
-from flowrl.training import experts, first_layer, optimiser
+from flowrl.training import first_layer, optimiser
 from flowrl.training.networks import ExpertNetwork
 from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
 from flowrl.training.rare_columns import SplitNetwork, SplitObservation, split
@@ -107,18 +107,16 @@ def make_narrow_update(network: ExpertNetwork, hyper: Hyperparameters, num_exper
         place = _places(kept, always, dense, layout)
         # Step by step, for the numbers in between are larger than what is kept.
         observation = jax.lax.map(lambda step: _split(step, place, dense, bound), rollout.observation)
-        narrow_rollout = rollout._replace(observation=observation)
-        update = make_update(SplitNetwork(network, dense, always), hyper, num_experts)
-        narrow, statistics = update(_narrowed(learner, kept, layout), narrow_rollout, last_values, key, lr)
-        steps = optimiser.num_steps(narrow.optimiser_state) - optimiser.num_steps(learner.optimiser_state)
         unseen = jnp.ones(layout.size, bool).at[kept].set(False, mode="drop").at[layout.num_columns :].set(False)
 
-        def coast(owner, expert):
-            moved = optimiser.coast(*expert, steps[owner], lr, lambda path: unseen if _is_first_kernel(path) else None)
-            return Learner(*moved), ()
+        def around(learn, expert: Learner):
+            narrow, statistics = learn(_narrowed(expert, kept, layout))
+            steps = optimiser.num_steps(narrow.optimiser_state) - optimiser.num_steps(expert.optimiser_state)
+            coasted = optimiser.coast(*expert, steps, lr, lambda path: unseen if _is_first_kernel(path) else None)
+            return _widened(Learner(*coasted), narrow, kept, layout), statistics
 
-        coasted, _ = experts.one_by_one(coast, learner, steps > 0)
-        return _widened(coasted, narrow, kept, layout), statistics
+        update = make_update(SplitNetwork(network, dense, always), hyper, num_experts, around)
+        return update(learner, rollout._replace(observation=observation), last_values, key, lr)
 
     return narrow_update
 
@@ -138,29 +136,29 @@ def _split(observation: Observation, place: jax.Array, dense: int, bound: int) -
     return SplitObservation(multiplied, *split(rare, bound - dense))
 
 
-def _narrowed(learner: Learner, kept: jax.Array, layout: Layout) -> Learner:
-    """The learner with the kept rows of its first kernels, and those of the scalars."""
+def _narrowed(expert: Learner, kept: jax.Array, layout: Layout) -> Learner:
+    """An expert's learner with the kept rows of its first kernels, and those of the scalars."""
 
     def narrow(path, leaf):
         if not _is_first_kernel(path):
             return leaf
-        rows = leaf.at[:, kept].get(mode="fill", fill_value=0.0)
+        rows = leaf.at[kept].get(mode="fill", fill_value=0.0)
         # A fill number lies outside of the columns, but not outside of the kernel: there the scalars' rows follow.
         rows = jnp.where((kept < layout.num_columns)[:, None], rows, 0.0)
-        return jnp.concatenate([rows, leaf[:, layout.num_columns :]], axis=1)
+        return jnp.concatenate([rows, leaf[layout.num_columns :]])
 
-    return jax.tree_util.tree_map_with_path(narrow, learner)
+    return jax.tree_util.tree_map_with_path(narrow, expert)
 
 
 def _widened(whole: Learner, narrow: Learner, kept: jax.Array, layout: Layout) -> Learner:
-    """What was learned, put back into the whole learner, whose other rows stay."""
+    """What was learned, put back into the expert's whole learner, whose other rows stay."""
     places = jnp.where(kept < layout.num_columns, kept, layout.size)  # out of the kernel: dropped
 
     def widen(path, old, new):
         if not _is_first_kernel(path):
             return new
-        rows, scalars = new[:, : len(kept)], new[:, len(kept) :]
-        return old.at[:, layout.num_columns :].set(scalars).at[:, places].set(rows, mode="drop")
+        rows, scalars = new[: len(kept)], new[len(kept) :]
+        return old.at[layout.num_columns :].set(scalars).at[places].set(rows, mode="drop")
 
     return jax.tree_util.tree_map_with_path(widen, whole, narrow)
 

@@ -22,8 +22,9 @@ LARGEST_BLOCK_OFF_CPU = 8192
 """A GPU is kept waiting by many small blocks, one after the other."""
 SMALL_BLOCK = 128
 """Of a minibatch that would not fill a large one."""
-SMALLEST_BLOCKS = 16, 32
-"""The bounds of the smallest size of a block."""
+OTHER_BLOCKS = 1 / 2, 1 / 4, 1 / 16, 1 / 32
+"""The sizes of the others, as parts of the largest."""
+SMALLEST_BLOCK = 8
 SMALLEST_BLOCK_OFF_CPU = 256
 """A GPU takes as long for fewer samples."""
 FULL_ENOUGH = 7 / 8
@@ -89,8 +90,7 @@ def masked_gradient(loss: Loss, params: Params, draw: Draw, begin: jax.Array, en
 def block_sizes(num_rows: int, num_experts: int) -> list[int]:
     """The sizes of the blocks in which an expert's samples of a minibatch are computed, the largest first.
 
-    The second is half of the first, each other one a quarter of the one before, and there is one that an expert's share of the
-    minibatch fills. Each is to be compiled: what is small anyway has one.
+    Each is to be compiled, so there are few: what is small anyway has one. An expert's share of the minibatch fills one.
     """
     on_cpu = jax.default_backend() == "cpu"
     largest = min(LARGEST_BLOCK if on_cpu else LARGEST_BLOCK_OFF_CPU, _power_of_two(num_rows))
@@ -98,16 +98,10 @@ def block_sizes(num_rows: int, num_experts: int) -> list[int]:
         return [largest]
     if num_rows < LARGEST_BLOCK:
         return [min(largest, SMALL_BLOCK)]
-    share = max(1, num_rows // num_experts)
-    smallest = min(largest, _smallest_block(share) if on_cpu else SMALLEST_BLOCK_OFF_CPU)
-    quarters = (largest // 2 >> 2 * number for number in range(largest.bit_length()))
-    return sorted({size for size in (largest, *quarters, _power_of_two(share)) if smallest <= size <= largest}, reverse=True)
-
-
-def _smallest_block(share: int) -> int:
-    """For experts with about ``share`` samples of a minibatch."""
-    least, most = SMALLEST_BLOCKS
-    return max(least, min(most, _power_of_two(max(1, share // 4))))
+    smallest = min(largest, SMALLEST_BLOCK if on_cpu else SMALLEST_BLOCK_OFF_CPU)
+    share = _power_of_two(max(1, num_rows // num_experts))
+    parts = (int(part * largest) for part in OTHER_BLOCKS)
+    return sorted({size for size in (largest, *parts, share) if smallest <= size <= largest}, reverse=True)
 
 
 def _power_of_two(number: int) -> int:

@@ -6,7 +6,7 @@ samples only (loss mean, advantage normalisation, gradient clip and Adam are per
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -33,8 +33,12 @@ class Hyperparameters(NamedTuple):
     """Samples of one expert that are computed together; None for `learning_blocks.block_sizes`."""
 
 
-def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int):
-    """The update as a function ``(learner, rollout [T, B], last_values [B], key, lr) -> (learner, statistics)``."""
+def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int, around: Around | None = None):
+    """The update as a function ``(learner, rollout [T, B], last_values [B], key, lr) -> (learner, statistics)``.
+
+    Args:
+        around: has an expert learn in another form than the one it comes in.
+    """
     gradient_step = optimiser.make(hyper.max_grad_norm)
 
     def loss(params, samples, weights):
@@ -43,7 +47,7 @@ def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int
     def update(learner: Learner, rollout: Transition, last_values, key, lr):
         samples = advantage_samples(rollout, last_values, hyper)
         minibatches = by_expert(samples, shuffled_minibatches(key, samples, hyper), num_experts)
-        return learn(loss, gradient_step, learner, samples, minibatches, lr, hyper.block_size)
+        return learn(loss, gradient_step, learner, samples, minibatches, lr, hyper.block_size, around)
 
     return update
 
@@ -135,6 +139,10 @@ class Statistics(NamedTuple):
     clip_fraction: jax.Array
 
 
+Around = Callable[[Callable[[Learner], tuple[Learner, Statistics]], Learner], tuple[Learner, Statistics]]
+"""``(all steps of an expert, the expert) -> (the expert after them, statistics)``; one expert, without the axis ``K``."""
+
+
 def stack_time(rollout: Sequence[Transition]) -> Transition:
     """``T`` transitions, the oldest first, as one with a first axis of ``T``."""
     return jax.tree.map(lambda *steps: jnp.stack(steps), *rollout)
@@ -186,6 +194,7 @@ def learn(
     minibatches: Minibatches,
     lr: jax.Array,
     block_size: int | None = None,
+    around: Around | None = None,
 ) -> tuple[Learner, Statistics]:
     """Every expert makes all its gradient steps, one expert after the other: what one learns no other one needs to know.
 
@@ -198,7 +207,10 @@ def learn(
             minibatch = experts.select(minibatches, number)
             return descend(loss, gradient_step, expert, owner, samples, minibatch, lr, block_size)
 
-        return each_with_samples(step, expert, minibatches.counts[:, owner] > 0)
+        def all_steps(expert):
+            return each_with_samples(step, expert, minibatches.counts[:, owner] > 0)
+
+        return around(all_steps, expert) if around else all_steps(expert)
 
     return experts.one_by_one(one_expert, learner, jnp.any(minibatches.counts > 0, axis=0))
 

@@ -71,8 +71,9 @@ def test_no_more_is_compiled_than_may_be_needed(sizes, most, bodies):
 @pytest.mark.parametrize(
     ("num_rows", "num_experts", "expected"),
     [
-        (8192, 1, [1024]), (8192, 8, [1024, 512, 128, 32]), (1024, 16, [1024, 512, 128, 64, 32]), (1024, 4, [1024, 512, 256, 128, 32]),
-        (1024, 64, [1024, 512, 128, 32, 16]), (1500, 1, [1024, 512, 128, 32]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]), (12, 1, [8]),
+        (8192, 1, [1024]), (8192, 8, [1024, 512, 256, 64, 32]), (1024, 8, [1024, 512, 256, 128, 64, 32]),
+        (1024, 64, [1024, 512, 256, 64, 32, 16]), (1500, 1, [1024, 512, 256, 64, 32]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]),
+        (12, 1, [8]),
     ],
 )  # fmt: skip
 def test_there_are_few_sizes_of_blocks_and_one_that_a_share_of_the_minibatch_fills(num_rows, num_experts, expected):
@@ -82,4 +83,4 @@ def test_there_are_few_sizes_of_blocks_and_one_that_a_share_of_the_minibatch_fil
 def test_a_gpu_is_given_larger_blocks(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert learning_blocks.block_sizes(32_768, 1) == [8192]
-    assert learning_blocks.block_sizes(32_768, 8) == [8192, 4096, 1024, 256]
+    assert learning_blocks.block_sizes(32_768, 8) == [8192, 4096, 2048, 512, 256]
