@@ -26,7 +26,7 @@ import numpy as np
 
 from flowrl.training.fused_rollout import Rollouts
 from flowrl.training.workload import Workload
-from sizes import each_game, size_parser
+from sizes import as_a_training, each_game, size_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,4 +73,4 @@ def count_different(one: Any, other: Any) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_a_training(main)

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.training_speed import OurRun, Size, measure, report
-from sizes import size_parser, use_compile_cache
+from sizes import as_a_training, size_parser, use_compile_cache
 
 AXES = {
     "num_envs": (64, 128, 256, 512, 1024),
@@ -38,4 +38,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_a_training(main)

@@ -18,6 +18,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from flowrl.training import heap
+
 UPDATES = 2
 TASK_STEPS = 50
 """Of an episode: tests are shorter so, and need as much memory."""
@@ -78,6 +82,8 @@ def peaks(until: str) -> dict[str, float]:
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--one"]:
         who, env_name, *sizes = arguments[1:]
+        if who == "flowrl":
+            heap.begin_with_large_pages()
         print(json.dumps({"flowrl": flowrl_run, "peer": peer_run}[who](env_name, *map(int, sizes))), flush=True)
         os._exit(0)  # a compiler may be at work in a thread
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

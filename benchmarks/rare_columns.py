@@ -24,7 +24,7 @@ import numpy as np
 from flowrl.training import active_columns, rollout
 from flowrl.training.ppo import Hyperparameters, make_update, stack_time
 from flowrl.training.workload import LR, Workload
-from sizes import each_game, size_parser
+from sizes import as_a_training, each_game, size_parser
 
 UPDATES_BEFORE = 3
 
@@ -96,4 +96,4 @@ def compiled(share: float, network, bound: int, learner, inputs: tuple):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_a_training(main)

@@ -1,14 +1,17 @@
-"""What the benchmarks of training have in common: the flags that say what is trained, the cache, the games in turn."""
+"""What the benchmarks of training have in common: the flags that say what is trained, memory and cache, the games in turn."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import jax
 
 from flowrl.envs.registry import GAMES
 from flowrl.paths import compile_cache
+from flowrl.training import heap
 
 
 def size_parser(description: str, default_games: str = "every game") -> argparse.ArgumentParser:
@@ -19,6 +22,13 @@ def size_parser(description: str, default_games: str = "every game") -> argparse
     parser.add_argument("--num_steps", type=int, default=32)
     parser.add_argument("--layer_size", type=int, default=512)
     return parser
+
+
+def as_a_training(main: Callable[[], int]) -> NoReturn:
+    """Runs a benchmark in a process that gets its memory as a training does, whatever is measured beside one too."""
+    heap.begin_with_large_pages()
+    heap.settle()
+    sys.exit(main())
 
 
 def use_compile_cache() -> None:

@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ import numpy as np
 
 from flowrl.envs.registry import GAMES
 from flowrl.training.workload import Workload
-from sizes import size_parser, use_compile_cache
+from sizes import as_a_training, size_parser, use_compile_cache
 
 
 PEER_RANGES = {"Craftax-Classic-Symbolic-v1": (700, 1300), "Craftax-Symbolic-v1": (180, 400)}
@@ -187,4 +186,4 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_a_training(main)

@@ -20,7 +20,6 @@ import os
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -40,7 +39,7 @@ from flowrl.training.saving import MOST_COST_S
 from flowrl.training.session import CHECKPOINT_S, Session
 from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
 from flowrl.training.tracking import no_tracker
-from sizes import size_parser
+from sizes import as_a_training, size_parser
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
 PAY = "def task_reward(inventory_diff):\n    return inventory_diff.wood\n"
@@ -275,4 +274,4 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_a_training(main)

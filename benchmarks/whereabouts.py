@@ -29,7 +29,7 @@ from flowrl.training import active_columns
 from flowrl.training.ppo import Hyperparameters
 from flowrl.training.stored_programs import StoredProgram
 from flowrl.training.workload import MAX_TASK_STEPS, Workload
-from sizes import each_game, size_parser
+from sizes import as_a_training, each_game, size_parser
 
 PARTS = {
     "network of the rollout": ("act", "values"),
@@ -138,4 +138,4 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_a_training(main)

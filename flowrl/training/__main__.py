@@ -18,7 +18,7 @@ import psutil
 from flowrl.errors import BadInput, FlowrlError, NoRoom
 from flowrl.files import append_line, why_no_room, write_json
 from flowrl.paths import RunPaths
-from flowrl.training import process
+from flowrl.training import heap, process
 
 _SHOWN_LINES = 6
 
@@ -175,6 +175,7 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
+    heap.begin_with_large_pages()
     exit_code = 1
     try:
         exit_code = main(sys.argv[1:])

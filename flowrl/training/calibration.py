@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, TextIO
 
-from flowrl.training import process
+from flowrl.training import heap, process
 
 WARM_UP_UPDATES = 5
 WARM_UP_S = 60.0
@@ -32,7 +32,7 @@ def main() -> int:
     asked_to_go = threading.Event()
     threading.Thread(target=_listen, args=(asked_to_go,), daemon=True).start()
     process.take_slot(task["slot"])
-    process.give_back_large_memory()
+    heap.settle()
     # JAX is imported from here on, in the surroundings that were just prepared.
     update, test_mb = _updates(task["env_name"], task["settings"])
     _warm_up(update)
@@ -91,4 +91,5 @@ def _peak_mb() -> float:
 
 
 if __name__ == "__main__":
+    heap.begin_with_large_pages()
     sys.exit(main())

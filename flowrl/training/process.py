@@ -1,13 +1,12 @@
 """The training process and its surroundings: cores, device, compile cache, signals, lock, heartbeat.
 
-The only place in the training room that reads or changes ``os.environ``. `prepare` runs before JAX is
+With `heap` the only place in the training room that reads or changes ``os.environ``. `prepare` runs before JAX is
 imported, since JAX reads most of it once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from filelock import FileLock, Timeout
 from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import read_json, sweep_files, why_no_room, write_json
 from flowrl.paths import RunPaths, compile_cache
-from flowrl.training import program_cache
+from flowrl.training import heap, program_cache
 
 T = TypeVar("T")
 
@@ -46,11 +45,6 @@ ROOM_POLL_S = 5.0
 LOCK_WAIT_S = 1.0
 """Seconds to wait for the run's lock: the scheduler may be looking at it in this very moment."""
 
-KEPT_PIECE = 4 * 2**20
-"""Bytes: what is freed in pieces as large as this goes back to the machine."""
-
-_M_MMAP_THRESHOLD = -3  # of mallopt(3)
-
 _OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "cannot allocate memory", "std::bad_alloc")
 
 
@@ -67,16 +61,7 @@ def prepare(paths: RunPaths) -> None:
     """Takes on the run's slot: its environment, cores, device and share of memory, and the compile cache."""
     _take_environment(paths.environment)
     take_slot(_run_record(paths).get("slot") or {})
-    give_back_large_memory()
-
-
-def give_back_large_memory() -> None:
-    """Has the C library hand every large piece of memory back to the machine when it is freed.
-
-    Of itself it begins to keep pieces of up to 32 MiB for later, which a run's states and parameters leave in tatters.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, KEPT_PIECE)
+    heap.settle()
 
 
 def take_slot(slot: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowrl.training import heap
+
 LEAST_BYTES = 2**20
 """Arrays smaller than this stay as they are."""
 
@@ -35,6 +37,7 @@ class Shelf:
         """
         leaves, self._structure = jax.tree.flatten(tree)
         self._leaves = [_packed(leaf) if leaf.nbytes >= LEAST_BYTES else leaf for leaf in leaves]
+        heap.give_back()
 
     def take(self) -> Any:
         """The tree, and the end of the shelf."""
@@ -42,6 +45,7 @@ class Shelf:
         while self._leaves:
             leaf = self._leaves.pop(0)
             leaves.append(_unpacked(leaf) if isinstance(leaf, _Packed) else leaf)
+        heap.give_back()  # of what was done meanwhile
         return jax.tree.unflatten(self._structure, leaves)
 
 

@@ -13,7 +13,6 @@ The files hold machine code, as those of JAX's cache do, so they are read only f
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import gc
 import hashlib
@@ -37,6 +36,7 @@ from jax.experimental import serialize_executable
 
 from flowrl import paths
 from flowrl.files import TEMPORARY, write_whole
+from flowrl.training import heap
 from flowrl.training.prefetch import Prefetch, list_programs, listed
 
 LIMIT_BYTES = 2 * 2**30
@@ -192,7 +192,7 @@ class StoredProgram:
             path = self._path(shapes)
             self._compiled[shapes] = self._store.prefetched.take(path) or self._load_or_compile(arguments, path)
             self._store.note_call(self._group, path)
-            give_back_free_memory()
+            heap.give_back()
             jax.monitoring.record_event_duration_secs(READIED, time.perf_counter() - begun_s)
         return self._compiled[shapes]
 
@@ -224,12 +224,6 @@ class StoredProgram:
                 path.unlink(missing_ok=True)
         gc.collect()  # the traced program, in circles
         return compiled
-
-
-def give_back_free_memory() -> None:
-    """Hands back to the machine what loading or compiling needed for a while: hundreds of MB, which the C library would keep."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def load(path: Path) -> Any:
