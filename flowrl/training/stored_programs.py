@@ -223,6 +223,7 @@ class StoredProgram:
             for path in Path(cache).glob(f"jit_{function.__name__}*"):  # nor will anything be looked up under it
                 path.unlink(missing_ok=True)
         gc.collect()  # the traced program, in circles
+        heap.give_back()  # hundreds of MB, before the next program takes as much
         return compiled
 
 
