@@ -181,6 +181,7 @@ class StoredProgram:
         with _only_one(path, wait_s=0) as alone, contextlib.suppress(OSError):
             if alone:
                 store(path, self._compile(arguments))
+                heap.give_back()  # hundreds of MB, before the next program takes as much
                 return True
         return False
 
@@ -223,7 +224,6 @@ class StoredProgram:
             for path in Path(cache).glob(f"jit_{function.__name__}*"):  # nor will anything be looked up under it
                 path.unlink(missing_ok=True)
         gc.collect()  # the traced program, in circles
-        heap.give_back()  # hundreds of MB, before the next program takes as much
         return compiled
 
 
