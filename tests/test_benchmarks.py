@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import re
 from pathlib import Path
@@ -116,3 +117,49 @@ def test_three_ways_to_multiply_columns_come_to_the_same(benchmark, capsys, monk
     assert re.search(r"\d+ columns shown", said) and len(numbers(said, r"([\d.]+) times as fast")) == 3
     of_itself, *differences = numbers(said, r"a parameter ([\de.+-]+)")
     assert of_itself == 0 and len(differences) == 2 and max(differences) < 1e-3
+
+
+def test_an_update_tells_its_page_faults_and_the_memory(benchmark, capsys):
+    pages = benchmark("large_pages")
+    told = io.StringIO()
+    pages.updates(pages.parsed(SIZE), ["\n", "\n"], told)
+    lines = [json.loads(line) for line in told.getvalue().splitlines()]
+    assert len(lines) == 2 and all(line["total"] > 0 and line["faults"] >= 0 and line["peak_mb"] > 50 for line in lines)
+
+
+A_RUN_TOLD_WHAT_TO_SAY = """
+import json, pathlib, sys
+turns, seconds = pathlib.Path(sys.argv[0]).with_suffix(".turns"), {SECONDS}[sys.argv[-1]]
+for _ in sys.stdin:
+    with turns.open("a") as file:
+        print(sys.argv[-1], file=file)
+    print(json.dumps({"total": seconds.pop(0), "faults": 7, "peak_mb": 1}), flush=True)
+"""
+
+
+@pytest.fixture
+def memory_benchmark(benchmark, tmp_path, monkeypatch):
+    """`large_pages`, whose runs take the seconds that they are given."""
+
+    def load(seconds):
+        pages = benchmark("large_pages")
+        fake = tmp_path / "fake.py"
+        fake.write_text(A_RUN_TOLD_WHAT_TO_SAY.replace("{SECONDS}", repr(dict(zip(pages.WAYS, seconds)))))
+        monkeypatch.setattr(pages, "__file__", str(fake))
+        return pages
+
+    return load
+
+
+def test_ways_to_get_memory_take_turns_and_are_compared_with_the_plain_one(memory_benchmark, capsys, tmp_path):
+    pages = memory_benchmark([[9.0, 4, 3, 5], [9.0, 2, 2, 2], [9.0, 1, 1, 1]])
+    pages.main([*SIZE, "--repeats", "3", "--warm_up", "1"])
+    assert (tmp_path / "fake.turns").read_text().splitlines() == [*pages.WAYS] * 4
+    said = capsys.readouterr().out
+    assert numbers(said, r"([\d.]+) s an update") == [4, 2, 1] and numbers(said, r"([\d.]+) x as fast") == [1, 2, 4]
+
+
+def test_a_run_that_breaks_off_is_named(memory_benchmark):
+    pages = memory_benchmark([[1.0, 1], [1.0], [1.0, 1]])
+    with pytest.raises(SystemExit, match="'kept' ended with exit code 1"):
+        pages.main([*SIZE, "--repeats", "2", "--warm_up", "0"])

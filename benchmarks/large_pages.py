@@ -1,0 +1,106 @@
+"""What large pages and kept memory are worth (`flowrl/training/heap.py`): the same run with and without them.
+
+    python benchmarks/large_pages.py                                   # both games
+    python benchmarks/large_pages.py --num_envs 1024 --num_steps 64
+    python benchmarks/large_pages.py --help
+
+How a process gets its memory is settled as it begins, so each way has one of its own. All make their updates in turn, one
+expert; medians. The page faults are those of an update, the memory is the most that the process had at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+from flowrl.training import heap
+from sizes import each_game, size_parser, use_compile_cache
+
+WAYS: dict[str, list[Callable[[], None]]] = {
+    "as the C library does it": [],
+    "kept": [heap.settle],
+    "kept, in large pages": [heap.begin_with_large_pages, heap.settle],
+}
+ONE = "--one"
+
+
+def updates(options: argparse.Namespace, orders: Iterable[str], out: TextIO) -> None:
+    """Makes an update for each line of ``orders``, and tells in a line of JSON what it took."""
+    from training_speed import OurRun, Size
+
+    use_compile_cache()
+    run = OurRun(Size(options.env_name[0], options.num_envs, options.num_steps, options.layer_size))
+    for _ in orders:
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        total_s = run.update()["total"]
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        told = {"total": total_s, "faults": usage.ru_minflt - faults, "peak_mb": usage.ru_maxrss / 1024}
+        print(json.dumps(told), file=out, flush=True)
+
+
+def start(way: str, env_name: str, options: argparse.Namespace) -> subprocess.Popen[str]:
+    """A process that makes updates in one of the `WAYS`."""
+    environment = {name: value for name, value in os.environ.items() if name != heap.TUNABLES}
+    sizes = [f"--{name}={getattr(options, name)}" for name in ("num_envs", "num_steps", "layer_size")]
+    command = [sys.executable, str(Path(__file__).resolve()), f"--env_name={env_name}", *sizes, ONE, way]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def in_turn(runs: dict[str, subprocess.Popen[str]], rounds: int) -> dict[str, list[dict[str, float]]]:
+    """What each update of each run took."""
+    taken: dict[str, list[dict[str, float]]] = {way: [] for way in runs}
+    for _ in range(rounds):
+        for way, run in runs.items():
+            print(file=run.stdin, flush=True)
+            if not (told := run.stdout.readline()):
+                raise SystemExit(f"the run {way!r} ended with exit code {run.wait()}: what it said is above")
+            taken[way].append(json.loads(told))
+    return taken
+
+
+def report(env_name: str, options: argparse.Namespace) -> None:
+    """Measures a game, and prints its table."""
+    with ExitStack() as stack:
+        runs = {way: stack.enter_context(start(way, env_name, options)) for way in WAYS}
+        for run in runs.values():
+            stack.callback(run.kill)
+        taken = in_turn(runs, options.warm_up + options.repeats)
+    print(f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}")
+    first = None
+    for way, parts in taken.items():
+        counted = parts[options.warm_up :]
+        total_s, faults = (statistics.median(part[name] for part in counted) for name in ("total", "faults"))
+        first = first or total_s
+        text = f"{total_s:8.3f} s an update   {first / total_s:5.2f} x as fast   {faults:11,.0f} page faults"
+        print(f"  {way:26s} {text}   {parts[-1]['peak_mb']:7,.0f} MB at most", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parsed(arguments)
+    if options.one is None:
+        return each_game(report, options)
+    for prepare in WAYS[options.one]:
+        prepare()
+    updates(options, sys.stdin, sys.stdout)
+    os._exit(0)  # a compiler may be at work in a thread
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = size_parser(__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--warm_up", type=int, default=2)
+    parser.add_argument(ONE, choices=list(WAYS), help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
