@@ -15,10 +15,11 @@ from pathlib import Path
 
 import flowrl
 
-# What Python needs before it can read a file.
-_TO_START = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+# What Python, and the C library below it, need before they can read a file.
+_TO_START = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR",
+             "GLIBC_TUNABLES")  # fmt: skip
 # What steers a training.
-_STEERING = ("CUDA_", "FLOWRL_", "JAX_", "LIBTPU_", "MKL_", "NCCL_", "NUMEXPR_", "NVIDIA_", "OMP_", "OPENBLAS_",
+_STEERING = ("CUDA_", "FLOWRL_", "GLIBC_", "JAX_", "LIBTPU_", "MKL_", "NCCL_", "NUMEXPR_", "NVIDIA_", "OMP_", "OPENBLAS_",
              "PYTHON", "ROCM_", "TF_", "WANDB_", "XDG_", "XLA_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
              "SSL_CERT_", "http_proxy", "https_proxy", "no_proxy")  # fmt: skip
 # What belongs to the proposer alone, and never reaches a training.

@@ -13,11 +13,20 @@ import contextlib
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 LARGE_PAGES = "glibc.malloc.hugetlb"
-"""The tunable of glibc, from 2.35 on, that asks the machine for large pages; 1 for transparent ones."""
+"""The tunable of glibc that asks the machine for large pages; 1 for transparent ones."""
+
+FIRST_GLIBC = (2, 35)
+"""The version from which on there is the tunable."""
 
 TUNABLES = "GLIBC_TUNABLES"
+
+MACHINE_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+"""Who gets large pages of the machine: nobody (``never``), who asks (``madvise``), or everybody (``always``)."""
+
+_BEGUN_AGAIN = "FLOWRL_BEGUN_AGAIN"
 
 KEPT_PIECE = 32 * 2**20
 """Bytes: what is freed in pieces as large as this goes back to the machine, piece by piece."""
@@ -32,12 +41,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 def begin_with_large_pages() -> None:
     """Starts this very process again, under the same number, if that gives it large pages: they are decided upon as it starts.
 
-    Who has set the tunable already, to whatever, is left alone. To be called before anything else is done.
+    Who has set the tunable already, to whatever, is left alone. To be called before anything is done that counts.
     """
     set_already = os.environ.get(TUNABLES, "")
-    if LARGE_PAGES in set_already or not _is_glibc():
+    # Once: there are programs between us and the next start that take the tunable away, a setuid Python among them.
+    if os.environ.pop(_BEGUN_AGAIN, None) or LARGE_PAGES in set_already or not _can_be_asked_for():
         return
-    environment = {**os.environ, TUNABLES: ":".join(filter(None, (set_already, f"{LARGE_PAGES}=1")))}
+    tunables = ":".join(filter(None, (set_already, f"{LARGE_PAGES}=1")))
+    environment = {**os.environ, TUNABLES: tunables, _BEGUN_AGAIN: "1"}
     with contextlib.suppress(OSError):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
@@ -56,8 +67,10 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _is_glibc() -> bool:
-    try:
-        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
-    except (AttributeError, ValueError, OSError):
-        return False
+def _can_be_asked_for() -> bool:
+    """Whether this machine gives large pages to who asks, and to nobody else, and the C library asks where it is told to."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
+        first, second, *_ = map(int, version.split("."))
+        return name == "glibc" and (first, second) >= FIRST_GLIBC and "[madvise]" in MACHINE_SETTING.read_text()
+    return False

@@ -2,7 +2,7 @@
 
 Within a minibatch the samples of an expert lie side by side. They are computed in blocks: a large block reads the
 parameters, and adds up the gradient, less often; of the last one a part is computed for nothing. So there are blocks
-of a few sizes. Where experts have few samples each, most have one block, whose gradient is all there is: it is never added to
+of a few sizes, each compiled up to twice: for the first block, and for those that follow. Where experts have few samples each, most have one block, whose gradient is all there is: it is never added to
 zeros. `masked_gradient` is the plain reference: it computes every sample, and gives those of others no weight.
 """
 
@@ -25,6 +25,7 @@ SMALL_BLOCK = 128
 OTHER_BLOCKS = 1 / 2, 1 / 4, 1 / 16, 1 / 32
 """The sizes of the others, as parts of the largest."""
 SMALLEST_BLOCK = 8
+"""However small an expert's share of the minibatch is."""
 SMALLEST_BLOCK_OFF_CPU = 256
 """A GPU takes as long for fewer samples."""
 FULL_ENOUGH = 7 / 8
@@ -60,11 +61,12 @@ def gradient(
 
         return add
 
-    largest = jnp.argmax(end - begin >= jnp.asarray(fewest))
-    first_block = jax.lax.switch(largest, [functools.partial(of_block, size) for size in sizes], begin)
-    carried = begin + jnp.asarray(sizes)[largest], first_block
+    number_of_first = jnp.argmax(end - begin >= jnp.asarray(fewest))
+    first_block = jax.lax.switch(number_of_first, [functools.partial(of_block, size) for size in sizes], begin)
+    carried = begin + jnp.asarray(sizes)[number_of_first], first_block
+    most_left = _most_left(sizes, most)
     for size, at_least in zip(sizes, fewest):
-        if _most_left(sizes, most) >= at_least:
+        if most_left >= at_least:
             carried = jax.lax.while_loop(lambda at, at_least=at_least: end - at[0] >= at_least, one_more(size), carried)
     return carried[1]
 

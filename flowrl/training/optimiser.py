@@ -45,7 +45,7 @@ def step(
 
 
 def num_steps(state: OptimiserState) -> jax.Array:
-    """The steps that each expert's Adam has made, int32 ``[K]``."""
+    """The steps that an expert's Adam has made, int32 scalar; ``[K]`` of experts in a stack."""
     return state[1].count
 
 

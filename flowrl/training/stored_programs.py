@@ -180,8 +180,10 @@ class StoredProgram:
         path = self._path(signature(arguments))
         with _only_one(path, wait_s=0) as alone, contextlib.suppress(OSError):
             if alone:
-                store(path, self._compile(arguments))
-                heap.give_back()  # hundreds of MB, before the next program takes as much
+                try:
+                    store(path, self._compile(arguments))
+                finally:
+                    heap.give_back()  # hundreds of MB, before the next program takes as much
                 return True
         return False
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flowrl.errors import BadInput
+from flowrl.parallel import environment
 from flowrl.parallel.launchers import tmux
 from flowrl.parallel.launchers.base import EngineStatus, EngineUnreachable, LaunchFailed, LaunchSpec, Phase
 from flowrl.parallel.launchers.tmux import TmuxLauncher
@@ -233,6 +234,20 @@ def test_neither_the_proposers_key_nor_any_other_reaches_a_run_or_a_server(launc
     assert retry_until(lambda: out.exists() and "end" in out.read_text(), PATIENCE_S)
     assert "OPENAI" not in out.read_text() and "WANDB" not in out.read_text()
     assert "FLOWRL_RUN" in out.read_text()
+
+
+@pytest.mark.parametrize("ours", [None, "glibc.malloc.hugetlb=0"])
+def test_how_a_run_gets_its_memory_is_decided_by_us_and_not_by_the_first_who_used_tmux(launcher, spec, tmp_path, monkeypatch, ours):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.perturb=0")
+    sh("tmux new-session -d -s mine sleep 300")
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    if ours:
+        monkeypatch.setenv("GLIBC_TUNABLES", ours)
+    out = tmp_path / "out"
+    code = "import os, sys; open(sys.argv[1], 'w').write(str(os.environ.get('GLIBC_TUNABLES')) + ' end')"
+    launcher.launch(spec(argv=(sys.executable, "-c", code, str(out)), **environment.to_start()))
+    assert retry_until(lambda: out.exists() and "end" in out.read_text(), PATIENCE_S)
+    assert out.read_text() == f"{ours} end"
 
 
 def test_a_server_that_we_start_is_not_told_our_keys(launcher, spec, monkeypatch):

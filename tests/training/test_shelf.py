@@ -34,6 +34,15 @@ def test_everything_comes_back_bit_for_bit():
     assert bits(Shelf(tree()).take()) == bits(tree())
 
 
+def test_free_memory_goes_back_to_the_machine_before_and_after(monkeypatch):
+    given_back = []
+    monkeypatch.setattr(shelf.heap, "give_back", lambda: given_back.append(1))
+    on_shelf = Shelf(tree())
+    assert len(given_back) == 1
+    on_shelf.take()
+    assert len(given_back) == 2
+
+
 def test_the_memory_of_large_arrays_is_free_meanwhile():
     whole = tree()
     on_shelf = Shelf(whole)

@@ -209,6 +209,24 @@ def test_a_program_is_put_by_for_shapes_alone(folder):
     assert again.times == 0
 
 
+@pytest.mark.parametrize("disk", ["free", "full"])
+def test_what_compiling_needed_is_given_back(folder, monkeypatch, disk):
+    given_back = []
+    monkeypatch.setattr(stored_programs.heap, "give_back", lambda: given_back.append(1))
+    program = ProgramStore(folder, "game").program("walk", Traced())
+    program(pair(), 5)
+    program(pair(), 6)
+    assert len(given_back) == 1  # once the program is ready, and not at each call
+    if disk == "full":
+
+        def store(path, compiled):
+            raise OSError("no space left")
+
+        monkeypatch.setattr(stored_programs, "store", store)
+    assert program.put_by(pair(9), 5) == (disk == "free")
+    assert len(given_back) == 2
+
+
 def test_programs_that_were_not_used_for_longest_make_room(tmp_path):
     for age, name in enumerate(["new", "old", "older", "oldest"]):
         (tmp_path / name).write_bytes(b"x" * 100)
