@@ -130,6 +130,8 @@ def test_an_update_tells_its_page_faults_and_the_memory(benchmark, capsys):
 A_RUN_TOLD_WHAT_TO_SAY = """
 import json, pathlib, sys
 turns, seconds = pathlib.Path(sys.argv[0]).with_suffix(".turns"), {SECONDS}[sys.argv[-1]]
+if seconds is None:
+    sys.exit(1)
 for _ in sys.stdin:
     with turns.open("a") as file:
         print(sys.argv[-1], file=file)
@@ -159,7 +161,39 @@ def test_ways_to_get_memory_take_turns_and_are_compared_with_the_plain_one(memor
     assert numbers(said, r"([\d.]+) s an update") == [4, 2, 1] and numbers(said, r"([\d.]+) x as fast") == [1, 2, 4]
 
 
-def test_a_run_that_breaks_off_is_named(memory_benchmark):
-    pages = memory_benchmark([[1.0, 1], [1.0], [1.0, 1]])
+@pytest.mark.parametrize(("kept", "when"), [([1.0], "at its second update"), (None, "before its first")])
+def test_a_run_that_breaks_off_is_named(memory_benchmark, kept, when):
+    pages = memory_benchmark([[1.0, 1], kept, [1.0, 1]])
     with pytest.raises(SystemExit, match="'kept' ended with exit code 1"):
         pages.main([*SIZE, "--repeats", "2", "--warm_up", "0"])
+
+
+def test_an_order_that_a_dead_run_does_not_take_is_no_error_of_its_own(memory_benchmark):
+    pages = memory_benchmark([None, None, None])
+    run = pages.start("kept", GAME, pages.parsed(SIZE))
+    run.wait()
+    with pytest.raises(SystemExit, match="'kept' ended with exit code 1"):
+        pages.in_turn({"kept": run}, 1)
+    pages.end(run)
+    run.stdout.close()
+
+
+def test_each_way_prepares_its_process_before_the_updates(benchmark, monkeypatch):
+    pages = benchmark("large_pages")
+    done = []
+    monkeypatch.setattr(pages, "WAYS", {"plain": [], "both": [lambda: done.append("first"), lambda: done.append("second")]})
+    monkeypatch.setattr(pages, "updates", lambda *_: done.append("updates"))
+    monkeypatch.setattr(pages.os, "_exit", lambda code: done.append(code))
+    pages.main([*SIZE, "--one", "plain"])
+    pages.main([*SIZE, "--one", "both"])
+    assert done == ["updates", 0, "first", "second", "updates", 0]
+
+
+def test_a_benchmark_has_the_memory_of_a_training(benchmark, monkeypatch):
+    benchmark("training_speed")
+    sizes, done = importlib.import_module("sizes"), []
+    monkeypatch.setattr(sizes.heap, "begin_with_large_pages", lambda: done.append("large pages"))
+    monkeypatch.setattr(sizes.heap, "settle", lambda: done.append("settled"))
+    with pytest.raises(SystemExit) as ended:
+        sizes.as_a_training(lambda: done.append("main") or 3)
+    assert done == ["large pages", "settled", "main"] and ended.value.code == 3
