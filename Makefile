@@ -12,7 +12,7 @@ help:
 	@echo "make campaign    20,000 simulated histories of the scheduler, 100 real runs with faults (an hour and a half; goes on where it was stopped)"
 	@echo "make bench       frames per second beside another trainer, and with many experts (opt-in)"
 	@echo "make setup       only make .venv, tmux, jq and watch ready"
-	@echo "make clean-demo  forget the demo's experiment, so that the next demo starts afresh"
+	@echo "make clean-demo  end the demo's trainings and forget them, so that the next demo starts afresh"
 	@echo "make clean       forget .venv and what Python and pytest left behind"
 
 setup:
@@ -51,6 +51,7 @@ bench: setup
 	@benchmarks/run.sh $(PY)
 
 clean-demo:
+	@[ ! -x $(PY) ] || $(PY) scripts/end_trainings.py $(DEMO)
 	rm -rf $(DEMO)
 
 clean:

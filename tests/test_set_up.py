@@ -1,7 +1,6 @@
 """What `make demo` and `make test` install before anything else, on machines that lack it."""
 
 import os
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
+
+from flowrl.parallel.processes import COOKIE
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "install_tools.sh"
@@ -72,3 +73,28 @@ def test_the_set_up_takes_the_pythons_that_the_package_admits_and_the_readme_nam
         done = subprocess.run([ROOT / "scripts" / "find_python.sh"], env=environ, capture_output=True, text=True, check=False)
         assert (done.returncode == 0) == (f"{version}.1" in admitted) == (done.stdout == f"{python}\n"), done.stderr
     assert "Python 3.11, 3.12 or 3.13" in (ROOT / "README.md").read_text()
+
+
+def test_an_experiment_that_is_forgotten_has_no_trainings_left(tmp_path):
+    folder = tmp_path / "exp" / "demo"
+
+    def run_of(experiment):
+        environment = os.environ | {COOKIE: f"{experiment}/training_runs/skill_0_Collect_Wood#1"}
+        # One that would not end by itself, as a training that is busy saving.
+        code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "up\n"
+        return process
+
+    mine, others = run_of(folder), run_of(tmp_path / "exp" / "demo2")
+    command = [sys.executable, str(ROOT / "scripts" / "end_trainings.py"), f"{folder}/"]
+    try:
+        for _ in range(2):  # again, where there is nothing
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+        assert mine.wait(timeout=10) == -9
+        assert others.poll() is None
+    finally:
+        for process in (mine, others):
+            process.kill()
+            process.communicate()

@@ -1,0 +1,42 @@
+"""Ends the trainings of an experiment that is to be deleted: `python scripts/end_trainings.py FOLDER`.
+
+Without a word to them: what they would still save is not wanted. A folder without trainings, or no folder, is all right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from flowrl.parallel.processes import of_runs_below, retry_until
+
+PATIENCE_S = 10.0
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print("expected: python scripts/end_trainings.py FOLDER", file=sys.stderr)
+        return 2
+    folder = Path(arguments[0])
+    if not retry_until(lambda: not end_some(folder), PATIENCE_S):
+        print(f"trainings of {folder} did not end; it is left as it is", file=sys.stderr)
+        return 1
+    return 0
+
+
+def end_some(folder: Path) -> int:
+    """Kills what is alive; returns how many that were."""
+    living = of_runs_below(folder)
+    for process in living:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    return len(living)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
