@@ -91,7 +91,7 @@ def _failure(error: Exception, run) -> dict[str, str]:
         return {"outcome": "failed", "error": _with_last_lines(error)}
     line = (
         f"out of memory while training {run.skill_name} with {run.settings.num_envs} environments ({_one_line(error)}); "
-        "give a smaller --num_envs or --layer_size, or train fewer skills at a time"
+        "give a smaller --num_envs or --num_steps, or train fewer skills at a time"
     )
     return {"outcome": "failed", "reason": "out_of_memory", "error": line}
 

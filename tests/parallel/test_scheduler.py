@@ -6,9 +6,11 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import jsonschema
@@ -119,6 +121,18 @@ def test_the_seeds_first_example(experiment):
     assert sorted(told) == sorted(scheduler.get_completed_skill_names()) == ["Collect_Stone", "Collect_Wood", "Make_Pickaxe"]
     assert experiment.library() == {0: "Collect_Wood", 1: "Collect_Stone", 2: "Make_Pickaxe"}
     assert scheduler._is_complete()
+
+
+def test_the_example_of_the_docs(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "scheduling.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    launcher = FakeLauncher(finish)
+    monkeypatch.setattr("flowrl.parallel.scheduler.TmuxLauncher", lambda: launcher)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert sorted(names(launcher)) == ["Collect_Drink", "Collect_Wood", "Place_Table"]
+    assert capsys.readouterr().out == "['Collect_Wood', 'Collect_Drink', 'Place_Table']\n"
+    assert len(list((tmp_path / "exp" / "from_python" / "skills").iterdir())) == 3
 
 
 def test_the_seeds_generation_loop(scheduler_of):

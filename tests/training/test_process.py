@@ -148,7 +148,7 @@ def test_want_of_memory_is_recorded_as_the_reason(run, monkeypatch, error):
     result = json.loads(run.result.read_text())
     assert (result["outcome"], result["reason"]) == ("failed", "out_of_memory")
     assert result["error"].startswith("out of memory while training Collect_Wood with 64 environments (")
-    assert result["error"].endswith("give a smaller --num_envs or --layer_size, or train fewer skills at a time")
+    assert result["error"].endswith("give a smaller --num_envs or --num_steps, or train fewer skills at a time")
     assert "\n" not in result["error"]
 
 
