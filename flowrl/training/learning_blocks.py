@@ -1,9 +1,9 @@
 """The gradient of one expert, from its own samples of a minibatch.
 
-Within a minibatch the samples of an expert lie side by side. They are computed in blocks: a large block reads the
-parameters, and adds up the gradient, less often; of the last one a part is computed for nothing. So there are blocks
-of a few sizes, each compiled up to twice: for the first block, and for those that follow. Where experts have few samples each, most have one block, whose gradient is all there is: it is never added to
-zeros. `masked_gradient` is the plain reference: it computes every sample, and gives those of others no weight.
+Within a minibatch the samples of an expert lie side by side, as many as happen to be its own. They are computed in blocks of
+the largest size, and before these one that is just large enough for the rest. Each block costs more than its samples: it reads
+the parameters, and adds its gradient to that of the others. So an expert whose samples fit into one block has one, and its gradient is
+all there is. `masked_gradient` is the plain reference: it computes every sample, and gives those of others no weight.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ LARGEST_BLOCK_OFF_CPU = 8192
 """A GPU is kept waiting by many small blocks, one after the other."""
 SMALL_BLOCK = 128
 """Of a minibatch that would not fill a large one."""
-OTHER_BLOCKS = 1 / 2, 1 / 4, 1 / 16, 1 / 32
-"""The sizes of the others, as parts of the largest."""
+FEW_SIZES = 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32
+"""Of the other blocks, as parts of the largest: for experts that fill many of these, and where compiling is slow."""
+MANY_SIZES = 3 / 4, 17 / 32, 1 / 2, 3 / 8, 9 / 32, 1 / 4, 1 / 8, 1 / 16, 1 / 32
+"""For experts that have one block. Where environments are shared evenly, counts scatter around a half or a quarter, so there is a
+size a little above each."""
 SMALLEST_BLOCK = 8
-"""However small an expert's share of the minibatch is."""
 SMALLEST_BLOCK_OFF_CPU = 256
 """A GPU takes as long for fewer samples."""
-FULL_ENOUGH = 7 / 8
-"""The part of a block that has to be filled, unless it is the smallest."""
 
 Loss = Callable[[Params, Any, jax.Array], tuple[jax.Array, Any]]
 """``(params, samples [n, ...], weights [n]) -> (weighted sum of the samples' losses, the same of whatever else is told)``."""
@@ -45,41 +45,27 @@ def gradient(
 
     Args:
         begin, end: int32 scalars, ``begin < end``.
-        sizes: of blocks, as `block_sizes` gives them; static.
+        sizes: of blocks, as `block_sizes` gives them, the largest first; static.
         most: samples that there may be from ``begin`` to ``end``; static.
     """
-    fewest = _fewest(sizes)
+    largest, count = sizes[0], end - begin
+    num_more = jnp.maximum(0, -(-(count - largest) // largest))
+    for_first = count - num_more * largest
 
     def of_block(size, first):
         places = first + jnp.arange(size)
-        return jax.grad(loss, has_aux=True)(params, draw(places), (places < end) / (end - begin))
+        return jax.grad(loss, has_aux=True)(params, draw(places), (places < end) / count)
 
-    def one_more(size):
-        def add(carried):
-            first, totals = carried
-            return first + size, jax.tree.map(jnp.add, totals, of_block(size, first))
-
-        return add
-
-    number_of_first = jnp.argmax(end - begin >= jnp.asarray(fewest))
+    number_of_first = jnp.sum(for_first <= jnp.asarray(sizes)) - 1
     first_block = jax.lax.switch(number_of_first, [functools.partial(of_block, size) for size in sizes], begin)
-    carried = begin + jnp.asarray(sizes)[number_of_first], first_block
-    most_left = _most_left(sizes, most)
-    for size, at_least in zip(sizes, fewest):
-        if most_left >= at_least:
-            carried = jax.lax.while_loop(lambda at, at_least=at_least: end - at[0] >= at_least, one_more(size), carried)
-    return carried[1]
+    if most <= largest:
+        return first_block
+    rest = begin + jnp.asarray(sizes)[number_of_first]
 
+    def one_more(number, totals):
+        return jax.tree.map(jnp.add, totals, of_block(largest, rest + number * largest))
 
-def _fewest(sizes: Sequence[int]) -> list[int]:
-    """How many samples there have to be for a block of each size."""
-    return [*(int(FULL_ENOUGH * size) + 1 for size in sizes[:-1]), 1]
-
-
-def _most_left(sizes: Sequence[int], most: int) -> int:
-    """Of up to ``most`` samples, those that the first block may leave for others."""
-    most_for = [most, *(fewest - 1 for fewest in _fewest(sizes)[:-1])]
-    return max(min(most, bound) - size for bound, size in zip(most_for, sizes))
+    return jax.lax.fori_loop(0, num_more, one_more, first_block)
 
 
 def masked_gradient(loss: Loss, params: Params, draw: Draw, begin: jax.Array, end: jax.Array, num_rows: int) -> tuple[Params, Any]:
@@ -92,7 +78,7 @@ def masked_gradient(loss: Loss, params: Params, draw: Draw, begin: jax.Array, en
 def block_sizes(num_rows: int, num_experts: int) -> list[int]:
     """The sizes of the blocks in which an expert's samples of a minibatch are computed, the largest first.
 
-    Each is to be compiled, so there are few: what is small anyway has one. An expert's share of the minibatch fills one.
+    Each is to be compiled, so what is small anyway has one.
     """
     on_cpu = jax.default_backend() == "cpu"
     largest = min(LARGEST_BLOCK if on_cpu else LARGEST_BLOCK_OFF_CPU, _power_of_two(num_rows))
@@ -101,9 +87,8 @@ def block_sizes(num_rows: int, num_experts: int) -> list[int]:
     if num_rows < LARGEST_BLOCK:
         return [min(largest, SMALL_BLOCK)]
     smallest = min(largest, SMALLEST_BLOCK if on_cpu else SMALLEST_BLOCK_OFF_CPU)
-    share = _power_of_two(max(1, num_rows // num_experts))
-    parts = (int(part * largest) for part in OTHER_BLOCKS)
-    return sorted({size for size in (largest, *parts, share) if smallest <= size <= largest}, reverse=True)
+    parts = MANY_SIZES if on_cpu and num_rows <= num_experts * largest else FEW_SIZES
+    return sorted({largest, *(size for size in (int(part * largest) for part in parts) if size >= smallest)}, reverse=True)
 
 
 def _power_of_two(number: int) -> int:

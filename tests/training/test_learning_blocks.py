@@ -44,7 +44,7 @@ KINDS = [((8, 4, 2, 1), ROWS), ((16, 4), ROWS), ((3,), ROWS), ((100,), ROWS), ((
 @given(st.sampled_from(KINDS), st.data())
 def test_a_gradient_by_blocks_is_the_masked_one(kind, data):
     sizes, most = kind
-    count, seed = data.draw(st.integers(1, most)), data.draw(st.integers(0, 2**31))
+    count, seed = data.draw(st.integers(1, min(most, ROWS))), data.draw(st.integers(0, 2**31))
     begin = data.draw(st.integers(0, ROWS - count))
     rng = np.random.default_rng(seed)
     samples = jnp.asarray(rng.normal(size=(ROWS, 3)), jnp.float32), jnp.asarray(rng.normal(size=ROWS), jnp.float32)
@@ -54,7 +54,24 @@ def test_a_gradient_by_blocks_is_the_masked_one(kind, data):
     assert any(np.any(leaf) for leaf in jax.tree.leaves(blocks[0]))
 
 
-@pytest.mark.parametrize(("sizes", "most", "bodies"), [((1024,), 1024, 1), ((1024,), 8192, 2), ((1024, 512, 256), 1024, 4)])
+@pytest.mark.parametrize(("sizes", "step"), [((8, 4, 2, 1), 1), ((16, 8, 4), 4), ((8,), 8)])
+def test_the_first_block_is_just_large_enough_and_all_others_are_full(sizes, step):
+    def counting(params, samples, weights):
+        total, _ = loss(params, samples, weights)
+        return total, jnp.float32(len(weights))
+
+    params = {"weights": jnp.ones(3), "bias": jnp.float32(0)}
+    draw = lambda places: (jnp.ones((len(places), 3)), jnp.ones(len(places)))  # noqa: E731
+    run = jax.jit(lambda end: learning_blocks.gradient(counting, params, draw, 0, end, sizes, ROWS)[1])
+    for count in range(1, ROWS + 1):
+        rest = (count - 1) % sizes[0] + 1
+        assert run(count) == count - rest + min(size for size in sizes if size >= rest)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "bodies"),
+    [((1024,), 1024, 1), ((1024,), 8192, 2), ((1024, 512, 256), 1024, 3), ((1024, 512, 256), 8192, 4)],
+)
 def test_no_more_is_compiled_than_may_be_needed(sizes, most, bodies):
     seen = []
 
@@ -71,16 +88,16 @@ def test_no_more_is_compiled_than_may_be_needed(sizes, most, bodies):
 @pytest.mark.parametrize(
     ("num_rows", "num_experts", "expected"),
     [
-        (8192, 1, [1024]), (8192, 8, [1024, 512, 256, 64, 32]), (1024, 8, [1024, 512, 256, 128, 64, 32]),
-        (1024, 64, [1024, 512, 256, 64, 32, 16]), (1500, 1, [1024, 512, 256, 64, 32]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]),
-        (12, 1, [8]),
+        (8192, 1, [1024]), (8192, 4, [1024, 512, 256, 128, 64, 32]),
+        (8192, 8, [1024, 768, 544, 512, 384, 288, 256, 128, 64, 32]), (1024, 2, [1024, 768, 544, 512, 384, 288, 256, 128, 64, 32]),
+        (1500, 1, [1024, 512, 256, 128, 64, 32]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]), (12, 1, [8]),
     ],
 )  # fmt: skip
-def test_there_are_few_sizes_of_blocks_and_one_that_a_share_of_the_minibatch_fills(num_rows, num_experts, expected):
+def test_there_are_more_sizes_of_blocks_where_experts_have_one_each(num_rows, num_experts, expected):
     assert learning_blocks.block_sizes(num_rows, num_experts) == expected
 
 
 def test_a_gpu_is_given_larger_blocks(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert learning_blocks.block_sizes(32_768, 1) == [8192]
-    assert learning_blocks.block_sizes(32_768, 8) == [8192, 4096, 2048, 512, 256]
+    assert learning_blocks.block_sizes(32_768, 8) == [8192, 4096, 2048, 1024, 512, 256]
