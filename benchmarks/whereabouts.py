@@ -60,26 +60,27 @@ def timed_programs() -> Iterator[collections.Counter]:
         StoredProgram.__call__ = plain
 
 
-def game_alone_s(env_name: str, run: Workload, repeats: int) -> float:
-    """Seconds of the game's own step, without observations and features, for one update's steps."""
+def game_share(env_name: str, run: Workload, repeats: int) -> float:
+    """Of the step's time, the share of the game itself, without observations and features: both ways in turn, step by step."""
     adapter = make_adapter(env_name)
 
-    def step(state, action, key):
-        keys = jax.random.split(key, len(action))
+    def step_alone(state, action, key, number):
+        keys = jax.random.split(jax.random.fold_in(key, number), len(action))
         _, state, game_over = jax.vmap(adapter.step)(keys, state, action)
         return state, game_over
 
-    stepping = jax.jit(step, donate_argnums=(0,))
-    state = jax.tree.map(jax.numpy.copy, run.playing.scene.state)
-    action = jax.random.randint(jax.random.key(0), (len(run.playing.expert),), 0, adapter.num_actions)
-    state, _ = jax.block_until_ready(stepping(state, action, jax.random.key(0)))
-    taken = []
-    for _ in range(repeats):
-        begun_s = time.perf_counter()
-        for number in range(run.num_steps):
-            state, game_over = jax.block_until_ready(stepping(state, action, jax.random.key(number)))
-        taken.append(time.perf_counter() - begun_s)
-    return statistics.median(taken)
+    ways = {"game": jax.jit(step_alone, donate_argnums=(0,)), "step": run.programs._step}
+    states = {way: jax.tree.map(jax.numpy.copy, run.playing.scene.state) for way in ways}
+    num_envs, taken = len(run.playing.expert), collections.defaultdict(list)
+    for number in range(1 + repeats * run.num_steps):
+        action = jax.random.randint(jax.random.key(number), (num_envs,), 0, adapter.num_actions)
+        for way, step in ways.items():
+            jax.block_until_ready((states[way], action))
+            begun_s = time.perf_counter()
+            states[way], *_ = jax.block_until_ready(step(states[way], action, jax.random.key(0), number))
+            taken[way].append(time.perf_counter() - begun_s)
+    of_game, of_step = (statistics.median(taken[way][1:]) for way in ("game", "step"))  # the first one compiles
+    return min(1.0, of_game / of_step)
 
 
 def update_gflop(run: Workload, env_name: str, layer_size: int, bound: int) -> float:
@@ -111,7 +112,7 @@ def report(env_name: str, options: argparse.Namespace) -> None:
     if strangers := {name for name in names if name not in known and not name.startswith("update")}:
         raise SystemExit(f"of no part: {', '.join(sorted(strangers))}; name them in PARTS")
     median = {name: statistics.median(update.get(name, 0.0) for update in updates) for name in names | {"total"}}
-    game = game_alone_s(env_name, run, options.repeats)
+    game = median["step"] * game_share(env_name, run, options.repeats)
     shape = f"{options.num_envs} x {options.num_steps}, width {options.layer_size}, episodes of {options.episode_steps} steps"
     print(f"\n{env_name}, {shape}, medians of {options.repeats} updates")
     rows = {"game": game, "observations and features": median["step"] - game}

@@ -7,10 +7,15 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
+from flowrl.paths import RunPaths
 from flowrl.training import workload
 from tests.training.test_choice_of_update import Patterned
 from tests.training.test_session import Gold
@@ -197,3 +202,88 @@ def test_a_benchmark_has_the_memory_of_a_training(benchmark, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         sizes.as_a_training(lambda: done.append("main") or 3)
     assert done == ["large pages", "settled", "main"] and ended.value.code == 3
+
+
+def test_a_rollout_as_one_program_is_compared_number_by_number(benchmark, capsys):
+    fused_rollout = benchmark("fused_rollout")
+    fused_rollout.main([*SIZE, "--repeats", "2"])
+    said = capsys.readouterr().out
+    ((different, compared),) = re.findall(r"([\d,]+) of ([\d,]+) numbers differ", said)
+    assert different == "0" and int(compared.replace(",", "")) > 2 * 16 * 8 * 5
+    one = [np.float32([1, 2, 3]), np.arange(3), np.array([True, False])]
+    other = [np.float32([1, 2.01, 3.00001]), np.array([0, 1, 3]), np.array([True, True])]
+    assert fused_rollout.count_different(one, other) == 3
+
+
+@struct.dataclass
+class Counter:
+    """A game that counts its steps, up to nine of which fit into the pocket."""
+
+    steps: jax.Array
+    inventory: jax.Array
+
+
+class Counting:
+    """What `observations` asks of an adapter; ``wrong`` numbers of each observation are not those of the small one."""
+
+    num_actions = 2
+
+    def __init__(self, wrong):
+        self.layout, self._wrong = self, wrong
+
+    def reset(self, key):
+        return None, Counter(jnp.int32(0), jnp.int32(0))
+
+    def step(self, key, state, action):
+        state = state.replace(steps=state.steps + 1)
+        return self.observe(state) + (jnp.arange(5) < self._wrong), state, state.steps == 3
+
+    def observe(self, state):
+        return jnp.full(5, state.steps * 10 + state.inventory)
+
+    def expand(self, small):
+        return small
+
+
+@pytest.mark.parametrize("wrong", [0, 2])
+def test_every_number_of_an_observation_that_differs_is_counted(benchmark, monkeypatch, wrong):
+    observations = benchmark("observations")
+    monkeypatch.setattr(observations, "make_adapter", lambda env_name: Counting(wrong))
+    monkeypatch.setattr(observations, "BATCH", 4)
+    assert observations.compare(GAME, 39) == (40, 40 * wrong)
+
+
+A_TRAINING = """#!/bin/sh
+[ "$1 $2" = "-m flowrl.training" ] || exit 9
+for seconds in {seconds}; do echo "{{\\"seconds\\": $seconds}}" >> "$3/metrics.jsonl"; done
+[ {code} = alive ] || exit {code}
+exec sleep 300
+"""
+
+
+@pytest.fixture
+def start(benchmark, tmp_path, monkeypatch):
+    """`second_start`, whose trainings say when each of their updates was done, and then end with a code or stay alive."""
+
+    def load(seconds, code):
+        second_start = benchmark("second_start")
+        python = tmp_path / "python"
+        python.write_text(A_TRAINING.format(seconds=seconds, code=code))
+        python.chmod(0o755)
+        monkeypatch.setattr(second_start, "sys", SimpleNamespace(executable=str(python)))
+        run = RunPaths(tmp_path / "skill_0_A")
+        run.folder.mkdir()
+        return second_start, run
+
+    return load
+
+
+def test_the_overhead_of_a_start_is_what_its_first_update_took_longer_than_later_ones(start, tmp_path):
+    second_start, run = start("10 12 14 17 18 99", "alive")
+    assert second_start.overhead_s(run, tmp_path) == (8, 2)
+
+
+def test_a_training_that_ends_before_its_updates_is_named(start, tmp_path):
+    second_start, run = start("10 12", 3)
+    with pytest.raises(SystemExit, match="skill_0_A ended with exit code 3: see .*training.log"):
+        second_start.overhead_s(run, tmp_path)
