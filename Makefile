@@ -6,7 +6,7 @@ DEMO := exp/demo/
 .PHONY: help setup demo test test-llm campaign bench clean clean-demo
 
 help:
-	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (about 8 minutes)"
+	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (2 to 8 minutes)"
 	@echo "make test        run the tests"
 	@echo "make test-llm    try the proposer on a small language model served on this machine (opt-in)"
 	@echo "make campaign    20,000 simulated histories of the scheduler, 100 real runs with faults (an hour and a half; goes on where it was stopped)"
