@@ -39,7 +39,7 @@ FORGET_THE_PEAK = "5"
 
 def updates(options: argparse.Namespace, orders: Iterable[str], out: TextIO) -> None:
     """Makes an update for each line of ``orders``, and tells in a line of JSON what it took."""
-    from training_speed import OurRun, Size
+    from training_speed import OurRun, Size, peak_rss_mb
 
     use_compile_cache()
     run = OurRun(Size(options.env_name[0], options.num_envs, options.num_steps, options.layer_size))
@@ -47,15 +47,9 @@ def updates(options: argparse.Namespace, orders: Iterable[str], out: TextIO) -> 
         CLEAR_REFS.write_text(FORGET_THE_PEAK)  # compiling's, in whichever process came first
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         total_s = run.update()["total"]
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        told = {"total": total_s, "faults": usage.ru_minflt - faults, "peak_mb": peak_mb()}
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+        told = {"total": total_s, "faults": faults, "peak_mb": peak_rss_mb()}
         print(json.dumps(told), file=out, flush=True)
-
-
-def peak_mb() -> float:
-    """The most memory since the peak was forgotten."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def start(way: str, env_name: str, options: argparse.Namespace) -> subprocess.Popen[str]:

@@ -22,18 +22,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-
-import psutil
 
 from flowrl.config import Settings
 from flowrl.envs.registry import GAMES
-from flowrl.parallel.processes import of_runs_below
+from flowrl.parallel.processes import kill_runs_below
 from flowrl.parallel.side_by_side import measure
 from flowrl.parallel.slots import choose_gpus, plan_slots, visible_gpus
 
 SIZES = {"num_envs": 256, "num_steps": 32, "layer_size": 512}
+PATIENCE_S = 10.0
 CHECKOUT = Path(__file__).resolve().parents[1]
 RECIPE = re.compile(r"-m flowrl\.bottomup_parallel ((?:.*\\\n)*.*)")
 
@@ -90,9 +89,7 @@ def demo_seconds(number: int, extra: Sequence[str]) -> float:
 
 def _end(folder: Path, environment: Mapping[str, str]) -> None:
     """Ends what a demo that was broken off may have left."""
-    for process in of_runs_below(folder):
-        with suppress(psutil.Error):
-            process.kill()
+    kill_runs_below(folder, PATIENCE_S)
     subprocess.run(["tmux", "kill-server"], env=environment, capture_output=True, check=False)
 
 

@@ -5,15 +5,12 @@ Without a word to them: what they would still save is not wanted. A folder witho
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 
-import psutil
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from flowrl.parallel.processes import of_runs_below, retry_until
+from flowrl.parallel.processes import kill_runs_below
 
 PATIENCE_S = 10.0
 
@@ -23,19 +20,10 @@ def main(arguments: list[str]) -> int:
         print("expected: python scripts/end_trainings.py FOLDER", file=sys.stderr)
         return 2
     folder = Path(arguments[0])
-    if not retry_until(lambda: not end_some(folder), PATIENCE_S):
+    if not kill_runs_below(folder, PATIENCE_S):
         print(f"trainings of {folder} did not end; it is left as it is", file=sys.stderr)
         return 1
     return 0
-
-
-def end_some(folder: Path) -> int:
-    """Kills what is alive; returns how many that were."""
-    living = of_runs_below(folder)
-    for process in living:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    return len(living)
 
 
 if __name__ == "__main__":

@@ -166,8 +166,8 @@ def test_ways_to_get_memory_take_turns_and_are_compared_with_the_plain_one(memor
     assert numbers(said, r"([\d.]+) s an update") == [4, 2, 1] and numbers(said, r"([\d.]+) x as fast") == [1, 2, 4]
 
 
-@pytest.mark.parametrize(("kept", "when"), [([1.0], "at its second update"), (None, "before its first")])
-def test_a_run_that_breaks_off_is_named(memory_benchmark, kept, when):
+@pytest.mark.parametrize("kept", [[1.0], None], ids=["at its second update", "before its first"])
+def test_a_run_that_breaks_off_is_named(memory_benchmark, kept):
     pages = memory_benchmark([[1.0, 1], kept, [1.0, 1]])
     with pytest.raises(SystemExit, match="'kept' ended with exit code 1"):
         pages.main([*SIZE, "--repeats", "2", "--warm_up", "0"])

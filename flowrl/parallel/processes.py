@@ -67,6 +67,17 @@ def of_runs_below(folder: Path) -> list[psutil.Process]:
     return _marked(lambda mark: mark.startswith(f"{folder.resolve()}/"))
 
 
+def kill_runs_below(folder: Path, timeout_s: float) -> bool:
+    """Kills, without a word to them, all processes that belong to a run somewhere in ``folder``; returns whether none is left."""
+
+    def none_is_left() -> bool:
+        living = of_runs_below(folder)
+        _signal(living, "kill")
+        return not living
+
+    return retry_until(none_is_left, timeout_s)
+
+
 def children_of_ours() -> list[ProcessId]:
     """The living children of this process."""
     found = (ProcessId.of(child.pid) for child in psutil.Process().children())

@@ -27,7 +27,6 @@ FEW_SIZES = 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32
 MANY_SIZES = 3 / 4, 17 / 32, 1 / 2, 3 / 8, 9 / 32, 1 / 4, 1 / 8, 1 / 16, 1 / 32
 """For experts that have one block. Where environments are shared evenly, counts scatter around a half or a quarter, so there is a
 size a little above each."""
-SMALLEST_BLOCK = 8
 SMALLEST_BLOCK_OFF_CPU = 256
 """A GPU takes as long for fewer samples."""
 
@@ -86,7 +85,7 @@ def block_sizes(num_rows: int, num_experts: int) -> list[int]:
         return [largest]
     if num_rows < LARGEST_BLOCK:
         return [min(largest, SMALL_BLOCK)]
-    smallest = min(largest, SMALLEST_BLOCK if on_cpu else SMALLEST_BLOCK_OFF_CPU)
+    smallest = 1 if on_cpu else SMALLEST_BLOCK_OFF_CPU
     parts = MANY_SIZES if on_cpu and num_rows <= num_experts * largest else FEW_SIZES
     return sorted({largest, *(size for size in (int(part * largest) for part in parts) if size >= smallest)}, reverse=True)
 

@@ -54,8 +54,8 @@ def test_a_gradient_by_blocks_is_the_masked_one(kind, data):
     assert any(np.any(leaf) for leaf in jax.tree.leaves(blocks[0]))
 
 
-@pytest.mark.parametrize(("sizes", "step"), [((8, 4, 2, 1), 1), ((16, 8, 4), 4), ((8,), 8)])
-def test_the_first_block_is_just_large_enough_and_all_others_are_full(sizes, step):
+@pytest.mark.parametrize("sizes", [(8, 4, 2, 1), (16, 8, 4), (8,)])
+def test_the_first_block_is_just_large_enough_and_all_others_are_full(sizes):
     def counting(params, samples, weights):
         total, _ = loss(params, samples, weights)
         return total, jnp.float32(len(weights))

@@ -289,7 +289,6 @@ def test_minibatches_hold_every_row_once():
 
 def test_an_update_chooses_blocks_of_its_own_sizes_and_learns_the_same(monkeypatch):
     monkeypatch.setattr(learning_blocks, "LARGEST_BLOCK", 8)
-    monkeypatch.setattr(learning_blocks, "SMALLEST_BLOCK", 1)
     assert learning_blocks.block_sizes(ROWS // HYPER.num_minibatches, PADDED) == [8, 6, 4, 3, 2, 1]
     rollout = random_rollout(np.random.default_rng(3).integers(0, NUM_EXPERTS, (STEPS, ENVS)))
     rest = rollout, jnp.zeros(ENVS), jax.random.key(0), LR
