@@ -2,7 +2,7 @@
 
 Of an observation's thousands of one-hot columns, a rollout shows a part: in Craftax's overworld about 1,500 of
 8,217. The rows of the first layer that belong to the others meet nothing but zeros: they add nothing to an output,
-and their gradient is exactly 0. So an update is done by `ppo.make_update` itself on a narrower network, whose first
+and their gradient is exactly 0. So an expert learns by `ppo.make_learning` itself in a narrower network, whose first
 layer has the rows that were seen, and is then put back into the whole one. The rows that were not seen do what Adam
 does without a gradient (`optimiser.coast`). Outputs, gradients, their norm and every parameter are those of the
 plain update but for the order of the sums.
@@ -13,6 +13,7 @@ largest is learned from by the plain update.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.envs.observations import Layout, Observation
-from flowrl.training import first_layer, optimiser
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update
+from flowrl.training import first_layer, optimiser, rare_columns
+from flowrl.training.networks import ExpertNetwork, Params
+from flowrl.training.ppo import Hyperparameters, Learner, Lesson, Transition, lesson, make_learning
 from flowrl.training.rare_columns import SplitNetwork, SplitObservation, split
 
 SHARES = (3 / 16, 1 / 4, 3 / 8, 3 / 4)
@@ -93,32 +94,63 @@ def num_dense(bound: int) -> int:
     return max(1, int(bound * DENSE_SHARE)) if jax.default_backend() == "cpu" else bound
 
 
+class NarrowLesson(NamedTuple):
+    """What is learned from, in the columns that were seen."""
+
+    lesson: Lesson
+    """Its observations are split."""
+    kept: jax.Array
+    """int32 ``[bound]``: the columns, the most frequent first; the layout's number of columns for none."""
+    always: jax.Array
+    """bool ``[R]``: which of those that are not multiplied are 1 in every sample."""
+
+
 def make_narrow_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int, bound: int):
     """As `ppo.make_update`, with one more argument in front of ``last_values``: the columns that the rollout shows.
 
     These must be ``bound`` at most.
     """
-    layout, dense = network.layout, num_dense(bound)
+    learn_from = make_narrow_learning(network, hyper, num_experts, bound)
 
     def narrow_update(learner: Learner, rollout: Transition, columns: Columns, last_values, key, lr):
-        shown = columns.count[:bound] > 0
-        kept = jnp.where(shown, columns.order[:bound], layout.num_columns)
-        always = shown[dense:] & (columns.count[dense:bound] == columns.num_samples)
-        place = _places(kept, always, dense, layout)
-        # Step by step, for the numbers in between are larger than what is kept.
-        observation = jax.lax.map(lambda step: _split(step, place, dense, bound), rollout.observation)
+        return learn_from(learner, narrow_lesson(rollout, columns, last_values, key, network.layout, hyper, bound), lr)
+
+    return narrow_update
+
+
+def narrow_lesson(
+    rollout: Transition, columns: Columns, last_values, key, layout: Layout, hyper: Hyperparameters, bound: int
+) -> NarrowLesson:
+    """As `ppo.lesson`, for `make_narrow_learning`."""
+    dense = num_dense(bound)
+    shown = columns.count[:bound] > 0
+    kept = jnp.where(shown, columns.order[:bound], layout.num_columns)
+    always = shown[dense:] & (columns.count[dense:bound] == columns.num_samples)
+    place = _places(kept, always, dense, layout)
+    # Step by step, for the numbers in between are larger than what is kept.
+    observation = jax.lax.map(lambda step: _split(step, place, dense, bound), rollout.observation)
+    return NarrowLesson(lesson(rollout._replace(observation=observation), last_values, key, hyper), kept, always)
+
+
+def make_narrow_learning(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int, bound: int):
+    """As `ppo.make_learning`; whole experts go in and come out."""
+    layout, dense = network.layout, num_dense(bound)
+
+    def learn_from(learner: Learner, narrow: NarrowLesson, lr):
+        kept = narrow.kept
         unseen = jnp.ones(layout.size, bool).at[kept].set(False, mode="drop").at[layout.num_columns :].set(False)
 
         def around(learn, expert: Learner):
-            narrow, statistics = learn(_narrowed(expert, kept, layout))
-            steps = optimiser.num_steps(narrow.optimiser_state) - optimiser.num_steps(expert.optimiser_state)
+            learned, statistics = learn(_each_network(rare_columns.joined, _narrowed(expert, kept, layout), dense, bound - dense))
+            learned = _each_network(rare_columns.parted, learned, dense)
+            steps = optimiser.num_steps(learned.optimiser_state) - optimiser.num_steps(expert.optimiser_state)
             coasted = optimiser.coast(*expert, steps, lr, lambda path: unseen if _is_first_kernel(path) else None)
-            return _widened(Learner(*coasted), narrow, kept, layout), statistics
+            return _widened(Learner(*coasted), learned, kept, layout), statistics
 
-        update = make_update(SplitNetwork(network, dense, always), hyper, num_experts, around)
-        return update(learner, rollout._replace(observation=observation), last_values, key, lr)
+        split_network = SplitNetwork(network, dense, narrow.always)
+        return make_learning(split_network, hyper, num_experts, around)(learner, narrow.lesson, lr)
 
-    return narrow_update
+    return learn_from
 
 
 def _places(kept: jax.Array, always: jax.Array, dense: int, layout: Layout) -> jax.Array:
@@ -161,6 +193,15 @@ def _widened(whole: Learner, narrow: Learner, kept: jax.Array, layout: Layout) -
         return old.at[layout.num_columns :].set(scalars).at[places].set(rows, mode="drop")
 
     return jax.tree_util.tree_map_with_path(widen, whole, narrow)
+
+
+def _each_network(change: Callable[..., Params], expert: Learner, *others) -> Learner:
+    """An expert's learner, of which the parameters and each of the moments are changed."""
+
+    def is_network(tree) -> bool:
+        return isinstance(tree, dict)
+
+    return jax.tree.map(lambda part: change(part, *others) if is_network(part) else part, expert, is_leaf=is_network)
 
 
 def _is_first_kernel(path: tuple[Any, ...]) -> bool:

@@ -136,7 +136,7 @@ def one_by_one(
     def one(place, carried):
         number = order[place]
         found = function(number, select(carried[0], number))
-        return jax.tree.map(lambda every, own: every.at[number].set(own), carried, found)
+        return jax.tree.map(lambda every, own: jax.lax.dynamic_update_index_in_dim(every, own, number, 0), carried, found)
 
     return jax.lax.fori_loop(0, jnp.sum(wanted), one, (stacked, others))
 

@@ -41,6 +41,16 @@ def with_kernel(part: Params, kernel: jax.Array) -> Params:
     return {**part, PATH[0]: {**torso, PATH[1]: {**layer, "kernel": kernel}}}
 
 
+def without(part: Params) -> Params:
+    """An actor's or a critic's parameters but for the first layer's."""
+    return {**part, PATH[0]: {name: layer for name, layer in part[PATH[0]].items() if name != PATH[1]}}
+
+
+def put_in(part: Params, kernel: jax.Array, bias: jax.Array) -> Params:
+    """What `without` has left out, put in again."""
+    return {**part, PATH[0]: {**part[PATH[0]], PATH[1]: {"kernel": kernel, "bias": bias}}}
+
+
 def without_columns(params: Params, layout: Layout) -> Params:
     """Stacked parameters whose first kernels keep the rows of the scalars only; what `complete` needs."""
     return {name: with_kernel(part, kernel_of(part)[:, layout.num_columns :]) for name, part in params.items()}

@@ -22,13 +22,12 @@ LARGEST_BLOCK_OFF_CPU = 8192
 """A GPU is kept waiting by many small blocks, one after the other."""
 SMALL_BLOCK = 128
 """Of a minibatch that would not fill a large one."""
-FEW_SIZES = 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32
-"""Of the other blocks, as parts of the largest: for experts that fill many of these, and where compiling is slow."""
+FEW_SIZES = 3 / 4, 1 / 2, 1 / 4
+"""Of the other blocks, as parts of the largest: for experts that fill many of these, and where compiling is slow. (Each size
+takes a second and 50 MB to compile.)"""
 MANY_SIZES = 3 / 4, 17 / 32, 1 / 2, 3 / 8, 9 / 32, 1 / 4, 1 / 8, 1 / 16, 1 / 32
 """For experts that have one block. Where environments are shared evenly, counts scatter around a half or a quarter, so there is a
 size a little above each."""
-SMALLEST_BLOCK_OFF_CPU = 256
-"""A GPU takes as long for fewer samples."""
 
 Loss = Callable[[Params, Any, jax.Array], tuple[jax.Array, Any]]
 """``(params, samples [n, ...], weights [n]) -> (weighted sum of the samples' losses, the same of whatever else is told)``."""
@@ -85,9 +84,8 @@ def block_sizes(num_rows: int, num_experts: int) -> list[int]:
         return [largest]
     if num_rows < LARGEST_BLOCK:
         return [min(largest, SMALL_BLOCK)]
-    smallest = 1 if on_cpu else SMALLEST_BLOCK_OFF_CPU
     parts = MANY_SIZES if on_cpu and num_rows <= num_experts * largest else FEW_SIZES
-    return sorted({largest, *(size for size in (int(part * largest) for part in parts) if size >= smallest)}, reverse=True)
+    return sorted({largest, *(max(1, int(part * largest)) for part in parts)}, reverse=True)
 
 
 def _power_of_two(number: int) -> int:

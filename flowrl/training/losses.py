@@ -16,7 +16,7 @@ def clipped_policy_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage:
     """
     ratio = jnp.exp(log_prob - old_log_prob)
     clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
-    return -jnp.minimum(ratio * advantage, clipped * advantage)
+    return larger(-ratio * advantage, -clipped * advantage)
 
 
 def clipped_value_loss(value: jax.Array, old_value: jax.Array, target: jax.Array, clip_eps: float) -> jax.Array:
@@ -25,7 +25,7 @@ def clipped_value_loss(value: jax.Array, old_value: jax.Array, target: jax.Array
     All arrays ``[N]``; returns ``[N]``.
     """
     clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
-    return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
+    return 0.5 * larger(jnp.square(value - target), jnp.square(clipped - target))
 
 
 def entropy(logits: jax.Array) -> jax.Array:
@@ -36,10 +36,16 @@ def entropy(logits: jax.Array) -> jax.Array:
 
 def log_prob_of(logits: jax.Array, action: jax.Array) -> jax.Array:
     """Log probability of the actions ``[N]`` under logits ``[N, A]``; returns ``[N]``."""
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[:, None], axis=-1)[:, 0]
+    chosen = action[:, None] == jnp.arange(logits.shape[-1])
+    return jnp.sum(jnp.where(chosen, jax.nn.log_softmax(logits), 0.0), axis=-1)
 
 
 def approximate_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
     """``(rho - 1) - log rho``: unbiased and never negative (http://joschu.net/blog/kl-approx.html), ``[N]``."""
     log_ratio = log_prob - old_log_prob
     return jnp.expm1(log_ratio) - log_ratio
+
+
+def larger(one: jax.Array, other: jax.Array) -> jax.Array:
+    """``jnp.maximum``, but of equal ones the first has all of the gradient: two kernels fewer to compile for each use."""
+    return jnp.where(one >= other, one, other)

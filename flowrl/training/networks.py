@@ -112,6 +112,10 @@ class ExpertNetwork:
         """Observations ``[N]`` to ``[N]``."""
         return self._critic.apply({"params": params["critic"]}, self.layout.expand(observation))
 
+    def logits_and_value(self, params: Params, observation: Observation) -> tuple[jax.Array, jax.Array]:
+        """`logits` and `value`."""
+        return self.logits(params, observation), self.value(params, observation)
+
     def logits_after_first(self, params: Params, first: jax.Array) -> jax.Array:
         """The first layer's outputs before their tanh, ``[N, layer_size]``, to ``[N, num_actions]``."""
         return self._actor.apply({"params": params["actor"]}, first, method=Actor.after_first)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from flowrl.envs.observations import Observation
-from flowrl.training import experts, learning_blocks, losses, optimiser, returns
+from flowrl.training import experts, learning_blocks, losses, optimiser, products, returns
 from flowrl.training.learning_blocks import Loss
 from flowrl.training.networks import ExpertNetwork, Params
 
@@ -33,8 +33,24 @@ class Hyperparameters(NamedTuple):
     """Samples of one expert that are computed together; None for `learning_blocks.block_sizes`."""
 
 
-def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int, around: Around | None = None):
-    """The update as a function ``(learner, rollout [T, B], last_values [B], key, lr) -> (learner, statistics)``.
+def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int):
+    """The update as a function ``(learner, rollout [T, B], last_values [B], key, lr) -> (learner, statistics)``."""
+    learn_from = make_learning(network, hyper, num_experts)
+
+    def update(learner: Learner, rollout: Transition, last_values, key, lr):
+        return learn_from(learner, lesson(rollout, last_values, key, hyper), lr)
+
+    return update
+
+
+def lesson(rollout: Transition, last_values: jax.Array, key: jax.Array, hyper: Hyperparameters) -> Lesson:
+    """The first part of an update, the same for any number of experts: advantages, and who is in which minibatch."""
+    samples = advantage_samples(rollout, last_values, hyper)
+    return Lesson(samples, shuffled_minibatches(key, samples, hyper))
+
+
+def make_learning(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int, around: Around | None = None):
+    """The second part: ``(learner, lesson, lr) -> (learner, statistics)``.
 
     Args:
         around: has an expert learn in another form than the one it comes in.
@@ -44,12 +60,11 @@ def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int
     def loss(params, samples, weights):
         return expert_loss(params, network, samples, weights, hyper)
 
-    def update(learner: Learner, rollout: Transition, last_values, key, lr):
-        samples = advantage_samples(rollout, last_values, hyper)
-        minibatches = by_expert(samples, shuffled_minibatches(key, samples, hyper), num_experts)
-        return learn(loss, gradient_step, learner, samples, minibatches, lr, hyper.block_size, around)
+    def learn_from(learner: Learner, lesson: Lesson, lr):
+        minibatches = by_expert(lesson.samples, lesson.rows, num_experts)
+        return learn(loss, gradient_step, learner, lesson.samples, minibatches, lr, hyper.block_size, around)
 
-    return update
+    return learn_from
 
 
 def expert_loss(
@@ -59,8 +74,7 @@ def expert_loss(
 
     ``policy loss + vf_coef * value loss - ent_coef * entropy`` (Schulman et al. 2017, equation 9).
     """
-    logits = network.logits(params, samples.observation)
-    value = network.value(params, samples.observation)
+    logits, value = network.logits_and_value(params, samples.observation)
     log_prob = losses.log_prob_of(logits, samples.action)
     ratio_moved = jnp.abs(jnp.exp(log_prob - samples.log_prob) - 1) > hyper.clip_eps
     parts = Statistics(
@@ -70,7 +84,7 @@ def expert_loss(
         kl=losses.approximate_kl(log_prob, samples.log_prob),
         clip_fraction=ratio_moved.astype(jnp.float32),
     )
-    means = Statistics(*(jnp.sum(weights * part) for part in parts))
+    means = Statistics(*products.exact(jnp.stack(parts), weights))
     loss = means.policy_loss + hyper.vf_coef * means.value_loss - hyper.ent_coef * means.entropy
     return loss, jax.lax.stop_gradient(means)
 
@@ -111,8 +125,16 @@ class Samples(NamedTuple):
     target: jax.Array
 
 
+class Lesson(NamedTuple):
+    """What an update learns from."""
+
+    samples: Samples
+    rows: jax.Array
+    """int32 ``[S, M]``: numbers of samples, for each of the update's ``S`` minibatches, all its epochs together."""
+
+
 class Minibatches(NamedTuple):
-    """The ``S`` minibatches of ``M`` samples of an update, all its epochs together; a first axis of ``S`` everywhere."""
+    """The ``S`` minibatches of ``M`` samples of an update; a first axis of ``S`` everywhere."""
 
     rows: jax.Array
     """int32 ``[S, M]``: numbers of samples, those of the same expert side by side."""
@@ -264,8 +286,7 @@ def normalise_per_expert(advantage: jax.Array, expert: jax.Array, num_experts: i
     count = jnp.maximum(member.sum(axis=1), 1)
 
     def mean_of(values):
-        # Exact: a GPU would round the factors of an ordinary product.
-        return jnp.matmul(member, values, precision=jax.lax.Precision.HIGHEST) / count
+        return products.exact(member, values) / count
 
     centred = advantage - mean_of(advantage)[expert]
     deviation = jnp.sqrt(mean_of(jnp.square(centred)))

@@ -1,8 +1,8 @@
-"""Matrix products in mixed precision: the factors are rounded to bfloat16, what is added up stays float32.
+"""Matrix products: exact ones, and such in mixed precision.
 
-`mixed` stands in for ``jnp.matmul``, its plain reference in the tests. Parameters, losses, what gradients add up to and Adam
-are float32 either way (Kalamkar et al. 2019, https://arxiv.org/abs/1905.12322). A factor loses one part in 256 at most. It
-pays on devices that multiply bfloat16 natively.
+In those the factors are rounded to bfloat16, and what is added up stays float32. `mixed` stands in for ``jnp.matmul``, its
+plain reference in the tests. Parameters, losses, what gradients add up to and Adam are float32 either way (Kalamkar et al. 2019,
+https://arxiv.org/abs/1905.12322). A factor loses one part in 256 at most. It pays on devices that multiply bfloat16 natively.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+
+def exact(left: jax.Array, right: jax.Array) -> jax.Array:
+    """``jnp.matmul`` in float32 throughout; a GPU would round the factors of an ordinary product."""
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.custom_vjp

@@ -19,12 +19,13 @@ import numpy as np
 from flowrl import paths
 from flowrl.envs import tasks, worlds
 from flowrl.envs.adapter import GameAdapter
+from flowrl.envs.observations import Layout
 from flowrl.envs.tasks import PlanArrays, Progress, Verdict
 from flowrl.envs.worlds import Scene, WorldBank
 from flowrl.skills.module import TaskFunctions
-from flowrl.training import active_columns, experts, first_layer, losses, optimiser
+from flowrl.training import active_columns, experts, first_layer, losses, optimiser, ppo
 from flowrl.training.networks import ExpertNetwork, Params
-from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update, stack_time
+from flowrl.training.ppo import Hyperparameters, Learner, Transition, stack_time
 from flowrl.training.stored_programs import ProgramStore, StoredProgram
 
 ACTING_BLOCK_SIZE = 64
@@ -91,7 +92,11 @@ class ExpertPrograms(NamedTuple):
 
     def all(self) -> list[StoredProgram]:
         """Each of them; its first argument has a first axis of experts."""
-        return [self.fresh_state, self.act, self.values, self.plain_update, *self.narrow_updates.values()]
+        return [self.fresh_state, self.act, self.values, *self.updates()]
+
+    def updates(self) -> list[StoredProgram]:
+        """Those of them that learn."""
+        return [self.plain_update, *self.narrow_updates.values()]
 
 
 class Programs:
@@ -136,6 +141,11 @@ class Programs:
         self._first_worlds = program("first worlds", make_first(num_envs), num_envs)
         self._some_worlds = functools.cache(lambda count: program(f"{count} worlds", make_first(count)))
         self._find_columns = program("find columns", lambda rollout: active_columns.find(rollout, network.layout))
+        self._lesson = program("lesson", lambda rollout, *rest: ppo.lesson(stack_time(rollout), *rest, hyper), hyper)
+        self._narrow_lessons = {
+            bound: program(f"lesson {bound}", make_narrow_lesson(network.layout, hyper, bound), hyper)
+            for bound in active_columns.bounds(network.layout)
+        }
         self._demands = program("demands", lambda columns: active_columns.demands(columns, network.layout))
         self._of_experts = self._expert_programs(self.num_experts)
         self._bound = 0
@@ -158,19 +168,16 @@ class Programs:
         network, hyper = self._network, self._hyper
         program = functools.partial(self._store.program, group=_group(num_experts))
 
-        def updating(name: str, update: Callable) -> StoredProgram:
-            def function(learner, rollout, *rest):
-                return update(learner, stack_time(rollout), *rest)
-
-            return program(name, function, (hyper, network.mixed_precision), donate_argnums=(0,))
+        def learning(name: str, learn_from: Callable) -> StoredProgram:
+            return program(name, learn_from, (hyper, network.mixed_precision), donate_argnums=(0,))
 
         return ExpertPrograms(
             program("fresh state", lambda params: optimiser.init(optimiser.make(hyper.max_grad_norm), params)),
             program("act", make_act(network, num_experts), network.mixed_precision),
             program("values", make_values(network, num_experts), network.mixed_precision),
-            updating("update", make_update(network, hyper, num_experts)),
+            learning("update", ppo.make_learning(network, hyper, num_experts)),
             {
-                bound: updating(f"update {bound}", active_columns.make_narrow_update(network, hyper, num_experts, bound))
+                bound: learning(f"update {bound}", active_columns.make_narrow_learning(network, hyper, num_experts, bound))
                 for bound in active_columns.bounds(network.layout)
             },
         )
@@ -295,7 +302,7 @@ class Programs:
         return self._of_experts.values(params, playing.scene.observation, playing.typical, playing.expert, everyone)
 
     def update(self, learner: Learner, rollout: tuple[Transition, ...], last_values, key, lr):
-        """What `ppo.make_update` makes, by the cheapest program that serves; ``learner`` is used up."""
+        """What `ppo.make_update` makes, by the cheapest programs that serve; ``learner`` is used up."""
         narrow = self._of_experts.narrow_updates
         if narrow and self._bound is not None:
             columns = self._find_columns(rollout)
@@ -303,8 +310,9 @@ class Programs:
             # A bound that was once too small will be again: its program is not gone back to.
             self._bound = bound and max(bound, self._bound)
             if self._bound:
-                return narrow[self._bound](learner, rollout, columns, last_values, key, lr)
-        return self._of_experts.plain_update(learner, rollout, last_values, key, lr)
+                lesson = self._narrow_lessons[self._bound](rollout, columns, last_values, key)
+                return narrow[self._bound](learner, lesson, lr)
+        return self._of_experts.plain_update(learner, self._lesson(rollout, last_values, key), lr)
 
     def look_around(self, playing: Playing) -> Playing:
         """Takes what most environments show now for typical; no result depends on it, only the time it takes."""
@@ -351,6 +359,15 @@ def run_keys(seed, number):
 def update_keys(key, number):
     """The three keys of an update."""
     return tuple(jax.random.split(jax.random.fold_in(key, number), 3))
+
+
+def make_narrow_lesson(layout: Layout, hyper: Hyperparameters, bound: int):
+    """`active_columns.narrow_lesson` of a rollout step by step."""
+
+    def narrow_lesson(rollout, *rest):
+        return active_columns.narrow_lesson(stack_time(rollout), *rest, layout, hyper, bound)
+
+    return narrow_lesson
 
 
 def make_generate(adapter: GameAdapter):

@@ -20,6 +20,11 @@ from flowrl.envs.observations import Layout, Observation
 from flowrl.training import first_layer
 from flowrl.training.networks import ExpertNetwork, Params
 
+NETWORKS = "actor", "critic"
+
+FIRST = "first"
+"""The name of the first layer that they have in common here."""
+
 
 class SplitObservation(NamedTuple):
     """What agents see, with the rare columns apart."""
@@ -33,7 +38,7 @@ class SplitObservation(NamedTuple):
 
 
 class SplitNetwork:
-    """An `ExpertNetwork` for split observations; kernels have dense rows, then the others, then those of the scalars."""
+    """An `ExpertNetwork` for split observations. The first layers of its actor and its critic are one: see `joined`."""
 
     def __init__(self, network: ExpertNetwork, num_dense: int, always: jax.Array):
         """
@@ -44,24 +49,41 @@ class SplitNetwork:
         """
         self._network = network
         self._layout = network.layout._replace(num_columns=num_dense)
-        self._always = always
+        self._always = jnp.argsort(~always, stable=True), jnp.sum(always, dtype=jnp.int32)
 
-    def logits(self, params: Params, observation: SplitObservation) -> jax.Array:
-        """``[N, num_actions]``."""
-        return self._network.logits_after_first(params, self._first(params["actor"], observation))
+    def logits_and_value(self, params: Params, observation: SplitObservation) -> tuple[jax.Array, jax.Array]:
+        """Of ``N`` observations ``[N, num_actions]`` and ``[N]``; parameters are `joined`."""
+        layer = params[FIRST]
+        first = self._network.product(self._layout.expand(observation.dense), layer["dense"]) + layer["bias"]
+        if len(layer["others"]):
+            first = add_rows(first, layer["others"], *self._always, observation.rare, observation.num_rare)
+        for_actor, for_critic = jnp.split(first, 2, axis=1)
+        return self._network.logits_after_first(params, for_actor), self._network.value_after_first(params, for_critic)
 
-    def value(self, params: Params, observation: SplitObservation) -> jax.Array:
-        """``[N]``."""
-        return self._network.value_after_first(params, self._first(params["critic"], observation))
 
-    def _first(self, part: Params, observation: SplitObservation) -> jax.Array:
-        kernel, num_dense = first_layer.kernel_of(part), self._layout.num_columns
-        dense, others, scalars = jnp.split(kernel, [num_dense, num_dense + len(self._always)])
-        product = self._network.product(self._layout.expand(observation.dense), jnp.concatenate([dense, scalars]))
-        everywhere = self._always.astype(kernel.dtype) @ others + first_layer.bias_of(part)
-        if not len(self._always):
-            return product + everywhere
-        return add_rows(product + everywhere, others, observation.rare, observation.num_rare)
+def joined(params: Params, num_dense: int, num_others: int) -> Params:
+    """An expert's parameters with the first layers of actor and critic as one, of twice the width.
+
+    Two layers are one product, and each rare column is added once for both. Its kernel is in two parts, so that nothing has to
+    be cut out of it, or put together, at each step: ``dense`` (the dense rows, and those of the scalars) and ``others``.
+
+    Args:
+        params: first kernels have ``num_dense`` dense rows, then the ``num_others``, then those of the scalars.
+    """
+    parts = [params[name] for name in NETWORKS]
+    kernel = jnp.concatenate([first_layer.kernel_of(part) for part in parts], axis=1)
+    dense, others, scalars = jnp.split(kernel, [num_dense, num_dense + num_others])
+    bias = jnp.concatenate([first_layer.bias_of(part) for part in parts])
+    first = {"dense": jnp.concatenate([dense, scalars]), "others": others, "bias": bias}
+    return {FIRST: first, **{name: first_layer.without(params[name]) for name in NETWORKS}}
+
+
+def parted(params: Params, num_dense: int) -> Params:
+    """What `joined` has joined, as it was."""
+    dense, scalars = jnp.split(params[FIRST]["dense"], [num_dense])
+    kernel = jnp.concatenate([dense, params[FIRST]["others"], scalars])
+    layers = zip(NETWORKS, jnp.split(kernel, 2, axis=1), jnp.split(params[FIRST]["bias"], 2), strict=True)
+    return {name: first_layer.put_in(params[name], kernel, bias) for name, kernel, bias in layers}
 
 
 def split(rare: jax.Array, num_rare_columns: int) -> tuple[jax.Array, jax.Array]:
@@ -73,27 +95,32 @@ def split(rare: jax.Array, num_rare_columns: int) -> tuple[jax.Array, jax.Array]
 
 
 @jax.custom_vjp
-def add_rows(sums: jax.Array, kernel: jax.Array, columns: jax.Array, count: jax.Array) -> jax.Array:
-    """Adds to each sample's sums the rows of a kernel that it names, and is paid by the name.
+def add_rows(
+    sums: jax.Array, kernel: jax.Array, always: jax.Array, num_always: jax.Array, columns: jax.Array, count: jax.Array
+) -> jax.Array:
+    """Adds to each sample's sums the rows of a kernel that it names, and those that all name; is paid by the name.
 
     Args:
         sums: ``[N, H]``.
         kernel: ``[R, H]``.
+        always: int32 ``[R]``; the first ``num_always`` are rows that every sample names.
         columns: integers ``[N, E]``; the first ``count`` of each sample are rows of the kernel.
         count: int32 ``[N]``.
     """
-    return _for_each(count, lambda n, e, sums: sums.at[n].add(kernel[columns[n, e]]), sums)
+    of_all = jax.lax.fori_loop(0, num_always, lambda e, total: total + kernel[always[e]], jnp.zeros_like(kernel[0]))
+    return _for_each(count, lambda n, e, sums: sums.at[n].add(kernel[columns[n, e]]), sums + of_all)
 
 
-def _forward(sums, kernel, columns, count):
-    return add_rows(sums, kernel, columns, count), (kernel, columns, count)
+def _forward(sums, kernel, *named):
+    return add_rows(sums, kernel, *named), (kernel, *named)
 
 
 def _backward(residuals, gradient):
-    kernel, columns, count = residuals
-    blank = jnp.zeros_like(kernel)
-    of_kernel = _for_each(count, lambda n, e, total: total.at[columns[n, e]].add(gradient[n]), blank)
-    return gradient, of_kernel, *(np.zeros(part.shape, jax.dtypes.float0) for part in (columns, count))
+    kernel, always, num_always, columns, count = residuals
+    of_all = jnp.sum(gradient, axis=0)
+    total = jax.lax.fori_loop(0, num_always, lambda e, total: total.at[always[e]].add(of_all), jnp.zeros_like(kernel))
+    total = _for_each(count, lambda n, e, total: total.at[columns[n, e]].add(gradient[n]), total)
+    return gradient, total, *(np.zeros(part.shape, jax.dtypes.float0) for part in residuals[1:])
 
 
 add_rows.defvjp(_forward, _backward)

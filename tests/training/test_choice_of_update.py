@@ -58,7 +58,7 @@ def programs(monkeypatch, cache):
 
     own = made._of_experts
     narrow = {bound: watched(program) for bound, program in own.narrow_updates.items()}
-    made.plain = own.plain_update
+    made.plain = lambda learner, *rollout, lr: own.plain_update(learner, made._lesson(*rollout), lr)
     made._of_experts = own._replace(plain_update=watched(own.plain_update), narrow_updates=narrow)
     return made
 
@@ -86,7 +86,7 @@ def test_a_rollout_that_shows_more_is_learned_from_by_a_larger_program_and_one_t
         steps, key = rollout(number, most), jax.random.key(number)
         shown = np.unique(np.concatenate([step.observation.columns.ravel() for step in steps]))
         assert most - 5 <= len(np.setdiff1d(shown, [LAYOUT.num_columns])) <= most
-        expected = programs.plain(jax.tree.map(jnp.copy, learner), steps, last_values, key, 0.01)
+        expected = programs.plain(jax.tree.map(jnp.copy, learner), steps, last_values, key, lr=0.01)
         learner, statistics = programs.update(learner, steps, last_values, key, 0.01)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), (learner, statistics), expected)
     # A bound that was once too small is not gone back to, nor are bounds at all once the largest was.

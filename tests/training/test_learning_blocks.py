@@ -88,9 +88,9 @@ def test_no_more_is_compiled_than_may_be_needed(sizes, most, bodies):
 @pytest.mark.parametrize(
     ("num_rows", "num_experts", "expected"),
     [
-        (8192, 1, [1024]), (8192, 4, [1024, 512, 256, 128, 64, 32]),
+        (8192, 1, [1024]), (8192, 4, [1024, 768, 512, 256]),
         (8192, 8, [1024, 768, 544, 512, 384, 288, 256, 128, 64, 32]), (1024, 2, [1024, 768, 544, 512, 384, 288, 256, 128, 64, 32]),
-        (1500, 1, [1024, 512, 256, 128, 64, 32]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]), (12, 1, [8]),
+        (1500, 1, [1024, 768, 512, 256]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]), (12, 1, [8]),
     ],
 )  # fmt: skip
 def test_there_are_more_sizes_of_blocks_where_experts_have_one_each(num_rows, num_experts, expected):
@@ -100,4 +100,4 @@ def test_there_are_more_sizes_of_blocks_where_experts_have_one_each(num_rows, nu
 def test_a_gpu_is_given_larger_blocks(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert learning_blocks.block_sizes(32_768, 1) == [8192]
-    assert learning_blocks.block_sizes(32_768, 8) == [8192, 4096, 2048, 1024, 512, 256]
+    assert learning_blocks.block_sizes(32_768, 8) == [8192, 6144, 4096, 2048]

@@ -12,21 +12,20 @@ from hypothesis import strategies as st
 from flowrl.envs.observations import Observation
 from flowrl.training import first_layer
 from flowrl.training.networks import ExpertNetwork
-from flowrl.training.rare_columns import SplitNetwork, SplitObservation, add_rows, split
+from flowrl.training.rare_columns import SplitNetwork, SplitObservation, add_rows, joined, parted, split
 from tests.training.columns import LAYOUT, random_observation
 
 ROWS, WIDTH = 6, 3
 
 
-def as_matrix(columns, count):
-    return np.stack([np.bincount(row[:n], minlength=ROWS) for row, n in zip(columns, count)]).astype(np.float32)
+def as_matrix(always, num_always, columns, count):
+    of_all = np.bincount(always[:num_always], minlength=ROWS)
+    return np.stack([of_all + np.bincount(row[:n], minlength=ROWS) for row, n in zip(columns, count)]).astype(np.float32)
 
 
 @jax.jit
-def named(sums, kernel, columns, count):
-    return jax.vjp(lambda sums, kernel: add_rows(sums, kernel, columns, count), sums, kernel)[0], jax.grad(
-        lambda both: jnp.sum(jnp.sin(add_rows(*both, columns, count)))
-    )((sums, kernel))
+def named(sums, kernel, *names):
+    return add_rows(sums, kernel, *names), jax.grad(lambda both: jnp.sum(jnp.sin(add_rows(*both, *names))))((sums, kernel))
 
 
 @jax.jit
@@ -34,14 +33,15 @@ def multiplied(sums, kernel, matrix):
     return sums + matrix @ kernel, jax.grad(lambda both: jnp.sum(jnp.sin(both[0] + matrix @ both[1])))((sums, kernel))
 
 
-@given(seed=st.integers(0, 2**16), most=st.integers(0, 5))
+@given(seed=st.integers(0, 2**16), most=st.integers(0, 5), num_always=st.integers(0, ROWS))
 @settings(max_examples=60, deadline=None)
-def test_rows_added_by_name_are_the_product_with_the_matrix(seed, most):
+def test_rows_added_by_name_are_the_product_with_the_matrix(seed, most, num_always):
     rng = np.random.default_rng(seed)
     sums, kernel = rng.normal(size=(4, WIDTH)).astype(np.float32), rng.normal(size=(ROWS, WIDTH)).astype(np.float32)
+    always = rng.permutation(ROWS).astype(np.int32)
     columns, count = rng.integers(0, ROWS, (4, 5)), rng.integers(0, most + 1, 4).astype(np.int32)
-    found = named(sums, kernel, columns.astype(np.uint16), count)
-    expected = multiplied(sums, kernel, as_matrix(columns, count))
+    found = named(sums, kernel, always, np.int32(num_always), columns.astype(np.uint16), count)
+    expected = multiplied(sums, kernel, as_matrix(always, num_always, columns, count))
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5), found, expected)
 
 
@@ -68,15 +68,23 @@ def test_a_split_network_is_the_whole_one(num_dense):
     always = jnp.zeros(10 - num_dense, bool).at[-1].set(True)
     parts = SplitNetwork(network, num_dense, always)
 
-    def total(logits, value, params, observation):
-        return jnp.sum(jnp.sin(logits(params, observation))) + jnp.sum(jnp.cos(value(params, observation)))
+    def outputs(params):
+        """The split network's, from the parameters of the whole one."""
+        return parts.logits_and_value(joined(params, num_dense, 10 - num_dense), shown)
 
-    np.testing.assert_allclose(parts.logits(params, shown), network.logits(params, whole), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(parts.value(params, shown), network.value(params, whole), rtol=1e-5, atol=1e-5)
-    found = jax.grad(lambda params: total(parts.logits, parts.value, params, shown))(params)
-    expected = jax.grad(lambda params: total(network.logits, network.value, params, whole))(params)
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
+    def total(logits, value):
+        return jnp.sum(jnp.sin(logits)) + jnp.sum(jnp.cos(value))
+
+    expected = network.logits(params, whole), network.value(params, whole)
+    assert_close(outputs(params), expected)
+    assert_close(network.logits_and_value(params, whole), expected)
+    found = jax.grad(lambda params: total(*outputs(params)))(params)
+    assert_close(found, jax.grad(lambda params: total(network.logits(params, whole), network.value(params, whole)))(params))
     assert np.abs(first_layer.kernel_of(found["actor"])).min() > 0
+
+
+def assert_close(found, expected):
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
 
 
 def test_a_network_without_rare_columns_is_the_plain_one():
@@ -85,5 +93,14 @@ def test_a_network_without_rare_columns_is_the_plain_one():
     whole = jax.tree.map(jnp.asarray, random_observation(rng, (6,)))
     nothing = split(jnp.full((6, LAYOUT.num_fields), 99, jnp.uint16), 0)
     parts = SplitNetwork(network, LAYOUT.num_columns, jnp.zeros(0, bool))
-    found = parts.logits(params, SplitObservation(whole, *nothing))
-    np.testing.assert_allclose(found, network.logits(params, whole), rtol=1e-5, atol=1e-6)
+    found = parts.logits_and_value(joined(params, LAYOUT.num_columns, 0), SplitObservation(whole, *nothing))
+    assert_close(found, (network.logits(params, whole), network.value(params, whole)))
+
+
+@pytest.mark.parametrize("num_dense", [0, 4, LAYOUT.num_columns])
+def test_joined_layers_come_apart_bit_for_bit(num_dense):
+    params = ExpertNetwork(LAYOUT, num_actions=4, layer_size=5).init(jax.random.key(0))
+    first = joined(params, num_dense, LAYOUT.num_columns - num_dense)["first"]
+    assert [len(first["dense"]), len(first["others"])] == [num_dense + LAYOUT.num_scalars, LAYOUT.num_columns - num_dense]
+    again = parted(joined(params, num_dense, LAYOUT.num_columns - num_dense), num_dense)
+    jax.tree.map(np.testing.assert_array_equal, again, params)
