@@ -7,8 +7,10 @@ second run finds them ready; the judge holds the skills' code, and is small.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -99,6 +101,20 @@ class ExpertPrograms(NamedTuple):
         return [self.plain_update, *self.narrow_updates.values()]
 
 
+class InTurn:
+    """A lock that nobody gets twice while another one waits for it."""
+
+    def __init__(self):
+        self._next, self._held = threading.Lock(), threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._next:
+            self._held.acquire()
+
+    def __exit__(self, *_) -> None:
+        self._held.release()
+
+
 class Programs:
     """Everything compiled that a run needs."""
 
@@ -149,6 +165,8 @@ class Programs:
         self._demands = program("demands", lambda columns: active_columns.demands(columns, network.layout))
         self._of_experts = self._expert_programs(self.num_experts)
         self._bound = 0
+        self.room = InTurn()
+        """Held by who plays or learns, and while an update is compiled for later runs: both take hundreds of MB."""
         self._store.prefetch("", _group(self.num_experts))
 
     def before_compiling(self, say: Callable[[], None]) -> None:
@@ -200,14 +218,17 @@ class Programs:
             return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), learner)
 
         num_stored = num_left = 0
+        updates = self._of_experts.updates()
         for mine, other in zip(self._of_experts.all(), self._expert_programs(count).all()):
             if mine.shapes is None:
                 continue
             learner, *others = mine.shapes
             shapes = with_experts(learner), *others
             if other.is_to_be_put_by(*shapes):
-                may = go_on()
-                num_stored += may and other.put_by(*shapes)
+                # A GPU has a memory of its own, and is not to be kept waiting.
+                with self.room if mine in updates and jax.default_backend() == "cpu" else contextlib.nullcontext():
+                    may = go_on()
+                    num_stored += may and other.put_by(*shapes)
                 num_left += not may
         return PutBy(num_stored, num_left)
 

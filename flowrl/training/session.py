@@ -167,11 +167,12 @@ class Session:
         rates, recent = self._fresh_rates()
         goal_test = GoalTest(self.settings.success_rate)
         while reached is None and self._budget_allows(standing):
-            begun_s = time.monotonic()
-            learner, standing, playing, outcomes, losses = self._update(learner, standing, playing)
+            with self._programs.room:
+                begun_s = time.monotonic()
+                learner, standing, playing, outcomes, losses = self._update(learner, standing, playing)
+                self._count_update(time.monotonic() - begun_s)
             rates.add(outcomes)
             recent.add(outcomes)
-            self._count_update(time.monotonic() - begun_s)
             self._provide_for_later(learner, playing)
             report = self._report(standing, rates, recent.rate, outcomes, losses)
             self.pane.update(report)
@@ -385,7 +386,8 @@ class Session:
             self._stop_if_asked()
 
         self.lifetime.beat("compiling")  # a test may be the first with programs of its shapes
-        return evaluation.evaluate(self._programs, decide, key, TEST_EPISODES, give_up_below, show)
+        with self._programs.room:
+            return evaluation.evaluate(self._programs, decide, key, TEST_EPISODES, give_up_below, show)
 
     def _stop_if_asked(self) -> None:
         """Ends a run that was asked to; everything learned is in a checkpoint when this is called."""

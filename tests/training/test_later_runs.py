@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from flowrl.envs import tasks
-from flowrl.training import later_runs, process
+from flowrl.training import later_runs, process, stored_programs
 from flowrl.training.ppo import Hyperparameters
 from flowrl.training.programs import Programs
 from flowrl.training.rollout import collect
@@ -70,7 +71,7 @@ def wait_for_background():
             thread.join(PATIENCE_S)
 
 
-OF_GAME, OF_EXPERTS = {"generate", "step", "renew"}, {"act", "values", "update"}
+OF_GAME, OF_EXPERTS = {"generate", "step", "renew", "lesson"}, {"act", "values", "update"}
 
 
 def test_a_later_run_with_more_experts_finds_its_programs(cache, loads):
@@ -159,3 +160,33 @@ def test_results_do_not_depend_on_where_programs_come_from(cache, loads):
     assert "generate" in {name for name, _ in loads}
     found, expected = (programs.fresh_worlds(key, 20).observation.scalars for programs in (loaded, plain))
     assert jnp.array_equal(found, expected)
+
+
+def test_an_update_is_compiled_in_turn_with_training_and_what_is_small_beside_it(cache, monkeypatch):
+    """Neither waits for ever: who comes back for the room at once lets the other one in first."""
+    programs = updated(1)
+    held, while_held, done = threading.Event(), [], []
+    put_by = stored_programs.StoredProgram.put_by
+
+    def watched(program, *shapes):
+        while_held.append((program.name.split()[0], held.is_set()))
+        done.append(put_by(program, *shapes))
+        return done[-1]
+
+    monkeypatch.setattr(stored_programs.StoredProgram, "put_by", watched)
+    compiling = threading.Thread(target=programs.put_by_for, args=(2,))
+    with programs.room:
+        held.set()
+        compiling.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while len(done) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        held.clear()
+    while compiling.is_alive():
+        with programs.room:
+            held.set()
+            time.sleep(0.001)
+            held.clear()
+    assert all(done)
+    assert while_held == [("fresh", True), ("act", True), ("values", True), ("update", False)]
