@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from flowrl.envs.registry import GAMES
 from flowrl.paths import RunPaths, usable_cores

@@ -24,13 +24,12 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
 
-from flowrl.envs.registry import GAMES
 from flowrl.paths import RunPaths
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.training.process import Lifetime, compile_cache

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.envs.observations import Layout, Observation
+from flowrl.envs.observations import Observation
 from flowrl.training import first_layer
 from flowrl.training.networks import ExpertNetwork, Params
 

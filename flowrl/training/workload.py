@@ -19,7 +19,7 @@ from flowrl.envs.registry import make_adapter
 from flowrl.skills.module import TaskFunctions
 from flowrl.training import fused_rollout
 from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters, Learner
+from flowrl.training.ppo import Hyperparameters
 from flowrl.training.programs import WORLDS_AT_ONCE, Playing, Programs
 from flowrl.training.session import TEST_EPISODES, bank_size, turnover
 
