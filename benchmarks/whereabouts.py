@@ -34,10 +34,13 @@ from sizes import as_a_training, each_game, size_parser
 PARTS = {
     "network of the rollout": ("act", "values"),
     "resets": ("renew", "generate", "replace worlds"),
-    "update": ("find columns", "demands", "update"),
+    "update": ("find columns", "demands"),
     "what is typical": ("typical",),
 }
-"""Which programs make up a part; the step of the game and its features are told apart by a measurement of their own."""
+"""Which programs make up a part, lessons and updates beside these; the step of the game and its features are told apart by a measurement of their own."""
+
+OF_THE_UPDATE = "lesson", "update"
+"""How the names of those programs begin of which there is one for each bound of columns."""
 
 
 @contextlib.contextmanager
@@ -109,7 +112,7 @@ def report(env_name: str, options: argparse.Namespace) -> None:
         updates.append({**seconds, "total": total})
         names |= set(seconds)
     known = {"step", *(program for programs in PARTS.values() for program in programs)}
-    if strangers := {name for name in names if name not in known and not name.startswith("update")}:
+    if strangers := {name for name in names if name not in known and not name.startswith(OF_THE_UPDATE)}:
         raise SystemExit(f"of no part: {', '.join(sorted(strangers))}; name them in PARTS")
     median = {name: statistics.median(update.get(name, 0.0) for update in updates) for name in names | {"total"}}
     game = median["step"] * game_share(env_name, run, options.repeats)
@@ -117,7 +120,7 @@ def report(env_name: str, options: argparse.Namespace) -> None:
     print(f"\n{env_name}, {shape}, medians of {options.repeats} updates")
     rows = {"game": game, "observations and features": median["step"] - game}
     for part, programs in PARTS.items():
-        mine = [name for name in names if name in programs or (part == "update" and name.startswith("update"))]
+        mine = [name for name in names if name in programs or (part == "update" and name.startswith(OF_THE_UPDATE))]
         rows[part] = sum(median[name] for name in mine)
     rows["host, and the skills' code"] = median["total"] - sum(rows.values())
     for part, taken in rows.items():

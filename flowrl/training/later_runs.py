@@ -1,4 +1,4 @@
-"""While a run trains, the programs that later runs will need are compiled beside it.
+"""While a run trains, the programs that later runs will need are compiled, beside it or in turn with it.
 
 A skill with longer plans trains more experts, and its network programs are others. So that its start is not spent on
 compiling, the run before it sees to them, in a thread of its own, once on a machine: for the shapes, and the bound of

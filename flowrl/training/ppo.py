@@ -1,7 +1,8 @@
 """PPO over a mixture of experts.
 
-`make_update` is the algorithm: advantages, then epochs of minibatches, each expert learning from its own
-samples only (loss mean, advantage normalisation, gradient clip and Adam are per expert).
+`make_update` is the algorithm: advantages, then epochs of minibatches (`lesson`), each expert learning from its own
+samples only (`make_learning`): loss mean, advantage normalisation, gradient clip and Adam are per expert. A run calls the
+two apart, since the first is the same for any number of experts.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def expert_loss(
         policy_loss=losses.clipped_policy_loss(log_prob, samples.log_prob, samples.advantage, hyper.clip_eps),
         value_loss=losses.clipped_value_loss(value, samples.value, samples.target, hyper.clip_eps),
         entropy=losses.entropy(logits),
-        kl=losses.approximate_kl(log_prob, samples.log_prob),
+        kl=jax.lax.stop_gradient(losses.approximate_kl(log_prob, samples.log_prob)),
         clip_fraction=ratio_moved.astype(jnp.float32),
     )
     means = Statistics(*products.exact(jnp.stack(parts), weights))

@@ -102,10 +102,14 @@ class ExpertPrograms(NamedTuple):
 
 
 class InTurn:
-    """A lock that nobody gets twice while another one waits for it."""
+    """A lock for two threads, that neither gets twice while the other one waits for it."""
 
     def __init__(self):
         self._next, self._held = threading.Lock(), threading.Lock()
+
+    @property
+    def is_taken(self) -> bool:
+        return self._held.locked()
 
     def __enter__(self) -> None:
         with self._next:
@@ -165,7 +169,7 @@ class Programs:
         self._demands = program("demands", lambda columns: active_columns.demands(columns, network.layout))
         self._of_experts = self._expert_programs(self.num_experts)
         self._bound = 0
-        self.room = InTurn()
+        self.turn = InTurn()
         """Held by who plays or learns, and while an update is compiled for later runs: both take hundreds of MB."""
         self._store.prefetch("", _group(self.num_experts))
 
@@ -203,8 +207,8 @@ class Programs:
     def put_by_for(self, num_experts: int, go_on: Callable[[], bool] = lambda: True) -> PutBy:
         """Sees to it that a later run, with another number of experts, finds its programs stored.
 
-        For the shapes, and the bound of columns, with which this run has made its updates. Takes a minute of
-        compiling for each number of experts, once on a machine.
+        For the shapes, and the bound of columns, with which this run has made its updates. Takes up to a minute of
+        compiling for each number of experts, once on a machine; an update's waits for its `turn`, so the caller must not have it.
 
         Args:
             go_on: asked before each program.
@@ -226,7 +230,7 @@ class Programs:
             shapes = with_experts(learner), *others
             if other.is_to_be_put_by(*shapes):
                 # A GPU has a memory of its own, and is not to be kept waiting.
-                with self.room if mine in updates and jax.default_backend() == "cpu" else contextlib.nullcontext():
+                with self.turn if mine in updates and jax.default_backend() == "cpu" else contextlib.nullcontext():
                     may = go_on()
                     num_stored += may and other.put_by(*shapes)
                 num_left += not may

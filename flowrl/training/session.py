@@ -167,8 +167,11 @@ class Session:
         rates, recent = self._fresh_rates()
         goal_test = GoalTest(self.settings.success_rate)
         while reached is None and self._budget_allows(standing):
-            with self._programs.room:
-                begun_s = time.monotonic()
+            with self._in_turn() as has_waited:
+                if has_waited and self.lifetime.asked_to_stop:
+                    self._save(learner, standing)
+                    self._stop_if_asked()
+                begun_s = time.monotonic()  # pauses are not training's pace
                 learner, standing, playing, outcomes, losses = self._update(learner, standing, playing)
                 self._count_update(time.monotonic() - begun_s)
             rates.add(outcomes)
@@ -310,6 +313,14 @@ class Session:
             self.pane.line(f"first update after {self._first_update_s:.1f} s")
         self.pane.phase(self.phase)
 
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[bool]:
+        """Waits while an update is compiled for later runs (see `Programs.turn`), and tells whether it had to."""
+        if has_to_wait := self._programs.turn.is_taken:
+            self.lifetime.beat("compiling")
+        with self._programs.turn:
+            yield has_to_wait
+
     def _beat(self) -> None:
         self.lifetime.beat("training", self._seconds_per_update if self._update_seconds else 0.0)
 
@@ -386,7 +397,7 @@ class Session:
             self._stop_if_asked()
 
         self.lifetime.beat("compiling")  # a test may be the first with programs of its shapes
-        with self._programs.room:
+        with self._in_turn():
             return evaluation.evaluate(self._programs, decide, key, TEST_EPISODES, give_up_below, show)
 
     def _stop_if_asked(self) -> None:

@@ -163,7 +163,7 @@ def test_results_do_not_depend_on_where_programs_come_from(cache, loads):
 
 
 def test_an_update_is_compiled_in_turn_with_training_and_what_is_small_beside_it(cache, monkeypatch):
-    """Neither waits for ever: who comes back for the room at once lets the other one in first."""
+    """Neither waits for ever: who comes back for a turn at once lets the other one in first."""
     programs = updated(1)
     held, while_held, done = threading.Event(), [], []
     put_by = stored_programs.StoredProgram.put_by
@@ -174,19 +174,19 @@ def test_an_update_is_compiled_in_turn_with_training_and_what_is_small_beside_it
         return done[-1]
 
     monkeypatch.setattr(stored_programs.StoredProgram, "put_by", watched)
-    compiling = threading.Thread(target=programs.put_by_for, args=(2,))
-    with programs.room:
+    compiling = threading.Thread(target=programs.put_by_for, args=(2,), daemon=True)
+    deadline = time.monotonic() + PATIENCE_S
+    with programs.turn:
         held.set()
         compiling.start()
-        deadline = time.monotonic() + PATIENCE_S
         while len(done) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.2)
         held.clear()
-    while compiling.is_alive():
-        with programs.room:
+    while compiling.is_alive() and time.monotonic() < deadline:
+        with programs.turn:
             held.set()
             time.sleep(0.001)
             held.clear()
-    assert all(done)
+    assert done == [True] * 4
     assert while_held == [("fresh", True), ("act", True), ("values", True), ("update", False)]

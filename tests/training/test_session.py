@@ -240,6 +240,30 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path):
     assert "going on from frame" in run.paths.log.read_text()
 
 
+def test_a_run_that_is_asked_to_stop_while_it_waits_for_a_compiler_stops_without_another_update(tmp_path, monkeypatch):
+    class Waiting(Alive):
+        """The compiler ends, and a stop is asked for, when the run says that it waits."""
+
+        compiler = None
+
+        def beat(self, phase, usual_s=0.0):
+            super().beat(phase, usual_s)
+            if phase == "compiling" and self.compiler:
+                self.compiler.__exit__()
+                self.beats_left = 0
+
+    def compile_aside(self, *_):
+        self.lifetime.compiler = self._programs.turn
+        self.lifetime.compiler.__enter__()
+
+    monkeypatch.setattr(session.Session, "_provide_for_later", compile_aside)
+    run = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128)
+    with pytest.raises(Stopped):
+        train(run, Waiting())
+    assert [line["frames"] for line in metrics(run)] == [128]
+    assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_128.pkl"]
+
+
 def test_a_run_beats_with_its_work_and_says_when_it_compiles(tmp_path):
     lifetime = Alive()
     train(specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128), lifetime)
