@@ -54,5 +54,8 @@ class Practice:
 
 
 def in_training(practice: Practice, *names: str) -> bool:
+    """Whether these are running, and so many have written down who they are: none is killed in the midst of that."""
+    if len(list(practice.paths.training_runs.glob("*/run.pid"))) < len(names):
+        return False
     skills = practice.skills()
     return all(name in skills and skills[name]["status"] == "running" and skills[name]["tmux_session"] for name in names)
