@@ -37,7 +37,8 @@ PARTS = {
     "update": ("find columns", "demands"),
     "what is typical": ("typical",),
 }
-"""Which programs make up a part, lessons and updates beside these; the step of the game and its features are told apart by a measurement of their own."""
+"""Which programs make up a part, lessons and updates beside these; the step of the game and its features are told apart by a
+measurement of their own."""
 
 OF_THE_UPDATE = "lesson", "update"
 """How the names of those programs begin of which there is one for each bound of columns."""

@@ -37,8 +37,7 @@ def bias_of(part: Params) -> jax.Array:
 
 def with_kernel(part: Params, kernel: jax.Array) -> Params:
     """An actor's or a critic's parameters with another first kernel."""
-    torso, layer = part[PATH[0]], part[PATH[0]][PATH[1]]
-    return {**part, PATH[0]: {**torso, PATH[1]: {**layer, "kernel": kernel}}}
+    return put_in(part, kernel, bias_of(part))
 
 
 def without(part: Params) -> Params:

@@ -47,5 +47,5 @@ def approximate_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
 
 
 def larger(one: jax.Array, other: jax.Array) -> jax.Array:
-    """``jnp.maximum``, but of equal ones the first has all of the gradient: two kernels fewer to compile for each use."""
+    """``jnp.maximum``, but of equal ones the first has all of the gradient, which is fewer kernels to compile."""
     return jnp.where(one >= other, one, other)

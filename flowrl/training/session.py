@@ -397,7 +397,7 @@ class Session:
             self._stop_if_asked()
 
         self.lifetime.beat("compiling")  # a test may be the first with programs of its shapes
-        with self._in_turn():
+        with self._programs.turn:
             return evaluation.evaluate(self._programs, decide, key, TEST_EPISODES, give_up_below, show)
 
     def _stop_if_asked(self) -> None:
