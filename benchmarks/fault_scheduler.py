@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 from flowrl import pickles
 from flowrl.bottomup_parallel import hangups_as_interrupts
-from flowrl.exit_codes import INTERRUPTED
+from flowrl.errors import INTERRUPTED
 from flowrl.files import read_json, write_json
 from flowrl.parallel import core, runs
 from flowrl.parallel.scheduler import SkillScheduler

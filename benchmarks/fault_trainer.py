@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from flowrl.envs.facts_classic import FACTS
+from flowrl.envs.craftax.facts_classic import FACTS
 from flowrl.envs.registry import GAMES, GameEntry
 from flowrl.training import __main__ as training
 

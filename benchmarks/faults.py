@@ -27,7 +27,7 @@ import psutil
 
 from fault_scheduler import SETTINGS, SKILLS, TRAINER, digest
 from flowrl import pickles
-from flowrl.exit_codes import INTERRUPTED
+from flowrl.errors import INTERRUPTED
 from flowrl.files import append_line, read_json
 from flowrl.parallel.processes import of_runs_below
 from flowrl.paths import ExperimentPaths, RunPaths

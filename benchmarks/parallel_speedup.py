@@ -28,7 +28,7 @@ from pathlib import Path
 from flowrl.config import Settings
 from flowrl.envs.registry import GAMES
 from flowrl.parallel.processes import kill_runs_below
-from flowrl.parallel.side_by_side import measure
+from flowrl.parallel.throughput import measure
 from flowrl.parallel.slots import choose_gpus, plan_slots, visible_gpus
 
 SIZES = {"num_envs": 256, "num_steps": 32, "layer_size": 512}

@@ -1,6 +1,6 @@
 """The front door: ``python -m flowrl.bottomup_parallel``.
 
-Flags in, exit code out. What happens between is in :mod:`flowrl.start`; dependencies of your own go into
+Flags in, exit code out. What happens between is in :mod:`flowrl.experiment.start`; dependencies of your own go into
 :func:`get_skill_dependencies`.
 """
 
@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flowrl.config import PROG, Settings, parse
-from flowrl.errors import FlowrlError
-from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
+from flowrl.errors import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED, FlowrlError
 
 
 def get_skill_dependencies(
@@ -57,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     parse(Settings, arguments, PROG)
     # --help and a mistyped flag have ended here, at once; what follows takes its time to import.
-    from flowrl.experiment import resolve
-    from flowrl.migrate import find_stored
-    from flowrl.start import Start, described
+    from flowrl.experiment.stored_settings import resolve
+    from flowrl.experiment.migration import find_stored
+    from flowrl.experiment.start import Start, described
 
     settings = resolve(arguments, find_stored)
     if settings.dry_run:

@@ -5,6 +5,13 @@ next. The front door prints the message and leaves with the class's ``exit_code`
 escapes is a defect of ours and shows its traceback.
 """
 
+ALL_COMPLETED = 0
+"""The exit code of a command that did all that was asked of it."""
+SOMETHING_FAILED = 1
+"""The exit code of the front door where a skill failed, was cancelled or blocked, or the proposer gave up."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 
 class FlowrlError(Exception):
     """Something that a person has to know about. Base of all our errors."""

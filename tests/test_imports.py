@@ -10,14 +10,17 @@ import pytest
 import flowrl
 
 PACKAGE = Path(flowrl.__file__).parent
-BASE = {"errors", "files", "paths", "pickles", "wandb_access", "sandbox", "kernel_filters"}
+BASE = {"errors", "files", "paths", "pickles"}
 ROOMS = {
+    "records": set(),
     "skills": set(),
+    "tracking": set(),
     "proposers": {"skills"},
     "envs": {"skills"},
-    "training": {"envs", "skills"},
-    "parallel": {"skills"},
-    "report": set(),
+    "gate": {"envs", "skills"},
+    "training": {"envs", "records", "skills", "tracking"},
+    "parallel": {"records", "skills"},
+    "report": {"records"},
 }
 EDGES = {
     "tyro": "config.py",
@@ -25,7 +28,7 @@ EDGES = {
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/endpoint.py",
 }
-NEEDS_JAX = ("training", "envs")
+NEEDS_JAX = ("training", "envs", "gate")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -66,7 +69,7 @@ def test_each_outside_edge_is_in_one_module(edge):
     assert set(users) <= {EDGES[edge]}
 
 
-def test_nothing_but_training_and_envs_imports_jax():
+def test_nothing_but_training_envs_and_the_gates_probe_imports_jax():
     for name, imported in modules().items():
         if any(module.split(".")[0] in ("jax", "flax", "optax", "craftax") for module in imported):
             assert name.split("/")[0] in NEEDS_JAX, name
@@ -81,14 +84,14 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
     "module",
     [
         "flowrl.bottomup_parallel",
-        "flowrl.start",
+        "flowrl.experiment.start",
         "flowrl.migrate",
         "flowrl.parallel.scheduler",
         "flowrl.proposers.curriculum",
         "flowrl.skills.module",
         "flowrl.envs.registry",
-        "flowrl.gate",
-        "flowrl.sandbox",
+        "flowrl.gate.client",
+        "flowrl.gate.sandbox",
     ],
 )
 def test_the_scheduler_and_the_front_door_never_load_jax(module):

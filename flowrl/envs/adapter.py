@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from flowrl.envs.features import Features, nearest_blocks
 from flowrl.envs.observations import Creatures, Layout, Observation, creature_cells
-from flowrl.envs.sampling import quick_choice
+from flowrl.envs.craftax.sampling import quick_choice
 
 State = Any
 """A game's own state: a pytree of arrays, whatever is in it."""

@@ -6,8 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowrl.envs.facts_classic import FACTS as CLASSIC
-from flowrl.envs.facts_craftax import FACTS as CRAFTAX
+from flowrl.envs.craftax.facts_classic import FACTS as CLASSIC
+from flowrl.envs.craftax.facts_full import FACTS as CRAFTAX
 from flowrl.errors import BadInput
 from flowrl.skills.facts import GameFacts
 
@@ -34,8 +34,8 @@ class GameEntry:
 GAMES = {
     entry.env_name: entry
     for entry in (
-        GameEntry(CLASSIC.env_name, CLASSIC, "flowrl.envs.craftax_classic:ClassicAdapter", "craftax_classic", 1345, 17),
-        GameEntry(CRAFTAX.env_name, CRAFTAX, "flowrl.envs.craftax_full:CraftaxAdapter", "craftax", 8268, 43),
+        GameEntry(CLASSIC.env_name, CLASSIC, "flowrl.envs.craftax.classic:ClassicAdapter", "craftax_classic", 1345, 17),
+        GameEntry(CRAFTAX.env_name, CRAFTAX, "flowrl.envs.craftax.full:CraftaxAdapter", "craftax", 8268, 43),
     )
 }
 

@@ -22,8 +22,8 @@ from pydantic import BaseModel, Field
 import flowrl
 from flowrl.errors import FlowrlError
 from flowrl.files import write_json
-from flowrl.parallel import side_by_side
-from flowrl.parallel.side_by_side import DoesNotWork, Measured
+from flowrl.parallel import throughput
+from flowrl.parallel.throughput import DoesNotWork, Measured
 from flowrl.parallel.slots import Slot, choose_gpus, gpu_models, plan_slots, visible_gpus
 from flowrl.paths import calibrations, usable_cores
 
@@ -136,7 +136,7 @@ class Calibration:
     say: Callable[[str], None]
     gpu_ids: object = None
     path: Path = field(default_factory=calibrations)
-    command: Sequence[str] = side_by_side.COMMAND
+    command: Sequence[str] = throughput.COMMAND
     busy: Callable[[], float] = others_share
 
     def arrangement(self) -> Arrangement:
@@ -205,7 +205,7 @@ class Calibration:
         slots: list[Slot] = plan_slots(
             arrangement.max_parallel, gpu_ids=self.gpu_ids, skills_per_gpu=arrangement.skills_per_gpu
         )
-        return side_by_side.measure(slots, self.env_name, self.settings, self.command)
+        return throughput.measure(slots, self.env_name, self.settings, self.command)
 
     def _say_or_raise(self, arrangement: Arrangement, error: DoesNotWork, found: Mapping[int, float]) -> None:
         if not found:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.parallel.launchers.base import EngineStatus, Phase
-from flowrl.parallel.locks import is_held
+from flowrl.parallel.library.locks import is_held
 from flowrl.parallel.processes import ProcessId, with_cookie
 from flowrl.paths import RunPaths
 

@@ -14,7 +14,7 @@ from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.events import Action, Launch, Launched, Merge, RunFound, RunStopped, SkillAdded
 from flowrl.parallel.evidence import read_result
 from flowrl.parallel.launchers.base import Handle
-from flowrl.parallel.library import PreparedRun, library_entry, prepared_runs, skills_in_library
+from flowrl.parallel.library.contents import PreparedRun, library_entry, prepared_runs, skills_in_library
 from flowrl.parallel.state import FINAL, SkillEntry, Stage, Status
 from flowrl.paths import ExperimentPaths, RunPaths
 

@@ -50,7 +50,7 @@ from flowrl.parallel.launchers.base import (
     Phase,
     cookie,
 )
-from flowrl.parallel.locks import WaitGivenUp, is_held, waiting_unless
+from flowrl.parallel.library.locks import WaitGivenUp, is_held, waiting_unless
 from flowrl.parallel.processes import end_tree, with_cookie
 from flowrl.parallel.slots import Slot
 from flowrl.parallel.state import SkillEntry

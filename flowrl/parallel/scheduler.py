@@ -19,8 +19,8 @@ from flowrl.parallel.dispatcher import Dispatcher, utc_now
 from flowrl.parallel.events import ContinueRequested, Paused, Resumed, SkillAdded
 from flowrl.parallel.launchers.base import Launcher
 from flowrl.parallel.launchers.tmux import TmuxLauncher
-from flowrl.parallel.library import skill_data_in_library, skills_in_library
-from flowrl.parallel.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, merge_lock
+from flowrl.parallel.library.contents import skill_data_in_library, skills_in_library
+from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, merge_lock
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs, no_room
 from flowrl.parallel.slots import check_number, plan_slots

@@ -20,7 +20,7 @@ from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, sweep_files, write_json, write_whole
 from flowrl.parallel.chosen_reward import keep_chosen_reward
-from flowrl.parallel.locks import MERGE_TIMEOUT_S, merge_lock
+from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, merge_lock
 from flowrl.parallel.training_setup import SKILL_DATA, Expert
 from flowrl.paths import CANDIDATES, ExperimentPaths, RunPaths
 

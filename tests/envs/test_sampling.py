@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flowrl.envs.sampling import BLOCK, choice, quick_choice, weighted_index
+from flowrl.envs.craftax.sampling import BLOCK, choice, quick_choice, weighted_index
 
 DRAWS = 20_000
 

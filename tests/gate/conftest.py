@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from flowrl.gate import Gate
+from flowrl.gate.client import Gate
 from flowrl.paths import compile_cache
 from tests.gate.corpus import CLASSIC, CRAFTAX
 

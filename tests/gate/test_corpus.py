@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flowrl.envs import examination, probe, trials
+from flowrl.gate import rules
+from flowrl.gate import probe
+from flowrl.gate import execution
 from flowrl.skills import candidates, checks
 from flowrl.skills.checks import CodeRefused
 from flowrl.skills.fingerprint import fingerprint

@@ -2,8 +2,8 @@
 
 import pytest
 
-from flowrl.envs import recorded_states
-from flowrl.envs.examination import examine
+from flowrl.gate import recorded_states
+from flowrl.gate.rules import examine
 from flowrl.envs.registry import GAMES
 from flowrl.paths import cache_folder
 from flowrl.proposers.curriculum import load_curriculum

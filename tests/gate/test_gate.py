@@ -8,13 +8,13 @@ import sys
 import psutil
 import pytest
 
-from flowrl.envs.probe import Probe
+from flowrl.gate.probe import Probe
 from flowrl.errors import BadInput
-from flowrl.envs.recorded_states import load
+from flowrl.gate.recorded_states import load
 from flowrl.envs.registry import game
 from flowrl.files import read_json
-from flowrl.flow_graph import FlowGraph
-from flowrl.gate import Gate, GateError
+from flowrl.experiment.flow_graph import FlowGraph
+from flowrl.gate.client import Gate, GateError
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import RunPaths, cache_folder
 from flowrl.skills.checks import CodeRefused
@@ -59,7 +59,7 @@ def test_the_life_of_a_probe(gates, monkeypatch):
 
 def test_a_probe_ends_with_the_process_that_started_it(gates):
     code = (
-        "import os\nfrom flowrl.gate import Gate\nfrom tests.gate.corpus import CLASSIC, GOOD\n"
+        "import os\nfrom flowrl.gate.client import Gate\nfrom tests.gate.corpus import CLASSIC, GOOD\n"
         "gate = Gate(CLASSIC)\ngate(GOOD[0].spec)\nprint(gate._process._process.pid, flush=True)\nos.kill(os.getpid(), 9)"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ)).stdout
@@ -78,7 +78,7 @@ def test_a_probe_that_does_not_run_is_an_error_that_says_why(tmp_path):
 
 
 def load_path():
-    from flowrl.envs.recorded_states import path_of
+    from flowrl.gate.recorded_states import path_of
 
     return path_of(CLASSIC, cache_folder())
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from flowrl.envs import edited_states, recorded_states
-from flowrl.envs.edited_states import Editor
+from flowrl.gate import edited_states
+from flowrl.gate import recorded_states
+from flowrl.gate.edited_states import Editor
 from flowrl.envs.registry import GAMES, game
 from flowrl.errors import BadInput
 from flowrl.paths import cache_folder

@@ -11,9 +11,10 @@ import time
 
 import pytest
 
-from flowrl import kernel_filters, sandbox
-from flowrl.kernel_filters import NotOffered, landlock_version
-from flowrl.sandbox import Child, Limits, Outcome, enclose
+from flowrl.gate import kernel_filters
+from flowrl.gate import sandbox
+from flowrl.gate.kernel_filters import NotOffered, landlock_version
+from flowrl.gate.sandbox import Child, Limits, Outcome, enclose
 
 QUICK = Limits(cpu_s=5, wall_s=120.0, memory_mb=256)
 
@@ -218,7 +219,7 @@ def test_no_child_outlives_its_question():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="macOS has no such signal; the child ends with its pipe")
 def test_no_child_outlives_its_parent():
     code = (
-        "import os, time\nfrom flowrl.sandbox import Child, Limits\n"
+        "import os, time\nfrom flowrl.gate.sandbox import Child, Limits\n"
         "child = Child(lambda: None, lambda question: time.sleep(60), Limits())\nchild.protection()\n"
         "print(child.pid, flush=True)\nos.kill(os.getpid(), 9)"
     )
@@ -235,7 +236,7 @@ def test_no_child_outlives_its_parent():
 def test_jax_computes_in_there_and_its_endless_loop_ends():
     code = """
 import jax, jax.numpy as jnp
-from flowrl.sandbox import Child, Limits
+from flowrl.gate.sandbox import Child, Limits
 def child(function):
     made = Child(lambda: None, lambda question: float(function()), Limits(cpu_s=2, wall_s=300.0))
     made.protection()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flowrl.errors import FlowrlError
 from flowrl.proposers.llm.recordings import Recordings
-from tests.llm.starts import LlmStart
+from tests.proposers.llm.starts import LlmStart
 
 SKILLS = 2
 

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from flowrl.errors import FlowrlError
-from flowrl.parallel import calibration, side_by_side, slots
+from flowrl.parallel import calibration, slots
+from flowrl.parallel import throughput
 from flowrl.parallel.calibration import Arrangement, Calibration, candidates, choose, key_of
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.training_setup import DEFAULT_SETTINGS
@@ -27,7 +28,7 @@ def updates(seconds: float, **more) -> dict:
 @pytest.fixture(autouse=True)
 def four_cores_at_once(monkeypatch):
     """A machine with four cores; nothing is measured for longer than it takes."""
-    monkeypatch.setattr(side_by_side, "LEAST_S", 0.0)
+    monkeypatch.setattr(throughput, "LEAST_S", 0.0)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     set_cores(monkeypatch, 4)
 
@@ -207,21 +208,21 @@ def test_one_core_needs_no_measurement(tmp_path, monkeypatch):
 
 def test_an_update_that_had_to_compile_is_not_counted(tmp_path):
     slow_first = {"updates": [[50.0, True], [50.0, True], [1.0, False], [2.0, False], [1.0, False]]}
-    measured = side_by_side.measure(slots.cpu_slots(1, [0, 1]), "Gold", SMALL, (*COMMAND, json.dumps({"2": slow_first})))
+    measured = throughput.measure(slots.cpu_slots(1, [0, 1]), "Gold", SMALL, (*COMMAND, json.dumps({"2": slow_first})))
     assert measured == (16 * 8 / 1.0, 100)
 
 
 def test_real_trainings_are_measured_side_by_side(monkeypatch):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # the second time, nothing is compiled
     command = (sys.executable, "-m", "tests.parallel.fakes.gold_calibration")
-    measured = side_by_side.measure(slots.cpu_slots(2, slots.usable_cores()[:2]), "Gold", SMALL, command)
+    measured = throughput.measure(slots.cpu_slots(2, slots.usable_cores()[:2]), "Gold", SMALL, command)
     assert measured.frames_per_s > 0
     assert 50 < measured.peak_mb < 10_000
     assert not [child for child in psutil.Process().children(recursive=True) if child.cmdline()[1:3] == list(command[1:])]
 
 
 def test_a_calibrating_process_ends_with_who_asked_for_it():
-    process = subprocess.Popen(side_by_side.COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(throughput.COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     process.stdin.write(json.dumps({"env_name": "Gold", "settings": SMALL, "slot": {}}) + "\n")
     process.stdin.close()
     try:

@@ -1,4 +1,4 @@
-"""End to end: real tmux, real processes, real files, real kills. A library is really trained in `tests/llm/test_front_door.py`."""
+"""End to end: real tmux, real processes, real files, real kills. A library is really trained in `tests/proposers/llm/test_front_door.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flowrl import pickles
 from flowrl.files import read_json, write_json
 from flowrl.parallel import runs
 from flowrl.parallel.evidence import read_process
-from flowrl.parallel.locks import is_held
+from flowrl.parallel.library.locks import is_held
 from flowrl.parallel.processes import of_runs_below, retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths, RunPaths
@@ -406,7 +406,7 @@ def test_two_experiments_with_equal_skills_do_not_touch_each_other(tmp_path, sta
     assert processes_of(experiments[0]) == [] and processes_of(experiments[1]) != []
 
 
-# Of the size that tests/llm/test_front_door.py has, so that the game is compiled once for both.
+# Of the size that tests/proposers/llm/test_front_door.py has, so that the game is compiled once for both.
 TINY = {
     "env_name": "Craftax-Classic-Symbolic-v1", "total_timesteps": 1024, "success_rate": 1.0, "num_envs": 128, "num_steps": 4,
     "layer_size": 16, "update_epochs": 1, "num_minibatches": 2, "max_task_steps": 20,

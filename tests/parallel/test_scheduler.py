@@ -17,18 +17,18 @@ import jsonschema
 import pytest
 
 from flowrl import pickles
-from flowrl.envs.facts_classic import FACTS as CLASSIC
+from flowrl.envs.craftax.facts_classic import FACTS as CLASSIC
 from flowrl.errors import BadInput, FlowrlError, FolderInUse, NoRoom
 from flowrl.files import write_json
-from flowrl.flow_graph import FlowGraph
+from flowrl.experiment.flow_graph import FlowGraph
 from flowrl.parallel import core, state
-from flowrl.parallel.locks import is_held, merge_lock
+from flowrl.parallel.library.locks import is_held, merge_lock
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import WATCH_S, SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, RunPaths
-from tests.front_door.fakes import PICKAXE, STONE, WOOD, ListProposer
+from tests.experiment.fakes import PICKAXE, STONE, WOOD, ListProposer
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
 

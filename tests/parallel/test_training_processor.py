@@ -17,7 +17,7 @@ from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel import training_processor
-from flowrl.parallel.locks import LockTimeout, is_held, merge_lock
+from flowrl.parallel.library.locks import LockTimeout, is_held, merge_lock
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.slots import Slot
 from flowrl.parallel.training_processor import DamagedCheckpoint, process_completed_training

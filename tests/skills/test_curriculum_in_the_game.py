@@ -13,8 +13,8 @@ import pytest
 from craftax.craftax.constants import FLOOR_MOB_MAPPING, FLOOR_MOB_SPAWN_CHANCE
 
 from flowrl.config import Settings
-from flowrl.envs.facts_classic import FACTS as CLASSIC_FACTS
-from flowrl.envs.facts_craftax import FACTS as CRAFTAX_FACTS
+from flowrl.envs.craftax.facts_classic import FACTS as CLASSIC_FACTS
+from flowrl.envs.craftax.facts_full import FACTS as CRAFTAX_FACTS
 from flowrl.proposers.curricula import craftax
 from flowrl.proposers.curriculum import load_curriculum
 from flowrl.skills.menu import Approach, once

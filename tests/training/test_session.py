@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from flowrl import pickles
-from flowrl.envs.facts_craftax import FACTS as CRAFTAX
+from flowrl.envs.craftax.facts_full import FACTS as CRAFTAX
 from flowrl.envs.observations import Layout
 from flowrl.envs.registry import make_adapter
 from flowrl.envs.worlds import Turnover

@@ -2,7 +2,7 @@
 
 import sys
 
-from flowrl.envs.facts_classic import FACTS
+from flowrl.envs.craftax.facts_classic import FACTS
 from flowrl.envs.registry import GAMES, GameEntry
 from flowrl.training import calibration
 

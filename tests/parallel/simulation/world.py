@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from flowrl.parallel.library import PreparedRun
+from flowrl.parallel.library.contents import PreparedRun
 from flowrl.parallel.state import SkillEntry, Status
 from flowrl.paths import ExperimentPaths, RunPaths
 

@@ -1,0 +1,27 @@
+"""The commands of ``flowrl`` (``python -m flowrl COMMAND``), a thin module each; the work is done in the other rooms."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its module in this package, whose ``main(arguments)`` returns an exit code, and a line of help."""
+
+    name: str
+    summary: str
+
+    def run(self, arguments: list[str]) -> int:
+        """Runs it; only now is its module imported, so that the list of commands appears at once."""
+        return importlib.import_module(f"flowrl.commands.{self.name}").main(arguments)
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("grow", "propose skills, train many at once, and merge them into a library (flowrl.bottomup_parallel)"),
+        Command("migrate", "split the checkpoint of a sequential run into a library"),
+    )
+}

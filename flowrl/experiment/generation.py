@@ -1,0 +1,193 @@
+"""The generation loop: proposes skills while a slot is free and the frontier is open, and waits for news when not.
+
+It runs in the main thread, beside the scheduler's, and each proposal is waited for in a thread of its own: a slow
+proposer never holds up a launch, a merge, or a line about what has finished.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from flowrl.errors import BadInput, FlowrlError
+from flowrl.experiment.flow_graph import FlowGraph, SkillData
+from flowrl.report.announcements import Announcer
+
+LOOK_EVERY_S = 0.5
+"""Launches are told this often; the end of a run is noticed at once."""
+
+
+class Scheduler(Protocol):
+    """What the loop needs of :class:`flowrl.parallel.scheduler.SkillScheduler`."""
+
+    max_parallel: int
+
+    @property
+    def state(self) -> Mapping[str, Any]: ...
+
+    def add_skill(self, skill_name: str, skill_data: dict[str, Any], dependencies: list[str]) -> None: ...
+
+    def set_callbacks(self, **callbacks: Callable) -> None: ...
+
+    def set_proposer_state(self, state: dict[str, Any]) -> None: ...
+
+    def run(self, completed_skills: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Generation:
+    """One start of an experiment: proposals in this thread, scheduling in another.
+
+    Args:
+        max_nodes: skills that the flow graph may hold, those of earlier starts included.
+        say: takes a line for the terminal.
+    """
+
+    def __init__(self, scheduler: Scheduler, flow_graph: FlowGraph, max_nodes: int, say: Callable[[str], None]):
+        self.scheduler = scheduler
+        self.flow_graph = flow_graph
+        self.max_nodes = max_nodes
+        self.proposer_error: str | None = None
+        """Why the proposer gave up, None while it has not."""
+        self._say = say
+        self._announcer = Announcer(say, scheduler.state["skills"])
+        self._newest = next(reversed(flow_graph.skills), None)
+        self._news = threading.Event()
+        self._library: dict[str, SkillData] = {}
+        self._thread = threading.Thread(target=self._schedule, name="scheduler", daemon=True)
+        self._scheduler_error: BaseException | None = None
+        self._told_state: dict[str, Any] | None = None
+
+    def run(self) -> None:
+        """Returns when every skill has a final status and no more will come.
+
+        Raises:
+            BadInput: the very first proposal is unusable.
+            Exception: whatever ended the scheduler's thread.
+        """
+        self._library = self.flow_graph.completed()  # here: the proposer's thread adds to the skills later
+        self._thread.start()
+        try:
+            self._generate()
+        finally:
+            self.scheduler.close()
+        self.join()
+        if self._scheduler_error is not None:
+            raise self._scheduler_error
+
+    def on_skill_final(self, skill_name: str, status: str) -> None:
+        """The scheduler's callback, in its thread: ends the loop's wait, whatever became of the skill."""
+        self._news.set()
+
+    def join(self) -> None:
+        """Waits for the scheduler's thread, telling what happens meanwhile."""
+        while self._thread.is_alive():
+            self.wait_for_news()
+        self.look()
+
+    def wait_for_news(self) -> None:
+        self._news.wait(LOOK_EVERY_S)
+        self._news.clear()
+        self.look()
+
+    def look(self) -> None:
+        """Takes in the scheduler's state and tells what is new in it."""
+        entries = self.scheduler.state["skills"]
+        self.flow_graph.news(entries)
+        self._announcer.look(entries)
+
+    def _generate(self) -> None:
+        while self._thread.is_alive() and len(self.flow_graph.skills) < self.max_nodes:
+            if not self.has_free_slot() or self.is_blocked():
+                self.wait_for_news()
+            elif not self._propose():
+                return
+
+    def has_free_slot(self) -> bool:
+        """Whether fewer skills run, or are about to, than there are slots."""
+        training = self.flow_graph.in_training()
+        startable = [name for name in training if not set(self.flow_graph.dependencies(name)) & training.keys()]
+        return len(startable) < self.scheduler.max_parallel
+
+    def is_blocked(self) -> bool:
+        """Whether the newest skill still waits for one in training."""
+        skill = self.flow_graph.in_training().get(self._newest)
+        return skill is not None and self.flow_graph.check_frontier_blocked(self._newest, skill)
+
+    def _propose(self) -> bool:
+        """Adds the next skill; False when no more will come."""
+        try:
+            found = self._next_skill()
+            if found is None:
+                if self._thread.is_alive():
+                    self._say("The proposer has no more skills.")
+                return False
+            name, data = found
+            dependencies = self._add(name, data)
+        except FlowrlError as error:
+            return self._give_up(error)
+        finally:
+            self._tell_proposer_state()
+        self._newest = name
+        self._say(f"proposed   {name}" + (f", on top of {', '.join(dependencies)}" if dependencies else ""))
+        if self.is_blocked():
+            self._say("           frontier blocked: proposing goes on when a skill in training has finished")
+        return True
+
+    def _add(self, name: str, data: SkillData) -> list[str]:
+        """Gives a skill to the scheduler; returns its dependencies. A skill that is not taken is no skill."""
+        try:
+            dependencies = self.flow_graph.dependencies(name)
+            self.scheduler.add_skill(name, data, dependencies)
+        except BaseException:
+            self.flow_graph.drop(name)
+            raise
+        self.flow_graph.added(name)
+        return dependencies
+
+    def _next_skill(self) -> tuple[str, SkillData] | None:
+        """The next skill, None for no more, or where the scheduler's thread ends. Meanwhile what happens is told."""
+        results: list[tuple[tuple[str, SkillData] | None, BaseException | None]] = []
+
+        def ask() -> None:
+            try:
+                results.append((self.flow_graph.next_skill(), None))
+            except BaseException as error:  # raised again in the main thread, whatever it is
+                results.append((None, error))
+            finally:
+                self._news.set()
+
+        threading.Thread(target=ask, name="proposer", daemon=True).start()
+        while not results and self._thread.is_alive():
+            self.wait_for_news()
+            self._tell_proposer_state()
+        found, error = results[0] if results else (None, None)
+        if error is not None:
+            raise error
+        return found
+
+    def _tell_proposer_state(self) -> None:
+        state = {**self.flow_graph.proposer.state, **self._gave_up()}
+        if state != self._told_state:
+            self.scheduler.set_proposer_state(state)
+            self._told_state = state
+
+    def _give_up(self, error: FlowrlError) -> bool:
+        if isinstance(error, BadInput) and not self._newest:
+            raise error
+        self.proposer_error = str(error)
+        self._say(f"No more skills are proposed: {error}")
+        return False
+
+    def _gave_up(self) -> dict[str, str]:
+        return {} if self.proposer_error is None else {"last_error": self.proposer_error}
+
+    def _schedule(self) -> None:
+        try:
+            self.scheduler.run(self._library)
+        except BaseException as error:  # told in the main thread, whatever it is
+            self._scheduler_error = error
+        finally:
+            self._news.set()

@@ -1,0 +1,97 @@
+"""What has to be there before anything is launched. Looks and never touches.
+
+Each check raises ``BadInput`` with one line that names what is missing and the remedy.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from flowrl.config import Settings
+from flowrl.errors import BadInput
+from flowrl.paths import ExperimentPaths
+from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
+from flowrl.tracking.wandb_access import check_wandb
+
+DEFAULT_LLM = "gpt-5"
+
+
+def check_machine(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """All of the checks below.
+
+    Raises:
+        BadInput: the first thing that is missing.
+    """
+    check_folder(settings.graph_path)
+    check_tmux(environ)
+    check_llm(settings, environ)
+    if settings.use_wandb:
+        check_wandb(environ)
+
+
+def check_folder(folder: Path) -> None:
+    """The experiment's folder can be written, or made where it does not exist yet."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise BadInput(f"{nearest} is a file, and --graph_path has to be a folder; choose another --graph_path")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise BadInput(f"{nearest} is not writable; change its permissions or choose another --graph_path")
+
+
+def check_tmux(environ: Mapping[str, str] = os.environ) -> None:
+    """tmux is installed: every training runs in a session of its own."""
+    if shutil.which("tmux", path=environ.get("PATH", os.defpath)) is None:
+        raise BadInput(
+            "tmux is missing, and trainings run in its sessions; install it "
+            "(Debian, Ubuntu: sudo apt-get install tmux; macOS: brew install tmux)"
+        )
+
+
+def chosen_proposer(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
+    """``curriculum`` or ``llm``: what ``--proposer auto`` comes to."""
+    if settings.proposer != "auto":
+        return settings.proposer
+    is_wanted = settings.llm_name or settings.llm_base_url or settings.llm_mode == "replay" or _has_llm_access(environ)
+    return "llm" if is_wanted else "curriculum"
+
+
+def chosen_llm(settings: Settings) -> str:
+    """The language model's name."""
+    return settings.llm_name or DEFAULT_LLM
+
+
+def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """A language model that was asked for has a key, or the address of a server that needs none, or a recording."""
+    if chosen_proposer(settings, environ) == "curriculum":
+        return
+    check_address(llm_settings(settings, environ).base_url)
+    if settings.llm_mode == "replay" or settings.llm_base_url or _has_llm_access(environ):
+        return
+    raise BadInput(
+        f"the language model {chosen_llm(settings)} needs a key or an address: set OPENAI_API_KEY, give --llm_base_url, "
+        "or use --proposer curriculum"
+    )
+
+
+def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) -> LlmSettings:
+    """What the language model's proposer needs to know."""
+    return LlmSettings(
+        model=chosen_llm(settings),
+        base_url=(settings.llm_base_url or environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/"),
+        folder=ExperimentPaths(settings.graph_path).llm,
+        key=environ.get("OPENAI_API_KEY") or None,
+        mode=settings.llm_mode,
+        max_repairs=settings.max_repairs,
+        budget_usd=settings.llm_budget_usd,
+        timeout_s=settings.llm_timeout_s,
+        candidates=settings.candidates,
+        seed=settings.seed,
+        max_skills=settings.max_nodes,
+    )
+
+
+def _has_llm_access(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get("OPENAI_API_KEY") or environ.get("OPENAI_BASE_URL"))

@@ -1,0 +1,121 @@
+"""``python -m flowrl.gate.probe ENV_NAME FOLDER``: tries generated code on recorded states, each skill in its own child.
+
+One warm process serves many probes. It imports jax and loads the recording, but never starts jax's CPU backend, so that
+it can be forked: each question is answered by a child behind limits and kernel filters (`flowrl.gate.sandbox`). A line of
+JSON on standard input, ``{"skill_data": ...}``, is answered by one on standard output, the report. The first line it
+writes says that it is ready. It ends when its input ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flowrl.gate import recorded_states
+from flowrl.gate.rules import examine
+from flowrl.gate.recorded_states import Recording
+from flowrl.envs.registry import game
+from flowrl.gate.execution import Faulty
+from flowrl.errors import BadInput
+from flowrl.gate.sandbox import Child, Limits, Outcome, Protection
+from flowrl.skills.checks import CodeRefused, check_skill_code
+from flowrl.skills.facts import GameFacts
+from flowrl.skills.fingerprint import fingerprint
+from flowrl.skills.spec import SkillSpec
+
+_UNANSWERED = {
+    "time": "too_slow: the two functions were not tried within {limits.cpu_s} s of CPU time and {limits.wall_s:g} s; make them "
+    "smaller",
+    "memory": "too_big: the two functions need more than {limits.memory_mb} MB; make their arrays smaller",
+    "crashed": "crashed: the process in which the two functions were tried died; write them with plain jnp functions",
+}
+
+
+class Probe:
+    """Tries the skills of one game."""
+
+    def __init__(self, facts: GameFacts, recording: Recording, limits: Limits = Limits()):
+        self.facts, self.recording, self.limits = facts, recording, limits
+
+    def report(self, spec: SkillSpec) -> dict[str, Any]:
+        """Judges one skill.
+
+        Returns:
+            ``passed``, ``reason`` and ``message`` (None where passed), ``sha256`` of the two functions as compiled,
+            ``checks`` with what was seen, ``seconds``, ``sandbox``, ``probe``.
+        """
+        begun_s = time.monotonic()
+        report = {"passed": False, "reason": None, "message": None, "sha256": None, "checks": [], "probe": "ran"}
+        sandbox = None
+        try:
+            check_skill_code(spec, self.facts)
+            report["sha256"] = fingerprint(spec.task_is_done, spec.task_reward)
+            sandbox, outcome = self._ask(spec)
+            report |= self._judged(spec, outcome)
+        except CodeRefused as refused:
+            report |= {"reason": refused.reason, "message": str(refused)}
+        seconds = round(time.monotonic() - begun_s, 3)
+        return report | {"seconds": seconds, "sandbox": sandbox and asdict(sandbox)}
+
+    def _ask(self, spec: SkillSpec) -> tuple[Protection, Outcome]:
+        child = Child(lambda: None, self._examine, self.limits)
+        protection = child.protection()
+        if protection is None:
+            child.end()
+            raise RuntimeError("the probe's child died before it was asked; see the lines above")
+        return protection, child.ask(spec.to_data())
+
+    def _judged(self, spec: SkillSpec, outcome: Outcome) -> dict[str, Any]:
+        if outcome.kind == "answered":
+            answer = outcome.answer
+            if answer["reason"] is None:
+                return {"passed": True, "checks": answer["checks"]}
+            return {"reason": answer["reason"], "message": f"skill {spec.name}: {answer['message']}"}
+        text = _UNANSWERED.get(outcome.kind, f"crashed: the two functions could not be tried: {outcome.answer}")
+        if outcome.kind == "failed" and "RESOURCE_EXHAUSTED" in outcome.answer:
+            text = _UNANSWERED["memory"]
+        text = text.format(limits=self.limits) if text in _UNANSWERED.values() else text
+        return {"reason": text.partition(":")[0], "message": f"skill {spec.name}: {text}"}
+
+    def _examine(self, skill_data: dict[str, Any]) -> dict[str, Any]:
+        try:
+            checks = examine(SkillSpec.from_data(skill_data), self.facts, self.recording)
+            return {"reason": None, "message": None, "checks": checks}
+        except Faulty as fault:
+            return {"reason": fault.reason, "message": str(fault), "checks": []}
+
+
+def main(arguments: list[str]) -> int:
+    """Serves until standard input ends."""
+    env_name, folder = arguments[0], Path(arguments[1])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever prints does not get between the answers
+    probe = Probe(game(env_name).facts, _recording(env_name, folder))
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        report = probe.report(SkillSpec.from_data(json.loads(line)["skill_data"]))
+        print(json.dumps(report), file=answers, flush=True)
+    return 0
+
+
+def _recording(env_name: str, folder: Path) -> Recording:
+    """The recording, made in another process if need be: playing starts jax's backend, and this process must not."""
+    try:
+        return recorded_states.load(env_name, folder)
+    except FileNotFoundError:
+        subprocess.run([sys.executable, "-P", "-m", "flowrl.gate.recorded_states", env_name, str(folder)], check=True)
+        return recorded_states.load(env_name, folder)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

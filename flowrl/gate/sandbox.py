@@ -1,0 +1,276 @@
+"""A child process that can do nothing but compute: what code from outside runs in.
+
+The child is forked, so it starts with all that its parent has imported. It has its own process group, limits and
+kernel filters (`kernel_filters`), and nothing of the outside but two pipes: one line of JSON comes in, one goes out.
+Whatever happens, the parent ends it, with its group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import sysconfig
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flowrl.gate import kernel_filters
+from flowrl.gate.kernel_filters import NotOffered
+
+MAX_ANSWER_BYTES = 1_000_000
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one child may use."""
+
+    cpu_s: int = 5
+    """CPU time of the child's whole life, on all cores."""
+    wall_s: float = 60.0
+    """From a question to its answer."""
+    memory_mb: int = 2048
+    """Beyond what it has when it is born."""
+    file_bytes: int = 0
+    """That a file may grow to."""
+    open_files: int = 64
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What stands between the child and the machine."""
+
+    landlock: int
+    """Version of Landlock, 0 where the kernel lacks it."""
+    seccomp: bool
+    notes: tuple[str, ...] = ()
+    """What is missing here, a line each."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a question."""
+
+    kind: str
+    """``answered``, ``failed`` (an exception), ``time``, ``memory`` or ``crashed``."""
+    answer: Any = None
+    """What the child answered; for ``failed``, the exception as one line."""
+    seconds: float = 0.0
+
+
+def readable_paths() -> list[Path]:
+    """All that a child may read: Python's own and installed modules, for what is imported late, and random numbers."""
+    paths = sysconfig.get_paths()
+    libraries = sorted({Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+    return [*libraries, Path("/dev/urandom")]
+
+
+def enclose(limits: Limits) -> Protection:
+    """Gives up, for ever, whatever computing does not need. To be called before there are other threads."""
+    _limit(limits)
+    notes = []
+    landlock, seccomp = 0, False
+    try:
+        landlock = kernel_filters.close_files(readable_paths())
+    except NotOffered as error:
+        notes.append(f"no Landlock: files are closed to the probe by seccomp only where they would be changed ({_text(error)})")
+    try:
+        kernel_filters.close_calls()
+        seccomp = True
+    except NotOffered as error:
+        notes.append(f"no seccomp: sockets and signals are not closed to the probe ({_text(error)})")
+    return Protection(landlock, seccomp, tuple(notes))
+
+
+class Child:
+    """One child, born at once, that answers one question.
+
+    Args:
+        prepare: what it does first, behind the limits; for what takes time before there is a question.
+        answer: from the question to the answer, both of which JSON can hold.
+        limits: what it may use.
+    """
+
+    def __init__(self, prepare: Callable[[], None], answer: Callable[[Any], Any], limits: Limits = Limits()):
+        self.limits = limits
+        question_end, self._questions = os.pipe()
+        self._answers, answer_end = os.pipe()
+        sys.stdout.flush()
+        with warnings.catch_warnings():
+            # Threads that importing numpy may have left do not matter to a child that starts its own.
+            warnings.simplefilter("ignore")
+            self.pid = os.fork()
+        if self.pid == 0:
+            _live(prepare, answer, limits, question_end, answer_end)
+        os.close(question_end)
+        os.close(answer_end)
+        with contextlib.suppress(OSError):
+            os.setpgid(self.pid, self.pid)
+        self._buffer = b""
+        self._status: int | None = None
+        self._gave_up: str | None = None
+
+    def protection(self) -> Protection | None:
+        """What the child is enclosed by, once it is prepared; None where it did not live to say so."""
+        line = self._line(time.monotonic() + self.limits.wall_s)
+        return None if line is None else Protection(**{**json.loads(line), "notes": tuple(json.loads(line)["notes"])})
+
+    def ask(self, question: Any) -> Outcome:
+        """Puts the question, and ends the child. Call `protection` first."""
+        begun_s = time.monotonic()
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                _write(self._questions, question)
+            line = self._line(begun_s + self.limits.wall_s)
+        finally:
+            self.end()
+        seconds = time.monotonic() - begun_s
+        if line is None:
+            return Outcome(self._cause(), None, seconds)
+        try:
+            reply = json.loads(line)
+            return Outcome(reply["kind"], reply["answer"], seconds)
+        except (ValueError, KeyError, TypeError):
+            return Outcome("crashed", "it did not answer in JSON", seconds)
+
+    def end(self) -> None:
+        """Kills the child and its group. May be called again."""
+        if self._status is not None:
+            return
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(self.pid, signal.SIGKILL)
+        _, self._status = os.waitpid(self.pid, 0)
+        os.close(self._questions)
+        os.close(self._answers)
+
+    def _line(self, until_s: float) -> bytes | None:
+        """The next line, or None: the child ended, ran out of time or said too much."""
+        while b"\n" not in self._buffer:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0 or len(self._buffer) > MAX_ANSWER_BYTES:
+                self._gave_up = "time" if left_s <= 0 else "crashed"
+                return None
+            if select.select([self._answers], [], [], left_s)[0]:
+                part = os.read(self._answers, 65536)
+                if not part:
+                    self._reap()
+                    return None
+                self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _reap(self) -> None:
+        """Waits a moment for a child that closed its pipe, so that its own end is seen and not ours."""
+        for _ in range(50):
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = status
+                os.close(self._questions)
+                os.close(self._answers)
+                return
+            time.sleep(0.01)
+
+    def _cause(self) -> str:
+        """Why there was no answer."""
+        ended_by = os.WTERMSIG(self._status) if os.WIFSIGNALED(self._status) else None
+        return self._gave_up or ("time" if ended_by == signal.SIGXCPU else "crashed")
+
+
+def _live(prepare, answer, limits: Limits, question_end: int, answer_end: int) -> None:
+    """The child's life. It ends here, whatever happens: no handler of the parent's runs."""
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        _end_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _leave_only(question_end, answer_end)
+        protection = enclose(limits)
+        prepare()
+        _write(answer_end, asdict(protection))
+        with os.fdopen(question_end, "rb", closefd=False) as questions:
+            line = questions.readline()
+        if line:
+            _write(answer_end, _reply(answer, json.loads(line)))
+        code = 0
+    except BaseException:  # noqa: BLE001 - the parent hears of it by the closed pipe
+        with contextlib.suppress(BaseException):
+            traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _reply(answer: Callable[[Any], Any], question: Any) -> dict[str, Any]:
+    try:
+        return {"kind": "answered", "answer": answer(question)}
+    except MemoryError:
+        return {"kind": "memory", "answer": None}
+    except BaseException as error:  # noqa: BLE001 - whatever code from outside raises
+        return {"kind": "failed", "answer": _text(error)}
+
+
+def _end_with_parent() -> None:
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _leave_only(*kept: int) -> None:
+    """Closes every file but these and the three standard ones, of which input and output lead nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    highest = max(*kept, 2)
+    for number in range(3, highest + 1):
+        if number not in kept:
+            with contextlib.suppress(OSError):
+                os.close(number)
+    os.closerange(highest + 1, 65536)
+
+
+def _limit(limits: Limits) -> None:
+    mebibyte = 1 << 20
+    data, address_space = _memory_bytes()
+    allowed = {
+        resource.RLIMIT_CPU: limits.cpu_s,
+        resource.RLIMIT_FSIZE: limits.file_bytes,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: limits.open_files,
+        resource.RLIMIT_DATA: data + limits.memory_mb * mebibyte,
+        # Addresses that are only reserved (thread stacks, the allocator's arenas) are many.
+        resource.RLIMIT_AS: address_space + 4 * limits.memory_mb * mebibyte,
+    }
+    for kind, amount in allowed.items():
+        with contextlib.suppress(ValueError, OSError):  # macOS knows some of them by name only
+            # At the lower limit of CPU time comes SIGXCPU, which tells it from other ends; at the upper one SIGKILL.
+            resource.setrlimit(kind, (amount, amount + (kind == resource.RLIMIT_CPU)))
+
+
+def _memory_bytes() -> tuple[int, int]:
+    """This process' writable private memory and all its addresses; 0 where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()
+    except OSError:
+        return 0, 0
+    size = resource.getpagesize()
+    return int(pages[5]) * size, int(pages[0]) * size
+
+
+def _write(end: int, message: Any) -> None:
+    data = memoryview(json.dumps(message).encode() + b"\n")
+    while data:
+        data = data[os.write(end, data) :]
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

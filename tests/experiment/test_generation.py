@@ -1,0 +1,291 @@
+"""The generation loop: proposes while a slot is free and the frontier is open, and waits for news when not."""
+
+import threading
+import time
+
+import pytest
+
+from flowrl.experiment import generation
+from flowrl.envs.registry import game
+from flowrl.errors import BadInput, FlowrlError
+from flowrl.experiment.flow_graph import FlowGraph
+from flowrl.experiment.generation import Generation
+from tests.experiment.fakes import COAL, PICKAXE, SAPLING, STONE, WOOD, FakeScheduler, ListProposer, until
+
+FACTS = game("Craftax-Classic-Symbolic-v1").facts
+
+
+def no_more_dependencies(skill_name, all_skills, training_skills):
+    return []
+
+
+class Loop:
+    """A generation loop at work in a thread of its own."""
+
+    def __init__(self, proposer, max_parallel=2, max_nodes=10, known=(), get_dependencies=no_more_dependencies):
+        self.scheduler = FakeScheduler(max_parallel, [{key: d[key] for key in ("skill_name", "status")} for d in known])
+        self.flow_graph = FlowGraph(proposer, FACTS, get_dependencies)
+        self.flow_graph.load({data["skill_name"]: data for data in known})
+        self.lines: list[str] = []
+        self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, self.lines.append)
+        self.scheduler.set_callbacks(
+            on_skill_complete=self.flow_graph.on_skill_complete,
+            on_skill_final=self.generation.on_skill_final,
+            prepare_training_run=None,
+            process_completed_training=None,
+        )
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            self.generation.run()
+        except BaseException as error:
+            self.error = error
+
+    def has_added(self, *names):
+        until(lambda: len(self.scheduler.added) >= len(names), f"adding {names[-1]}")
+        self.waits()
+        assert self.scheduler.added == list(names)
+
+    def waits(self):
+        """Long enough for a loop that does not wait to be found out."""
+        time.sleep(0.15)
+
+    def ends(self):
+        until(lambda: not self.thread.is_alive(), "the end")
+        assert self.error is None, self.error
+
+
+@pytest.fixture(autouse=True)
+def no_looking_around(monkeypatch):
+    """What the loop does at once, it does because it was told, not because it looked."""
+    monkeypatch.setattr(generation, "LOOK_EVERY_S", 60.0)
+
+
+def test_skills_are_proposed_while_a_slot_is_free():
+    loop = Loop(ListProposer(WOOD, STONE, COAL, SAPLING))
+    loop.has_added("Collect_Wood", "Collect_Stone")
+    loop.scheduler.finish("Collect_Wood")
+    loop.has_added("Collect_Wood", "Collect_Stone", "Collect_Coal")
+    for name in ("Collect_Stone", "Collect_Coal"):
+        loop.scheduler.finish(name)
+    loop.has_added("Collect_Wood", "Collect_Stone", "Collect_Coal", "Collect_Sapling")
+    loop.scheduler.finish("Collect_Sapling")
+    loop.ends()
+
+
+def test_a_blocked_frontier_pauses_proposals_until_all_that_it_needs_is_there():
+    loop = Loop(ListProposer(WOOD, STONE, PICKAXE, COAL), max_parallel=4)
+    loop.has_added("Collect_Wood", "Collect_Stone", "Make_Pickaxe")
+    assert any("frontier blocked" in line for line in loop.lines)
+    loop.scheduler.finish("Collect_Wood")
+    loop.has_added("Collect_Wood", "Collect_Stone", "Make_Pickaxe")
+    loop.scheduler.finish("Collect_Stone")
+    loop.has_added("Collect_Wood", "Collect_Stone", "Make_Pickaxe", "Collect_Coal")
+    for name in ("Make_Pickaxe", "Collect_Coal"):
+        loop.scheduler.finish(name)
+    loop.ends()
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_bad_end_unblocks_the_frontier_too(status):
+    loop = Loop(ListProposer(WOOD, STONE, PICKAXE, COAL), max_parallel=4)
+    loop.has_added("Collect_Wood", "Collect_Stone", "Make_Pickaxe")
+    loop.scheduler.finish("Collect_Wood", status)
+    loop.has_added("Collect_Wood", "Collect_Stone", "Make_Pickaxe", "Collect_Coal")
+    view = loop.flow_graph.proposer.views[3]
+    assert view.unavailable == {"Collect_Wood", "Make_Pickaxe"}
+    assert set(view.available) == {"Collect_Stone"}
+    for name in ("Collect_Stone", "Collect_Coal"):
+        loop.scheduler.finish(name)
+    loop.ends()
+
+
+def test_a_proposer_that_has_no_more_lets_training_finish():
+    loop = Loop(ListProposer(WOOD))
+    loop.has_added("Collect_Wood")
+    assert loop.thread.is_alive()
+    loop.scheduler.finish("Collect_Wood")
+    loop.ends()
+    assert loop.generation.proposer_error is None
+
+
+def test_proposals_stop_at_max_nodes():
+    loop = Loop(ListProposer(WOOD, STONE, COAL), max_parallel=3, max_nodes=2)
+    loop.has_added("Collect_Wood", "Collect_Stone")
+    for name in ("Collect_Wood", "Collect_Stone"):
+        loop.scheduler.finish(name)
+    loop.ends()
+
+
+def test_max_nodes_counts_the_skills_of_earlier_starts():
+    known = [{**spec.to_data(), "status": "completed", "expert_idx": i} for i, spec in enumerate((WOOD, STONE))]
+    loop = Loop(ListProposer(PICKAXE, COAL), max_nodes=3, known=known)
+    loop.has_added("Make_Pickaxe")
+    assert loop.scheduler.state["skills"][-1]["dependencies"] == ["Collect_Wood", "Collect_Stone"]
+    loop.scheduler.finish("Make_Pickaxe")
+    loop.ends()
+
+
+def test_a_resumed_frontier_is_still_blocked():
+    known = [
+        {**WOOD.to_data(), "status": "running", "expert_idx": 0},
+        {**STONE.to_data(), "status": "completed", "expert_idx": 1},
+        {**PICKAXE.to_data(), "status": "waiting", "expert_idx": None,
+         "execution_plan": [{"skill_name": name, "n": 1} for name in ("Collect_Wood", "Collect_Stone", "Make_Pickaxe")]},
+    ]  # fmt: skip
+    loop = Loop(ListProposer(COAL), max_parallel=4, known=known)
+    loop.waits()
+    assert loop.scheduler.added == []
+    loop.scheduler.finish("Collect_Wood")
+    loop.has_added("Collect_Coal")
+
+
+def test_an_error_in_the_schedulers_thread_ends_the_loop_with_that_error():
+    loop = Loop(ListProposer(WOOD))
+    loop.has_added("Collect_Wood")
+    planted = RuntimeError("planted")
+    loop.scheduler.fail(planted)
+    until(lambda: not loop.thread.is_alive())
+    assert loop.error is planted
+
+
+def test_a_proposer_that_gives_up_lets_training_finish_and_says_why():
+    loop = Loop(ListProposer(WOOD, FlowrlError("the model does not answer")))
+    loop.has_added("Collect_Wood")
+    until(lambda: loop.generation.proposer_error)
+    assert loop.scheduler.proposer_state["last_error"] == "the model does not answer"
+    assert loop.thread.is_alive()
+    loop.scheduler.finish("Collect_Wood")
+    loop.ends()
+    assert loop.generation.proposer_error == "the model does not answer"
+
+
+def test_a_first_proposal_that_cannot_be_planned_is_bad_input():
+    loop = Loop(ListProposer(PICKAXE))
+    until(lambda: not loop.thread.is_alive())
+    assert isinstance(loop.error, BadInput) and "Make_Pickaxe needs" in str(loop.error)
+    assert loop.scheduler.added == []
+
+
+def test_a_slow_proposer_does_not_hold_up_what_has_finished():
+    loop = Loop(ListProposer(WOOD, STONE, delay_s=1.0))
+    until(lambda: loop.scheduler.added == ["Collect_Wood"])
+    began = time.monotonic()
+    loop.scheduler.finish("Collect_Wood")
+    assert time.monotonic() - began < 0.5
+    assert loop.flow_graph.skills["Collect_Wood"]["status"] == "completed"
+
+
+def test_dependencies_of_ones_own_are_added_to_those_of_the_plan():
+    def manual(skill_name, all_skills, training_skills):
+        assert skill_name in all_skills and training_skills.keys() <= all_skills.keys()
+        return {"Make_Pickaxe": ["Collect_Coal", "Collect_Wood"]}.get(skill_name, [])
+
+    loop = Loop(ListProposer(WOOD, STONE, COAL, PICKAXE), max_parallel=4, get_dependencies=manual)
+    until(lambda: len(loop.scheduler.added) == 4)
+    entry = loop.scheduler.state["skills"][-1]
+    assert (entry["skill_name"], entry["dependencies"]) == ("Make_Pickaxe", ["Collect_Wood", "Collect_Stone", "Collect_Coal"])
+
+
+def test_a_dependency_that_is_no_skill_is_named():
+    loop = Loop(ListProposer(WOOD), get_dependencies=lambda name, skills, training: ["Mine_Diamond"])
+    until(lambda: not loop.thread.is_alive())
+    assert isinstance(loop.error, BadInput) and "'Mine_Diamond'" in str(loop.error)
+
+
+def test_a_skill_that_was_not_taken_is_no_skill():
+    needs = {"Collect_Stone": ["Mine_Diamond"]}
+    loop = Loop(ListProposer(WOOD, STONE), get_dependencies=lambda name, skills, training: needs.get(name, []))
+    until(lambda: loop.generation.proposer_error)
+    assert "'Mine_Diamond'" in loop.generation.proposer_error
+    assert list(loop.flow_graph.skills) == ["Collect_Wood"]
+    assert list(loop.flow_graph.usable()) == ["Collect_Wood"]
+    assert loop.flow_graph.proposer.was_accepted == ["Collect_Wood"]
+    loop.scheduler.finish("Collect_Wood")
+    loop.ends()
+
+
+def test_a_skill_that_the_scheduler_refuses_is_no_skill(monkeypatch):
+    def refuse(self, skill_name, skill_data, dependencies):
+        raise BadInput("planted")
+
+    monkeypatch.setattr(FakeScheduler, "add_skill", refuse)
+    loop = Loop(ListProposer(WOOD))
+    until(lambda: not loop.thread.is_alive())
+    assert "planted" in str(loop.error)
+    assert loop.flow_graph.skills == {}
+
+
+def test_the_library_is_looked_up_before_the_proposer_can_add_to_it(monkeypatch):
+    asked = []
+    completed = FlowGraph.completed
+
+    def told(graph):
+        asked.append(threading.current_thread().name)
+        return completed(graph)
+
+    monkeypatch.setattr(FlowGraph, "completed", told)
+    known = [{**WOOD.to_data(), "status": "completed", "expert_idx": 0}]
+    given = []
+    run = FakeScheduler.run
+    monkeypatch.setattr(FakeScheduler, "run", lambda self, library: (given.append(list(library)), run(self, library)))
+    loop = Loop(ListProposer(STONE), known=known)
+    loop.has_added("Collect_Stone")
+    assert given == [["Collect_Wood"]]
+    assert "scheduler" not in asked
+    loop.scheduler.finish("Collect_Stone")
+    loop.ends()
+
+
+def test_the_terminal_is_told_what_becomes_of_each_skill():
+    loop = Loop(ListProposer(WOOD, STONE))
+    loop.has_added("Collect_Wood", "Collect_Stone")
+    loop.scheduler.finish("Collect_Wood")
+    loop.scheduler.finish("Collect_Stone", "failed")
+    loop.ends()
+    told = "\n".join(loop.lines)
+    assert "proposed   Collect_Wood" in told
+    assert "completed  Collect_Wood   success 0.90 (random 0.10), 1.0k frames, 0.5 min" in told
+    assert "failed     Collect_Stone" in told
+
+
+class Thinking(ListProposer):
+    """Thinks about its second proposal until it is told to go on, and changes its state meanwhile."""
+
+    def __init__(self, *proposals):
+        super().__init__(*proposals)
+        self.go_on = threading.Event()
+
+    def propose(self, library):
+        if self.views:
+            self.state = {**self.state, "last_error": "still thinking"}
+            assert self.go_on.wait(20)
+        return super().propose(library)
+
+
+def test_what_happens_in_training_is_told_while_the_proposer_thinks():
+    proposer = Thinking(WOOD, STONE)
+    loop = Loop(proposer, max_nodes=2)
+    until(lambda: loop.scheduler.added == ["Collect_Wood"])
+    loop.scheduler.finish("Collect_Wood")
+    until(lambda: any("completed  Collect_Wood" in line for line in loop.lines), "telling")
+    assert loop.scheduler.added == ["Collect_Wood"]
+    assert loop.scheduler.proposer_state["last_error"] == "still thinking"
+    proposer.go_on.set()
+    loop.has_added("Collect_Wood", "Collect_Stone")
+    assert proposer.was_accepted == ["Collect_Wood", "Collect_Stone"]
+    loop.scheduler.finish("Collect_Stone")
+    loop.ends()
+
+
+def test_a_proposer_that_thinks_for_ever_does_not_outlive_the_scheduler():
+    loop = Loop(Thinking(WOOD, STONE))
+    until(lambda: loop.scheduler.added == ["Collect_Wood"])
+    loop.scheduler.fail(RuntimeError("planted"))
+    loop.scheduler.finish("Collect_Wood")
+    until(lambda: not loop.thread.is_alive(), "the end")
+    assert "planted" in str(loop.error)
+    assert not any("no more skills" in line for line in loop.lines)

@@ -1,0 +1,18 @@
+"""The front door as it is, but nothing is really trained, nor tried on recorded states.
+
+What may be wished for of the fake training: see tests/experiment/practice.py.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from flowrl.experiment import start
+from flowrl.bottomup_parallel import main
+from flowrl.skills.gate_report import built_in
+from tests.experiment.practice import PracticeScheduler
+
+if __name__ == "__main__":
+    start.SkillScheduler = PracticeScheduler
+    start.make_gate = lambda settings, say: built_in
+    sys.exit(main())

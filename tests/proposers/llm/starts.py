@@ -1,0 +1,43 @@
+"""Starts of an experiment without training: what is proposed, checked and added, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flowrl.envs.registry import game
+from flowrl.experiment.flow_graph import FlowGraph
+from flowrl.proposers.llm.proposer import LlmProposer
+from flowrl.proposers.llm.settings import LlmSettings
+
+CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
+KEY = "a-key-nobody-may-see"
+
+
+class LlmStart:
+    """One start: a proposer, and the flow graph that judges what it proposes.
+
+    Args:
+        root: the experiment's folder.
+        known: skills of earlier starts, as ``skills`` of their flow graph.
+    """
+
+    def __init__(self, root: Path, url: str, clock, known=None, gate=lambda spec: None, **settings):
+        self.lines: list[str] = []
+        chosen = {"model": "model-a", "key": KEY, "timeout_s": 20.0, "max_skills": 4} | settings
+        self.settings = LlmSettings(base_url=url, folder=root / "llm", **chosen)
+        self.proposer = LlmProposer(self.settings, CLASSIC, self.lines.append, clock)
+        self.graph = FlowGraph(self.proposer, CLASSIC, lambda name, skills, training: [], gate)
+        self.graph.load(known or {})
+
+    def propose(self) -> str | None:
+        """The next skill's name; it counts as trained at once."""
+        found = self.graph.next_skill()
+        if found is None:
+            return None
+        self.graph.added(found[0])
+        self.graph.on_skill_complete(found[0])
+        return found[0]
+
+    @property
+    def told(self) -> str:
+        return "\n".join(self.lines)

@@ -1,0 +1,287 @@
+"""Whole starts with a language model: the front door, the real client, a server of our own, and real tmux."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flowrl import pickles
+from flowrl.parallel.state import read_state
+from flowrl.paths import ExperimentPaths
+from flowrl.skills.module import skill_functions
+from tests.experiment.fakes import until
+from tests.proposers.llm.server import Hang, Say, Status, skill_json
+from tests.proposers.llm.starts import KEY
+
+CHECKOUT = Path(__file__).parents[2]
+PRACTICE = "tests.proposers.llm.practice"
+REAL = "flowrl.bottomup_parallel"
+CLASSIC = ("--env_name", "Craftax-Classic-Symbolic-v1", "--max_parallel_skills", "2")
+TINY = (
+    "--total_timesteps", "512", "--num_envs", "128", "--num_steps", "4", "--layer_size", "16", "--update_epochs", "1",
+    "--num_minibatches", "2", "--max_task_steps", "5", "--success_rate", "1",
+)  # fmt: skip
+
+WOOD = Say(skill_json("Collect_Wood"))
+SAPLING = Say(skill_json("Collect_Sapling", "sapling"))
+DRINK = Say(skill_json("Collect_Drink", "achievement:COLLECT_DRINK"))
+TABLE = Say(
+    skill_json(
+        "Place_Table",
+        "near:CRAFTING_TABLE",
+        requires=[{"resource": "wood", "per": 0, "fixed": 2}],
+        consumes=[{"resource": "wood", "per": 0, "fixed": 2}],
+        gains=[{"resource": "near:CRAFTING_TABLE", "per": 0, "fixed": 1}],
+        reward_menu=None,
+        task_is_done="def task_is_done(closest_blocks):\n    return jnp.abs(closest_blocks[BlockType.CRAFTING_TABLE.value]).max() <= 1",
+        task_reward="def task_reward(achievements_diff, health_penalty):\n"
+        "    return 1.0 * achievements_diff[Achievement.PLACE_TABLE.value] + health_penalty",
+    )
+)
+UNSAFE_REWARD = "def task_reward(inventory_diff):\n    return open('/etc/passwd')"
+UNSAFE = Say(
+    skill_json(
+        "Collect_Wood",
+        reward_menu=None,
+        task_is_done="def task_is_done(inventory, n):\n    return inventory.wood >= n",
+        task_reward=UNSAFE_REWARD,
+    )
+)
+PICKAXE = Say(skill_json("Make_Pickaxe", "iron_pickaxe", requires=[{"resource": "iron", "per": 0, "fixed": 1}]))
+
+
+class Starts:
+    """Starts of the front door, each in a process of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.paths = ExperimentPaths(folder / "exp")
+        self.started: list[subprocess.Popen] = []
+
+    def start(self, *flags: str, module: str = PRACTICE, root: str = "exp", wishes=None, **environ: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", module, "--graph_path", root, *flags]
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "WANDB_"))}
+        ours |= {"PYTHONPATH": str(CHECKOUT), "MARK_WISHES": json.dumps(wishes or {}), **environ}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.started.append(subprocess.Popen(command, cwd=self.folder, env=ours, text=True, **pipes))
+        return self.started[-1]
+
+    def run(self, *flags: str, **how) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        process = self.start(*flags, **how)
+        output, error = process.communicate(timeout=600)
+        return process.returncode, output, error
+
+    def state(self, root: str = "exp") -> dict:
+        return read_state(self.folder / root / "scheduler_state.json").to_data()
+
+    def statuses(self, root: str = "exp") -> dict[str, str]:
+        return {skill["skill_name"]: skill["status"] for skill in self.state(root)["skills"]}
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def starts(tmp_path):
+    starts = Starts(tmp_path)
+    yield starts
+    for process in starts.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+    # A training outlives the front door and its terminal, so what a failed test leaves is ended here.
+    for found in psutil.process_iter(["cmdline"]):
+        if any(str(tmp_path) in word for word in found.info["cmdline"] or ()):
+            found.kill()
+
+
+def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts, make_server):
+    server = make_server(key=KEY)
+    server.script(UNSAFE, WOOD, SAPLING, PICKAXE, PICKAXE, TABLE, DRINK)
+    flags = (*CLASSIC, *TINY, "--max_nodes", "4", "--max_repairs", "1")
+    code, output, error = starts.run(
+        *flags, "--llm_base_url", server.url, "--llm_name", "model-a", module=REAL, OPENAI_API_KEY=KEY
+    )
+    assert (code, error) == (0, ""), output
+    names = ["Collect_Wood", "Collect_Sapling", "Place_Table", "Collect_Drink"]
+    assert starts.statuses() == dict.fromkeys(names, "completed")
+    assert sorted(starts.paths.library().values()) == sorted(names)
+
+    check_what_was_trained(starts)
+
+    proposer = starts.state()["proposer"]
+    assert [(skill["name"], skill["calls"]) for skill in proposer["skills"]] == [(name, 1 + (name == "Collect_Wood")) for name in names]
+    (given_up,) = proposer["refused"]
+    assert (given_up["name"], given_up["repairs"]) == ("Make_Pickaxe", 1) and "needs iron" in given_up["reason"]
+    assert (proposer["status"], proposer["cost_usd"], proposer["calls"]) == ("proposing", 0.0, 8)
+    assert "refused    Collect_Wood (repair 1 of 1 follows): CodeRefused" in output and "'open'" in output
+    assert "given up   Make_Pickaxe after 1 repairs" in output
+    assert "model-a: 8 calls" in output
+    assert [path for path in starts.files() if KEY.encode() in path.read_bytes()] == []
+    told = server.questions[-1]["messages"][1]["content"]
+    assert "- Collect_Wood: gains wood n [success" in told and " frames of training]" in told
+
+    shutil.copytree(starts.paths.llm, starts.folder / "again" / "llm")
+    code, output, error = starts.run(*flags, "--llm_mode", "replay", root="again")
+    assert (code, error) == (0, ""), output
+    assert "replayed, nothing was asked and nothing was paid" in output
+    assert len(server.questions) == 7
+    assert list(starts.statuses("again")) == names
+    for index, name in ExperimentPaths(starts.folder / "again").library().items():
+        code_of = [
+            next((starts.folder / root / "skills").glob(f"*_{name}/skill.json")).read_text() for root in ("exp", "again")
+        ]
+        first, second = (json.loads(text) for text in code_of)
+        assert [first[key] for key in ("task_is_done", "task_reward")] == [second[key] for key in ("task_is_done", "task_reward")]
+
+
+def check_what_was_trained(starts):
+    """Each skill's files tell of a real training, and each expert has the frames of the runs in which it learned."""
+    trained = {skill["skill_name"]: skill for skill in starts.state()["skills"]}
+    total = {name: skill["frames"] for name, skill in trained.items()}
+    for name, skill in trained.items():
+        folder = starts.paths.skill_folder(skill["expert_idx"], name)
+        result = json.loads((folder / "result.json").read_text())
+        assert result["frames"] == skill["frames"] >= 512
+        assert 0 <= result["success_rate"] <= 1 and 0 <= result["random_success_rate"] <= 1
+        assert (folder / "training.log").read_text() and (folder / "metrics.jsonl").read_text()
+    wood, table = trained["Collect_Wood"], trained["Place_Table"]  # a table takes wood: the first task of its plan
+    total["Collect_Wood"] += table["frames"]
+    folder = starts.paths.skill_folder(table["expert_idx"], "Place_Table")
+    assert json.loads((folder / "result.json").read_text())["acted_frames"][str(wood["expert_idx"])] > 0
+    assert json.loads((folder / "merge.json").read_text())["expert_updates"] == {
+        str(table["expert_idx"]): {"action": "new", "frames": total["Place_Table"]},
+        str(wood["expert_idx"]): {"action": "updated", "frames": total["Collect_Wood"]},
+    }
+    for name, skill in trained.items():
+        expert = pickles.load(starts.paths.expert_params(skill["expert_idx"], name))
+        assert expert["metadata"]["total_frames"] == total[name]
+
+
+def test_of_several_rewards_the_best_is_trained_and_kept(starts, make_server):
+    lead = {"reward_menu": None, "task_reward": "def task_reward(inventory_diff):\n    return 0.5 * inventory_diff.wood"}
+    pay = {"reward_menu": [{"term": "gain", "target": "wood", "weight": 1.0}], "task_reward": None}
+    unsafe = {"reward_menu": None, "task_reward": UNSAFE_REWARD}
+    wood = json.loads(WOOD.text)
+    del wood["reward_menu"], wood["task_reward"]
+    server = make_server()
+    server.script(Say(json.dumps(wood | {"rewards": [unsafe, lead, pay]})))
+    flags = (*CLASSIC, *TINY, "--max_nodes", "1", "--candidates", "3", "--llm_base_url", server.url)
+    code, output, error = starts.run(*flags, module=REAL)
+    assert (code, error) == (0, ""), output
+    assert "dropped    reward 1 of Collect_Wood: skill Collect_Wood: task_reward" in output
+    folder = starts.paths.skill_folder(0, "Collect_Wood")
+    found, skill, result = (json.loads((folder / name).read_text()) for name in ("candidates.json", "skill.json", "result.json"))
+    chosen = found["candidates"][found["chosen"] - 1]
+    assert len(found["candidates"]) == 2 and found["frames"] == result["frames"] == 512
+    assert result["candidates"]["chosen"] == found["chosen"]
+    assert skill["task_reward"].split() == chosen["task_reward"].split() and skill["gate"]["sha256"] == chosen["sha256"]
+    assert not {"candidates", "candidate_gates"} & skill.keys()
+    assert skill_functions((folder / "0.py").read_text())[1].split() == chosen["task_reward"].split()
+    assert "candidate_" not in (folder / "0.py").read_text()
+    assert f"reward {found['chosen']} of 2 goes on" in (folder / "training.log").read_text()
+    (told,) = starts.state()["proposer"]["skills"]
+    assert told["dropped"][0].startswith("reward 1: skill Collect_Wood: task_reward")
+
+
+@pytest.mark.parametrize(
+    "of_server, flags, environ, names",
+    [
+        ({"key": "another"}, [], {"OPENAI_API_KEY": KEY}, ["refuses the key", "OPENAI_API_KEY"]),
+        ({"models": {"b"}}, ["--llm_name", "a"], {}, ["does not know the model a", "--llm_name"]),
+        ({}, ["--llm_base_url", "http://127.0.0.1:9/v1"], {}, ["127.0.0.1:9", "--llm_base_url"]),
+        ({}, ["--llm_base_url", "localhost:9"], {}, ["'localhost:9'", "http://localhost:8000/v1"]),
+        ({}, ["--llm_budget_usd", "0"], {}, ["--llm_budget_usd", "more than 0", "--proposer curriculum"]),
+        ({}, ["--llm_mode", "replay"], {}, ["no recording 1-0-", "--llm_mode live"]),
+        ({}, ["--llm_mode", "tape"], {}, ["--llm_mode", "'tape'", "live, record, replay"]),
+        ({}, ["--max_repairs", "-1"], {}, ["--max_repairs", "0 or more"]),
+        ({}, ["--llm_timeout_s", "0"], {}, ["--llm_timeout_s", "more than 0"]),
+    ],
+)
+def test_bad_input_is_one_clear_line_before_anything_is_trained(starts, make_server, of_server, flags, environ, names):
+    server = make_server(**of_server)
+    address = [] if "--llm_base_url" in flags else ["--llm_base_url", server.url]
+    code, _, error = starts.run(*CLASSIC, *address, *flags, **environ)
+    assert (code, error.count("\n")) == (2, 1), error
+    for name in names:
+        assert name in error
+    assert KEY not in error
+    assert starts.files() == []
+
+
+def test_what_ends_while_the_model_thinks_is_merged_and_told_at_once(starts, make_server):
+    server = make_server()
+    server.script(WOOD, Hang())
+    process = starts.start(*CLASSIC, "--max_nodes", "2", "--llm_base_url", server.url)
+    for line in process.stdout:
+        if "completed  Collect_Wood" in line:
+            break
+    assert len(server.questions) == 2  # the second one is still open
+    assert starts.statuses() == {"Collect_Wood": "completed"}
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+def test_a_model_that_fails_lets_training_finish_and_may_be_tried_again(starts, make_server):
+    server = make_server()
+    server.script(WOOD, Status(401, "key revoked", "invalid_api_key"))
+    address = ("--llm_base_url", server.url)
+    code, output, error = starts.run(*CLASSIC, "--max_nodes", "2", *address)
+    assert (code, error) == (1, "")
+    assert starts.statuses() == {"Collect_Wood": "completed"}
+    proposer = starts.state()["proposer"]
+    assert proposer["status"] == "proposer_error" and "key revoked" in proposer["last_error"]
+    assert "The proposer gave up" in output and "OPENAI_API_KEY" in output
+    server.script(SAPLING)
+    assert starts.run()[0] == 0
+    assert starts.statuses() == {"Collect_Wood": "completed", "Collect_Sapling": "completed"}
+    assert len(server.requests) - len(server.questions) == 1  # what the server can do was known
+
+
+def test_trainings_are_taken_up_again_without_the_model(starts, make_server):
+    server = make_server()
+    server.script(WOOD, SAPLING)
+    gate = starts.folder / "gate"
+    wishes = {"*": {"gate": str(gate)}}
+    flags = (*CLASSIC, "--max_nodes", "3", "--llm_timeout_s", "5", "--llm_base_url", server.url)
+    process = starts.start(*flags, wishes=wishes)
+    until(lambda: starts.paths.state.exists() and list(starts.statuses().values()) == ["running", "running"])
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    server.close()
+    resumed = starts.start(wishes=wishes)
+    for line in resumed.stdout:
+        if "going on: 0 of 2" in line:
+            break
+    gate.touch()
+    output, error = resumed.communicate(timeout=120)
+    assert (resumed.returncode, error) == (1, ""), output
+    assert starts.statuses() == {"Collect_Wood": "completed", "Collect_Sapling": "completed"}
+    assert {skill["attempt"] for skill in starts.state()["skills"]} == {1}
+    assert "start the server there" in starts.state()["proposer"]["last_error"]
+
+
+def test_the_budget_ends_proposing_and_training_finishes(starts, make_server):
+    server = make_server()
+    server.script(Say(WOOD.text, completion_tokens=3000))
+    prices = starts.paths.root / "prices.json"
+    prices.parent.mkdir()
+    prices.write_text('{"models": {"model-a": {"prompt": 1, "completion": 10}}}')
+    code, output, _ = starts.run(
+        *CLASSIC, "--max_nodes", "4", "--llm_base_url", server.url, "--llm_name", "model-a", "--llm_budget_usd", "0.035"
+    )
+    assert code == 0, output
+    assert starts.statuses() == {"Collect_Wood": "completed"}
+    assert starts.state()["proposer"]["status"] == "budget_spent"
+    assert "of the budget of $0.04 is spent" in output or "of $0.035" in output
+    assert "model-a: about" in output[: output.index("proposed")]

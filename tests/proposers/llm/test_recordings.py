@@ -1,0 +1,255 @@
+"""Recordings: nothing is paid twice, a whole experiment is replayed without a key, and nobody's hand is needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from flowrl.errors import BadInput
+from flowrl.proposers.base import ProposerError
+from flowrl.proposers.llm.recordings import Recordings, hash_of
+from flowrl.skills.checks import CodeRefused
+from tests.proposers.llm.server import Say, Status, skill_json
+from tests.proposers.llm.starts import LlmStart
+
+WOOD, SAPLING, STONE = (Say(skill_json(f"Collect_{gain.capitalize()}", gain)) for gain in ("wood", "sapling", "stone"))
+NOWHERE = "http://127.0.0.1:9/v1"
+
+
+@pytest.fixture
+def start(tmp_path, server, clock):
+    """Starts of one experiment (``exp``), or of another one."""
+
+    def make(known=None, folder="exp", url=server.url, **settings) -> LlmStart:
+        found = LlmStart(tmp_path / folder, url, clock, known, **settings)
+        found.proposer.prepare(is_resumed=known is not None)
+        return found
+
+    return make
+
+
+def files(start: LlmStart) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(start.settings.folder.glob("*.json"))}
+
+
+def test_a_call_is_a_file_with_everything_in_it(start, server):
+    server.script(WOOD)
+    run = start()
+    run.propose()
+    (name,) = [name for name in files(run) if name.startswith("1-0-")]
+    found = json.loads(files(run)[name])
+    assert name == f"1-0-{hash_of(found['request']['messages'])}.json"
+    assert found["request"]["messages"] == server.questions[0]["messages"]
+    assert found["answer"]["text"] == WOOD.text
+    assert (found["tokens"]["prompt"], found["tokens"]["completion"], found["cost_usd"]) == (1000, 100, 0.0)
+    assert found["seconds"] >= 0 and found["request"]["way"] == "json_schema"
+    assert found["outcome"]["verdict"] == "accepted"
+
+
+def test_tries_that_failed_are_recorded_with_the_one_that_did_not(start, server):
+    server.script(Status(503, "busy"), WOOD)
+    run = start()
+    run.propose()
+    (call,) = Recordings(run.settings.folder).of(1)
+    assert call.failed_tries == ["HTTP 503: busy"]
+    assert "HTTP 503: busy; asking again in" in (run.settings.folder / "proposer.log").read_text()
+
+
+# Going on.
+
+
+def test_a_start_killed_after_the_answer_does_not_pay_for_it_again(start, server):
+    server.script(WOOD)
+    start().graph.next_skill()  # and then it is killed: nothing was added
+    again = start(known={})
+    assert again.propose() == "Collect_Wood"
+    assert len(server.questions) == 1
+    assert again.proposer.state["calls"] == 2
+
+
+def test_a_start_killed_after_the_skill_was_added_goes_on_with_the_next(start, server):
+    server.script(WOOD, SAPLING)
+    run = start()
+    name, _ = run.graph.next_skill()
+    run.graph.on_skill_complete(name)  # the scheduler has it, and the proposer was not told any more
+    again = start(known=run.graph.skills)
+    assert again.propose() == "Collect_Sapling"
+    assert [len(question["messages"]) for question in server.questions] == [2, 2]  # the second is no repair of the first
+    assert {name[:4] for name in files(again)} == {"0-0-", "1-0-", "2-0-"}
+
+
+def test_a_start_killed_amid_a_repair_goes_on_with_that_repair(start, server):
+    server.script(Say("no"))
+    with pytest.raises(ProposerError):  # nothing more is scripted: as good as a kill
+        server.answerer = lambda request: server.replies.popleft() if server.replies else Status(503)
+        start(timeout_s=3.0).propose()
+    server.answerer = None
+    server.script(WOOD)
+    assert start(known={}).propose() == "Collect_Wood"
+    last = server.questions[-1]["messages"]
+    assert last[2]["content"] == "no" and "no JSON object" in last[3]["content"]
+    assert {name[:4] for name in files(start(known={}))} == {"0-0-", "1-0-", "1-1-"}
+
+
+def test_given_up_skills_are_not_asked_for_again(start, server):
+    server.script(Say("no"), Say("no"), WOOD, SAPLING)
+    run = start(max_repairs=1)
+    assert run.propose() == "Collect_Wood"
+    again = start(known=run.graph.skills, max_repairs=3)
+    assert again.propose() == "Collect_Sapling"
+    assert len(server.questions) == 4
+    assert [entry["repairs"] for entry in again.proposer.state["refused"]] == [1]
+
+
+def test_numbers_go_on_where_the_recordings_end(start, server):
+    server.script(WOOD, SAPLING)
+    run = start()
+    run.propose()
+    again = start(known=run.graph.skills)
+    again.propose()
+    assert {name[:4] for name in files(again)} == {"0-0-", "1-0-", "2-0-"}
+
+
+# Replay.
+
+
+def record(start, server) -> LlmStart:
+    """A run with a repair, a skill that was given up, and three that were not."""
+    server.script(Say("no"), WOOD, Say("no"), Say("no"), SAPLING, Say(skill_json("Drink", "achievement:COLLECT_DRINK")))
+    run = start(max_repairs=1, seed=3)
+    assert [run.propose() for _ in range(3)] == ["Collect_Wood", "Collect_Sapling", "Drink"]
+    return run
+
+
+def replay(start, run: LlmStart, tmp_path, **how) -> LlmStart:
+    if not (tmp_path / "copy").exists():
+        shutil.copytree(run.settings.folder, tmp_path / "copy" / "llm")
+    how = {"url": NOWHERE, "key": None, "mode": "replay", "max_repairs": 1, "folder": "copy"} | how
+    return start(**how)
+
+
+def test_a_replay_ends_with_the_same_skills_and_the_same_code(start, server, tmp_path):
+    run = record(start, server)
+    asked = len(server.requests)
+    again = replay(start, run, tmp_path, seed=3)
+    assert [again.propose() for _ in range(3)] == ["Collect_Wood", "Collect_Sapling", "Drink"]
+    assert again.graph.skills == run.graph.skills
+    assert len(server.requests) == asked
+    assert (again.proposer.state["cost_usd"], again.proposer.state["calls"]) == (0.0, 0)
+    assert files(again) == files(run)
+    assert "another one" not in (again.settings.folder / "proposer.log").read_text().replace(
+        (run.settings.folder / "proposer.log").read_text(), ""
+    )
+
+
+def test_a_question_that_differs_is_logged_and_not_refused(start, server, tmp_path):
+    run = record(start, server)
+    again = replay(start, run, tmp_path, seed=4)
+    assert again.propose() == "Collect_Wood"
+    assert "proposal 1, repair 0: the recorded question was another one" in (again.settings.folder / "proposer.log").read_text()
+
+
+def test_a_replay_goes_on_where_it_was_interrupted(start, server, tmp_path):
+    run = record(start, server)
+    first = replay(start, run, tmp_path)
+    first.propose()
+    again = replay(start, run, tmp_path, known=first.graph.skills)
+    assert [again.propose(), again.propose()] == ["Collect_Sapling", "Drink"]
+
+
+def test_the_end_of_the_recordings_is_told(start, server, tmp_path):
+    again = replay(start, record(start, server), tmp_path)
+    for _ in range(3):
+        again.propose()
+    with pytest.raises(BadInput, match="no recording 5-0-.*--llm_mode live"):
+        again.propose()
+    assert again.proposer.state["status"] == "proposer_error"
+
+
+def test_a_skill_that_is_refused_only_in_the_replay_is_passed_over(start, server, tmp_path, clock):
+    run = record(start, server)
+    shutil.copytree(run.settings.folder, tmp_path / "copy" / "llm")
+
+    def gate(spec):
+        if spec.name == "Collect_Sapling":
+            raise CodeRefused("stricter now")
+
+    again = LlmStart(tmp_path / "copy", NOWHERE, clock, gate=gate, mode="replay", key=None)
+    assert [again.propose(), again.propose()] == ["Collect_Wood", "Drink"]
+    assert files(again) == files(run)  # a replay leaves the recordings as they are
+    assert "refused now, accepted when it was recorded" in (again.settings.folder / "proposer.log").read_text()
+
+
+def test_what_is_recorded_elsewhere_is_taken_and_the_rest_is_asked(start, server, tmp_path):
+    run = record(start, server)
+    server.script(Say(skill_json("Sleep", "achievement:WAKE_UP")))
+    again = replay(start, run, tmp_path, mode="live", url=server.url)
+    asked = len(server.requests)
+    assert [again.propose() for _ in range(4)] == ["Collect_Wood", "Collect_Sapling", "Drink", "Sleep"]
+    assert len(server.requests) == asked + 1
+
+
+def test_recording_anew_moves_earlier_recordings_aside(start, server, tmp_path):
+    run = record(start, server)
+    before = files(run)
+    server.script(SAPLING, WOOD)
+    again = start(mode="record")
+    assert files(again) == before  # nothing is touched before the folder is ours
+    assert again.propose() == "Collect_Sapling"
+    assert {name[:4] for name in files(again)} == {"0-0-", "1-0-"}
+    aside = tmp_path / "exp" / "llm.1"
+    assert {path.name for path in aside.glob("*.json")} == before.keys()
+    assert str(aside) in again.told
+    resumed = start(mode="record", known=again.graph.skills)
+    assert resumed.propose() == "Collect_Wood"
+    assert {name[:4] for name in files(resumed)} == {"0-0-", "1-0-", "2-0-"}
+
+
+# Files that are not as they were.
+
+
+@pytest.mark.parametrize("content, told", [("{", "not valid JSON"), ("[]", "not a recording"), ('{"version": 1}', "not a recording")])
+def test_a_damaged_recording_is_named(start, tmp_path, content, told):
+    folder = tmp_path / "exp" / "llm"
+    folder.mkdir(parents=True)
+    (folder / "1-0-00000000.json").write_text(content)
+    with pytest.raises(BadInput, match=f"1-0-00000000.json.*{told}"):
+        start()
+
+
+def test_other_files_in_the_folder_are_left_alone(start, server, tmp_path):
+    folder = tmp_path / "exp" / "llm"
+    folder.mkdir(parents=True)
+    (folder / "notes.json").write_text("mine")
+    server.script(WOOD)
+    assert start().propose() == "Collect_Wood"
+    assert (folder / "notes.json").read_text() == "mine"
+
+
+def test_of_two_files_for_one_call_the_later_one_counts(start, server):
+    server.script(WOOD)
+    run = start()
+    run.propose()
+    (call,) = Recordings(run.settings.folder).of(1)
+    for number, moment in (("00000000", "2001-01-01T00:00:00Z"), ("ffffffff", "2002-02-02T00:00:00Z")):
+        older = json.loads(call.model_dump_json()) | {"asked_at": moment}
+        (run.settings.folder / f"1-0-{number}.json").write_text(json.dumps(older))
+    assert Recordings(run.settings.folder).of(1) == [call]
+
+
+@pytest.mark.parametrize("lost, named", [("1-0", "1-0"), ("2-0", "2-0"), ("2-1", "2-1"), ("3-0", None)])
+def test_a_hole_in_the_recordings_is_found_before_anything_is_trained(start, server, lost, named):
+    server.script(WOOD, Say("no"), SAPLING, STONE)
+    run = start()
+    assert [run.propose(), run.propose()] == ["Collect_Wood", "Collect_Sapling"]
+    run.graph.next_skill()
+    (path,) = run.settings.folder.glob(f"{lost}-*.json")
+    path.unlink()
+    replay = {"url": NOWHERE, "mode": "replay", "key": None}
+    if named is None:  # as a shorter experiment leaves them
+        assert start(**replay).propose() == "Collect_Wood"
+        return
+    with pytest.raises(BadInput, match=f"there is no recording {named}-.*copy the llm folder"):
+        start(**replay)
