@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from flowrl import migrate, pickles
+from flowrl.envs.observations import Layout
 from flowrl.envs.registry import GAMES
 from flowrl.errors import BadInput
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.skills.module import read_module
-from flowrl.envs.observations import Layout
-from flowrl.training.networks import ExpertNetwork
+from flowrl.training.learning.networks import ExpertNetwork
 from tests.front_door.checkpoints import ACTIONS, OBSERVATION, SKILLS, WIDTH, expert, sequential_checkpoint
 from tests.front_door.fakes import spec
 
