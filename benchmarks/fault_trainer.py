@@ -17,9 +17,9 @@ def main(arguments: list[str]) -> int:
     train = training._session
 
     def train_with_frequent_checkpoints(*args):
-        from flowrl.training import session
+        from flowrl.training.run import loop
 
-        session.CHECKPOINT_S, session.TEST_EPISODES = CHECKPOINT_S, TEST_EPISODES
+        loop.CHECKPOINT_S, loop.TEST_EPISODES = CHECKPOINT_S, TEST_EPISODES
         return train(*args)
 
     training._session = train_with_frequent_checkpoints

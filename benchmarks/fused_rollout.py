@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from flowrl.training.fused_rollout import Rollouts
-from flowrl.training.workload import Workload
 from sizes import as_a_training, each_game, size_parser
+
+from flowrl.training.calibration.workload import Workload
+from flowrl.training.playing.fused_rollout import Rollouts
 
 
 def main(arguments: list[str] | None = None) -> int:

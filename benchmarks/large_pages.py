@@ -1,4 +1,4 @@
-"""What large pages and kept memory are worth (`flowrl/training/heap.py`): the same run with and without them.
+"""What large pages and kept memory are worth (`flowrl/training/host/heap.py`): the same run with and without them.
 
     python benchmarks/large_pages.py                                   # both games
     python benchmarks/large_pages.py --num_envs 1024 --num_steps 64
@@ -23,8 +23,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
-from flowrl.training import heap
 from sizes import each_game, size_parser, use_compile_cache
+
+from flowrl.training.host import heap
 
 WAYS: dict[str, list[Callable[[], None]]] = {
     "as the C library does it": [],

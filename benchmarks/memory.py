@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from flowrl.training import heap
+from flowrl.training.host import heap
 
 UPDATES = 2
 TASK_STEPS = 50
@@ -38,9 +38,10 @@ def in_a_process(who: str, sizes: list[str], cache: str) -> dict[str, float]:
 
 def flowrl_run(env_name: str, num_envs: int, num_steps: int, layer_size: int) -> dict[str, float]:
     """Trains one skill to the end, as ``python -m flowrl.training`` does."""
-    from flowrl.training import goal
-    from flowrl.training.__main__ import main
     from real_runs import prepare
+
+    from flowrl.training.__main__ import main
+    from flowrl.training.run import goal
 
     settings = {
         "env_name": env_name,

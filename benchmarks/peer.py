@@ -10,11 +10,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
-
 from rejax import PPO
 
 from flowrl.envs.registry import make_adapter
-from flowrl.training.ppo import Hyperparameters
+from flowrl.training.learning.ppo import Hyperparameters
 
 RESET_RATIO = 16
 

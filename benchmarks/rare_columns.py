@@ -20,11 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from flowrl.training import active_columns, rollout
-from flowrl.training.ppo import Hyperparameters, make_update, stack_time
-from flowrl.training.workload import LR, Workload
 from sizes import as_a_training, each_game, size_parser
+
+from flowrl.training.calibration.workload import LR, Workload
+from flowrl.training.learning.ppo import Hyperparameters, make_update, stack_time
+from flowrl.training.one_hot import active_columns
+from flowrl.training.playing import rollout
 
 UPDATES_BEFORE = 3
 

@@ -41,7 +41,7 @@ def put_in_library(
     import numpy as np
 
     from flowrl.envs.registry import make_adapter
-    from flowrl.training.networks import ExpertNetwork
+    from flowrl.training.learning.networks import ExpertNetwork
 
     adapter = make_adapter(env_name)
     network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size)

@@ -23,11 +23,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from flowrl.envs.registry import GAMES
-from flowrl.paths import RunPaths, usable_cores
-from flowrl.training.later_runs import COMPILED
 from real_runs import prepare
 from sizes import size_parser
+
+from flowrl.envs.registry import GAMES
+from flowrl.paths import RunPaths, usable_cores
+from flowrl.training.run.compile_ahead import COMPILED
 
 UPDATES = 5
 LIMIT_S = 900

@@ -11,7 +11,7 @@ import jax
 
 from flowrl.envs.registry import GAMES
 from flowrl.paths import compile_cache
-from flowrl.training import heap
+from flowrl.training.host import heap
 
 
 def size_parser(description: str, default_games: str = "every game") -> argparse.ArgumentParser:

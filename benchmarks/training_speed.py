@@ -25,11 +25,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from flowrl.envs.registry import GAMES
-from flowrl.training.workload import Workload
 from sizes import as_a_training, size_parser, use_compile_cache
 
+from flowrl.envs.registry import GAMES
+from flowrl.training.calibration.workload import Workload
 
 PEER_RANGES = {"Craftax-Classic-Symbolic-v1": (700, 1300), "Craftax-Symbolic-v1": (180, 400)}
 """Frames/s of an ordinary PPO at 256 x 32 and width 512 on two cores: a peer above or below is no measure for the aims."""

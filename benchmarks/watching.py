@@ -29,16 +29,16 @@ from typing import NamedTuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
+from sizes import as_a_training, size_parser
 
 from flowrl.paths import RunPaths
 from flowrl.skills.module import TaskSource, render_module
-from flowrl.training.process import Lifetime, compile_cache
-from flowrl.training.progress import Pane
-from flowrl.training.saving import MOST_COST_S
-from flowrl.training.session import CHECKPOINT_S, Session
-from flowrl.training.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
-from flowrl.training.tracking import no_tracker
-from sizes import as_a_training, size_parser
+from flowrl.training.host.process import Lifetime, compile_cache
+from flowrl.training.run.loop import CHECKPOINT_S, Session
+from flowrl.training.run.progress import Pane
+from flowrl.training.run.saving import MOST_COST_S
+from flowrl.training.run.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
+from flowrl.training.run.tracking import no_tracker
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
 PAY = "def task_reward(inventory_diff):\n    return inventory_diff.wood\n"

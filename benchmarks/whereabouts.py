@@ -22,14 +22,14 @@ os.environ["FLOWRL_FUSED_ROLLOUT"] = "0"  # its programs are timed one by one
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
+from sizes import as_a_training, each_game, size_parser
 
 from benchmarks.training_speed import product_gflops
 from flowrl.envs.registry import make_adapter
-from flowrl.training import active_columns
-from flowrl.training.ppo import Hyperparameters
-from flowrl.training.stored_programs import StoredProgram
-from flowrl.training.workload import MAX_TASK_STEPS, Workload
-from sizes import as_a_training, each_game, size_parser
+from flowrl.training.calibration.workload import MAX_TASK_STEPS, Workload
+from flowrl.training.compiled.stored_programs import StoredProgram
+from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.one_hot import active_columns
 
 PARTS = {
     "network of the rollout": ("act", "values"),
@@ -37,10 +37,10 @@ PARTS = {
     "update": ("find columns", "demands"),
     "what is typical": ("typical",),
 }
-"""Which programs make up a part, lessons and updates beside these; the step of the game and its features are told apart by a
+"""Which programs make up a part, batches and updates beside these; the step of the game and its features are told apart by a
 measurement of their own."""
 
-OF_THE_UPDATE = "lesson", "update"
+OF_THE_UPDATE = "batch", "update"
 """How the names of those programs begin of which there is one for each bound of columns."""
 
 

@@ -16,9 +16,9 @@ import pytest
 from flax import struct
 
 from flowrl.paths import RunPaths
-from flowrl.training import workload
+from flowrl.training.calibration import workload
 from tests.training.test_choice_of_update import Patterned
-from tests.training.test_session import Gold
+from tests.training.test_loop import Gold
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 GAME = "Craftax-Classic-Symbolic-v1"

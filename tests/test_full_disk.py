@@ -14,12 +14,13 @@ from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths
 from flowrl.training import __main__ as command
-from flowrl.training import process, session
+from flowrl.training.host import process
+from flowrl.training.run import loop
 from tests.full_disk import on_a_small_disk
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
 from tests.parallel.test_training_processor import finished_run, merge, snapshot
-from tests.training.test_session import Alive, Gold, metrics, specification, train
+from tests.training.test_loop import Alive, Gold, metrics, specification, train
 
 
 def unfinished(folder):
@@ -74,8 +75,8 @@ class Watcher(Alive):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(session, "make_adapter", lambda env_name: Gold())
-    monkeypatch.setattr(session, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(loop, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(process, "ROOM_POLL_S", 0.0)
 
 
@@ -97,7 +98,7 @@ def test_training_waits_for_room_says_so_and_loses_no_frame(disk, quick, capsys)
 def test_a_training_that_waits_for_room_can_be_stopped(disk, quick):
     run = specification(disk.root, success_rate=1.0, total_timesteps=6 * 128)
     lifetime = Watcher(run, {2: disk.fill}, lambda: setattr(lifetime, "beats_left", 0))
-    with pytest.raises(session.Stopped):
+    with pytest.raises(loop.Stopped):
         train(run, lifetime)
     assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_128.pkl", "checkpoint_256.pkl"]
 

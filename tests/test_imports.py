@@ -22,9 +22,22 @@ ROOMS = {
     "parallel": {"records", "skills"},
     "report": {"records"},
 }
+SUB_ROOMS = {
+    "training": {
+        "learning": set(),
+        "host": set(),
+        "one_hot": {"learning"},
+        "compiled": {"host"},
+        "playing": {"learning", "one_hot", "compiled", "host"},
+        "run": {"learning", "playing", "compiled", "host"},
+        "calibration": {"learning", "playing", "compiled", "host", "run"},
+    },
+}
+"""Which parts of a room know which others; what stands beside them, as its ``__main__``, knows all."""
+
 EDGES = {
     "tyro": "config.py",
-    "wandb": "training/tracking.py",
+    "wandb": "training/run/tracking.py",
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/endpoint.py",
 }
@@ -55,6 +68,34 @@ def test_a_room_knows_only_what_it_may_know(room):
             continue
         rooms = {module.split(".")[1] for module in imported if module.startswith("flowrl.")}
         assert rooms <= allowed, f"{name} imports {sorted(rooms - allowed)}"
+
+
+@pytest.mark.parametrize("room, part", [(room, part) for room, parts in SUB_ROOMS.items() for part in parts])
+def test_a_part_of_a_room_knows_only_what_it_may_know(room, part):
+    allowed = SUB_ROOMS[room][part] | {part}
+    names = [name for name in modules() if name.startswith(f"{room}/{part}/")]
+    assert names
+    for name in names:
+        parts = {module.split(".")[2] for module in modules()[name] if module.startswith(f"flowrl.{room}.")}
+        assert parts <= allowed, f"{name} imports {sorted(parts - allowed)} of {room}"
+
+
+@pytest.mark.parametrize("room", SUB_ROOMS)
+def test_every_module_of_a_divided_room_is_in_a_part_of_it(room):
+    beside = {path.name for path in (PACKAGE / room).glob("*.py")}
+    assert beside == {"__init__.py", "__main__.py"}
+    folders = {path.parent.name for path in (PACKAGE / room).glob("*/*.py")}
+    assert folders == SUB_ROOMS[room].keys()
+
+
+@pytest.mark.parametrize("parts", [ROOMS, *SUB_ROOMS.values()], ids=["rooms", *SUB_ROOMS])
+def test_no_rooms_know_each_other_in_a_circle(parts):
+    left = dict(parts)
+    while left:
+        free = [part for part, known in left.items() if not known & left.keys()]
+        assert free, f"a circle among {sorted(left)}"
+        for part in free:
+            del left[part]
 
 
 def test_the_foundations_know_no_room():

@@ -18,7 +18,7 @@ import psutil
 from flowrl.errors import BadInput, FlowrlError, NoRoom
 from flowrl.files import append_line, why_no_room, write_json
 from flowrl.paths import RunPaths
-from flowrl.training import heap, process
+from flowrl.training.host import heap, process
 
 _SHOWN_LINES = 6
 
@@ -44,7 +44,7 @@ def _run(paths: RunPaths, lifetime: process.Lifetime) -> int:
     try:
         process.prepare(paths)
         # JAX is imported from here on, in the surroundings that were just prepared.
-        from flowrl.training import specification
+        from flowrl.training.run import specification
 
         run = specification.read(paths.folder)
     except KeyboardInterrupt:
@@ -65,8 +65,8 @@ def _run_paths(arguments: list[str]) -> RunPaths:
 
 def _train(run, lifetime: process.Lifetime) -> int:
     """Trains, and writes the outcome as the last thing."""
-    from flowrl.training import tracking
-    from flowrl.training.session import Stopped
+    from flowrl.training.run import tracking
+    from flowrl.training.run.loop import Stopped
 
     tracker = tracking.no_tracker()
     try:
@@ -122,9 +122,9 @@ def _log(paths: RunPaths, text: str) -> None:
 
 
 def _session(run, tracker, lifetime: process.Lifetime) -> dict:
-    from flowrl.training import candidates
-    from flowrl.training.progress import Pane
-    from flowrl.training.session import Session
+    from flowrl.training.run import reward_trial
+    from flowrl.training.run.loop import Session
+    from flowrl.training.run.progress import Pane
 
     names = [f"{task.skill_name} x{task.n}" for task in run.plan]
     settings = run.settings
@@ -133,7 +133,7 @@ def _session(run, tracker, lifetime: process.Lifetime) -> dict:
     ) as pane:
         pane.phase("preparing")
         started_s = psutil.Process().create_time()
-        tried = candidates.decide(run, pane, tracker, lifetime, started_s)
+        tried = reward_trial.decide(run, pane, tracker, lifetime, started_s)
         session = Session(tried.run, pane, tracker, lifetime, started_s).go_on_at(tried.pace)
         return tried.completed(session.train())
 
@@ -141,7 +141,7 @@ def _session(run, tracker, lifetime: process.Lifetime) -> dict:
 def _tracker(run):
     from dataclasses import asdict
 
-    from flowrl.training import tracking
+    from flowrl.training.run import tracking
 
     if not run.settings.use_wandb:
         return tracking.no_tracker()

@@ -17,9 +17,10 @@ from flowrl.envs.adapter import NO_TIME_LIMIT
 from flowrl.envs.features import HEALTH_WEIGHT, NOT_IN_VIEW, TaskInputs, task_inputs
 from flowrl.envs.observations import Observation
 from flowrl.envs.registry import GAMES
-from flowrl.training import experts, first_layer
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.programs import make_act
+from flowrl.training.learning import experts
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.one_hot import first_layer
+from flowrl.training.playing.programs import make_act
 from tests.envs.played import CLASSIC, CRAFTAX, plain, played_game
 
 LIGHT_ENOUGH = 0.05

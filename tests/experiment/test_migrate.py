@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from flowrl import pickles
-from flowrl.experiment import migration
+from flowrl.envs.observations import Layout
 from flowrl.envs.registry import GAMES
 from flowrl.errors import BadInput
+from flowrl.experiment import migration
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.skills.module import read_module
-from flowrl.envs.observations import Layout
-from flowrl.training.networks import ExpertNetwork
+from flowrl.training.learning.networks import ExpertNetwork
 from tests.experiment.checkpoints import ACTIONS, OBSERVATION, SKILLS, WIDTH, expert, sequential_checkpoint
 from tests.experiment.fakes import spec
 

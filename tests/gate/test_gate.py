@@ -8,13 +8,13 @@ import sys
 import psutil
 import pytest
 
-from flowrl.gate.probe import Probe
-from flowrl.errors import BadInput
-from flowrl.gate.recorded_states import load
 from flowrl.envs.registry import game
-from flowrl.files import read_json
+from flowrl.errors import BadInput
 from flowrl.experiment.flow_graph import FlowGraph
+from flowrl.files import read_json
 from flowrl.gate.client import Gate, GateError
+from flowrl.gate.probe import Probe
+from flowrl.gate.recorded_states import load
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import RunPaths, cache_folder
 from flowrl.skills.checks import CodeRefused
@@ -135,7 +135,7 @@ def test_a_refusal_goes_back_to_the_proposer_with_its_reason(gates):
 
 
 def test_a_report_goes_from_the_proposal_to_the_training(gates, tmp_path):
-    from flowrl.training import specification
+    from flowrl.training.run import specification
 
     graph = FlowGraph(OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
     name, data = graph.next_skill()
@@ -149,7 +149,7 @@ def test_a_report_goes_from_the_proposal_to_the_training(gates, tmp_path):
 
 
 def test_code_written_by_hand_trains_without_a_report(tmp_path):
-    from flowrl.training import specification
+    from flowrl.training.run import specification
 
     data = {"task_is_done": PLAIN.task_is_done, "task_reward": PLAIN.task_reward}
     folder, _, _ = prepare_training_run("Trial", data, 0, [], {}, tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 from flowrl.parallel.heartbeats import COMPILE_LIMIT_S, LEAST_TIMEOUT_S, Heartbeat, Pulse, limit_s, read_heartbeat
 from flowrl.paths import RunPaths
-from flowrl.training.process import Lifetime
+from flowrl.training.host.process import Lifetime
 
 
 class Clock:

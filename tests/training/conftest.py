@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from flowrl.training import stored_programs
+from flowrl.training.compiled import stored_programs
 from tests.kept_programs import kept_programs  # noqa: F401
 
 
@@ -16,7 +16,7 @@ def loads(monkeypatch):
     def watched(path):
         found = load(path)
         if found is not None:
-            seen.append((path.name.rpartition("-")[0], threading.current_thread().name == "prefetch"))
+            seen.append((path.name.rpartition("-")[0], threading.current_thread().name == "preload"))
         return found
 
     monkeypatch.setattr(stored_programs, "load", watched)

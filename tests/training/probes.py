@@ -19,11 +19,11 @@ from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.features import NOT_IN_VIEW, Features
 from flowrl.envs.observations import Layout, dense
 from flowrl.skills.module import TaskFunctions
-from flowrl.training import experts, optimiser
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters, Learner
-from flowrl.training.programs import Programs
-from flowrl.training.rollout import collect
+from flowrl.training.learning import experts, optimiser
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.learning.ppo import Hyperparameters, Learner
+from flowrl.training.playing.programs import Programs
+from flowrl.training.playing.rollout import collect
 
 NUM_ENVS, NUM_STEPS = 16, 8
 GAMMA = 0.5

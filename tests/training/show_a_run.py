@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from flowrl.training.progress import Pane, UpdateReport
+from flowrl.training.run.progress import Pane, UpdateReport
 
 
 def report(update: int, num_tasks: int) -> UpdateReport:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from flowrl.envs.observations import Layout
-from flowrl.training import active_columns, experts, first_layer, optimiser
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters, Learner, Transition, make_update, stack_time
+from flowrl.training.learning import experts, optimiser
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.learning.ppo import Hyperparameters, Learner, Transition, make_update, stack_time
+from flowrl.training.one_hot import active_columns, first_layer
 from tests.training.columns import LAYOUT, random_observation
 
 STEPS, ENVS, NUM_EXPERTS = 5, 8, 3

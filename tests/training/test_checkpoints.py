@@ -8,10 +8,11 @@ from flowrl import pickles
 from flowrl.envs.observations import Layout
 from flowrl.errors import BadInput
 from flowrl.paths import RunPaths
-from flowrl.training import checkpoints, experts, optimiser
-from flowrl.training.checkpoints import KEPT, Standing
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Learner
+from flowrl.training.learning import experts, optimiser
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.learning.ppo import Learner
+from flowrl.training.run import checkpoints
+from flowrl.training.run.checkpoints import KEPT, Standing
 
 LOCAL_TO_GLOBAL = {0: 0, 1: 5, 2: 10}
 

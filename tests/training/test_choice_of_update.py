@@ -11,10 +11,10 @@ import pytest
 
 from flowrl.envs import tasks
 from flowrl.envs.observations import Layout, Observation
-from flowrl.training import active_columns
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters, Transition
-from flowrl.training.programs import Programs
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.learning.ppo import Hyperparameters, Transition
+from flowrl.training.one_hot import active_columns
+from flowrl.training.playing.programs import Programs
 from tests.training.columns import random_observation
 from tests.training.probes import Probe, done_after
 
@@ -58,7 +58,7 @@ def programs(monkeypatch, cache):
 
     own = made._of_experts
     narrow = {bound: watched(program) for bound, program in own.narrow_updates.items()}
-    made.plain = lambda learner, *rollout, lr: own.plain_update(learner, made._lesson(*rollout), lr)
+    made.plain = lambda learner, *rollout, lr: own.plain_update(learner, made._batch(*rollout), lr)
     made._of_experts = own._replace(plain_update=watched(own.plain_update), narrow_updates=narrow)
     return made
 

@@ -11,10 +11,10 @@ import pytest
 
 from flowrl.envs import tasks
 from flowrl.skills.module import TaskFunctions
-from flowrl.training.evaluation import evaluate
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters
-from flowrl.training.programs import Programs
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.playing.evaluation import evaluate
+from flowrl.training.playing.programs import Programs
 from tests.training.probes import Pouch, Probe, World
 
 NUM_ENVS = 16

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flowrl.training import experts
+from flowrl.training.learning import experts
 
 ROWS, FEATURES, OUTPUTS = 53, 4, 3
 

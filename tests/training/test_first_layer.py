@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowrl.training import experts, first_layer
-from flowrl.training.networks import ExpertNetwork
+from flowrl.training.learning import experts
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.one_hot import first_layer
 from tests.training.columns import LAYOUT, random_observation
 
 NUM_ROWS, NUM_EXPERTS = 24, 3

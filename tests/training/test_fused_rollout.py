@@ -10,14 +10,16 @@ import pytest
 
 from flowrl.envs import tasks
 from flowrl.skills.module import TaskFunctions
-from flowrl.training import fused_rollout, process, rollout, session
-from flowrl.training.fused_rollout import Rollouts
-from flowrl.training.ppo import Hyperparameters
-from flowrl.training.programs import Programs
+from flowrl.training.host import process
+from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.playing import fused_rollout, rollout
+from flowrl.training.playing.fused_rollout import Rollouts
+from flowrl.training.playing.programs import Programs
+from flowrl.training.run import loop
 from tests.parallel.fakes.experiments import PATIENCE_S
 from tests.training.probes import done_after, paid
 from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
-from tests.training.test_session import Gold, specification, train
+from tests.training.test_loop import Gold, specification, train
 
 NUM_STEPS = 6
 
@@ -86,8 +88,8 @@ def wait_for_background(*_):
 
 
 def test_a_run_goes_over_to_fused_rollouts_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "make_adapter", lambda env_name: Gold())
-    monkeypatch.setattr(session.Session, "_save_now_and_then", wait_for_background)
+    monkeypatch.setattr(loop, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(loop.Session, "_save_now_and_then", wait_for_background)
     fused = []
     collect = Rollouts.collect
     monkeypatch.setattr(Rollouts, "collect", lambda self, *parts: fused.append(self.is_fused) or collect(self, *parts))

@@ -1,6 +1,6 @@
 """When a run tests for its goal."""
 
-from flowrl.training.goal import MOST_UPDATES_BETWEEN_TESTS, UPDATES_BETWEEN_TESTS, GoalTest
+from flowrl.training.run.goal import MOST_UPDATES_BETWEEN_TESTS, UPDATES_BETWEEN_TESTS, GoalTest
 
 
 def test_a_test_is_due_once_the_estimate_reaches_the_goal():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowrl.training import heap
+from flowrl.training.host import heap
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_GLIBC = sys.platform == "linux" and "glibc" in (os.confstr("CS_GNU_LIBC_VERSION") or "")
@@ -17,14 +17,14 @@ GIVES_TO_WHO_ASKS = heap._can_be_asked_for()
 
 BEGIN = """
 import os, sys
-from flowrl.training import heap
+from flowrl.training.host import heap
 heap.begin_with_large_pages()
 print(os.getpid(), sys.argv[1:], os.environ.get("GLIBC_TUNABLES"))
 """
 
 RESIDENT = """
 import os, resource
-from flowrl.training import heap
+from flowrl.training.host import heap
 import numpy as np
 
 def touched_mb(of, mb):
@@ -163,8 +163,9 @@ print(faults() - before)
 SETTLED = """
 import io, json, sys
 from pathlib import Path
-from flowrl.training import calibration, heap, process
-from flowrl.training.specification import RunPaths
+from flowrl.training import calibration
+from flowrl.training.host import heap, process
+from flowrl.training.run.specification import RunPaths
 done = []
 heap.settle = lambda: done.append("settled")
 """

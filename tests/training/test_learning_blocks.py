@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowrl.training import learning_blocks
+from flowrl.training.learning import learning_blocks
 
 ROWS = 40
 

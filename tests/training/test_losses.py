@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowrl.training import losses
+from flowrl.training.learning import losses
 
 EPS = 0.2
 

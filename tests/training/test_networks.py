@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.envs.observations import Layout, dense
-from flowrl.training.networks import ExpertNetwork
+from flowrl.training.learning.networks import ExpertNetwork
 
 NETWORK = ExpertNetwork(Layout(num_columns=0, num_fields=0, num_scalars=6), num_actions=3, layer_size=5)
 init = jax.jit(NETWORK.init)

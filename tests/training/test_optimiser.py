@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.training import experts, optimiser
+from flowrl.training.learning import experts, optimiser
 
 MAX_GRAD_NORM = 2.0
 LR = 0.1

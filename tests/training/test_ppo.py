@@ -16,9 +16,9 @@ from hypothesis.extra.numpy import arrays
 from jax.flatten_util import ravel_pytree
 
 from flowrl.envs.observations import Layout, dense
-from flowrl.training import experts, learning_blocks, optimiser, ppo
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters, Learner, Samples, Transition
+from flowrl.training.learning import experts, learning_blocks, optimiser, ppo
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.learning.ppo import Hyperparameters, Learner, Samples, Transition
 
 STEPS, ENVS, ROWS = 5, 8, 40
 OBSERVATION, ACTIONS = 3, 4

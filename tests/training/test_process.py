@@ -17,7 +17,8 @@ from flowrl.errors import FolderInUse
 from flowrl.files import write_json
 from flowrl.paths import RunPaths
 from flowrl.training import __main__ as command
-from flowrl.training import process, specification
+from flowrl.training.host import process
+from flowrl.training.run import specification
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def signals_as_before():
 
 def in_a_child(run, code):
     """Runs ``code`` after `prepare`, in a process of its own; returns what it prints."""
-    program = f"from pathlib import Path; from flowrl.paths import RunPaths; from flowrl.training import process\nimport os\nprocess.prepare(RunPaths(Path({str(run.folder)!r})))\n{code}"
+    program = f"from pathlib import Path; from flowrl.paths import RunPaths; from flowrl.training.host import process\nimport os\nprocess.prepare(RunPaths(Path({str(run.folder)!r})))\n{code}"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 

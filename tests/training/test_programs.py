@@ -12,12 +12,12 @@ import pytest
 from flowrl.envs import tasks
 from flowrl.envs.observations import Layout, dense
 from flowrl.skills.module import TaskFunctions
-from flowrl.training import experts
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters
-from flowrl.training.programs import WORLDS_AT_ONCE, Programs, acting_block_size, make_act
-from flowrl.training.rollout import collect
-from flowrl.training.stored_programs import ProgramStore
+from flowrl.training.compiled.stored_programs import ProgramStore
+from flowrl.training.learning import experts
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.playing.programs import WORLDS_AT_ONCE, Programs, acting_block_size, make_act
+from flowrl.training.playing.rollout import collect
 from tests.training.probes import Probe, done_after, paid
 
 NUM_ENVS, BUDGET = 16, 3

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flowrl.training.progress import FIRST_LINES, LINE_S, Pane, describe, duration
+from flowrl.training.run.progress import FIRST_LINES, LINE_S, Pane, describe, duration
 from tests.training.show_a_run import report
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowrl.envs.observations import Observation
-from flowrl.training import first_layer
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.rare_columns import SplitNetwork, SplitObservation, add_rows, joined, parted, split
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.one_hot import first_layer
+from flowrl.training.one_hot.rare_columns import SplitNetwork, SplitObservation, add_rows, joined, parted, split
 from tests.training.columns import LAYOUT, random_observation
 
 ROWS, WIDTH = 6, 3

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flowrl.training.returns import following_values, generalized_advantages
+from flowrl.training.learning.returns import following_values, generalized_advantages
 
 STEPS, ENVS = 7, 3
 

@@ -12,12 +12,13 @@ import pytest
 from flowrl import pickles
 from flowrl.errors import FlowrlError
 from flowrl.parallel.processes import retry_until
-from flowrl.training import checkpoints, optimiser, session
-from flowrl.training.checkpoints import Standing
-from flowrl.training.ppo import Learner
-from flowrl.training.saving import MOST_COST_S, Saver, copy_of
+from flowrl.training.learning import optimiser
+from flowrl.training.learning.ppo import Learner
+from flowrl.training.run import checkpoints, loop
+from flowrl.training.run.checkpoints import Standing
+from flowrl.training.run.saving import MOST_COST_S, Saver, copy_of
 from tests.parallel.fakes.experiments import PATIENCE_S
-from tests.training.test_session import Alive, Cancelled, Gold, specification, train
+from tests.training.test_loop import Alive, Cancelled, Gold, specification, train
 
 
 class SlowDisk:
@@ -181,14 +182,14 @@ def gated(lifetime_class, gate, *args):
 @pytest.fixture
 def gate(monkeypatch):
     gate = Gate(until=3)
-    monkeypatch.setattr(session, "make_adapter", lambda env_name: Gold())
-    monkeypatch.setattr(session, "TEST_EPISODES", 16)
+    monkeypatch.setattr(loop, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(loop, "TEST_EPISODES", 16)
     monkeypatch.setattr(checkpoints, "save", gate.write)
     return gate
 
 
 def every_update(monkeypatch):
-    monkeypatch.setattr(session, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_what_was_learned_when_it_was_begun(
@@ -234,7 +235,7 @@ def test_a_checkpoint_that_fails_in_the_background_ends_the_run_with_its_reason(
         raise FlowrlError("training Find_Gold diverged: a parameter is not a number; try a smaller --lr")
 
     every_update(monkeypatch)
-    monkeypatch.setattr(session, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(loop, "make_adapter", lambda env_name: Gold())
     monkeypatch.setattr(checkpoints, "save", fail)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=100 * 128)
     lifetime = Alive()

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowrl.training import stored_programs
-from flowrl.training.stored_programs import ProgramStore, make_room
+from flowrl.training.compiled import stored_programs
+from flowrl.training.compiled.stored_programs import ProgramStore, make_room
 from tests.parallel.fakes.experiments import PATIENCE_S
 
 
@@ -68,7 +68,7 @@ def test_a_stored_program_is_found_without_tracing(folder):
 OTHER_PROCESS = """
     import sys
     from pathlib import Path
-    from flowrl.training import stored_programs
+    from flowrl.training.compiled import stored_programs
     from tests.training.test_stored_programs import Traced, called
     function = Traced()
     if sys.argv[2:] == ["say when it waits"]:

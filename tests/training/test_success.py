@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowrl.training.rollout import StepOutcome
-from flowrl.training.success import CohortRate, PlanRates, RecentSuccess
+from flowrl.training.playing.rollout import StepOutcome
+from flowrl.training.playing.success import CohortRate, PlanRates, RecentSuccess
 
 ENVS, BUDGET, ROLLOUT = 256, 50, 32
 TRUE_RATE = 0.39

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from flowrl.parallel.training_setup import prepare_training_run
-from flowrl.training import tracking
-from tests.training.test_session import DONE, PAY, SETTINGS
+from flowrl.training.run import tracking
+from tests.training.test_loop import DONE, PAY, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 SOME_KEY = "0123456789" * 4
@@ -34,7 +34,7 @@ def report(tmp_path):
     def run(lines, **environ):
         start = f"""
             import pathlib
-            from flowrl.training import tracking
+            from flowrl.training.run import tracking
             tracking.START_LIMIT_S = tracking.FINISH_LIMIT_S = 2
             folder = pathlib.Path({str(tmp_path)!r})
             said = []
@@ -251,5 +251,5 @@ def test_no_tracker_takes_everything_and_keeps_nothing(tmp_path):
 
 
 def test_importing_the_module_does_not_import_wandb():
-    code = "import sys, flowrl.training.tracking; sys.exit('wandb' in sys.modules)"
+    code = "import sys, flowrl.training.run.tracking; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0

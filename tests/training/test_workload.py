@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from flowrl.training import process, workload
-from flowrl.training.fused_rollout import Rollouts
-from flowrl.training.ppo import Hyperparameters
-from flowrl.training.workload import Workload
-from tests.training.test_session import Gold
+from flowrl.training.calibration import workload
+from flowrl.training.calibration.workload import Workload
+from flowrl.training.host import process
+from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.playing.fused_rollout import Rollouts
+from tests.training.test_loop import Gold
 
 HYPER = Hyperparameters(update_epochs=1, num_minibatches=2)
 ACTING = np.arange(16) % 3

@@ -12,11 +12,11 @@ import pytest
 from flowrl.envs import tasks
 from flowrl.envs.worlds import Turnover
 from flowrl.skills.module import TaskFunctions
-from flowrl.training.evaluation import evaluate
-from flowrl.training.networks import ExpertNetwork
-from flowrl.training.ppo import Hyperparameters
-from flowrl.training.programs import WORLDS_AT_ONCE, Programs
-from flowrl.training.rollout import outcome
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.playing.evaluation import evaluate
+from flowrl.training.playing.programs import WORLDS_AT_ONCE, Programs
+from flowrl.training.playing.rollout import outcome
 from tests.training.probes import Probe
 
 NUM_ENVS, BANK, REUSE, NUM_STEPS = 64, 128, 4, 8

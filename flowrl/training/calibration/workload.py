@@ -1,0 +1,136 @@
+"""The updates of an ordinary run, and nothing else of one: for measuring how fast this machine trains.
+
+The programs are those of a real run with the same settings, so what is compiled here serves that run too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowrl.envs import tasks
+from flowrl.envs.registry import make_adapter
+from flowrl.skills.module import TaskFunctions
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.playing import fused_rollout
+from flowrl.training.playing.programs import WORLDS_AT_ONCE, Playing, Programs
+from flowrl.training.run.loop import TEST_EPISODES, bank_size, turnover
+
+MAX_TASK_STEPS = 200
+LR = 2e-4
+
+
+def task(number: int) -> TaskFunctions:
+    """The code of a plan's task, in no two tasks the same; only its step budget ends it. For every game."""
+
+    def is_done(closest_blocks):
+        return jnp.abs(closest_blocks[number % len(closest_blocks)]).sum() > 1000 + number
+
+    def reward(closest_blocks, closest_blocks_prev, achievements_diff, health_penalty):
+        block = number % len(closest_blocks)
+        nearer = jnp.abs(closest_blocks_prev[block]).sum() - jnp.abs(closest_blocks[block]).sum()
+        return 0.01 * nearer + achievements_diff[number % len(achievements_diff)] / (1 + number) + health_penalty
+
+    return TaskFunctions(is_done, _parameters(is_done), reward, _parameters(reward))
+
+
+def _parameters(function: Callable) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+class Workload:
+    """A run of fresh experts on endless tasks, one an expert, updated as a `Session` does it."""
+
+    def __init__(
+        self,
+        env_name: str,
+        num_envs: int,
+        num_steps: int,
+        layer_size: int,
+        hyper: Hyperparameters = Hyperparameters(),
+        num_experts: int = 1,
+        num_tasks: int | None = None,
+        acting: np.ndarray | None = None,
+        mixed_precision: bool = False,
+        max_task_steps: int | None = None,
+    ):
+        """Raises BadInput where there is no such game.
+
+        Args:
+            num_tasks: of the plan; by default one for each expert.
+            acting: int ``[num_envs]``, the expert that acts in each environment, whatever the task; by default the plan says.
+            max_task_steps: after which an episode ends; by default `MAX_TASK_STEPS`.
+        """
+        self.num_steps = num_steps
+        self.frames_per_update = num_envs * num_steps
+        adapter = make_adapter(env_name)
+        network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size, mixed_precision)
+        experts = [task % num_experts for task in range(num_tasks or num_experts)]
+        max_task_steps = max_task_steps or MAX_TASK_STEPS
+        plan = tasks.plan_arrays(experts, [1] * len(experts), max_task_steps)
+        functions = [task(number) for number in range(len(experts))]
+        parts = adapter, network, functions, plan, num_envs, num_experts, hyper, num_steps
+        self.programs = Programs(*parts) if acting is None else _Assigned(acting, *parts)
+        fresh = [self.programs.fresh_expert(jax.random.key(number)) for number in range(num_experts)]
+        self.learner = self.programs.fresh_learner(fresh)
+        self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), bank_size(num_envs)), max_task_steps)
+        if acting is not None:
+            self.playing = self.playing._replace(expert=jnp.asarray(acting, jnp.int32))
+        self._rollouts = fused_rollout.Rollouts(self.programs, num_steps)
+        if fused_rollout.pays():
+            with contextlib.suppress(Exception):  # a run goes on step by step then, and so does this
+                self._rollouts.fuse(self.learner.params, self.playing)
+        self._turnover = turnover(num_envs, num_steps)
+        self._num_updates = 0
+
+    @property
+    def test_bytes(self) -> int:
+        """Memory that a run's tests for the goal hold beside its training: environments and worlds of their own."""
+        num_envs = len(self.playing.expert)
+        of_each = sum(leaf.nbytes for leaf in jax.tree.leaves(self.playing.scene)) // num_envs
+        return of_each * (num_envs + (WORLDS_AT_ONCE if TEST_EPISODES <= num_envs else TEST_EPISODES))
+
+    def update(self) -> dict[str, float]:
+        """Collects and learns once; the seconds of each part, as the host saw them, and their ``total``."""
+        key = jax.random.fold_in(jax.random.key(1), self._num_updates)
+        collect_key, learn_key, world_key = jax.random.split(key, 3)
+        begun_s = time.perf_counter()
+        self.playing, rollout, outcomes = self._rollouts.collect(self.learner.params, self.playing, collect_key)
+        last_values = jax.block_until_ready(self.programs.values(self.learner.params, self.playing))
+        collected_s = time.perf_counter()
+        self.learner, _ = self.programs.update(self.learner, rollout, last_values, learn_key, LR)
+        jax.block_until_ready(self.learner)
+        learned_s = time.perf_counter()
+        ended = sum(int(step.ended.sum()) for step in outcomes)
+        refreshed = self.programs.refresh_worlds(self.playing, world_key, self._turnover.due(ended))
+        self.playing = jax.block_until_ready(refreshed)
+        self._num_updates += 1
+        done_s = time.perf_counter()
+        return {
+            "total": done_s - begun_s,
+            "rollout": collected_s - begun_s,
+            "update": learned_s - collected_s,
+            "worlds": done_s - learned_s,
+        }
+
+
+class _Assigned(Programs):
+    """Each environment keeps to its expert, in its later episodes too."""
+
+    def __init__(self, acting: np.ndarray, *parts):
+        super().__init__(*parts)
+        judge, expert = self._judge, jnp.asarray(acting, jnp.int32)
+        self._judge = lambda *inputs: (*judge(*inputs)[:2], expert)
+
+
+def _at_all_ages(playing: Playing, max_task_steps: int) -> Playing:
+    """Environments in the midst of their episodes, so that these end evenly."""
+    steps = np.random.default_rng(0).integers(0, max_task_steps, len(playing.expert)).astype(np.int32)
+    return playing._replace(progress=playing.progress._replace(steps=jnp.asarray(steps)))

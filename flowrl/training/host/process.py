@@ -1,0 +1,223 @@
+"""The training process and its surroundings: cores, device, compile cache, signals, lock, heartbeat.
+
+With `heap` the only place in the training room that reads or changes ``os.environ``. `prepare` runs before JAX is
+imported, since JAX reads most of it once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import psutil
+from filelock import FileLock, Timeout
+
+from flowrl.errors import BadInput, FolderInUse
+from flowrl.files import read_json, sweep_files, why_no_room, write_json
+from flowrl.paths import RunPaths, compile_cache
+from flowrl.training.host import heap, jax_cache
+
+T = TypeVar("T")
+
+COMPILE_AHEAD = "FLOWRL_COMPILE_AHEAD"
+"""Environment variable: ``0`` leaves every run to compile what it needs itself."""
+
+FUSED_ROLLOUT = "FLOWRL_FUSED_ROLLOUT"
+"""Environment variable: ``1`` and ``0`` say whether a rollout becomes one program (see `fused_rollout`)."""
+
+BACKGROUND = "background"
+"""The name of threads whose work may be given up when the process ends."""
+
+BEAT_WIDTH = 120
+"""Characters of a heartbeat: always the same, so that a new one takes the place of the one before."""
+
+ROOM_POLL_S = 5.0
+"""Seconds between two looks whether a full disk has room again."""
+
+LOCK_WAIT_S = 1.0
+"""Seconds to wait for the run's lock: the scheduler may be looking at it in this very moment."""
+
+_OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "cannot allocate memory", "std::bad_alloc")
+
+
+def attempt(paths: RunPaths) -> int:
+    """The number of the attempt that was launched.
+
+    Raises:
+        BadInput: the folder is not a prepared run.
+    """
+    return _run_record(paths).get("attempt", 1)
+
+
+def prepare(paths: RunPaths) -> None:
+    """Takes on the run's slot: its environment, cores, device and share of memory, and the compile cache."""
+    _take_environment(paths.environment)
+    take_slot(_run_record(paths).get("slot") or {})
+    heap.settle()
+
+
+def take_slot(slot: Mapping[str, Any]) -> None:
+    """Keeps this process to a slot's ``cores``, ``gpu`` and ``memory_fraction``, as ``run.json`` has them."""
+    if slot.get("cores") and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(slot["cores"]) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    if slot.get("gpu") is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot["gpu"])
+    elif slot.get("cores"):
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if slot.get("memory_fraction"):
+        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(slot["memory_fraction"])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's warnings would draw over the pane
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    _limit_the_cache()
+
+
+def _limit_the_cache() -> None:
+    limit = os.environ.get("JAX_COMPILATION_CACHE_MAX_SIZE", str(jax_cache.LIMIT_BYTES))
+    if limit != "-1" and jax_cache.can_be_limited(Path(os.environ["JAX_COMPILATION_CACHE_DIR"])):
+        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = limit
+
+
+def _run_record(paths: RunPaths) -> dict:
+    try:
+        return read_json(paths.run_json)
+    except FileNotFoundError:
+        raise BadInput(f"{paths.folder} is not a prepared run: run.json is missing; let the scheduler prepare it") from None
+
+
+def _take_environment(path: Path) -> None:
+    # What must not stand on a command line comes in a private file, and does not stay on disk.
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        return
+    os.environ.update({str(name): str(value) for name, value in values.items()})
+    path.unlink(missing_ok=True)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what it arose from, says that there is no memory left, of the machine or of the device.
+
+    JAX has no type of its own for this: XLA's errors carry a status, and the words of whoever had no memory to give.
+    """
+    while error is not None:
+        words = str(error).lower()
+        if isinstance(error, MemoryError) or any(sign in words for sign in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def compiles_ahead() -> bool:
+    """Whether a run may compile what later ones will need."""
+    return os.environ.get(COMPILE_AHEAD) != "0"
+
+
+def fuses_rollouts() -> bool | None:
+    """Whether rollouts are to be fused; None where nobody said."""
+    return {"1": True, "0": False}.get(os.environ.get(FUSED_ROLLOUT, ""))
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process; what threads in the background are doing is given up."""
+    if any(thread.name == BACKGROUND for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+                stream.flush()
+        os._exit(code)  # an orderly end would take down what the compiler, in such a thread, stands on
+    sys.exit(code)
+
+
+def when_there_is_room(write: Callable[[], T], folder: Path, wait: Callable[[str], None]) -> T:
+    """Calls ``write``, and while the disk cannot take what it writes, again and again.
+
+    Args:
+        wait: told each time what a person is to do; returns when it is time for another try, or raises to give up.
+    """
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            if (why := why_no_room(error)) is None:
+                raise
+            wait(f"paused: {folder} cannot be written ({why}); make room there, or make it writable: training then goes on")
+
+
+class Lifetime:
+    """Held while a run trains: the kernel lock that says *alive*, its pid, its heartbeat, and what signals mean.
+
+    A hangup (the terminal died) is ignored. An interrupt raises KeyboardInterrupt in the main thread: a person
+    pressed Ctrl-C in the pane. A termination asks the run to stop at the next update.
+    """
+
+    def __init__(self, paths: RunPaths, attempt: int):
+        self._paths = paths
+        self.attempt = attempt
+        self._lock = FileLock(paths.lock)
+        self._terminate = threading.Event()
+        self._sheltered = self._interrupted = False
+
+    def __enter__(self) -> Lifetime:
+        try:
+            self._lock.acquire(timeout=LOCK_WAIT_S)
+        except Timeout:
+            raise FolderInUse(
+                f"{self._paths.folder} is being trained by another live process (see {self._paths.pid}); "
+                "attach to its session, or end it first"
+            ) from None
+        sweep_files(self._paths.folder)  # of an attempt that was killed while it wrote
+        me = psutil.Process()
+        write_json(self._paths.pid, {"pid": me.pid, "create_time": me.create_time(), "attempt": self.attempt})
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Ours even where whoever started us ignored it, as a shell does for what it starts in the background.
+        signal.signal(signal.SIGINT, self._interrupt)
+        signal.signal(signal.SIGTERM, lambda *_: self._terminate.set())
+        self.beat("starting")
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.release()
+
+    @property
+    def asked_to_stop(self) -> bool:
+        return self._terminate.is_set()
+
+    @contextlib.contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """A first interrupt waits until the end of the block; a second one does not."""
+        self._sheltered = True
+        try:
+            yield
+        finally:
+            self._sheltered = False
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, *_) -> None:
+        if self._sheltered and not self._interrupted:
+            self._interrupted = True
+        else:
+            raise KeyboardInterrupt
+
+    def beat(self, phase: str, usual_s: float = 0.0) -> None:
+        """Says that the run gets on with its work; called by what does the work, never from a thread beside it.
+
+        Args:
+            phase: ``training`` where a beat comes with each update; in another one (``starting``, ``compiling``) the
+                next may be long in coming.
+            usual_s: the seconds that an update usually takes, 0 while that is not known.
+        """
+        beat = {"attempt": self.attempt, "at": round(time.time(), 3), "phase": phase, "usual_s": round(usual_s, 4)}
+        with contextlib.suppress(OSError):  # a full disk is reported by what has to be kept
+            # In place: an update may take milliseconds, and whoever reads half a line looks again.
+            with open(self._paths.heartbeat, "r+b" if self._paths.heartbeat.exists() else "wb") as file:
+                file.write(f"{json.dumps(beat):<{BEAT_WIDTH}}\n".encode())
+                file.truncate()

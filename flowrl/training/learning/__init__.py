@@ -1,0 +1,1 @@
+"""How experts learn: PPO, losses, returns, networks, optimiser. Knows neither a run nor how games are played."""

@@ -1,0 +1,1 @@
+"""Games played by the experts: a run's programs, rollouts, tests, success rates."""

@@ -1,0 +1,116 @@
+"""A rollout as one compiled program, where driving it step by step would keep a device waiting.
+
+A step is five programs, each started from Python. A CPU is busy with a step for much longer than that takes; a GPU is not.
+The plain reference is `rollout.collect`; the fused program is made of the same functions, in the same order, with the same
+random keys. It holds the skills' code, so every run compiles its own: in a thread, while rollouts go on step by step.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from flowrl.errors import FlowrlError
+from flowrl.training.compiled.stored_programs import shape_of
+from flowrl.training.host import process
+from flowrl.training.learning.networks import Params
+from flowrl.training.learning.ppo import Transition
+from flowrl.training.playing import rollout
+from flowrl.training.playing.programs import Playing, Programs
+from flowrl.training.playing.rollout import StepOutcome
+
+
+class Rollouts:
+    """Collects the rollouts of a run: step by step, until a fused program is there."""
+
+    def __init__(self, programs: Programs, num_steps: int):
+        self._programs, self._num_steps = programs, num_steps
+        self._fused: Callable | None = None
+
+    @property
+    def is_fused(self) -> bool:
+        return self._fused is not None
+
+    def collect(
+        self, params: Params, playing: Playing, key: jax.Array
+    ) -> tuple[Playing, tuple[Transition, ...], list[StepOutcome]]:
+        """As `rollout.collect`. With a fused program all of ``playing`` is used up, the bank of worlds too."""
+        if self._fused is None:
+            return rollout.collect(self._programs, params, playing, key, self._num_steps)
+        playing, transitions, outcomes = self._fused(params, playing, key)
+        outcomes = jax.device_get(outcomes)
+        return playing, transitions, [StepOutcome(*(part[t] for part in outcomes)) for t in range(self._num_steps)]
+
+    def fuse(self, params: Params, playing: Playing) -> None:
+        """Compiles the fused program for arguments like these; the rollouts after it use it.
+
+        Raises:
+            FlowrlError: the device has no room for it.
+        """
+        shapes = jax.tree.map(shape_of, (params, playing, jax.random.key(0)))
+        fused = jax.jit(make_fused(self._programs, self._num_steps), donate_argnums=(1,)).lower(*shapes).compile()
+        check_room(fused)  # where it ran out of memory, the places that it was given would be lost with it
+        self._fused = fused
+
+    def fuse_beside(self, params: Params, playing: Playing, say: Callable[[str], None]) -> None:
+        """The same in a thread, where it is worth it (`pays`); a failure costs nothing but a line.
+
+        Args:
+            say: told in a line what has come of it, from another thread.
+        """
+        if not pays():
+            return
+        shapes = jax.tree.map(shape_of, (params, playing))
+
+        def fuse() -> None:
+            begun_s = time.monotonic()
+            try:
+                self.fuse(*shapes)
+                say(f"rollouts are one program from here on (compiled beside training in {time.monotonic() - begun_s:.0f} s)")
+            except Exception as error:  # step by step is slower, and as good
+                say(f"rollouts go on step by step: {' '.join(str(error).split())[:200]}")
+
+        threading.Thread(target=fuse, name=process.BACKGROUND, daemon=True).start()
+
+
+def pays() -> bool:
+    """Whether rollouts of this process are to be fused: as the environment variable says, else on all but CPUs."""
+    asked = process.fuses_rollouts()
+    return jax.default_backend() != "cpu" if asked is None else asked
+
+
+def check_room(compiled) -> None:
+    """Raises FlowrlError where a program needs more memory than the device has free."""
+    free, sizes = free_bytes(), compiled.memory_analysis()
+    if free is None or sizes is None:
+        return
+    needed = sizes.temp_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    if needed > free:
+        raise FlowrlError(f"as one program they need {needed / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free")
+
+
+def free_bytes() -> int | None:
+    """Of the device's memory, as far as this process may have it; None where the device does not tell, as CPUs."""
+    known = jax.devices()[0].memory_stats()
+    return known["bytes_limit"] - known["bytes_in_use"] if known and "bytes_limit" in known else None
+
+
+def make_fused(programs: Programs, num_steps: int):
+    """`rollout.collect` as a function that can be compiled; ``StepOutcome`` with a first axis of ``T``."""
+    inlined = programs.inlined()
+
+    def collect(params, playing, key):
+        act_key, step_key = jax.random.split(key)
+
+        def step(playing, number):
+            return rollout.play(inlined, params, playing, act_key, step_key, number)
+
+        playing, (transitions, outcomes) = jax.lax.scan(step, inlined.look_around(playing), jnp.arange(num_steps))
+        # An update takes the steps one by one, however they were collected, so that one stored program serves both.
+        return playing, tuple(jax.tree.map(lambda leaf: leaf[t], transitions) for t in range(num_steps)), outcomes
+
+    return collect

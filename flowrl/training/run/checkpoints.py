@@ -1,0 +1,140 @@
+"""Checkpoints: where a killed run goes on, and what the library takes its experts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowrl import pickles
+from flowrl.errors import BadInput, FlowrlError
+from flowrl.paths import RunPaths
+from flowrl.training.learning import experts
+from flowrl.training.learning.ppo import Learner
+
+FORMAT = "flowrl-checkpoint"
+VERSION = 1
+KEPT = 2
+"""Checkpoints that stay in a run's folder: the newest, and one to fall back on."""
+
+
+class Standing(NamedTuple):
+    """How far a run has come."""
+
+    frames: int
+    """Frames trained, all attempts at the run together."""
+    updates: int
+    acted_frames: np.ndarray
+    """int64 ``[num experts]``: the frames in which each expert acted."""
+
+
+def save(
+    paths: RunPaths, learner: Learner, standing: Standing, local_to_global: dict[int, int], attempt: int, key: jax.Array
+) -> str:
+    """Writes a checkpoint, whole, drops the ones before the last ``KEPT``, and returns its path in the run's folder.
+
+    Raises:
+        FlowrlError: a parameter is not a number; the checkpoints before stay, for a retry to go on from.
+    """
+    host = jax.device_get(learner)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(host.params)):
+        raise FlowrlError(f"training {paths.skill_name} diverged: a parameter is not a number; try a smaller --lr")
+    count = len(local_to_global)
+    optimiser_states = [flax.serialization.to_state_dict(state) for state in experts.unstack(host.optimiser_state, count)]
+    path = paths.checkpoint(standing.frames)
+    pickles.dump(
+        path,
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "experts": {str(index): {"params": params} for index, params in enumerate(experts.unstack(host.params, count))},
+            "optimiser": {str(index): state for index, state in enumerate(optimiser_states)},
+            "random": np.asarray(jax.random.key_data(key)),
+            "metadata": {
+                "frames": standing.frames,
+                "updates": standing.updates,
+                "attempt": attempt,
+                "acted_frames": {str(index): int(frames) for index, frames in enumerate(standing.acted_frames)},
+                "local_to_global": {str(local): index for local, index in local_to_global.items()},
+            },
+        },
+    )
+    for old in paths.checkpoints()[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return str(path.relative_to(paths.folder))
+
+
+def newest(
+    paths: RunPaths, fresh: Learner, local_to_global: dict[int, int], say: Callable[[str], None] = lambda line: None
+) -> tuple[Learner, Standing, jax.Array] | None:
+    """The newest checkpoint that can be read; None where there is none. Damaged ones are moved aside, as ``say`` is told.
+
+    Args:
+        fresh: a learner of the right shape.
+
+    Returns:
+        learner, standing, and the key that the updates draw from.
+
+    Raises:
+        BadInput: the newest that is whole is of another run or another shape.
+    """
+    for path in reversed(paths.checkpoints()):
+        try:
+            return _restored(_record(path), fresh, local_to_global)
+        except Damaged as error:
+            path.rename(path.with_name(f"{path.name}.damaged"))
+            say(f"{error}; it was moved aside, and the one before is tried")
+        except (BadInput, KeyError, TypeError, ValueError) as error:
+            raise BadInput(
+                f"{path} does not fit this run ({error}); move it away to go on from the one before, "
+                "or move the run's folder away to train this skill from the start"
+            ) from None
+    return None
+
+
+class Damaged(BadInput):
+    """A checkpoint that is not whole, or no checkpoint at all."""
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record = pickles.load(path)
+        if not isinstance(record, dict) or not {"metadata", "experts", "optimiser", "random"} <= record.keys():
+            raise BadInput(f"{path} holds no checkpoint: a part of it is missing")
+        return record
+    except (BadInput, OSError) as error:
+        raise Damaged(str(error)) from error
+
+
+def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int]) -> tuple[Learner, Standing, jax.Array]:
+    metadata = record["metadata"]
+    if record.get("format") != FORMAT or record.get("version") != VERSION:
+        raise BadInput(f"format {record.get('format')!r} {record.get('version')!r} is not {FORMAT} {VERSION}")
+    if {int(local): index for local, index in metadata["local_to_global"].items()} != local_to_global:
+        raise BadInput(f"it holds experts {metadata['local_to_global']}, the run has {local_to_global}")
+    count = len(local_to_global)
+    params = [record["experts"][str(index)]["params"] for index in range(count)]
+    states = [
+        flax.serialization.from_state_dict(state, record["optimiser"][str(index)])
+        for index, state in enumerate(experts.unstack(fresh.optimiser_state, count))
+    ]
+    learner = Learner(experts.stack(params), experts.stack(states))
+    _check_shapes(learner, fresh)
+    acted = np.array([metadata["acted_frames"][str(index)] for index in range(count)], np.int64)
+    random_key = jax.random.wrap_key_data(jnp.asarray(record["random"]))
+    return learner, Standing(metadata["frames"], metadata["updates"], acted), random_key
+
+
+def _check_shapes(found: Learner, expected: Learner) -> None:
+    def check(path, mine, theirs):
+        if jnp.shape(mine) != jnp.shape(theirs):
+            raise BadInput(
+                f"{jax.tree_util.keystr(path)} has shape {jnp.shape(mine)}, expected {jnp.shape(theirs)}"
+            )
+
+    jax.tree_util.tree_map_with_path(check, found, expected)

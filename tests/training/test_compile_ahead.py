@@ -1,0 +1,194 @@
+"""While a run trains, the programs of runs with more experts are compiled, and nothing waits for them in the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from flowrl.envs import tasks
+from flowrl.training.compiled import stored_programs
+from flowrl.training.host import process
+from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.playing.programs import Programs
+from flowrl.training.playing.rollout import collect
+from flowrl.training.run import compile_ahead
+from tests.parallel.fakes.experiments import PATIENCE_S
+from tests.training.probes import done_after
+from tests.training.test_preload import wait_for_preload
+from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
+
+
+class KnownGame(NumberedSteps):
+    identity = "numbered steps"
+
+
+HYPER = Hyperparameters(update_epochs=1, num_minibatches=2)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A cache folder with the programs of a run with one expert."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWRL_CACHE_DIR", str(folder))
+        updated(1)
+    return folder
+
+
+@pytest.fixture
+def cache(compiled, tmp_path, monkeypatch):
+    """A copy of that folder, and programs are compiled ahead."""
+    shutil.copytree(compiled, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv(process.COMPILE_AHEAD)
+    return tmp_path / "programs"
+
+
+def updated(num_experts):
+    """Programs that have made one update with so many experts."""
+    plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, 3)
+    programs = Programs(KnownGame(), NETWORK, [done_after(2)] * num_experts, plan, NUM_ENVS, num_experts, HYPER)
+    wait_for_preload()
+    learner = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(num_experts)])
+    playing, rollout, _ = collect(programs, learner.params, programs.begin(jax.random.key(0), NUM_ENVS), jax.random.key(1), 2)
+    programs.update(learner, rollout, programs.values(learner.params, playing), jax.random.key(2), 0.01)
+    return programs
+
+
+def stored(cache):
+    return {path.name for path in cache.iterdir() if not path.name.startswith(".")}
+
+
+def wait_for_background():
+    for thread in threading.enumerate():
+        if thread.name == process.BACKGROUND:
+            thread.join(PATIENCE_S)
+
+
+OF_GAME, OF_EXPERTS = {"generate", "step", "renew", "batch"}, {"act", "values", "update"}
+
+
+def test_a_later_run_with_more_experts_finds_its_programs(cache, loads):
+    programs = updated(1)
+    programs.remember()
+    loads.clear()
+    before = stored(cache)
+    said = []
+    compile_ahead.provide(programs, lambda: True, said.append)
+    wait_for_background()
+    ahead = stored(cache)
+    assert len(ahead) > len(before)
+    num_new = len(ahead) - len(before)
+    assert [line.split(", beside")[0].split(" in ")[0] for line in said] == [
+        f"programs for later runs with 2 or 4 experts are compiled ({num_new}"
+    ]
+    compile_ahead.provide(programs, lambda: True, said.append)
+    wait_for_background()
+    assert len(said) == 1 and stored(cache) == ahead  # nothing to do, nothing to say
+    assert loads == []
+    programs = updated(2)
+    assert OF_GAME <= {name for name, beforehand in loads if beforehand}  # what any run calls
+    assert OF_EXPERTS <= {name for name, beforehand in loads if not beforehand}  # no run with two experts has called these
+    programs.remember()
+    loads.clear()
+    updated(2)
+    assert OF_GAME | OF_EXPERTS <= {name for name, beforehand in loads if beforehand} == {name for name, _ in loads}
+    updated(3)  # padded to 4
+    assert stored(cache) == ahead
+    assert programs.put_by_for(4, lambda: False).num_left == 0 < programs.put_by_for(5, lambda: False).num_left
+
+
+def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory_or_where_it_is_switched_off(cache, monkeypatch):
+    programs, said = updated(1), []
+    before = stored(cache)
+    compile_ahead.provide(programs, lambda: False, said.append)
+    wait_for_background()
+    monkeypatch.setattr(compile_ahead, "LEAST_MEMORY", 2**60)
+    compile_ahead.provide(programs, lambda: True, said.append)
+    wait_for_background()
+    assert [line.startswith(compile_ahead.COMPILED) and line.partition("; ")[2] for line in said] == [
+        "this run was asked to end", f"less than {2**30} GiB of memory were free"
+    ]  # fmt: skip
+    assert all("are left to those, 0 compiled" in line for line in said)
+    monkeypatch.undo()
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache.parent))
+    monkeypatch.setenv(process.COMPILE_AHEAD, "0")
+    compile_ahead.provide(programs, lambda: True, print)
+    wait_for_background()
+    assert stored(cache) == before
+
+
+def test_a_failure_is_one_line_and_no_more(cache):
+    class Broken:
+        num_experts = 1
+
+        def put_by_for(self, *_):
+            raise RuntimeError("no memory\nfor this")
+
+    said = []
+    compile_ahead.provide(Broken(), lambda: True, said.append)
+    wait_for_background()
+    assert said == ["programs for later runs were not compiled: no memory for this"]
+
+
+WITH_A_THREAD = """
+import threading
+from flowrl.training.host import process
+threading.Thread(target=threading.Event().wait, name=process.BACKGROUND).start()
+print("said")
+process.leave(7)
+"""
+
+
+def test_a_process_ends_at_once_whatever_is_in_the_background():
+    command = [sys.executable, "-c", WITH_A_THREAD]  # not a daemon: an orderly end would wait for it
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment)
+    assert (ended.returncode, ended.stdout) == (7, "said\n")
+
+
+def test_results_do_not_depend_on_where_programs_come_from(cache, loads):
+    key = jax.random.key(3)
+    loaded = updated(1)
+    plain = Programs(NumberedSteps(), NETWORK, [done_after(2)], tasks.plan_arrays([0], [1], 3), NUM_ENVS, 1, HYPER)
+    assert "generate" in {name for name, _ in loads}
+    found, expected = (programs.fresh_worlds(key, 20).observation.scalars for programs in (loaded, plain))
+    assert jnp.array_equal(found, expected)
+
+
+def test_an_update_is_compiled_in_turn_with_training_and_what_is_small_beside_it(cache, monkeypatch):
+    """Neither waits for ever: who comes back for a turn at once lets the other one in first."""
+    programs = updated(1)
+    held, while_held, done = threading.Event(), [], []
+    put_by = stored_programs.StoredProgram.put_by
+
+    def watched(program, *shapes):
+        while_held.append((program.name.split()[0], held.is_set()))
+        done.append(put_by(program, *shapes))
+        return done[-1]
+
+    monkeypatch.setattr(stored_programs.StoredProgram, "put_by", watched)
+    compiling = threading.Thread(target=programs.put_by_for, args=(2,), daemon=True)
+    deadline = time.monotonic() + PATIENCE_S
+    with programs.turn:
+        held.set()
+        compiling.start()
+        while len(done) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        held.clear()
+    while compiling.is_alive() and time.monotonic() < deadline:
+        with programs.turn:
+            held.set()
+            time.sleep(0.001)
+            held.clear()
+    assert done == [True] * 4
+    assert while_held == [("fresh", True), ("act", True), ("values", True), ("update", False)]

@@ -1,0 +1,114 @@
+"""Compiled programs are kept below a size, whoever stored them, and a cache that cannot be written costs no run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from flowrl.files import write_json
+from flowrl.paths import RunPaths
+from flowrl.training.host.jax_cache import LIMIT_BYTES, can_be_limited
+from tests.full_disk import on_a_small_disk
+from tests.parallel.fakes.experiments import PATIENCE_S
+
+COMPILE = """
+import sys
+from pathlib import Path
+from flowrl.paths import RunPaths
+from flowrl.training.host import process
+process.prepare(RunPaths(Path(sys.argv[1])))
+import jax, jax.numpy as jnp
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("/cache_hits") else None)
+for number in map(int, sys.argv[2:]):
+    found = jax.jit(lambda x: jnp.sin(x) * number)(jnp.ones(3))
+    assert abs(float(found[0]) - 0.841471 * number) < 1e-3 * number
+print(len(hits), jax.config.jax_compilation_cache_max_size)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = RunPaths(tmp_path_factory.mktemp("run") / "skill_3_Collect_Wood")
+    write_json(run.run_json, {"version": 1, "attempt": 1, "slot": {"cores": None, "gpu": None, "memory_fraction": None}})
+    return run
+
+
+@pytest.fixture(scope="module")
+def unlimited(run, tmp_path_factory):
+    """A cache folder with the programs 1 to 4, stored without a limit."""
+    folder = tmp_path_factory.mktemp("unlimited")
+    assert ended(compiling(run, folder, 1, 2, 3, 4, limit=-1)) == "0 -1"
+    assert len(programs(folder)) >= 4 and not list((folder / "jax").rglob("*-atime"))
+    return folder
+
+
+def compiling(run, folder, *numbers, limit=None):
+    """A training process that compiles these programs, with its cache in ``folder``."""
+    cache = {"FLOWRL_CACHE_DIR": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
+    cache |= {} if limit is None else {"JAX_COMPILATION_CACHE_MAX_SIZE": str(limit)}
+    command = [sys.executable, "-c", COMPILE, str(run.folder), *map(str, numbers)]
+    return subprocess.Popen(command, env=os.environ | cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process, complaint=""):
+    said, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, errors
+    assert complaint in errors if complaint else "Error" not in errors
+    return said.strip()
+
+
+def programs(folder):
+    return {path.name: path.stat().st_size for path in (folder / "jax").rglob("*-cache")}
+
+
+def test_the_programs_unused_for_longest_give_way_also_to_two_runs_at_once(run, unlimited, tmp_path):
+    folder = tmp_path / "cache"
+    shutil.copytree(unlimited, folder)
+    old = programs(folder)
+    limit = int(1.6 * sum(old.values()))
+    both = [compiling(run, folder, *range(first, first + 6), limit=limit) for first in (10, 20)]
+    assert [ended(process).split()[1] for process in both] == [str(limit)] * 2
+    kept = programs(folder)
+    assert sum(old.values()) < sum(kept.values()) <= limit
+    assert len(old.keys() - kept.keys()) >= 2 and kept.keys() - old.keys()
+    assert {path.name.removesuffix("-atime") for path in (folder / "jax").rglob("*-atime")} == {
+        name.removesuffix("-cache") for name in kept
+    }
+
+
+@on_a_small_disk
+def test_a_cache_that_can_only_be_read_still_serves_a_run(run, disk):
+    ended(compiling(run, disk.root, 1, 2))
+    disk.make_read_only()
+    hits, limit = ended(compiling(run, disk.root, 1, 2, 3), "Error writing persistent compilation cache entry").split()
+    assert int(hits) >= 2 and limit == "-1"
+
+
+def test_a_run_without_a_place_for_its_cache_compiles_and_goes_on(run, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    hits, limit = ended(compiling(run, tmp_path / "file", 1), "persistent compilation cache").split()
+    assert (hits, limit) == ("0", "-1")
+
+
+def test_the_limit_is_set_where_none_is_asked_for(run, monkeypatch, tmp_path):
+    from flowrl.training.host import process
+
+    monkeypatch.setattr(os, "environ", {"FLOWRL_CACHE_DIR": str(tmp_path)})
+    process.prepare(run)
+    assert os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == str(LIMIT_BYTES)
+
+
+def test_a_program_that_a_killed_process_left_half_stored_is_dropped_and_the_others_stay(unlimited, tmp_path):
+    folder = tmp_path / "cache"
+    shutil.copytree(unlimited, folder)
+    first, *others = sorted((folder / "jax").rglob("*-cache"))
+    first.write_bytes(first.read_bytes()[:100])
+    assert can_be_limited(first.parent)
+    assert sorted(programs(folder)) == [path.name for path in others]
+    stored = int.from_bytes(others[0].with_name(others[0].name.replace("-cache", "-atime")).read_bytes(), "little")
+    assert stored == others[0].stat().st_mtime_ns
