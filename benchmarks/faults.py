@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-
 from fault_scheduler import SETTINGS, SKILLS, TRAINER, digest
+
 from flowrl import pickles
 from flowrl.errors import INTERRUPTED
 from flowrl.files import append_line, read_json

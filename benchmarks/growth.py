@@ -11,8 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.training_speed import OurRun, Size, measure, report
 from sizes import as_a_training, size_parser, use_compile_cache
+
+from benchmarks.training_speed import OurRun, Size, measure, report
 
 AXES = {
     "num_envs": (64, 128, 256, 512, 1024),

@@ -32,12 +32,14 @@ import jax
 from sizes import as_a_training, size_parser
 
 from flowrl.paths import RunPaths
+from flowrl.records.run_record import PlannedTask
+from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.training.host.process import Lifetime, compile_cache
 from flowrl.training.run.loop import CHECKPOINT_S, Session
 from flowrl.training.run.progress import Pane
 from flowrl.training.run.saving import MOST_COST_S
-from flowrl.training.run.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings
+from flowrl.training.run.specification import RunSpecification, StartingExpert
 from flowrl.training.run.tracking import no_tracker
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
@@ -184,17 +186,14 @@ class Terminal:
 def specification(folder: Path, env_name: str, options: argparse.Namespace) -> RunSpecification:
     paths = RunPaths(folder)
     paths.policies.mkdir(parents=True)
-    settings = TrainingSettings(
-        total_timesteps=10**9, success_rate=1.0, num_envs=options.num_envs, num_steps=options.num_steps,
-        layer_size=options.layer_size, lr=2e-4, anneal_lr=True, gamma=0.99, gae_lambda=0.95, clip_eps=0.2, ent_coef=0.01,
-        vf_coef=0.5, max_grad_norm=1.0, update_epochs=4, num_minibatches=8, max_task_steps=200, seed=0, stop_at_goal=False,
-    )  # fmt: skip
+    sizes = {"num_envs": options.num_envs, "num_steps": options.num_steps, "layer_size": options.layer_size}
+    settings = RunSettings(total_timesteps=10**9, success_rate=1.0, stop_at_goal=False, **sizes)
     names = [*(f"Known_{number}" for number in range(1, options.experts)), SKILL]
     task = [TaskSource(name, 3, local, DONE, PAY) for local, name in enumerate(names)]
     to_global = {local: len(names) - 1 - local for local in range(len(names))}  # the new one, the last, has index 0
     return RunSpecification(
         paths=paths, skill_name=SKILL, global_expert_idx=INDEX, attempt=1, env_name=env_name, settings=settings,
-        plan=tuple(PlannedTask(name, 3, local) for local, name in enumerate(names)),
+        plan=tuple(PlannedTask(name, 3, to_global[local], local) for local, name in enumerate(names)),
         experts=tuple(StartingExpert(name, to_global[local], local, 0, 0, None) for local, name in enumerate(names)),
         module_text=render_module(SKILL, INDEX, {index: local for local, index in to_global.items()}, task),
         experiment=str(folder.parent.parent),

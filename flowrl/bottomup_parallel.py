@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     parse(Settings, arguments, PROG)
     # --help and a mistyped flag have ended here, at once; what follows takes its time to import.
-    from flowrl.experiment.stored_settings import resolve
     from flowrl.experiment.migration import find_stored
     from flowrl.experiment.start import Start, described
+    from flowrl.experiment.stored_settings import resolve
 
     settings = resolve(arguments, find_stored)
     if settings.dry_run:

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 from flowrl.errors import BadInput
 
-
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota of the disk is used up",

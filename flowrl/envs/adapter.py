@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flowrl.envs.craftax.sampling import quick_choice
 from flowrl.envs.features import Features, nearest_blocks
 from flowrl.envs.observations import Creatures, Layout, Observation, creature_cells
-from flowrl.envs.craftax.sampling import quick_choice
 
 State = Any
 """A game's own state: a pytree of arrays, whatever is in it."""

@@ -24,7 +24,6 @@ from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.features import Features
 from flowrl.envs.observations import Observation
 
-
 AT_ONCE = 8
 """Ended environments that are given their next worlds together."""
 

@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 
 from flowrl import pickles
-from flowrl.experiment import stored_settings
 from flowrl.config import MigrationArguments, Settings, parse
 from flowrl.envs.registry import GAMES, GameEntry
 from flowrl.errors import BadInput, FlowrlError
-from flowrl.files import write_json, write_whole
+from flowrl.experiment import stored_settings
 from flowrl.experiment.flow_graph import plan_dependencies
+from flowrl.experiment.preflight import check_folder
+from flowrl.files import write_json, write_whole
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
 from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_skills, write_global_latest
 from flowrl.parallel.training_setup import SKILL_DATA, build_remapping
 from flowrl.paths import ExperimentPaths
-from flowrl.experiment.preflight import check_folder
 from flowrl.report.invocation import to_go_on
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.facts import check_resources

@@ -14,22 +14,21 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from flowrl.experiment import stored_settings
-from flowrl.experiment import migration
 from flowrl.config import AUTO, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED, BadInput
-from flowrl.files import read_json
+from flowrl.experiment import migration, stored_settings
 from flowrl.experiment.flow_graph import FlowGraph, Gate, GetDependencies
-from flowrl.gate.client import Gate as ProbedGate
 from flowrl.experiment.generation import Generation
+from flowrl.experiment.preflight import check_machine, chosen_llm, chosen_proposer, llm_settings
+from flowrl.files import read_json
+from flowrl.gate.client import Gate as ProbedGate
 from flowrl.parallel.calibration import Calibration
 from flowrl.parallel.library.locks import hold_scheduler_lock, is_held
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths
-from flowrl.experiment.preflight import check_machine, chosen_llm, chosen_proposer, llm_settings
 from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.proposers.llm.proposer import LlmProposer

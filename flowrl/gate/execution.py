@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 
-from flowrl.gate.edited_states import Rows
 from flowrl.envs.features import Features, TaskInputs, task_inputs
+from flowrl.gate.edited_states import Rows
 from flowrl.skills.module import TaskFunctions, TaskSource, compile_module, render_module
 from flowrl.skills.spec import SkillSpec
 

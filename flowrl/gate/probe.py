@@ -17,12 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flowrl.gate import recorded_states
-from flowrl.gate.rules import examine
-from flowrl.gate.recorded_states import Recording
 from flowrl.envs.registry import game
-from flowrl.gate.execution import Faulty
 from flowrl.errors import BadInput
+from flowrl.gate import recorded_states
+from flowrl.gate.execution import Faulty
+from flowrl.gate.recorded_states import Recording
+from flowrl.gate.rules import examine
 from flowrl.gate.sandbox import Child, Limits, Outcome, Protection
 from flowrl.skills.checks import CodeRefused, check_skill_code
 from flowrl.skills.facts import GameFacts

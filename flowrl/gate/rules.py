@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowrl.gate.edited_states import Editor, Rows, count, joined, taken
-from flowrl.gate.recorded_states import Recording
 from flowrl.gate.execution import Faulty, Results, Trial
+from flowrl.gate.recorded_states import Recording
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.spec import SkillSpec
 

@@ -23,8 +23,8 @@ import flowrl
 from flowrl.errors import FlowrlError
 from flowrl.files import write_json
 from flowrl.parallel import throughput
-from flowrl.parallel.throughput import DoesNotWork, Measured
 from flowrl.parallel.slots import Slot, choose_gpus, gpu_models, plan_slots, visible_gpus
+from flowrl.parallel.throughput import DoesNotWork, Measured
 from flowrl.paths import calibrations, usable_cores
 
 VERSION = 1

@@ -11,13 +11,18 @@ import contextlib
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from flowrl.errors import BadInput, FlowrlError, NoRoom
-from flowrl.files import append_line, why_no_room, write_json
+from flowrl.files import append_line, why_no_room
 from flowrl.paths import RunPaths
+from flowrl.records import result as result_file
+from flowrl.records.heartbeat import Activity
+from flowrl.records.result import OUT_OF_MEMORY, Outcome, RunResult
 from flowrl.training.host import heap, process
 
 _SHOWN_LINES = 6
@@ -48,9 +53,9 @@ def _run(paths: RunPaths, lifetime: process.Lifetime) -> int:
 
         run = specification.read(paths.folder)
     except KeyboardInterrupt:
-        return _record(paths, lifetime, _cancelled(), 130)
+        return _record(paths, lifetime, _cancelled(lifetime), 130)
     except FlowrlError as error:
-        return _record(paths, lifetime, {"outcome": "failed", "error": str(error)}, 1)
+        return _record(paths, lifetime, _result(lifetime, Outcome.FAILED, error=str(error)), 1)
     return _train(run, lifetime)
 
 
@@ -71,48 +76,51 @@ def _train(run, lifetime: process.Lifetime) -> int:
     tracker = tracking.no_tracker()
     try:
         tracker = _tracker(run)
-        result = {"outcome": "completed", "error": None, **_session(run, tracker, lifetime)}
-        code = 0
+        result, code = _result(lifetime, Outcome.COMPLETED, **_session(run, tracker, lifetime)), 0
     except KeyboardInterrupt:
-        result, code = _cancelled(), 130
+        result, code = _cancelled(lifetime), 130
     except Stopped as stopped:
         _log(run.paths, str(stopped))
         tracker.finish({}, failed=True)
         return stopped.exit_code
     except Exception as error:
         _log(run.paths, traceback.format_exc())
-        result, code = _failure(error, run), 1
-    tracker.finish({name: value for name, value in result.items() if isinstance(value, (int, float))}, failed=code != 0)
+        result, code = _failure(lifetime, error, run), 1
+    numbers = {name: value for name, value in asdict(result).items() if isinstance(value, (int, float))}
+    tracker.finish(numbers, failed=code != 0)
     return _record(run.paths, lifetime, result, code)
 
 
-def _failure(error: Exception, run) -> dict[str, str]:
+def _result(lifetime: process.Lifetime, outcome: Outcome, **fields: Any) -> RunResult:
+    return RunResult(lifetime.attempt, outcome, lifetime.skill_name, **fields)
+
+
+def _failure(lifetime: process.Lifetime, error: Exception, run) -> RunResult:
     if not process.is_out_of_memory(error):
-        return {"outcome": "failed", "error": _with_last_lines(error)}
+        return _result(lifetime, Outcome.FAILED, error=_with_last_lines(error))
     line = (
         f"out of memory while training {run.skill_name} with {run.settings.num_envs} environments ({_one_line(error)}); "
         "give a smaller --num_envs or --num_steps, or train fewer skills at a time"
     )
-    return {"outcome": "failed", "reason": "out_of_memory", "error": line}
+    return _result(lifetime, Outcome.FAILED, error=line, reason=OUT_OF_MEMORY)
 
 
-def _cancelled() -> dict[str, str]:
-    return {"outcome": "cancelled", "error": "cancelled by Ctrl-C in its pane"}
+def _cancelled(lifetime: process.Lifetime) -> RunResult:
+    return _result(lifetime, Outcome.CANCELLED, error="cancelled by Ctrl-C in its pane")
 
 
-def _record(paths: RunPaths, lifetime: process.Lifetime, result: dict, code: int) -> int:
+def _record(paths: RunPaths, lifetime: process.Lifetime, result: RunResult, code: int) -> int:
     """Writes ``result.json``, the last thing that a run does, once there is room for it; returns the exit code."""
 
     def wait(message: str) -> None:
         with contextlib.suppress(OSError):
             print(message, file=sys.stderr, flush=True)
-        lifetime.beat("paused")
+        lifetime.beat(Activity.PAUSED)
         if lifetime.asked_to_stop:
             raise NoRoom(f"{message}; it was asked to stop meanwhile, and goes on from its last checkpoint")
         time.sleep(process.ROOM_POLL_S)
 
-    record = {"attempt": lifetime.attempt, "skill_name": paths.skill_name, **result}
-    process.when_there_is_room(lambda: write_json(paths.result, record), paths.folder, wait)
+    process.when_there_is_room(lambda: result_file.write(paths.result, result), paths.folder, wait)
     return code
 
 
@@ -139,8 +147,6 @@ def _session(run, tracker, lifetime: process.Lifetime) -> dict:
 
 
 def _tracker(run):
-    from dataclasses import asdict
-
     from flowrl.training.run import tracking
 
     if not run.settings.use_wandb:

@@ -16,8 +16,7 @@ from functools import partial
 
 from flowrl import bottomup_parallel
 from flowrl.experiment import start
-from flowrl.parallel import calibration, slots
-from flowrl.parallel import throughput
+from flowrl.parallel import calibration, slots, throughput
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.proposers.base import LibraryView
 from flowrl.skills.spec import SkillSpec

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from flowrl.experiment import stored_settings
 from flowrl.config import Settings
 from flowrl.envs.registry import GAMES
 from flowrl.errors import BadInput
+from flowrl.experiment import stored_settings
 from flowrl.paths import ExperimentPaths
 
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from flowrl.experiment import generation
 from flowrl.envs.registry import game
 from flowrl.errors import BadInput, FlowrlError
+from flowrl.experiment import generation
 from flowrl.experiment.flow_graph import FlowGraph
 from flowrl.experiment.generation import Generation
 from tests.experiment.fakes import COAL, PICKAXE, SAPLING, STONE, WOOD, FakeScheduler, ListProposer, until

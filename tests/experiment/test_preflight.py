@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from flowrl.experiment import preflight
 from flowrl.config import Settings
 from flowrl.errors import BadInput
+from flowrl.experiment import preflight
 from flowrl.tracking.wandb_access import check_wandb
 
 

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from flowrl import pickles
-from flowrl.experiment import stored_settings
 from flowrl.config import Settings
+from flowrl.experiment import stored_settings
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.processes import of_runs_below
 from flowrl.paths import ExperimentPaths

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flowrl.gate import rules
-from flowrl.gate import probe
-from flowrl.gate import execution
+from flowrl.gate import execution, probe, rules
 from flowrl.skills import candidates, checks
 from flowrl.skills.checks import CodeRefused
 from flowrl.skills.fingerprint import fingerprint

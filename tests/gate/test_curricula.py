@@ -2,9 +2,9 @@
 
 import pytest
 
+from flowrl.envs.registry import GAMES
 from flowrl.gate import recorded_states
 from flowrl.gate.rules import examine
-from flowrl.envs.registry import GAMES
 from flowrl.paths import cache_folder
 from flowrl.proposers.curriculum import load_curriculum
 from tests.gate.corpus import GOOD

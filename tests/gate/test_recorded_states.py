@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from flowrl.gate import edited_states
-from flowrl.gate import recorded_states
-from flowrl.gate.edited_states import Editor
 from flowrl.envs.registry import GAMES, game
 from flowrl.errors import BadInput
+from flowrl.gate import edited_states, recorded_states
+from flowrl.gate.edited_states import Editor
 from flowrl.paths import cache_folder
 from flowrl.skills.facts import Kind
 from tests.gate.corpus import CLASSIC, CRAFTAX

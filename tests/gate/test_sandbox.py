@@ -11,8 +11,7 @@ import time
 
 import pytest
 
-from flowrl.gate import kernel_filters
-from flowrl.gate import sandbox
+from flowrl.gate import kernel_filters, sandbox
 from flowrl.gate.kernel_filters import NotOffered, landlock_version
 from flowrl.gate.sandbox import Child, Limits, Outcome, enclose
 

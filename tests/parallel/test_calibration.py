@@ -10,8 +10,7 @@ import psutil
 import pytest
 
 from flowrl.errors import FlowrlError
-from flowrl.parallel import calibration, slots
-from flowrl.parallel import throughput
+from flowrl.parallel import calibration, slots, throughput
 from flowrl.parallel.calibration import Arrangement, Calibration, candidates, choose, key_of
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.training_setup import DEFAULT_SETTINGS

@@ -9,8 +9,24 @@ import pytest
 
 from flowrl.parallel.core import MAX_BACKOFF_S, SchedulerCore, backoff_s, is_due
 from flowrl.parallel.events import (
-    Announce, ContinueRequested, Launch, Launched, LaunchFailed, Merge, Merged, MergeFailed, Paused, Resumed, RetryRequested, RunDied,
-    RunEnded, RunFound, RunStopped, SkillAdded, Stopping, Ticked,
+    Announce,
+    ContinueRequested,
+    Launch,
+    Launched,
+    LaunchFailed,
+    Merge,
+    Merged,
+    MergeFailed,
+    Paused,
+    Resumed,
+    RetryRequested,
+    RunDied,
+    RunEnded,
+    RunFound,
+    RunStopped,
+    SkillAdded,
+    Stopping,
+    Ticked,
 )  # fmt: skip
 from flowrl.parallel.state import FINAL, SchedulerState, SkillEntry, Stage, Status
 

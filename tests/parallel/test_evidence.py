@@ -11,7 +11,15 @@ from filelock import FileLock
 
 from flowrl.files import write_json
 from flowrl.parallel.evidence import (
-    INVISIBLE_LIMIT_S, LAUNCH_GRACE_S, Evidence, Exit, RunState, Sighting, judge, look, read_exit,
+    INVISIBLE_LIMIT_S,
+    LAUNCH_GRACE_S,
+    Evidence,
+    Exit,
+    RunState,
+    Sighting,
+    judge,
+    look,
+    read_exit,
 )  # fmt: skip
 from flowrl.parallel.launchers.base import EngineStatus, Phase
 from flowrl.parallel.processes import COOKIE, ProcessId, end_tree, retry_until, with_cookie

@@ -19,8 +19,8 @@ import pytest
 from flowrl import pickles
 from flowrl.envs.craftax.facts_classic import FACTS as CLASSIC
 from flowrl.errors import BadInput, FlowrlError, FolderInUse, NoRoom
-from flowrl.files import write_json
 from flowrl.experiment.flow_graph import FlowGraph
+from flowrl.files import write_json
 from flowrl.parallel import core, state
 from flowrl.parallel.library.locks import is_held, merge_lock
 from flowrl.parallel.processes import retry_until

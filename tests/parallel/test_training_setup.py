@@ -14,7 +14,14 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel import training_setup
 from flowrl.parallel.slots import Slot
-from flowrl.parallel.training_setup import DEFAULT_ENV_NAME, DEFAULT_SETTINGS, build_remapping, prepare_training_run, with_fewer_envs, write_launch
+from flowrl.parallel.training_setup import (
+    DEFAULT_ENV_NAME,
+    DEFAULT_SETTINGS,
+    build_remapping,
+    prepare_training_run,
+    with_fewer_envs,
+    write_launch,
+)
 from flowrl.paths import RunPaths
 from flowrl.skills.module import read_module, skill_functions
 from tests.parallel.fakes.experiments import put_in_library, skill

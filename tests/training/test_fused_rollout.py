@@ -18,8 +18,8 @@ from flowrl.training.playing.programs import Programs
 from flowrl.training.run import loop
 from tests.parallel.fakes.experiments import PATIENCE_S
 from tests.training.probes import done_after, paid
-from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
 from tests.training.test_loop import Gold, specification, train
+from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
 
 NUM_STEPS = 6
 

@@ -22,13 +22,15 @@ from flowrl.errors import BadInput, FlowrlError
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import RunPaths
 from flowrl.proposers.curricula import craftax
+from flowrl.records.run_record import PlannedTask
+from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.playing.programs import Programs
 from flowrl.training.run import checkpoints, loop
 from flowrl.training.run.loop import Session, Stopped
 from flowrl.training.run.progress import Pane
-from flowrl.training.run.specification import PlannedTask, RunSpecification, StartingExpert, TrainingSettings, read
+from flowrl.training.run.specification import RunSpecification, StartingExpert, read
 from flowrl.training.run.tracking import no_tracker
 from tests.parallel.fakes.experiments import put_in_library
 from tests.training.probes import Probe, by_source
@@ -118,8 +120,8 @@ def specification(folder, reward=PAY, plan=(("Find_Gold", 1, 0),), params=(None,
         global_expert_idx=7,
         attempt=attempt,
         env_name="Probe",
-        settings=TrainingSettings(**SETTINGS | settings),
-        plan=tuple(PlannedTask(name, n, local) for name, n, local in plan),
+        settings=RunSettings(**SETTINGS | settings),
+        plan=tuple(PlannedTask(name, n, indices[local], local) for name, n, local in plan),
         experts=tuple(
             StartingExpert(names[local], indices[local], local, 0, 0, value) for local, value in enumerate(params)
         ),
@@ -363,7 +365,7 @@ def test_a_checkpoint_of_another_width_is_refused_by_shape(tmp_path):
 def test_the_librarys_experts_are_where_training_starts(tmp_path):
     known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
     plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
-    run = specification(tmp_path, plan=plan, params=(known, None), success_rate=1.0, total_timesteps=128, lr=0.0)
+    run = specification(tmp_path, plan=plan, params=(known, None), success_rate=1.0, total_timesteps=128, lr=1e-300)  # 0 in float32
     result = train(run)
     checkpoint = pickles.load(run.paths.folder / result["checkpoint"])
     jax.tree.map(np.testing.assert_array_equal, checkpoint["experts"]["0"]["params"], known)

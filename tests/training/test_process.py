@@ -16,16 +16,18 @@ import pytest
 from flowrl.errors import FolderInUse
 from flowrl.files import write_json
 from flowrl.paths import RunPaths
+from flowrl.records.run_record import Share
 from flowrl.training import __main__ as command
 from flowrl.training.host import process
 from flowrl.training.run import specification
+from tests.records.builders import write_record
 
 
 @pytest.fixture
 def run(tmp_path):
     folder = tmp_path / "skill_3_Collect_Wood"
     folder.mkdir()
-    write_json(folder / "run.json", {"version": 1, "attempt": 2, "slot": {"cores": [0], "gpu": None, "memory_fraction": None}})
+    write_record(RunPaths(folder))
     return RunPaths(folder)
 
 
@@ -52,12 +54,12 @@ def test_secrets_come_in_a_private_file_that_does_not_stay(run):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no core affinity")
 def test_a_run_keeps_to_the_cores_of_its_slot(run):
     allowed = max(os.sched_getaffinity(0))
-    write_json(run.run_json, {"attempt": 1, "slot": {"cores": [allowed], "gpu": None, "memory_fraction": None}})
+    write_record(run, slot=Share(cores=(allowed,)))
     assert in_a_child(run, "print(os.sched_getaffinity(0))") == f"{{{allowed}}}"
 
 
 def test_a_gpu_slot_sees_its_own_device_and_share_of_memory(run):
-    write_json(run.run_json, {"attempt": 1, "slot": {"cores": None, "gpu": "1", "memory_fraction": 0.45}})
+    write_record(run, slot=Share(gpu="1", memory_fraction=0.45))
     names = "CUDA_VISIBLE_DEVICES XLA_PYTHON_CLIENT_MEM_FRACTION"
     assert in_a_child(run, f"print(*[os.environ[name] for name in {names.split()}])") == "1 0.45"
 

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any, TextIO
 
+from flowrl.records.run_record import Share
 from flowrl.training.host import heap, process
 
 WARM_UP_UPDATES = 5
@@ -31,7 +32,7 @@ def main() -> int:
     task = json.loads(sys.stdin.readline())
     asked_to_go = threading.Event()
     threading.Thread(target=_listen, args=(asked_to_go,), daemon=True).start()
-    process.take_slot(task["slot"])
+    process.take_slot(Share(**task["slot"]))
     heap.settle()
     # JAX is imported from here on, in the surroundings that were just prepared.
     update, test_mb = _updates(task["env_name"], task["settings"])
@@ -53,16 +54,17 @@ def _updates(env_name: str, settings: dict[str, Any]):
     this process's memory that a test for the goal would need beside it."""
     import jax
 
+    from flowrl.records.training_settings import RunSettings
     from flowrl.training.calibration.workload import Workload
     from flowrl.training.compiled.stored_programs import READIED
-    from flowrl.training.run.specification import TrainingSettings
+    from flowrl.training.learning.ppo import Hyperparameters
 
     compiled: list[float] = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(seconds) if event in (_COMPILED, READIED) else None
     )
-    run = TrainingSettings(**settings)
-    sizes = run.num_envs, run.num_steps, run.layer_size, run.hyperparameters
+    run = RunSettings.of(settings)
+    sizes = run.num_envs, run.num_steps, run.layer_size, Hyperparameters.of(run)
     workload = Workload(env_name, *sizes, mixed_precision=run.mixed_precision)
 
     def update() -> dict[str, Any]:

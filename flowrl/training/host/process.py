@@ -12,17 +12,19 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import psutil
 from filelock import FileLock, Timeout
 
 from flowrl.errors import BadInput, FolderInUse
-from flowrl.files import read_json, sweep_files, why_no_room, write_json
+from flowrl.files import sweep_files, why_no_room, write_json
 from flowrl.paths import RunPaths, compile_cache
+from flowrl.records import heartbeat, run_record
+from flowrl.records.heartbeat import Activity, Heartbeat
+from flowrl.records.run_record import RunRecord, Share
 from flowrl.training.host import heap, jax_cache
 
 T = TypeVar("T")
@@ -35,9 +37,6 @@ FUSED_ROLLOUT = "FLOWRL_FUSED_ROLLOUT"
 
 BACKGROUND = "background"
 """The name of threads whose work may be given up when the process ends."""
-
-BEAT_WIDTH = 120
-"""Characters of a heartbeat: always the same, so that a new one takes the place of the one before."""
 
 ROOM_POLL_S = 5.0
 """Seconds between two looks whether a full disk has room again."""
@@ -54,26 +53,29 @@ def attempt(paths: RunPaths) -> int:
     Raises:
         BadInput: the folder is not a prepared run.
     """
-    return _run_record(paths).get("attempt", 1)
+    try:
+        return run_record.attempt(paths.run_json)
+    except FileNotFoundError:
+        raise _not_prepared(paths) from None
 
 
 def prepare(paths: RunPaths) -> None:
     """Takes on the run's slot: its environment, cores, device and share of memory, and the compile cache."""
     _take_environment(paths.environment)
-    take_slot(_run_record(paths).get("slot") or {})
+    take_slot(_run_record(paths).slot)
     heap.settle()
 
 
-def take_slot(slot: Mapping[str, Any]) -> None:
-    """Keeps this process to a slot's ``cores``, ``gpu`` and ``memory_fraction``, as ``run.json`` has them."""
-    if slot.get("cores") and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, set(slot["cores"]) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
-    if slot.get("gpu") is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(slot["gpu"])
-    elif slot.get("cores"):
+def take_slot(slot: Share) -> None:
+    """Keeps this process to its share of the machine."""
+    if slot.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(slot.cores) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    if slot.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
+    elif slot.cores:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    if slot.get("memory_fraction"):
-        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(slot["memory_fraction"])
+    if slot.memory_fraction:
+        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(slot.memory_fraction)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's warnings would draw over the pane
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
@@ -86,11 +88,15 @@ def _limit_the_cache() -> None:
         os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = limit
 
 
-def _run_record(paths: RunPaths) -> dict:
+def _run_record(paths: RunPaths) -> RunRecord:
     try:
-        return read_json(paths.run_json)
+        return run_record.read(paths.run_json)
     except FileNotFoundError:
-        raise BadInput(f"{paths.folder} is not a prepared run: run.json is missing; let the scheduler prepare it") from None
+        raise _not_prepared(paths) from None
+
+
+def _not_prepared(paths: RunPaths) -> BadInput:
+    return BadInput(f"{paths.folder} is not a prepared run: run.json is missing; let the scheduler prepare it")
 
 
 def _take_environment(path: Path) -> None:
@@ -180,11 +186,15 @@ class Lifetime:
         # Ours even where whoever started us ignored it, as a shell does for what it starts in the background.
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, lambda *_: self._terminate.set())
-        self.beat("starting")
+        self.beat(Activity.STARTING)
         return self
 
     def __exit__(self, *_) -> None:
         self._lock.release()
+
+    @property
+    def skill_name(self) -> str:
+        return self._paths.skill_name
 
     @property
     def asked_to_stop(self) -> bool:
@@ -207,17 +217,12 @@ class Lifetime:
         else:
             raise KeyboardInterrupt
 
-    def beat(self, phase: str, usual_s: float = 0.0) -> None:
+    def beat(self, activity: Activity, usual_s: float = 0.0) -> None:
         """Says that the run gets on with its work; called by what does the work, never from a thread beside it.
 
         Args:
-            phase: ``training`` where a beat comes with each update; in another one (``starting``, ``compiling``) the
-                next may be long in coming.
+            activity: `TRAINING` where a beat comes with each update; in another one the next may be long in coming.
             usual_s: the seconds that an update usually takes, 0 while that is not known.
         """
-        beat = {"attempt": self.attempt, "at": round(time.time(), 3), "phase": phase, "usual_s": round(usual_s, 4)}
         with contextlib.suppress(OSError):  # a full disk is reported by what has to be kept
-            # In place: an update may take milliseconds, and whoever reads half a line looks again.
-            with open(self._paths.heartbeat, "r+b" if self._paths.heartbeat.exists() else "wb") as file:
-                file.write(f"{json.dumps(beat):<{BEAT_WIDTH}}\n".encode())
-                file.truncate()
+            heartbeat.write(self._paths.heartbeat, Heartbeat(self.attempt, activity, usual_s))

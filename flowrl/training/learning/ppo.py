@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from flowrl.envs.observations import Observation
+from flowrl.records.training_settings import TrainingSettings
 from flowrl.training.learning import experts, learning_blocks, losses, optimiser, products, returns
 from flowrl.training.learning.learning_blocks import Loss
 from flowrl.training.learning.networks import ExpertNetwork, Params
@@ -22,16 +23,21 @@ from flowrl.training.learning.networks import ExpertNetwork, Params
 class Hyperparameters(NamedTuple):
     """What shapes an update; static, so a change compiles another program."""
 
-    gamma: float = 0.99
-    gae_lambda: float = 0.95
-    clip_eps: float = 0.2
-    ent_coef: float = 0.01
-    vf_coef: float = 0.5
-    max_grad_norm: float = 1.0
-    update_epochs: int = 4
-    num_minibatches: int = 8
+    gamma: float = TrainingSettings.gamma
+    gae_lambda: float = TrainingSettings.gae_lambda
+    clip_eps: float = TrainingSettings.clip_eps
+    ent_coef: float = TrainingSettings.ent_coef
+    vf_coef: float = TrainingSettings.vf_coef
+    max_grad_norm: float = TrainingSettings.max_grad_norm
+    update_epochs: int = TrainingSettings.update_epochs
+    num_minibatches: int = TrainingSettings.num_minibatches
     block_size: int | None = None
     """Samples of one expert that are computed together; None for `learning_blocks.block_sizes`."""
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> Hyperparameters:
+        """Those of a run."""
+        return cls(**{name: getattr(settings, name) for name in cls._fields if hasattr(settings, name)})
 
 
 def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int):

@@ -19,11 +19,12 @@ from flowrl.envs.registry import make_adapter
 from flowrl.envs.worlds import Turnover
 from flowrl.errors import FlowrlError
 from flowrl.files import append_line, why_no_room
+from flowrl.records.heartbeat import Activity
 from flowrl.skills.module import compile_module
 from flowrl.training.host import process
 from flowrl.training.host.process import Lifetime
 from flowrl.training.learning.networks import ExpertNetwork
-from flowrl.training.learning.ppo import Learner, Statistics
+from flowrl.training.learning.ppo import Hyperparameters, Learner, Statistics
 from flowrl.training.playing import evaluation
 from flowrl.training.playing.compressed import Compressed
 from flowrl.training.playing.evaluation import Evaluation
@@ -115,7 +116,7 @@ class Session:
             adapter.layout, adapter.num_actions, self.settings.layer_size, self.settings.mixed_precision
         )
         self._programs = self._compile(adapter)
-        self._programs.before_compiling(lambda: self.lifetime.beat("compiling"))
+        self._programs.before_compiling(lambda: self.lifetime.beat(Activity.COMPILING))
         self._keys = self._programs.run_keys(self.settings.seed, run.global_expert_idx)
         if self._programs.hindrance:
             pane.line(f"programs are compiled anew, and not kept for later runs: {self._programs.hindrance}")
@@ -163,7 +164,7 @@ class Session:
         learner, standing = self._resume()
         self._say_if_smaller()
         self.pane.phase("compiling")
-        self.lifetime.beat("compiling")
+        self.lifetime.beat(Activity.COMPILING)
         playing = self._begin()
         reached: Evaluation | None = None
         rates, recent = self._fresh_rates()
@@ -209,7 +210,7 @@ class Session:
         )
         functions = compile_module(self.run.module_text, adapter.scope)
         settings, num_experts = self.settings, len(self.run.experts)
-        return adapter, self._network, functions, plan, settings.num_envs, num_experts, settings.hyperparameters, settings.num_steps
+        return adapter, self._network, functions, plan, settings.num_envs, num_experts, Hyperparameters.of(settings), settings.num_steps
 
     def _resume(self) -> tuple[Learner, Standing]:
         """The newest checkpoint, or the library's experts and a fresh one."""
@@ -319,12 +320,12 @@ class Session:
     def _in_turn(self) -> Iterator[bool]:
         """Waits while an update is compiled for later runs (see `Programs.turn`), and tells whether it had to."""
         if has_to_wait := self._programs.turn.is_taken:
-            self.lifetime.beat("compiling")
+            self.lifetime.beat(Activity.COMPILING)
         with self._programs.turn:
             yield has_to_wait
 
     def _beat(self) -> None:
-        self.lifetime.beat("training", self._seconds_per_update if self._update_seconds else 0.0)
+        self.lifetime.beat(Activity.TRAINING, self._seconds_per_update if self._update_seconds else 0.0)
 
     @property
     def _seconds_per_update(self) -> float:
@@ -398,7 +399,7 @@ class Session:
             self._beat()
             self._stop_if_asked()
 
-        self.lifetime.beat("compiling")  # a test may be the first with programs of its shapes
+        self.lifetime.beat(Activity.COMPILING)  # a test may be the first with programs of its shapes
         with self._programs.turn:
             return evaluation.evaluate(self._programs, decide, key, TEST_EPISODES, give_up_below, show)
 
@@ -438,7 +439,7 @@ class Session:
             self.pane.line(message)
             self._said_of_room = message
         self.pane.phase("paused, the disk has no room")
-        self.lifetime.beat("paused")
+        self.lifetime.beat(Activity.PAUSED)
         self._stop_if_asked()
         time.sleep(process.ROOM_POLL_S)
 

@@ -27,6 +27,7 @@ from flowrl.envs.worlds import Scene, WorldBank
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.files import read_json, write_json
 from flowrl.paths import RunPaths
+from flowrl.records.heartbeat import Activity
 from flowrl.skills.fingerprint import fingerprint
 from flowrl.skills.module import TaskFunctions, compile_rewards, read_module, with_reward
 from flowrl.training.learning import experts
@@ -176,7 +177,7 @@ class Trial(Session):
         self.pane.line(f"trial of {len(self._rewards)} rewards: {self.settings.trial_frames:,} frames for all of them together")
         self._say_if_smaller()
         self.pane.phase("compiling")
-        self.lifetime.beat("compiling")
+        self.lifetime.beat(Activity.COMPILING)
         playing = self._begin()
         rates, recent = self._fresh_rates()
         estimates = self._fresh_estimates()
@@ -238,7 +239,7 @@ class Trial(Session):
         key = programs.fold_in(self._keys.tests, standing.updates)
         policy = programs.learned_policy(learner.params)
         episodes = Episodes.none()
-        self.lifetime.beat("compiling")  # the first wave does
+        self.lifetime.beat(Activity.COMPILING)  # the first wave does
         for wave in range(self._num_waves):
 
             def show(ended: int, before: int = len(episodes.success)) -> None:

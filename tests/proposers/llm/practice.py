@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from flowrl.experiment import start
 from flowrl.bottomup_parallel import main
+from flowrl.experiment import start
 from flowrl.skills.gate_report import built_in
 from tests.experiment.practice import PracticeScheduler
 

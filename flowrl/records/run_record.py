@@ -1,0 +1,140 @@
+"""``run.json``: everything that one run is to do. With the other files of its folder, a run can be reproduced from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from flowrl.errors import BadInput
+from flowrl.files import read_json, write_json
+from flowrl.records.training_settings import RunSettings
+
+VERSION = 1
+NAME = "run.json"
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """One task of the execution plan."""
+
+    skill_name: str
+    n: int
+    global_expert_idx: int
+    local_expert_idx: int
+    max_task_steps: int | None = None
+    """The skill's own limit; None for the setting."""
+
+
+@dataclass(frozen=True)
+class RunExpert:
+    """One expert of a run, as it was when the run was prepared."""
+
+    skill_name: str
+    global_expert_idx: int
+    local_expert_idx: int
+    total_frames: int = 0
+    acted_frames: int = 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of the machine that a run has: cores, or a GPU and a fraction of its memory."""
+
+    cores: tuple[int, ...] | None = None
+    gpu: str | None = None
+    memory_fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What ``run.json`` holds."""
+
+    version: int
+    skill_name: str
+    global_expert_idx: int
+    attempt: int
+    """The attempt that was launched last; 0 before the first."""
+    env_name: str
+    settings: RunSettings
+    experiment: str
+    """The experiment's folder, absolute."""
+    plan: tuple[PlannedTask, ...]
+    gate: tuple[dict[str, Any], ...]
+    """The gate's report on the code of each task, and then of each further reward on trial."""
+    experts: tuple[RunExpert, ...]
+    """By local index."""
+    slot: Share = Share()
+    asked_num_envs: int | None = None
+    """The environments that were asked for, where an earlier attempt ran out of memory with them."""
+
+    def for_attempt(self, attempt: int, slot: Share, num_envs: int | None) -> RunRecord:
+        """The record of an attempt that is about to start.
+
+        Args:
+            num_envs: environments, where an earlier attempt ran out of memory with more; None: as the settings have it.
+        """
+        record = dataclasses.replace(self, attempt=attempt, slot=slot)
+        if num_envs is None or num_envs >= self.settings.num_envs:
+            return record
+        asked = max(self.asked_num_envs or 0, self.settings.num_envs)
+        return dataclasses.replace(record, settings=self.settings.with_num_envs(num_envs), asked_num_envs=asked)
+
+
+def write(path: Path, record: RunRecord) -> None:
+    """Writes the record, whole."""
+    write_json(path, dataclasses.asdict(record))
+
+
+def read(path: Path) -> RunRecord:
+    """Reads the record.
+
+    Raises:
+        FileNotFoundError: there is none.
+        BadInput: it is damaged, or of another version; says what is wrong with it.
+    """
+    data = read_json(path)
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != VERSION:
+        raise BadInput(
+            f"{path} has version {version!r}, and this flowrl reads version {VERSION}; train the run with the flowrl that "
+            "prepared it, or move its folder away to train the skill again"
+        )
+    try:
+        settings = RunSettings.of(data["settings"])
+        return _ADAPTER.validate_python(data | {"settings": settings})
+    except (ValidationError, BadInput, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is damaged ({_first_fault(error)}); restore it from a copy, or move its folder away") from error
+
+
+def attempt(path: Path) -> int:
+    """The attempt that was launched last, also of a record of another version or with damaged entries; 1 where it has none.
+
+    Raises:
+        FileNotFoundError: there is no record.
+        BadInput: it is not JSON.
+    """
+    data = read_json(path)
+    found = data.get("attempt") if isinstance(data, dict) else None
+    return found if isinstance(found, int) else 1
+
+
+def find(path: Path) -> RunRecord | None:
+    """The record, or None where there is none that can be read."""
+    try:
+        return read(path)
+    except (OSError, BadInput):
+        return None
+
+
+def _first_fault(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        fault = error.errors()[0]
+        return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, found {fault['input']!r}"
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+_ADAPTER = TypeAdapter(RunRecord)

@@ -1,0 +1,138 @@
+"""The settings of one training: their names, defaults and help stand here and nowhere else.
+
+The front door's flags, ``run.json`` and the trainer all take them from `TrainingSettings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from flowrl.errors import BadInput
+from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, check_ranges, make_whole
+
+DEFAULT_ENV_NAME = "Craftax-Symbolic-v1"
+
+_RANGES = {
+    AT_LEAST_ONE: (
+        "total_timesteps",
+        "num_envs",
+        "num_steps",
+        "layer_size",
+        "update_epochs",
+        "num_minibatches",
+        "max_task_steps",
+        "candidate_timesteps",
+    ),
+    POSITIVE: ("lr", "clip_eps", "max_grad_norm"),
+    NOT_NEGATIVE: ("ent_coef", "vf_coef", "seed"),
+    FRACTION: ("success_rate", "gamma", "gae_lambda"),
+}
+_TRIAL_SHARE = 5
+"""Where nothing else is said, rewards are tried for a fifth of a run's frames."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What one training is given; a field is a flag of the front door, and its docstring the flag's help.
+
+    Raises:
+        BadInput: a value is out of its range, or two do not go together; names the flag.
+    """
+
+    total_timesteps: int = 100_000_000
+    """Most frames that a run trains, summed over its environments."""
+    success_rate: float = 0.8
+    """A run ends early when this share of fresh episodes succeeds, 0 to 1."""
+    max_task_steps: int = 200
+    """Steps that an episode has for one task of the plan, for each time it is to be done."""
+    num_envs: int = 1024
+    """Environments stepped side by side in a run."""
+    num_steps: int = 64
+    """Steps of each environment between two updates."""
+    layer_size: int = 512
+    """Width of the hidden layers of every actor and critic."""
+    lr: float = 2e-4
+    """Learning rate."""
+    anneal_lr: bool = True
+    """Let the learning rate fall to zero over total_timesteps."""
+    gamma: float = 0.99
+    """Discount of the reward, for each step."""
+    gae_lambda: float = 0.95
+    """Trade of bias for variance in the advantage estimate, 0 to 1."""
+    clip_eps: float = 0.2
+    """PPO's clipping range."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the critic's loss."""
+    max_grad_norm: float = 1.0
+    """Largest gradient norm of an expert; larger ones are scaled down."""
+    update_epochs: int = 4
+    """Passes over the collected steps in an update."""
+    num_minibatches: int = 8
+    """Minibatches in a pass."""
+    mixed_precision: bool = False
+    """Multiply in bfloat16 and add up in float32, for GPUs; parameters stay float32."""
+    seed: int = 0
+    """Seed of all randomness."""
+    candidate_timesteps: int | None = None
+    """Frames of total_timesteps in which the rewards of a skill are tried, all together (a fifth of total_timesteps)."""
+    use_wandb: bool = False
+    """Report each run to Weights & Biases, grouped by experiment."""
+    wandb_project: str = "flow_rl_parallel"
+    """Weights & Biases project."""
+
+    def __post_init__(self):
+        make_whole(self)
+        check_ranges(self, _RANGES)
+        self._check_minibatches()
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all training settings."""
+        return tuple(field.name for field in dataclasses.fields(TrainingSettings))
+
+    @property
+    def frames_per_update(self) -> int:
+        return self.num_envs * self.num_steps
+
+    @property
+    def trial_frames(self) -> int:
+        """For all rewards on trial together, where a skill has several."""
+        return self.candidate_timesteps or max(1, self.total_timesteps // _TRIAL_SHARE)
+
+    def training(self) -> dict[str, Any]:
+        """The training settings as plain values, whatever else a subclass holds."""
+        return {name: getattr(self, name) for name in self.names()}
+
+    def _check_minibatches(self) -> None:
+        if self.frames_per_update % self.num_minibatches:
+            raise BadInput(
+                f"--num_minibatches {self.num_minibatches} does not divide --num_envs * --num_steps "
+                f"({self.num_envs} * {self.num_steps}); choose powers of two"
+            )
+
+
+@dataclass(frozen=True)
+class RunSettings(TrainingSettings):
+    """The training settings of one run, as ``run.json`` holds them."""
+
+    stop_at_goal: bool = True
+    """Whether the run ends at its goal; else it trains to the end of its budget. No flag sets this by itself."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The settings among ``values``; what is not given has its default, and other names are passed over."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+    def with_num_envs(self, num_envs: int) -> Self:
+        """With ``num_envs`` environments, and minibatches of about the size that they had."""
+        frames = num_envs * self.num_steps
+        wanted = self.num_minibatches * num_envs / self.num_envs
+        fitting = (count for count in range(1, self.num_minibatches + 1) if frames % count == 0)
+        num_minibatches = min(fitting, key=lambda count: abs(count - wanted))
+        return dataclasses.replace(self, num_envs=num_envs, num_minibatches=num_minibatches)
