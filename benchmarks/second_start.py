@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 
 from flowrl.envs.registry import GAMES
-from flowrl.paths import RunPaths, usable_cores
+from flowrl.machine import usable_cores
+from flowrl.paths import RunPaths
 from flowrl.training.later_runs import COMPILED
 from real_runs import prepare
 from sizes import size_parser

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flowrl.errors import BadInput
+from flowrl.machine import usable_cores
 from flowrl.parallel.environment import variable
-from flowrl.paths import usable_cores
 
 CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 USABLE_GPU_MEMORY = 0.9

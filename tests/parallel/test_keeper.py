@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flowrl import machine
 from flowrl.files import write_json
 from flowrl.parallel import keeper
 from flowrl.parallel.evidence import Evidence, Exit, RunState, Sighting, judge, look, read_exit
@@ -170,7 +171,7 @@ def counters(root, kind, count):
 
 
 def keep_with(root, arguments, codes):
-    keeper.ROOT = str(root)
+    machine.ROOT = str(root)
     codes.put(keeper.main(arguments))
 
 
@@ -191,8 +192,8 @@ def test_a_kill_while_the_kernel_was_killing_is_want_of_memory(run, tmp_path, ki
 
 
 def test_where_the_kernel_counts_nothing_nothing_is_claimed(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper, "ROOT", str(tmp_path))
-    assert keeper.oom_kills() == 0
+    monkeypatch.setattr(machine, "ROOT", str(tmp_path))
+    assert machine.oom_kills() == 0
 
 
 def test_a_folder_that_cannot_be_written_costs_the_record_and_not_the_code(run):
