@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import read_json, sweep_files, why_no_room, write_json
+from flowrl.machine import keep_to_cores
 from flowrl.paths import RunPaths, compile_cache
 from flowrl.training import heap, program_cache
 
@@ -66,8 +67,8 @@ def prepare(paths: RunPaths) -> None:
 
 def take_slot(slot: Mapping[str, Any]) -> None:
     """Keeps this process to a slot's ``cores``, ``gpu`` and ``memory_fraction``, as ``run.json`` has them."""
-    if slot.get("cores") and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, set(slot["cores"]) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    if slot.get("cores"):  # which tmux may have kept from us, if its server was started on other cores
+        keep_to_cores(slot["cores"])
     if slot.get("gpu") is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(slot["gpu"])
     elif slot.get("cores"):
