@@ -10,7 +10,7 @@ import pytest
 import flowrl
 
 PACKAGE = Path(flowrl.__file__).parent
-BASE = {"errors", "files", "machine", "paths", "pickles", "wandb_access", "sandbox", "kernel_filters"}
+BASE = {"errors", "files", "machine", "paths", "pickles", "process_id", "wandb_access", "sandbox", "kernel_filters"}
 ROOMS = {
     "skills": set(),
     "proposers": {"skills"},

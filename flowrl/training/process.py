@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import psutil
 from filelock import FileLock, Timeout
 
 from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import read_json, sweep_files, why_no_room, write_json
 from flowrl.machine import keep_to_cores
 from flowrl.paths import RunPaths, compile_cache
+from flowrl.process_id import ProcessId
 from flowrl.training import heap, program_cache
 
 T = TypeVar("T")
@@ -175,8 +175,7 @@ class Lifetime:
                 "attach to its session, or end it first"
             ) from None
         sweep_files(self._paths.folder)  # of an attempt that was killed while it wrote
-        me = psutil.Process()
-        write_json(self._paths.pid, {"pid": me.pid, "create_time": me.create_time(), "attempt": self.attempt})
+        write_json(self._paths.pid, {**ProcessId.of(os.getpid()).to_record(), "attempt": self.attempt})
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # Ours even where whoever started us ignored it, as a shell does for what it starts in the background.
         signal.signal(signal.SIGINT, self._interrupt)

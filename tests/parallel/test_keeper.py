@@ -18,8 +18,9 @@ from flowrl import machine
 from flowrl.files import write_json
 from flowrl.parallel import keeper
 from flowrl.parallel.evidence import Evidence, Exit, RunState, Sighting, judge, look, read_exit
-from flowrl.parallel.processes import COOKIE, ProcessId, retry_until, with_cookie
+from flowrl.parallel.processes import COOKIE, retry_until, with_cookie
 from flowrl.paths import RunPaths
+from flowrl.process_id import ProcessId
 from tests.parallel.fakes.experiments import PATIENCE_S
 
 
@@ -221,7 +222,7 @@ def test_a_run_whose_keeper_still_clears_up_is_ending(run):
 
 def test_the_keeper_is_not_taken_for_the_training(run):
     ended = subprocess.Popen(["true"])
-    write_json(run.pid, {"pid": ended.pid, "create_time": ProcessId.of(ended.pid).create_time, "attempt": 1})
+    write_json(run.pid, {**ProcessId.of(ended.pid).to_record(), "attempt": 1})
     ended.wait()
     living = subprocess.Popen(["sleep", "300"])
     try:
@@ -230,7 +231,7 @@ def test_the_keeper_is_not_taken_for_the_training(run):
     finally:
         living.kill()
         living.wait()
-    assert retry_until(lambda: look(Sighting(run, 1, "x#1", started=ProcessId(living.pid, 0.0))).keeper_alive is False, PATIENCE_S)
+    assert retry_until(lambda: look(Sighting(run, 1, "x#1", started=ProcessId(living.pid, "another"))).keeper_alive is False, PATIENCE_S)
 
 
 def test_a_process_without_a_mark_is_nobodys():
