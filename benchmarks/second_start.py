@@ -27,7 +27,8 @@ from real_runs import prepare
 from sizes import size_parser
 
 from flowrl.envs.registry import GAMES
-from flowrl.paths import RunPaths, usable_cores
+from flowrl.machine import usable_cores
+from flowrl.paths import RunPaths
 from flowrl.training.run.compile_ahead import COMPILED
 
 UPDATES = 5

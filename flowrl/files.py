@@ -24,6 +24,11 @@ _NO_ROOM = {
     errno.EROFS: "the disk is read-only",
 }
 
+_NO_FOLDER_SYNC = {
+    errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM,
+}  # fmt: skip
+"""How a file system says that it cannot force a folder to disk, or that a folder may be written and not be opened to read."""
+
 TEMPORARY = ".tmp"
 """How a file ends that is not finished; it begins with a dot."""
 
@@ -109,9 +114,14 @@ def sweep_files(folder: Path | str, deep: bool = True) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without this the rename itself may be lost when the machine loses power.
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Without this the rename itself may be lost when the machine loses power. A disk that fails is an error; a file system
+    that offers no such call (some network shares) is not: the file has its name already."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise

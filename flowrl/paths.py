@@ -13,6 +13,8 @@ from pathlib import Path
 
 import platformdirs
 
+from flowrl.machine import usable_cores
+
 _RUN_FOLDER = re.compile(r"skill_(\d+)_(.+)")
 _SKILL_FOLDER = re.compile(r"(\d+)_(.+)")
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pkl")
@@ -24,11 +26,6 @@ CANDIDATES = "candidates.json"
 def cache_folder() -> Path:
     """What all experiments on this machine share (``FLOWRL_CACHE_DIR``, or the user's cache folder); may be deleted."""
     return Path(os.environ.get("FLOWRL_CACHE_DIR") or platformdirs.user_cache_dir("flowrl"))
-
-
-def usable_cores() -> list[int]:
-    """The cores that this process may run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def compile_cache() -> Path:

@@ -1,5 +1,6 @@
 """Files that another process reads appear whole, or not at all."""
 
+import errno
 import json
 import os
 import stat
@@ -31,6 +32,40 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_other_file(tmp_path, m
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
+
+
+def fail_for_folders(monkeypatch, call, code):
+    """Has ``os.open`` or ``os.fsync`` fail for folders, and for nothing else."""
+    real = getattr(os, call)
+
+    def fails(what, *arguments):
+        mode = os.fstat(what).st_mode if isinstance(what, int) else os.stat(what).st_mode
+        if stat.S_ISDIR(mode):
+            raise OSError(code, os.strerror(code))
+        return real(what, *arguments)
+
+    monkeypatch.setattr(os, call, fails)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES])
+def test_a_file_system_that_cannot_force_a_folder_to_disk_is_no_error(tmp_path, monkeypatch, code):
+    fail_for_folders(monkeypatch, "fsync", code)
+    write_whole(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_a_folder_that_may_be_written_and_not_read_is_no_error(tmp_path, monkeypatch):
+    fail_for_folders(monkeypatch, "open", errno.EACCES)
+    write_whole(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_at_the_folder_is_an_error(tmp_path, monkeypatch, code):
+    fail_for_folders(monkeypatch, "fsync", code)
+    with pytest.raises(OSError) as caught:
+        write_whole(tmp_path / "file", "new")
+    assert caught.value.errno == code
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):

@@ -22,10 +22,11 @@ from pydantic import BaseModel, Field
 import flowrl
 from flowrl.errors import FlowrlError
 from flowrl.files import write_json
+from flowrl.machine import free_memory, total_memory, usable_cores
 from flowrl.parallel import throughput
 from flowrl.parallel.slots import Slot, choose_gpus, gpu_models, plan_slots, visible_gpus
 from flowrl.parallel.throughput import DoesNotWork, Measured
-from flowrl.paths import calibrations, usable_cores
+from flowrl.paths import calibrations
 
 VERSION = 1
 ABOUT_EQUAL = 0.95
@@ -95,7 +96,7 @@ def key_of(env_name: str, settings: Mapping[str, Any], gpus: Sequence[str]) -> d
         "cpu": cpu_model(),
         "cores": len(usable_cores()),
         "gpus": gpu_models(gpus),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "memory_gb": round(total_memory() / 2**30),
         "env_name": env_name,
         **{name: settings[name] for name in _SETTINGS_THAT_COUNT},
     }
@@ -181,7 +182,7 @@ class Calibration:
 
     def _try_all(self, wanted: Sequence[Arrangement]) -> dict[int, float]:
         """Frames per second in all, by the number of trainings, for those that work and fit."""
-        free_mb = USABLE_MEMORY * psutil.virtual_memory().available / 2**20
+        free_mb = USABLE_MEMORY * free_memory() / 2**20
         found: dict[int, float] = {}
         peak_mb = 0.0
         for arrangement in wanted:

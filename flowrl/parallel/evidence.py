@@ -14,8 +14,9 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.parallel.launchers.base import EngineStatus, Phase
 from flowrl.parallel.library.locks import is_held
-from flowrl.parallel.processes import ProcessId, with_cookie
+from flowrl.parallel.processes import with_cookie
 from flowrl.paths import RunPaths
+from flowrl.records.process_id import ProcessId
 
 LAUNCH_GRACE_S = 5.0
 INVISIBLE_LIMIT_S = 120.0
@@ -102,7 +103,7 @@ def read_holder(run: RunPaths) -> tuple[ProcessId, int] | None:
     """The process that last took the run's lock, and for which attempt; None if none did so far."""
     try:
         data = read_json(run.pid)
-        return ProcessId(int(data["pid"]), float(data["create_time"])), int(data["attempt"])
+        return ProcessId.from_record(data), int(data["attempt"])
     except (FileNotFoundError, NotADirectoryError, BadInput, KeyError, TypeError, ValueError):
         return None
 

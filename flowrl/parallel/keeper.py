@@ -14,10 +14,10 @@ import signal
 import sys
 import time
 
+from flowrl.machine import oom_kills
+
 LEFTOVER_GRACE_S = 2.0
 CANNOT_START = 127
-ROOT = ""
-"""Where ``/proc`` and ``/sys`` are found."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -34,16 +34,6 @@ def main(arguments: list[str]) -> int:
     _end_what_is_left()
     _record(folder, attempt, ended_s, {"code": code, "signal": killed_by, "out_of_memory": out_of_memory})
     return 128 + killed_by if code is None else code
-
-
-def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory, in our control group or else on this machine."""
-    for path in (*_of_control_group(), f"{ROOT}/proc/vmstat"):
-        for line in _lines(path):
-            name, _, count = line.partition(" ")
-            if name == "oom_kill" and count.strip().isdigit():
-                return int(count)
-    return 0
 
 
 def _run(command: list[str]) -> tuple[int | None, int | None]:
@@ -125,26 +115,6 @@ def _record(folder: str, attempt: int, ended_s: float, ending: dict) -> None:
         write_json(RunPaths(Path(folder)).exit, {"attempt": attempt, **ending, "ended_at": ended_at})
     except (OSError, ValueError) as error:
         _say(f"error: the end of this run could not be recorded in {folder}: {error}")
-
-
-def _of_control_group() -> list[str]:
-    """The files that count for our control group: of version 2, or of version 1 with its one tree a controller."""
-    found = []
-    for line in _lines(f"{ROOT}/proc/self/cgroup"):
-        _, controllers, place = line.split(":", 2)
-        if not controllers:
-            found.append(f"{ROOT}/sys/fs/cgroup{place}/memory.events")
-        elif "memory" in controllers.split(","):
-            found.append(f"{ROOT}/sys/fs/cgroup/memory{place}/memory.oom_control")
-    return found
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path) as file:
-            return file.read().splitlines()
-    except OSError:
-        return []
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,6 @@
-"""Processes: is that one still alive, and how a whole tree of them is ended.
+"""Processes of runs: which there are, and how a whole tree of them is ended.
 
-A pid alone names nothing, for pids are reused; a pid with its creation time does. Children that left the tree
-(``nohup``, ``setsid``) are found by a cookie that every descendant inherits in its environment.
+Children that left the tree (``nohup``, ``setsid``) are found by a cookie that every descendant inherits in its environment.
 """
 
 from __future__ import annotations
@@ -9,50 +8,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from flowrl.records.process_id import ProcessId, runs
+
 COOKIE = "FLOWRL_RUN"
-_CLOCK_SLACK_S = 0.5
 _KILL_ROUNDS = 50
 _ROUND_S = 0.1
-
-
-@dataclass(frozen=True)
-class ProcessId:
-    """A process beyond doubt. ``create_time`` is in seconds since the epoch, as psutil gives it."""
-
-    pid: int
-    create_time: float
-
-    @classmethod
-    def of(cls, pid: int) -> ProcessId | None:
-        """The process that has this pid now, or None."""
-        try:
-            return cls(pid, psutil.Process(pid).create_time())
-        except psutil.Error:
-            return None
-
-    def variable(self, name: str) -> str:
-        """A variable of the environment that it was started with; empty where there is none, or we may not look."""
-        try:
-            process = _living(self)
-            return process.environ().get(name, "") if process else ""
-        except (psutil.Error, OSError):
-            return ""
-
-    def is_alive(self) -> bool:
-        """Whether it runs; a zombie does not."""
-        return _living(self) is not None
 
 
 def name_of(pid: int) -> str:
     """The name of the process that has this pid now; empty where there is none."""
     try:
         process = psutil.Process(pid)
-        return process.name() if _runs(process) else ""
+        return process.name() if runs(process) else ""
     except psutil.Error:
         return ""
 
@@ -95,7 +66,7 @@ def end_tree(roots: Iterable[ProcessId], cookie: str, grace_s: float) -> bool:
     _await_end(known.values(), grace_s)
     for _ in range(_KILL_ROUNDS):
         # Looked for anew each round: what is being killed may still fork.
-        left = [process for process in {*known.values(), *_members(roots, cookie)} if _runs(process)]
+        left = [process for process in {*known.values(), *_members(roots, cookie)} if runs(process)]
         if not left:
             return True
         _signal(left, "kill")
@@ -114,7 +85,7 @@ def retry_until(condition, timeout_s: float, interval_s: float = 0.05) -> bool:
 
 
 def _members(roots: Iterable[ProcessId], cookie: str) -> set[psutil.Process]:
-    found = {process for root in roots if (process := _living(root)) is not None}
+    found = {process for root in roots if (process := root.living()) is not None}
     for process in list(found):
         try:
             found.update(process.children(recursive=True))
@@ -123,27 +94,10 @@ def _members(roots: Iterable[ProcessId], cookie: str) -> set[psutil.Process]:
     return found | set(with_cookie(cookie))
 
 
-def _living(identity: ProcessId) -> psutil.Process | None:
-    try:
-        process = psutil.Process(identity.pid)
-        if abs(process.create_time() - identity.create_time) > _CLOCK_SLACK_S or not _runs(process):
-            return None
-        return process
-    except psutil.Error:
-        return None
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
 def _await_end(processes: Iterable[psutil.Process], timeout_s: float) -> None:
     # Not psutil.wait_procs, which waits for zombies too: tmux 3.3a was seen to leave one unreaped for as long as it ran.
     processes = list(processes)
-    retry_until(lambda: not any(map(_runs, processes)), timeout_s, interval_s=0.01)
+    retry_until(lambda: not any(map(runs, processes)), timeout_s, interval_s=0.01)
 
 
 def _marked(is_meant: Callable[[str], bool]) -> list[psutil.Process]:
@@ -153,7 +107,7 @@ def _marked(is_meant: Callable[[str], bool]) -> list[psutil.Process]:
 def _carries(process: psutil.Process, is_meant: Callable[[str], bool]) -> bool:
     try:
         mark = process.environ().get(COOKIE)  # most processes have none, and are nobody's
-        return bool(mark) and is_meant(mark) and process.pid != os.getpid() and _runs(process)
+        return bool(mark) and is_meant(mark) and process.pid != os.getpid() and runs(process)
     except (psutil.Error, OSError):
         return False
 

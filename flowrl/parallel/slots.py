@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flowrl.errors import BadInput
+from flowrl.machine import usable_cores
 from flowrl.parallel.environment import variable
-from flowrl.paths import usable_cores
 
 CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 USABLE_GPU_MEMORY = 0.9
@@ -51,7 +51,8 @@ def plan_slots(max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int
     check_number("max_parallel_skills", max_parallel)
     check_number("skills_per_gpu", skills_per_gpu)
     gpus = choose_gpus(gpu_ids, visible_gpus())
-    return gpu_slots(max_parallel, gpus, skills_per_gpu) if gpus else cpu_slots(max_parallel, usable_cores())
+    cores = usable_cores()
+    return gpu_slots(max_parallel, gpus, skills_per_gpu, cores) if gpus else cpu_slots(max_parallel, cores)
 
 
 def check_number(name: str, value: object) -> None:
@@ -68,11 +69,11 @@ def cpu_slots(max_parallel: int, cores: Sequence[int]) -> list[Slot]:
     return [Slot(index, tuple(cores[bounds[index] : bounds[index + 1]])) for index in range(max_parallel)]
 
 
-def gpu_slots(max_parallel: int, gpus: Sequence[str], skills_per_gpu: int) -> list[Slot]:
-    """Spread over the devices first, then sharing them. Cores are left to the operating system."""
+def gpu_slots(max_parallel: int, gpus: Sequence[str], skills_per_gpu: int, cores: Sequence[int]) -> list[Slot]:
+    """Spread over the devices first, then sharing them. All of them share all cores."""
     count = min(max_parallel, len(gpus) * skills_per_gpu)
     share = round(USABLE_GPU_MEMORY / skills_per_gpu, 3)
-    return [Slot(index, None, gpus[index % len(gpus)], share) for index in range(count)]
+    return [Slot(index, tuple(cores), gpus[index % len(gpus)], share) for index in range(count)]
 
 
 def visible_gpus() -> list[str]:

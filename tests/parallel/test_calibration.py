@@ -9,6 +9,7 @@ import sys
 import psutil
 import pytest
 
+from flowrl import machine
 from flowrl.errors import FlowrlError
 from flowrl.parallel import calibration, slots, throughput
 from flowrl.parallel.calibration import Arrangement, Calibration, candidates, choose, key_of
@@ -190,6 +191,20 @@ def test_more_than_the_memory_holds_is_not_tried(tmp_path):
     found = Found(tmp_path, {"4": updates(1.0, peak_mb=most_mb / 2), "2": updates(1.0, peak_mb=most_mb / 2)})
     assert len(found.started()) in (1, 3)  # 1 or 2 at a time, as much as is free of the machine's memory
     assert f"at a time: not tried, needs {2 if len(found.started()) == 1 else 4} x" in found.said
+
+
+def test_more_than_a_container_holds_is_not_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "ROOT", str(tmp_path))
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/\n")
+    (group / "memory.max").write_text(f"{2**30}\n")
+    (group / "memory.current").write_text(f"{2**29}\n")
+    found = Found(tmp_path, {"4": updates(1.0, peak_mb=300.0)})
+    assert len(found.started()) == 1
+    assert "2 at a time: not tried, needs 2 x 300 MB of memory, and 461 MB are free" in found.said
+    assert json.loads(found.path.read_text())["answers"][0]["key"]["memory_gb"] == 1
 
 
 def test_still_more_are_not_tried_where_more_were_slower(tmp_path):

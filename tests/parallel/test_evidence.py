@@ -22,8 +22,9 @@ from flowrl.parallel.evidence import (
     read_exit,
 )  # fmt: skip
 from flowrl.parallel.launchers.base import EngineStatus, Phase
-from flowrl.parallel.processes import COOKIE, ProcessId, end_tree, retry_until, with_cookie
+from flowrl.parallel.processes import COOKIE, end_tree, retry_until, with_cookie
 from flowrl.paths import RunPaths
+from flowrl.records.process_id import ProcessId
 from tests.parallel.fakes.experiments import PATIENCE_S
 
 DONE = {"outcome": "completed", "attempt": 1}
@@ -88,7 +89,7 @@ def own_process():
 
 
 def write_pid(run, attempt, process):
-    write_json(run.pid, {"pid": process.pid, "create_time": process.create_time, "attempt": attempt})
+    write_json(run.pid, {**process.to_record(), "attempt": attempt})
 
 
 def test_a_result_of_another_attempt_does_not_count(run):
@@ -119,7 +120,7 @@ def test_the_lock_of_an_attempt_that_has_not_taken_it_is_not_touched(run):
 
 def test_a_pid_that_was_given_to_another_process_is_not_the_run(run):
     ours = own_process()
-    write_pid(run, 1, ProcessId(ours.pid, ours.create_time - 100))
+    write_pid(run, 1, ProcessId(ours.pid, "another"))
     assert look(Sighting(run, 1, "x#1")).process_alive is False
 
 
@@ -174,5 +175,5 @@ def test_a_whole_tree_is_ended_with_what_has_left_it(run):
     assert retry_until(lambda: len(with_cookie(cookie)) == 5, PATIENCE_S)
     assert end_tree([ProcessId.of(child.pid)], cookie, grace_s=0.2)
     assert with_cookie(cookie) == []
-    assert end_tree([ProcessId(child.pid, 0.0)], cookie, grace_s=0.2)  # safe to repeat
+    assert end_tree([ProcessId(child.pid, "another")], cookie, grace_s=0.2)  # safe to repeat
     child.wait()

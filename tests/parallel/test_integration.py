@@ -264,6 +264,25 @@ def test_a_training_that_crashes_each_time_fails_with_its_last_words(make_schedu
     assert sessions() == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil takes the start of a process from another place")
+def test_a_step_of_the_clock_ends_no_run(make_scheduler, start, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ENDING_GRACE_S", 0.0)
+    looks, look = [], runs.look
+    monkeypatch.setattr(runs, "look", lambda *where: looks.append(look(*where)) or looks[-1])
+    scheduler = make_scheduler(max_parallel=1, poll_interval=NEVER_S)
+    scheduler.add_skill("A", skill("A", gate=str(tmp_path / "gate")), [])
+    thread = start(scheduler)
+    training_of(scheduler, "A")
+    boot_s = psutil.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_s + 3600)  # an hour was added to the clock
+    seen = len(looks)
+    wait_until(lambda: len(looks) > seen + 10)
+    (tmp_path / "gate").touch()
+    thread.join()
+    assert (statuses(scheduler), entry_of(scheduler, "A")["attempt"]) == ({"A": "completed"}, 1)
+    assert all(sight.process_alive for sight in looks[seen : seen + 10])
+
+
 class SimpleArgs:
     """The front door's flags, as attributes."""
 

@@ -14,11 +14,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flowrl import machine
 from flowrl.files import write_json
 from flowrl.parallel import keeper
 from flowrl.parallel.evidence import Evidence, Exit, RunState, Sighting, judge, look, read_exit
-from flowrl.parallel.processes import COOKIE, ProcessId, retry_until, with_cookie
+from flowrl.parallel.processes import COOKIE, retry_until, with_cookie
 from flowrl.paths import RunPaths
+from flowrl.records.process_id import ProcessId
 from tests.parallel.fakes.experiments import PATIENCE_S
 
 
@@ -170,7 +172,7 @@ def counters(root, kind, count):
 
 
 def keep_with(root, arguments, codes):
-    keeper.ROOT = str(root)
+    machine.ROOT = str(root)
     codes.put(keeper.main(arguments))
 
 
@@ -191,8 +193,8 @@ def test_a_kill_while_the_kernel_was_killing_is_want_of_memory(run, tmp_path, ki
 
 
 def test_where_the_kernel_counts_nothing_nothing_is_claimed(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper, "ROOT", str(tmp_path))
-    assert keeper.oom_kills() == 0
+    monkeypatch.setattr(machine, "ROOT", str(tmp_path))
+    assert machine.oom_kills() == 0
 
 
 def test_a_folder_that_cannot_be_written_costs_the_record_and_not_the_code(run):
@@ -220,7 +222,7 @@ def test_a_run_whose_keeper_still_clears_up_is_ending(run):
 
 def test_the_keeper_is_not_taken_for_the_training(run):
     ended = subprocess.Popen(["true"])
-    write_json(run.pid, {"pid": ended.pid, "create_time": ProcessId.of(ended.pid).create_time, "attempt": 1})
+    write_json(run.pid, {**ProcessId.of(ended.pid).to_record(), "attempt": 1})
     ended.wait()
     living = subprocess.Popen(["sleep", "300"])
     try:
@@ -229,7 +231,7 @@ def test_the_keeper_is_not_taken_for_the_training(run):
     finally:
         living.kill()
         living.wait()
-    assert retry_until(lambda: look(Sighting(run, 1, "x#1", started=ProcessId(living.pid, 0.0))).keeper_alive is False, PATIENCE_S)
+    assert retry_until(lambda: look(Sighting(run, 1, "x#1", started=ProcessId(living.pid, "another"))).keeper_alive is False, PATIENCE_S)
 
 
 def test_a_process_without_a_mark_is_nobodys():

@@ -34,14 +34,15 @@ def test_only_the_cores_that_we_may_use_are_dealt_out():
 
 
 def test_skills_are_spread_over_the_gpus_before_they_share_one_and_share_their_memory():
-    found = gpu_slots(8, ["0", "3"], skills_per_gpu=2)
+    found = gpu_slots(8, ["0", "3"], skills_per_gpu=2, cores=[0, 1, 5])
     assert [slot.gpu for slot in found] == ["0", "3", "0", "3"]
     assert {slot.memory_fraction for slot in found} == {0.45}
+    assert {slot.cores for slot in found} == {(0, 1, 5)}
     assert found[0].environment() == {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
 
 
 def test_a_gpu_trains_one_skill_unless_told_otherwise():
-    assert len(gpu_slots(3, ["0"], skills_per_gpu=1)) == 1
+    assert len(gpu_slots(3, ["0"], skills_per_gpu=1, cores=[0])) == 1
 
 
 def test_slots_say_what_run_json_has():

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from flowrl.errors import BadInput
+from flowrl.machine import usable_cores
 from flowrl.parallel import environment
 from flowrl.parallel.launchers import tmux
 from flowrl.parallel.launchers.base import EngineStatus, EngineUnreachable, LaunchFailed, LaunchSpec, Phase
 from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.parallel.processes import retry_until, with_cookie
+from flowrl.parallel.slots import cpu_slots, gpu_slots
 from tests.parallel.fakes.experiments import PATIENCE_S
 
 SLEEP = ("sleep", "300")
@@ -222,6 +224,22 @@ def test_arguments_and_folders_arrive_as_they_are(launcher, spec, tmp_path):
 def test_an_odd_folder_is_found_again(launcher, spec):
     handle = launcher.launch(spec(experiment="ex p;#{x}|ü'"))
     assert launcher.find(handle.run_folder.parent.parent) == [handle]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no core affinity")
+@pytest.mark.parametrize("gpu", [None, "0"])
+def test_a_run_gets_the_cores_of_its_slot_whatever_cores_the_server_was_started_on(launcher, spec, tmp_path, gpu):
+    """The scheduler's cores count: a server that was started under taskset would keep every run to its own."""
+    ours = usable_cores()
+    sh(f"taskset -c {ours[0]} tmux new-session -d -s mine sleep 300")
+    out, code = tmp_path / "out", (
+        "import os, sys; from flowrl.training.host.process import take_slot; from flowrl.machine import usable_cores;"
+        "before = usable_cores(); take_slot(eval(sys.argv[2])); open(sys.argv[1], 'w').write(repr((before, usable_cores())))"
+    )
+    slot = (gpu_slots(1, [gpu], 1, ours) if gpu else cpu_slots(2, ours))[-1]
+    argv = (sys.executable, "-c", code, str(out), repr(slot.to_data()))
+    launcher.launch(spec(argv=argv, **environment.to_start()))
+    assert retry_until(lambda: out.exists() and out.read_text() == repr((ours[:1], list(slot.cores))), PATIENCE_S)
 
 
 def test_neither_the_proposers_key_nor_any_other_reaches_a_run_or_a_server(launcher, spec, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import pytest
 from flowrl.errors import FolderInUse
 from flowrl.files import write_json
 from flowrl.paths import RunPaths
+from flowrl.records.process_id import ProcessId
 from flowrl.records.run_record import Share
 from flowrl.training import __main__ as command
 from flowrl.training.host import process
@@ -73,8 +74,8 @@ def test_compiled_programs_are_kept_where_asked(run, monkeypatch, tmp_path):
 def test_while_a_run_lives_its_lock_is_held_and_its_process_is_on_record(run):
     with process.Lifetime(run, attempt=2):
         record = json.loads(run.pid.read_text())
-        me = psutil.Process()
-        assert record == {"pid": me.pid, "create_time": me.create_time(), "attempt": 2}
+        me = ProcessId.of(os.getpid())
+        assert record == {"pid": me.pid, "create_time": psutil.Process().create_time(), "started": me.started, "attempt": 2}
         assert run.heartbeat.exists()
         with pytest.raises(FolderInUse, match="trained by another live process"):
             process.Lifetime(run, attempt=3).__enter__()

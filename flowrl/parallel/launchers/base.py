@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flowrl.errors import FlowrlError
-from flowrl.parallel.processes import ProcessId
+from flowrl.records.process_id import ProcessId
 
 EXPERIMENT = "FLOWRL_EXPERIMENT"
 

@@ -29,7 +29,8 @@ from flowrl.parallel.launchers.base import (
     LaunchSpec,
     Phase,
 )
-from flowrl.parallel.processes import COOKIE, ProcessId, end_tree, name_of
+from flowrl.parallel.processes import COOKIE, end_tree, name_of
+from flowrl.records.process_id import ProcessId
 
 CALL_TIMEOUT_S = 15.0
 LAUNCH_TRIES = 20
@@ -242,7 +243,7 @@ def _created(spec: LaunchSpec, name: str, line: str) -> Handle:
 
 def _process(pid: int) -> ProcessId:
     """The pane's process; one that is gone already is never alive again."""
-    return ProcessId.of(pid) or ProcessId(pid, 0.0)
+    return ProcessId.of(pid) or ProcessId(pid, "")
 
 
 def _status(handle: Handle, pane: _Pane | None, answering: set[int]) -> EngineStatus:

@@ -34,7 +34,7 @@ import psutil
 from filelock import FileLock, Timeout
 from jax.experimental import serialize_executable
 
-from flowrl import paths
+from flowrl import machine
 from flowrl.files import TEMPORARY, write_whole
 from flowrl.training.compiled.preload import Preloader, list_programs, listed
 from flowrl.training.host import heap
@@ -346,7 +346,7 @@ def surroundings() -> tuple[str, ...]:
         f"{device.platform} {device.device_kind} {device.client.platform_version}",
         processor(),
         # Loops are cut into pieces for as many cores as there are when a program is compiled.
-        f"{len(paths.usable_cores())} cores",
+        f"{len(machine.usable_cores())} cores",
         *(f"{name}={os.environ.get(name, '')}" for name in _VARIABLES),
         *settings,
     )

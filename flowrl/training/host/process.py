@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-import psutil
 from filelock import FileLock, Timeout
 
 from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import sweep_files, why_no_room, write_json
+from flowrl.machine import keep_to_cores
 from flowrl.paths import RunPaths, compile_cache
 from flowrl.records import heartbeat, run_record
 from flowrl.records.heartbeat import Activity, Heartbeat
+from flowrl.records.process_id import ProcessId
 from flowrl.records.run_record import RunRecord, Share
 from flowrl.training.host import heap, jax_cache
 
@@ -68,8 +69,8 @@ def prepare(paths: RunPaths) -> None:
 
 def take_slot(slot: Share) -> None:
     """Keeps this process to its share of the machine."""
-    if slot.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, set(slot.cores) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    if slot.cores:  # which tmux may have kept from us, if its server was started on other cores
+        keep_to_cores(slot.cores)
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     elif slot.cores:
@@ -180,8 +181,7 @@ class Lifetime:
                 "attach to its session, or end it first"
             ) from None
         sweep_files(self._paths.folder)  # of an attempt that was killed while it wrote
-        me = psutil.Process()
-        write_json(self._paths.pid, {"pid": me.pid, "create_time": me.create_time(), "attempt": self.attempt})
+        write_json(self._paths.pid, {**ProcessId.of(os.getpid()).to_record(), "attempt": self.attempt})
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # Ours even where whoever started us ignored it, as a shell does for what it starts in the background.
         signal.signal(signal.SIGINT, self._interrupt)

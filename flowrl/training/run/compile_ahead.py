@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-import psutil
-
+from flowrl.machine import free_memory
 from flowrl.training.host import process
 from flowrl.training.playing.programs import Programs
 
@@ -50,7 +49,7 @@ def provide(programs: Programs, go_on: Callable[[], bool], say: Callable[[str], 
         return
 
     def may_go_on() -> bool:
-        return go_on() and psutil.virtual_memory().available > LEAST_MEMORY
+        return go_on() and free_memory() > LEAST_MEMORY
 
     def compile_for_later() -> None:
         time.sleep(following.after_s)

@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 from filelock import FileLock
 
 from flowrl import pickles
 from flowrl.files import append_line, read_json, write_json
 from flowrl.paths import RunPaths
+from flowrl.records.process_id import ProcessId
 
 STEP_S = 0.02
 
@@ -31,7 +31,7 @@ def main(folder: str) -> None:
     take_environment(run.folder)
     order, wish = read_json(run.run_json), read_json(run.folder / "skill.json").get("fake", {})
     with FileLock(run.lock, timeout=5):
-        write_json(run.pid, {"pid": os.getpid(), "create_time": psutil.Process().create_time(), "attempt": order["attempt"]})
+        write_json(run.pid, {**ProcessId.of(os.getpid()).to_record(), "attempt": order["attempt"]})
         write_json(run.folder / "seen.json", seen(order))
         misbehave(wish)
         if order["attempt"] in wish.get("crash_attempts", []):
