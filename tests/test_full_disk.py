@@ -9,10 +9,11 @@ import pytest
 
 from flowrl import pickles
 from flowrl.errors import NoRoom
-from flowrl.files import append_line, read_json, write_json, write_whole
+from flowrl.files import append_line, read_json, write_whole
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths
+from flowrl.records.result import Outcome, RunResult
 from flowrl.training import __main__ as command
 from flowrl.training.host import process
 from flowrl.training.run import loop
@@ -106,13 +107,12 @@ def test_a_training_that_waits_for_room_can_be_stopped(disk, quick):
 @on_a_small_disk
 def test_the_outcome_of_a_run_waits_for_room(disk, monkeypatch):
     run = specification(disk.root).paths
-    write_json(run.run_json, {"version": 1, "attempt": 2, "slot": None})
     monkeypatch.setattr(process, "ROOM_POLL_S", 0.0)
     with process.Lifetime(run, 2) as lifetime:
         disk.fill()
         beats = []
         monkeypatch.setattr(lifetime, "beat", lambda phase: beats.append(phase) or (len(beats) == 3 and disk.make_room()))
-        assert command._record(run, lifetime, {"outcome": "completed"}, 0) == 0
+        assert command._record(run, lifetime, RunResult(2, Outcome.COMPLETED), 0) == 0
     assert read_json(run.result)["attempt"] == 2 and beats == ["paused"] * 3
 
 

@@ -24,7 +24,7 @@ from flowrl.experiment.preflight import check_machine, chosen_llm, chosen_propos
 from flowrl.files import read_json
 from flowrl.gate.client import Gate as ProbedGate
 from flowrl.parallel.calibration import Calibration
-from flowrl.parallel.library.locks import hold_scheduler_lock, is_held
+from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
@@ -32,6 +32,7 @@ from flowrl.paths import ExperimentPaths
 from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.proposers.llm.proposer import LlmProposer
+from flowrl.records.liveness import is_held
 from flowrl.report.invocation import to_go_on
 from flowrl.report.summary import console, print_summary, proposer_line
 from flowrl.skills.candidates import trial_frames

@@ -24,9 +24,10 @@ from flowrl.errors import FlowrlError
 from flowrl.files import write_json
 from flowrl.machine import free_memory, total_memory, usable_cores
 from flowrl.parallel import throughput
-from flowrl.parallel.slots import Slot, choose_gpus, gpu_models, plan_slots, visible_gpus
+from flowrl.parallel.slots import choose_gpus, gpu_models, plan_slots, visible_gpus
 from flowrl.parallel.throughput import DoesNotWork, Measured
 from flowrl.paths import calibrations
+from flowrl.records.run_record import Slot
 
 VERSION = 1
 ABOUT_EQUAL = 0.95
@@ -37,7 +38,7 @@ MOST_ON_A_GPU = 4
 USABLE_MEMORY = 0.9
 """Of what is free before the first trial; a training also grows with the experts that it builds on."""
 QUIET = 0.25
-"""Share of the cores that others may use while figures are worth keeping."""
+"""Slot of the cores that others may use while figures are worth keeping."""
 _LOOK_S = 0.5
 _SETTINGS_THAT_COUNT = ("num_envs", "num_steps", "layer_size", "update_epochs", "num_minibatches", "mixed_precision")
 

@@ -34,6 +34,7 @@ from flowrl.parallel.events import (
     Ticked,
 )
 from flowrl.parallel.state import FINAL, USELESS, SchedulerState, SkillEntry, Stage, Status
+from flowrl.records.result import Outcome
 
 FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 300.0
@@ -165,14 +166,14 @@ class SchedulerCore:
         return self._block(entry, culprits, now) if culprits else []
 
     def _end(self, entry: SkillEntry, event: RunEnded, now: datetime) -> list[Action]:
-        if event.outcome == "completed" or not entry.is_usable:  # else what stands here is still true of its expert
+        if event.outcome == Outcome.COMPLETED or not entry.is_usable:  # else what stands here is still true of its expert
             entry.frames, entry.goal_reached = event.frames, event.goal_reached
             entry.success_rate, entry.random_success_rate = event.success_rate, event.random_success_rate
             entry.frames_per_success = event.frames_per_success
-        if event.outcome == "completed":
+        if event.outcome == Outcome.COMPLETED:
             entry.stage, entry.error = Stage.MERGING, None
             return [Merge(entry.skill_name, entry.attempt)]
-        if event.outcome == "cancelled":
+        if event.outcome == Outcome.CANCELLED:
             entry.error = event.error or "cancelled in its pane"
             return self._finish(entry, Status.CANCELLED, now)
         error = _with_fewer_envs(entry, event.error or "the training failed", event.too_many_envs)

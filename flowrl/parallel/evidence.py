@@ -6,23 +6,19 @@ answer of its own, and never a reason to start a second copy.
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flowrl.errors import BadInput
-from flowrl.files import read_json
 from flowrl.parallel.launchers.base import EngineStatus, Phase
-from flowrl.parallel.library.locks import is_held
 from flowrl.parallel.processes import with_cookie
 from flowrl.paths import RunPaths
+from flowrl.records import liveness
+from flowrl.records import result as run_result
 from flowrl.records.process_id import ProcessId
+from flowrl.records.result import RunResult
 
 LAUNCH_GRACE_S = 5.0
 INVISIBLE_LIMIT_S = 120.0
-OUTCOMES = ("completed", "failed", "cancelled")
-OF_ITS_OWN = ("completed", "cancelled")
-"""Outcomes that stand whatever was done to the run afterwards: it was done, or a person had ended it."""
 
 
 class RunState(StrEnum):
@@ -46,7 +42,7 @@ class Evidence:
     stalled: its heartbeat has been the same for too long.
     """
 
-    result: dict | None = None
+    result: RunResult | None = None
     lock_held: bool | None = None
     process_alive: bool | None = None
     keeper_alive: bool | None = None
@@ -88,65 +84,6 @@ def _without_a_process(seen: Evidence) -> RunState:
     return RunState.UNKNOWN if seen.since_launch_s < patience_s else RunState.DEAD
 
 
-def read_result(run: RunPaths, attempt: int) -> dict | None:
-    """The result that this attempt left, or None. A result of another attempt does not count."""
-    try:
-        result = read_json(run.result)
-    except (FileNotFoundError, NotADirectoryError, BadInput):
-        return None
-    if not isinstance(result, dict) or result.get("attempt") != attempt or result.get("outcome") not in OUTCOMES:
-        return None
-    return result
-
-
-def read_holder(run: RunPaths) -> tuple[ProcessId, int] | None:
-    """The process that last took the run's lock, and for which attempt; None if none did so far."""
-    try:
-        data = read_json(run.pid)
-        return ProcessId.from_record(data), int(data["attempt"])
-    except (FileNotFoundError, NotADirectoryError, BadInput, KeyError, TypeError, ValueError):
-        return None
-
-
-def read_process(run: RunPaths, attempt: int) -> ProcessId | None:
-    """The process that took the run's lock for this attempt, or None if none did so far."""
-    recorded = read_holder(run)
-    return recorded[0] if recorded and recorded[1] == attempt else None
-
-
-@dataclass(frozen=True)
-class Exit:
-    """How the training of an attempt ended, as its keeper saw it. ``out_of_memory``: the kernel killed it for that."""
-
-    code: int | None = None
-    signal: int | None = None
-    out_of_memory: bool = False
-
-    def __str__(self) -> str:
-        if self.signal is not None:
-            name = _signal_name(self.signal)
-            return f"was ended by the kernel: memory ran out ({name})" if self.out_of_memory else f"was ended by {name}"
-        return f"ended with exit code {self.code}" if self.code else "ended"
-
-
-def read_exit(run: RunPaths, attempt: int) -> Exit | None:
-    """What the keeper wrote about this attempt, or None: nobody knows how it ended."""
-    try:
-        data = read_json(run.exit)
-        if data["attempt"] != attempt:
-            return None
-        return Exit(data.get("code"), data.get("signal"), bool(data.get("out_of_memory")))
-    except (FileNotFoundError, NotADirectoryError, BadInput, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 @dataclass(frozen=True)
 class Sighting:
     """Where to look for one attempt. ``started``: the process that the engine started, where it told.
@@ -164,10 +101,10 @@ class Sighting:
 
 def look(at: Sighting, engine: EngineStatus | None = None) -> Evidence:
     """Gathers the evidence of one attempt: cheap (files and one process) unless nothing else can tell."""
-    recorded = read_process(at.run, at.attempt)
+    recorded = liveness.find_process(at.run.pid, at.attempt)
     process = recorded or at.started
     # The lock is only touched once the attempt holds it: a probe must not be in the way of its being taken.
-    lock_held = is_held(at.run.lock) if recorded else None
+    lock_held = liveness.is_held(at.run.lock) if recorded else None
     process_alive = process.is_alive() if process else None
     has_keeper = recorded is not None and at.started is not None and at.started.pid != recorded.pid
     keeper_alive = at.started.is_alive() if has_keeper and not process_alive else None
@@ -175,7 +112,7 @@ def look(at: Sighting, engine: EngineStatus | None = None) -> Evidence:
     in_the_dark = process is None and phase in (Phase.UNKNOWN, Phase.LOST)
     cookie_alive = bool(with_cookie(at.cookie)) if in_the_dark else None
     # The result is looked for last: it is written before its process ends, so it is there if the process is gone.
-    result = read_result(at.run, at.attempt)
+    result = run_result.find(at.run.result, at.attempt)
     return Evidence(
         result, lock_held, process_alive, keeper_alive, cookie_alive, at.stalled, phase, at.since_launch_s
     )

@@ -1,4 +1,4 @@
-"""Whether a run gets on with its work: its heartbeat file, and how long that has not changed.
+"""Whether a run makes progress: how long its heartbeat has not changed.
 
 A run writes its heartbeat from the loop that does the work, never from a thread beside it. What counts is that the
 file changes, seen with our own steady clock: no wall clock, ours or the run's, is compared with another.
@@ -6,43 +6,16 @@ file changes, seen with our own steady clock: no wall clock, ours or the run's, 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from flowrl.paths import RunPaths
+from flowrl.records.heartbeat import Activity, Heartbeat
 
 LOOK_EVERY_S = 1.0
 LEAST_TIMEOUT_S = 300.0
 USUAL_UPDATES = 10
 COMPILE_LIMIT_S = 3600.0
 """Seconds without a sign of life that starting and compiling may take: they are long, and have nothing to tell."""
-
-WORKING = "training"
-"""The phase in which a heartbeat comes with each update; in every other one the limit is that of compiling."""
-
-
-@dataclass(frozen=True)
-class Heartbeat:
-    """What the file holds. ``usual_s``: the seconds that an update usually takes, 0 while that is not known."""
-
-    attempt: int
-    phase: str
-    usual_s: float
-    text: str
-
-
-def read_heartbeat(run: RunPaths, attempt: int) -> Heartbeat | None:
-    """The heartbeat of this attempt; None where there is none that can be read."""
-    try:
-        text = run.heartbeat.read_text()
-        data = json.loads(text)
-        beat = Heartbeat(int(data["attempt"]), str(data["phase"]), float(data["usual_s"]), text)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return beat if beat.attempt == attempt else None
-
 
 def limit_s(beat: Heartbeat | None, stall_timeout_s: float) -> float:
     """Seconds of silence after which a run counts as hanging.
@@ -52,7 +25,7 @@ def limit_s(beat: Heartbeat | None, stall_timeout_s: float) -> float:
     """
     usual_s = beat.usual_s if beat else 0.0
     working_s = stall_timeout_s or max(LEAST_TIMEOUT_S, USUAL_UPDATES * usual_s)
-    return working_s if beat and beat.phase == WORKING else max(working_s, COMPILE_LIMIT_S)
+    return working_s if beat and beat.activity == Activity.TRAINING else max(working_s, COMPILE_LIMIT_S)
 
 
 class Pulse:

@@ -107,12 +107,12 @@ def _record(folder: str, attempt: int, ended_s: float, ending: dict) -> None:
     from datetime import UTC, datetime
     from pathlib import Path
 
-    from flowrl.files import write_json
     from flowrl.paths import RunPaths
+    from flowrl.records.ending import Ending, write
 
     try:
         ended_at = datetime.fromtimestamp(ended_s, UTC).isoformat()
-        write_json(RunPaths(Path(folder)).exit, {"attempt": attempt, **ending, "ended_at": ended_at})
+        write(RunPaths(Path(folder)).exit, Ending(attempt, **ending, ended_at=ended_at))
     except (OSError, ValueError) as error:
         _say(f"error: the end of this run could not be recorded in {folder}: {error}")
 

@@ -12,11 +12,12 @@ from typing import Protocol
 
 from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.events import Action, Launch, Launched, Merge, RunFound, RunStopped, SkillAdded
-from flowrl.parallel.evidence import read_result
 from flowrl.parallel.launchers.base import Handle
 from flowrl.parallel.library.contents import PreparedRun, library_entry, prepared_runs, skills_in_library
 from flowrl.parallel.state import FINAL, SkillEntry, Stage, Status
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records import result as run_result
+from flowrl.records.result import Outcome, RunResult
 
 
 class Records(Protocol):
@@ -37,7 +38,7 @@ class Records(Protocol):
     def prepared(self) -> Iterable[PreparedRun]:
         """Every run folder that is complete."""
 
-    def result(self, index: int, name: str, attempt: int) -> dict | None:
+    def result(self, index: int, name: str, attempt: int) -> RunResult | None:
         """The result that this attempt left."""
 
 
@@ -83,8 +84,8 @@ class FolderRecords:
     def prepared(self) -> Iterable[PreparedRun]:
         return prepared_runs(self._paths)
 
-    def result(self, index: int, name: str, attempt: int) -> dict | None:
-        return read_result(RunPaths(self._paths.run_folder(index, name)), attempt)
+    def result(self, index: int, name: str, attempt: int) -> RunResult | None:
+        return run_result.find(RunPaths(self._paths.run_folder(index, name)).result, attempt)
 
 
 def reconcile(core: SchedulerCore, runs: Folders, records: Records, now: datetime) -> list[Action]:
@@ -145,7 +146,7 @@ def _take_up(
         core.handle(RunFound(entry.skill_name, handle.attempt, entry.expert_idx, handle.name), now)
     elif entry.expert_idx is not None and entry.attempt and entry.stage is not Stage.MERGING:
         result = records.result(entry.expert_idx, entry.skill_name, entry.attempt)
-        if result and result["outcome"] == "completed":  # a cancelled one may wait because a person wants it again
+        if result and result.outcome is Outcome.COMPLETED:  # a cancelled one may wait because a person wants it again
             core.handle(RunFound(entry.skill_name, entry.attempt, entry.expert_idx, None), now)
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flowrl.errors import BadInput, FlowrlError, NoRoom
-from flowrl.files import read_json, why_no_room
+from flowrl.files import why_no_room
 from flowrl.parallel import environment
 from flowrl.parallel.events import (
     Launched,
@@ -28,19 +28,8 @@ from flowrl.parallel.events import (
     RunEnded,
     RunStopped,
 )
-from flowrl.parallel.evidence import (
-    OF_ITS_OWN,
-    Exit,
-    RunState,
-    Sighting,
-    judge,
-    look,
-    read_exit,
-    read_holder,
-    read_process,
-    read_result,
-)
-from flowrl.parallel.heartbeats import Pulse, read_heartbeat
+from flowrl.parallel.evidence import RunState, Sighting, judge, look
+from flowrl.parallel.heartbeats import Pulse
 from flowrl.parallel.launchers.base import (
     EngineStatus,
     EngineUnreachable,
@@ -50,19 +39,23 @@ from flowrl.parallel.launchers.base import (
     Phase,
     cookie,
 )
-from flowrl.parallel.library.locks import WaitGivenUp, is_held, waiting_unless
+from flowrl.parallel.library.locks import WaitGivenUp, waiting_unless
 from flowrl.parallel.processes import end_tree, with_cookie
-from flowrl.parallel.slots import Slot
+from flowrl.parallel.slots import driver_environment
 from flowrl.parallel.state import SkillEntry
 from flowrl.parallel.training_processor import DamagedCheckpoint, process_completed_training, set_aside
-from flowrl.parallel.training_setup import STOP_AT_GOAL, prepare_training_run, write_launch
+from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records import ending, heartbeat, liveness, run_record
+from flowrl.records import result as run_result
+from flowrl.records.ending import Ending
+from flowrl.records.result import OUT_OF_MEMORY, RunResult
+from flowrl.records.run_record import Slot
 
 ENDING_GRACE_S = 10.0
 STOP_GRACE_S = 10.0
 ORPHAN_GRACE_S = 30.0
 """Seconds that a training without its session has for the update that it is in, and for its checkpoint."""
-OUT_OF_MEMORY = "out_of_memory"
 LEFTOVER_GRACE_S = 2.0
 KEEPER = (sys.executable, "-m", "flowrl.parallel.keeper")
 TRAINING_COMMAND = (sys.executable, "-m", "flowrl.training")
@@ -103,7 +96,7 @@ class Runs:
         stall_timeout_s: float = 0.0,
         wake: Callable[[], None] = lambda: None,
     ):
-        self.slots = [Slot(0)]
+        self.slots = [Slot()]
         self.stall_timeout_s = stall_timeout_s
         self.paths = paths
         self.launcher = launcher
@@ -123,7 +116,7 @@ class Runs:
         try:
             run, slot = self._prepared(entry, completed_skills), self._slot(entry)
             write_launch(run.folder, attempt, slot, entry.num_envs)
-            environment.write_run_environment(run.environment, environment.steering() | slot.environment())
+            environment.write_run_environment(run.environment, environment.steering() | driver_environment(slot))
             handle = self.launcher.launch(self._spec(entry, run))
         except Exception as error:  # whatever else keeps a run from starting concerns this skill alone
             self._raise_if_no_room(error)
@@ -136,7 +129,7 @@ class Runs:
         """Watches a run that an earlier scheduler has started; without a handle, by its files alone."""
         run = self.run_paths(entry)
         handle = handle or Handle(
-            "", entry.tmux_session or "", self._absolute(run.folder), entry.attempt, read_process(run, entry.attempt)
+            "", entry.tmux_session or "", self._absolute(run.folder), entry.attempt, liveness.find_process(run.pid, entry.attempt)
         )
         known = handle.engine_id or not engine_answers
         status = EngineStatus(Phase.UNKNOWN) if known else self.launcher.poll([handle])[handle.engine_id]
@@ -204,7 +197,7 @@ class Runs:
 
     def _merge(self, entry: SkillEntry) -> Merged | MergeFailed | None:
         name, attempt, run = entry.skill_name, entry.attempt, self.run_paths(entry)
-        if run.run_json.exists() and read_result(run, attempt) is None:
+        if run.run_json.exists() and run_result.find(run.result, attempt) is None:
             return MergeFailed(name, attempt, f"{name} has to be trained on: {run.result} is not that of attempt {attempt}", True)
         try:
             with waiting_unless(self._impatient.is_set):
@@ -248,7 +241,7 @@ class Runs:
         """Whether the attempt left any trace: its process took the lock, or something of it lives."""
         run = self.run_paths(entry)
         mark = cookie(self._absolute(run.folder), entry.attempt)
-        return read_process(run, entry.attempt) is not None or bool(with_cookie(mark))
+        return liveness.find_process(run.pid, entry.attempt) is not None or bool(with_cookie(mark))
 
     def attach_commands(self) -> dict[str, list[str]]:
         """How to look at each run under way."""
@@ -256,7 +249,7 @@ class Runs:
 
     def _prepared(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
         extra = entry.extra_timesteps
-        further = {} if extra is None else {"settings": {"total_timesteps": extra, STOP_AT_GOAL: False}}
+        further = {} if extra is None else {"settings": {"total_timesteps": extra, "stop_at_goal": False}}
         folder, _, _ = self.prepare(
             skill_name=entry.skill_name,
             skill_data=entry.skill_data or {},
@@ -267,16 +260,15 @@ class Runs:
             **further,
         )
         run = RunPaths(Path(folder))
-        if is_held(run.lock):
+        if liveness.is_held(run.lock):
             self._end_leftover(run)
         return run
 
     def _end_leftover(self, run: RunPaths) -> None:
         """An older attempt of ours that outlived its end. A process that is not in the run's own records is let be."""
-        if recorded := read_holder(run):
-            process, attempt = recorded
-            end_tree([process], cookie(self._absolute(run.folder), attempt), LEFTOVER_GRACE_S)
-        if is_held(run.lock):
+        if holder := liveness.find_holder(run.pid):
+            end_tree([holder.process], cookie(self._absolute(run.folder), holder.attempt), LEFTOVER_GRACE_S)
+        if liveness.is_held(run.lock):
             raise FlowrlError(f"{run.lock} is held by another process (see {run.pid}); end it, then it is tried again")
 
     def _raise_if_no_room(self, error: Exception) -> None:
@@ -335,7 +327,7 @@ class Runs:
             self._begin_end(watched, LEFTOVER_GRACE_S, watched.why)
             return None
         del self._watched[entry.skill_name]
-        if result := read_result(self.run_paths(entry), entry.attempt):
+        if result := self._result(entry):
             return self._ended(entry, result)
         error = f"attempt {entry.attempt} was stopped: {watched.why}; it goes on from its last checkpoint"
         return RunDied(entry.skill_name, entry.attempt, error)
@@ -345,31 +337,34 @@ class Runs:
         code = self.launcher.poll([watched.handle]).get(watched.handle.engine_id, watched.engine).code
         words = _last_lines(_read_text(run.log)) or _last_lines(self.launcher.output(watched.handle))
         self._clear(entry)
-        how = read_exit(run, entry.attempt) or Exit(code)
+        how = ending.find(run.exit, entry.attempt) or Ending(entry.attempt, code)
         error = f"attempt {entry.attempt} {how} without a result; see {run.log}"
         envs = _num_envs(run) if how.out_of_memory else None
         return RunDied(entry.skill_name, entry.attempt, f"{error}\n{words}" if words else error, envs)
 
     def _stopped(self, entry: SkillEntry) -> RunStopped | RunEnded:
         del self._watched[entry.skill_name]
-        result = read_result(self.run_paths(entry), entry.attempt)
-        if result and result["outcome"] in OF_ITS_OWN:
+        result = self._result(entry)
+        if result and result.outcome.is_its_own:
             return self._ended(entry, result)
         return RunStopped(entry.skill_name, entry.attempt)
 
-    def _ended(self, entry: SkillEntry, result: dict) -> RunEnded:
+    def _result(self, entry: SkillEntry) -> RunResult | None:
+        return run_result.find(self.run_paths(entry).result, entry.attempt)
+
+    def _ended(self, entry: SkillEntry, result: RunResult) -> RunEnded:
         return RunEnded(
             entry.skill_name,
             entry.attempt,
-            outcome=result["outcome"],
-            error=result.get("error"),
-            frames=result.get("frames"),
-            goal_reached=result.get("goal_reached"),
-            success_rate=result.get("success_rate"),
-            random_success_rate=result.get("random_success_rate"),
-            frames_per_success=result.get("frames_per_success"),
+            outcome=result.outcome,
+            error=result.error,
+            frames=result.frames,
+            goal_reached=result.goal_reached,
+            success_rate=result.success_rate,
+            random_success_rate=result.random_success_rate,
+            frames_per_success=result.frames_per_success,
             ended_at=_written_at(self.run_paths(entry).result),
-            too_many_envs=_num_envs(self.run_paths(entry)) if result.get("reason") == OUT_OF_MEMORY else None,
+            too_many_envs=_num_envs(self.run_paths(entry)) if result.reason == OUT_OF_MEMORY else None,
         )
 
     def _clear(self, entry: SkillEntry) -> None:
@@ -380,7 +375,7 @@ class Runs:
         since_launch_s = time.monotonic() - watched.launched_s
         handle, run, pulse = watched.handle, self.run_paths(entry), watched.pulse
         if pulse.is_due():
-            pulse.listen(read_heartbeat(run, entry.attempt))
+            pulse.listen(heartbeat.find(run.heartbeat, entry.attempt))
         stalled = pulse.is_stalled(self.stall_timeout_s)
         return Sighting(run, entry.attempt, handle.cookie, handle.process, since_launch_s, stalled)
 
@@ -396,10 +391,8 @@ class Runs:
 
 def _num_envs(run: RunPaths) -> int | None:
     """The environments of the latest attempt, None where its record is gone."""
-    try:
-        return int(read_json(run.run_json)["settings"]["num_envs"])
-    except (FileNotFoundError, BadInput, KeyError, TypeError, ValueError):
-        return None
+    record = run_record.find(run.run_json)
+    return record.settings.num_envs if record else None
 
 
 def no_room(folder: Path, why: str) -> NoRoom:

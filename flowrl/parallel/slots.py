@@ -10,36 +10,22 @@ import itertools
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from flowrl.errors import BadInput
 from flowrl.machine import usable_cores
 from flowrl.parallel.environment import variable
+from flowrl.records.run_record import Slot
 
 CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 USABLE_GPU_MEMORY = 0.9
 _NVIDIA_SMI_TIMEOUT_S = 20
 
 
-@dataclass(frozen=True)
-class Slot:
-    """One place to train in. ``memory_fraction`` is of the GPU's memory."""
-
-    index: int
-    cores: tuple[int, ...] | None = None
-    gpu: str | None = None
-    memory_fraction: float | None = None
-
-    def to_data(self) -> dict:
-        """As ``run.json`` has it."""
-        cores = None if self.cores is None else list(self.cores)
-        return {"cores": cores, "gpu": self.gpu, "memory_fraction": self.memory_fraction}
-
-    def environment(self) -> dict[str, str]:
-        """What the CUDA driver and XLA read as they start."""
-        if self.gpu is None:
-            return {}
-        return {"CUDA_VISIBLE_DEVICES": self.gpu, "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{self.memory_fraction:g}"}
+def driver_environment(slot: Slot) -> dict[str, str]:
+    """What the CUDA driver and XLA read as they start in this slot."""
+    if slot.gpu is None:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": slot.gpu, "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{slot.memory_fraction:g}"}
 
 
 def plan_slots(max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int = 1) -> list[Slot]:
@@ -64,16 +50,16 @@ def check_number(name: str, value: object) -> None:
 def cpu_slots(max_parallel: int, cores: Sequence[int]) -> list[Slot]:
     """Cores dealt out in neighbouring groups; slots beyond the number of cores share them."""
     if max_parallel >= len(cores):
-        return [Slot(index, (cores[index % len(cores)],)) for index in range(max_parallel)]
+        return [Slot((cores[index % len(cores)],)) for index in range(max_parallel)]
     bounds = [index * len(cores) // max_parallel for index in range(max_parallel + 1)]
-    return [Slot(index, tuple(cores[bounds[index] : bounds[index + 1]])) for index in range(max_parallel)]
+    return [Slot(tuple(cores[first:last])) for first, last in itertools.pairwise(bounds)]
 
 
 def gpu_slots(max_parallel: int, gpus: Sequence[str], skills_per_gpu: int, cores: Sequence[int]) -> list[Slot]:
     """Spread over the devices first, then sharing them. All of them share all cores."""
     count = min(max_parallel, len(gpus) * skills_per_gpu)
     share = round(USABLE_GPU_MEMORY / skills_per_gpu, 3)
-    return [Slot(index, tuple(cores), gpus[index % len(gpus)], share) for index in range(count)]
+    return [Slot(tuple(cores), gpus[index % len(gpus)], share) for index in range(count)]
 
 
 def visible_gpus() -> list[str]:

@@ -18,11 +18,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from flowrl.errors import FlowrlError
 from flowrl.parallel import environment
-from flowrl.parallel.slots import Slot
+from flowrl.parallel.slots import driver_environment
+from flowrl.records.run_record import Slot
 
 COMMAND = (sys.executable, "-m", "flowrl.training.calibration")
 
@@ -108,7 +110,7 @@ class _Trainee:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=_environment(slot), text=True,
             start_new_session=True,
         )  # fmt: skip
-        self._tell(json.dumps({"env_name": env_name, "settings": dict(settings), "slot": slot.to_data()}))
+        self._tell(json.dumps({"env_name": env_name, "settings": dict(settings), "slot": asdict(slot)}))
         threading.Thread(target=self._listen, args=(news,), daemon=True).start()
 
     def go(self) -> None:
@@ -163,5 +165,5 @@ class _Trainee:
 
 def _environment(slot: Slot) -> dict[str, str]:
     """What a real run is told (see ``environment.py``), but for keys, which nothing here needs."""
-    told = environment.to_start() | environment.steering() | slot.environment()
+    told = environment.to_start() | environment.steering() | driver_environment(slot)
     return {name: value for name, value in told.items() if not environment.is_private(name)}

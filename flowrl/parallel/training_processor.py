@@ -21,12 +21,16 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json, sweep_files, write_json, write_whole
 from flowrl.parallel.chosen_reward import keep_chosen_reward
 from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, merge_lock
-from flowrl.parallel.training_setup import SKILL_DATA, Expert
+from flowrl.parallel.training_setup import SKILL_DATA
 from flowrl.paths import CANDIDATES, ExperimentPaths, RunPaths
+from flowrl.records import result as run_result
+from flowrl.records import run_record
+from flowrl.records.result import RunResult
+from flowrl.records.run_record import RunExpert
 
 MERGE = "merge.json"
 REPORTS = "wandb"
-_ARCHIVED = ("training.log", "metrics.jsonl", "run.json", "result.json", SKILL_DATA, CANDIDATES, MERGE)
+_ARCHIVED = ("training.log", "metrics.jsonl", run_record.NAME, run_result.NAME, SKILL_DATA, CANDIDATES, MERGE)
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,7 @@ def _versions(run: RunPaths, total_timesteps: int) -> Iterator[ExpertVersion]:
     """The run's experts, with their ages after it."""
     checkpoint_path = _checkpoint_path(run)
     checkpoint = _read_checkpoint(checkpoint_path)
-    for data in read_json(run.run_json)["experts"]:
-        start = Expert(**data)
+    for start in run_record.read(run.run_json).experts:
         acted = _acted_frames(run, checkpoint, start, total_timesteps)
         try:
             params = checkpoint["experts"][str(start.local_expert_idx)]["params"]
@@ -187,15 +190,20 @@ def _versions(run: RunPaths, total_timesteps: int) -> Iterator[ExpertVersion]:
 
 def _checkpoint_path(run: RunPaths) -> Path:
     """The checkpoint that the result names; without a result, the newest."""
-    try:
-        named = read_json(run.result).get("checkpoint")
-    except FileNotFoundError:
-        named = None
-    if named:
-        return run.folder / named
+    result = _result(run)
+    if result and result.checkpoint:
+        return run.folder / result.checkpoint
     if checkpoints := run.checkpoints():
         return checkpoints[-1]
     raise BadInput(f"{run.policies} holds no checkpoint; nothing was trained in this run, start it again")
+
+
+def _result(run: RunPaths) -> RunResult | None:
+    """The run's result, None where it left none. Raises BadInput where it is damaged."""
+    try:
+        return run_result.read(run.result)
+    except FileNotFoundError:
+        return None
 
 
 def _read_checkpoint(path: Path) -> dict:
@@ -220,14 +228,11 @@ def set_aside(run: RunPaths, attempt: int) -> None:
     (run.folder / MERGE).unlink(missing_ok=True)
 
 
-def _acted_frames(run: RunPaths, checkpoint: dict, expert: Expert, total_timesteps: int) -> int:
+def _acted_frames(run: RunPaths, checkpoint: dict, expert: RunExpert, total_timesteps: int) -> int:
     """Frames of this run in which the expert acted; all of them where nobody counted."""
-    try:
-        counted = read_json(run.result).get("acted_frames")
-    except FileNotFoundError:
-        counted = None
-    if counted is not None:
-        return int(counted.get(str(expert.global_expert_idx), 0))
+    result = _result(run)
+    if result and result.acted_frames is not None:
+        return result.acted_frames.get(str(expert.global_expert_idx), 0)
     counted = (checkpoint.get("metadata") or {}).get("acted_frames")
     if counted is None:
         return total_timesteps
@@ -236,7 +241,7 @@ def _acted_frames(run: RunPaths, checkpoint: dict, expert: Expert, total_timeste
 
 def _decide(paths: ExperimentPaths, run: RunPaths, versions: list[ExpertVersion]) -> dict:
     """What becomes of each expert; written into the run folder, so that a repeated merge reports the same."""
-    attempt = read_json(run.run_json)["attempt"]
+    attempt = run_record.read(run.run_json).attempt
     try:
         earlier = read_json(run.folder / MERGE)
         if earlier["attempt"] == attempt:
@@ -285,15 +290,12 @@ def _archive(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, deci
 
 def _keep_earlier_records(folder: Path, attempt: int) -> None:
     """Of a skill that was trained further, the records of the run before move to ``earlier/attempt_<n>/``; its result last."""
-    try:
-        before = read_json(folder / "result.json").get("attempt")
-    except (FileNotFoundError, BadInput, AttributeError):
+    before = run_result.find(folder / run_result.NAME)
+    if before is None or before.attempt == attempt:
         return
-    if before is None or before == attempt:
-        return
-    earlier = folder / "earlier" / f"attempt_{before}"
+    earlier = folder / "earlier" / f"attempt_{before.attempt}"
     earlier.mkdir(parents=True, exist_ok=True)
-    for name in ("training.log", "metrics.jsonl", "run.json", MERGE, "result.json"):
+    for name in ("training.log", "metrics.jsonl", run_record.NAME, MERGE, run_result.NAME):
         with contextlib.suppress(FileNotFoundError):
             os.replace(folder / name, earlier / name)
 

@@ -8,49 +8,27 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json, write_whole
-from flowrl.parallel.slots import Slot
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records import result as run_result
+from flowrl.records import run_record
+from flowrl.records.run_record import PlannedTask, RunExpert, RunRecord, Slot
+from flowrl.records.training_settings import DEFAULT_ENV_NAME, RunSettings
 from flowrl.skills.gate_report import Report, report_for
 from flowrl.skills.module import TaskSource, render_module, skill_functions
 from flowrl.skills.plan import plan_in_order
 from flowrl.skills.spec import check_name
 
-VERSION = 1
 SKILL_DATA = "skill.json"
-DEFAULT_ENV_NAME = "Craftax-Symbolic-v1"
-
-# The front door's flags, for a caller that has no config.json; a test holds them equal.
-DEFAULT_SETTINGS: dict[str, Any] = {
-    "total_timesteps": 100_000_000, "success_rate": 0.8, "num_envs": 1024, "num_steps": 64, "layer_size": 512,
-    "lr": 2e-4, "anneal_lr": True, "gamma": 0.99, "gae_lambda": 0.95, "clip_eps": 0.2, "ent_coef": 0.01,
-    "vf_coef": 0.5, "max_grad_norm": 1.0, "update_epochs": 4, "num_minibatches": 8, "max_task_steps": 200, "seed": 0,
-    "use_wandb": False, "wandb_project": "flow_rl_parallel", "candidate_timesteps": None,
-    "mixed_precision": False,
-}  # fmt: skip
-
-STOP_AT_GOAL = "stop_at_goal"
-"""A setting that is no flag: false where a run is to use its whole budget."""
 
 FIXED_SETTINGS = frozenset({"layer_size", "seed"})
 """What a run with checkpoints keeps: its networks have this width, and its random state began with this seed."""
-
-
-@dataclass(frozen=True)
-class Expert:
-    """One expert of a run, as it was when the run was prepared."""
-
-    skill_name: str
-    global_expert_idx: int
-    local_expert_idx: int
-    total_frames: int = 0
-    acted_frames: int = 0
 
 
 def build_remapping(
@@ -100,7 +78,8 @@ def prepare_training_run(
         _refresh_settings(run, {**_stored_settings(paths), **(settings or {})})
     else:
         order = _Order(paths, skill_name, skill_data, global_expert_idx, completed_skills)
-        _write(run, order.prepare(dependency_skill_names), order.settings(settings), dict(skill_data))
+        env_name, run_settings = order.settings(settings)
+        _write(run, paths, order.prepare(dependency_skill_names), env_name, run_settings, dict(skill_data))
     return run.folder, run.module, run.policies
 
 
@@ -112,36 +91,20 @@ def write_launch(run_folder: Path, attempt: int, slot: Slot, num_envs: int | Non
         num_envs: environments, where an earlier attempt ran out of memory with more; None: as the settings have it.
     """
     run = RunPaths(Path(run_folder))
-    try:
-        older = read_json(run.result).get("attempt", "unknown")
-        run.result.rename(run.folder / f"result_{older}.json")
-    except FileNotFoundError:
-        pass
-    except (BadInput, AttributeError):
-        run.result.rename(run.folder / "result_unknown.json")
+    if run.result.exists():
+        older = run_result.find(run.result)
+        run.result.rename(run.folder / f"result_{older.attempt if older else 'unknown'}.json")
     run.exit.unlink(missing_ok=True)
-    data = read_json(run.run_json)
-    if num_envs is not None and num_envs < data["settings"]["num_envs"]:
-        asked = max(data.get("asked_num_envs", 0), data["settings"]["num_envs"])
-        data |= {"settings": with_fewer_envs(data["settings"], num_envs), "asked_num_envs": asked}
-    write_json(run.run_json, data | {"attempt": attempt, "slot": slot.to_data()})
-
-
-def with_fewer_envs(settings: Mapping[str, Any], num_envs: int) -> dict[str, Any]:
-    """The settings with ``num_envs`` environments, and minibatches of about the size that they had."""
-    frames = num_envs * settings["num_steps"]
-    wanted = settings["num_minibatches"] * num_envs / settings["num_envs"]
-    fitting = (count for count in range(1, settings["num_minibatches"] + 1) if frames % count == 0)
-    return {**settings, "num_envs": num_envs, "num_minibatches": min(fitting, key=lambda count: abs(count - wanted))}
+    run_record.write(run.run_json, run_record.read(run.run_json).for_attempt(attempt, slot, num_envs))
 
 
 @dataclass(frozen=True)
 class _Prepared:
     module: str
-    plan: list[dict]
-    gate: list[Report]
+    plan: tuple[PlannedTask, ...]
+    gate: tuple[Report, ...]
     """For each task of the plan, and then for each other reward on trial."""
-    experts: list[Expert]
+    experts: tuple[RunExpert, ...]
     params: dict[str, Any]
 
 
@@ -195,19 +158,16 @@ class _Order:
         mine = code[self.skill_name]
         return _Prepared(
             module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks, mine.candidates),
-            plan=[self._step_data(task, indices, code[task.skill_name].max_task_steps) for task in tasks],
-            gate=[*(code[task.skill_name].report(task.skill_name) for task in tasks), *mine.candidate_reports(self.skill_name)],
-            experts=sorted(experts, key=lambda expert: expert.local_expert_idx),
+            plan=tuple(self._planned(task, indices, code[task.skill_name].max_task_steps) for task in tasks),
+            gate=(*(code[task.skill_name].report(task.skill_name) for task in tasks), *mine.candidate_reports(self.skill_name)),
+            experts=tuple(sorted(experts, key=lambda expert: expert.local_expert_idx)),
             params={str(to_local[indices[name]]): data["params"] for name, data in loaded.items()},
         )
 
-    def settings(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
-        """``env_name``, and the training settings under ``settings``."""
-        stored = _stored_settings(self.paths)
-        merged = {**DEFAULT_SETTINGS, "env_name": DEFAULT_ENV_NAME, **stored, **(given or {})}
-        chosen = {name: merged[name] for name in DEFAULT_SETTINGS}
-        chosen |= {name: value for name, value in (given or {}).items() if name == STOP_AT_GOAL}
-        return {"env_name": merged["env_name"], "settings": chosen, "experiment": str(self.paths.root.resolve())}
+    def settings(self, given: Mapping[str, Any] | None) -> tuple[str, RunSettings]:
+        """The game, and the run's settings: those given, then the experiment's, then the defaults."""
+        merged = {**_stored_settings(self.paths), **(given or {})}
+        return merged.get("env_name", DEFAULT_ENV_NAME), RunSettings.of(merged)
 
     def _steps(self, dependency_skill_names: Sequence[str]) -> list[dict]:
         plan = self.skill_data.get("execution_plan") or plan_in_order(dependency_skill_names, self.skill_name)
@@ -257,19 +217,13 @@ class _Order:
                 f"or give task_is_done and task_reward of {name} in completed_skills"
             ) from None
 
-    def _record(self, name: str, index: int, local: int, loaded: Mapping[str, dict]) -> Expert:
+    def _record(self, name: str, index: int, local: int, loaded: Mapping[str, dict]) -> RunExpert:
         metadata = loaded[name].get("metadata", {}) if name in loaded else {}
         frames = int(metadata.get("total_frames", 0)), int(metadata.get("acted_frames", 0))
-        return Expert(name, index, local, *frames)
+        return RunExpert(name, index, local, *frames)
 
-    def _step_data(self, task: TaskSource, indices: Mapping[str, int], max_task_steps: int | None) -> dict:
-        step = {
-            "skill_name": task.skill_name,
-            "n": task.n,
-            "global_expert_idx": indices[task.skill_name],
-            "local_expert_idx": task.local_expert_idx,
-        }
-        return step if max_task_steps is None else step | {"max_task_steps": max_task_steps}
+    def _planned(self, task: TaskSource, indices: Mapping[str, int], max_task_steps: int | None) -> PlannedTask:
+        return PlannedTask(task.skill_name, task.n, indices[task.skill_name], task.local_expert_idx, max_task_steps)
 
 
 def _stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
@@ -283,9 +237,9 @@ def _stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
 
 
 def _refresh_settings(run: RunPaths, settings: Mapping[str, Any]) -> None:
-    data = read_json(run.run_json)
-    fresh = {name: settings[name] for name in DEFAULT_SETTINGS if name in settings and name not in FIXED_SETTINGS}
-    write_json(run.run_json, data | {"settings": {**data["settings"], **fresh}})
+    record = run_record.read(run.run_json)
+    fresh = {name: settings[name] for name in RunSettings.names() if name in settings and name not in FIXED_SETTINGS}
+    run_record.write(run.run_json, replace(record, settings=replace(record.settings, **fresh)))
 
 
 def _archived(path: Path) -> Mapping[str, Any]:
@@ -296,7 +250,9 @@ def _archived(path: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _write(run: RunPaths, prepared: _Prepared, header: dict[str, Any], skill_data: dict[str, Any]) -> None:
+def _write(
+    run: RunPaths, experiment: ExperimentPaths, prepared: _Prepared, env_name: str, settings: RunSettings, skill_data: dict[str, Any]
+) -> None:
     """``run.json`` comes last: a folder that has it is complete."""
     run.policies.mkdir(parents=True, exist_ok=True)
     run.candidates.unlink(missing_ok=True)  # of a trial whose checkpoints are gone
@@ -304,10 +260,16 @@ def _write(run: RunPaths, prepared: _Prepared, header: dict[str, Any], skill_dat
     write_whole(run.module, prepared.module)
     metadata = {"skill_name": run.skill_name, "experts": [asdict(expert) for expert in prepared.experts]}
     pickles.dump(run.initial, {"experts": prepared.params, "metadata": metadata})
-    identity = {"version": VERSION, "skill_name": run.skill_name, "global_expert_idx": run.expert_idx, "attempt": 0}
-    write_json(
-        run.run_json,
-        identity
-        | header
-        | {"plan": prepared.plan, "gate": prepared.gate, "experts": metadata["experts"], "slot": Slot(0).to_data()},
+    record = RunRecord(
+        version=run_record.VERSION,
+        skill_name=run.skill_name,
+        global_expert_idx=run.expert_idx,
+        attempt=0,
+        env_name=env_name,
+        settings=settings,
+        experiment=str(experiment.root.resolve()),
+        plan=prepared.plan,
+        gate=prepared.gate,
+        experts=prepared.experts,
     )
+    run_record.write(run.run_json, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from flowrl.errors import BadInput
@@ -19,7 +19,7 @@ class Ending:
     signal: int | None = None
     out_of_memory: bool = False
     """Whether the kernel killed it because memory ran out."""
-    ended_at: str | None = None
+    ended_at: str | None = field(default=None, compare=False)
     """ISO 8601, UTC."""
 
     def __str__(self) -> str:

@@ -41,8 +41,8 @@ class RunExpert:
 
 
 @dataclass(frozen=True)
-class Share:
-    """The part of the machine that a run has: cores, or a GPU and a fraction of its memory."""
+class Slot:
+    """The share of the machine that a run has: cores, a GPU, and a fraction of the GPU's memory."""
 
     cores: tuple[int, ...] | None = None
     gpu: str | None = None
@@ -67,11 +67,11 @@ class RunRecord:
     """The gate's report on the code of each task, and then of each further reward on trial."""
     experts: tuple[RunExpert, ...]
     """By local index."""
-    slot: Share = Share()
+    slot: Slot = Slot()
     asked_num_envs: int | None = None
     """The environments that were asked for, where an earlier attempt ran out of memory with them."""
 
-    def for_attempt(self, attempt: int, slot: Share, num_envs: int | None) -> RunRecord:
+    def for_attempt(self, attempt: int, slot: Slot, num_envs: int | None) -> RunRecord:
         """The record of an attempt that is about to start.
 
         Args:
@@ -85,8 +85,12 @@ class RunRecord:
 
 
 def write(path: Path, record: RunRecord) -> None:
-    """Writes the record, whole."""
-    write_json(path, dataclasses.asdict(record))
+    """Writes the record, whole. What is optional is left out where it is None."""
+    data = dataclasses.asdict(record)
+    data["plan"] = [_without_none(task) for task in data["plan"]]
+    if record.asked_num_envs is None:
+        del data["asked_num_envs"]
+    write_json(path, data)
 
 
 def read(path: Path) -> RunRecord:
@@ -128,6 +132,10 @@ def find(path: Path) -> RunRecord | None:
         return read(path)
     except (OSError, BadInput):
         return None
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _first_fault(error: Exception) -> str:

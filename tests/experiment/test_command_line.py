@@ -10,7 +10,7 @@ import pytest
 
 from flowrl.bottomup_parallel import main
 from flowrl.config import Settings
-from flowrl.parallel.training_setup import DEFAULT_SETTINGS
+from flowrl.records.training_settings import TrainingSettings
 
 PRINTED = {
     "basic usage": r"""python -m flowrl.bottomup_parallel \
@@ -134,7 +134,7 @@ def test_the_defaults_are_those_of_the_quick_start(capsys):
 
 
 def test_a_run_made_without_the_front_door_has_the_same_defaults():
-    assert Settings().training() == DEFAULT_SETTINGS
+    assert Settings().training() == TrainingSettings().training()
 
 
 @pytest.mark.parametrize("text, number", [("1e8", 10**8), ("5e7", 5 * 10**7), ("2.5e3", 2500), ("100_000", 10**5), ("7", 7)])

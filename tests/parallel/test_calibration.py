@@ -14,11 +14,11 @@ from flowrl.errors import FlowrlError
 from flowrl.parallel import calibration, slots, throughput
 from flowrl.parallel.calibration import Arrangement, Calibration, candidates, choose, key_of
 from flowrl.parallel.processes import retry_until
-from flowrl.parallel.training_setup import DEFAULT_SETTINGS
+from flowrl.records.training_settings import TrainingSettings
 from tests.parallel.fakes.calibration import COMMAND
 from tests.parallel.fakes.experiments import PATIENCE_S
 
-SMALL = DEFAULT_SETTINGS | {"num_envs": 16, "num_steps": 8, "layer_size": 16, "num_minibatches": 2}
+SMALL = TrainingSettings().training() | {"num_envs": 16, "num_steps": 8, "layer_size": 16, "num_minibatches": 2}
 
 
 def updates(seconds: float, **more) -> dict:

@@ -14,20 +14,21 @@ from flowrl.parallel.evidence import (
     INVISIBLE_LIMIT_S,
     LAUNCH_GRACE_S,
     Evidence,
-    Exit,
     RunState,
     Sighting,
     judge,
     look,
-    read_exit,
 )  # fmt: skip
 from flowrl.parallel.launchers.base import EngineStatus, Phase
 from flowrl.parallel.processes import COOKIE, end_tree, retry_until, with_cookie
 from flowrl.paths import RunPaths
+from flowrl.records import ending
+from flowrl.records.ending import Ending
 from flowrl.records.process_id import ProcessId
+from flowrl.records.result import Outcome, RunResult
 from tests.parallel.fakes.experiments import PATIENCE_S
 
-DONE = {"outcome": "completed", "attempt": 1}
+DONE = RunResult(1, Outcome.COMPLETED)
 LONG_S = INVISIBLE_LIMIT_S + 1
 
 
@@ -125,14 +126,14 @@ def test_a_pid_that_was_given_to_another_process_is_not_the_run(run):
 
 
 def test_how_a_training_ended_is_what_its_keeper_wrote_about_this_attempt(run):
-    assert read_exit(run, 2) is None
+    assert ending.find(run.exit, 2) is None
     write_json(run.exit, {"attempt": 2, "code": None, "signal": 9, "out_of_memory": True, "ended_at": "2026-01-01T00:00:00Z"})
-    assert read_exit(run, 1) is None
-    assert str(read_exit(run, 2)) == "was ended by the kernel: memory ran out (SIGKILL)"
-    assert str(Exit(signal=15)) == "was ended by SIGTERM"
-    assert str(Exit(code=3)) == "ended with exit code 3"
+    assert ending.find(run.exit, 1) is None
+    assert str(ending.find(run.exit, 2)) == "was ended by the kernel: memory ran out (SIGKILL)"
+    assert str(Ending(1, signal=15)) == "was ended by SIGTERM"
+    assert str(Ending(1, code=3)) == "ended with exit code 3"
     run.exit.write_text("[")
-    assert read_exit(run, 2) is None
+    assert ending.find(run.exit, 2) is None
 
 
 def test_a_zombie_is_dead():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from flowrl.parallel.heartbeats import COMPILE_LIMIT_S, LEAST_TIMEOUT_S, Heartbeat, Pulse, limit_s, read_heartbeat
+from flowrl.parallel.heartbeats import COMPILE_LIMIT_S, LEAST_TIMEOUT_S, Pulse, limit_s
 from flowrl.paths import RunPaths
+from flowrl.records import heartbeat
+from flowrl.records.heartbeat import Activity, Heartbeat
 from flowrl.training.host.process import Lifetime
 
 
@@ -87,21 +89,21 @@ def run(tmp_path):
 
 def test_a_training_tells_its_phase_and_its_usual_update(run):
     with Lifetime(run, attempt=2) as lifetime:
-        first = read_heartbeat(run, 2)
-        lifetime.beat("training", 1.25)
-        second = read_heartbeat(run, 2)
-    assert (first.phase, second.phase, second.usual_s) == ("starting", "training", 1.25)
+        first = heartbeat.find(run.heartbeat, 2)
+        lifetime.beat(Activity.TRAINING, 1.25)
+        second = heartbeat.find(run.heartbeat, 2)
+    assert (first.activity, second.activity, second.usual_s) == ("starting", "training", 1.25)
     assert first != second
-    assert read_heartbeat(run, 3) is None
+    assert heartbeat.find(run.heartbeat, 3) is None
 
 
 @pytest.mark.parametrize("text", ["", "1732190000.123", '{"attempt": 2', "[]", '{"attempt": 2}'])
 def test_a_heartbeat_that_cannot_be_read_is_none(run, text):
     run.heartbeat.write_text(text)
-    assert read_heartbeat(run, 2) is None
+    assert heartbeat.find(run.heartbeat, 2) is None
 
 
 def test_a_heartbeat_takes_the_place_of_whatever_was_there(run):
     run.heartbeat.write_text("x" * 500)
     with Lifetime(run, attempt=1):
-        assert read_heartbeat(run, 1) is not None
+        assert heartbeat.find(run.heartbeat, 1) is not None

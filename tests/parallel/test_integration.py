@@ -20,11 +20,10 @@ import pytest
 from flowrl import pickles
 from flowrl.files import read_json, write_json
 from flowrl.parallel import runs
-from flowrl.parallel.evidence import read_process
-from flowrl.parallel.library.locks import is_held
 from flowrl.parallel.processes import of_runs_below, retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records.liveness import find_process, is_held
 from flowrl.report.announcements import Announcer
 from tests.parallel.fakes.experiments import FAKE_TRAINING, PATIENCE_S, skill
 
@@ -113,7 +112,7 @@ def training_of(scheduler, name) -> RunPaths:
         if entry["status"] != "running" or not entry["run_folder"]:
             return False
         run = RunPaths(scheduler.paths.root / entry["run_folder"])
-        return read_process(run, entry["attempt"]) is not None and bool(run.checkpoints())
+        return find_process(run.pid, entry["attempt"]) is not None and bool(run.checkpoints())
 
     wait_until(begun)
     return RunPaths(scheduler.paths.root / entry_of(scheduler, name)["run_folder"])
@@ -243,7 +242,7 @@ def test_a_training_killed_is_retried_from_its_checkpoint(make_scheduler, start,
     scheduler.add_skill("A", skill("A", seconds=1), [])
     thread = start(scheduler)
     run = training_of(scheduler, "A")
-    os.kill(read_process(run, 1).pid, signal.SIGKILL)
+    os.kill(find_process(run.pid, 1).pid, signal.SIGKILL)
     thread.join()
     assert (statuses(scheduler), entry_of(scheduler, "A")["attempt"]) == ({"A": "completed"}, 2)
     log = (experiment.skill_folder(0, "A") / "training.log").read_text()
@@ -317,7 +316,7 @@ def test_a_training_whose_session_is_ended_goes_on_in_a_new_one(make_scheduler, 
     scheduler.add_skill("A", skill("A", gate=str(gate)), [])
     scheduler.add_skill("B", skill("B"), ["A"])
     thread = start(scheduler)
-    first = read_process(training_of(scheduler, "A"), 1)
+    first = find_process(training_of(scheduler, "A").pid, 1)
     sh(blow)
     wait_until(lambda: entry_of(scheduler, "A")["attempt"] == 2)
     assert "its session flowrl_e0_A was ended" in entry_of(scheduler, "A")["error"]
@@ -339,7 +338,7 @@ def test_a_training_that_hangs_is_ended_and_tried_again_also_one_that_was_adopte
     first = make_scheduler(SimpleArgs(**flags))  # would wait for five minutes
     first.add_skill("A", skill("A", hang_attempts=[1, 2]), [])
     thread = start(first)
-    hanging = read_process(training_of(first, "A"), 1)
+    hanging = find_process(training_of(first, "A").pid, 1)
     first.stop()
     thread.join()
     second, errors = make_scheduler(SimpleArgs(**flags, stall_timeout=0.5)), set()
@@ -395,7 +394,7 @@ def test_a_scheduler_killed_finds_all_again_and_trains_nothing_twice(experiment,
     process = subprocess.Popen([sys.executable, "-c", SCHEDULE, str(experiment.root), str(ROOT)])
     try:
         runs = [RunPaths(experiment.run_folder(0, "Lives")), RunPaths(experiment.run_folder(1, "Ends"))]
-        wait_until(lambda: all(read_process(run, 1) and run.checkpoints() for run in runs))
+        wait_until(lambda: all(find_process(run.pid, 1) and run.checkpoints() for run in runs))
     finally:
         process.kill()
         process.wait()

@@ -17,9 +17,11 @@ import pytest
 from flowrl import machine
 from flowrl.files import write_json
 from flowrl.parallel import keeper
-from flowrl.parallel.evidence import Evidence, Exit, RunState, Sighting, judge, look, read_exit
+from flowrl.parallel.evidence import Evidence, RunState, Sighting, judge, look
 from flowrl.parallel.processes import COOKIE, retry_until, with_cookie
 from flowrl.paths import RunPaths
+from flowrl.records import ending
+from flowrl.records.ending import Ending
 from flowrl.records.process_id import ProcessId
 from tests.parallel.fakes.experiments import PATIENCE_S
 
@@ -41,18 +43,18 @@ def start(run, *training, **kwargs):
 
 
 @pytest.mark.parametrize(
-    ("script", "shown_code", "ending"),
+    ("script", "shown_code", "expected"),
     [
-        ("exit 0", 0, Exit(0, None, False)),
-        ("exit 7", 7, Exit(7, None, False)),
-        ("kill -9 $$", 137, Exit(None, 9, False)),
-        ("kill -SEGV $$", 139, Exit(None, 11, False)),
+        ("exit 0", 0, Ending(1, 0, None, False)),
+        ("exit 7", 7, Ending(1, 7, None, False)),
+        ("kill -9 $$", 137, Ending(1, None, 9, False)),
+        ("kill -SEGV $$", 139, Ending(1, None, 11, False)),
     ],
 )
-def test_it_writes_down_how_the_training_ended_and_ends_alike(run, script, shown_code, ending):
+def test_it_writes_down_how_the_training_ended_and_ends_alike(run, script, shown_code, expected):
     assert start(run, "sh", "-c", script).wait(PATIENCE_S) == shown_code
-    assert read_exit(run, 1) == ending
-    assert read_exit(run, 2) is None
+    assert ending.find(run.exit, 1) == expected
+    assert ending.find(run.exit, 2) is None
     ended_at = datetime.fromisoformat(json.loads(run.exit.read_text())["ended_at"])
     assert timedelta() <= datetime.now(UTC) - ended_at < timedelta(hours=1)
 
@@ -60,7 +62,7 @@ def test_it_writes_down_how_the_training_ended_and_ends_alike(run, script, shown
 def test_a_command_that_does_not_exist_is_said(run):
     process = start(run, "no-such-command-of-flowrl", stderr=subprocess.PIPE, text=True)
     assert "no-such-command-of-flowrl could not be started: No such file" in process.communicate(timeout=PATIENCE_S)[1]
-    assert (process.returncode, read_exit(run, 1)) == (127, Exit(127, None, False))
+    assert (process.returncode, ending.find(run.exit, 1)) == (127, Ending(1, 127, None, False))
 
 
 @pytest.mark.parametrize("arguments", [[], ["folder", "1", "--"], ["folder", "one", "--", "true"], ["folder", "1", "true", "x"]])
@@ -92,7 +94,7 @@ def test_a_request_to_stop_reaches_the_training(run):
     assert process.stdout.readline() == b"ready\n"
     process.terminate()
     assert process.wait(PATIENCE_S) == 43
-    assert read_exit(run, 1) == Exit(43, None, False)
+    assert ending.find(run.exit, 1) == Ending(1, 43, None, False)
 
 
 TERMINAL = """
@@ -130,7 +132,7 @@ def test_ctrl_c_in_the_terminal_interrupts_the_training_alone(run):
             while os.read(ours, 4096):
                 pass
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 44
-        assert read_exit(run, 1) == Exit(44, None, False)
+        assert ending.find(run.exit, 1) == Ending(1, 44, None, False)
     finally:
         os.close(ours)
 
@@ -151,7 +153,7 @@ def test_a_terminal_that_dies_ends_neither_the_keeper_nor_a_training_that_says_n
     os.close(ours)
     (tmp_path / "go").touch()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
-    assert read_exit(run, 1) == Exit(5, None, False)
+    assert ending.find(run.exit, 1) == Ending(1, 5, None, False)
 
 
 def counters(root, kind, count):
@@ -189,7 +191,7 @@ def test_a_kill_while_the_kernel_was_killing_is_want_of_memory(run, tmp_path, ki
     process.join(PATIENCE_S)
     number = signal.Signals[f"SIG{blow}"]
     assert codes.get() == 128 + number
-    assert read_exit(run, 1) == Exit(None, number, out_of_memory)
+    assert ending.find(run.exit, 1) == Ending(1, None, number, out_of_memory)
 
 
 def test_where_the_kernel_counts_nothing_nothing_is_claimed(tmp_path, monkeypatch):
@@ -208,7 +210,7 @@ def test_a_folder_that_cannot_be_written_costs_the_record_and_not_the_code(run):
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}"])
 def test_a_record_that_is_none_is_none(run, text):
     run.exit.write_text(text)
-    assert read_exit(run, 1) is None
+    assert ending.find(run.exit, 1) is None
 
 
 def test_a_run_whose_keeper_still_clears_up_is_ending(run):

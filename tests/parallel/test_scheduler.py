@@ -22,12 +22,13 @@ from flowrl.errors import BadInput, FlowrlError, FolderInUse, NoRoom
 from flowrl.experiment.flow_graph import FlowGraph
 from flowrl.files import write_json
 from flowrl.parallel import core, state
-from flowrl.parallel.library.locks import is_held, merge_lock
+from flowrl.parallel.library.locks import merge_lock
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import WATCH_S, SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records.liveness import is_held
 from tests.experiment.fakes import PICKAXE, STONE, WOOD, ListProposer
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from flowrl.errors import BadInput
 from flowrl.parallel import slots
 from flowrl.parallel.scheduler import SkillScheduler
-from flowrl.parallel.slots import Slot, choose_gpus, cpu_slots, gpu_slots, plan_slots
+from flowrl.parallel.slots import choose_gpus, cpu_slots, driver_environment, gpu_slots, plan_slots
+from flowrl.records.run_record import Slot
 
 
 def test_cores_are_dealt_out_and_none_is_left_over():
@@ -38,7 +41,7 @@ def test_skills_are_spread_over_the_gpus_before_they_share_one_and_share_their_m
     assert [slot.gpu for slot in found] == ["0", "3", "0", "3"]
     assert {slot.memory_fraction for slot in found} == {0.45}
     assert {slot.cores for slot in found} == {(0, 1, 5)}
-    assert found[0].environment() == {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
+    assert driver_environment(found[0]) == {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
 
 
 def test_a_gpu_trains_one_skill_unless_told_otherwise():
@@ -46,7 +49,7 @@ def test_a_gpu_trains_one_skill_unless_told_otherwise():
 
 
 def test_slots_say_what_run_json_has():
-    assert Slot(1, cores=(2, 3)).to_data() == {"cores": [2, 3], "gpu": None, "memory_fraction": None}
+    assert json.loads(json.dumps(asdict(Slot(cores=(2, 3))))) == {"cores": [2, 3], "gpu": None, "memory_fraction": None}
 
 
 def test_gpus_are_chosen_among_the_visible_ones():

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -234,10 +235,11 @@ def test_a_run_gets_the_cores_of_its_slot_whatever_cores_the_server_was_started_
     sh(f"taskset -c {ours[0]} tmux new-session -d -s mine sleep 300")
     out, code = tmp_path / "out", (
         "import os, sys; from flowrl.training.host.process import take_slot; from flowrl.machine import usable_cores;"
-        "before = usable_cores(); take_slot(eval(sys.argv[2])); open(sys.argv[1], 'w').write(repr((before, usable_cores())))"
+        "from flowrl.records.run_record import Slot;"
+        "before = usable_cores(); take_slot(Slot(**eval(sys.argv[2]))); open(sys.argv[1], 'w').write(repr((before, usable_cores())))"
     )
     slot = (gpu_slots(1, [gpu], 1, ours) if gpu else cpu_slots(2, ours))[-1]
-    argv = (sys.executable, "-c", code, str(out), repr(slot.to_data()))
+    argv = (sys.executable, "-c", code, str(out), repr(asdict(slot)))
     launcher.launch(spec(argv=argv, **environment.to_start()))
     assert retry_until(lambda: out.exists() and out.read_text() == repr((ours[:1], list(slot.cores))), PATIENCE_S)
 

@@ -17,12 +17,13 @@ from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel import training_processor
-from flowrl.parallel.library.locks import LockTimeout, is_held, merge_lock
+from flowrl.parallel.library.locks import LockTimeout, merge_lock
 from flowrl.parallel.processes import retry_until
-from flowrl.parallel.slots import Slot
 from flowrl.parallel.training_processor import DamagedCheckpoint, process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records.liveness import is_held
+from flowrl.records.run_record import Slot
 from flowrl.skills.gate_report import check_module, unprobed
 from flowrl.skills.module import read_module
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
@@ -39,7 +40,7 @@ def finished_run(base_dir, index, name, dependencies, frames, acted=None, attemp
     completed = {other: {"expert_idx": other_index} for other, other_index in dependencies.items()}
     folder, _, _ = prepare_training_run(name, data or skill(name), index, list(dependencies), completed, base_dir)
     run = RunPaths(folder)
-    write_launch(folder, attempt, Slot(0))
+    write_launch(folder, attempt, Slot())
     tree = {"w": np.full(3, index, np.float32)}
     experts = {str(e["local_expert_idx"]): {"params": {"actor": tree, "critic": tree}} for e in read_json(run.run_json)["experts"]}
     pickles.dump(run.checkpoint(frames), {"format": "flowrl-checkpoint", "experts": experts, "metadata": {"frames": frames}})

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from flowrl import pickles
-from flowrl.config import Settings
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel import training_setup
-from flowrl.parallel.slots import Slot
 from flowrl.parallel.training_setup import (
-    DEFAULT_ENV_NAME,
-    DEFAULT_SETTINGS,
     build_remapping,
     prepare_training_run,
-    with_fewer_envs,
     write_launch,
 )
 from flowrl.paths import RunPaths
+from flowrl.records.run_record import Slot
+from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import read_module, skill_functions
 from tests.parallel.fakes.experiments import put_in_library, skill
+
+DEFAULTS = RunSettings().training() | {"stop_at_goal": True}
 
 
 @pytest.fixture
@@ -178,12 +176,7 @@ def test_settings_come_from_the_experiment_and_then_from_the_flags_defaults(libr
     folder, _, _ = prepare(library.root, settings={"lr": 1e-3})
     run = read_json(folder / "run.json")
     assert run["env_name"] == "Craftax-Classic-Symbolic-v1"
-    assert run["settings"] == DEFAULT_SETTINGS | {"num_envs": 16, "lr": 1e-3}
-
-
-def test_the_defaults_are_the_flags_defaults():
-    assert DEFAULT_SETTINGS == Settings().training()
-    assert DEFAULT_ENV_NAME == {field.name: field.default for field in dataclasses.fields(Settings)}["env_name"]
+    assert run["settings"] == DEFAULTS | {"num_envs": 16, "lr": 1e-3}
 
 
 def test_preparing_again_keeps_a_run_that_has_checkpoints(library):
@@ -205,7 +198,7 @@ def test_a_run_that_goes_on_takes_the_settings_of_now_that_keep_its_checkpoints_
     write_json(library.config, now | {"env_name": "Craftax-Classic-Symbolic-v1"})
     prepare(library.root, settings={"lr": 1e-3})
     refreshed = {"num_envs": 32, "total_timesteps": 5000, "max_task_steps": 7, "use_wandb": True, "lr": 1e-3}
-    settings = DEFAULT_SETTINGS | {"layer_size": 64, "seed": 3, "ent_coef": 0.5} | refreshed
+    settings = DEFAULTS | {"layer_size": 64, "seed": 3, "ent_coef": 0.5} | refreshed
     assert read_json(folder / "run.json") == before | {"settings": settings}
 
 
@@ -221,29 +214,28 @@ def test_preparing_again_without_checkpoints_takes_the_library_as_it_is_now(libr
     [(1024, 64, 8, 512, 4), (1024, 64, 8, 64, 1), (1000, 64, 8, 500, 4), (24, 5, 6, 12, 3), (9, 8, 6, 8, 4), (30, 7, 7, 15, 3)],
 )
 def test_with_fewer_environments_minibatches_keep_about_their_size_and_divide_the_frames(envs, steps, minibatches, fewer, expected):
-    settings = {"num_envs": envs, "num_steps": steps, "num_minibatches": minibatches, "lr": 0.1}
-    found = with_fewer_envs(settings, fewer)
-    assert found == {"num_envs": fewer, "num_steps": steps, "num_minibatches": expected, "lr": 0.1}
+    settings = RunSettings(num_envs=envs, num_steps=steps, num_minibatches=minibatches, lr=0.1)
+    assert settings.with_num_envs(fewer) == RunSettings(num_envs=fewer, num_steps=steps, num_minibatches=expected, lr=0.1)
     assert fewer * steps % expected == 0
 
 
 def test_a_launch_with_fewer_environments_says_how_many_were_asked_for(library):
     write_json(library.config, {"num_envs": 64, "num_steps": 8, "num_minibatches": 4})
     folder, _, _ = prepare(library.root)
-    write_launch(folder, 2, Slot(0), num_envs=16)
+    write_launch(folder, 2, Slot(), num_envs=16)
     run = read_json(folder / "run.json")
     assert (run["settings"]["num_envs"], run["settings"]["num_minibatches"], run["asked_num_envs"]) == (16, 1, 64)
     pickles.dump(RunPaths(folder).checkpoint(64), {"experts": {}})
     write_json(library.config, {"num_envs": 16, "num_steps": 8, "num_minibatches": 4})  # the person asks for as many
     prepare(library.root)
-    write_launch(folder, 3, Slot(0), num_envs=16)
+    write_launch(folder, 3, Slot(), num_envs=16)
     assert read_json(folder / "run.json")["settings"]["num_minibatches"] == 4
 
 
 def test_a_launch_is_named_in_run_json_and_an_older_result_moved_aside(library):
     folder, _, _ = prepare(library.root)
     write_json(folder / "result.json", {"attempt": 1, "outcome": "failed"})
-    write_launch(folder, 2, Slot(0, cores=(0, 1)))
+    write_launch(folder, 2, Slot(cores=(0, 1)))
     run = read_json(folder / "run.json")
     assert run["attempt"] == 2
     assert run["slot"] == {"cores": [0, 1], "gpu": None, "memory_fraction": None}

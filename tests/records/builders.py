@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from flowrl.records import run_record
-from flowrl.records.run_record import PlannedTask, RunExpert, RunRecord, Share
+from flowrl.records.run_record import PlannedTask, RunExpert, RunRecord, Slot
 from flowrl.records.training_settings import RunSettings
 
 RECORD = RunRecord(
@@ -17,7 +17,7 @@ RECORD = RunRecord(
     plan=(PlannedTask("Collect_Wood", 1, 3, 0),),
     gate=({"passed": True, "sha256": "0", "probe": "built-in"},),
     experts=(RunExpert("Collect_Wood", 3, 0),),
-    slot=Share(cores=(0,)),
+    slot=Slot(cores=(0,)),
 )
 
 

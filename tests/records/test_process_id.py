@@ -10,7 +10,7 @@ import sys
 import psutil
 import pytest
 
-from flowrl import process_id
+from flowrl.records import process_id
 from flowrl.records.process_id import ProcessId
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil takes the start of a process from another place")

@@ -17,7 +17,7 @@ from flowrl.errors import FolderInUse
 from flowrl.files import write_json
 from flowrl.paths import RunPaths
 from flowrl.records.process_id import ProcessId
-from flowrl.records.run_record import Share
+from flowrl.records.run_record import Slot
 from flowrl.training import __main__ as command
 from flowrl.training.host import process
 from flowrl.training.run import specification
@@ -55,12 +55,12 @@ def test_secrets_come_in_a_private_file_that_does_not_stay(run):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no core affinity")
 def test_a_run_keeps_to_the_cores_of_its_slot(run):
     allowed = max(os.sched_getaffinity(0))
-    write_record(run, slot=Share(cores=(allowed,)))
+    write_record(run, slot=Slot(cores=(allowed,)))
     assert in_a_child(run, "print(os.sched_getaffinity(0))") == f"{{{allowed}}}"
 
 
 def test_a_gpu_slot_sees_its_own_device_and_share_of_memory(run):
-    write_record(run, slot=Share(gpu="1", memory_fraction=0.45))
+    write_record(run, slot=Slot(gpu="1", memory_fraction=0.45))
     names = "CUDA_VISIBLE_DEVICES XLA_PYTHON_CLIENT_MEM_FRACTION"
     assert in_a_child(run, f"print(*[os.environ[name] for name in {names.split()}])") == "1 0.45"
 

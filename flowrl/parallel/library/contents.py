@@ -12,6 +12,10 @@ from flowrl.files import read_json
 from flowrl.parallel.state import SkillEntry, Status
 from flowrl.parallel.training_setup import SKILL_DATA
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records import result as run_result
+from flowrl.records import run_record
+from flowrl.records.result import Outcome, RunResult
+from flowrl.records.run_record import RunRecord
 
 
 def skills_in_library(paths: ExperimentPaths) -> dict[str, int]:
@@ -30,20 +34,21 @@ def skill_data_in_library(paths: ExperimentPaths, index: int | None, name: str) 
 def library_entry(paths: ExperimentPaths, index: int, name: str) -> SkillEntry:
     """The state of a completed skill, from the records that stay with it."""
     folder = paths.skill_folder(index, name)
-    run, result = _read(folder / "run.json"), _read(folder / "result.json")
+    record, result = run_record.find(folder / run_record.NAME), run_result.find(folder / run_result.NAME)
+    result = result or RunResult(0, Outcome.COMPLETED)
     merged_at = datetime.fromtimestamp(paths.expert_params(index, name).stat().st_mtime, UTC)
     return SkillEntry(
         skill_name=name,
         status=Status.COMPLETED,
         expert_idx=index,
-        dependencies=_others(run, name),
-        attempt=result.get("attempt") or 0,
+        dependencies=_others(record, name),
+        attempt=result.attempt,
         completed_at=merged_at,
-        frames=result.get("frames"),
-        goal_reached=result.get("goal_reached"),
-        success_rate=result.get("success_rate"),
-        random_success_rate=result.get("random_success_rate"),
-        frames_per_success=result.get("frames_per_success"),
+        frames=result.frames,
+        goal_reached=result.goal_reached,
+        success_rate=result.success_rate,
+        random_success_rate=result.random_success_rate,
+        frames_per_success=result.frames_per_success,
     )
 
 
@@ -64,14 +69,13 @@ def prepared_runs(paths: ExperimentPaths) -> Iterator[PreparedRun]:
             run = RunPaths(folder)
         except ValueError:
             continue
-        order, skill_data = _read(run.run_json), _read(folder / SKILL_DATA)
-        if order and skill_data:
-            others = tuple(_others(order, run.skill_name))
-            yield PreparedRun(run, skill_data, others, order.get("attempt") or 0)
+        record, skill_data = run_record.find(run.run_json), _read(folder / SKILL_DATA)
+        if record and skill_data:
+            yield PreparedRun(run, skill_data, tuple(_others(record, run.skill_name)), record.attempt)
 
 
-def _others(run: dict[str, Any], name: str) -> list[str]:
-    return [expert["skill_name"] for expert in run.get("experts", []) if expert["skill_name"] != name]
+def _others(record: RunRecord | None, name: str) -> list[str]:
+    return [expert.skill_name for expert in record.experts if expert.skill_name != name] if record else []
 
 
 def _read(path) -> dict[str, Any]:

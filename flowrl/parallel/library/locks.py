@@ -49,21 +49,6 @@ def waiting_unless(is_given_up: Callable[[], bool]) -> Iterator[None]:
         _is_given_up.reset(token)
 
 
-def is_held(path: Path) -> bool:
-    """Whether some live process holds the lock file at ``path``. A missing file is held by nobody."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def hold_scheduler_lock(paths: ExperimentPaths) -> FileLock:
     """Takes the experiment for this process; release the lock to give it up.
 

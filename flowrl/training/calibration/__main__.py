@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, TextIO
 
-from flowrl.records.run_record import Share
+from flowrl.records.run_record import Slot
 from flowrl.training.host import heap, process
 
 WARM_UP_UPDATES = 5
@@ -32,7 +32,7 @@ def main() -> int:
     task = json.loads(sys.stdin.readline())
     asked_to_go = threading.Event()
     threading.Thread(target=_listen, args=(asked_to_go,), daemon=True).start()
-    process.take_slot(Share(**task["slot"]))
+    process.take_slot(Slot(**task["slot"]))
     heap.settle()
     # JAX is imported from here on, in the surroundings that were just prepared.
     update, test_mb = _updates(task["env_name"], task["settings"])

@@ -19,13 +19,12 @@ from typing import NoReturn, TypeVar
 from filelock import FileLock, Timeout
 
 from flowrl.errors import BadInput, FolderInUse
-from flowrl.files import sweep_files, why_no_room, write_json
+from flowrl.files import sweep_files, why_no_room
 from flowrl.machine import keep_to_cores
 from flowrl.paths import RunPaths, compile_cache
-from flowrl.records import heartbeat, run_record
+from flowrl.records import heartbeat, liveness, run_record
 from flowrl.records.heartbeat import Activity, Heartbeat
-from flowrl.records.process_id import ProcessId
-from flowrl.records.run_record import RunRecord, Share
+from flowrl.records.run_record import RunRecord, Slot
 from flowrl.training.host import heap, jax_cache
 
 T = TypeVar("T")
@@ -67,7 +66,7 @@ def prepare(paths: RunPaths) -> None:
     heap.settle()
 
 
-def take_slot(slot: Share) -> None:
+def take_slot(slot: Slot) -> None:
     """Keeps this process to its share of the machine."""
     if slot.cores:  # which tmux may have kept from us, if its server was started on other cores
         keep_to_cores(slot.cores)
@@ -181,7 +180,7 @@ class Lifetime:
                 "attach to its session, or end it first"
             ) from None
         sweep_files(self._paths.folder)  # of an attempt that was killed while it wrote
-        write_json(self._paths.pid, {**ProcessId.of(os.getpid()).to_record(), "attempt": self.attempt})
+        liveness.write_holder(self._paths.pid, self.attempt)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # Ours even where whoever started us ignored it, as a shell does for what it starts in the background.
         signal.signal(signal.SIGINT, self._interrupt)

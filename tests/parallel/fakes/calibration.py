@@ -19,7 +19,7 @@ COMMAND = (sys.executable, str(Path(__file__)))
 def main(arguments: list[str]) -> None:
     task = json.loads(sys.stdin.readline())
     slot = task["slot"]
-    wish = json.loads(arguments[0])[str(len(slot["cores"]) if slot["cores"] else slot["memory_fraction"])]
+    wish = json.loads(arguments[0])[str(slot["memory_fraction"] or len(slot["cores"]))]
     if arguments[1:]:
         with open(arguments[1], "a") as file:
             print(json.dumps({"pid": os.getpid(), "task": task, "environment": dict(os.environ)}), file=file)

@@ -4,7 +4,7 @@ import sys
 
 from flowrl.envs.craftax.facts_classic import FACTS
 from flowrl.envs.registry import GAMES, GameEntry
-from flowrl.training import calibration
+from flowrl.training.calibration import __main__ as calibration
 
 GOLD = GameEntry("Gold", FACTS, "benchmarks.fault_game:GoldGame", "none", observation_size=1, num_actions=2)
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from flowrl.parallel.library.contents import PreparedRun
 from flowrl.parallel.state import SkillEntry, Status
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records.result import Outcome, RunResult
 
 PATHS = ExperimentPaths("/simulated")
 ASKED_ENVS = 64
@@ -58,7 +59,7 @@ class Folder:
     attempt: int = 0
     checkpoint: int = 0
     num_envs: int = ASKED_ENVS
-    result: dict | None = None
+    result: RunResult | None = None
     lock_file: bool = True
     was_damaged: bool = False
     exits: dict[int, str] = field(default_factory=dict)
@@ -67,8 +68,8 @@ class Folder:
     def path(self):
         return PATHS.run_folder(self.index, self.name)
 
-    def last_result(self, attempt: int) -> dict | None:
-        return self.result if self.result and self.result["attempt"] == attempt else None
+    def last_result(self, attempt: int) -> RunResult | None:
+        return self.result if self.result and self.result.attempt == attempt else None
 
 
 @dataclass(eq=False)
@@ -140,7 +141,7 @@ class World:
         name, attempt = entry.skill_name, entry.attempt
         demand(name not in self.library, f"{name} is trained again though it is in the library")
         done = folder.last_result(folder.attempt)
-        demand(not done or done["outcome"] != "completed", f"{name} is trained again though it has a result")
+        demand(not done or done.outcome is not Outcome.COMPLETED, f"{name} is trained again though it has a result")
         for process in self.living(folder):
             could_be_seen = process.session and self.engine_answered_at_start
             demand(self.fell_back and not could_be_seen, f"{name} is launched while it trains")
@@ -183,7 +184,7 @@ class World:
             demand(entry.skill_name in self.library, f"{entry.skill_name} is merged without a run")
             return
         result = folder.last_result(entry.attempt)
-        demand(bool(result) and result["outcome"] == "completed", f"{entry.skill_name} is merged without a result")
+        demand(bool(result) and result.outcome is Outcome.COMPLETED, f"{entry.skill_name} is merged without a result")
         demand(not self.living_of(entry.skill_name), f"{entry.skill_name} is merged while it trains")
         demand(entry.frames == folder.checkpoint, f"{entry.skill_name} trained {folder.checkpoint}, {entry.frames} are merged")
         for name, start in folder.starts.items():
@@ -244,7 +245,7 @@ class World:
         if reason == "out_of_memory":
             self._ran_out_of_memory(folder)
         self.processes.remove(process)
-        folder.result = {"attempt": process.attempt, "outcome": outcome, "reason": reason, "frames": folder.checkpoint}
+        folder.result = RunResult(process.attempt, Outcome(outcome), reason=reason, frames=folder.checkpoint)
 
     def kill(self, process: Process, for_memory: bool = False) -> None:
         """``kill -9``: what came after the last checkpoint is lost."""
@@ -303,6 +304,6 @@ class WorldRecords:
             for folder in self._world.folders.values()
         ]
 
-    def result(self, index: int, name: str, attempt: int) -> dict | None:
+    def result(self, index: int, name: str, attempt: int) -> RunResult | None:
         folder = self._world.folders.get(PATHS.run_folder(index, name).name)
         return folder.last_result(attempt) if folder else None

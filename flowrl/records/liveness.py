@@ -1,0 +1,60 @@
+"""Whether the training process of a run lives: ``run.lock``, a kernel lock that it holds, and ``run.pid``, which names it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowrl.errors import BadInput
+from flowrl.files import read_json, write_json
+from flowrl.records.process_id import ProcessId
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that last took a run's lock, for which attempt, and on which host."""
+
+    process: ProcessId
+    attempt: int
+    host: str = ""
+    """Empty in a record of an earlier version."""
+
+
+def write_holder(path: Path, attempt: int) -> None:
+    """Writes down that this process holds the run's lock."""
+    me = ProcessId.of(os.getpid())
+    assert me is not None  # we run
+    write_json(path, {**me.to_record(), "host": socket.gethostname(), "attempt": attempt})
+
+
+def find_holder(path: Path) -> Holder | None:
+    """Who last took the run's lock; None if nobody did so far."""
+    try:
+        data = read_json(path)
+        return Holder(ProcessId.from_record(data), int(data["attempt"]), str(data.get("host", "")))
+    except (OSError, BadInput, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def find_process(path: Path, attempt: int) -> ProcessId | None:
+    """The process that took the run's lock for this attempt; None if none did so far."""
+    holder = find_holder(path)
+    return holder.process if holder and holder.attempt == attempt else None
+
+
+def is_held(path: Path) -> bool:
+    """Whether some live process holds the lock file at ``path``. A missing file is held by nobody."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
