@@ -17,9 +17,9 @@ def main(arguments: list[str]) -> int:
     train = training._session
 
     def train_with_frequent_checkpoints(*args):
-        from flowrl.training.run import loop
+        from flowrl.training.run import measuring, saving
 
-        loop.CHECKPOINT_S, loop.TEST_EPISODES = CHECKPOINT_S, TEST_EPISODES
+        saving.CHECKPOINT_S, measuring.TEST_EPISODES = CHECKPOINT_S, TEST_EPISODES
         return train(*args)
 
     training._session = train_with_frequent_checkpoints

@@ -5,7 +5,7 @@
     python benchmarks/watching.py --env_name Craftax-Symbolic-v1 --rounds 10
     python benchmarks/watching.py --help
 
-A real `Session` trains, with its pane on a terminal of its own. Each round has three updates, in random order: one that
+The loop of a real run trains, with its pane on a terminal of its own. Each round has three updates, in random order: one that
 nobody watches, a watched one, and a watched one during which a checkpoint is written (it ends when the checkpoint is on
 disk). The whole is the median, over the rounds, of what the watched ones take beside the unwatched one; the checkpoint's
 part is spread over the updates of the interval at which a run writes them, a minute or more. The parts are measured one by one:
@@ -36,10 +36,13 @@ from flowrl.records.run_record import PlannedTask
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.training.host.process import Lifetime, compile_cache
-from flowrl.training.run.loop import CHECKPOINT_S, Session
+from flowrl.training.run.clock import Clock as UpdateClock
+from flowrl.training.run.loop import to_goal_or_budget
+from flowrl.training.run.parts import Parts, ordinary, restored
 from flowrl.training.run.progress import Pane
-from flowrl.training.run.saving import MOST_COST_S
+from flowrl.training.run.saving import CHECKPOINT_S, MOST_COST_S
 from flowrl.training.run.specification import RunSpecification, StartingExpert
+from flowrl.training.run.supervision import Supervision
 from flowrl.training.run.tracking import no_tracker
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
@@ -93,27 +96,29 @@ class Interval(NamedTuple):
     parts: dict[str, float]
 
 
-class WatchedNowAndThen(Session):
-    """An ordinary session, some of whose updates nobody watches."""
+class WatchedNowAndThen:
+    """Has some updates of an ordinary run go unwatched, by wrapping what its parts do."""
 
-    def __init__(self, rounds: int, *arguments):
-        super().__init__(*arguments)
+    def __init__(self, rounds: int, parts: Parts):
         chance = random.Random(0)
         self._kinds = [WATCHED] * WARM_UP
         for _ in range(rounds):
             self._kinds += chance.sample([PLAIN, WATCHED, SAVING], 3)
         self.intervals: list[Interval] = []
         self.clock, self._number, self._since, self._latest = Clock(), -1, (0.0, 0.0), None
-        self._saver._write = self.clock.times("written", self.clock.times("writing", self._write, time.thread_time))
-        self._watch(self.pane)
+        self._saver, self._make, self._report = parts.kept._saver, parts.updates.make, parts.reporter.report
+        self._saver._write = self.clock.times("written", self.clock.times("writing", self._saver._write, time.thread_time))
+        parts.updates.make = self._update
+        parts.kept.save_now_and_then = self._save_now_and_then
+        self._watch(parts)
 
     @property
     def kind(self) -> str:
         return self._kinds[min(max(self._number, 0), len(self._kinds) - 1)]
 
     def _update(self, *arguments):
-        found = super()._update(*arguments)
-        jax.block_until_ready(found[2].bank)
+        found = self._make(*arguments)
+        jax.block_until_ready(found[1].bank)
         if self.kind == SAVING:
             self._saver._settle()
         since, self._since = self._since, (time.perf_counter(), time.process_time())
@@ -125,30 +130,28 @@ class WatchedNowAndThen(Session):
             raise Enough
         return found
 
-    def _watch(self, pane: Pane) -> None:
-        pane.update = self._if_watched(self.clock.times("report", pane.update))
-        self._record = self._if_watched(self.clock.times("metrics", self._record))
-        self._beat = self._if_watched(self.clock.times("heartbeat", self._beat))
-        refresh = self.clock.times("drawing", pane._live.refresh, time.thread_time)
-        pane._live.refresh = self._if_watched(refresh)
+    def _watch(self, parts: Parts) -> None:
+        reporter, live = parts.reporter, parts.supervision.pane._live
+        reporter.report = self._reported
+        reporter._add = self._if_watched(self.clock.times("rates", reporter._add))
+        reporter._standing = self.clock.times("report", reporter._standing)
+        parts.supervision.pane.update = self._if_watched(self.clock.times("report", parts.supervision.pane.update))
+        reporter.record = self._if_watched(self.clock.times("metrics", reporter.record))
+        lifetime = parts.supervision.lifetime
+        lifetime.beat = self._if_watched(self.clock.times("heartbeat", lifetime.beat))
+        live.refresh = self._if_watched(self.clock.times("drawing", live.refresh, time.thread_time))
 
     def _if_watched(self, call):
         return lambda *arguments: None if self.kind == PLAIN else call(*arguments)
 
-    def _fresh_rates(self):
-        rates, recent = super()._fresh_rates()
-        for part in (rates, recent):
-            part.add = self._if_watched(self.clock.times("rates", part.add))
-        return rates, recent
-
-    def _report(self, *arguments):
+    def _reported(self, *arguments):
         if self.kind != PLAIN or self._latest is None:
-            self._latest = self.clock.times("report", super()._report)(*arguments)
+            self._latest = self._report(*arguments)
         return self._latest
 
-    def _save_now_and_then(self, learner, standing):
+    def _save_now_and_then(self, state) -> None:
         if self.kind == SAVING:
-            self.clock.times("copying", self._saver.begin)(learner, standing)
+            self.clock.times("copying", self._saver.begin)(state)
 
 
 def measure(env_name: str, options: argparse.Namespace) -> list[Interval]:
@@ -159,11 +162,14 @@ def measure(env_name: str, options: argparse.Namespace) -> list[Interval]:
             Lifetime(run.paths, 1) as lifetime,
             Pane(SKILL, INDEX, [f"{SKILL} x3"], 10**9, 1.0, run.paths.log, stream=terminal.stream) as pane,
         ):
-            session = WatchedNowAndThen(options.rounds, run, pane, no_tracker(), lifetime, time.time())
+            pace = UpdateClock(time.time(), run.settings.frames_per_update)
+            run_parts = ordinary(run, Supervision(SKILL, pane, no_tracker(), lifetime, pace))
+            watched = WatchedNowAndThen(options.rounds, run_parts)
             try:
-                session.train()
+                with run_parts.kept:
+                    to_goal_or_budget(run_parts, restored(run_parts))
             except Enough:
-                return session.intervals
+                return watched.intervals
     raise AssertionError("the budget of frames ended before the rounds did")
 
 
@@ -234,7 +240,7 @@ def parts(rounds: list[dict[str, Interval]], updates_a_checkpoint: float) -> lis
 
 
 def of_an_update(rounds: list[dict[str, Interval]], part: str, kind: str = WATCHED) -> float:
-    # The parts are told apart by wrapping names of the session: one that was never called has another name by now.
+    # The parts are told apart by wrapping what the run's parts do: one that was never called has another name by now.
     if not any(part in found[kind].parts for found in rounds):
         raise LookupError(f"expected the part {part!r} in some updates, found it in none: its name in `watching.py` is out of date")
     return statistics.median(found[kind].parts.get(part, 0.0) / found[PLAIN].seconds for found in rounds)

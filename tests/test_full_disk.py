@@ -16,7 +16,8 @@ from flowrl.paths import ExperimentPaths
 from flowrl.records.result import Outcome, RunResult
 from flowrl.training import __main__ as command
 from flowrl.training.host import process
-from flowrl.training.run import loop
+from flowrl.training.run import parts, saving
+from flowrl.training.run.supervision import Stopped
 from tests.full_disk import on_a_small_disk
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
@@ -76,8 +77,8 @@ class Watcher(Alive):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(loop, "make_adapter", lambda env_name: Gold())
-    monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(parts, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(saving, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(process, "ROOM_POLL_S", 0.0)
 
 
@@ -99,7 +100,7 @@ def test_training_waits_for_room_says_so_and_loses_no_frame(disk, quick, capsys)
 def test_a_training_that_waits_for_room_can_be_stopped(disk, quick):
     run = specification(disk.root, success_rate=1.0, total_timesteps=6 * 128)
     lifetime = Watcher(run, {2: disk.fill}, lambda: setattr(lifetime, "beats_left", 0))
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(Stopped):
         train(run, lifetime)
     assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_128.pkl", "checkpoint_256.pkl"]
 

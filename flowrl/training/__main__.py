@@ -71,7 +71,7 @@ def _run_paths(arguments: list[str]) -> RunPaths:
 def _train(run, lifetime: process.Lifetime) -> int:
     """Trains, and writes the outcome as the last thing."""
     from flowrl.training.run import tracking
-    from flowrl.training.run.loop import Stopped
+    from flowrl.training.run.supervision import Stopped
 
     tracker = tracking.no_tracker()
     try:
@@ -130,9 +130,10 @@ def _log(paths: RunPaths, text: str) -> None:
 
 
 def _session(run, tracker, lifetime: process.Lifetime) -> dict:
-    from flowrl.training.run import reward_trial
-    from flowrl.training.run.loop import Session
+    from flowrl.training.run import loop, reward_trial
+    from flowrl.training.run.clock import Clock
     from flowrl.training.run.progress import Pane
+    from flowrl.training.run.supervision import Supervision
 
     names = [f"{task.skill_name} x{task.n}" for task in run.plan]
     settings = run.settings
@@ -140,10 +141,10 @@ def _session(run, tracker, lifetime: process.Lifetime) -> dict:
         run.skill_name, run.global_expert_idx, names, settings.total_timesteps, settings.success_rate, run.paths.log
     ) as pane:
         pane.phase("preparing")
-        started_s = psutil.Process().create_time()
-        tried = reward_trial.decide(run, pane, tracker, lifetime, started_s)
-        session = Session(tried.run, pane, tracker, lifetime, started_s).go_on_at(tried.pace)
-        return tried.completed(session.train())
+        clock = Clock(psutil.Process().create_time(), settings.frames_per_update)
+        supervision = Supervision(run.skill_name, pane, tracker, lifetime, clock)
+        tried = reward_trial.decide(run, supervision)
+        return tried.completed(loop.train(tried.run, supervision))
 
 
 def _tracker(run):

@@ -12,7 +12,7 @@ from flowrl.envs import worlds
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.observations import Layout, dense
 from flowrl.envs.worlds import Scene, Turnover, WorldBank
-from flowrl.training.run import loop
+from flowrl.training.run import updates
 
 SIZE, ENVS = 8, 3
 
@@ -158,20 +158,20 @@ def ends_after(num_envs, episode_steps):
 
 @pytest.mark.parametrize(("num_envs", "num_steps"), SIZES_OF_RUNS)
 def test_a_runs_own_bank_keeps_to_the_reuse_that_is_stated(num_envs, num_steps):
-    size, turnover = loop.bank_size(num_envs), loop.turnover(num_envs, num_steps)
+    size, turnover = updates.bank_size(num_envs), updates.turnover(num_envs, num_steps)
     starts, there = starts_of_worlds(ends_after(num_envs, 160), num_envs, size, turnover, num_steps)
-    assert starts[:num_envs].max() <= loop.WORLD_REUSE + 2 and starts[num_envs:].max() <= loop.WORLD_REUSE + 1
+    assert starts[:num_envs].max() <= updates.WORLD_REUSE + 2 and starts[num_envs:].max() <= updates.WORLD_REUSE + 1
     later = np.setdiff1d(np.arange(max(num_envs, size), len(starts)), there)
-    assert starts[later].mean() == pytest.approx(loop.WORLD_REUSE, abs=0.1)
+    assert starts[later].mean() == pytest.approx(updates.WORLD_REUSE, abs=0.1)
 
 
 @pytest.mark.parametrize(("num_envs", "num_steps"), SIZES_OF_RUNS)
 @pytest.mark.parametrize("episode_steps", [4, 16, 32])
 def test_where_episodes_are_short_each_world_starts_more_of_them_and_still_none_dominates(num_envs, num_steps, episode_steps):
-    size, turnover = loop.bank_size(num_envs), loop.turnover(num_envs, num_steps)
+    size, turnover = updates.bank_size(num_envs), updates.turnover(num_envs, num_steps)
     starts, there = starts_of_worlds(ends_after(num_envs, episode_steps), num_envs, size, turnover, num_steps)
     later = np.setdiff1d(np.arange(max(num_envs, size), len(starts)), there)
-    expected = max(loop.WORLD_REUSE, loop.FRAMES_PER_WORLD / episode_steps)
+    expected = max(updates.WORLD_REUSE, updates.FRAMES_PER_WORLD / episode_steps)
     assert starts[later].mean() == pytest.approx(expected, rel=0.1)
     assert starts[later].max() <= 1.25 * starts[later].mean() + 1
 

@@ -12,7 +12,8 @@ from flowrl.training.learning import experts, optimiser
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Learner
 from flowrl.training.run import checkpoints
-from flowrl.training.run.checkpoints import KEPT, Standing
+from flowrl.training.run.checkpoints import KEPT
+from flowrl.training.run.state import RunState
 
 LOCAL_TO_GLOBAL = {0: 0, 1: 5, 2: 10}
 
@@ -31,12 +32,12 @@ def learner(seed, layer_size=4, count=3):
     return jax.tree.map(lambda leaf: rng.integers(1, 1000, leaf.shape).astype(leaf.dtype), shapes)
 
 
-def standing(frames):
-    return Standing(frames, frames // 64, np.array([frames, frames // 2, 7]))
+def state(learner, frames, key=jax.random.key(3)):
+    return RunState(learner, frames, frames // 64, np.array([frames, frames // 2, 7]), key)
 
 
 def save(paths, seed, frames):
-    return checkpoints.save(paths, learner(seed), standing(frames), LOCAL_TO_GLOBAL, 2, jax.random.key(3))
+    return checkpoints.save(paths, state(learner(seed), frames), LOCAL_TO_GLOBAL, 2)
 
 
 def check_same(found, expected):
@@ -46,8 +47,8 @@ def check_same(found, expected):
 def test_what_was_saved_comes_back_bit_for_bit(paths):
     name = save(paths, seed=1, frames=640)
     assert name == "10_policies/checkpoint_640.pkl" and (paths.folder / name).exists()
-    found, where, _ = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
-    check_same(found, learner(1))
+    where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
+    check_same(where.learner, learner(1))
     assert (where.frames, where.updates, where.acted_frames.tolist()) == (640, 10, [640, 320, 7])
 
 
@@ -70,9 +71,9 @@ def test_the_newest_is_the_one_with_most_frames_and_only_the_last_are_kept(paths
         save(paths, seed=frames, frames=frames)
     assert [path.name for path in paths.checkpoints()] == ["checkpoint_64000.pkl", "checkpoint_99968.pkl"]
     assert len(paths.checkpoints()) == KEPT
-    found, where, _ = checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL)
+    where = checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL)
     assert where.frames == 99968
-    check_same(found, learner(99968))
+    check_same(where.learner, learner(99968))
 
 
 def cut_off(path):
@@ -95,9 +96,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(paths, damage):
     newest = paths.folder / save(paths, seed=2, frames=1280)
     damage(newest)
     said = []
-    found, where, _ = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL, said.append)
+    where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL, said.append)
     assert where.frames == 640
-    check_same(found, learner(1))
+    check_same(where.learner, learner(1))
     assert len(said) == 1 and str(newest) in said[0] and "the one before is tried" in said[0]
     assert newest.with_name("checkpoint_1280.pkl.damaged").exists()
 
@@ -112,7 +113,7 @@ def test_where_every_checkpoint_is_damaged_training_begins_anew_and_says_so(path
 
 def test_a_checkpoint_of_another_shape_is_refused_though_the_one_before_would_fit(paths):
     save(paths, seed=1, frames=640)
-    checkpoints.save(paths, learner(2, layer_size=8), standing(1280), LOCAL_TO_GLOBAL, 2, jax.random.key(3))
+    checkpoints.save(paths, state(learner(2, layer_size=8), 1280), LOCAL_TO_GLOBAL, 2)
     with pytest.raises(BadInput, match="checkpoint_1280.pkl does not fit this run .*shape"):
         checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL)
 
@@ -129,6 +130,18 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_file_and_remedy(paths, f
     save(paths, seed=1, frames=640)
     with pytest.raises(BadInput, match=rf"checkpoint_640\.pkl.*{reason}.*move the run's folder away"):
         checkpoints.newest(paths, fresh(), local_to_global)
+
+
+def test_experts_that_are_only_there_for_a_trial_have_no_place_in_the_library_and_had_one_below_0_before(paths):
+    on_trial = {0: 0, 1: 5, 2: None}
+    checkpoints.save(paths, state(learner(1), 640), on_trial, 2)
+    record = pickles.load(paths.checkpoints()[-1])
+    assert record["metadata"]["local_to_global"] == {"0": 0, "1": 5, "2": None}
+    record["metadata"]["local_to_global"]["2"] = -2  # as earlier versions have written it
+    pickles.dump(paths.checkpoint(1280), record)
+    check_same(checkpoints.newest(paths, learner(50), on_trial).learner, learner(1))
+    with pytest.raises(BadInput, match="experts"):
+        checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
 
 
 def test_a_newer_format_is_refused(paths):

@@ -15,7 +15,8 @@ from flowrl.training.learning.ppo import Hyperparameters
 from flowrl.training.playing import fused_rollout, rollout
 from flowrl.training.playing.fused_rollout import Rollouts
 from flowrl.training.playing.programs import Programs
-from flowrl.training.run import loop
+from flowrl.training.run import parts
+from flowrl.training.run.saving import Safekeeping
 from tests.parallel.fakes.experiments import PATIENCE_S
 from tests.training.probes import done_after, paid
 from tests.training.test_loop import Gold, specification, train
@@ -88,8 +89,8 @@ def wait_for_background(*_):
 
 
 def test_a_run_goes_over_to_fused_rollouts_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "make_adapter", lambda env_name: Gold())
-    monkeypatch.setattr(loop.Session, "_save_now_and_then", wait_for_background)
+    monkeypatch.setattr(parts, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(Safekeeping, "save_now_and_then", wait_for_background)
     fused = []
     collect = Rollouts.collect
     monkeypatch.setattr(Rollouts, "collect", lambda self, *parts: fused.append(self.is_fused) or collect(self, *parts))

@@ -163,7 +163,7 @@ print(faults() - before)
 SETTLED = """
 import io, json, sys
 from pathlib import Path
-from flowrl.training import calibration
+from flowrl.training.calibration import __main__ as calibration
 from flowrl.training.host import heap, process
 from flowrl.training.run.specification import RunPaths
 done = []

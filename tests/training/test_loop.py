@@ -27,10 +27,13 @@ from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.playing.programs import Programs
-from flowrl.training.run import checkpoints, loop
-from flowrl.training.run.loop import Session, Stopped
+from flowrl.training.run import checkpoints, loop, parts, saving, updates
+from flowrl.training.run.background import BackgroundCompiling
+from flowrl.training.run.clock import Clock
+from flowrl.training.run.goal import GoalTest
 from flowrl.training.run.progress import Pane
 from flowrl.training.run.specification import RunSpecification, StartingExpert, read
+from flowrl.training.run.supervision import Stopped, Supervision
 from flowrl.training.run.tracking import no_tracker
 from tests.parallel.fakes.experiments import put_in_library
 from tests.training.probes import Probe, by_source
@@ -105,7 +108,7 @@ class Cancelled(Alive):
 
 @pytest.fixture(autouse=True)
 def tiny_game(monkeypatch):
-    monkeypatch.setattr(loop, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(parts, "make_adapter", lambda env_name: Gold())
 
 
 def specification(folder, reward=PAY, plan=(("Find_Gold", 1, 0),), params=(None,), attempt=1, **settings):
@@ -130,10 +133,15 @@ def specification(folder, reward=PAY, plan=(("Find_Gold", 1, 0),), params=(None,
     )
 
 
+def supervised(run, pane=None, lifetime=None, tracker=None):
+    clock = Clock(time.time(), run.settings.frames_per_update)
+    return Supervision(run.skill_name, pane, tracker or no_tracker(), lifetime or Alive(), clock)
+
+
 def train(run, lifetime=None, tracker=None):
     settings = run.settings
     with Pane(run.skill_name, 7, ["Find_Gold x1"], settings.total_timesteps, settings.success_rate, run.paths.log) as pane:
-        return Session(run, pane, tracker or no_tracker(), lifetime or Alive(), time.time()).train()
+        return loop.train(run, supervised(run, pane, lifetime, tracker))
 
 
 def metrics(run):
@@ -154,13 +162,14 @@ def test_a_run_ends_at_the_goal_and_reports_the_episodes_that_showed_it(tmp_path
 
 def test_a_slow_skills_own_budget_goes_from_its_declaration_through_the_runs_folder_into_training(tmp_path, monkeypatch):
     plans = []
-    monkeypatch.setattr(loop, "make_adapter", make_adapter)  # the real game: its skill's code names its constants
+    monkeypatch.setattr(parts, "make_adapter", make_adapter)  # the real game: its skill's code names its constants
 
     class Planned:
         hindrance = None
 
         def __init__(self, adapter, network, functions, plan, *others):
             plans.append(plan)
+            self.plan, self.turn = plan, None
 
         def before_compiling(self, say):
             pass
@@ -168,15 +177,13 @@ def test_a_slow_skills_own_budget_goes_from_its_declaration_through_the_runs_fol
         def run_keys(self, seed, global_expert_idx):
             pass
 
-    monkeypatch.setattr(loop, "Programs", Planned)
-    monkeypatch.setattr(loop, "Rollouts", lambda *parts: None)
+    monkeypatch.setattr(parts, "Programs", Planned)
     put_in_library(tmp_path, 0, "Place_Plant", 1000)
     eat_plant = next(recipe.spec(CRAFTAX) for recipe in craftax.SKILLS if recipe.name == "Eat_Plant")
     library = {"Place_Plant": {"expert_idx": 0}}
     folder, _, _ = prepare_training_run("Eat_Plant", eat_plant.to_data(), 1, list(library), library, tmp_path)
     run = read(folder)
-    with Pane("Eat_Plant", 1, ["Place_Plant x1", "Eat_Plant x1"], 1, 0.8, run.paths.log) as pane:
-        Session(run, pane, no_tracker(), Alive(), time.time())
+    parts.ordinary(run, supervised(run))
     assert [plan.budget.tolist() for plan in plans] == [[run.settings.max_task_steps, 800]] == [[200, 800]]
 
 
@@ -191,7 +198,7 @@ def test_a_run_ends_at_the_budget_below_the_goal_and_says_so_and_has_its_worlds_
         counts.append(count)
         return playing
 
-    monkeypatch.setattr(loop, "FRAMES_PER_WORLD", 1)  # else a rollout of so few frames would not pay for more than 16
+    monkeypatch.setattr(updates, "FRAMES_PER_WORLD", 1)  # else a rollout of so few frames would not pay for more than 16
     monkeypatch.setattr(Turnover, "due", watched)
     monkeypatch.setattr(Programs, "refresh_worlds", refresh)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128 + 50)
@@ -203,7 +210,7 @@ def test_a_run_ends_at_the_budget_below_the_goal_and_says_so_and_has_its_worlds_
 
 
 def test_a_run_that_is_not_to_stop_at_its_goal_uses_its_whole_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.GoalTest, "is_due", lambda *args: True)
+    monkeypatch.setattr(GoalTest, "is_due", lambda *args: True)
     run = specification(tmp_path, success_rate=0.0, total_timesteps=3 * 128, stop_at_goal=False)
     result = train(run)
     assert result["goal_reached"] and result["frames"] == 3 * 128
@@ -255,10 +262,11 @@ def test_a_run_that_is_asked_to_stop_while_it_waits_for_a_compiler_stops_without
                 self.beats_left = 0
 
     def compile_aside(self, *_):
-        self.lifetime.compiler = self._programs.turn
-        self.lifetime.compiler.__enter__()
+        lifetime = self._supervision.lifetime
+        lifetime.compiler = self._programs.turn
+        lifetime.compiler.__enter__()
 
-    monkeypatch.setattr(loop.Session, "_provide_for_later", compile_aside)
+    monkeypatch.setattr(BackgroundCompiling, "go_on", compile_aside)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128)
     with pytest.raises(Stopped):
         train(run, Waiting())
@@ -328,10 +336,11 @@ def test_resuming_restores_parameters_and_adam_bit_for_bit(tmp_path):
     run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
     train(run)
     record = pickles.load(run.paths.checkpoints()[-1])
-    here = Session(run, None, no_tracker(), Alive(), time.time())
-    here.pane = Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log)
-    learner, standing = here._resume()
-    assert standing.frames == 256 and standing.updates == 2
+    with Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log) as pane:
+        state = parts.restored(parts.ordinary(run, supervised(run, pane)))
+    learner = state.learner
+    assert state.frames == 256 and state.updates == 2
+    assert (np.asarray(jax.random.key_data(state.key)) == record["random"]).all()
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[0], learner.params), record["experts"]["0"]["params"])
     stored = jax.tree.leaves(record["optimiser"]["0"])
     assert all((np.asarray(a[0]) == b).all() for a, b in zip(jax.tree.leaves(learner.optimiser_state), stored, strict=True))
@@ -339,14 +348,14 @@ def test_resuming_restores_parameters_and_adam_bit_for_bit(tmp_path):
 
 
 def test_only_the_last_checkpoints_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_S", 0.0)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=6 * 128)
     train(run)
     assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_640.pkl", "checkpoint_768.pkl"]
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_S", 0.0)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128)
     train(run)
     newest = run.paths.checkpoints()[-1]
@@ -414,15 +423,7 @@ def test_the_tracker_is_told_of_every_update(tmp_path):
 
 @pytest.mark.parametrize(("anneal_lr", "expected"), [(True, [0.02, 0.015, 0.01, 0.005]), (False, [0.02] * 4)])
 def test_the_learning_rate_falls_to_nothing_where_it_is_to(tmp_path, monkeypatch, anneal_lr, expected):
-    seen = []
-    original = loop.Session._compile
-
-    def watched(self, adapter):
-        programs = original(self, adapter)
-        update = programs.update
-        programs.update = lambda *arguments: seen.append(float(arguments[-1])) or update(*arguments)
-        return programs
-
-    monkeypatch.setattr(loop.Session, "_compile", watched)
+    seen, update = [], Programs.update
+    monkeypatch.setattr(Programs, "update", lambda *arguments: seen.append(float(arguments[-1])) or update(*arguments))
     train(specification(tmp_path, success_rate=1.0, total_timesteps=4 * 128, anneal_lr=anneal_lr))
     assert seen == pytest.approx(expected)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import time
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,13 +18,14 @@ from flowrl.skills.module import TaskSource, read_module, render_module, with_re
 from flowrl.training.host import process
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Learner
-from flowrl.training.run import checkpoints, loop, reward_trial
-from flowrl.training.run.loop import Pace, Session, Stopped
+from flowrl.training.playing.comparison import Score
+from flowrl.training.run import checkpoints, loop, measuring, parts, reward_trial
+from flowrl.training.run.clock import Clock
 from flowrl.training.run.progress import Pane
-from flowrl.training.run.reward_trial import Score, best
+from flowrl.training.run.reward_trial import best
 from flowrl.training.run.specification import RunSpecification
-from flowrl.training.run.tracking import no_tracker
-from tests.training.test_loop import DONE, PAY, PAY_NAN, Alive, Cancelled, Gold, metrics, specification
+from flowrl.training.run.supervision import Stopped
+from tests.training.test_loop import DONE, PAY, PAY_NAN, Alive, Cancelled, Gold, metrics, specification, supervised
 
 MISLEADING = "def task_reward(inventory_diff):\n    return 5.0 * (inventory_diff.gold == 0)\n"
 USELESS = "def task_reward(inventory_diff):\n    return 0.0 * inventory_diff.gold\n"
@@ -36,8 +36,9 @@ TRIAL_FRAMES = 16 * 128
 def tiny_game():
     """Few episodes are enough where the rates are far apart."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_adapter", lambda env_name: Gold())
-        patch.setattr(loop, "TEST_EPISODES", 64)
+        patch.setattr(parts, "make_adapter", lambda env_name: Gold())
+        patch.setattr(reward_trial, "make_adapter", lambda env_name: Gold())
+        patch.setattr(measuring, "TEST_EPISODES", 64)
         patch.setattr(reward_trial, "TRIAL_EPISODES", 64)
         yield
 
@@ -54,11 +55,10 @@ def several(folder, *rewards, plan=(("Find_Gold", 1, 0),), **how):
 
 def train(run, lifetime=None):
     """As ``python -m flowrl.training`` does."""
-    lifetime = lifetime or Alive()
     with Pane("Find_Gold", 7, ["Find_Gold x1"], run.settings.total_timesteps, 1.0, run.paths.log) as pane:
-        tried = reward_trial.decide(run, pane, no_tracker(), lifetime, time.time())
-        rest = Session(tried.run, pane, no_tracker(), lifetime, time.time()).go_on_at(tried.pace)
-        return tried.completed(rest.train())
+        supervision = supervised(run, pane, lifetime)
+        tried = reward_trial.decide(run, supervision)
+        return tried.completed(loop.train(tried.run, supervision))
 
 
 def decision(run):
@@ -72,28 +72,28 @@ class Whole(NamedTuple):
     result: dict
     winner: Learner
     record: dict
-    pace: Pace
+    clock: Clock
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, tiny_game) -> Whole:
     """The second of its two rewards is the good one; the first pays more."""
     run, seen = several(tmp_path_factory.mktemp("whole"), MISLEADING, PAY), {}
-    hand_over = reward_trial.Trial._hand_over
+    hand_over = reward_trial.hand_over
 
-    def watched(self, learner, standing, chosen):
-        seen["winner"] = jax.tree.map(lambda leaf: np.asarray(leaf[self._owners[chosen]]), learner)
-        hand_over(self, learner, standing, chosen)
-        seen["record"] = pickles.load(self._ordinary.paths.checkpoints()[-1])
+    def watched(trial, state, chosen):
+        seen["winner"] = jax.tree.map(lambda leaf: np.asarray(leaf[trial.owners[chosen - 1]]), state.learner)
+        hand_over(trial, state, chosen)
+        seen["record"] = pickles.load(trial.run.paths.checkpoints()[-1])
 
-    def ended(self, *arguments):
-        seen["pace"] = self.pace
-        return result(self, *arguments)
+    def ended(parts, *arguments):
+        seen["clock"] = parts.supervision.clock
+        return measured(parts, *arguments)
 
-    result = Session._result
+    measured = loop.measured
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reward_trial.Trial, "_hand_over", watched)
-        patch.setattr(Session, "_result", ended)
+        patch.setattr(reward_trial, "hand_over", watched)
+        patch.setattr(loop, "measured", ended)
         return Whole(run, train(run), **seen)
 
 
@@ -122,8 +122,8 @@ def test_the_frames_of_the_trial_are_frames_of_the_run(whole):
     assert "reward_2_success" in lines[0] and "reward_2_success" not in lines[-1]
     assert not whole.run.paths.trial.policies.exists()
     # The pace is that of all updates, of which two compile.
-    assert result["seconds_training"] == pytest.approx(sum(whole.pace.update_seconds), abs=0.01)
-    assert len(whole.pace.update_seconds) == 18 and whole.run.paths.log.read_text().count("first update after") == 1
+    assert result["seconds_training"] == pytest.approx(sum(whole.clock.update_seconds), abs=0.01)
+    assert len(whole.clock.update_seconds) == 18 and whole.run.paths.log.read_text().count("first update after") == 1
 
 
 def test_the_winners_expert_and_adam_go_on_bit_for_bit(whole):
@@ -162,6 +162,19 @@ def test_a_run_stopped_in_the_trial_goes_on_with_the_trial(tmp_path):
     assert result["frames"] == TRIAL_FRAMES + 256
 
 
+def test_a_trial_that_an_earlier_version_has_begun_goes_on(tmp_path):
+    run = several(tmp_path, MISLEADING, PAY)
+    with pytest.raises(Stopped):
+        train(run, Alive(beats=5))
+    newest = run.paths.trial.checkpoints()[-1]
+    record = pickles.load(newest)
+    record["metadata"]["local_to_global"]["1"] = -2  # an index below 0 for what is in no library
+    pickles.dump(newest, record)
+    train(replace(run, attempt=2))
+    assert f"going on from frame {record['metadata']['frames']:,} (attempt 2)" in run.paths.log.read_text()
+    assert decision(run)["frames"] == TRIAL_FRAMES
+
+
 def test_ctrl_c_in_the_trial_leaves_a_checkpoint_of_it_to_go_on_from(tmp_path):
     run = several(tmp_path, MISLEADING, PAY)
     with pytest.raises(KeyboardInterrupt):
@@ -181,8 +194,8 @@ def test_the_winner_waits_for_room_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "save", without_room_at_first)
     monkeypatch.setattr(process, "ROOM_POLL_S", 0.0)
     with Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log) as pane:
-        trial = reward_trial.Trial(run, pane, no_tracker(), lifetime, time.time())
-        trial._hand_over(*trial._resume(), 1)
+        trial = reward_trial.trial_of(run, supervised(run, pane, lifetime))
+        reward_trial.hand_over(trial, parts.restored(trial.parts), 2)
     assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_0.pkl"]
     assert [phase for phase in lifetime.phases if phase != "compiling"] == ["paused"] * 2
     log = run.paths.log.read_text()
@@ -198,23 +211,23 @@ def test_a_run_stopped_while_its_rewards_are_compared_decides_as_it_would_have(t
     assert decision(run) == decision(whole.run) | {"attempt": 2}
 
 
-@pytest.mark.parametrize("killed_at", ["_hand_over", "train"])
+@pytest.mark.parametrize("killed_at", ["hand_over", "train"])
 def test_a_run_killed_after_the_decision_never_decides_again(tmp_path, monkeypatch, killed_at):
     class Killed(BaseException):
         pass
 
-    def die(self, *arguments):
+    def die(*arguments):
         raise Killed
 
     run = several(tmp_path, MISLEADING, PAY)
     with monkeypatch.context() as patch:
-        patch.setattr(reward_trial.Trial if killed_at == "_hand_over" else Session, killed_at, die)
+        patch.setattr(reward_trial if killed_at == "hand_over" else loop, killed_at, die)
         with pytest.raises(Killed):
             train(run)
     first = run.paths.candidates.read_bytes()
     with monkeypatch.context() as patch:
-        for part in ("_compare", "_train_all"):
-            patch.setattr(reward_trial.Trial, part, die)
+        for part in ("compare", "train_side_by_side"):
+            patch.setattr(reward_trial, part, die)
         result = train(replace(run, attempt=2))
     assert run.paths.candidates.read_bytes() == first
     assert result["candidates"]["chosen"] == 2 and result["frames"] == TRIAL_FRAMES + 256
@@ -227,7 +240,7 @@ def test_a_reward_that_is_not_a_number_is_named(tmp_path):
 
 
 def test_a_skill_with_one_reward_has_no_trial(tmp_path, monkeypatch):
-    monkeypatch.setattr(reward_trial, "Trial", None)
+    monkeypatch.setattr(reward_trial, "try_rewards", None)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
     result = train(run)
     assert "candidates" not in result and not run.paths.candidates.exists()
@@ -236,13 +249,11 @@ def test_a_skill_with_one_reward_has_no_trial(tmp_path, monkeypatch):
 
 def test_the_same_worlds_are_played_with_every_reward(tmp_path):
     run = several(tmp_path, USELESS, MISLEADING, PAY)
-    trial = reward_trial.Trial(run, None, no_tracker(), Alive(), time.time())
-
     class Numbered(Gold):
         def first_sight(self, key):
             return jax.random.uniform(key)
 
-    programs = trial._compile(Numbered())
+    programs = reward_trial.trial_programs(run, [0, 1, 2], Numbered())
     scene = programs.begin_alike(jax.random.key(5)).scene
     worlds = np.asarray(scene.observation.scalars[:, 0])
     assert len(set(worlds[:15].tolist())) == 5

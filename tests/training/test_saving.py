@@ -14,9 +14,9 @@ from flowrl.errors import FlowrlError
 from flowrl.parallel.processes import retry_until
 from flowrl.training.learning import optimiser
 from flowrl.training.learning.ppo import Learner
-from flowrl.training.run import checkpoints, loop
-from flowrl.training.run.checkpoints import Standing
+from flowrl.training.run import checkpoints, measuring, parts, saving
 from flowrl.training.run.saving import MOST_COST_S, Saver, copy_of
+from flowrl.training.run.state import RunState
 from tests.parallel.fakes.experiments import PATIENCE_S
 from tests.training.test_loop import Alive, Cancelled, Gold, specification, train
 
@@ -31,25 +31,22 @@ class SlowDisk:
         self.go_on = threading.Event()
         self.most_at_once = self._at_once = 0
 
-    def write(self, learner: Learner, standing: Standing) -> str:
+    def write(self, state: RunState) -> str:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
-        self.begun.append(standing.frames)
+        self.begun.append(state.frames)
         assert self.go_on.wait(PATIENCE_S)
         self._at_once -= 1
         if self.failures and (failure := self.failures.pop(0)):
             raise failure
-        self.written.append(standing.frames)
-        return f"checkpoint_{standing.frames}.pkl"
+        self.written.append(state.frames)
+        return f"checkpoint_{state.frames}.pkl"
 
 
-def standing(frames):
-    return Standing(frames, frames, np.zeros(1, np.int64))
-
-
-def learner():
+def state(frames):
     params = {"weights": jnp.arange(6.0)}
-    return Learner(params, optimiser.init(optimiser.make(1.0), params))
+    learner = Learner(params, optimiser.init(optimiser.make(1.0), params))
+    return RunState(learner, frames, frames, np.zeros(1, np.int64), jax.random.key(0))
 
 
 def in_a_thread(call):
@@ -61,8 +58,8 @@ def in_a_thread(call):
 def test_a_checkpoint_is_begun_without_waiting_for_it_and_the_next_one_waits():
     disk = SlowDisk()
     saver = Saver(disk.write)
-    saver.begin(learner(), standing(1))  # comes back, though nothing can be written yet
-    second = in_a_thread(lambda: saver.begin(learner(), standing(2)))
+    saver.begin(state(1))  # comes back, though nothing can be written yet
+    second = in_a_thread(lambda: saver.begin(state(2)))
     assert retry_until(lambda: disk.begun == [1], PATIENCE_S)
     assert second.is_alive() and disk.written == []
     disk.go_on.set()
@@ -74,16 +71,16 @@ def test_a_checkpoint_is_begun_without_waiting_for_it_and_the_next_one_waits():
 def test_what_is_saved_at_once_comes_after_what_is_under_way_and_is_on_disk_then():
     disk = SlowDisk()
     saver = Saver(disk.write)
-    saver.begin(learner(), standing(1))
+    saver.begin(state(1))
     disk.go_on.set()
-    assert saver.save(learner(), standing(2)) == "checkpoint_2.pkl"
+    assert saver.save(state(2)) == "checkpoint_2.pkl"
     assert disk.written == [1, 2] and disk.most_at_once == 1
 
 
 def test_closing_waits_for_what_is_under_way():
     disk = SlowDisk()
     saver = Saver(disk.write)
-    saver.begin(learner(), standing(1))
+    saver.begin(state(1))
     closing = in_a_thread(saver.close)
     assert retry_until(lambda: disk.begun == [1], PATIENCE_S) and closing.is_alive()
     disk.go_on.set()
@@ -96,8 +93,8 @@ def test_a_failure_in_the_background_is_raised_once_by_the_next_call(how):
     disk = SlowDisk(OSError(28, "No space left on device"))
     disk.go_on.set()
     saver = Saver(disk.write)
-    calls = {"look": saver.look, "begin": lambda: saver.begin(learner(), standing(2))}
-    saver.begin(learner(), standing(1))
+    calls = {"look": saver.look, "begin": lambda: saver.begin(state(2))}
+    saver.begin(state(1))
     assert retry_until(lambda: disk.failures == [], PATIENCE_S)
 
     def noticed():
@@ -117,18 +114,18 @@ def test_a_newer_checkpoint_makes_good_for_one_that_found_no_room_but_not_for_a_
     disk = SlowDisk(OSError(28, "No space left on device"), None, FlowrlError("diverged"))
     disk.go_on.set()
     saver = Saver(disk.write)
-    saver.begin(learner(), standing(1))
-    assert saver.save(learner(), standing(2)) == "checkpoint_2.pkl"
-    saver.begin(learner(), standing(3))
+    saver.begin(state(1))
+    assert saver.save(state(2)) == "checkpoint_2.pkl"
+    saver.begin(state(3))
     with pytest.raises(FlowrlError, match="diverged"):
-        saver.save(learner(), standing(4))
+        saver.save(state(4))
     assert disk.written == [2]
 
 
 def test_a_dear_checkpoint_is_due_less_often_so_that_its_share_of_the_time_stays_the_same():
     now = [100.0]
-    saver = Saver(lambda learner, standing: str(sum(range(1_000_000))), lambda: now[0])
-    saver.save(learner(), standing(1))
+    saver = Saver(lambda state: str(sum(range(1_000_000))), lambda: now[0])
+    saver.save(state(1))
     assert 0 < saver.cost_s  # what it took is known
 
     def due_after(seconds):
@@ -143,11 +140,11 @@ def test_a_dear_checkpoint_is_due_less_often_so_that_its_share_of_the_time_stays
 
 def test_a_copy_keeps_its_numbers_and_leaves_the_memory_to_the_next_update():
     add = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
-    old = add(learner())
-    before = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), old)
-    copy = copy_of(old)
-    new = add(old)
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))  # with a view of it, it could not be used up
+    old = state(1)._replace(learner=add(state(1).learner))
+    before = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), old.learner)
+    copy = copy_of(old).learner
+    new = add(old.learner)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.learner.params))  # with a view of it, it could not be used up
     assert jax.tree.map(lambda leaf: leaf.tolist(), copy) == before
     assert new.params["weights"].tolist() != before.params["weights"]
 
@@ -182,14 +179,14 @@ def gated(lifetime_class, gate, *args):
 @pytest.fixture
 def gate(monkeypatch):
     gate = Gate(until=3)
-    monkeypatch.setattr(loop, "make_adapter", lambda env_name: Gold())
-    monkeypatch.setattr(loop, "TEST_EPISODES", 16)
+    monkeypatch.setattr(parts, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(measuring, "TEST_EPISODES", 16)
     monkeypatch.setattr(checkpoints, "save", gate.write)
     return gate
 
 
 def every_update(monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(saving, "CHECKPOINT_S", 0.0)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_what_was_learned_when_it_was_begun(
@@ -197,10 +194,10 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_what_
 ):
     begun, begin = {}, Saver.begin
 
-    def once(self, learner, standing):
+    def once(self, state):
         if not begun:
-            begun[standing.frames] = jax.tree.map(lambda leaf: np.array(leaf[0]), learner)
-            begin(self, learner, standing)
+            begun[state.frames] = jax.tree.map(lambda leaf: np.array(leaf[0]), state.learner)
+            begin(self, state)
 
     every_update(monkeypatch)
     monkeypatch.setattr(Saver, "begin", once)
@@ -235,7 +232,7 @@ def test_a_checkpoint_that_fails_in_the_background_ends_the_run_with_its_reason(
         raise FlowrlError("training Find_Gold diverged: a parameter is not a number; try a smaller --lr")
 
     every_update(monkeypatch)
-    monkeypatch.setattr(loop, "make_adapter", lambda env_name: Gold())
+    monkeypatch.setattr(parts, "make_adapter", lambda env_name: Gold())
     monkeypatch.setattr(checkpoints, "save", fail)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=100 * 128)
     lifetime = Alive()

@@ -38,7 +38,7 @@ class Episodes:
 def whole_episode(ended, success):
     """The outcome of a step under a plan of one task."""
     zeros = np.zeros(len(ended), np.int32)
-    return StepOutcome(zeros, zeros, success, success, ended, np.zeros(len(ended), np.float32))
+    return StepOutcome(zeros, zeros, success, success, ended, np.zeros(len(ended), np.float32), zeros)
 
 
 def naive_rate(steps):
@@ -124,7 +124,7 @@ def test_each_task_has_a_rate_over_the_tries_at_it():
 
     def step(task, next_task, done, success, ended):
         arrays = [np.array(values) for values in (task, next_task, done, success, ended)]
-        rates.add([StepOutcome(*arrays, np.zeros(2))])
+        rates.add([StepOutcome(*arrays, np.zeros(2), np.zeros(2, int))])
 
     step([0, 0], [1, 1], [True, True], [False, False], [False, False])
     assert (rates.tasks[0].rate, rates.tasks[1].rate, rates.episode.rate) == (1.0, None, None)
@@ -135,7 +135,7 @@ def test_each_task_has_a_rate_over_the_tries_at_it():
 def test_a_task_that_was_skipped_has_no_try():
     rates = PlanRates(2, 3, cohort_size=2)
     arrays = [np.array(values) for values in ([0, 0], [2, 2], [True, True], [False, False], [False, False])]
-    rates.add([StepOutcome(*arrays, np.zeros(2))])
+    rates.add([StepOutcome(*arrays, np.zeros(2), np.zeros(2, int))])
     arrays = [np.array(values) for values in ([2, 2], [0, 0], [True, True], [True, True], [True, True])]
-    rates.add([StepOutcome(*arrays, np.zeros(2))])
+    rates.add([StepOutcome(*arrays, np.zeros(2), np.zeros(2, int))])
     assert [task.rate for task in rates.tasks] == [1.0, None, 1.0]

@@ -21,7 +21,8 @@ from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters
 from flowrl.training.playing import fused_rollout
 from flowrl.training.playing.programs import WORLDS_AT_ONCE, Playing, Programs
-from flowrl.training.run.loop import TEST_EPISODES, bank_size, turnover
+from flowrl.training.run.measuring import TEST_EPISODES
+from flowrl.training.run.updates import bank_size, turnover
 
 MAX_TASK_STEPS = 200
 LR = 2e-4
@@ -46,7 +47,7 @@ def _parameters(function: Callable) -> tuple[str, ...]:
 
 
 class Workload:
-    """A run of fresh experts on endless tasks, one an expert, updated as a `Session` does it."""
+    """A run of fresh experts on endless tasks, one an expert, updated as a run does it."""
 
     def __init__(
         self,

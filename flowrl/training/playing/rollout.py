@@ -24,12 +24,20 @@ class StepOutcome(NamedTuple):
     success: np.ndarray
     ended: np.ndarray
     reward: np.ndarray
+    expert: np.ndarray
+    """int32: who acted in the step."""
 
 
 def outcome(before: Playing, verdict: Verdict, after: Playing) -> StepOutcome:
     """The outcome of a step, still on the device; fetch many at once with ``jax.device_get``."""
     return StepOutcome(
-        before.progress.task, after.progress.task, verdict.task_done, verdict.success, verdict.ended, verdict.reward
+        before.progress.task,
+        after.progress.task,
+        verdict.task_done,
+        verdict.success,
+        verdict.ended,
+        verdict.reward,
+        before.expert,
     )
 
 

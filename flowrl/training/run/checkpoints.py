@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.serialization
 import jax
@@ -16,6 +16,7 @@ from flowrl.errors import BadInput, FlowrlError
 from flowrl.paths import RunPaths
 from flowrl.training.learning import experts
 from flowrl.training.learning.ppo import Learner
+from flowrl.training.run.state import RunState
 
 FORMAT = "flowrl-checkpoint"
 VERSION = 1
@@ -23,30 +24,21 @@ KEPT = 2
 """Checkpoints that stay in a run's folder: the newest, and one to fall back on."""
 
 
-class Standing(NamedTuple):
-    """How far a run has come."""
-
-    frames: int
-    """Frames trained, all attempts at the run together."""
-    updates: int
-    acted_frames: np.ndarray
-    """int64 ``[num experts]``: the frames in which each expert acted."""
-
-
-def save(
-    paths: RunPaths, learner: Learner, standing: Standing, local_to_global: dict[int, int], attempt: int, key: jax.Array
-) -> str:
+def save(paths: RunPaths, state: RunState, local_to_global: dict[int, int | None], attempt: int) -> str:
     """Writes a checkpoint, whole, drops the ones before the last ``KEPT``, and returns its path in the run's folder.
+
+    Args:
+        local_to_global: of the experts that are saved; None for one that the library has no place for.
 
     Raises:
         FlowrlError: a parameter is not a number; the checkpoints before stay, for a retry to go on from.
     """
-    host = jax.device_get(learner)
+    host = jax.device_get(state.learner)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(host.params)):
         raise FlowrlError(f"training {paths.skill_name} diverged: a parameter is not a number; try a smaller --lr")
     count = len(local_to_global)
     optimiser_states = [flax.serialization.to_state_dict(state) for state in experts.unstack(host.optimiser_state, count)]
-    path = paths.checkpoint(standing.frames)
+    path = paths.checkpoint(state.frames)
     pickles.dump(
         path,
         {
@@ -54,12 +46,12 @@ def save(
             "version": VERSION,
             "experts": {str(index): {"params": params} for index, params in enumerate(experts.unstack(host.params, count))},
             "optimiser": {str(index): state for index, state in enumerate(optimiser_states)},
-            "random": np.asarray(jax.random.key_data(key)),
+            "random": np.asarray(jax.random.key_data(state.key)),
             "metadata": {
-                "frames": standing.frames,
-                "updates": standing.updates,
+                "frames": state.frames,
+                "updates": state.updates,
                 "attempt": attempt,
-                "acted_frames": {str(index): int(frames) for index, frames in enumerate(standing.acted_frames)},
+                "acted_frames": {str(index): int(frames) for index, frames in enumerate(state.acted_frames)},
                 "local_to_global": {str(local): index for local, index in local_to_global.items()},
             },
         },
@@ -70,15 +62,12 @@ def save(
 
 
 def newest(
-    paths: RunPaths, fresh: Learner, local_to_global: dict[int, int], say: Callable[[str], None] = lambda line: None
-) -> tuple[Learner, Standing, jax.Array] | None:
+    paths: RunPaths, fresh: Learner, local_to_global: dict[int, int | None], say: Callable[[str], None] = lambda line: None
+) -> RunState | None:
     """The newest checkpoint that can be read; None where there is none. Damaged ones are moved aside, as ``say`` is told.
 
     Args:
         fresh: a learner of the right shape.
-
-    Returns:
-        learner, standing, and the key that the updates draw from.
 
     Raises:
         BadInput: the newest that is whole is of another run or another shape.
@@ -111,11 +100,11 @@ def _record(path: Path) -> dict[str, Any]:
         raise Damaged(str(error)) from error
 
 
-def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int]) -> tuple[Learner, Standing, jax.Array]:
+def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int | None]) -> RunState:
     metadata = record["metadata"]
     if record.get("format") != FORMAT or record.get("version") != VERSION:
         raise BadInput(f"format {record.get('format')!r} {record.get('version')!r} is not {FORMAT} {VERSION}")
-    if {int(local): index for local, index in metadata["local_to_global"].items()} != local_to_global:
+    if {int(local): _in_the_library(index) for local, index in metadata["local_to_global"].items()} != local_to_global:
         raise BadInput(f"it holds experts {metadata['local_to_global']}, the run has {local_to_global}")
     count = len(local_to_global)
     params = [record["experts"][str(index)]["params"] for index in range(count)]
@@ -127,7 +116,12 @@ def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int,
     _check_shapes(learner, fresh)
     acted = np.array([metadata["acted_frames"][str(index)] for index in range(count)], np.int64)
     random_key = jax.random.wrap_key_data(jnp.asarray(record["random"]))
-    return learner, Standing(metadata["frames"], metadata["updates"], acted), random_key
+    return RunState(learner, metadata["frames"], metadata["updates"], acted, random_key)
+
+
+def _in_the_library(index: int | None) -> int | None:
+    # Earlier versions gave experts that are only there for a trial of rewards an index below 0.
+    return None if index is None or index < 0 else index
 
 
 def _check_shapes(found: Learner, expected: Learner) -> None:

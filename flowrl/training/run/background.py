@@ -1,0 +1,33 @@
+"""What is compiled in threads beside a training, once it has made its first update."""
+
+from __future__ import annotations
+
+from flowrl.training.learning.networks import Params
+from flowrl.training.playing.fused_rollout import Rollouts
+from flowrl.training.playing.programs import Playing, Programs
+from flowrl.training.run import compile_ahead
+from flowrl.training.run.supervision import Supervision
+
+
+class BackgroundCompiling:
+    """Compiles for this run's own rollouts, and for later runs."""
+
+    def __init__(self, programs: Programs, rollouts: Rollouts, supervision: Supervision):
+        self._programs, self._rollouts, self._supervision = programs, rollouts, supervision
+        self._has_begun = False
+        self._lines: list[str] = []
+        """For the log, from the threads."""
+
+    def go_on(self, params: Params, playing: Playing) -> None:
+        """To be called after each update: begins after the first one, and says what has come of it after later ones."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._begin(params, playing)
+        while self._lines:
+            self._supervision.pane.line(self._lines.pop(0))
+
+    def _begin(self, params: Params, playing: Playing) -> None:
+        self._programs.remember()
+        self._rollouts.fuse_beside(params, playing, self._lines.append)
+        lifetime = self._supervision.lifetime
+        compile_ahead.provide(self._programs, lambda: not lifetime.asked_to_stop, self._lines.append)

@@ -1,0 +1,57 @@
+"""How fast this process makes updates."""
+
+from __future__ import annotations
+
+import bisect
+import statistics
+import time
+
+
+class Clock:
+    """The seconds of the updates of one process; what is done between them is not in it."""
+
+    def __init__(self, started_s: float, frames_per_update: int):
+        """
+        Args:
+            started_s: when the process started, in seconds since the epoch.
+        """
+        self._started_s, self._frames_per_update = started_s, frames_per_update
+        self.first_update_s: float | None = None
+        """Seconds from the start of the process to the end of its first update; None before that."""
+        self.update_seconds: list[float] = []
+        self._sorted: list[float] = []
+
+    def count(self, seconds: float) -> None:
+        """An update took this long."""
+        if self.update_seconds:
+            # Tens of thousands in the end, and their median is asked for at each update.
+            bisect.insort(self._sorted, seconds)
+        self.update_seconds.append(seconds)
+        if self.first_update_s is None:
+            self.first_update_s = self.seconds_alive
+
+    @property
+    def seconds_alive(self) -> float:
+        """Since the start of the process."""
+        return time.time() - self._started_s
+
+    @property
+    def seconds_per_update(self) -> float:
+        """The median; 0 before the first update. That one compiles, so once there are others it says nothing about the pace."""
+        return statistics.median(self._sorted or self.update_seconds or [0.0])
+
+    @property
+    def frames_per_s(self) -> float:
+        """At the usual pace, once there was an update."""
+        return self._frames_per_update / self.seconds_per_update
+
+    def timings(self) -> dict[str, float | None]:
+        """The fields of ``result.json`` about time; None each where this process has made no update."""
+        if not self.update_seconds:
+            return dict.fromkeys(("seconds_to_first_update", "seconds_per_update", "seconds_training", "frames_per_s"))
+        return {
+            "seconds_to_first_update": round(self.first_update_s, 3),
+            "seconds_per_update": round(self.seconds_per_update, 4),
+            "seconds_training": round(sum(self.update_seconds), 3),
+            "frames_per_s": round(self.frames_per_s, 1),
+        }

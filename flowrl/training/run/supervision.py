@@ -1,0 +1,88 @@
+"""Who a run answers to: the person at the pane, the scheduler by heartbeats and requests to stop, the tracker."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from flowrl.errors import FlowrlError
+from flowrl.records.heartbeat import Activity
+from flowrl.training.host import process
+from flowrl.training.host.process import Lifetime
+from flowrl.training.run.clock import Clock
+from flowrl.training.run.progress import Pane
+from flowrl.training.run.tracking import Tracker
+
+T = TypeVar("T")
+
+
+class Stopped(FlowrlError):
+    """The run was asked to end before it was done; its last checkpoint is written."""
+
+    exit_code = 143
+
+
+class Supervision(NamedTuple):
+    """What every part of a run reports to, and hears from."""
+
+    skill_name: str
+    pane: Pane
+    tracker: Tracker
+    lifetime: Lifetime
+    clock: Clock
+    phase: str = "training"
+    """What a person sees while the run makes updates."""
+
+    def beat(self) -> None:
+        """A heartbeat of work that goes on with every update, or every look at a test."""
+        self.lifetime.beat(Activity.TRAINING, self.clock.seconds_per_update)
+
+    def compiling(self) -> None:
+        """A heartbeat after which the next one may be long in coming."""
+        self.lifetime.beat(Activity.COMPILING)
+
+    def stop_if_asked(self) -> None:
+        """Raises Stopped in a run that was asked to end; everything learned has to be in a checkpoint by then."""
+        if self.lifetime.asked_to_stop:
+            raise Stopped(f"{self.skill_name} was asked to stop; it goes on from its newest checkpoint")
+
+    @contextlib.contextmanager
+    def one_update(self) -> Iterator[None]:
+        """Counts the block as an update."""
+        begun_s = time.monotonic()
+        yield
+        is_first = self.clock.first_update_s is None
+        self.clock.count(time.monotonic() - begun_s)
+        if is_first:
+            self.pane.line(f"first update after {self.clock.first_update_s:.1f} s")
+        self.pane.phase(self.phase)
+
+    def sheltered(self) -> contextlib.AbstractContextManager:
+        """A first Ctrl-C waits until the end of the block, once the process has learned something that is worth the wait."""
+        return self.lifetime.uninterrupted() if self.clock.first_update_s else contextlib.nullcontext()
+
+    def when_there_is_room(self, write: Callable[[], T], folder: Path) -> T:
+        """Calls ``write``, again and again while the disk cannot take what it writes.
+
+        Raises:
+            Stopped: the run was asked to end meanwhile.
+        """
+        said: list[str] = []
+
+        def wait(message: str) -> None:
+            if said[-1:] != [message]:
+                self.pane.line(message)
+                said.append(message)
+            self.pane.phase("paused, the disk has no room")
+            self.lifetime.beat(Activity.PAUSED)
+            self.stop_if_asked()
+            time.sleep(process.ROOM_POLL_S)
+
+        written = process.when_there_is_room(write, folder, wait)
+        if said:
+            self.pane.line("there is room again; training goes on")
+            self.pane.phase(self.phase)
+        return written

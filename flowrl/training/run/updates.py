@@ -1,0 +1,137 @@
+"""An update of a run: collect a rollout, learn from it, make some worlds anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from flowrl.envs.worlds import Turnover
+from flowrl.errors import FlowrlError
+from flowrl.training.learning.ppo import Statistics
+from flowrl.training.playing.fused_rollout import Rollouts
+from flowrl.training.playing.programs import WORLDS_AT_ONCE, Playing, Programs
+from flowrl.training.playing.rollout import StepOutcome
+from flowrl.training.run.saving import Safekeeping
+from flowrl.training.run.specification import RunSpecification
+from flowrl.training.run.state import RunState
+from flowrl.training.run.supervision import Supervision
+
+BANK_SIZE = 256
+"""Ready worlds at least; half as many as environments where that is more."""
+
+WORLD_REUSE = 4
+"""How many episodes a world of the bank starts before a fresh one takes its place (see `worlds.Turnover`)."""
+
+FRAMES_PER_WORLD = 256
+"""Frames for each world that is made anew, at least, so that worlds cost no more than a few hundredths of them. Where episodes
+are shorter than ``FRAMES_PER_WORLD / WORLD_REUSE``, each world starts more of them."""
+
+
+def bank_size(num_envs: int) -> int:
+    """The worlds that a run of so many environments keeps ready."""
+    return max(BANK_SIZE, num_envs // 2)
+
+
+def turnover(num_envs: int, num_steps: int) -> Turnover:
+    """How such a run's worlds are made anew, after rollouts of so many steps."""
+    return Turnover(WORLD_REUSE, num_envs * num_steps / FRAMES_PER_WORLD, bank_size(num_envs), WORLDS_AT_ONCE)
+
+
+class Made(NamedTuple):
+    """What an update has shown."""
+
+    outcomes: list[StepOutcome]
+    """Of its ``T`` steps."""
+    losses: Statistics
+    """On the host, ``[K]`` each."""
+
+
+class Updates:
+    """Makes the updates of one run, each from the state and the games that the one before has left."""
+
+    def __init__(self, run: RunSpecification, programs: Programs, kept: Safekeeping, supervision: Supervision):
+        self._run, self._programs, self._kept, self._supervision = run, programs, kept, supervision
+        self.rollouts = Rollouts(programs, run.settings.num_steps)
+        self._turnover = turnover(run.settings.num_envs, run.settings.num_steps)
+
+    def begin(self, worlds_key: jax.Array) -> Playing:
+        """The games, all at the start of an episode."""
+        # No checkpoint keeps the state of the games, so each attempt begins in other worlds.
+        key = self._programs.fold_in(worlds_key, self._run.attempt)
+        return self._programs.begin(key, bank_size(self._run.settings.num_envs))
+
+    def make(self, state: RunState, playing: Playing) -> tuple[RunState, Playing, Made]:
+        """One update; ``state`` and ``playing`` are used up.
+
+        Raises:
+            FlowrlError: a reward or a loss is not a number.
+        """
+        collect_key, learn_key, world_key = self._programs.update_keys(state.key, state.updates)
+        playing, rollout, outcomes = self.rollouts.collect(state.learner.params, playing, collect_key)
+        last_values = self._programs.values(state.learner.params, playing)
+        state, losses = self._learn(state, rollout, last_values, outcomes, learn_key)
+        num_ended = sum(int(step.ended.sum()) for step in outcomes)
+        playing = self._programs.refresh_worlds(playing, world_key, self._turnover.due(num_ended))
+        return state, playing, Made(outcomes, losses)
+
+    def _learn(self, state: RunState, rollout, last_values, outcomes, key) -> tuple[RunState, Statistics]:
+        # The update takes the old learner's memory for the new one. Only what has learned something is worth the wait.
+        with self._supervision.sheltered():
+            self._kept.using_up()
+            learner, losses = self._programs.update(state.learner, rollout, last_values, key, self._lr(state))
+            losses = jax.device_get(losses)
+            check_finite(self._run, outcomes, losses)
+            state = RunState(
+                learner,
+                state.frames + self._run.settings.frames_per_update,
+                state.updates + 1,
+                state.acted_frames + acted(outcomes, len(state.acted_frames)),
+                state.key,
+            )
+            self._kept.learned(state)
+        return state, losses
+
+    def _lr(self, state: RunState) -> float:
+        settings = self._run.settings
+        left = max(0.0, 1 - state.frames / settings.total_timesteps)
+        return settings.lr * (left if settings.anneal_lr else 1.0)
+
+
+def budget_allows(state: RunState, frames_per_update: int, frames: int) -> bool:
+    """Whether another update fits into a budget of so many frames; a first one always does."""
+    return state.frames == 0 or state.frames + frames_per_update <= frames
+
+
+def acted(outcomes: Sequence[StepOutcome], num_experts: int) -> np.ndarray:
+    """int64 ``[num_experts]``: the steps in which each expert acted."""
+    return np.bincount(np.concatenate([step.expert for step in outcomes]), minlength=num_experts)
+
+
+class NotFinite(FlowrlError):
+    """A reward is not a number."""
+
+    def __init__(self, message: str, experts: frozenset[int]):
+        """
+        Args:
+            experts: those that acted where it was paid.
+        """
+        super().__init__(message)
+        self.experts = experts
+
+
+def check_finite(run: RunSpecification, outcomes: Sequence[StepOutcome], losses: Statistics) -> None:
+    """Raises NotFinite, or FlowrlError where learning has diverged."""
+    bad = [(step, ~np.isfinite(step.reward)) for step in outcomes if not np.isfinite(step.reward).all()]
+    if bad:
+        step, where = bad[0]
+        task = run.plan[int(step.task[where][0])]
+        raise NotFinite(
+            f"task_reward of {task.skill_name} returned {step.reward[where][0]} during the training of "
+            f"{run.skill_name}; expected a finite number: correct the skill's code",
+            frozenset(int(expert) for step, where in bad for expert in step.expert[where]),
+        )
+    if not all(np.isfinite(part).all() for part in losses):
+        raise FlowrlError(f"training {run.skill_name} diverged: a loss is not a number; try a smaller --lr")
