@@ -1,6 +1,7 @@
 """Whole starts of the front door, in processes of their own and real tmux; only the training is not real."""
 
 import json
+import os
 import pickle
 import re
 import signal
@@ -180,6 +181,18 @@ def test_what_is_missing_is_told_before_anything_is_launched(practice, flags, en
         assert name in error
     assert practice.files() == {}
     assert sessions() == []
+
+
+def test_a_tmux_that_cannot_be_used_is_told_before_anything_is_proposed(practice, tmp_path):
+    folder, old = tmp_path / ("long" * 40), tmp_path / "old" / "tmux"
+    folder.mkdir()
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\necho tmux 3.1c\n")
+    old.chmod(0o755)
+    for environ, name in (({"TMUX_TMPDIR": str(folder)}, "TMUX_TMPDIR"), ({"PATH": f"{old.parent}:{os.environ['PATH']}"}, "tmux 3.1c")):
+        code, output, error = practice.run(*CLASSIC, **environ)
+        assert (code, output, error.count("\n")) == (2, "", 1) and name in error
+        assert list(practice.files()) == [str(old)]
 
 
 @pytest.fixture

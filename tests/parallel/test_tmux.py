@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -339,7 +340,103 @@ def test_a_run_can_be_started_from_inside_tmux(launcher, spec, tmp_path):
 def test_a_missing_tmux_is_said_with_the_remedy(launcher, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert shutil.which("tmux") is None
-    with pytest.raises(BadInput, match="tmux is needed .*sudo apt-get install tmux.*brew install tmux"):
+    with pytest.raises(BadInput, match="tmux is missing.*sudo apt-get install tmux.*brew install tmux"):
+        launcher.check()
+
+
+@pytest.fixture
+def fake_tmux(monkeypatch, tmp_path):
+    """Puts a tmux of our own first on the path: it says so as its version, and this on standard error to all else."""
+
+    def fake(version="tmux 3.3a", says="", code=1):
+        script = tmp_path / "fake" / "tmux"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f'#!/bin/sh\n[ "$1" = -V ] && exec echo {version}\necho {shlex.quote(says)} >&2\nexit {code}\n')
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+
+    return fake
+
+
+@pytest.mark.parametrize("version", ["tmux 1.8", "tmux 2.9a", "tmux 3.1c", "tmux next-3.1"])
+def test_a_tmux_that_is_too_old_is_said_with_its_version(launcher, fake_tmux, version):
+    fake_tmux(version, code=0)
+    with pytest.raises(BadInput, match=f"fake/tmux is too old: it is {version}, and trainings need tmux 3.2 or a later one"):
+        launcher.check()
+
+
+@pytest.mark.parametrize("version", ["tmux 3.2", "tmux 3.2-rc3", "tmux 3.10", "tmux 4.0", "tmux next-3.4", "tmux master", "tmux openbsd-7.4"])
+def test_a_tmux_that_is_new_enough_will_do(launcher, fake_tmux, version):
+    fake_tmux(version, code=0)
+    launcher.check()
+
+
+def test_a_tmux_that_does_not_start_is_said(launcher, fake_tmux, tmp_path):
+    fake_tmux()
+    (tmp_path / "fake" / "tmux").write_text("#!/bin/sh\necho 'libevent.so.7: cannot open shared object file' >&2\nexit 127\n")
+    with pytest.raises(BadInput, match="tmux does not start: .*libevent.so.7: cannot open.*install tmux 3.2"):
+        launcher.check()
+
+
+UNREACHABLE = {
+    "error connecting to /tmp/x/default (Permission denied)": "belongs to another user",
+    "error connecting to /tmp/x/default (File name too long)": "about 100 bytes",
+    "error connecting to /tmp/x/default (Not a directory)": "",
+    "error connecting to /tmp/x/default (Resource temporarily unavailable)": "",
+    "server /tmp/x/default: protocol version mismatch (client 8, server 7)": "started by another version of tmux",
+    "couldn't create directory /nowhere/tmux-0 (Permission denied)": "belongs to another user",
+    "directory /tmp/tmux-0 has unsafe permissions": "",
+}
+
+
+@pytest.mark.parametrize("says", UNREACHABLE)
+@pytest.mark.parametrize(("inside", "remedy"), [("", "set TMUX_TMPDIR to"), ("/tmp/x/default,1,0", "unset TMUX, ")])
+def test_a_server_that_cannot_be_connected_to_is_not_no_server(launcher, spec, fake_tmux, monkeypatch, says, inside, remedy):
+    handle = launcher.launch(spec())
+    fake_tmux(says=says)
+    monkeypatch.setenv("TMUX", inside)
+    with pytest.raises(BadInput) as caught:
+        launcher.check()
+    shown = str(caught.value)
+    assert shown.startswith(f"tmux cannot be used: {says}; ") and UNREACHABLE[says] in shown and remedy in shown
+    assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
+    with pytest.raises(EngineUnreachable):
+        launcher.find(handle.run_folder.parent.parent)
+    with pytest.raises(LaunchFailed, match=re.escape(says)):
+        launcher.launch(spec(attempt=2))
+
+
+@pytest.mark.parametrize("says", ["no server running on {}", "error connecting to {} (No such file or directory)", "error connecting to {} (Connection refused)"])
+def test_where_no_server_runs_one_can_be_started_unless_its_folder_cannot_be_written(launcher, fake_tmux, tmp_path, says):
+    fake_tmux(says=says.format(tmp_path / "default"))
+    launcher.check()
+    assert launcher._panes() == []
+    fake_tmux(says=says.format(tmp_path / "missing" / "default"))
+    with pytest.raises(BadInput, match=f"{tmp_path}/missing, the folder of its socket, is missing or cannot be written; set TMUX_TMPDIR"):
+        launcher.check()
+
+
+def test_a_server_that_does_not_answer_at_the_start_is_said(launcher, fake_tmux, tmp_path, monkeypatch):
+    fake_tmux()
+    (tmp_path / "fake" / "tmux").write_text("#!/bin/sh\nexec sleep 300\n")
+    monkeypatch.setattr(tmux, "CALL_TIMEOUT_S", 0.3)
+    with pytest.raises(BadInput, match="tmux did not answer `-V` within 0.3 s; set TMUX_TMPDIR"):
+        launcher.check()
+
+
+def test_a_check_starts_no_server_and_is_content_with_one_that_runs(launcher, spec, private_tmux):
+    launcher.check()
+    assert not any(private_tmux.rglob("default"))
+    launcher.launch(spec())
+    launcher.check()
+
+
+@pytest.mark.parametrize("length", [107, 200])
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_said(launcher, tmp_path, monkeypatch, length):
+    folder = tmp_path / ("x" * max(1, length - len(str(tmp_path))))
+    folder.mkdir()
+    monkeypatch.setenv("TMUX_TMPDIR", str(folder))
+    with pytest.raises(BadInput, match="File name too long.*about 100 bytes; set TMUX_TMPDIR to a folder of yours with a short path"):
         launcher.check()
 
 
