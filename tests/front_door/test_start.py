@@ -39,6 +39,13 @@ def test_skills_are_proposed_trained_merged_and_told_in_a_table(practice):
     assert "jq . exp/test/scheduler_state.json" in table
 
 
+def test_skills_are_trained_where_modules_have_filled_the_environment(practice):
+    modules = ":".join(["/cluster/modules/" + "x" * 180] * 200)  # 40 kB
+    large = {"PATH": f"{os.environ['PATH']}:{modules}", "LD_LIBRARY_PATH": modules}
+    code, _, error = practice.run(*CLASSIC, "--max_nodes", "1", **large)
+    assert (code, error, practice.statuses()) == (0, "", {"Collect_Wood": "completed"})
+
+
 def test_the_folder_alone_goes_on(practice):
     assert practice.run(*CLASSIC, "--max_nodes", "2", "--layer_size", "64")[0] == 0
     # What `auto` came to: a key that a later shell happens to have asks no language model.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import shlex
@@ -20,6 +22,7 @@ from flowrl.parallel.launchers.base import EngineStatus, EngineUnreachable, Laun
 from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.parallel.processes import retry_until, with_cookie
 from flowrl.parallel.slots import cpu_slots, gpu_slots
+from flowrl.paths import RunPaths
 from tests.parallel.fakes.experiments import PATIENCE_S
 
 SLEEP = ("sleep", "300")
@@ -220,6 +223,64 @@ def test_arguments_and_folders_arrive_as_they_are(launcher, spec, tmp_path):
     handle = launcher.launch(spec(argv=argv, experiment="ex p;#{x}|ü'", ODD="x y;"))
     assert retry_until(lambda: out.exists() and out.read_text() == repr((odd, "x y;")), PATIENCE_S)
     assert handle.run_folder.parent.parent.name == "ex p;#{x}|ü'"
+
+
+def long_paths(size):
+    """As modules on clusters make them: so many bytes of folders that are not there."""
+    folder = "/cluster/modules/" + "x" * 180
+    return ":".join([folder] * (size // (len(folder) + 1)))
+
+
+@pytest.mark.parametrize("size", [18_000, 120_000])
+@pytest.mark.parametrize("by_whom", ["us", "the user"])
+def test_a_large_environment_reaches_a_run(launcher, spec, tmp_path, monkeypatch, size, by_whom):
+    """Larger than what a client can tell a tmux server at a time, 16 kB, whoever has started the server."""
+    if by_whom == "the user":
+        sh("tmux new-session -d -s mine sleep 300")
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{long_paths(size)}")
+    monkeypatch.setenv("LD_LIBRARY_PATH", long_paths(size))
+    launcher.check()
+    out = tmp_path / "out"
+    code = "import json, os, sys; open(sys.argv[1], 'w').write(json.dumps(dict(os.environ)) + 'end')"
+    handle = launcher.launch(spec(argv=(sys.executable, "-c", code, str(out)), **environment.to_start()))
+    assert retry_until(lambda: out.exists() and out.read_text().endswith("end"), PATIENCE_S)
+    found = json.loads(out.read_text().removesuffix("end"))
+    assert {name: found[name] for name in environment.to_start()} == environment.to_start()
+    assert found["FLOWRL_RUN"] == handle.cookie
+    assert list(handle.run_folder.iterdir()) == []  # how it was started does not stay
+
+
+def test_how_a_run_is_started_is_for_its_owner_alone(launcher, spec, fake_tmux, tmp_path):
+    fake_tmux()
+    (tmp_path / "fake" / "tmux").write_text("#!/bin/sh\n[ $1 = new-session ] && echo '%1|1'\nexit 0\n")
+    handle = launcher.launch(spec(ODD="a b"))
+    script = RunPaths(handle.run_folder).start_script
+    assert script.stat().st_mode & 0o077 == 0 and "'ODD=a b'" in script.read_text()
+
+
+def test_a_variable_with_which_no_program_can_be_started_is_named(launcher, monkeypatch):
+    monkeypatch.setenv("MARK_LONG", "x" * (128 * 1024 - len("MARK_LONG=") - 1))
+    launcher.check()
+    monkeypatch.setenv("MARK_LONG", "x" * (128 * 1024 - len("MARK_LONG=")))
+    with pytest.raises(BadInput, match="the environment variable MARK_LONG has 131,073 bytes, .* more than 131,072; shorten it"):
+        launcher.check()
+    monkeypatch.delenv("MARK_LONG")
+    monkeypatch.setenv("PYTHONPATH", "x" * (128 * 1024 - len("PYTHONPATH=") - 1))
+    with pytest.raises(BadInput, match="the environment variable PYTHONPATH has"):  # the runs' has one folder more
+        launcher.check()
+
+
+def test_where_no_process_can_be_started_nothing_is_known_of_a_run(launcher, spec, monkeypatch):
+    handle = launcher.launch(spec())
+
+    def fails(*arguments, **how):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tmux.subprocess, "run", fails)
+        assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
+        with pytest.raises(LaunchFailed, match="tmux could not be asked `list-panes`: Resource temporarily unavailable"):
+            launcher.launch(spec(attempt=2))
 
 
 def test_an_odd_folder_is_found_again(launcher, spec):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -21,7 +22,7 @@ from urllib.parse import quote, unquote
 from libtmux import Server
 
 from flowrl.errors import BadInput
-from flowrl.parallel.environment import is_misleading, variable, without_secrets
+from flowrl.parallel.environment import check_lengths, is_misleading, variable, without_secrets, write_private
 from flowrl.parallel.launchers.base import (
     EXPERIMENT,
     EngineStatus,
@@ -32,11 +33,13 @@ from flowrl.parallel.launchers.base import (
     Phase,
 )
 from flowrl.parallel.processes import COOKIE, end_tree, name_of
+from flowrl.paths import RunPaths
 from flowrl.process_id import ProcessId
 
 CALL_TIMEOUT_S = 15.0
 LAUNCH_TRIES = 20
 WIDTH, HEIGHT = 120, 30
+SHELL = "/bin/sh"
 MAX_SUFFIX = 99
 
 # Regular expressions for what tmux says. A socket that is there and cannot be connected to is not among these.
@@ -95,6 +98,8 @@ class TimedServer(Server):
             raise EngineUnreachable(f"tmux did not answer `{cmd}` within {CALL_TIMEOUT_S:g} s") from None
         except FileNotFoundError:
             raise _missing() from None
+        except OSError as error:  # no process can be started now
+            raise EngineUnreachable(f"tmux could not be asked `{cmd}`: {error.strerror}") from error
         return Answer(done.returncode, _lines(done.stdout), _lines(done.stderr))
 
 
@@ -135,6 +140,7 @@ class TmuxLauncher:
     def check(self) -> None:
         if shutil.which("tmux") is None:
             raise _missing()
+        check_lengths()
         try:
             _check_version(self.server.cmd("-V"))
             _check_listing(self._list())
@@ -147,7 +153,8 @@ class TmuxLauncher:
             try:
                 if existing := self._existing(spec):
                     return existing
-                answer = self.server.cmd("new-session", *_creation(spec, names[0], self._unwanted_variables()))
+                script = _write_script(spec, self._unwanted_variables())
+                answer = self.server.cmd("new-session", *_creation(spec, names[0], script))
             except EngineUnreachable as error:
                 raise LaunchFailed(str(error)) from error
             if answer.returncode == 0 and answer.stdout:
@@ -230,19 +237,29 @@ class TmuxLauncher:
         return [name for name in names if is_misleading(name)]
 
 
-def _creation(spec: LaunchSpec, name: str, unwanted: Sequence[str]) -> list[str]:
+def _write_script(spec: LaunchSpec, unwanted: Sequence[str]) -> Path:
+    """Writes what the pane runs: it sets the run's variables, and becomes the run.
+
+    They may be longer than the 16 kB that a client can tell a server at a time: modules on clusters fill ``PATH``. The cookie
+    is the run's alone: in the session's environment, a pane that the user splits off would inherit it.
+    """
+    unset = [part for name in unwanted if name not in spec.environment for part in ("-u", name)]
+    variables = {**spec.environment, EXPERIMENT: str(spec.experiment), COOKIE: spec.cookie}
+    settings = [f"{name}={value}" for name, value in variables.items()]
+    command = shlex.join([shutil.which("env") or "/usr/bin/env", *unset, *settings, *spec.argv])
+    script = RunPaths(spec.run_folder).start_script
+    write_private(script, f'rm -f -- "$0"\nexec {command}\n')
+    return script
+
+
+def _creation(spec: LaunchSpec, name: str, script: Path) -> list[str]:
     """The arguments of one tmux call that creates a session and settles all that must hold on it.
 
     The command is an argv of several words: tmux runs a single word through the user's shell.
     """
-    variables = {**spec.environment, EXPERIMENT: str(spec.experiment)}
-    unset = [part for name_ in unwanted if name_ not in variables for part in ("-u", name_)]
-    # The cookie is the run's alone: in the session's environment, a pane that the user splits off would inherit it.
-    command = [shutil.which("env") or "/usr/bin/env", *unset, f"{COOKIE}={spec.cookie}", *spec.argv]
     session = f"={name}:"
     creation = ["-d", "-P", "-F", "#{pane_id}|#{pane_pid}", "-s", name, "-x", str(WIDTH), "-y", str(HEIGHT),
-                "-c", str(spec.working_folder), *(f"-e{key}={value}" for key, value in variables.items()),
-                "--", *command]  # fmt: skip
+                "-c", str(spec.working_folder), f"-e{EXPERIMENT}={spec.experiment}", "--", SHELL, str(script)]  # fmt: skip
     options = [
         ["set-option", "-t", session, "destroy-unattached", "off"],
         ["set-option", "-p", "-t", session, _MARK, quote(spec.cookie)],
