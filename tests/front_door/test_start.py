@@ -196,8 +196,10 @@ def test_a_tmux_that_cannot_be_used_is_told_before_anything_is_proposed(practice
     old.parent.mkdir()
     old.write_text("#!/bin/sh\necho tmux 3.1c\n")
     old.chmod(0o755)
-    for environ, name in (({"TMUX_TMPDIR": str(folder)}, "TMUX_TMPDIR"), ({"PATH": f"{old.parent}:{os.environ['PATH']}"}, "tmux 3.1c")):
-        code, output, error = practice.run(*CLASSIC, **environ)
+    for variable, value, name in (
+        ("TMUX_TMPDIR", str(folder), "TMUX_TMPDIR"), ("PATH", f"{old.parent}:{os.environ['PATH']}", "tmux 3.1c"),
+    ):  # fmt: skip
+        code, output, error = practice.run(*CLASSIC, **{variable: value})
         assert (code, output, error.count("\n")) == (2, "", 1) and name in error
         assert list(practice.files()) == [str(old)]
 

@@ -279,7 +279,7 @@ def test_where_no_process_can_be_started_nothing_is_known_of_a_run(launcher, spe
     with monkeypatch.context() as patch:
         patch.setattr(tmux.subprocess, "run", fails)
         assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
-        with pytest.raises(LaunchFailed, match="tmux could not be asked `list-panes`: Resource temporarily unavailable"):
+        with pytest.raises(LaunchFailed, match="tmux could not be started for `list-panes`: Resource temporarily unavailable"):
             launcher.launch(spec(attempt=2))
 
 
@@ -426,7 +426,9 @@ def test_a_tmux_that_is_too_old_is_said_with_its_version(launcher, fake_tmux, ve
         launcher.check()
 
 
-@pytest.mark.parametrize("version", ["tmux 3.2", "tmux 3.2-rc3", "tmux 3.10", "tmux 4.0", "tmux next-3.4", "tmux master", "tmux openbsd-7.4"])
+@pytest.mark.parametrize(
+    "version", ["tmux 3.2", "tmux 3.2-rc3", "tmux 3.10", "tmux 4.0", "tmux next-3.4", "tmux master", "tmux openbsd-7.4"]
+)
 def test_a_tmux_that_is_new_enough_will_do(launcher, fake_tmux, version):
     fake_tmux(version, code=0)
     launcher.check()
@@ -467,13 +469,16 @@ def test_a_server_that_cannot_be_connected_to_is_not_no_server(launcher, spec, f
         launcher.launch(spec(attempt=2))
 
 
-@pytest.mark.parametrize("says", ["no server running on {}", "error connecting to {} (No such file or directory)", "error connecting to {} (Connection refused)"])
+@pytest.mark.parametrize("says", [
+    "no server running on {}", "error connecting to {} (No such file or directory)", "error connecting to {} (Connection refused)",
+])  # fmt: skip
 def test_where_no_server_runs_one_can_be_started_unless_its_folder_cannot_be_written(launcher, fake_tmux, tmp_path, says):
     fake_tmux(says=says.format(tmp_path / "default"))
     launcher.check()
     assert launcher._panes() == []
     fake_tmux(says=says.format(tmp_path / "missing" / "default"))
-    with pytest.raises(BadInput, match=f"{tmp_path}/missing, the folder of its socket, is missing or cannot be written; set TMUX_TMPDIR"):
+    shown = f"{tmp_path}/missing, the folder of its socket, is missing or cannot be written; set TMUX_TMPDIR"
+    with pytest.raises(BadInput, match=shown):
         launcher.check()
 
 
@@ -497,7 +502,7 @@ def test_a_folder_whose_path_is_too_long_for_a_socket_is_said(launcher, tmp_path
     folder = tmp_path / ("x" * max(1, length - len(str(tmp_path))))
     folder.mkdir()
     monkeypatch.setenv("TMUX_TMPDIR", str(folder))
-    with pytest.raises(BadInput, match="File name too long.*about 100 bytes; set TMUX_TMPDIR to a folder of yours with a short path"):
+    with pytest.raises(BadInput, match="File name too long.*about 100 bytes; set TMUX_TMPDIR to a folder of yours"):
         launcher.check()
 
 

@@ -52,7 +52,7 @@ _FIRST_VERSION = (3, 2)  # new-session has -e, and remain-on-exit may be "failed
 # What is wrong where a client cannot reach its server, by what tmux says.
 _HINDRANCES = {
     "File name too long": "the path of a socket may have about 100 bytes",
-    "protocol version mismatch": "the server was started by another version of tmux, and has to end before this one can be used",
+    "protocol version mismatch": "the server was started by another version of tmux, and has to end before this one works",
     "Permission denied": "the socket, or its folder, belongs to another user",
 }
 _MARK = "@flowrl_run"
@@ -95,11 +95,14 @@ class TimedServer(Server):
                 stdin=subprocess.DEVNULL, env=without_secrets(),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise EngineUnreachable(f"tmux did not answer `{cmd}` within {CALL_TIMEOUT_S:g} s") from None
+            raise EngineUnreachable(f"tmux did not answer `{cmd}` within {CALL_TIMEOUT_S:g} s; {_another_place()}") from None
         except FileNotFoundError:
             raise _missing() from None
-        except OSError as error:  # no process can be started now
-            raise EngineUnreachable(f"tmux could not be asked `{cmd}`: {error.strerror}") from error
+        except OSError as error:
+            raise EngineUnreachable(
+                f"tmux could not be started for `{cmd}`: {error.strerror}; "
+                "free memory, end processes, or shorten the environment"
+            ) from error
         return Answer(done.returncode, _lines(done.stdout), _lines(done.stderr))
 
 
@@ -145,7 +148,7 @@ class TmuxLauncher:
             _check_version(self.server.cmd("-V"))
             _check_listing(self._list())
         except EngineUnreachable as error:
-            raise BadInput(f"{error}; {_another_place()}") from error
+            raise BadInput(str(error)) from error
 
     def launch(self, spec: LaunchSpec) -> Handle:
         names = [spec.session_name, *(f"{spec.session_name}_{number}" for number in range(2, MAX_SUFFIX))]
