@@ -186,6 +186,11 @@ class RunPaths:
         return self.folder / "run.env"
 
     @property
+    def start_script(self) -> Path:
+        """What a pane runs first: the variables that Python needs to start, and the command; it removes itself."""
+        return self.folder / "run.sh"
+
+    @property
     def heartbeat(self) -> Path:
         return self.folder / "heartbeat"
 

@@ -57,11 +57,15 @@ GROUPS = {
     "version 1, no limit": ({"proc/self/cgroup": V1.format("/a")} | group_1("/a", UNLIMITED, 9 * GIB), 64, 48),
     "version 1": ({"proc/self/cgroup": V1.format("/a")} | group_1("/a", 8 * GIB, 5 * GIB), 8, 3),
     "version 1, files it has read": ({"proc/self/cgroup": V1.format("/a")} | group_1("/a", 8 * GIB, 5 * GIB, 2 * GIB), 8, 5),
-    "version 1, its place as the machine names it": ({"proc/self/cgroup": V1.format("/docker/0af3")} | group_1("", 8 * GIB, GIB), 8, 7),
+    "version 1, its place as the machine names it": (
+        {"proc/self/cgroup": V1.format("/docker/0af3")} | group_1("", 8 * GIB, GIB), 8, 7,
+    ),
     "version 2, no limit": ({"proc/self/cgroup": V2.format("/a/b")} | group_2("/a/b", "max", GIB), 64, 48),
     "version 2": ({"proc/self/cgroup": V2.format("/a/b")} | group_2("/a/b", 8 * GIB, 5 * GIB, GIB), 8, 4),
     "version 2, a container's own view": ({"proc/self/cgroup": V2.format("/")} | group_2("", 8 * GIB, 5 * GIB), 8, 3),
-    "version 2, throttled before its limit": ({"proc/self/cgroup": V2.format("/a")} | group_2("/a", 8 * GIB, GIB, high=2 * GIB), 2, 1),
+    "version 2, throttled before its limit": (
+        {"proc/self/cgroup": V2.format("/a")} | group_2("/a", 8 * GIB, GIB, high=2 * GIB), 2, 1,
+    ),
     "version 2, seen from outside": ({"proc/self/cgroup": V2.format("/../a")} | group_2("/a", 8 * GIB, GIB), 8, 7),
     "version 2, the group around it": (
         {"proc/self/cgroup": V2.format("/a/b")} | group_2("/a/b", 8 * GIB, GIB) | group_2("/a", 16 * GIB, 14 * GIB),

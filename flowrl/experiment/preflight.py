@@ -6,12 +6,12 @@ Each check raises ``BadInput`` with one line that names what is missing and the 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from flowrl.config import Settings
 from flowrl.errors import BadInput
+from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.paths import ExperimentPaths
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
 from flowrl.tracking.wandb_access import check_wandb
@@ -26,7 +26,7 @@ def check_machine(settings: Settings, environ: Mapping[str, str] = os.environ) -
         BadInput: the first thing that is missing.
     """
     check_folder(settings.graph_path)
-    check_tmux(environ)
+    TmuxLauncher().check()
     check_llm(settings, environ)
     if settings.use_wandb:
         check_wandb(environ)
@@ -39,15 +39,6 @@ def check_folder(folder: Path) -> None:
         raise BadInput(f"{nearest} is a file, and --graph_path has to be a folder; choose another --graph_path")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise BadInput(f"{nearest} is not writable; change its permissions or choose another --graph_path")
-
-
-def check_tmux(environ: Mapping[str, str] = os.environ) -> None:
-    """tmux is installed: every training runs in a session of its own."""
-    if shutil.which("tmux", path=environ.get("PATH", os.defpath)) is None:
-        raise BadInput(
-            "tmux is missing, and trainings run in its sessions; install it "
-            "(Debian, Ubuntu: sudo apt-get install tmux; macOS: brew install tmux)"
-        )
 
 
 def chosen_proposer(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:

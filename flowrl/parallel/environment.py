@@ -1,8 +1,8 @@
 """The environment that a run gets. The only module of this room that reads ``os.environ``.
 
-A pane of tmux has the environment of whoever started the tmux server, perhaps weeks ago. So a run is told its own:
-what Python needs to start goes on the command line, everything else (keys among it) into a file that only the user
-can read and that the training process removes as it starts.
+A pane of tmux has the environment of whoever started the tmux server, perhaps weeks ago. So a run gets its own: what
+Python needs to start is set by the launcher, everything else (keys among it) comes in a file that only the user can read
+and that the training process removes as it starts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import flowrl
+from flowrl.errors import BadInput
 
 # What Python, and the C library below it, need before they can read a file.
 _TO_START = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR",
@@ -24,6 +25,8 @@ _STEERING = ("CUDA_", "FLOWRL_", "GLIBC_", "JAX_", "LIBTPU_", "MKL_", "NCCL_", "
              "SSL_CERT_", "http_proxy", "https_proxy", "no_proxy")  # fmt: skip
 # What belongs to the proposer alone, and never reaches a training.
 _PROPOSER = ("OPENAI_",)
+_LONGEST_BYTES = 128 * 1024
+"""Of a variable with its name, and the byte that ends it: Linux starts no program with a longer one."""
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 
@@ -35,6 +38,20 @@ def to_start() -> dict[str, str]:
 def steering() -> dict[str, str]:
     """What the training process puts into its own environment as it starts; may hold keys."""
     return {name: value for name, value in os.environ.items() if _steers(name) and name not in _TO_START}
+
+
+def check_lengths() -> None:
+    """Raises BadInput where a variable is too long for any program to be started with it.
+
+    Ours have come in that way, but for those that were set since, and for ``PYTHONPATH``, to which the runs' gets an entry.
+    """
+    for name, value in {**os.environ, **to_start()}.items():
+        length = len(os.fsencode(f"{name}={value}")) + 1
+        if length > _LONGEST_BYTES:
+            raise BadInput(
+                f"the environment variable {name} has {length:,} bytes, and no program can be started with more than "
+                f"{_LONGEST_BYTES:,}; shorten it"
+            )
 
 
 def variable(name: str) -> str | None:
@@ -59,10 +76,15 @@ def is_misleading(name: str) -> bool:
 
 def write_run_environment(path: Path, values: Mapping[str, str]) -> None:
     """Writes ``run.env``, whole, readable by its owner alone."""
+    write_private(path, json.dumps(dict(values), indent=2) + "\n")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file, whole, readable by its owner alone. Its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)  # mode 0600
-    with os.fdopen(handle, "w") as file:
-        json.dump(dict(values), file, indent=2)
-        file.write("\n")
+    with os.fdopen(handle, "wb") as file:
+        file.write(os.fsencode(text))
     os.replace(temporary, path)
 
 

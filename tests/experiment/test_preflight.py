@@ -28,12 +28,6 @@ def test_a_folder_that_can_be_made_is_not_made_yet(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_tmux_is_named_with_the_remedy(tmp_path):
-    with pytest.raises(BadInput, match="tmux is missing.*apt-get install tmux.*brew install tmux"):
-        preflight.check_tmux({"PATH": str(tmp_path)})
-    preflight.check_tmux({"PATH": "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"})
-
-
 @pytest.mark.parametrize(
     "flags, environ, chosen",
     [

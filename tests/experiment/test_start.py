@@ -1,6 +1,7 @@
 """Whole starts of the front door, in processes of their own and real tmux; only the training is not real."""
 
 import json
+import os
 import pickle
 import re
 import signal
@@ -37,6 +38,13 @@ def test_skills_are_proposed_trained_merged_and_told_in_a_table(practice):
         assert row.split()[2:6] == ["completed", "1.0k", "0.90", "0.10"]
     assert "run minutes in" in table
     assert "jq . exp/test/scheduler_state.json" in table
+
+
+def test_skills_are_trained_where_modules_have_filled_the_environment(practice):
+    modules = ":".join(["/cluster/modules/" + "x" * 180] * 200)  # 40 kB
+    large = {"PATH": f"{os.environ['PATH']}:{modules}", "LD_LIBRARY_PATH": modules}
+    code, _, error = practice.run(*CLASSIC, "--max_nodes", "1", **large)
+    assert (code, error, practice.statuses()) == (0, "", {"Collect_Wood": "completed"})
 
 
 def test_the_folder_alone_goes_on(practice):
@@ -181,6 +189,20 @@ def test_what_is_missing_is_told_before_anything_is_launched(practice, flags, en
         assert name in error
     assert practice.files() == {}
     assert sessions() == []
+
+
+def test_a_tmux_that_cannot_be_used_is_told_before_anything_is_proposed(practice, tmp_path):
+    folder, old = tmp_path / ("long" * 40), tmp_path / "old" / "tmux"
+    folder.mkdir()
+    old.parent.mkdir()
+    old.write_text("#!/bin/sh\necho tmux 3.1c\n")
+    old.chmod(0o755)
+    for variable, value, name in (
+        ("TMUX_TMPDIR", str(folder), "TMUX_TMPDIR"), ("PATH", f"{old.parent}:{os.environ['PATH']}", "tmux 3.1c"),
+    ):  # fmt: skip
+        code, output, error = practice.run(*CLASSIC, **{variable: value})
+        assert (code, output, error.count("\n")) == (2, "", 1) and name in error
+        assert list(practice.files()) == [str(old)]
 
 
 @pytest.fixture

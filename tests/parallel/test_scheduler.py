@@ -994,7 +994,7 @@ def test_a_folder_in_the_place_of_the_state_is_refused(scheduler_of, experiment)
 
 def test_a_missing_tmux_is_refused(experiment, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    refused(SkillScheduler(base_dir=experiment.root), "tmux is needed")
+    refused(SkillScheduler(base_dir=experiment.root), "tmux is missing")
     assert not experiment.root.exists()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,6 +23,7 @@ from flowrl.parallel.launchers.base import EngineStatus, EngineUnreachable, Laun
 from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.parallel.processes import retry_until, with_cookie
 from flowrl.parallel.slots import cpu_slots, gpu_slots
+from flowrl.paths import RunPaths
 from tests.parallel.fakes.experiments import PATIENCE_S
 
 SLEEP = ("sleep", "300")
@@ -222,6 +226,64 @@ def test_arguments_and_folders_arrive_as_they_are(launcher, spec, tmp_path):
     assert handle.run_folder.parent.parent.name == "ex p;#{x}|ü'"
 
 
+def long_paths(size):
+    """As modules on clusters make them: so many bytes of folders that are not there."""
+    folder = "/cluster/modules/" + "x" * 180
+    return ":".join([folder] * (size // (len(folder) + 1)))
+
+
+@pytest.mark.parametrize("size", [18_000, 120_000])
+@pytest.mark.parametrize("by_whom", ["us", "the user"])
+def test_a_large_environment_reaches_a_run(launcher, spec, tmp_path, monkeypatch, size, by_whom):
+    """Larger than what a client can tell a tmux server at a time, 16 kB, whoever has started the server."""
+    if by_whom == "the user":
+        sh("tmux new-session -d -s mine sleep 300")
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{long_paths(size)}")
+    monkeypatch.setenv("LD_LIBRARY_PATH", long_paths(size))
+    launcher.check()
+    out = tmp_path / "out"
+    code = "import json, os, sys; open(sys.argv[1], 'w').write(json.dumps(dict(os.environ)) + 'end')"
+    handle = launcher.launch(spec(argv=(sys.executable, "-c", code, str(out)), **environment.to_start()))
+    assert retry_until(lambda: out.exists() and out.read_text().endswith("end"), PATIENCE_S)
+    found = json.loads(out.read_text().removesuffix("end"))
+    assert {name: found[name] for name in environment.to_start()} == environment.to_start()
+    assert found["FLOWRL_RUN"] == handle.cookie
+    assert list(handle.run_folder.iterdir()) == []  # how it was started does not stay
+
+
+def test_how_a_run_is_started_is_for_its_owner_alone(launcher, spec, fake_tmux, tmp_path):
+    fake_tmux()
+    (tmp_path / "fake" / "tmux").write_text("#!/bin/sh\n[ $1 = new-session ] && echo '%1|1'\nexit 0\n")
+    handle = launcher.launch(spec(ODD="a b"))
+    script = RunPaths(handle.run_folder).start_script
+    assert script.stat().st_mode & 0o077 == 0 and "'ODD=a b'" in script.read_text()
+
+
+def test_a_variable_with_which_no_program_can_be_started_is_named(launcher, monkeypatch):
+    monkeypatch.setenv("MARK_LONG", "x" * (128 * 1024 - len("MARK_LONG=") - 1))
+    launcher.check()
+    monkeypatch.setenv("MARK_LONG", "x" * (128 * 1024 - len("MARK_LONG=")))
+    with pytest.raises(BadInput, match="the environment variable MARK_LONG has 131,073 bytes, .* more than 131,072; shorten it"):
+        launcher.check()
+    monkeypatch.delenv("MARK_LONG")
+    monkeypatch.setenv("PYTHONPATH", "x" * (128 * 1024 - len("PYTHONPATH=") - 1))
+    with pytest.raises(BadInput, match="the environment variable PYTHONPATH has"):  # the runs' has one folder more
+        launcher.check()
+
+
+def test_where_no_process_can_be_started_nothing_is_known_of_a_run(launcher, spec, monkeypatch):
+    handle = launcher.launch(spec())
+
+    def fails(*arguments, **how):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tmux.subprocess, "run", fails)
+        assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
+        with pytest.raises(LaunchFailed, match="tmux could not be started for `list-panes`: Resource temporarily unavailable"):
+            launcher.launch(spec(attempt=2))
+
+
 def test_an_odd_folder_is_found_again(launcher, spec):
     handle = launcher.launch(spec(experiment="ex p;#{x}|ü'"))
     assert launcher.find(handle.run_folder.parent.parent) == [handle]
@@ -341,7 +403,108 @@ def test_a_run_can_be_started_from_inside_tmux(launcher, spec, tmp_path):
 def test_a_missing_tmux_is_said_with_the_remedy(launcher, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert shutil.which("tmux") is None
-    with pytest.raises(BadInput, match="tmux is needed .*sudo apt-get install tmux.*brew install tmux"):
+    with pytest.raises(BadInput, match="tmux is missing.*sudo apt-get install tmux.*brew install tmux"):
+        launcher.check()
+
+
+@pytest.fixture
+def fake_tmux(monkeypatch, tmp_path):
+    """Puts a tmux of our own first on the path: it says so as its version, and this on standard error to all else."""
+
+    def fake(version="tmux 3.3a", says="", code=1):
+        script = tmp_path / "fake" / "tmux"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f'#!/bin/sh\n[ "$1" = -V ] && exec echo {version}\necho {shlex.quote(says)} >&2\nexit {code}\n')
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+
+    return fake
+
+
+@pytest.mark.parametrize("version", ["tmux 1.8", "tmux 2.9a", "tmux 3.1c", "tmux next-3.1"])
+def test_a_tmux_that_is_too_old_is_said_with_its_version(launcher, fake_tmux, version):
+    fake_tmux(version, code=0)
+    with pytest.raises(BadInput, match=f"fake/tmux is too old: it is {version}, and trainings need tmux 3.2 or a later one"):
+        launcher.check()
+
+
+@pytest.mark.parametrize(
+    "version", ["tmux 3.2", "tmux 3.2-rc3", "tmux 3.10", "tmux 4.0", "tmux next-3.4", "tmux master", "tmux openbsd-7.4"]
+)
+def test_a_tmux_that_is_new_enough_will_do(launcher, fake_tmux, version):
+    fake_tmux(version, code=0)
+    launcher.check()
+
+
+def test_a_tmux_that_does_not_start_is_said(launcher, fake_tmux, tmp_path):
+    fake_tmux()
+    (tmp_path / "fake" / "tmux").write_text("#!/bin/sh\necho 'libevent.so.7: cannot open shared object file' >&2\nexit 127\n")
+    with pytest.raises(BadInput, match="tmux does not start: .*libevent.so.7: cannot open.*install tmux 3.2"):
+        launcher.check()
+
+
+UNREACHABLE = {
+    "error connecting to /tmp/x/default (Permission denied)": "belongs to another user",
+    "error connecting to /tmp/x/default (File name too long)": "about 100 bytes",
+    "error connecting to /tmp/x/default (Not a directory)": "",
+    "error connecting to /tmp/x/default (Resource temporarily unavailable)": "",
+    "server /tmp/x/default: protocol version mismatch (client 8, server 7)": "started by another version of tmux",
+    "couldn't create directory /nowhere/tmux-0 (Permission denied)": "belongs to another user",
+    "directory /tmp/tmux-0 has unsafe permissions": "",
+}
+
+
+@pytest.mark.parametrize("says", UNREACHABLE)
+@pytest.mark.parametrize(("inside", "remedy"), [("", "set TMUX_TMPDIR to"), ("/tmp/x/default,1,0", "unset TMUX, ")])
+def test_a_server_that_cannot_be_connected_to_is_not_no_server(launcher, spec, fake_tmux, monkeypatch, says, inside, remedy):
+    handle = launcher.launch(spec())
+    fake_tmux(says=says)
+    monkeypatch.setenv("TMUX", inside)
+    with pytest.raises(BadInput) as caught:
+        launcher.check()
+    shown = str(caught.value)
+    assert shown.startswith(f"tmux cannot be used: {says}; ") and UNREACHABLE[says] in shown and remedy in shown
+    assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
+    with pytest.raises(EngineUnreachable):
+        launcher.find(handle.run_folder.parent.parent)
+    with pytest.raises(LaunchFailed, match=re.escape(says)):
+        launcher.launch(spec(attempt=2))
+
+
+@pytest.mark.parametrize("says", [
+    "no server running on {}", "error connecting to {} (No such file or directory)", "error connecting to {} (Connection refused)",
+])  # fmt: skip
+def test_where_no_server_runs_one_can_be_started_unless_its_folder_cannot_be_written(launcher, fake_tmux, tmp_path, says):
+    fake_tmux(says=says.format(tmp_path / "default"))
+    launcher.check()
+    assert launcher._panes() == []
+    fake_tmux(says=says.format(tmp_path / "missing" / "default"))
+    shown = f"{tmp_path}/missing, the folder of its socket, is missing or cannot be written; set TMUX_TMPDIR"
+    with pytest.raises(BadInput, match=shown):
+        launcher.check()
+
+
+def test_a_server_that_does_not_answer_at_the_start_is_said(launcher, fake_tmux, tmp_path, monkeypatch):
+    fake_tmux()
+    (tmp_path / "fake" / "tmux").write_text("#!/bin/sh\nexec sleep 300\n")
+    monkeypatch.setattr(tmux, "CALL_TIMEOUT_S", 0.3)
+    with pytest.raises(BadInput, match="tmux did not answer `-V` within 0.3 s; set TMUX_TMPDIR"):
+        launcher.check()
+
+
+def test_a_check_starts_no_server_and_is_content_with_one_that_runs(launcher, spec, private_tmux):
+    launcher.check()
+    assert not any(private_tmux.rglob("default"))
+    launcher.launch(spec())
+    launcher.check()
+
+
+@pytest.mark.parametrize("length", [107, 200])
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_said(launcher, tmp_path, monkeypatch, length):
+    folder = tmp_path / ("x" * max(1, length - len(str(tmp_path))))
+    folder.mkdir()
+    monkeypatch.setenv("TMUX_TMPDIR", str(folder))
+    with pytest.raises(BadInput, match="File name too long.*about 100 bytes; set TMUX_TMPDIR to a folder of yours"):
         launcher.check()
 
 

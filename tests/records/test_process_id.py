@@ -13,7 +13,7 @@ import pytest
 from flowrl.records import process_id
 from flowrl.records.process_id import ProcessId
 
-ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil takes the start of a process from another place")
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil has the start from another place")
 
 
 @pytest.fixture
@@ -77,7 +77,10 @@ def test_a_record_of_an_earlier_version_names_the_same_process(child):
     assert not ProcessId.from_record({"pid": child.pid, "create_time": created_s - 100, "attempt": 1}).is_alive()
 
 
-@pytest.mark.parametrize("record", [[], None, {}, {"pid": 1}, {"pid": "one", "create_time": 1.0}, {"pid": 1, "create_time": "x"}])
+NO_RECORDS = [[], None, {}, {"pid": 1}, {"pid": "one", "create_time": 1.0}, {"pid": 1, "create_time": "x"}]
+
+
+@pytest.mark.parametrize("record", NO_RECORDS)
 def test_what_is_no_record_is_refused(record):
     with pytest.raises((KeyError, TypeError, ValueError)):
         ProcessId.from_record(record)

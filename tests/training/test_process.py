@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -75,7 +76,8 @@ def test_while_a_run_lives_its_lock_is_held_and_its_process_is_on_record(run):
     with process.Lifetime(run, attempt=2):
         record = json.loads(run.pid.read_text())
         me = ProcessId.of(os.getpid())
-        assert record == {"pid": me.pid, "create_time": psutil.Process().create_time(), "started": me.started, "attempt": 2}
+        mine = {"pid": me.pid, "create_time": psutil.Process().create_time(), "started": me.started}
+        assert record == {**mine, "host": socket.gethostname(), "attempt": 2}
         assert run.heartbeat.exists()
         with pytest.raises(FolderInUse, match="trained by another live process"):
             process.Lifetime(run, attempt=3).__enter__()

@@ -7,7 +7,10 @@ a prefix of a name, and only a pane that carries our mark is ever ended: one tha
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -19,7 +22,7 @@ from urllib.parse import quote, unquote
 from libtmux import Server
 
 from flowrl.errors import BadInput
-from flowrl.parallel.environment import is_misleading, without_secrets
+from flowrl.parallel.environment import check_lengths, is_misleading, variable, without_secrets, write_private
 from flowrl.parallel.launchers.base import (
     EXPERIMENT,
     EngineStatus,
@@ -30,17 +33,28 @@ from flowrl.parallel.launchers.base import (
     Phase,
 )
 from flowrl.parallel.processes import COOKIE, end_tree, name_of
+from flowrl.paths import RunPaths
 from flowrl.records.process_id import ProcessId
 
 CALL_TIMEOUT_S = 15.0
 LAUNCH_TRIES = 20
 WIDTH, HEIGHT = 120, 30
+SHELL = "/bin/sh"
 MAX_SUFFIX = 99
 
+# Regular expressions for what tmux says. A socket that is there and cannot be connected to is not among these.
+_NO_SERVER = ("no server running on (.+)", r"error connecting to (.+) \((?:No such file or directory|Connection refused)\)")
 # A server that is just ending takes a client's call and drops it; the next call starts a new server.
-_TRY_AGAIN = ("server exited unexpectedly", "lost server", "no server running", "error connecting")
+_TRY_AGAIN = ("server exited unexpectedly", "lost server", *_NO_SERVER)
 _NO_SESSION = (*_TRY_AGAIN, "no sessions", "no current target")
 _TAKEN = "duplicate session"
+_FIRST_VERSION = (3, 2)  # new-session has -e, and remain-on-exit may be "failed"
+# What is wrong where a client cannot reach its server, by what tmux says.
+_HINDRANCES = {
+    "File name too long": "the path of a socket may have about 100 bytes",
+    "protocol version mismatch": "the server was started by another version of tmux, and has to end before this one works",
+    "Permission denied": "the socket, or its folder, belongs to another user",
+}
 _MARK = "@flowrl_run"
 _LISTING = (
     "#{pid}|#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{pane_dead_signal}|#{" + _MARK + "}|#{session_name}"
@@ -55,8 +69,10 @@ class Answer:
     stdout: list[str]
     stderr: list[str]
 
-    def says(self, texts: Sequence[str]) -> bool:
-        return any(text in line for text in texts for line in self.stderr)
+    def says(self, patterns: Sequence[str]) -> re.Match | None:
+        """The first of these regular expressions that a line on standard error matches somewhere."""
+        matches = (re.search(pattern, line) for pattern in patterns for line in self.stderr)
+        return next((match for match in matches if match), None)
 
 
 class TimedServer(Server):
@@ -79,9 +95,14 @@ class TimedServer(Server):
                 stdin=subprocess.DEVNULL, env=without_secrets(),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise EngineUnreachable(f"tmux did not answer `{cmd}` within {CALL_TIMEOUT_S:g} s") from None
+            raise EngineUnreachable(f"tmux did not answer `{cmd}` within {CALL_TIMEOUT_S:g} s; {_another_place()}") from None
         except FileNotFoundError:
             raise _missing() from None
+        except OSError as error:
+            raise EngineUnreachable(
+                f"tmux could not be started for `{cmd}`: {error.strerror}; "
+                "free memory, end processes, or shorten the environment"
+            ) from error
         return Answer(done.returncode, _lines(done.stdout), _lines(done.stderr))
 
 
@@ -122,6 +143,12 @@ class TmuxLauncher:
     def check(self) -> None:
         if shutil.which("tmux") is None:
             raise _missing()
+        check_lengths()
+        try:
+            _check_version(self.server.cmd("-V"))
+            _check_listing(self._list())
+        except EngineUnreachable as error:
+            raise BadInput(str(error)) from error
 
     def launch(self, spec: LaunchSpec) -> Handle:
         names = [spec.session_name, *(f"{spec.session_name}_{number}" for number in range(2, MAX_SUFFIX))]
@@ -129,7 +156,8 @@ class TmuxLauncher:
             try:
                 if existing := self._existing(spec):
                     return existing
-                answer = self.server.cmd("new-session", *_creation(spec, names[0], self._unwanted_variables()))
+                script = _write_script(spec, self._unwanted_variables())
+                answer = self.server.cmd("new-session", *_creation(spec, names[0], script))
             except EngineUnreachable as error:
                 raise LaunchFailed(str(error)) from error
             if answer.returncode == 0 and answer.stdout:
@@ -183,12 +211,15 @@ class TmuxLauncher:
 
     def _panes(self) -> list[_Pane]:
         """All panes of the server; none where no server runs, or it has no session. Raises EngineUnreachable where one may run unseen."""
-        answer = self.server.cmd("list-panes", "-a", "-F", _LISTING)
+        answer = self._list()
         if answer.returncode == 0:
             return [_Pane.parse(line) for line in answer.stdout if line]
-        if answer.says(["Permission denied"]) or not answer.says(_NO_SESSION):
+        if not answer.says(_NO_SESSION):
             raise EngineUnreachable(f"tmux did not list its panes: {_words(answer)}")
         return []
+
+    def _list(self) -> Answer:
+        return self.server.cmd("list-panes", "-a", "-F", _LISTING)
 
     def _existing(self, spec: LaunchSpec) -> Handle | None:
         """This attempt, where it was started before. Dead panes of older ones, which keep the name, are removed."""
@@ -209,19 +240,29 @@ class TmuxLauncher:
         return [name for name in names if is_misleading(name)]
 
 
-def _creation(spec: LaunchSpec, name: str, unwanted: Sequence[str]) -> list[str]:
+def _write_script(spec: LaunchSpec, unwanted: Sequence[str]) -> Path:
+    """Writes what the pane runs: it sets the run's variables, and becomes the run.
+
+    They may be longer than the 16 kB that a client can tell a server at a time: modules on clusters fill ``PATH``. The cookie
+    is the run's alone: in the session's environment, a pane that the user splits off would inherit it.
+    """
+    unset = [part for name in unwanted if name not in spec.environment for part in ("-u", name)]
+    variables = {**spec.environment, EXPERIMENT: str(spec.experiment), COOKIE: spec.cookie}
+    settings = [f"{name}={value}" for name, value in variables.items()]
+    command = shlex.join([shutil.which("env") or "/usr/bin/env", *unset, *settings, *spec.argv])
+    script = RunPaths(spec.run_folder).start_script
+    write_private(script, f'rm -f -- "$0"\nexec {command}\n')
+    return script
+
+
+def _creation(spec: LaunchSpec, name: str, script: Path) -> list[str]:
     """The arguments of one tmux call that creates a session and settles all that must hold on it.
 
     The command is an argv of several words: tmux runs a single word through the user's shell.
     """
-    variables = {**spec.environment, EXPERIMENT: str(spec.experiment)}
-    unset = [part for name_ in unwanted if name_ not in variables for part in ("-u", name_)]
-    # The cookie is the run's alone: in the session's environment, a pane that the user splits off would inherit it.
-    command = [shutil.which("env") or "/usr/bin/env", *unset, f"{COOKIE}={spec.cookie}", *spec.argv]
     session = f"={name}:"
     creation = ["-d", "-P", "-F", "#{pane_id}|#{pane_pid}", "-s", name, "-x", str(WIDTH), "-y", str(HEIGHT),
-                "-c", str(spec.working_folder), *(f"-e{key}={value}" for key, value in variables.items()),
-                "--", *command]  # fmt: skip
+                "-c", str(spec.working_folder), f"-e{EXPERIMENT}={spec.experiment}", "--", SHELL, str(script)]  # fmt: skip
     options = [
         ["set-option", "-t", session, "destroy-unattached", "off"],
         ["set-option", "-p", "-t", session, _MARK, quote(spec.cookie)],
@@ -275,6 +316,42 @@ def _words(answer: Answer) -> str:
 
 def _missing() -> BadInput:
     return BadInput(
-        "tmux is needed to run trainings and was not found; install it with `sudo apt-get install tmux` "
-        "(Linux) or `brew install tmux` (macOS)"
+        "tmux is missing, and trainings run in its sessions; install it "
+        "(Debian, Ubuntu: sudo apt-get install tmux; macOS: brew install tmux)"
     )
+
+
+def _check_version(answer: Answer) -> None:
+    """Raises BadInput where tmux is too old. One without a number, as ``tmux master``, is newer than any that has one."""
+    first = ".".join(map(str, _FIRST_VERSION))
+    if answer.returncode != 0:
+        raise BadInput(f"tmux does not start: `tmux -V` says {_words(answer)}; install tmux {first} or a later one")
+    shown = " ".join(answer.stdout)
+    number = re.search(r"(\d+)\.(\d+)", shown)
+    if number and (int(number[1]), int(number[2])) < _FIRST_VERSION:
+        raise BadInput(
+            f"{shutil.which('tmux')} is too old: it is {shown}, and trainings need tmux {first} or a later one; install that, "
+            "and end the server of the old one"
+        )
+
+
+def _check_listing(answer: Answer) -> None:
+    """Raises BadInput where the server cannot be reached, or none could be started."""
+    if answer.returncode == 0:
+        return
+    if not answer.says(_NO_SESSION):
+        why = "".join(f"{why}; " for words, why in _HINDRANCES.items() if answer.says([words]))
+        raise BadInput(f"tmux cannot be used: {_words(answer)}; {why}{_another_place()}")
+    absent = answer.says(_NO_SERVER)
+    folder = Path(absent[1]).parent if absent else None
+    if folder and not os.access(folder, os.W_OK | os.X_OK):
+        raise BadInput(
+            f"tmux cannot be used: {folder}, the folder of its socket, is missing or cannot be written; {_another_place()}"
+        )
+
+
+def _another_place() -> str:
+    """What a person can do about a socket that does not work."""
+    if variable("TMUX"):
+        return "unset TMUX, which names that server, or make `tmux list-sessions` work in this terminal"
+    return "set TMUX_TMPDIR to a folder of yours with a short path, or make `tmux list-sessions` work in this terminal"
