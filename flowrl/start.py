@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from flowrl import experiment, migrate
+from flowrl import experiment, migrate, number_types
 from flowrl.config import AUTO, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import BadInput
@@ -114,6 +114,8 @@ class Start:
                 f"not {settings.max_parallel_skills}: each GPU trains --skills_per_gpu {settings.skills_per_gpu} at a time; "
                 "raise it, or let --max_parallel_skills auto measure it"
             )
+        if line := number_types.without_effect():
+            self.say(line)
         self.say(f"skills come from {proposer.describe()}")
         if settings.candidates > 1 and chosen_proposer(settings) == "curriculum":
             self.say(f"--candidates {settings.candidates} has no effect: the built-in curriculum has one reward for each skill")

@@ -10,7 +10,7 @@ import pytest
 import flowrl
 
 PACKAGE = Path(flowrl.__file__).parent
-BASE = {"errors", "files", "paths", "pickles", "wandb_access", "sandbox", "kernel_filters"}
+BASE = {"errors", "files", "number_types", "paths", "pickles", "wandb_access", "sandbox", "kernel_filters"}
 ROOMS = {
     "skills": set(),
     "proposers": {"skills"},

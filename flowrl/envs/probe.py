@@ -35,12 +35,12 @@ _UNANSWERED = {
     "time": "too_slow: the two functions were not tried within {limits.cpu_s} s of CPU time and {limits.wall_s:g} s; make them "
     "smaller",
     "memory": "too_big: the two functions need more than {limits.memory_mb} MB; make their arrays smaller",
-    "crashed": "crashed: the process in which the two functions were tried died, and so did another in which they were compiled "
-    "in another way; write them with plain jnp functions",
+    "crashed": "crashed: the process in which the two functions were tried died, and so did one in which they were compiled in "
+    "another way; write them with plain jnp functions",
 }
 _UNTRIED = (
-    "skill {name} is trained without having been tried: XLA fails on it in the gate, compiled in two ways ({fault}), which is no "
-    "fault of its code; watch its success rate"
+    "skill {name} is trained without having been tried: XLA fails on it in the gate, compiled in two ways ({fault}), which "
+    "is no fault of its code; watch its success rate"
 )
 _WAYS_TO_COMPILE = (QUICKLY_COMPILED, COMPILED_WITHOUT_KERNELS)
 
@@ -73,7 +73,7 @@ class Probe:
         return report | {"seconds": seconds, "sandbox": sandbox and asdict(sandbox)}
 
     def _tried(self, spec: SkillSpec) -> tuple[Protection, Outcome]:
-        """What became of a skill in a child; where the compiler may have failed, in another one that compiles in another way."""
+        """What became of a skill in a child; where the compiler may have failed, in one that compiles in another way."""
         for compiler_options in _WAYS_TO_COMPILE:
             protection, outcome = self._ask(spec, compiler_options)
             if not (outcome.kind == "crashed" or _compiler_fault(outcome)):

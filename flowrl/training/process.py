@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 import psutil
 from filelock import FileLock, Timeout
 
+from flowrl import number_types
 from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import read_json, sweep_files, why_no_room, write_json
 from flowrl.paths import RunPaths, compile_cache
@@ -65,7 +66,8 @@ def prepare(paths: RunPaths) -> None:
 
 
 def take_slot(slot: Mapping[str, Any]) -> None:
-    """Keeps this process to a slot's ``cores``, ``gpu`` and ``memory_fraction``, as ``run.json`` has them."""
+    """Keeps this process to a slot's ``cores``, ``gpu`` and ``memory_fraction``, as ``run.json`` has them, and to JAX's types of numbers."""
+    number_types.keep_to_defaults()
     if slot.get("cores") and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(slot["cores"]) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
     if slot.get("gpu") is not None:
