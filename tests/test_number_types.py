@@ -19,7 +19,10 @@ import jax, jax.numpy as jnp
 print(jnp.arange(3).dtype, jnp.zeros(2).dtype, (jnp.zeros((2, 2), jnp.int32) + jnp.zeros(2)).dtype)
 """
 PROCESSES = {
-    "training": "from flowrl.paths import RunPaths\nfrom flowrl.training import process\nprocess.prepare(RunPaths(Path(sys.argv[1])))",
+    "training": (
+        "from flowrl.paths import RunPaths\nfrom flowrl.training import process\n"
+        "process.prepare(RunPaths(Path(sys.argv[1])))"
+    ),
     "calibration": "from flowrl.training import process\nprocess.take_slot({'cores': [0]})",
     "recording of states": (
         "import runpy\nsys.argv = ['', 'Craftax-Classic-Symbolic-v1', sys.argv[2]]\n"

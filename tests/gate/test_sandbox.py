@@ -256,7 +256,8 @@ import jax, jax.numpy as jnp, numpy as np
 from flowrl.sandbox import Child, Limits
 numbers = np.random.default_rng(0).normal(size=(512, 24)).astype(np.float32)
 programs = [
-    lambda x: x.sum(), lambda x: x.sum(0), jax.nn.softmax, lambda x: x @ x.T[:, :24], lambda x: (100 * x).astype(int).astype(float).sum(1),
+    lambda x: x.sum(), lambda x: x.sum(0), jax.nn.softmax, lambda x: x @ x.T[:, :24],
+    lambda x: (100 * x).astype(int).astype(float).sum(1),
     lambda x: x.astype(jnp.bfloat16).sum(1).astype(float), lambda x: jnp.abs(x).max(1), lambda x: jnp.linalg.norm(x, axis=1),
 ]
 def computed(which):
