@@ -66,7 +66,10 @@ def prepare(paths: RunPaths) -> None:
 
 
 def take_slot(slot: Mapping[str, Any]) -> None:
-    """Keeps this process to a slot's ``cores``, ``gpu`` and ``memory_fraction``, as ``run.json`` has them, and to JAX's types of numbers."""
+    """Keeps this process to a slot's ``cores``, ``gpu`` and ``memory_fraction``, as ``run.json`` has them.
+
+    And to JAX's default types of numbers.
+    """
     number_types.keep_to_defaults()
     if slot.get("cores") and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(slot["cores"]) & os.sched_getaffinity(0) or os.sched_getaffinity(0))
