@@ -10,7 +10,7 @@ import pytest
 import flowrl
 
 PACKAGE = Path(flowrl.__file__).parent
-BASE = {"errors", "files", "machine", "paths", "pickles", "ranges"}
+BASE = {"errors", "files", "machine", "number_types", "paths", "pickles", "ranges"}
 ROOMS = {
     "records": set(),
     "skills": set(),

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from flowrl import number_types
 from flowrl.config import AUTO, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED, BadInput
@@ -114,6 +115,8 @@ class Start:
                 f"not {settings.max_parallel_skills}: each GPU trains --skills_per_gpu {settings.skills_per_gpu} at a time; "
                 "raise it, or let --max_parallel_skills auto measure it"
             )
+        if line := number_types.without_effect():
+            self.say(line)
         self.say(f"skills come from {proposer.describe()}")
         if settings.candidates > 1 and chosen_proposer(settings) == "curriculum":
             self.say(f"--candidates {settings.candidates} has no effect: the built-in curriculum has one reward for each skill")

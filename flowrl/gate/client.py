@@ -80,6 +80,8 @@ class Gate:
         with self._lock:
             report = self._asked({"skill_data": spec.to_data()})
         self._tell(report.get("sandbox"))
+        if report["passed"] and report.get("message"):
+            self._say(f"note: {report['message']}")
         return report
 
     def warm_up(self) -> None:

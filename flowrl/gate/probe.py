@@ -14,27 +14,35 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flowrl.envs.registry import game
 from flowrl.errors import BadInput
 from flowrl.gate import recorded_states
-from flowrl.gate.execution import Faulty
+from flowrl.gate.execution import COMPILED_WITHOUT_KERNELS, QUICKLY_COMPILED, CompilerFault, Faulty
 from flowrl.gate.recorded_states import Recording
 from flowrl.gate.rules import examine
 from flowrl.gate.sandbox import Child, Limits, Outcome, Protection
 from flowrl.skills.checks import CodeRefused, check_skill_code
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.fingerprint import fingerprint
+from flowrl.skills.gate_report import RAN, UNTRIED
 from flowrl.skills.spec import SkillSpec
 
 _UNANSWERED = {
     "time": "too_slow: the two functions were not tried within {limits.cpu_s} s of CPU time and {limits.wall_s:g} s; make them "
     "smaller",
     "memory": "too_big: the two functions need more than {limits.memory_mb} MB; make their arrays smaller",
-    "crashed": "crashed: the process in which the two functions were tried died; write them with plain jnp functions",
+    "crashed": "crashed: the process in which the two functions were tried died, and so did one in which they were compiled in "
+    "another way; write them with plain jnp functions",
 }
+_UNTRIED = (
+    "skill {name} is trained without having been tried: XLA fails on it in the gate, compiled in two ways ({fault}), which "
+    "is no fault of its code; watch its success rate"
+)
+_WAYS_TO_COMPILE = (QUICKLY_COMPILED, COMPILED_WITHOUT_KERNELS)
 
 
 class Probe:
@@ -47,24 +55,33 @@ class Probe:
         """Judges one skill.
 
         Returns:
-            ``passed``, ``reason`` and ``message`` (None where passed), ``sha256`` of the two functions as compiled,
-            ``checks`` with what was seen, ``seconds``, ``sandbox``, ``probe``.
+            ``passed``, ``reason`` (None where passed) and ``message`` (None where there is nothing to say), ``sha256`` of the
+            two functions as compiled, ``checks`` with what was seen, ``seconds``, ``sandbox``, ``probe`` (``untried`` where
+            the compiler fails on code that keeps all rules as far as is known).
         """
         begun_s = time.monotonic()
-        report = {"passed": False, "reason": None, "message": None, "sha256": None, "checks": [], "probe": "ran"}
+        report = {"passed": False, "reason": None, "message": None, "sha256": None, "checks": [], "probe": RAN}
         sandbox = None
         try:
             check_skill_code(spec, self.facts)
             report["sha256"] = fingerprint(spec.task_is_done, spec.task_reward)
-            sandbox, outcome = self._ask(spec)
+            sandbox, outcome = self._tried(spec)
             report |= self._judged(spec, outcome)
         except CodeRefused as refused:
             report |= {"reason": refused.reason, "message": str(refused)}
         seconds = round(time.monotonic() - begun_s, 3)
         return report | {"seconds": seconds, "sandbox": sandbox and asdict(sandbox)}
 
-    def _ask(self, spec: SkillSpec) -> tuple[Protection, Outcome]:
-        child = Child(lambda: None, self._examine, self.limits)
+    def _tried(self, spec: SkillSpec) -> tuple[Protection, Outcome]:
+        """What became of a skill in a child; where the compiler may have failed, in one that compiles in another way."""
+        for compiler_options in _WAYS_TO_COMPILE:
+            protection, outcome = self._ask(spec, compiler_options)
+            if not (outcome.kind == "crashed" or _compiler_fault(outcome)):
+                break
+        return protection, outcome
+
+    def _ask(self, spec: SkillSpec, compiler_options: dict[str, Any]) -> tuple[Protection, Outcome]:
+        child = Child(lambda: None, partial(self._examine, compiler_options), self.limits)
         protection = child.protection()
         if protection is None:
             child.end()
@@ -72,23 +89,30 @@ class Probe:
         return protection, child.ask(spec.to_data())
 
     def _judged(self, spec: SkillSpec, outcome: Outcome) -> dict[str, Any]:
+        if fault := _compiler_fault(outcome):
+            return {"passed": True, "probe": UNTRIED, "message": _UNTRIED.format(name=spec.name, fault=fault)}
         if outcome.kind == "answered":
             answer = outcome.answer
             if answer["reason"] is None:
                 return {"passed": True, "checks": answer["checks"]}
             return {"reason": answer["reason"], "message": f"skill {spec.name}: {answer['message']}"}
         text = _UNANSWERED.get(outcome.kind, f"crashed: the two functions could not be tried: {outcome.answer}")
-        if outcome.kind == "failed" and "RESOURCE_EXHAUSTED" in outcome.answer:
-            text = _UNANSWERED["memory"]
         text = text.format(limits=self.limits) if text in _UNANSWERED.values() else text
         return {"reason": text.partition(":")[0], "message": f"skill {spec.name}: {text}"}
 
-    def _examine(self, skill_data: dict[str, Any]) -> dict[str, Any]:
+    def _examine(self, compiler_options: dict[str, Any], skill_data: dict[str, Any]) -> dict[str, Any]:
         try:
-            checks = examine(SkillSpec.from_data(skill_data), self.facts, self.recording)
+            checks = examine(SkillSpec.from_data(skill_data), self.facts, self.recording, compiler_options)
             return {"reason": None, "message": None, "checks": checks}
         except Faulty as fault:
             return {"reason": fault.reason, "message": str(fault), "checks": []}
+        except CompilerFault as fault:
+            return {"compiler_fault": str(fault)}
+
+
+def _compiler_fault(outcome: Outcome) -> str | None:
+    """The compiler's error, where that is the answer."""
+    return outcome.answer.get("compiler_fault") if outcome.kind == "answered" else None
 
 
 def main(arguments: list[str]) -> int:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from flowrl import pickles
+from flowrl import number_types, pickles
 from flowrl.errors import BadInput
 
 FORMAT = "flowrl-recorded-states"
@@ -189,4 +189,5 @@ def _plain(features, facts) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    number_types.keep_to_defaults()
     ensure(sys.argv[1], Path(sys.argv[2]))

@@ -12,13 +12,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowrl.gate.edited_states import Editor, Rows, count, joined, taken
-from flowrl.gate.execution import Faulty, Results, Trial
+from flowrl.gate.execution import QUICKLY_COMPILED, Faulty, Results, Trial
 from flowrl.gate.recorded_states import Recording
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.spec import SkillSpec
@@ -131,16 +131,22 @@ class Lesson:
         return _steps(joined([lower for lower, _ in rungs]), joined([upper for _, upper in rungs]), 1)
 
 
-def examine(spec: SkillSpec, facts: GameFacts, recording: Recording) -> list[dict[str, Any]]:
+def examine(
+    spec: SkillSpec, facts: GameFacts, recording: Recording, compiler_options: Mapping[str, Any] = QUICKLY_COMPILED
+) -> list[dict[str, Any]]:
     """Tries a skill's functions; returns the rules that they keep, with what was seen.
+
+    Args:
+        compiler_options: of XLA, by name.
 
     Raises:
         Faulty: the first rule that they break.
+        CompilerFault: they cannot be judged, because XLA fails on them.
     """
     if not spec.gains:
         raise Faulty("never_done", f"skill {spec.name} declares no gain; declare what holds once it is done")
     fields = [*facts.stocks, *facts.possessions]
-    trial = Trial(spec, recording.enums, fields)
+    trial = Trial(spec, recording.enums, fields, compiler_options)
     trial.check_kinds(recording.before)
     lesson = Lesson(spec, facts, recording)
     results = trial.run(*lesson.steps)

@@ -69,10 +69,15 @@ class Outcome:
 
 
 def readable_paths() -> list[Path]:
-    """All that a child may read: Python's own and installed modules, for what is imported late, and random numbers."""
+    """All that a child may read: Python's own and installed modules, for what is imported late, random numbers, and the
+    kind of processor.
+
+    Libraries of kernels look up the processor when they are first used. XLA's own (YNNPACK) finds no kernel for a sum where it
+    cannot: the program then fails with ``INTERNAL: YNNPACK operation failed: unsupported parameter``.
+    """
     paths = sysconfig.get_paths()
     libraries = sorted({Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-    return [*libraries, Path("/dev/urandom")]
+    return [*libraries, Path("/dev/urandom"), Path("/proc/cpuinfo")]
 
 
 def enclose(limits: Limits) -> Protection:

@@ -19,6 +19,8 @@ Report = dict[str, Any]
 
 RAN = "ran"
 """The probe ran the code on recorded states: all code that a language model wrote."""
+UNTRIED = "untried"
+"""The probe could not run code that a language model wrote: the compiler failed on it. It passed the static checks only."""
 BUILT_IN = "built-in"
 """The code belongs to flowrl, whose own tests play it."""
 BY_HAND = "by hand"

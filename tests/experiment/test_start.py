@@ -61,6 +61,11 @@ def test_the_folder_alone_goes_on(practice):
     assert practice.run()[0] == 0
 
 
+def test_a_type_of_numbers_that_is_asked_for_in_vain_is_told_once(practice):
+    _, output, _ = practice.run(*CLASSIC, "--max_nodes", "2", JAX_ENABLE_X64="1")
+    assert output.count("note: JAX_ENABLE_X64=1 has no effect") == 1
+
+
 def test_a_gpu_that_trains_fewer_than_were_asked_for_is_told(practice):
     _, output, _ = practice.run(*CLASSIC, "--max_nodes", "1", "--max_parallel_skills", "3", MARK_GPUS="0,1")
     assert "2 skills at a time" in output and "not 3: each GPU trains --skills_per_gpu 1 at a time" in output

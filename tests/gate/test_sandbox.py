@@ -249,6 +249,35 @@ print(child(lambda: jax.lax.while_loop(lambda x: x > -5, lambda x: jnp.sin(x) + 
     assert done.stdout.split() == ["10.0", "time"], done.stderr
 
 
+def test_jax_computes_in_there_what_it_computes_outside():
+    """Sums, products and softmax go through a library of kernels, which looks up the processor when it is first used."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+from flowrl.gate.sandbox import Child, Limits
+numbers = np.random.default_rng(0).normal(size=(512, 24)).astype(np.float32)
+programs = [
+    lambda x: x.sum(), lambda x: x.sum(0), jax.nn.softmax, lambda x: x @ x.T[:, :24],
+    lambda x: (100 * x).astype(int).astype(float).sum(1),
+    lambda x: x.astype(jnp.bfloat16).sum(1).astype(float), lambda x: jnp.abs(x).max(1), lambda x: jnp.linalg.norm(x, axis=1),
+]
+def computed(which):
+    return np.asarray(jax.jit(programs[which])(numbers)).tolist()
+def in_a_child(which):
+    child = Child(lambda: None, computed, Limits(wall_s=300.0))
+    child.protection()
+    return child.ask(which)
+inside = [in_a_child(which) for which in range(len(programs))]
+for which, outcome in enumerate(inside):  # a process that has computed is not forked
+    assert outcome.kind == "answered", outcome
+    np.testing.assert_array_equal(outcome.answer, computed(which))
+print("the same")
+"""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout == "the same\n", done.stderr
+
+
 def test_a_kernel_without_either_feature_is_noted(monkeypatch):
     monkeypatch.setattr(kernel_filters, "close_files", _not_offered)
     monkeypatch.setattr(kernel_filters, "close_calls", _not_offered)

@@ -18,6 +18,7 @@ from typing import NoReturn, TypeVar
 
 from filelock import FileLock, Timeout
 
+from flowrl import number_types
 from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import sweep_files, why_no_room
 from flowrl.machine import keep_to_cores
@@ -67,7 +68,8 @@ def prepare(paths: RunPaths) -> None:
 
 
 def take_slot(slot: Slot) -> None:
-    """Keeps this process to its share of the machine."""
+    """Keeps this process to its share of the machine, and to JAX's default types of numbers."""
+    number_types.keep_to_defaults()
     if slot.cores:  # which tmux may have kept from us, if its server was started on other cores
         keep_to_cores(slot.cores)
     if slot.gpu is not None:
