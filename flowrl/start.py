@@ -28,7 +28,7 @@ from flowrl.parallel.locks import hold_scheduler_lock, is_held
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
-from flowrl.paths import ExperimentPaths
+from flowrl.paths import ExperimentPaths, cache_remark
 from flowrl.preflight import check_machine, chosen_llm, chosen_proposer, llm_settings
 from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
@@ -89,6 +89,8 @@ class Start:
         self.paths = ExperimentPaths(settings.graph_path)
         self.began = datetime.now(UTC)
         self.out = console()
+        if remark := cache_remark():
+            self.say(f"note: {remark}")
         entry = game(settings.env_name)
         proposer = make_proposer(settings, entry, self.say)
         is_resumed = _has_skills(self.paths) or migrate.is_copied(self.paths)

@@ -17,7 +17,7 @@ import psutil
 
 from flowrl.errors import BadInput, FlowrlError, NoRoom
 from flowrl.files import append_line, why_no_room, write_json
-from flowrl.paths import RunPaths
+from flowrl.paths import RunPaths, given_path
 from flowrl.training import heap, process
 
 _SHOWN_LINES = 6
@@ -58,7 +58,7 @@ def _run_paths(arguments: list[str]) -> RunPaths:
     if len(arguments) != 1:
         raise BadInput("expected one argument, the run's folder: python -m flowrl.training RUN_FOLDER")
     try:
-        return RunPaths(Path(arguments[0]).resolve())
+        return RunPaths(given_path(arguments[0], "RUN_FOLDER").resolve())
     except ValueError as error:
         raise BadInput(f"{error}; give a folder that the scheduler prepared under training_runs/") from None
 

@@ -164,3 +164,9 @@ def test_code_that_was_swapped_after_the_gate_is_not_prepared(gates, tmp_path):
     with pytest.raises(BadInput, match="is not the code that passed the gate"):
         prepare_training_run(name, data, 0, [], {}, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_the_remedy(tmp_path):
+    (tmp_path / "file").touch()
+    with Gate(CLASSIC, folder=tmp_path / "file" / "cache") as gate, pytest.raises(GateError, match="set FLOWRL_CACHE_DIR"):
+        gate.warm_up()

@@ -102,6 +102,20 @@ class Wait:
 wait_until = Wait()
 
 
+def test_a_tilde_is_the_home_folder_and_an_empty_path_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert SkillScheduler(base_dir="~/exp", launcher=FakeLauncher(finish)).paths.root == tmp_path / "exp"
+    with pytest.raises(BadInput, match="base_dir is empty"):
+        SkillScheduler(base_dir="", launcher=FakeLauncher(finish))
+
+
+def test_a_cache_that_cannot_be_kept_is_refused_before_the_folder_is_touched(experiment, monkeypatch):
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", "/dev/null/cache")
+    with pytest.raises(BadInput, match="set FLOWRL_CACHE_DIR"):
+        SkillScheduler(base_dir=experiment.root, launcher=FakeLauncher(finish)).open()
+    assert not experiment.root.exists()
+
+
 # The seeds' examples.
 
 

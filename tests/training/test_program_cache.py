@@ -126,13 +126,13 @@ ZSTD_WITH_CHECKSUM = bytes.fromhex(
 """The same bytes with a checksum, and without their number in the header."""
 
 
-@pytest.mark.parametrize("packed", [ZSTD, ZSTD_WITH_CHECKSUM, zlib.compress(b"a compiled program " * 200)])
+@pytest.mark.parametrize("packed", [ZSTD, ZSTD_WITH_CHECKSUM, zlib.compress(b"a compiled program " * 200)], ids=["zstd", "zstd with checksum", "zlib"])
 def test_every_beginning_of_a_program_is_torn_and_the_whole_is_not(packed):
     assert all(is_torn(packed[:length]) for length in range(len(packed)))
     assert not is_torn(packed)
 
 
-@pytest.mark.parametrize("content", [b"notes of mine", b"\x1f\x8b\x08 gzip", ZSTD[:6] + b"\xff" * 40, b"\x78\x9c" + b"\xff" * 40])
+@pytest.mark.parametrize("content", [b"notes of mine", b"\x1f\x8b\x08 gzip", ZSTD[:6] + b"\xff" * 40, b"\x78\x9c" + b"\xff" * 40], ids=["text", "gzip", "no zstd", "no zlib"])
 def test_what_is_no_beginning_of_a_program_is_not_taken_for_torn(content):
     assert not is_torn(content)
 
