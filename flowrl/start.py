@@ -24,6 +24,7 @@ from flowrl.flow_graph import FlowGraph, Gate, GetDependencies
 from flowrl.gate import Gate as ProbedGate
 from flowrl.generation import Generation
 from flowrl.parallel.calibration import Calibration
+from flowrl.parallel.gpus import cpu_remark
 from flowrl.parallel.locks import hold_scheduler_lock, is_held
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
@@ -89,7 +90,7 @@ class Start:
         self.paths = ExperimentPaths(settings.graph_path)
         self.began = datetime.now(UTC)
         self.out = console()
-        if remark := cache_remark():
+        for remark in filter(None, (cache_remark(), cpu_remark(settings.gpu_ids))):
             self.say(f"note: {remark}")
         entry = game(settings.env_name)
         proposer = make_proposer(settings, entry, self.say)

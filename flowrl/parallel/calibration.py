@@ -23,8 +23,9 @@ import flowrl
 from flowrl.errors import FlowrlError
 from flowrl.files import write_json
 from flowrl.parallel import side_by_side
+from flowrl.parallel.gpus import choose_gpus, gpu_models, visible_gpus
 from flowrl.parallel.side_by_side import DoesNotWork, Measured
-from flowrl.parallel.slots import Slot, choose_gpus, gpu_models, plan_slots, visible_gpus
+from flowrl.parallel.slots import Slot, plan_slots
 from flowrl.paths import calibrations, usable_cores
 
 VERSION = 1

@@ -4,7 +4,7 @@ Started as ``python -m tests.front_door.practice FLAGS``. The environment's ``MA
 the fake training of tests/parallel is to do, ``"*"`` for all others; ``MARK_SKILLS`` the skills to propose, in order,
 and ``MARK_NEEDS`` what ``get_skill_dependencies`` says of each skill, both JSON as well. ``MARK_CALIBRATION`` tells what
 the fake calibration of tests/parallel is to do, on a machine with two cores; its processes are listed in ``calibration.log``.
-``MARK_GPUS`` are the GPUs that the machine is to have, as 0,1.
+``MARK_GPUS`` are the GPUs that the machine is to have, as 0,1; ``MARK_DEVICE_NODE`` is the file by which it seems to have one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from functools import partial
 
 from flowrl import bottomup_parallel, start
-from flowrl.parallel import calibration, side_by_side, slots
+from flowrl.parallel import calibration, gpus, side_by_side, slots
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.proposers.base import LibraryView
 from flowrl.skills.spec import SkillSpec
@@ -60,6 +60,8 @@ if __name__ == "__main__":
         calibrate_in_jest()
     if "MARK_GPUS" in os.environ:
         slots.visible_gpus = lambda: os.environ["MARK_GPUS"].split(",")
+    if "MARK_DEVICE_NODE" in os.environ:
+        gpus.DEVICE_NODES = (os.environ["MARK_DEVICE_NODE"],)
     start.SkillScheduler = PracticeScheduler
     start.SECOND_CTRL_C_S = float(os.environ.get("MARK_SECOND_CTRL_C_S", start.SECOND_CTRL_C_S))
     start.make_proposer = lambda settings, entry, say: NewOnesOnly(*(SKILLS[name] for name in PROPOSED))

@@ -60,6 +60,18 @@ def test_a_gpu_that_trains_fewer_than_were_asked_for_is_told(practice):
     assert "3 skills at a time" in output and "each GPU" not in output
 
 
+def test_a_gpu_that_is_not_trained_on_is_told_at_the_start(practice):
+    node = practice.folder / "nvidia0"
+    node.touch()
+    flags = (*CLASSIC, "--max_nodes", "1")
+    code, output, _ = practice.run(*flags, MARK_DEVICE_NODE=str(node), JAX_PLATFORMS="cpu")
+    first = output.splitlines()[0]
+    assert code == 0 and "note: trainings run on the CPU: JAX_PLATFORMS=cpu is set, and there is a GPU" in first
+    node.unlink()
+    code, output, _ = practice.run(*flags, MARK_DEVICE_NODE=str(node), JAX_PLATFORMS="cpu")
+    assert code == 0 and "on the CPU" not in output
+
+
 def test_a_proposer_without_more_is_an_end_like_another(practice):
     code, output, _ = practice.run(*CLASSIC, "--max_nodes", "9")
     assert code == 0
