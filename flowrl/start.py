@@ -16,11 +16,12 @@ from typing import Any
 
 from flowrl import experiment, migrate
 from flowrl.config import AUTO, Settings
+from flowrl.dependency_hook import GetDependencies, asked_once
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import BadInput
 from flowrl.exit_codes import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
 from flowrl.files import read_json
-from flowrl.flow_graph import FlowGraph, Gate, GetDependencies
+from flowrl.flow_graph import FlowGraph, Gate, NothingTrained
 from flowrl.gate import Gate as ProbedGate
 from flowrl.generation import Generation
 from flowrl.parallel.calibration import Calibration
@@ -95,18 +96,18 @@ class Start:
         entry = game(settings.env_name)
         proposer = make_proposer(settings, entry, self.say)
         is_resumed = _has_skills(self.paths) or migrate.is_copied(self.paths)
+        get_dependencies = asked_once(get_dependencies)
         if not is_resumed:
             self._try_first_skill(entry, get_dependencies)
         settings = self._with_number(settings)
         proposer.prepare(is_resumed)
         self.scheduler = self._open_scheduler(settings)
-        self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
+        self.flow_graph = FlowGraph(self.scheduler, proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
         self.flow_graph.load(self.scheduler.known_skills())
         experiment.write(self.paths, self._to_be_stored())
         max_nodes = 0 if settings.continue_skill else settings.max_nodes
         self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, self.say)
         self.scheduler.set_callbacks(
-            on_skill_complete=self.flow_graph.on_skill_complete,
             on_skill_final=self.generation.on_skill_final,
             prepare_training_run=prepare_training_run,
             process_completed_training=partial(process_completed_training, lock_timeout_s=settings.lock_timeout_s),
@@ -120,8 +121,9 @@ class Start:
         self.say(f"skills come from {proposer.describe()}")
         if settings.candidates > 1 and chosen_proposer(settings) == "curriculum":
             self.say(f"--candidates {settings.candidates} has no effect: the built-in curriculum has one reward for each skill")
-        if self.flow_graph.skills:
-            self.say(f"going on: {len(self.flow_graph.completed())} of {len(self.flow_graph.skills)} skills completed")
+        if known := self.scheduler.state["skills"]:
+            num_completed = sum(skill["status"] == "completed" for skill in known)
+            self.say(f"going on: {num_completed} of {len(known)} skills completed")
 
     def run(self) -> int:
         """Proposes and trains; returns the exit code."""
@@ -152,7 +154,7 @@ class Start:
         return dataclasses.replace(self.settings, proposer=chosen_proposer(self.settings))
 
     def _try_first_skill(self, entry: GameEntry, get_dependencies: GetDependencies) -> None:
-        """A new experiment's first skill is proposed once in vain, so that a bad one leaves no new folder behind.
+        """A new experiment's first skill is proposed once beforehand, so that a bad one leaves no new folder behind.
 
         Only where that costs nothing: a language model is not asked twice.
 
@@ -160,9 +162,8 @@ class Start:
             BadInput: the skill, or what ``get_skill_dependencies`` says of it, is of no use.
         """
         if chosen_proposer(self.settings) == "curriculum":
-            trial = FlowGraph(make_proposer(self.settings, entry, self.say), entry.facts, get_dependencies)
-            if found := trial.next_skill():
-                trial.dependencies(found[0])
+            proposer = make_proposer(self.settings, entry, self.say)
+            FlowGraph(NothingTrained(), proposer, entry.facts, get_dependencies).next_skill()
 
     def _with_number(self, settings: Settings) -> Settings:
         """``--max_parallel_skills auto`` becomes a number, before anything is launched that would be in the way.

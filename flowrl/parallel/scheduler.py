@@ -32,6 +32,7 @@ from flowrl.skills.spec import check_name
 
 WATCH_S = 0.05
 DEFAULT_MAX_RETRIES = 2
+_UNFINISHED = (Status.WAITING, Status.RUNNING)
 
 
 class SkillScheduler:
@@ -224,6 +225,15 @@ class SkillScheduler:
         self._reraise()
         with self._lock:
             return [entry.skill_name for entry in self._core.state.skills if entry.is_usable]
+
+    def free_slots(self) -> int:
+        """How many more skills could be in training: the slots in which none runs, and none is about to.
+
+        A skill that waits for another takes no slot yet.
+        """
+        unfinished = {entry["skill_name"]: entry for entry in self.state["skills"] if entry["status"] in _UNFINISHED}
+        startable = [entry for entry in unfinished.values() if not unfinished.keys() & entry["dependencies"]]
+        return max(0, self.max_parallel - len(startable))
 
     def known_skills(self) -> dict[str, dict[str, Any]]:
         """Every skill of the experiment: its data, with ``expert_idx`` and ``status``. For a proposer that resumes."""

@@ -250,6 +250,8 @@ def test_two_starts_do_not_both_take_over_a_copied_checkpoint(copied):
     [
         ({"MARK_SKILLS": '["Make_Pickaxe"]'}, ["Make_Pickaxe needs"]),
         ({"MARK_NEEDS": '{"Collect_Wood": ["Mine_Diamond"]}'}, ["get_skill_dependencies", "'Mine_Diamond'"]),
+        ({"MARK_NEEDS": '{"Collect_Wood": null}'}, ["get_skill_dependencies returned None for Collect_Wood"]),
+        ({"MARK_NEEDS": '{"Collect_Wood": "Collect_Stone"}'}, ["get_skill_dependencies returned 'Collect_Stone'"]),
     ],
 )
 def test_a_first_skill_of_no_use_leaves_no_new_folder(practice, environ, names):
@@ -257,8 +259,24 @@ def test_a_first_skill_of_no_use_leaves_no_new_folder(practice, environ, names):
     assert (code, error.count("\n")) == (2, 1)
     for name in names:
         assert name in error
-    assert practice.files() == {} and not practice.paths.root.exists()
+    assert [path.name for path in practice.folder.iterdir() if path.name != "asked.log"] == []
     assert practice.run(*CLASSIC, "--max_nodes", "1")[0] == 0
+
+
+def test_what_the_hook_said_is_kept_from_start_to_start(practice):
+    needs = json.dumps({"Collect_Stone": ["Collect_Wood"], "Make_Pickaxe": None})
+    gate = practice.folder / "gate"
+    process = practice.start(*CLASSIC, "--max_nodes", "2", wishes={"Collect_Wood": {"gate": str(gate)}}, MARK_NEEDS=needs)
+    until(lambda: in_training(practice, "Collect_Wood") and "Collect_Stone" in practice.skills())
+    process.kill()
+    process.communicate()
+    assert practice.skills()["Collect_Stone"]["dependencies"] == ["Collect_Wood"]
+    gate.touch()
+    code, output, error = practice.run("--max_nodes", "3", MARK_NEEDS=needs)
+    assert (code, error) == (1, "")
+    assert "The proposer gave up: get_skill_dependencies returned None for Make_Pickaxe, expected a list" in output
+    assert practice.statuses() == {"Collect_Wood": "completed", "Collect_Stone": "completed"}
+    assert (practice.folder / "asked.log").read_text().split() == ["Collect_Wood", "Collect_Stone", "Make_Pickaxe"]
 
 
 def expert_of(practice, name):

@@ -13,7 +13,7 @@ from flowrl.errors import BadInput
 from flowrl.envs.recorded_states import load
 from flowrl.envs.registry import game
 from flowrl.files import read_json
-from flowrl.flow_graph import FlowGraph
+from flowrl.flow_graph import FlowGraph, NothingTrained
 from flowrl.gate import Gate, GateError
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import RunPaths, cache_folder
@@ -129,7 +129,7 @@ class OneSkill:
 
 def test_a_refusal_goes_back_to_the_proposer_with_its_reason(gates):
     proposer = OneSkill(Case("", reward=reward("inventory_diff", "return -1.0 * inventory_diff.wood")).spec)
-    graph = FlowGraph(proposer, game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
+    graph = FlowGraph(NothingTrained(), proposer, game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
     assert graph.next_skill() is None
     assert [error.reason for error in proposer.heard] == ["gain_not_paid"]
 
@@ -137,7 +137,7 @@ def test_a_refusal_goes_back_to_the_proposer_with_its_reason(gates):
 def test_a_report_goes_from_the_proposal_to_the_training(gates, tmp_path):
     from flowrl.training import specification
 
-    graph = FlowGraph(OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
+    graph = FlowGraph(NothingTrained(), OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
     name, data = graph.next_skill()
     folder, module, _ = prepare_training_run(name, data, 0, [], {}, tmp_path, {"env_name": CLASSIC})
     [report] = read_json(RunPaths(folder).run_json)["gate"]
@@ -158,7 +158,7 @@ def test_code_written_by_hand_trains_without_a_report(tmp_path):
 
 
 def test_code_that_was_swapped_after_the_gate_is_not_prepared(gates, tmp_path):
-    graph = FlowGraph(OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
+    graph = FlowGraph(NothingTrained(), OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
     name, data = graph.next_skill()
     data = {**data, "task_reward": data["task_reward"].replace("1.0", "-1.0")}
     with pytest.raises(BadInput, match="is not the code that passed the gate"):
