@@ -131,8 +131,8 @@ class _WarmProcess:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise GateError(
-                f"the folder for recorded states, {folder}, cannot be made ({error.strerror}); set {CACHE} to a folder that can "
-                "be written, or use --proposer curriculum"
+                f"the folder for recorded states, {folder}, cannot be made ({error.strerror}); set {CACHE} to a folder "
+                "that can be written, or use --proposer curriculum"
             ) from None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(

@@ -59,7 +59,9 @@ def cache_folder() -> Path:
     except RuntimeError:
         folder = Path()
     if not folder.is_absolute():
-        raise BadInput(f"this user has no home folder to keep compiled programs in; set {CACHE} to a folder that can be written")
+        raise BadInput(
+            f"this user has no home folder to keep compiled programs in; set {CACHE} to a folder that can be written"
+        )
     return folder
 
 
@@ -79,7 +81,7 @@ def check_cache_folder() -> None:
 def cache_remark() -> str | None:
     """What a person should know of a cache folder that serves only in part; None where it can be written."""
     if why := why_not_writable(cache_folder()):
-        return f"{why}: compiled programs are read from there, new ones are not kept; set {CACHE} to keep them in another folder"
+        return f"{why}: compiled programs are loaded from it, new ones are not kept; set {CACHE} to another folder to keep them"
     return None
 
 

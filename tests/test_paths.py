@@ -115,7 +115,7 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(homeless, monkeypat
     monkeypatch.chdir(tmp_path)
     if of_platformdirs == "a path with ~":
         monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: f"~/.cache/{name}")
-    with pytest.raises(BadInput, match="no home folder.*set FLOWRL_CACHE_DIR to a folder that can be written"):
+    with pytest.raises(BadInput, match="has no home folder.*set FLOWRL_CACHE_DIR to a folder that can be written"):
         check_cache_folder()
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "cache"))
     check_cache_folder()
@@ -125,7 +125,8 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(homeless, monkeypat
 def test_a_cache_folder_that_cannot_be_made_is_refused_with_the_reason(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.raises(BadInput, match=f"{tmp_path}/file/cache, cannot be made: {tmp_path}/file is a file; set FLOWRL_CACHE_DIR"):
+    expected = f"{tmp_path}/file/cache, cannot be made: {tmp_path}/file is a file; set FLOWRL_CACHE_DIR"
+    with pytest.raises(BadInput, match=expected):
         check_cache_folder()
 
 

@@ -104,7 +104,8 @@ def _find(platforms: str, allowed: str | None) -> Gpus:
         return Gpus(why_none=why, is_surprise=True)
     if node is None:
         why = f"jax has its CUDA plugin, but there is no GPU here (no {' or '.join(DEVICE_NODES)})"
-        return Gpus(why_none=f"{why}; give a container its GPUs (docker run --gpus all), or set JAX_PLATFORMS=cpu", is_surprise=True)
+        remedy = "give a container its GPUs (docker run --gpus all), or set JAX_PLATFORMS=cpu"
+        return Gpus(why_none=f"{why}; {remedy}", is_surprise=True)
     return _ask_jax(None if allowed is None else _ids(allowed))
 
 

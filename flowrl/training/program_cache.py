@@ -74,7 +74,10 @@ def _has_a_last_use(path: Path) -> bool:
 
 
 def is_torn(packed: bytes) -> bool:
-    """Whether this is the beginning of a program as JAX packs it (zstd where it finds a library for it, else zlib), and no more."""
+    """Whether this is no more than the beginning of a program as JAX packs it.
+
+    JAX packs with zstd where it finds a library for that, and else with zlib.
+    """
     if packed.startswith(_ZSTD[: len(packed)]):  # nothing at all is a beginning too
         return _is_cut_off_zstd(packed)
     return _is_cut_off_zlib(packed)

@@ -150,7 +150,8 @@ def test_a_gpu_that_jax_platforms_leaves_out_is_told(machine, monkeypatch):
 def test_a_gpu_that_is_demanded_and_missing_is_refused(machine, monkeypatch, platforms):
     """JAX would end every training with an error."""
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    with pytest.raises(BadInput, match=f"JAX_PLATFORMS={platforms} asks for a GPU: jax has no CUDA plugin; .*unset the variable"):
+    expected = f"JAX_PLATFORMS={platforms} asks for a GPU: jax has no CUDA plugin; .*unset the variable"
+    with pytest.raises(BadInput, match=expected):
         plan_slots(1)
 
 
