@@ -27,8 +27,9 @@ from pathlib import Path
 
 from flowrl.config import Settings
 from flowrl.envs.registry import GAMES
+from flowrl.parallel.gpus import choose_gpus, visible_gpus
 from flowrl.parallel.processes import kill_runs_below
-from flowrl.parallel.slots import choose_gpus, plan_slots, visible_gpus
+from flowrl.parallel.slots import plan_slots
 from flowrl.parallel.throughput import measure
 
 SIZES = {"num_envs": 256, "num_steps": 32, "layer_size": 512}

@@ -24,10 +24,10 @@ def get_skill_dependencies(
     """The place for dependencies of your own: the skills that ``skill_name`` has to wait for, and starts from.
 
     All other skills of its execution plan are dependencies anyway; what this returns is added to them. Each has to have been
-    proposed before.
+    proposed before. Asked once for each skill, when it is proposed; later starts take the answer from the experiment's state.
 
     Args:
-        all_skills: every skill of the experiment by name: its data, with ``expert_idx`` and ``status``.
+        all_skills: every skill of the experiment by name, the new one included: its data, with ``expert_idx`` and ``status``.
         training_skills: those among them that wait or run.
 
     Example::

@@ -17,6 +17,7 @@ import tyro
 from tyro import _errors as tyro_errors
 
 from flowrl.errors import BadInput
+from flowrl.paths import given_path
 
 PROG = "python -m flowrl.bottomup_parallel"
 
@@ -161,6 +162,7 @@ class Settings:
     """Print the resolved settings as JSON and leave; nothing is touched."""
 
     def __post_init__(self):
+        object.__setattr__(self, "graph_path", given_path(self.graph_path, "--graph_path"))
         for names, holds, rule in (
             (_AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
             (_POSITIVE, lambda value: 0 < value < math.inf, "more than 0"),
@@ -252,17 +254,37 @@ def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: 
             prog=prog,
             args=list(arguments),
             use_underscores=True,
-            registry=_numbers(),
+            registry=_values(),
             **({} if default is None else {"default": default}),
         )
 
 
-def _numbers() -> tyro.constructors.ConstructorRegistry:
-    """Rules that read ``1e8`` as a whole number, and say what a number is."""
+def _values() -> tyro.constructors.ConstructorRegistry:
+    """Rules that read ``1e8`` as a whole number and ``~`` as the home folder, and say what a number or a path is."""
     registry = tyro.constructors.ConstructorRegistry()
     for number_type, read in ((int, whole_number), (float, _decimal)):
         registry.primitive_rule(_number_rule(number_type, read))
+    registry.primitive_rule(_path_rule)
     return registry
+
+
+def _path_rule(type_info: tyro.constructors.PrimitiveTypeInfo):
+    if type_info.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda texts: _path(texts[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _path(text: str) -> Path:
+    try:
+        return given_path(text, "the path")
+    except BadInput as error:
+        raise ValueError(str(error)) from None
 
 
 def _number_rule(number_type: type, read):

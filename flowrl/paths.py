@@ -13,6 +13,7 @@ from pathlib import Path
 
 import platformdirs
 
+from flowrl.errors import BadInput
 from flowrl.machine import usable_cores
 
 _RUN_FOLDER = re.compile(r"skill_(\d+)_(.+)")
@@ -23,9 +24,74 @@ CANDIDATES = "candidates.json"
 """In a run's folder, and then in its skill's, where the skill was proposed with several rewards."""
 
 
+CACHE = "FLOWRL_CACHE_DIR"
+"""Environment variable: the cache folder, where it is not to be the user's own."""
+
+
+def given_path(path: Path | str, name: str) -> Path:
+    """A path that a person or a program gave, with the home folder for a leading ``~``.
+
+    A shell leaves ``~`` to us where a flag is written with ``=``.
+
+    Args:
+        name: what the path is called where it was given, for the message.
+
+    Raises:
+        BadInput: it is empty, or nobody has this home folder.
+    """
+    if isinstance(path, str) and not path.strip():
+        raise BadInput(f"{name} is empty; give a path, or . for the current folder")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise BadInput(f"{name} {path}: the home folder of {Path(path).parts[0]} is not known; give the path in full") from None
+
+
 def cache_folder() -> Path:
-    """What all experiments on this machine share (``FLOWRL_CACHE_DIR``, or the user's cache folder); may be deleted."""
-    return Path(os.environ.get("FLOWRL_CACHE_DIR") or platformdirs.user_cache_dir("flowrl"))
+    """What all experiments on this machine share (``FLOWRL_CACHE_DIR``, or the user's cache folder); may be deleted.
+
+    Raises:
+        BadInput: the user has no home folder, and the variable names no other place.
+    """
+    if named := os.environ.get(CACHE):
+        return given_path(named, CACHE)
+    try:
+        folder = Path(platformdirs.user_cache_dir("flowrl"))
+    except RuntimeError:
+        folder = Path()
+    if not folder.is_absolute():
+        raise BadInput(
+            f"this user has no home folder to keep compiled programs in; set {CACHE} to a folder that can be written"
+        )
+    return folder
+
+
+def check_cache_folder() -> None:
+    """Called before anything is launched: the cache folder is there, or can be made.
+
+    Raises:
+        BadInput: it cannot. Nothing was made.
+    """
+    folder = cache_folder()
+    if not folder.is_dir() and (why := why_not_writable(folder)):
+        raise BadInput(
+            f"the folder for compiled programs, {folder}, cannot be made: {why}; set {CACHE} to a folder that can be written"
+        )
+
+
+def cache_remark() -> str | None:
+    """What a person should know of a cache folder that serves only in part; None where it can be written."""
+    if why := why_not_writable(cache_folder()):
+        return f"{why}: compiled programs are loaded from it, new ones are not kept; set {CACHE} to another folder to keep them"
+    return None
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why a folder, or where it does not exist the nearest one above it, cannot be written to; None where it can."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(nearest):
+        return f"{nearest} is a file"
+    return None if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} is not writable"
 
 
 def compile_cache() -> Path:
@@ -45,12 +111,16 @@ def calibrations() -> Path:
 
 @dataclass(frozen=True)
 class ExperimentPaths:
-    """The folder of one experiment (``--graph_path``)."""
+    """The folder of one experiment (``--graph_path``).
+
+    Raises:
+        BadInput: its path is empty, or begins with the home folder of nobody.
+    """
 
     root: Path
 
     def __post_init__(self):
-        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "root", given_path(self.root, "the experiment's folder (--graph_path)"))
 
     @property
     def skills(self) -> Path:
@@ -120,7 +190,7 @@ class RunPaths:
     folder: Path
 
     def __post_init__(self):
-        object.__setattr__(self, "folder", Path(self.folder))
+        object.__setattr__(self, "folder", given_path(self.folder, "the folder of a run"))
         if not _RUN_FOLDER.fullmatch(self.folder.name):
             raise ValueError(f"a run folder is named skill_<index>_<Name>, not {self.folder.name!r}")
 

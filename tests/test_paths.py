@@ -1,10 +1,23 @@
 """The layout that people type into jq, tail and cat."""
 
+import pwd
 from pathlib import Path
 
 import pytest
 
-from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.errors import BadInput
+from flowrl.paths import (
+    ExperimentPaths,
+    RunPaths,
+    cache_folder,
+    cache_remark,
+    calibrations,
+    check_cache_folder,
+    compile_cache,
+    given_path,
+    stored_programs,
+)
+from tests.full_disk import on_a_small_disk
 
 ROOT = Path("exp/parallel_test")
 
@@ -49,3 +62,81 @@ def test_the_library_is_read_from_its_folders(tmp_path):
 def test_a_folder_with_another_name_is_no_run(name):
     with pytest.raises(ValueError, match="skill_<index>_<Name>"):
         RunPaths(Path(name))
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("FLOWRL_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def homeless(monkeypatch, home):
+    """A user without a home: no variable, and no entry in the list of users, as in many containers."""
+
+    def no_entry(user_id):
+        raise KeyError(user_id)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_path_is_given(home):
+    assert given_path("~/x", "--graph_path") == home / "x"
+    assert ExperimentPaths("~/x").state == home / "x" / "scheduler_state.json"
+    assert RunPaths("~/skill_0_X").folder == home / "skill_0_X"
+    assert given_path("a/~/b", "--graph_path") == Path("a/~/b")
+
+
+@pytest.mark.parametrize("path", ["", "  "])
+def test_an_empty_path_is_not_the_current_folder(path):
+    with pytest.raises(BadInput, match="--graph_path.* is empty; give a path"):
+        ExperimentPaths(path)
+    assert ExperimentPaths(".").root == Path(".")
+
+
+def test_the_home_folder_of_nobody_is_refused(homeless):
+    with pytest.raises(BadInput, match="--graph_path ~/x: the home folder of ~ is not known; give the path in full"):
+        given_path("~/x", "--graph_path")
+
+
+def test_the_cache_folder_that_is_named_counts_for_all_that_is_kept(home, monkeypatch):
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", "~/kept")
+    assert cache_folder() == home / "kept"
+    assert all(path.is_relative_to(home / "kept") for path in (compile_cache(), stored_programs(), calibrations()))
+    check_cache_folder()
+    assert cache_remark() is None and not home.exists()
+
+
+@pytest.mark.parametrize("of_platformdirs", ["an error", "a path with ~"])  # which of them depends on its version
+def test_a_user_without_a_home_is_told_which_variable_to_set(homeless, monkeypatch, of_platformdirs, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    if of_platformdirs == "a path with ~":
+        monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: f"~/.cache/{name}")
+    with pytest.raises(BadInput, match="has no home folder.*set FLOWRL_CACHE_DIR to a folder that can be written"):
+        check_cache_folder()
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "cache"))
+    check_cache_folder()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_made_is_refused_with_the_reason(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    expected = f"{tmp_path}/file/cache, cannot be made: {tmp_path}/file is a file; set FLOWRL_CACHE_DIR"
+    with pytest.raises(BadInput, match=expected):
+        check_cache_folder()
+
+
+@on_a_small_disk
+def test_a_cache_folder_that_can_only_be_read_serves_and_is_remarked(disk, monkeypatch):
+    (disk.root / "cache").mkdir()
+    disk.make_read_only()
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(disk.root / "cache"))
+    check_cache_folder()
+    assert "cache is not writable" in cache_remark() and "FLOWRL_CACHE_DIR" in cache_remark()
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(disk.root / "other"))
+    with pytest.raises(BadInput, match="cannot be made"):
+        check_cache_folder()

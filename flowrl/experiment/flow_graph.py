@@ -1,15 +1,16 @@
-"""The flow graph: all skills of an experiment, what each depends on, and which one comes next.
+"""The flow graph: what each skill of an experiment is, and which one comes next.
 
 It stands between whoever proposes skills and the scheduler that trains them: a proposal becomes ``skill_data`` with
-an execution plan, and the scheduler's news decides whether the frontier is open.
+an execution plan. What has become of a skill, and what it waits for, is the scheduler's to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from flowrl.errors import BadInput
+from flowrl.experiment.dependency_hook import GetDependencies, ask
 from flowrl.proposers.base import LibraryView, Measured, Proposer
 from flowrl.skills.candidates import reason_of, single_rewards, with_rewards
 from flowrl.skills.checks import check_skill_code
@@ -20,9 +21,6 @@ from flowrl.skills.plan import build_plan
 from flowrl.skills.spec import SkillSpec
 
 SkillData = dict[str, Any]
-GetDependencies = Callable[[str, Mapping[str, SkillData], Mapping[str, SkillData]], list[str]]
-"""``(skill_name, all_skills, training_skills)`` to the names of the skills that it depends on."""
-
 Gate = Callable[[SkillSpec], Mapping[str, Any] | None]
 """Accepts a skill and returns its report, or raises ``CodeRefused``. Without a report, code counts as written by hand."""
 
@@ -90,82 +88,106 @@ class _Offer:
             self._proposer.dropped(self._spec, number, error)
 
 
+class Scheduler(Protocol):
+    """Who knows what has become of each skill: :class:`flowrl.parallel.scheduler.SkillScheduler`."""
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """As in ``scheduler_state.json``."""
+
+
+class NothingTrained:
+    """Stands for the scheduler of an experiment that has not begun."""
+
+    state: Mapping[str, Any] = {"skills": ()}
+
+
+class _Proposal(NamedTuple):
+    """A skill as it was proposed; none of this ever changes."""
+
+    spec: SkillSpec
+    data: SkillData
+    dependencies: tuple[str, ...]
+
+
 class FlowGraph:
     """The skills of one experiment.
 
     Args:
+        scheduler: asked for the status, the dependencies and the results of each skill.
         proposer: asked for each new skill.
         facts: the game.
-        get_dependencies: what it returns is added to the skills of a skill's plan.
+        get_dependencies: asked once for each new skill; what it returns is added to the skills of its plan.
         gate: what a skill has to pass beside the static checks. Its report goes along with the skill.
     """
 
     def __init__(
-        self, proposer: Proposer, facts: GameFacts, get_dependencies: GetDependencies, gate: Gate = lambda spec: None
+        self,
+        scheduler: Scheduler,
+        proposer: Proposer,
+        facts: GameFacts,
+        get_dependencies: GetDependencies,
+        gate: Gate = lambda spec: None,
     ):
+        self.scheduler = scheduler
         self.proposer = proposer
         self.facts = facts
         self._get_dependencies = get_dependencies
         self._gate = gate
-        self._specs: dict[str, SkillSpec] = {}
-        self._measured: dict[str, Measured] = {}
-        self.skills: dict[str, SkillData] = {}
-        """By name: the skill's data, with ``expert_idx`` (None until its first launch) and ``status``."""
+        self._proposals: dict[str, _Proposal] = {}
 
     def load(self, known_skills: Mapping[str, SkillData]) -> None:
-        """Takes in the skills of earlier starts: the data of each, with ``expert_idx`` and ``status``.
+        """Takes in the skills of earlier starts: the data of each; status and expert index are the scheduler's.
 
         Raises:
             BadInput: the data of a skill is not usable; names the skill and the field.
         """
-        for name, data in known_skills.items():
-            self._specs[name] = SkillSpec.from_data({"skill_name": name, **data})
-            self.skills[name] = dict(data)
+        for name, known in known_skills.items():
+            data = {field: value for field, value in known.items() if field not in ("status", "expert_idx")}
+            spec = SkillSpec.from_data({"skill_name": name, **data})
+            self._proposals[name] = _Proposal(spec, data, tuple(plan_dependencies(name, data)))
 
-    def news(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Takes status, expert index and results of each known skill from the scheduler's state."""
-        for entry in entries:
-            if skill := self.skills.get(entry["skill_name"]):
-                skill.update(status=entry["status"], expert_idx=entry["expert_idx"])
-                results = (entry.get(name) for name in ("success_rate", "random_success_rate", "frames", "frames_per_success"))
-                self._measured[entry["skill_name"]] = Measured(*results)
+    @property
+    def skills(self) -> dict[str, SkillData]:
+        """By name: each skill's data, with ``expert_idx`` (None until its first launch) and ``status``."""
+        return self._as_of(self._entries())
 
     def next_skill(self) -> tuple[str, SkillData] | None:
         """The next skill with its execution plan, or None: the proposer has no more.
 
-        Proposals that cannot be trained go back to the proposer, which mends them or gives up. May be called in a
-        thread of its own, while others call ``news`` and ``on_skill_complete``.
+        Proposals that cannot be trained go back to the proposer, which repairs them or gives up. May be called in a
+        thread of its own.
 
         Raises:
-            BadInput: the proposal cannot be trained, and the proposer cannot mend it; names what is wrong with it.
+            BadInput: the proposal cannot be trained, and the proposer cannot repair it; or ``get_skill_dependencies`` is of
+                no use. Names what is wrong.
             FlowrlError: the proposer gave up.
         """
         while (spec := self.proposer.propose(self.view())) is not None:
             try:
-                data = self._checked(spec)
+                checked, data = self._checked(spec)
             except BadInput as error:
                 self.proposer.refused(spec, error)
                 continue
-            self._specs[spec.name] = SkillSpec.from_data(data)
-            self.skills[spec.name] = {**data, "status": "waiting", "expert_idx": None}
+            self._proposals[spec.name] = _Proposal(checked, data, self._new_dependencies(spec.name, data))
             return spec.name, data
         return None
 
     def added(self, skill_name: str) -> None:
         """The scheduler has taken a skill: its proposer is told."""
-        self.proposer.accepted(self._specs[skill_name])
+        self.proposer.accepted(self._proposals[skill_name].spec)
 
     def drop(self, skill_name: str) -> None:
         """The scheduler has not taken a skill that ``next_skill`` returned: there is no such skill."""
-        del self.skills[skill_name], self._specs[skill_name]
+        del self._proposals[skill_name]
 
-    def _checked(self, spec: SkillSpec) -> SkillData:
-        """A proposal with its plan.
+    def _checked(self, spec: SkillSpec) -> tuple[SkillSpec, SkillData]:
+        """A proposal with the rewards that can be trained, and its data with its plan.
 
         Raises:
             BadInput: it cannot be planned, or its code is refused.
         """
-        if spec.name in self.skills:
+        if spec.name in self._proposals or spec.name in self._entries():
             raise BadInput(f"skill {spec.name} was proposed again; the name is taken, give the new one another")
         check_resources(spec, self.facts)
         offer = _Offer(spec, self.proposer)
@@ -173,32 +195,28 @@ class FlowGraph:
         offer.drop_duplicates()
         plan = build_plan(spec, self.usable(), self.facts)
         offer.check(self._gate)
-        return {**offer.spec().to_data(), "execution_plan": plan, **offer.reports()}
+        checked = offer.spec()
+        return checked, {**checked.to_data(), "execution_plan": plan, **offer.reports()}
+
+    def _new_dependencies(self, name: str, data: SkillData) -> tuple[str, ...]:
+        """What a new skill is to wait for: the other skills of its plan, and what ``get_skill_dependencies`` adds."""
+        new = {name: {**data, "status": "waiting", "expert_idx": None}}
+        added = ask(self._get_dependencies, name, self.skills | new, self.in_training() | new)
+        return tuple(dict.fromkeys([*plan_dependencies(name, data), *added]))
 
     def dependencies(self, skill_name: str) -> list[str]:
-        """What a skill waits for: the other skills of its plan, and what ``get_skill_dependencies`` adds.
-
-        Raises:
-            BadInput: ``get_skill_dependencies`` names what is not a skill of this experiment.
-        """
-        added = self._get_dependencies(skill_name, self.skills, self.in_training())
-        for name in added:
-            if name not in self.skills or name == skill_name:
-                raise BadInput(
-                    f"get_skill_dependencies says that {skill_name} depends on {name!r}, which is none of the other "
-                    f"skills: {', '.join(other for other in self.skills if other != skill_name) or 'there are none yet'}"
-                )
-        return list(dict.fromkeys([*plan_dependencies(skill_name, self.skills[skill_name]), *added]))
+        """What a skill waits for: as the scheduler has it, or for one that it does not have yet, as it is to be added."""
+        entry = self._entries().get(skill_name)
+        return list(entry["dependencies"] if entry else self._proposals[skill_name].dependencies)
 
     def check_frontier_blocked(self, skill_name: str, skill_data: Mapping[str, Any]) -> bool:
         """Whether a skill needs one that is still in training: then no more are proposed for now."""
-        if skill_name not in self.skills:
-            return bool(blocked_by(plan_dependencies(skill_name, skill_data), self.in_training()))
-        return bool(blocked_by(self.dependencies(skill_name), self.in_training()))
+        is_known = skill_name in self._proposals or skill_name in self._entries()
+        needed = self.dependencies(skill_name) if is_known else plan_dependencies(skill_name, skill_data)
+        return bool(blocked_by(needed, self.in_training()))
 
     def on_skill_complete(self, skill_name: str) -> None:
-        """A skill is trained and merged."""
-        self.skills[skill_name]["status"] = "completed"
+        """A callback for the scheduler, which need not be set: what is completed is asked of it."""
 
     def in_training(self) -> dict[str, SkillData]:
         """The skills that wait or run."""
@@ -210,16 +228,36 @@ class FlowGraph:
 
     def usable(self) -> dict[str, SkillSpec]:
         """What a plan may use, in the order in which it was added: a plan must not depend on what finished first."""
-        usable = self.completed() | self.in_training()
-        return {name: self._specs[name] for name in self.skills if name in usable}
+        usable = ("completed", *_IN_TRAINING)
+        return {name: self._proposals[name].spec for name, skill in self.skills.items() if skill["status"] in usable}
 
     def view(self) -> LibraryView:
         """What the proposer is told."""
-        completed, training = self.completed(), self.in_training()
+        entries = self._entries()
+        skills = self._as_of(entries)
+        specs = {name: self._proposals[name].spec for name in skills}
+        completed = {name: specs[name] for name, skill in skills.items() if skill["status"] == "completed"}
+        training = {name: specs[name] for name, skill in skills.items() if skill["status"] in _IN_TRAINING}
         return LibraryView(
             facts=self.facts,
-            completed={name: self._specs[name] for name in completed},
-            training={name: self._specs[name] for name in training},
-            unavailable=frozenset(self.skills.keys() - completed.keys() - training.keys()),
-            measured={name: self._measured[name] for name in completed if name in self._measured},
+            completed=completed,
+            training=training,
+            unavailable=frozenset((skills.keys() | entries.keys()) - completed.keys() - training.keys()),
+            measured={name: _measured(entries[name]) for name in completed if name in entries},
         )
+
+    def _as_of(self, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, SkillData]:
+        """The skills with what the scheduler's entries say of them; one that it does not have yet waits."""
+        new = {"status": "waiting", "expert_idx": None}
+        return {
+            name: {**proposal.data, **{field: entries.get(name, new)[field] for field in new}}
+            for name, proposal in list(self._proposals.items())  # another thread may propose meanwhile
+        }
+
+    def _entries(self) -> dict[str, Mapping[str, Any]]:
+        return {entry["skill_name"]: entry for entry in self.scheduler.state["skills"]}
+
+
+def _measured(entry: Mapping[str, Any]) -> Measured:
+    """What an entry of the scheduler's state says of the training of its skill."""
+    return Measured(*(entry.get(name) for name in ("success_rate", "random_success_rate", "frames", "frames_per_success")))

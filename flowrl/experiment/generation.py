@@ -26,6 +26,8 @@ class Scheduler(Protocol):
     @property
     def state(self) -> Mapping[str, Any]: ...
 
+    def free_slots(self) -> int: ...
+
     def add_skill(self, skill_name: str, skill_data: dict[str, Any], dependencies: list[str]) -> None: ...
 
     def set_callbacks(self, **callbacks: Callable) -> None: ...
@@ -53,7 +55,7 @@ class Generation:
         """Why the proposer gave up, None while it has not."""
         self._say = say
         self._announcer = Announcer(say, scheduler.state["skills"])
-        self._newest = next(reversed(flow_graph.skills), None)
+        self._newest = next((entry["skill_name"] for entry in reversed(scheduler.state["skills"])), None)
         self._news = threading.Event()
         self._library: dict[str, SkillData] = {}
         self._thread = threading.Thread(target=self._schedule, name="scheduler", daemon=True)
@@ -67,7 +69,7 @@ class Generation:
             BadInput: the very first proposal is unusable.
             Exception: whatever ended the scheduler's thread.
         """
-        self._library = self.flow_graph.completed()  # here: the proposer's thread adds to the skills later
+        self._library = self.flow_graph.completed()
         self._thread.start()
         try:
             self._generate()
@@ -93,23 +95,15 @@ class Generation:
         self.look()
 
     def look(self) -> None:
-        """Takes in the scheduler's state and tells what is new in it."""
-        entries = self.scheduler.state["skills"]
-        self.flow_graph.news(entries)
-        self._announcer.look(entries)
+        """Tells what is new in the scheduler's state."""
+        self._announcer.look(self.scheduler.state["skills"])
 
     def _generate(self) -> None:
-        while self._thread.is_alive() and len(self.flow_graph.skills) < self.max_nodes:
-            if not self.has_free_slot() or self.is_blocked():
+        while self._thread.is_alive() and len(self.scheduler.state["skills"]) < self.max_nodes:
+            if not self.scheduler.free_slots() or self.is_blocked():
                 self.wait_for_news()
             elif not self._propose():
                 return
-
-    def has_free_slot(self) -> bool:
-        """Whether fewer skills run, or are about to, than there are slots."""
-        training = self.flow_graph.in_training()
-        startable = [name for name in training if not set(self.flow_graph.dependencies(name)) & training.keys()]
-        return len(startable) < self.scheduler.max_parallel
 
     def is_blocked(self) -> bool:
         """Whether the newest skill still waits for one in training."""

@@ -30,7 +30,7 @@ from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
 from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_skills, write_global_latest
 from flowrl.parallel.training_setup import SKILL_DATA, build_remapping
-from flowrl.paths import ExperimentPaths
+from flowrl.paths import ExperimentPaths, given_path
 from flowrl.report.invocation import to_go_on
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.facts import check_resources
@@ -82,13 +82,13 @@ def migrate(source: Path, graph_path: Path) -> SequentialRun:
     """Splits a sequential run's checkpoint into the library of a new experiment.
 
     Raises:
-        BadInput: the checkpoint is not of the documented form, or the folder holds an experiment already. Nothing was
-            changed.
+        BadInput: a path is empty, the checkpoint is not of the documented form, or the folder holds an experiment already.
+            Nothing was changed.
         FolderInUse: a scheduler, or another migration, works on the folder.
     """
-    paths = ExperimentPaths(graph_path)
-    run = read_checkpoint(source)
-    check_folder(graph_path)
+    paths = ExperimentPaths(given_path(graph_path, "GRAPH_PATH"))
+    run = read_checkpoint(given_path(source, "SRC"))
+    check_folder(paths.root)
     _check_target(paths, run)
     with _held(paths):
         _check_target(paths, run)

@@ -12,7 +12,7 @@ from pathlib import Path
 from flowrl.config import Settings
 from flowrl.errors import BadInput
 from flowrl.parallel.launchers.tmux import TmuxLauncher
-from flowrl.paths import ExperimentPaths
+from flowrl.paths import ExperimentPaths, check_cache_folder, why_not_writable
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
 from flowrl.tracking.wandb_access import check_wandb
 
@@ -26,6 +26,7 @@ def check_machine(settings: Settings, environ: Mapping[str, str] = os.environ) -
         BadInput: the first thing that is missing.
     """
     check_folder(settings.graph_path)
+    check_cache_folder()
     TmuxLauncher().check()
     check_llm(settings, environ)
     if settings.use_wandb:
@@ -34,11 +35,8 @@ def check_machine(settings: Settings, environ: Mapping[str, str] = os.environ) -
 
 def check_folder(folder: Path) -> None:
     """The experiment's folder can be written, or made where it does not exist yet."""
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise BadInput(f"{nearest} is a file, and --graph_path has to be a folder; choose another --graph_path")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise BadInput(f"{nearest} is not writable; change its permissions or choose another --graph_path")
+    if why := why_not_writable(folder):
+        raise BadInput(f"{why}; make it a folder that can be written, or choose another --graph_path")
 
 
 def chosen_proposer(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:

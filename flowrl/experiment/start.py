@@ -19,17 +19,19 @@ from flowrl.config import AUTO, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED, BadInput
 from flowrl.experiment import migration, stored_settings
-from flowrl.experiment.flow_graph import FlowGraph, Gate, GetDependencies
+from flowrl.experiment.dependency_hook import GetDependencies, asked_once
+from flowrl.experiment.flow_graph import FlowGraph, Gate, NothingTrained
 from flowrl.experiment.generation import Generation
 from flowrl.experiment.preflight import check_machine, chosen_llm, chosen_proposer, llm_settings
 from flowrl.files import read_json
 from flowrl.gate.client import Gate as ProbedGate
 from flowrl.parallel.calibration import Calibration
+from flowrl.parallel.gpus import cpu_remark
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
-from flowrl.paths import ExperimentPaths
+from flowrl.paths import ExperimentPaths, cache_remark
 from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.proposers.llm.proposer import LlmProposer
@@ -90,21 +92,23 @@ class Start:
         self.paths = ExperimentPaths(settings.graph_path)
         self.began = datetime.now(UTC)
         self.out = console()
+        for remark in filter(None, (cache_remark(), cpu_remark(settings.gpu_ids))):
+            self.say(f"note: {remark}")
         entry = game(settings.env_name)
         proposer = make_proposer(settings, entry, self.say)
         is_resumed = _has_skills(self.paths) or migration.is_copied(self.paths)
+        get_dependencies = asked_once(get_dependencies)
         if not is_resumed:
             self._try_first_skill(entry, get_dependencies)
         settings = self._with_number(settings)
         proposer.prepare(is_resumed)
         self.scheduler = self._open_scheduler(settings)
-        self.flow_graph = FlowGraph(proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
+        self.flow_graph = FlowGraph(self.scheduler, proposer, entry.facts, get_dependencies, make_gate(settings, self.say))
         self.flow_graph.load(self.scheduler.known_skills())
         stored_settings.write(self.paths, self._to_be_stored())
         max_nodes = 0 if settings.continue_skill else settings.max_nodes
         self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, self.say)
         self.scheduler.set_callbacks(
-            on_skill_complete=self.flow_graph.on_skill_complete,
             on_skill_final=self.generation.on_skill_final,
             prepare_training_run=prepare_training_run,
             process_completed_training=partial(process_completed_training, lock_timeout_s=settings.lock_timeout_s),
@@ -120,8 +124,9 @@ class Start:
         self.say(f"skills come from {proposer.describe()}")
         if settings.candidates > 1 and chosen_proposer(settings) == "curriculum":
             self.say(f"--candidates {settings.candidates} has no effect: the built-in curriculum has one reward for each skill")
-        if self.flow_graph.skills:
-            self.say(f"going on: {len(self.flow_graph.completed())} of {len(self.flow_graph.skills)} skills completed")
+        if known := self.scheduler.state["skills"]:
+            num_completed = sum(skill["status"] == "completed" for skill in known)
+            self.say(f"going on: {num_completed} of {len(known)} skills completed")
 
     def run(self) -> int:
         """Proposes and trains; returns the exit code."""
@@ -152,7 +157,7 @@ class Start:
         return dataclasses.replace(self.settings, proposer=chosen_proposer(self.settings))
 
     def _try_first_skill(self, entry: GameEntry, get_dependencies: GetDependencies) -> None:
-        """A new experiment's first skill is proposed once in vain, so that a bad one leaves no new folder behind.
+        """A new experiment's first skill is proposed once beforehand, so that a bad one leaves no new folder behind.
 
         Only where that costs nothing: a language model is not asked twice.
 
@@ -160,9 +165,8 @@ class Start:
             BadInput: the skill, or what ``get_skill_dependencies`` says of it, is of no use.
         """
         if chosen_proposer(self.settings) == "curriculum":
-            trial = FlowGraph(make_proposer(self.settings, entry, self.say), entry.facts, get_dependencies)
-            if found := trial.next_skill():
-                trial.dependencies(found[0])
+            proposer = make_proposer(self.settings, entry, self.say)
+            FlowGraph(NothingTrained(), proposer, entry.facts, get_dependencies).next_skill()
 
     def _with_number(self, settings: Settings) -> Settings:
         """``--max_parallel_skills auto`` becomes a number, before anything is launched that would be in the way.

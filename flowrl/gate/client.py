@@ -23,7 +23,7 @@ from typing import Any
 import flowrl
 from flowrl.envs.registry import game
 from flowrl.errors import FlowrlError
-from flowrl.paths import cache_folder
+from flowrl.paths import CACHE, cache_folder
 from flowrl.skills.checks import CodeRefused, check_skill_code
 from flowrl.skills.spec import SkillSpec
 
@@ -129,7 +129,13 @@ class _WarmProcess:
     """``python -m flowrl.gate.probe`` and its pipes."""
 
     def __init__(self, env_name: str, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GateError(
+                f"the folder for recorded states, {folder}, cannot be made ({error.strerror}); set {CACHE} to a folder "
+                "that can be written, or use --proposer curriculum"
+            ) from None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "flowrl.gate.probe", env_name, str(folder.resolve())],

@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from flowrl import number_types, pickles
+from flowrl.envs.registry import GAMES
 from flowrl.errors import BadInput
+from flowrl.paths import CACHE, given_path
 
 FORMAT = "flowrl-recorded-states"
 VERSION = 1
@@ -69,12 +71,24 @@ def load(env_name: str, folder: Path) -> Recording:
 
 
 def ensure(env_name: str, folder: Path) -> None:
-    """Makes the recording of a game unless it is there. One process at a time; this imports jax and the game."""
+    """Makes the recording of a game unless it is there. One process at a time; this imports jax and the game.
+
+    Raises:
+        BadInput: the folder cannot be written.
+    """
     path = path_of(env_name, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            pickles.dump(path, {"format": FORMAT, **record(env_name)._asdict()})
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                pickles.dump(path, {"format": FORMAT, **record(env_name)._asdict()})
+    except OSError as error:
+        raise BadInput(
+            f"recorded states of {env_name} cannot be kept in {path.parent} ({error.strerror or error}); "
+            f"make it writable, or set {CACHE} to a folder that can be written"
+        ) from error
 
 
 def record(env_name: str, num_worlds: int = NUM_WORLDS, num_steps: int = NUM_STEPS) -> Recording:
@@ -188,6 +202,18 @@ def _plain(features, facts) -> dict[str, Any]:
     return {**{name: np.asarray(value) for name, value in features._asdict().items() if name != "inventory"}, "inventory": inventory}
 
 
+def main(arguments: list[str]) -> int:
+    """Runs the command line; returns its exit code."""
+    try:
+        if len(arguments) != 2 or arguments[0] not in GAMES:
+            raise BadInput(f"expected a game and a folder: ENV_NAME FOLDER, with ENV_NAME one of {', '.join(GAMES)}")
+        number_types.keep_to_defaults()
+        ensure(arguments[0], given_path(arguments[1], "FOLDER"))
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    number_types.keep_to_defaults()
-    ensure(sys.argv[1], Path(sys.argv[2]))
+    sys.exit(main(sys.argv[1:]))

@@ -24,7 +24,8 @@ from flowrl.errors import FlowrlError
 from flowrl.files import write_json
 from flowrl.machine import free_memory, total_memory, usable_cores
 from flowrl.parallel import throughput
-from flowrl.parallel.slots import choose_gpus, gpu_models, plan_slots, visible_gpus
+from flowrl.parallel.gpus import choose_gpus, gpu_models, visible_gpus
+from flowrl.parallel.slots import plan_slots
 from flowrl.parallel.throughput import DoesNotWork, Measured
 from flowrl.paths import calibrations
 from flowrl.records.run_record import Slot

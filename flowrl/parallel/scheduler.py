@@ -26,12 +26,13 @@ from flowrl.parallel.runs import TRAINING_COMMAND, Runs, no_room
 from flowrl.parallel.slots import check_number, plan_slots
 from flowrl.parallel.state import Rendering, SchedulerState, StateStore, Status
 from flowrl.parallel.training_processor import sweep
-from flowrl.paths import ExperimentPaths
+from flowrl.paths import ExperimentPaths, check_cache_folder, given_path
 from flowrl.skills.graph import check_acyclic, names_graph
 from flowrl.skills.spec import check_name
 
 WATCH_S = 0.05
 DEFAULT_MAX_RETRIES = 2
+_UNFINISHED = (Status.WAITING, Status.RUNNING)
 
 
 class SkillScheduler:
@@ -57,7 +58,7 @@ class SkillScheduler:
         launcher: Launcher | None = None,
         command: Sequence[str] = TRAINING_COMMAND,
     ):
-        self.paths = ExperimentPaths(Path(base_dir))
+        self.paths = ExperimentPaths(given_path(base_dir, "base_dir"))
         self.max_parallel: int = max_parallel or getattr(args, "max_parallel_skills", None) or 3
         check_number("max_parallel_skills", self.max_parallel)
         self.poll_interval: float = poll_interval or getattr(args, "scheduler_poll_interval", None) or 30
@@ -105,12 +106,13 @@ class SkillScheduler:
         ``run`` does this if nobody has; the front door calls it first, so that bad input is an error of its own thread.
 
         Raises:
-            BadInput: tmux is missing, the folder cannot be written, the state file cannot be used.
+            BadInput: tmux is missing, the folder or the cache folder cannot be written, the state file cannot be used.
             FolderInUse: another scheduler works on the folder.
         """
         if self._folder_lock is not None:
             return
         self._launcher.check()
+        check_cache_folder()
         self._plan_slots()
         found, _ = self._store.load()
         self._check_early({entry.skill_name for entry in found.skills} if found else set())
@@ -223,6 +225,15 @@ class SkillScheduler:
         self._reraise()
         with self._lock:
             return [entry.skill_name for entry in self._core.state.skills if entry.is_usable]
+
+    def free_slots(self) -> int:
+        """How many more skills could be in training: the slots in which none runs, and none is about to.
+
+        A skill that waits for another takes no slot yet.
+        """
+        unfinished = {entry["skill_name"]: entry for entry in self.state["skills"] if entry["status"] in _UNFINISHED}
+        startable = [entry for entry in unfinished.values() if not unfinished.keys() & entry["dependencies"]]
+        return max(0, self.max_parallel - len(startable))
 
     def known_skills(self) -> dict[str, dict[str, Any]]:
         """Every skill of the experiment: its data, with ``expert_idx`` and ``status``. For a proposer that resumes."""

@@ -79,7 +79,7 @@ def process_completed_training(
         BadInput: another of the run's files is missing or damaged; says which.
         LockTimeout: another process held the library for ``lock_timeout_s``.
     """
-    paths, run = ExperimentPaths(Path(base_dir)), RunPaths(_from_here_or(Path(base_dir), Path(run_folder)))
+    paths, run = ExperimentPaths(base_dir), RunPaths(_from_here_or(Path(base_dir), Path(run_folder)))
     with merge_lock(paths, lock_timeout_s, f"merging {skill_name}"):
         if not run.run_json.exists():
             return _reported(paths.skill_folder(global_expert_idx, skill_name) / MERGE, run)
@@ -99,7 +99,7 @@ def process_completed_training(
 
 def save_expert_to_skills(version: ExpertVersion, base_dir: Path) -> Path:
     """Writes an expert to its place in the library, ``skills/<i>_<Name>/expert_<i>_policy/params.pkl``, whole."""
-    paths = ExperimentPaths(Path(base_dir))
+    paths = ExperimentPaths(base_dir)
     path = paths.expert_params(version.global_expert_idx, version.skill_name)
     if path.exists() and library_frames(base_dir, version.global_expert_idx, version.skill_name) is None:
         os.replace(path, path.with_name(f"{path.name}.damaged"))
@@ -115,7 +115,7 @@ def is_better(version: ExpertVersion, library_frames: int) -> bool:
 def library_frames(base_dir: Path, global_expert_idx: int, skill_name: str) -> int | None:
     """The total frames of an expert in the library, None if it is not there, or damaged."""
     try:
-        data = pickles.load(ExperimentPaths(Path(base_dir)).expert_params(global_expert_idx, skill_name))
+        data = pickles.load(ExperimentPaths(base_dir).expert_params(global_expert_idx, skill_name))
         return int(data["metadata"]["total_frames"])
     except (FileNotFoundError, pickles.ForeignPickle, KeyError, TypeError):
         return None

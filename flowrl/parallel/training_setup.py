@@ -72,7 +72,7 @@ def prepare_training_run(
         BadInput: a dependency is not completed, or its expert or its code is missing; or the code is not that of its
             report. Nothing was written.
     """
-    paths = ExperimentPaths(Path(base_dir))
+    paths = ExperimentPaths(base_dir)
     run = RunPaths(paths.run_folder(global_expert_idx, check_name(skill_name)))
     if run.run_json.exists() and run.module.exists() and run.has_checkpoints:
         _refresh_settings(run, {**_stored_settings(paths), **(settings or {})})

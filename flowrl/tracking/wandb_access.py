@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import netrc
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,8 +31,8 @@ def check_wandb(environ: Mapping[str, str]) -> None:
 
 
 def _netrc_has_wandb(environ: Mapping[str, str]) -> bool:
-    home = Path(environ.get("HOME", "~")).expanduser()
-    path = Path(environ["NETRC"]) if environ.get("NETRC") else home / ".netrc"
+    home = environ.get("HOME") or os.path.expanduser("~")  # stays as it is for a user without a home
+    path = Path(environ["NETRC"]).expanduser() if environ.get("NETRC") else Path(home) / ".netrc"
     try:
         logins = netrc.netrc(path)
     except (OSError, netrc.NetrcParseError):

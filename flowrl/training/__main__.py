@@ -19,7 +19,7 @@ import psutil
 
 from flowrl.errors import BadInput, FlowrlError, NoRoom
 from flowrl.files import append_line, why_no_room
-from flowrl.paths import RunPaths
+from flowrl.paths import RunPaths, given_path
 from flowrl.records import result as result_file
 from flowrl.records.heartbeat import Activity
 from flowrl.records.result import OUT_OF_MEMORY, Outcome, RunResult
@@ -63,7 +63,7 @@ def _run_paths(arguments: list[str]) -> RunPaths:
     if len(arguments) != 1:
         raise BadInput("expected one argument, the run's folder: python -m flowrl.training RUN_FOLDER")
     try:
-        return RunPaths(Path(arguments[0]).resolve())
+        return RunPaths(given_path(arguments[0], "RUN_FOLDER").resolve())
     except ValueError as error:
         raise BadInput(f"{error}; give a folder that the scheduler prepared under training_runs/") from None
 

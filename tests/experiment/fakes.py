@@ -76,6 +76,21 @@ class ListProposer:
         return "a list"
 
 
+class Entries:
+    """Stands in for a scheduler that only answers: the test says which skills it has, and what became of them."""
+
+    def __init__(self):
+        self._entries: dict[str, dict] = {}
+
+    @property
+    def state(self) -> dict:
+        return {"skills": [dict(entry) for entry in self._entries.values()]}
+
+    def has(self, name: str, status: str, dependencies: Iterable[str] = (), expert_idx: int | None = None, **results) -> None:
+        known = {"skill_name": name, "dependencies": list(dependencies)} | self._entries.get(name, {})
+        self._entries[name] = {**known, "status": status, "expert_idx": expert_idx, **results}
+
+
 class FakeScheduler:
     """Trains nothing: the test says which training ends, and how (``finish``)."""
 
@@ -152,6 +167,12 @@ class FakeScheduler:
             self._on_final(final, self._entries[final]["status"])
         with self._changed:
             self._changed.notify_all()
+
+    def free_slots(self) -> int:
+        with self._lock:
+            unfinished = {name: entry for name, entry in self._entries.items() if entry["status"] in ("waiting", "running")}
+            startable = [entry for entry in unfinished.values() if not unfinished.keys() & entry["dependencies"]]
+            return self.max_parallel - len(startable)
 
     def running(self) -> list[str]:
         return [name for name, entry in self._entries.items() if entry["status"] == "running"]

@@ -2,9 +2,10 @@
 
 Started as ``python -m tests.experiment.practice FLAGS``. The environment's ``MARK_WISHES`` is JSON: skill name to what
 the fake training of tests/parallel is to do, ``"*"`` for all others; ``MARK_SKILLS`` the skills to propose, in order,
-and ``MARK_NEEDS`` what ``get_skill_dependencies`` says of each skill, both JSON as well. ``MARK_CALIBRATION`` tells what
+and ``MARK_NEEDS`` what ``get_skill_dependencies`` says of each skill, both JSON as well; ``asked.log`` has a line for each time
+that it was asked. ``MARK_CALIBRATION`` tells what
 the fake calibration of tests/parallel is to do, on a machine with two cores; its processes are listed in ``calibration.log``.
-``MARK_GPUS`` are the GPUs that the machine is to have, as 0,1.
+``MARK_GPUS`` are the GPUs that the machine is to have, as 0,1; ``MARK_DEVICE_NODE`` is the file by which it seems to have one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import partial
 
 from flowrl import bottomup_parallel
 from flowrl.experiment import start
-from flowrl.parallel import calibration, slots, throughput
+from flowrl.parallel import calibration, gpus, slots, throughput
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.proposers.base import LibraryView
 from flowrl.skills.spec import SkillSpec
@@ -49,6 +50,12 @@ class NewOnesOnly(ListProposer):
         return super().propose(library)
 
 
+def needed(name, all_skills, training_skills):
+    with open("asked.log", "a") as log:
+        log.write(f"{name}\n")
+    return NEEDS.get(name, [])
+
+
 def calibrate_in_jest() -> None:
     command = (*COMMAND, os.environ["MARK_CALIBRATION"], "calibration.log")
     start.Calibration = partial(calibration.Calibration, command=command, busy=lambda: 0.0)
@@ -61,8 +68,11 @@ if __name__ == "__main__":
         calibrate_in_jest()
     if "MARK_GPUS" in os.environ:
         slots.visible_gpus = lambda: os.environ["MARK_GPUS"].split(",")
+    if "MARK_DEVICE_NODE" in os.environ:
+        gpus.DEVICE_NODES = (os.environ["MARK_DEVICE_NODE"],)
     start.SkillScheduler = PracticeScheduler
     start.SECOND_CTRL_C_S = float(os.environ.get("MARK_SECOND_CTRL_C_S", start.SECOND_CTRL_C_S))
     start.make_proposer = lambda settings, entry, say: NewOnesOnly(*(SKILLS[name] for name in PROPOSED))
-    bottomup_parallel.get_skill_dependencies = lambda name, skills, training: NEEDS.get(name, [])
+    if NEEDS:
+        bottomup_parallel.get_skill_dependencies = needed
     sys.exit(bottomup_parallel.main())

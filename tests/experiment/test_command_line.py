@@ -10,6 +10,7 @@ import pytest
 
 from flowrl.bottomup_parallel import main
 from flowrl.config import Settings
+from flowrl.errors import BadInput
 from flowrl.records.training_settings import TrainingSettings
 
 PRINTED = {
@@ -152,6 +153,22 @@ def test_the_number_of_skills_at_a_time_is_a_number_or_auto(capsys, tmp_path):
     assert dry_run(capsys, "--max_parallel_skills", "auto")["max_parallel_skills"] == "auto"
     assert dry_run(capsys, "--max-parallel-skills=1e1")["max_parallel_skills"] == 10
     assert list(tmp_path.iterdir()) == [], "a dry run touched the disk"
+
+
+@pytest.mark.parametrize("flag", ["--graph_path", "--graph-path"])
+def test_a_tilde_in_a_flag_is_the_home_folder(flag, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert dry_run(capsys, f"{flag}=~/x")["graph_path"] == str(tmp_path / "x")
+    assert Settings(graph_path="~/x").graph_path == tmp_path / "x"
+
+
+@pytest.mark.parametrize("flags", [["--graph_path", ""], ["--graph_path="], ["--graph-path= "]])
+def test_an_empty_folder_is_one_line_and_exit_code_2(flags, capsys):
+    assert main([*flags, "--dry_run"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "--graph_path: the path is empty" in said
+    with pytest.raises(BadInput, match="--graph_path is empty"):
+        Settings(graph_path="")
 
 
 @pytest.mark.parametrize("flag", ["--no-anneal_lr", "--no_anneal_lr", "--no-anneal-lr"])

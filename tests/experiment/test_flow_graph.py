@@ -1,24 +1,24 @@
-"""The flow graph: proposals become plans, and news decides what may be built upon."""
+"""The flow graph: proposals become plans, and the scheduler says what may be built upon."""
 
 import pytest
 
 from flowrl.envs.registry import GAMES, game
 from flowrl.errors import BadInput
-from flowrl.experiment.flow_graph import FlowGraph
+from flowrl.experiment.flow_graph import FlowGraph, NothingTrained
 from flowrl.proposers.base import Measured
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.skills.spec import SkillSpec
-from tests.experiment.fakes import PICKAXE, STONE, WOOD, ListProposer, spec
+from tests.experiment.fakes import PICKAXE, STONE, WOOD, Entries, ListProposer, spec
 
 FACTS = game("Craftax-Classic-Symbolic-v1").facts
 
 
-def graph_of(*proposals, get_dependencies=lambda name, skills, training: []) -> FlowGraph:
-    return FlowGraph(ListProposer(*proposals), FACTS, get_dependencies)
+def nothing_to_add(name, skills, training):
+    return []
 
 
-def entry(name: str, status: str, expert_idx=None) -> dict:
-    return {"skill_name": name, "status": status, "expert_idx": expert_idx}
+def graph_of(*proposals, get_dependencies=nothing_to_add) -> FlowGraph:
+    return FlowGraph(Entries(), ListProposer(*proposals), FACTS, get_dependencies)
 
 
 def test_a_proposal_becomes_skill_data_with_its_plan():
@@ -41,17 +41,20 @@ def test_the_frontier_is_blocked_while_what_the_newest_needs_is_in_training():
     assert not any(graph.check_frontier_blocked(*graph.next_skill()) for _ in range(2))
     newest = graph.next_skill()
     assert graph.check_frontier_blocked(*newest)
-    graph.on_skill_complete("Collect_Wood")
+    graph.scheduler.has("Collect_Wood", "completed")
     assert graph.check_frontier_blocked(*newest)
-    graph.on_skill_complete("Collect_Stone")
+    graph.scheduler.has("Collect_Stone", "completed")
     assert not graph.check_frontier_blocked(*newest)
 
 
-def test_news_moves_skills_between_training_library_and_neither():
+def test_the_scheduler_says_what_is_in_training_in_the_library_and_neither():
     graph = graph_of(WOOD, STONE, PICKAXE)
     for _ in range(3):
         graph.next_skill()
-    graph.news([entry("Collect_Wood", "completed", 0), entry("Collect_Stone", "running", 1), entry("Make_Pickaxe", "failed")])
+    assert list(graph.in_training()) == ["Collect_Wood", "Collect_Stone", "Make_Pickaxe"]  # they wait to be added
+    graph.scheduler.has("Collect_Wood", "completed", expert_idx=0)
+    graph.scheduler.has("Collect_Stone", "running", expert_idx=1)
+    graph.scheduler.has("Make_Pickaxe", "failed")
     assert list(graph.completed()) == ["Collect_Wood"]
     assert graph.completed()["Collect_Wood"]["expert_idx"] == 0
     assert list(graph.in_training()) == ["Collect_Stone"]
@@ -62,7 +65,7 @@ def test_nothing_is_built_on_what_failed():
     graph = graph_of(WOOD, STONE, PICKAXE)
     for _ in range(2):
         graph.next_skill()
-    graph.news([entry("Collect_Wood", "failed")])
+    graph.scheduler.has("Collect_Wood", "failed")
     with pytest.raises(BadInput, match="Make_Pickaxe needs wood"):
         graph.next_skill()
 
@@ -103,12 +106,10 @@ def test_a_dependency_of_ones_own_blocks_the_frontier_too():
 
 def test_skills_of_earlier_starts_are_built_upon():
     graph = graph_of(PICKAXE)
-    graph.load(
-        {
-            "Collect_Wood": {**WOOD.to_data(), "status": "completed", "expert_idx": 0},
-            "Collect_Stone": {**STONE.to_data(), "status": "running", "expert_idx": 1},
-        }
-    )
+    graph.load({"Collect_Wood": WOOD.to_data(), "Collect_Stone": {**STONE.to_data(), "status": "failed", "expert_idx": 7}})
+    graph.scheduler.has("Collect_Wood", "completed", expert_idx=0)
+    graph.scheduler.has("Collect_Stone", "running", expert_idx=1)
+    assert (graph.skills["Collect_Stone"]["status"], graph.skills["Collect_Stone"]["expert_idx"]) == ("running", 1)
     newest = graph.next_skill()
     assert graph.dependencies("Make_Pickaxe") == ["Collect_Wood", "Collect_Stone"]
     assert graph.check_frontier_blocked(*newest)
@@ -127,7 +128,7 @@ class Mending(ListProposer):
 
 def test_a_proposer_that_can_mend_is_told_and_asked_again():
     proposer = Mending(WOOD, WOOD, PICKAXE, STONE)
-    graph = FlowGraph(proposer, FACTS, lambda name, skills, training: [])
+    graph = FlowGraph(Entries(), proposer, FACTS, nothing_to_add)
     for expected in ("Collect_Wood", "Collect_Stone"):
         name, _ = graph.next_skill()
         graph.added(name)
@@ -147,7 +148,7 @@ def test_a_gate_of_the_callers_own_is_passed_last():
         if spec.name == "Collect_Wood":
             raise BadInput("not this one")
 
-    graph = FlowGraph(Mending(PICKAXE, WOOD, STONE), FACTS, lambda name, skills, training: [], gate)
+    graph = FlowGraph(Entries(), Mending(PICKAXE, WOOD, STONE), FACTS, nothing_to_add, gate)
     assert graph.next_skill()[0] == "Collect_Stone"
     assert asked == ["Collect_Wood", "Collect_Stone"]  # what cannot be planned does not come that far
     assert graph.proposer.was_refused[-1] == ("Collect_Wood", "not this one")
@@ -158,16 +159,17 @@ def test_a_proposer_is_told_what_was_measured_of_the_library():
     for _ in range(2):
         graph.next_skill()
     results = {"success_rate": 0.9, "random_success_rate": 0.1, "frames": 1000, "frames_per_success": 57.4}
-    graph.news([entry("Collect_Wood", "completed", 0) | results, entry("Collect_Stone", "running", 1)])
+    graph.scheduler.has("Collect_Wood", "completed", expert_idx=0, **results)
+    graph.scheduler.has("Collect_Stone", "running", expert_idx=1)
     assert graph.view().measured == {"Collect_Wood": Measured(0.9, 0.1, 1000, 57.4)}
 
 
 @pytest.mark.parametrize("env_name", GAMES)
 def test_the_whole_curriculum_can_be_planned_one_by_one(env_name):
     entry = game(env_name)
-    graph = FlowGraph(CurriculumProposer(entry.curriculum, entry.facts), entry.facts, lambda name, skills, training: [])
+    graph = FlowGraph(Entries(), CurriculumProposer(entry.curriculum, entry.facts), entry.facts, nothing_to_add)
     while (found := graph.next_skill()) is not None:
-        graph.on_skill_complete(found[0])
+        graph.scheduler.has(found[0], "completed")
     assert len(graph.skills) >= {"Craftax-Classic-Symbolic-v1": 22, "Craftax-Symbolic-v1": 30}[env_name]
 
 
@@ -177,6 +179,55 @@ def test_a_plan_does_not_depend_on_what_finished_first():
         graph = graph_of(WOOD, STONE, PICKAXE)
         for _ in range(2):
             graph.next_skill()
-        graph.on_skill_complete(first)
+        graph.scheduler.has(first, "completed")
         plans.append(graph.next_skill()[1]["execution_plan"])
     assert plans[0] == plans[1]
+
+
+def test_before_the_first_start_nothing_is_trained():
+    graph = FlowGraph(NothingTrained(), ListProposer(WOOD), FACTS, nothing_to_add)
+    assert graph.view().completed == {} and graph.next_skill()[0] == "Collect_Wood"
+
+
+def test_a_name_that_only_the_scheduler_knows_is_taken_too():
+    graph = graph_of(WOOD)
+    graph.scheduler.has("Collect_Wood", "completed")
+    with pytest.raises(BadInput, match="Collect_Wood was proposed again"):
+        graph.next_skill()
+
+
+class Hook:
+    """Keeps what it was asked."""
+
+    def __init__(self, **needs):
+        self.needs, self.asked = needs, []
+
+    def __call__(self, name, skills, training):
+        self.asked.append((name, list(skills), list(training)))
+        skills.clear()  # it may do with them as it likes
+        return self.needs.get(name, [])
+
+
+def test_the_hook_is_asked_once_for_each_skill_and_its_answer_kept():
+    hook = Hook(Collect_Stone=["Collect_Wood"])
+    graph = graph_of(WOOD, STONE, get_dependencies=hook)
+    for _ in range(2):
+        name, data = graph.next_skill()
+        for _ in range(3):
+            graph.check_frontier_blocked(name, data)
+            graph.dependencies(name)
+        graph.scheduler.has(name, "running", graph.dependencies(name))
+    assert graph.dependencies("Collect_Stone") == ["Collect_Wood"] and graph.check_frontier_blocked("Collect_Stone", {})
+    both = ["Collect_Wood", "Collect_Stone"]
+    assert hook.asked == [("Collect_Wood", ["Collect_Wood"], ["Collect_Wood"]), ("Collect_Stone", both, both)]
+    assert list(graph.skills) == both
+
+
+def test_a_later_start_takes_what_the_hook_said_from_the_scheduler():
+    hook = Hook(Collect_Stone=[])
+    graph = graph_of(get_dependencies=hook)
+    graph.load({"Collect_Wood": WOOD.to_data(), "Collect_Stone": STONE.to_data()})
+    graph.scheduler.has("Collect_Wood", "running")
+    graph.scheduler.has("Collect_Stone", "waiting", ["Collect_Wood"])
+    assert graph.check_frontier_blocked("Collect_Stone", graph.skills["Collect_Stone"])
+    assert hook.asked == []

@@ -23,8 +23,9 @@ class Loop:
     """A generation loop at work in a thread of its own."""
 
     def __init__(self, proposer, max_parallel=2, max_nodes=10, known=(), get_dependencies=no_more_dependencies):
-        self.scheduler = FakeScheduler(max_parallel, [{key: d[key] for key in ("skill_name", "status")} for d in known])
-        self.flow_graph = FlowGraph(proposer, FACTS, get_dependencies)
+        in_state = ("skill_name", "status", "dependencies", "expert_idx")
+        self.scheduler = FakeScheduler(max_parallel, [{key: d[key] for key in in_state if key in d} for d in known])
+        self.flow_graph = FlowGraph(self.scheduler, proposer, FACTS, get_dependencies)
         self.flow_graph.load({data["skill_name"]: data for data in known})
         self.lines: list[str] = []
         self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, self.lines.append)
@@ -133,7 +134,7 @@ def test_a_resumed_frontier_is_still_blocked():
     known = [
         {**WOOD.to_data(), "status": "running", "expert_idx": 0},
         {**STONE.to_data(), "status": "completed", "expert_idx": 1},
-        {**PICKAXE.to_data(), "status": "waiting", "expert_idx": None,
+        {**PICKAXE.to_data(), "status": "waiting", "expert_idx": None, "dependencies": ["Collect_Wood", "Collect_Stone"],
          "execution_plan": [{"skill_name": name, "n": 1} for name in ("Collect_Wood", "Collect_Stone", "Make_Pickaxe")]},
     ]  # fmt: skip
     loop = Loop(ListProposer(COAL), max_parallel=4, known=known)
@@ -219,24 +220,52 @@ def test_a_skill_that_the_scheduler_refuses_is_no_skill(monkeypatch):
     assert loop.flow_graph.skills == {}
 
 
-def test_the_library_is_looked_up_before_the_proposer_can_add_to_it(monkeypatch):
-    asked = []
-    completed = FlowGraph.completed
-
-    def told(graph):
-        asked.append(threading.current_thread().name)
-        return completed(graph)
-
-    monkeypatch.setattr(FlowGraph, "completed", told)
+def test_the_scheduler_is_given_the_library(monkeypatch):
     known = [{**WOOD.to_data(), "status": "completed", "expert_idx": 0}]
     given = []
     run = FakeScheduler.run
-    monkeypatch.setattr(FakeScheduler, "run", lambda self, library: (given.append(list(library)), run(self, library)))
+    monkeypatch.setattr(FakeScheduler, "run", lambda self, library: (given.append(library), run(self, library)))
     loop = Loop(ListProposer(STONE), known=known)
     loop.has_added("Collect_Stone")
-    assert given == [["Collect_Wood"]]
-    assert "scheduler" not in asked
     loop.scheduler.finish("Collect_Stone")
+    loop.ends()
+    assert [(name, skill["expert_idx"]) for library in given for name, skill in library.items()] == [("Collect_Wood", 0)]
+
+
+def test_the_hook_is_asked_once_for_each_skill_however_long_they_train():
+    asked = []
+
+    def manual(skill_name, all_skills, training_skills):
+        asked.append(skill_name)
+        return ["Collect_Wood"] if skill_name == "Collect_Stone" else []
+
+    loop = Loop(ListProposer(WOOD, STONE, COAL), max_parallel=3, get_dependencies=manual)
+    loop.has_added("Collect_Wood", "Collect_Stone")
+    for _ in range(5):
+        loop.generation.on_skill_final("Collect_Wood", "running")  # a look at all, as every half second
+        time.sleep(0.02)
+    loop.scheduler.finish("Collect_Wood")
+    loop.has_added("Collect_Wood", "Collect_Stone", "Collect_Coal")
+    for name in ("Collect_Stone", "Collect_Coal"):
+        loop.scheduler.finish(name)
+    loop.ends()
+    assert asked == ["Collect_Wood", "Collect_Stone", "Collect_Coal"]
+
+
+@pytest.mark.parametrize("said", [None, "Collect_Wood", 3, KeyError("planted")], ids=str)
+def test_a_hook_that_is_of_no_use_ends_proposing_and_nothing_else(said):
+    def manual(skill_name, all_skills, training_skills):
+        if skill_name == "Collect_Wood":
+            return []
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    loop = Loop(ListProposer(WOOD, STONE, COAL), max_parallel=3, get_dependencies=manual)
+    until(lambda: loop.generation.proposer_error)
+    assert "get_skill_dependencies" in loop.generation.proposer_error and "Collect_Stone" in loop.generation.proposer_error
+    assert loop.scheduler.added == ["Collect_Wood"] and loop.flow_graph.proposer.was_accepted == ["Collect_Wood"]
+    loop.scheduler.finish("Collect_Wood")
     loop.ends()
 
 

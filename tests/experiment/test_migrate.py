@@ -49,6 +49,18 @@ def test_each_expert_gets_its_place_in_the_library(content, write, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, found["params"], wanted)
 
 
+def test_a_tilde_is_the_home_folder_and_an_empty_path_is_refused(content, write, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write(content)
+    for arguments in (["", "~/exp"], ["~/checkpoint.pkl", ""]):
+        assert migration.main(arguments) == 2
+        assert capsys.readouterr().err.count("is empty; give a path") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pkl"]
+    assert migration.main(["~/checkpoint.pkl", "~/exp"]) == 0
+    assert ExperimentPaths(tmp_path / "exp").state.exists()
+
+
 def test_the_module_has_the_plan_and_contiguous_local_experts(content, write, tmp_path):
     paths = ExperimentPaths(tmp_path / "exp")
     migration.migrate(write(content), paths.root)

@@ -85,3 +85,16 @@ def test_wandb_takes_a_key_from_the_environment_or_from_netrc(tmp_path):
 def test_wandb_without_a_key_is_one_line_with_the_remedies(tmp_path):
     with pytest.raises(BadInput, match="wandb login.*WANDB_API_KEY.*WANDB_MODE=offline.*--no-use_wandb"):
         check_wandb({"HOME": str(tmp_path)})
+
+
+def test_a_user_without_a_home_has_no_netrc(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda user_id: {}[user_id])
+    with pytest.raises(BadInput, match="wandb login"):
+        check_wandb({})
+
+
+def test_a_netrc_elsewhere_may_be_named_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "logins").write_text("machine api.wandb.ai\n  login user\n  password key\n")
+    check_wandb({"NETRC": "~/logins"})

@@ -74,6 +74,18 @@ def test_a_gpu_that_trains_fewer_than_were_asked_for_is_told(practice):
     assert "3 skills at a time" in output and "each GPU" not in output
 
 
+def test_a_gpu_that_is_not_trained_on_is_told_at_the_start(practice):
+    node = practice.folder / "nvidia0"
+    node.touch()
+    flags = (*CLASSIC, "--max_nodes", "1")
+    code, output, _ = practice.run(*flags, MARK_DEVICE_NODE=str(node), JAX_PLATFORMS="cpu")
+    first = output.splitlines()[0]
+    assert code == 0 and "note: trainings run on the CPU: JAX_PLATFORMS=cpu is set, and there is a GPU" in first
+    node.unlink()
+    code, output, _ = practice.run(*flags, MARK_DEVICE_NODE=str(node), JAX_PLATFORMS="cpu")
+    assert code == 0 and "on the CPU" not in output
+
+
 def test_a_proposer_without_more_is_an_end_like_another(practice):
     code, output, _ = practice.run(*CLASSIC, "--max_nodes", "9")
     assert code == 0
@@ -185,6 +197,7 @@ def everything(folder):
         ([], {"PATH": "/nowhere"}, ["tmux is missing"]),
         (["--llm_name", "gpt-4o-mini"], {}, ["gpt-4o-mini", "OPENAI_API_KEY"]),
         (["--gpu_ids", "7"], {}, ["7"]),
+        ([], {"FLOWRL_CACHE_DIR": "/dev/null/cache"}, ["/dev/null/cache, cannot be made", "set FLOWRL_CACHE_DIR"]),
     ],
 )
 def test_what_is_missing_is_told_before_anything_is_launched(practice, flags, environ, names):
@@ -265,6 +278,8 @@ def test_two_starts_do_not_both_take_over_a_copied_checkpoint(copied):
     [
         ({"MARK_SKILLS": '["Make_Pickaxe"]'}, ["Make_Pickaxe needs"]),
         ({"MARK_NEEDS": '{"Collect_Wood": ["Mine_Diamond"]}'}, ["get_skill_dependencies", "'Mine_Diamond'"]),
+        ({"MARK_NEEDS": '{"Collect_Wood": null}'}, ["get_skill_dependencies returned None for Collect_Wood"]),
+        ({"MARK_NEEDS": '{"Collect_Wood": "Collect_Stone"}'}, ["get_skill_dependencies returned 'Collect_Stone'"]),
     ],
 )
 def test_a_first_skill_of_no_use_leaves_no_new_folder(practice, environ, names):
@@ -272,8 +287,24 @@ def test_a_first_skill_of_no_use_leaves_no_new_folder(practice, environ, names):
     assert (code, error.count("\n")) == (2, 1)
     for name in names:
         assert name in error
-    assert practice.files() == {} and not practice.paths.root.exists()
+    assert [path.name for path in practice.folder.iterdir() if path.name != "asked.log"] == []
     assert practice.run(*CLASSIC, "--max_nodes", "1")[0] == 0
+
+
+def test_what_the_hook_said_is_kept_from_start_to_start(practice):
+    needs = json.dumps({"Collect_Stone": ["Collect_Wood"], "Make_Pickaxe": None})
+    gate = practice.folder / "gate"
+    process = practice.start(*CLASSIC, "--max_nodes", "2", wishes={"Collect_Wood": {"gate": str(gate)}}, MARK_NEEDS=needs)
+    until(lambda: in_training(practice, "Collect_Wood") and "Collect_Stone" in practice.skills())
+    process.kill()
+    process.communicate()
+    assert practice.skills()["Collect_Stone"]["dependencies"] == ["Collect_Wood"]
+    gate.touch()
+    code, output, error = practice.run("--max_nodes", "3", MARK_NEEDS=needs)
+    assert (code, error) == (1, "")
+    assert "The proposer gave up: get_skill_dependencies returned None for Make_Pickaxe, expected a list" in output
+    assert practice.statuses() == {"Collect_Wood": "completed", "Collect_Stone": "completed"}
+    assert (practice.folder / "asked.log").read_text().split() == ["Collect_Wood", "Collect_Stone", "Make_Pickaxe"]
 
 
 def expert_of(practice, name):

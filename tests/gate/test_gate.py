@@ -10,7 +10,7 @@ import pytest
 
 from flowrl.envs.registry import game
 from flowrl.errors import BadInput
-from flowrl.experiment.flow_graph import FlowGraph
+from flowrl.experiment.flow_graph import FlowGraph, NothingTrained
 from flowrl.files import read_json
 from flowrl.gate.client import Gate, GateError
 from flowrl.gate.probe import Probe
@@ -129,7 +129,7 @@ class OneSkill:
 
 def test_a_refusal_goes_back_to_the_proposer_with_its_reason(gates):
     proposer = OneSkill(Case("", reward=reward("inventory_diff", "return -1.0 * inventory_diff.wood")).spec)
-    graph = FlowGraph(proposer, game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
+    graph = FlowGraph(NothingTrained(), proposer, game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
     assert graph.next_skill() is None
     assert [error.reason for error in proposer.heard] == ["gain_not_paid"]
 
@@ -137,7 +137,7 @@ def test_a_refusal_goes_back_to_the_proposer_with_its_reason(gates):
 def test_a_report_goes_from_the_proposal_to_the_training(gates, tmp_path):
     from flowrl.training.run import specification
 
-    graph = FlowGraph(OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
+    graph = FlowGraph(NothingTrained(), OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
     name, data = graph.next_skill()
     folder, module, _ = prepare_training_run(name, data, 0, [], {}, tmp_path, {"env_name": CLASSIC})
     [report] = read_json(RunPaths(folder).run_json)["gate"]
@@ -158,9 +158,15 @@ def test_code_written_by_hand_trains_without_a_report(tmp_path):
 
 
 def test_code_that_was_swapped_after_the_gate_is_not_prepared(gates, tmp_path):
-    graph = FlowGraph(OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
+    graph = FlowGraph(NothingTrained(), OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
     name, data = graph.next_skill()
     data = {**data, "task_reward": data["task_reward"].replace("1.0", "-1.0")}
     with pytest.raises(BadInput, match="is not the code that passed the gate"):
         prepare_training_run(name, data, 0, [], {}, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_the_remedy(tmp_path):
+    (tmp_path / "file").touch()
+    with Gate(CLASSIC, folder=tmp_path / "file" / "cache") as gate, pytest.raises(GateError, match="set FLOWRL_CACHE_DIR"):
+        gate.warm_up()

@@ -128,3 +128,27 @@ def test_a_recording_is_made_anew_for_another_version_and_refused_if_it_is_somet
     recorded_states.pickles.dump(recorded_states.path_of(CLASSIC, tmp_path), {"format": "another"})
     with pytest.raises(BadInput, match="holds no recorded states; delete it"):
         recorded_states.load(CLASSIC, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([CLASSIC, "/dev/null/cache"], ["/dev/null/cache/recorded_states", "set FLOWRL_CACHE_DIR"]),
+        ([CLASSIC, ""], ["FOLDER is empty"]),
+        (["Chess", "x"], ["ENV_NAME", CLASSIC]),
+        ([], ["ENV_NAME FOLDER"]),
+    ],
+)
+def test_what_the_command_cannot_do_is_one_line_and_exit_code_2(arguments, words, capsys):
+    assert recorded_states.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and all(word in said for word in words)
+
+
+def test_the_command_finds_the_home_folder_for_a_tilde(monkeypatch, tmp_path):
+    path = recorded_states.path_of(CLASSIC, tmp_path / "kept")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"made before")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert recorded_states.main([CLASSIC, "~/kept"]) == 0
+    assert path.read_bytes() == b"made before"

@@ -11,7 +11,7 @@ import pytest
 
 from flowrl import machine
 from flowrl.errors import FlowrlError
-from flowrl.parallel import calibration, slots, throughput
+from flowrl.parallel import calibration, gpus, slots, throughput
 from flowrl.parallel.calibration import Arrangement, Calibration, candidates, choose, key_of
 from flowrl.parallel.processes import retry_until
 from flowrl.records.training_settings import TrainingSettings
@@ -126,7 +126,7 @@ def test_what_an_answer_depends_on(monkeypatch):
     assert {name: key[name] for name in ("env_name", "num_envs", "num_steps", "layer_size")} == {
         "env_name": "Gold", "num_envs": 16, "num_steps": 8, "layer_size": 16,
     }  # fmt: skip
-    monkeypatch.setattr(slots, "_nvidia_smi_listing", lambda: ["GPU 0: NVIDIA H200 (UUID: GPU-1)", "GPU 1: T4 (UUID: GPU-2)"])
+    monkeypatch.setattr(gpus, "find_gpus", lambda: gpus.Gpus(("0", "1"), ("NVIDIA H200", "T4")))
     assert key_of("Gold", SMALL, ["1", "0"])["gpus"] == ["T4", "NVIDIA H200"]
 
 

@@ -103,6 +103,41 @@ class Wait:
 wait_until = Wait()
 
 
+def test_a_tilde_is_the_home_folder_and_an_empty_path_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert SkillScheduler(base_dir="~/exp", launcher=FakeLauncher(finish)).paths.root == tmp_path / "exp"
+    with pytest.raises(BadInput, match="base_dir is empty"):
+        SkillScheduler(base_dir="", launcher=FakeLauncher(finish))
+
+
+def test_free_slots_are_those_that_no_skill_fills_or_is_about_to(scheduler_of):
+    launcher = FakeLauncher()
+    scheduler = scheduler_of(launcher=launcher, max_parallel=3)
+    assert scheduler.free_slots() == 3
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.add_skill("B", skill("B"), ["A"])  # fills none as long as A trains
+    assert scheduler.free_slots() == 2
+    thread = in_thread(scheduler)
+    wait_until(lambda: names(launcher) == ["A"])
+    assert scheduler.free_slots() == 2
+    for name in ("C", "D", "E"):
+        scheduler.add_skill(name, skill(name), [])
+    assert scheduler.free_slots() == 0
+    for count, name in enumerate("ACDEB", 1):
+        wait_until(lambda name=name: name in names(launcher))
+        finish(next(spec for spec in launcher.launched if spec.skill_name == name))
+        wait_until(lambda count=count: len(scheduler.get_completed_skill_names()) == count)
+    thread.join()
+    assert scheduler.free_slots() == 3
+
+
+def test_a_cache_that_cannot_be_kept_is_refused_before_the_folder_is_touched(experiment, monkeypatch):
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", "/dev/null/cache")
+    with pytest.raises(BadInput, match="set FLOWRL_CACHE_DIR"):
+        SkillScheduler(base_dir=experiment.root, launcher=FakeLauncher(finish)).open()
+    assert not experiment.root.exists()
+
+
 # The seeds' examples.
 
 
@@ -140,9 +175,9 @@ def test_the_seeds_generation_loop(scheduler_of):
     """As printed, but for three things: nothing is proposed beyond ``max_nodes`` (as printed, the loop goes on for as long
     as the last skills train), it does not sleep, and what it would print when the frontier is blocked is kept in a list."""
     args = SimpleNamespace(max_nodes=3, max_parallel_skills=3, scheduler_poll_interval=NEVER_S, max_retries=2)
-    flow_graph = FlowGraph(ListProposer(WOOD, STONE, PICKAXE), CLASSIC, lambda name, all_skills, training_skills: [])
     launcher = FakeLauncher(lambda spec: spec.skill_name == "Make_Pickaxe" and finish(spec))
     scheduler = scheduler_of(args=args, max_parallel=None, poll_interval=None, launcher=launcher)
+    flow_graph = FlowGraph(scheduler, ListProposer(WOOD, STONE, PICKAXE), CLASSIC, lambda name, all_skills, training_skills: [])
     scheduler.set_callbacks(
         on_skill_complete=flow_graph.on_skill_complete,
         prepare_training_run=prepare_training_run,
@@ -168,7 +203,7 @@ def test_the_seeds_generation_loop(scheduler_of):
     scheduler_thread.join()
     assert blocked_at == ["Make_Pickaxe"] == names(launcher)[2:]
     assert statuses(scheduler) == dict.fromkeys(("Collect_Wood", "Collect_Stone", "Make_Pickaxe"), "completed")
-    assert flow_graph.completed().keys() == statuses(scheduler).keys()  # its callback was called for each
+    assert flow_graph.completed().keys() == statuses(scheduler).keys()
 
 
 # Order, limits, ends.

@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from flowrl.errors import BadInput
-from flowrl.parallel import slots
 from flowrl.parallel.scheduler import SkillScheduler
-from flowrl.parallel.slots import choose_gpus, cpu_slots, driver_environment, gpu_slots, plan_slots
+from flowrl.parallel.slots import cpu_slots, driver_environment, gpu_slots, plan_slots
 from flowrl.records.run_record import Slot
 
 
@@ -50,36 +49,6 @@ def test_a_gpu_trains_one_skill_unless_told_otherwise():
 
 def test_slots_say_what_run_json_has():
     assert json.loads(json.dumps(asdict(Slot(cores=(2, 3))))) == {"cores": [2, 3], "gpu": None, "memory_fraction": None}
-
-
-def test_gpus_are_chosen_among_the_visible_ones():
-    assert choose_gpus(None, ["0", "1"]) == ["0", "1"]
-    assert choose_gpus("1", ["0", "1"]) == ["1"]
-    assert choose_gpus([0, 1], ["0", "1"]) == ["0", "1"]
-    assert choose_gpus("none", ["0", "1"]) == []
-    with pytest.raises(BadInput, match="--gpu_ids names 7, but the GPUs here are: 0, 1"):
-        choose_gpus("0,7", ["0", "1"])
-
-
-def test_devices_are_looked_for_without_jax_and_only_where_it_has_its_plugin(monkeypatch, tmp_path):
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 'GPU 0: H200 (UUID: GPU-1)'\necho 'GPU 1: H200 (UUID: GPU-2)'\n")
-    smi.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    monkeypatch.setattr(slots.importlib.util, "find_spec", lambda name: None)
-    assert slots.visible_gpus() == []
-    monkeypatch.setattr(slots.importlib.util, "find_spec", lambda name: object())
-    assert slots.visible_gpus() == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert slots.visible_gpus() == ["1"]
-    for hidden, left in (("-1", []), ("0,-1,1", ["0"]), ("GPU-2", ["GPU-2"]), ("7", []), ("", [])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert slots.visible_gpus() == left
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert slots.visible_gpus() == []
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5])

@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 
 import pytest
 
 from flowrl.files import write_json
 from flowrl.paths import RunPaths
-from flowrl.training.host.jax_cache import LIMIT_BYTES, can_be_limited
+from flowrl.training.host.jax_cache import LIMIT_BYTES, can_be_limited, is_torn
 from tests.full_disk import on_a_small_disk
 from tests.parallel.fakes.experiments import PATIENCE_S
 
@@ -47,10 +48,10 @@ def unlimited(run, tmp_path_factory):
     return folder
 
 
-def compiling(run, folder, *numbers, limit=None):
+def compiling(run, folder, *numbers, limit=None, environ=None):
     """A training process that compiles these programs, with its cache in ``folder``."""
     cache = {"FLOWRL_CACHE_DIR": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
-    cache |= {} if limit is None else {"JAX_COMPILATION_CACHE_MAX_SIZE": str(limit)}
+    cache |= ({} if limit is None else {"JAX_COMPILATION_CACHE_MAX_SIZE": str(limit)}) | (environ or {})
     command = [sys.executable, "-c", COMPILE, str(run.folder), *map(str, numbers)]
     return subprocess.Popen(command, env=os.environ | cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -112,3 +113,67 @@ def test_a_program_that_a_killed_process_left_half_stored_is_dropped_and_the_oth
     assert sorted(programs(folder)) == [path.name for path in others]
     stored = int.from_bytes(others[0].with_name(others[0].name.replace("-cache", "-atime")).read_bytes(), "little")
     assert stored == others[0].stat().st_mtime_ns
+
+
+KEY = f"jit_update-{'0123456789abcdef' * 4}"
+ZSTD = bytes.fromhex(
+    "28b52ffda060cc0500dc0000986120636f6d70696c65642070726f6772616d200100d5ff2d9f"
+    "614c000008200100fcff3910024d0000082001005ccc391002"
+)
+"""380,000 bytes as ``zstandard.ZstdCompressor().compress``, and so JAX, packs them: a frame of three blocks."""
+ZSTD_WITH_CHECKSUM = bytes.fromhex(
+    "28b52ffd0448dc0000986120636f6d70696c65642070726f6772616d200100d5ff2d9f614c00"
+    "0008200100fcff3910024d0000082001005ccc391002b58bec3e"
+)
+"""The same bytes with a checksum, and without their number in the header."""
+
+
+PACKED = {"zstd": ZSTD, "zstd with checksum": ZSTD_WITH_CHECKSUM, "zlib": zlib.compress(b"a compiled program " * 200)}
+OTHERS = {
+    "text": b"notes of mine",
+    "gzip": b"\x1f\x8b\x08 gzip",
+    "damaged zstd": ZSTD[:6] + b"\xff" * 40,
+    "damaged zlib": b"\x78\x9c" + b"\xff" * 40,
+}
+
+
+@pytest.mark.parametrize("packed", PACKED.values(), ids=PACKED)
+def test_every_beginning_of_a_program_is_torn_and_the_whole_is_not(packed):
+    assert all(is_torn(packed[:length]) for length in range(len(packed)))
+    assert not is_torn(packed)
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_what_is_no_beginning_of_a_program_is_not_taken_for_torn(content):
+    assert not is_torn(content)
+
+
+def test_packed_with_zstandard_a_program_stays_and_its_torn_copy_goes(tmp_path):
+    whole, torn = tmp_path / f"{KEY}-cache", tmp_path / f"{KEY[:-1]}0-cache"
+    whole.write_bytes(ZSTD)
+    torn.write_bytes(ZSTD[:40])
+    assert can_be_limited(tmp_path)
+    assert whole.read_bytes() == ZSTD and (tmp_path / f"{KEY}-atime").exists()
+    assert not torn.exists() and not (tmp_path / f"{KEY[:-1]}0-atime").exists()
+
+
+def test_files_of_others_are_never_touched_and_the_limit_that_would_delete_them_is_left_out(run, tmp_path):
+    folder = tmp_path / "of_the_user"
+    (folder / "folder-cache").mkdir(parents=True)
+    others = {"pip-cache": b"", "jit_update-cache": ZSTD[:40], f"{KEY}-cache.bak": ZSTD[:40], "x-0123-cache": b"\x78\x9c"}
+    for name, content in others.items():
+        (folder / name).write_bytes(content)
+    assert not can_be_limited(folder)
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder)}
+    assert ended(compiling(run, tmp_path, 1, environ=cache)).split()[1] == "-1"
+    assert int(ended(compiling(run, tmp_path, 1, environ=cache)).split()[0]) >= 1  # the programs of runs are kept all the same
+    assert {name: (folder / name).read_bytes() for name in others} == others
+    assert (folder / "folder-cache").is_dir()
+    # With a time of last use they would be JAX's to delete.
+    assert not any((folder / f"{key}-atime").exists() for key in ("folder", "pip", "jit_update", "x-0123"))
+
+
+def test_a_program_that_is_damaged_but_not_torn_is_kept(tmp_path):
+    (tmp_path / f"{KEY}-cache").write_bytes(b"packed in a way that a later JAX may have")
+    assert can_be_limited(tmp_path)
+    assert (tmp_path / f"{KEY}-cache").exists()

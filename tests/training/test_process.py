@@ -202,3 +202,11 @@ class Run:
 
     def __init__(self, paths):
         self.paths = paths
+
+
+def test_a_tilde_in_the_run_folder_is_the_home_folder_and_an_empty_one_is_refused(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command.main(["~/skill_0_X"]) == 2
+    assert f"{tmp_path / 'skill_0_X'} is not a prepared run" in capsys.readouterr().err
+    assert command.main([""]) == 2
+    assert "RUN_FOLDER is empty" in capsys.readouterr().err

@@ -3,12 +3,16 @@
 JAX drops the programs that were not used for longest once a new one would exceed the size. It keeps the time of a program's
 last use in a file beside it, and where a single one is missing it stores nothing any more. Times are missing where a
 process was killed between the two files, and where programs were stored without a limit.
+
+The folder may be the user's own (``JAX_COMPILATION_CACHE_DIR``), with files of other programs in it. Only a file that has a
+name of JAX's and holds the beginning of a program is removed; the others stay as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -24,41 +28,91 @@ LOCK_WAIT_S = 5.0
 """Others hold it for as long as they read or store a program."""
 
 _PROGRAM, _LAST_USE = "-cache", "-atime"
+_KEY = re.compile(r".+-[0-9a-f]{64}")
+"""A module's name and a SHA-256 (``jax._src.cache_key``)."""
+
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_RAW, _ZSTD_RLE, _ZSTD_COMPRESSED = range(3)
 
 
 def can_be_limited(folder: Path) -> bool:
-    """Whether JAX can keep the programs in ``folder`` below a size; makes the folder, and mends what stands against it.
+    """Whether JAX can keep the programs in ``folder`` below a size; makes the folder, and repairs what prevents it.
 
     Returns:
-        False where the folder cannot be written: with a limit, JAX would not even read what is there.
+        False where the folder cannot be written (with a limit, JAX would not even read what is there), and where a file that
+        is not JAX's looks like a program without a last use (with a limit, JAX would store nothing, or delete that file).
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK, timeout=LOCK_WAIT_S):
-            for program in folder.glob(f"*{_PROGRAM}"):
-                _give_a_last_use(program)
+            return all([_has_a_last_use(path) for path in folder.glob(f"*{_PROGRAM}")])
     except Timeout:
-        return True  # in use by others, who have mended it
+        return True  # in use by others, who have repaired it
     except OSError:
         return False
-    return True
 
 
-def _give_a_last_use(program: Path) -> None:
-    last_use = program.with_name(program.name.removesuffix(_PROGRAM) + _LAST_USE)
+def _has_a_last_use(path: Path) -> bool:
+    """Gives a program of JAX's a time of its last use where it has none, and removes a torn one.
+
+    Returns:
+        False for what is not JAX's and has no such time; it is not touched.
+    """
+    key = path.name.removesuffix(_PROGRAM)
+    last_use = path.with_name(key + _LAST_USE)
     if last_use.exists():
-        return
-    with contextlib.suppress(FileNotFoundError):  # dropped by a process without the lock
-        stored_ns = program.stat().st_mtime_ns
-        if _is_whole(program.read_bytes()):
-            last_use.write_bytes(stored_ns.to_bytes(8, "little"))
+        return True
+    if not _KEY.fullmatch(key) or not path.is_file():
+        return not os.path.lexists(path)  # gone meanwhile: dropped by a process without the lock
+    with contextlib.suppress(FileNotFoundError):
+        stored_ns = path.stat().st_mtime_ns
+        if is_torn(path.read_bytes()):
+            path.unlink()  # JAX would fail to read it, and never store it anew
         else:
-            os.unlink(program)  # JAX would fail to read it, and never store it anew
-
-
-def _is_whole(packed: bytes) -> bool:
-    try:
-        zlib.decompress(packed)
-    except zlib.error:
-        return False
+            last_use.write_bytes(stored_ns.to_bytes(8, "little"))
     return True
+
+
+def is_torn(packed: bytes) -> bool:
+    """Whether this is no more than the beginning of a program as JAX packs it.
+
+    JAX packs with zstd where it finds a library for that, and else with zlib.
+    """
+    if packed.startswith(_ZSTD[: len(packed)]):  # nothing at all is a beginning too
+        return _is_cut_off_zstd(packed)
+    return _is_cut_off_zlib(packed)
+
+
+def _is_cut_off_zlib(packed: bytes) -> bool:
+    unpacking = zlib.decompressobj()
+    try:
+        unpacking.decompress(packed)
+    except zlib.error:  # damaged, or nothing of zlib's
+        return False
+    return not unpacking.eof
+
+
+def _is_cut_off_zstd(packed: bytes) -> bool:
+    """Follows the blocks of a frame (RFC 8878, 3.1.1) without unpacking them, which would take a library."""
+    if len(packed) <= len(_ZSTD):
+        return True
+    descriptor = packed[len(_ZSTD)]
+    at = len(_ZSTD) + 1 + _zstd_header_size(descriptor)
+    is_last = False
+    while not is_last:
+        if len(packed) < at + 3:
+            return True
+        header = int.from_bytes(packed[at : at + 3], "little")
+        is_last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
+        if kind not in (_ZSTD_RAW, _ZSTD_RLE, _ZSTD_COMPRESSED):
+            return False  # damaged
+        at += 3 + (1 if kind == _ZSTD_RLE else size)
+    has_checksum = bool(descriptor & 4)
+    return len(packed) < at + 4 * has_checksum
+
+
+def _zstd_header_size(descriptor: int) -> int:
+    """Bytes of a frame's header behind its descriptor: window, dictionary and content size."""
+    is_single_segment = descriptor >> 5 & 1
+    content_size = (is_single_segment, 2, 4, 8)[descriptor >> 6]
+    return (not is_single_segment) + (0, 1, 2, 4)[descriptor & 3] + content_size

@@ -8,6 +8,7 @@ from flowrl.envs.registry import game
 from flowrl.experiment.flow_graph import FlowGraph
 from flowrl.proposers.llm.proposer import LlmProposer
 from flowrl.proposers.llm.settings import LlmSettings
+from tests.experiment.fakes import Entries
 
 CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
 KEY = "a-key-nobody-may-see"
@@ -26,8 +27,11 @@ class LlmStart:
         chosen = {"model": "model-a", "key": KEY, "timeout_s": 20.0, "max_skills": 4} | settings
         self.settings = LlmSettings(base_url=url, folder=root / "llm", **chosen)
         self.proposer = LlmProposer(self.settings, CLASSIC, self.lines.append, clock)
-        self.graph = FlowGraph(self.proposer, CLASSIC, lambda name, skills, training: [], gate)
+        self.entries = Entries()
+        self.graph = FlowGraph(self.entries, self.proposer, CLASSIC, lambda name, skills, training: [], gate)
         self.graph.load(known or {})
+        for name, skill in (known or {}).items():
+            self.entries.has(name, skill["status"])
 
     def propose(self) -> str | None:
         """The next skill's name; it counts as trained at once."""
@@ -35,7 +39,7 @@ class LlmStart:
         if found is None:
             return None
         self.graph.added(found[0])
-        self.graph.on_skill_complete(found[0])
+        self.entries.has(found[0], "completed")
         return found[0]
 
     @property
