@@ -9,30 +9,26 @@ import contextlib
 import dataclasses
 import difflib
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Iterator, Literal, Sequence, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from tyro import _errors as tyro_errors
 
 from flowrl.errors import BadInput
 from flowrl.paths import given_path
+from flowrl.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, check_ranges
+from flowrl.records.training_settings import DEFAULT_ENV_NAME, TrainingSettings
 
 PROG = "python -m flowrl.bottomup_parallel"
 
-_TRAINING = (
-    "total_timesteps success_rate num_envs num_steps layer_size lr anneal_lr gamma gae_lambda clip_eps ent_coef "
-    "vf_coef max_grad_norm update_epochs num_minibatches max_task_steps seed use_wandb wandb_project candidate_timesteps "
-    "mixed_precision"
-).split()
-_AT_LEAST_ONE = (
-    "max_nodes total_timesteps num_envs num_steps layer_size update_epochs num_minibatches "
-    "max_task_steps skills_per_gpu candidates"
-).split()
-_POSITIVE = ("lr", "clip_eps", "max_grad_norm", "scheduler_poll_interval", "lock_timeout_s", "llm_timeout_s")
-_NOT_NEGATIVE = ("max_retries", "stall_timeout", "max_repairs", "ent_coef", "vf_coef", "seed")
-_FRACTIONS = ("success_rate", "gamma", "gae_lambda")
+_RANGES = {
+    AT_LEAST_ONE: ("max_nodes", "candidates", "skills_per_gpu", "extra_timesteps"),
+    POSITIVE: ("scheduler_poll_interval", "lock_timeout_s", "llm_timeout_s"),
+    NOT_NEGATIVE: ("max_retries", "stall_timeout", "max_repairs"),
+}
 
 T = TypeVar("T")
 
@@ -55,15 +51,10 @@ _NUMBER_OR_AUTO = tyro.constructors.PrimitiveConstructorSpec(
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Proposes skills, trains each in a tmux session of its own, many at once, and merges them into a library.
+class ProposalSettings:
+    """Which game, where, and who proposes skills."""
 
-    Settings are stored in GRAPH_PATH/config.json: `--graph_path` alone goes on with an experiment, and flags given
-    again override. `-` and `_` are the same in a flag, and counts may be written as 1e8.
-    """
-
-    # The experiment
-    env_name: str = "Craftax-Symbolic-v1"
+    env_name: str = DEFAULT_ENV_NAME
     """The game: Craftax-Symbolic-v1 or Craftax-Classic-Symbolic-v1."""
     graph_path: Path = Path("exp/bottom_up/")
     """Folder of the experiment; made where it is missing, resumed where it exists."""
@@ -88,12 +79,12 @@ class Settings:
     candidates: int = 1
     """Rewards that the model proposes for each skill. They are trained side by side for a while, and the one under which
     the skill succeeds most often goes on."""
-    candidate_timesteps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Frames of total_timesteps in which the rewards of a skill are tried, all together (a fifth of total_timesteps)."""
-    seed: int = 0
-    """Seed of all randomness."""
 
-    # Many runs at once
+
+@dataclass(frozen=True)
+class SchedulingSettings:
+    """Many runs at once."""
+
     max_parallel_skills: Annotated[int | Literal["auto"], _NUMBER_OR_AUTO] = 3
     """Skills in training at the same time; 1 trains one after the other. auto: as many as make most frames per second in
     all, measured once on this machine, which takes minutes; on GPUs it finds skills_per_gpu too."""
@@ -112,99 +103,50 @@ class Settings:
     """Runs that share one GPU and its memory."""
     continue_skill: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Train this completed skill further, from its expert, for extra_timesteps; no new skills are proposed."""
-    extra_timesteps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    extra_timesteps: int | None = None
     """Frames that continue_skill is trained further."""
     retry_failed: bool = False
     """Try failed and cancelled skills again, and what they blocked."""
 
-    # One run
-    total_timesteps: int = 100_000_000
-    """Most frames that a run trains, summed over its environments."""
-    success_rate: float = 0.8
-    """A run ends early when this share of fresh episodes succeeds, 0 to 1."""
-    max_task_steps: int = 200
-    """Steps that an episode has for one task of the plan, for each time it is to be done."""
-    num_envs: int = 1024
-    """Environments stepped side by side in a run."""
-    num_steps: int = 64
-    """Steps of each environment between two updates."""
-    layer_size: int = 512
-    """Width of the hidden layers of every actor and critic."""
-    lr: float = 2e-4
-    """Learning rate."""
-    anneal_lr: bool = True
-    """Let the learning rate fall to zero over total_timesteps."""
-    gamma: float = 0.99
-    """Discount of the reward, for each step."""
-    gae_lambda: float = 0.95
-    """Trade of bias for variance in the advantage estimate, 0 to 1."""
-    clip_eps: float = 0.2
-    """PPO's clipping range."""
-    ent_coef: float = 0.01
-    """Weight of the entropy bonus."""
-    vf_coef: float = 0.5
-    """Weight of the critic's loss."""
-    max_grad_norm: float = 1.0
-    """Largest gradient norm of an expert; larger ones are scaled down."""
-    update_epochs: int = 4
-    """Passes over the collected steps in an update."""
-    num_minibatches: int = 8
-    """Minibatches in a pass."""
-    mixed_precision: bool = False
-    """Multiply in bfloat16 and add up in float32, for GPUs; parameters stay float32."""
 
-    # What a person sees
-    use_wandb: bool = False
-    """Report each run to Weights & Biases, grouped by experiment."""
-    wandb_project: str = "flow_rl_parallel"
-    """Weights & Biases project."""
+@dataclass(frozen=True)
+class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
+    """Proposes skills, trains each in a tmux session of its own, many at once, and merges them into a library.
+
+    Settings are stored in GRAPH_PATH/config.json: `--graph_path` alone goes on with an experiment, and flags given
+    again override. `-` and `_` are the same in a flag, and counts may be written as 1e8.
+    """
+
+    # --help lists the bases from the last to the first.
     dry_run: bool = False
     """Print the resolved settings as JSON and leave; nothing is touched."""
 
     def __post_init__(self):
         object.__setattr__(self, "graph_path", given_path(self.graph_path, "--graph_path"))
-        for names, holds, rule in (
-            (_AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
-            (_POSITIVE, lambda value: 0 < value < math.inf, "more than 0"),
-            (_NOT_NEGATIVE, lambda value: 0 <= value < math.inf, "0 or more"),
-            (_FRACTIONS, lambda value: 0 <= value <= 1, "from 0 to 1"),
-        ):
-            for name in names:
-                if not holds(getattr(self, name)):
-                    raise BadInput(f"--{name} has to be {rule}, found {getattr(self, name)}")
+        super().__post_init__()
+        check_ranges(self, _RANGES)
         if self.max_parallel_skills != AUTO and self.max_parallel_skills < 1:
-            raise BadInput(f"--max_parallel_skills has to be at least 1, or {AUTO}, found {self.max_parallel_skills}")
+            raise BadInput(f"--max_parallel_skills must be at least 1, or {AUTO}, found {self.max_parallel_skills}")
         if self.llm_budget_usd is not None and not 0 < self.llm_budget_usd < math.inf:
             raise BadInput(
-                f"--llm_budget_usd has to be more than 0, found {self.llm_budget_usd:g}; leave it out for no limit, or use "
+                f"--llm_budget_usd must be more than 0, found {self.llm_budget_usd:g}; leave it out for no limit, or use "
                 "--proposer curriculum, which costs nothing"
             )
-        if self.extra_timesteps is not None and self.extra_timesteps < 1:
-            raise BadInput(f"--extra_timesteps has to be at least 1, found {self.extra_timesteps}")
         if (self.continue_skill is None) != (self.extra_timesteps is None):
             raise BadInput("--continue_skill NAME and --extra_timesteps FRAMES belong together; give both")
-        self._check_minibatches()
         self._check_candidates()
         self.gpus()
-
-    def _check_minibatches(self):
-        if self.num_envs * self.num_steps % self.num_minibatches:
-            raise BadInput(
-                f"--num_minibatches {self.num_minibatches} does not divide --num_envs * --num_steps "
-                f"({self.num_envs} * {self.num_steps}); choose powers of two"
-            )
 
     def _check_candidates(self):
         if self.candidates > self.num_envs:
             raise BadInput(
-                f"--candidates {self.candidates} is more than --num_envs {self.num_envs}: each reward needs an environment "
+                f"--candidates {self.candidates} is more than --num_envs {self.num_envs}; each reward needs an environment "
                 "of its own"
             )
-        frames = self.candidate_timesteps
-        if frames is not None and not 1 <= frames <= self.total_timesteps:
+        if self.candidate_timesteps is not None and self.candidate_timesteps > self.total_timesteps:
             raise BadInput(
-                f"--candidate_timesteps has to be at least 1 and at most --total_timesteps ({self.total_timesteps}), of which "
-                f"they are a part; found {frames}"
+                f"--candidate_timesteps must be at most --total_timesteps ({self.total_timesteps}), of which they are a part; "
+                f"found {self.candidate_timesteps}"
             )
 
     def gpus(self) -> list[str] | None:
@@ -213,12 +155,8 @@ class Settings:
             return None
         gpus = [gpu.strip() for gpu in self.gpu_ids.split(",")]
         if not all(gpu.isdigit() for gpu in gpus) or len(set(gpus)) < len(gpus):
-            raise BadInput(f"--gpu_ids has to be different numbers with commas between, as 0,1; found {self.gpu_ids!r}")
+            raise BadInput(f"--gpu_ids must be different numbers with commas between, as 0,1; found {self.gpu_ids!r}")
         return gpus
-
-    def training(self) -> dict[str, Any]:
-        """What one run needs to know; becomes ``settings`` in its run.json."""
-        return {name: getattr(self, name) for name in _TRAINING}
 
     def to_json(self) -> dict[str, Any]:
         """All settings as plain values."""
@@ -289,13 +227,16 @@ def _path(text: str) -> Path:
 
 def _number_rule(number_type: type, read):
     def rule(type_info: tyro.constructors.PrimitiveTypeInfo):
-        if type_info.type is not number_type:
+        if type_info.type not in (number_type, number_type | None):
             return None
+        may_be_none = type_info.type is not number_type
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
             metavar=number_type.__name__.upper(),
-            instance_from_str=lambda texts: read(texts[0]),
-            is_instance=lambda value: isinstance(value, (number_type, int)) and not isinstance(value, bool),
+            instance_from_str=lambda texts: None if texts[0] == "None" and may_be_none else read(texts[0]),
+            is_instance=lambda value: (
+                (value is None and may_be_none) or (isinstance(value, (number_type, int)) and not isinstance(value, bool))
+            ),
             str_from_instance=lambda value: [str(value)],
         )
 

@@ -38,7 +38,6 @@ from flowrl.proposers.llm.proposer import LlmProposer
 from flowrl.records.liveness import is_held
 from flowrl.report.invocation import to_go_on
 from flowrl.report.summary import console, print_summary, proposer_line
-from flowrl.skills.candidates import trial_frames
 from flowrl.skills.gate_report import built_in
 
 SECOND_CTRL_C_S = 5.0
@@ -48,8 +47,8 @@ def described(settings: Settings, environ: Mapping[str, str] = os.environ) -> di
     """The resolved settings as plain values: ``auto`` replaced by what it comes to."""
     chosen = chosen_proposer(settings, environ)
     llm_name = chosen_llm(settings) if chosen == "llm" else None
-    frames = trial_frames(settings.candidate_timesteps, settings.total_timesteps)
-    return {**settings.to_json(), "proposer": chosen, "llm_name": llm_name, "candidate_timesteps": frames}
+    resolved = {"proposer": chosen, "llm_name": llm_name, "candidate_timesteps": settings.trial_frames}
+    return {**settings.to_json(), **resolved}
 
 
 def make_proposer(settings: Settings, entry: GameEntry, say: Callable[[str], None]) -> Proposer:

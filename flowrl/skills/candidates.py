@@ -11,14 +11,6 @@ from flowrl.errors import BadInput
 from flowrl.skills.checks import CodeRefused
 from flowrl.skills.spec import SkillSpec
 
-TRIAL_SHARE = 5
-"""A trial trains this fraction of a run's frames, unless it is told how many: one in so many."""
-
-
-def trial_frames(candidate_timesteps: int | None, total_timesteps: int) -> int:
-    """The frames that the trial of a skill's rewards trains, all rewards together."""
-    return candidate_timesteps or max(1, total_timesteps // TRIAL_SHARE)
-
 
 def single_rewards(spec: SkillSpec) -> list[SkillSpec]:
     """The skill once with each of its rewards alone."""

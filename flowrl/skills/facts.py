@@ -21,9 +21,9 @@ An inventory field that is an array (Craftax: ``armour``, ``potions``) counts as
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Iterable
 
 from flowrl.errors import BadInput
 from flowrl.skills.spec import SkillSpec
