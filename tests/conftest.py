@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SLOW_FILES = """test_faults test_games test_corpus test_front_door test_loop test_reward_trial test_start test_compile_ahead
+SLOW_FILES = """test_begun_before test_faults test_games test_corpus test_front_door test_loop test_reward_trial test_start test_compile_ahead
     test_benchmarks test_active_columns test_probe_environments test_simulation test_integration test_curriculum_in_the_game
     test_monitoring test_scheduler test_curricula""".split()
 
