@@ -261,28 +261,34 @@ def evaluated(text, **values):
 
 NAMES = ("a", "b", "c")
 SMALL = st.integers(-3, 3).map(lambda number: f"{number / 2}")
-numbers = st.deferred(
-    lambda: st.one_of(
-        SMALL,
-        st.sampled_from(NAMES),
-        st.tuples(numbers, st.sampled_from(["+", "-", "*"]), numbers).map(lambda parts: f"({' '.join(parts)})"),
-        st.tuples(truths, numbers, numbers).map(lambda parts: f"({parts[1]} if {parts[0]} else {parts[2]})"),
-        st.tuples(truths, numbers, numbers).map(
-            lambda parts: f"jax.lax.cond({parts[0]}, lambda x: x + a, lambda x: {parts[1]}, {parts[2]})"
-        ),
-        st.tuples(numbers, numbers).map(lambda parts: f"helper({parts[0]}, y={parts[1]})"),
-        st.tuples(numbers).map(lambda parts: f"inner({parts[0]})"),
+
+
+def numbers(depth=3):
+    """Sources of numbers, of so many expressions inside each other at most."""
+    if not depth:
+        return st.one_of(SMALL, st.sampled_from(NAMES))
+    number, truth = numbers(depth - 1), truths(depth - 1)
+    return st.one_of(
+        number,
+        st.builds("({} {} {})".format, number, st.sampled_from("+-*"), number),
+        st.builds("({} if {} else {})".format, number, truth, number),
+        st.builds("jax.lax.cond({}, lambda x: x + a, lambda x: {}, {})".format, truth, number, number),
+        st.builds("helper({}, y={})".format, number, number),
+        st.builds("inner({})".format, number),
     )
-)
-truths = st.deferred(
-    lambda: st.one_of(
-        st.tuples(numbers, st.lists(st.tuples(st.sampled_from(["<", "<=", ">", "==", "!="]), numbers), min_size=1, max_size=2)).map(
-            lambda parts: "(" + " ".join([parts[0], *(f"{op} {right}" for op, right in parts[1])]) + ")"
-        ),
-        st.tuples(truths, st.sampled_from(["and", "or"]), truths).map(lambda parts: f"({' '.join(parts)})"),
-        truths.map(lambda truth: f"(not {truth})"),
+
+
+def truths(depth=3):
+    """Sources of truth values."""
+    number, operator = numbers(max(depth - 1, 0)), st.sampled_from(["<", "<=", ">", "==", "!="])
+    compared = st.builds("({} {} {})".format, number, operator, number)
+    chained = st.builds("({} {} {} {} {})".format, number, operator, number, operator, number)
+    if not depth:
+        return compared
+    truth = truths(depth - 1)
+    return st.one_of(
+        compared, chained, st.builds("({} {} {})".format, truth, st.sampled_from(["and", "or"]), truth), st.builds("(not {})".format, truth)
     )
-)
 
 
 @st.composite
@@ -297,9 +303,9 @@ a: float = n
 b = {draw(SMALL)}
 c = 1.5
 for {loop}:
-    c = c + i * {draw(numbers)}
+    c = c + i * {draw(numbers())}
 c -= helper(inner(c), y=b)
-return {draw(numbers)} + (1.0 if {draw(truths)} else 0.0)"""
+return {draw(numbers())} + (1.0 if {draw(truths())} else 0.0)"""
     return f"def helper(x, y=2.0):\n    a = {draw(SMALL)}\n    a += x\n    return a * y\n" + source(body)
 
 
