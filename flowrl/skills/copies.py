@@ -42,7 +42,8 @@ class Copies:
             return self.replaced(value, {})
         self._left -= 1
         if self._left < 0:
-            refuse_at(self._function, node, f"is larger than {MAX_NODES} terms once loops and helpers are written out; shorten it")
+            reason = f"is larger than {MAX_NODES} terms once loops and helpers are written out; write it shorter"
+            refuse_at(self._function, node, reason)
         fields = {}
         for name, value in ast.iter_fields(node):
             fields[name] = self._copied(value, values)

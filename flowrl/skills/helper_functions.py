@@ -88,7 +88,8 @@ class _Helpers:
         """A helper in which the calls of others are written out."""
         helper = self.by_name[name]
         if name in self._open:
-            refuse_at(self.function, call, f"has a helper {name} that calls itself; write it with jnp functions over whole arrays")
+            reason = f"has a helper {name} that calls itself; write it with jnp functions over whole arrays"
+            refuse_at(self.function, call, reason)
         if name not in self._written:
             self._open.append(name)
             self.write_out(helper)
@@ -105,8 +106,8 @@ class _Helpers:
         *assignments, last = helper.body
         for statement in assignments:
             if not isinstance(statement, (ast.Assign, ast.AugAssign)):
-                found = type(statement).__name__
-                refuse_at(helper, statement, f"uses {found}; a helper is assignments and one return at its end, with jnp.where for if")
+                remedy = "a helper is assignments and one return at its end, with jnp.where for if"
+                refuse_at(helper, statement, f"uses {type(statement).__name__}; {remedy}")
         if not isinstance(last, ast.Return) or last.value is None:
             refuse_at(helper, last, "does not end with `return <value>`; return one value")
 
@@ -127,7 +128,8 @@ class _Helpers:
         has_star = any(isinstance(argument, ast.Starred) for argument in call.args)
         is_twice = len(given) < len(call.args) or len(by_keyword) < len(call.keywords) or given.keys() & by_keyword.keys()
         if has_star or is_twice or all_given.keys() != set(names):
-            refuse_at(self.function, call, f"calls its helper {helper.name} with other arguments than ({', '.join(names)}); give each once")
+            reason = f"calls its helper {helper.name} with other arguments than ({', '.join(names)}); give each once"
+            refuse_at(self.function, call, reason)
         return {name: all_given[name] for name in names}
 
     def _fresh(self, helper: ast.FunctionDef, name: str) -> ast.Name:

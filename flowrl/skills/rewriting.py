@@ -178,10 +178,8 @@ class _Branches(ast.NodeTransformer):
         if len(node.ops) == 1:
             return node
         lefts = [node.left, *map(self.copies.of, node.comparators[:-1])]
-        pairs = zip(lefts, node.ops, node.comparators)
-        return _combined(
-            "logical_and", [ast.copy_location(ast.Compare(left, [op], [right]), node) for left, op, right in pairs], node
-        )
+        pairs = [ast.Compare(left, [op], [right]) for left, op, right in zip(lefts, node.ops, node.comparators)]
+        return _combined("logical_and", [ast.copy_location(pair, node) for pair in pairs], node)
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         self.generic_visit(node)
@@ -191,12 +189,13 @@ class _Branches(ast.NodeTransformer):
         self.generic_visit(node)
         if dotted(node.func) != ["jax", "lax", "cond"]:
             return node
-        operands = [*node.args[3:], *(keyword.value for keyword in node.keywords if keyword.arg == "operand")]
-        is_plain = len(node.args) - 3 + len(node.keywords) == len(operands) <= len(node.args) - 3 + 1
-        if not is_plain or any(isinstance(argument, ast.Starred) for argument in node.args):
+        has_others = any(keyword.arg != "operand" for keyword in node.keywords)
+        if has_others or len(node.args) < 3 or any(isinstance(argument, ast.Starred) for argument in node.args):
             refuse_at(self.function, node, "uses jax.lax.cond in a way that is not allowed; use jnp.where(condition, a, b)")
-        when_true, when_false = (self._applied(branch, operands) for branch in node.args[1:3])
-        return self._chosen(node.args[0], when_true, when_false, node)
+        test, *branches = node.args[:3]
+        operands = [*node.args[3:], *(keyword.value for keyword in node.keywords)]
+        when_true, when_false = (self._applied(branch, operands) for branch in branches)
+        return self._chosen(test, when_true, when_false, node)
 
     def _chosen(self, test: ast.expr, when_true: ast.expr, when_false: ast.expr, node: ast.expr) -> ast.expr:
         for value in (when_true, when_false):
@@ -210,10 +209,10 @@ class _Branches(ast.NodeTransformer):
             return ast.copy_location(ast.Call(branch, [self.copies.of(operand) for operand in operands], []), branch)
         if not isinstance(branch, ast.Lambda):
             refuse_at(self.function, branch, "gives jax.lax.cond a branch that is no lambda; use jnp.where(condition, a, b)")
-        arguments = branch.args
-        names = [argument.arg for argument in arguments.args]
-        is_plain = not (arguments.vararg or arguments.kwarg or arguments.posonlyargs or arguments.kwonlyargs or arguments.defaults)
-        if not is_plain or len(names) != len(operands) or _binds(branch.body):
+        given = branch.args
+        names = [argument.arg for argument in given.args]
+        is_odd = given.vararg or given.kwarg or given.posonlyargs or given.kwonlyargs or given.defaults
+        if is_odd or len(names) != len(operands) or _binds(branch.body):
             refuse_at(self.function, branch, "gives jax.lax.cond a lambda that does not fit; use jnp.where(condition, a, b)")
         return self.copies.replaced(branch.body, dict(zip(names, operands)))
 

@@ -49,15 +49,21 @@ def plain(body):
         ("return 0 < n <= 3", "return jnp.logical_and(0 < n, n <= 3)"),
         ("return 1.0 if n > 1 else -1.0", "return jnp.where(n > 1, 1.0, -1.0)"),
         ("return jax.lax.cond(n > 1, lambda: 1.0, lambda: 0.0)", "return jnp.where(n > 1, 1.0, 0.0)"),
-        ("return jax.lax.cond(n > 1, lambda x: x + n, lambda x: x - 1, 2 * n)", "return jnp.where(n > 1, 2 * n + n, 2 * n - 1)"),
+        ("return jax.lax.cond(n > 1, lambda x: x + n, lambda x: x - 1, 2 * n)",
+         "return jnp.where(n > 1, 2 * n + n, 2 * n - 1)"),
         ("return jax.lax.cond(n > 1, lambda _: 1.0, lambda _: 0.0, operand=None)", "return jnp.where(n > 1, 1.0, 0.0)"),
         ("return jax.lax.cond(n > 1, jnp.abs, jnp.sign, n)", "return jnp.where(n > 1, jnp.abs(n), jnp.sign(n))"),
         ("x = 0\nfor i in range(2, -2, -2):\n    x += i * n\nreturn x", "x = 0\nx += 2 * n\nx += 0 * n\nreturn x"),
-        ("x = 0\nfor b in (BlockType.TREE, BlockType.STONE):\n    x += b.value\nreturn x", "x = 0\nx += BlockType.TREE.value\nx += BlockType.STONE.value\nreturn x"),
-        ("x = 0\npairs = [(1, -2.0), (3, 4.0)]\nfor i, w in pairs:\n    x += w * i\nreturn x", "x = 0\npairs = [(1, -2.0), (3, 4.0)]\nx += -2.0 * 1\nx += 4.0 * 3\nreturn x"),
-        ("x = 0\nfor i, (a, b) in enumerate(zip((1, 2), [3, 4])):\n    x += i * a * b\nreturn x", "x = 0\nx += 0 * 1 * 3\nx += 1 * 2 * 4\nreturn x"),
-        ("x = 0\nfor i in (1, 2):\n    for j in (3, 4):\n        x += i * j\nreturn x", "x = 0\nx += 1 * 3\nx += 1 * 4\nx += 2 * 3\nx += 2 * 4\nreturn x"),
-        ("def half(x, by=2.0):\n    return x / by\nreturn half(n) + half(x=n + 1, by=3)", "half_x_1 = n + 1\nreturn n / 2.0 + half_x_1 / 3"),
+        ("x = 0\nfor b in (BlockType.TREE, BlockType.STONE):\n    x += b.value\nreturn x",
+         "x = 0\nx += BlockType.TREE.value\nx += BlockType.STONE.value\nreturn x"),
+        ("x = 0\npairs = [(1, -2.0), (3, 4.0)]\nfor i, w in pairs:\n    x += w * i\nreturn x",
+         "x = 0\npairs = [(1, -2.0), (3, 4.0)]\nx += -2.0 * 1\nx += 4.0 * 3\nreturn x"),
+        ("x = 0\nfor i, (a, b) in enumerate(zip((1, 2), [3, 4])):\n    x += i * a * b\nreturn x",
+         "x = 0\nx += 0 * 1 * 3\nx += 1 * 2 * 4\nreturn x"),
+        ("x = 0\nfor i in (1, 2):\n    for j in (3, 4):\n        x += i * j\nreturn x",
+         "x = 0\nx += 1 * 3\nx += 1 * 4\nx += 2 * 3\nx += 2 * 4\nreturn x"),
+        ("def half(x, by=2.0):\n    return x / by\nreturn half(n) + half(x=n + 1, by=3)",
+         "half_x_1 = n + 1\nreturn n / 2.0 + half_x_1 / 3"),
         ("def near(b):\n    d = closest_blocks[b.value]\n    return jnp.abs(d).sum()\nreturn near(BlockType.TREE)",
          "near_d_1 = closest_blocks[BlockType.TREE.value]\nreturn jnp.abs(near_d_1).sum()"),
     ],
@@ -69,7 +75,8 @@ def test_what_is_written_otherwise_is_rewritten(body, expected):
 @pytest.mark.parametrize(
     "text",
     [
-        "```python\n{}```", "```\n{}\n```", "Here it is:\n\n```py\n{}```\nIt pays for wood.", "  ```python\n{}", "import jax\n{}",
+        "```python\n{}```", "```\n{}\n```", "Here it is:\n\n```py\n{}```\nIt pays for wood.", "  ```python\n{}",
+        "import jax\n{}",
         "import jax.numpy as jnp\nfrom jax import numpy as jnp\njnp = jax.numpy\n'''Why.'''\n{}",
     ],
 )  # fmt: skip
@@ -87,7 +94,8 @@ def test_annotations_of_a_function_are_left_out():
 
 
 def test_a_helper_beside_the_function_is_written_out_and_may_call_others():
-    text = "def double(x):\n    y = x\n    y += x\n    return y\n\ndef four(n):\n    return double(double(n))\n\n" + source("return four(n) + 1")
+    helpers = "def double(x):\n    y = x\n    y += x\n    return y\n\ndef four(n):\n    return double(double(n))\n\n"
+    text = helpers + source("return four(n) + 1")
     assert evaluated(written(text), n=3) == 13
     with_locals = text.replace("return four(n) + 1", "y = 5\n    x = double(y)\n    return x + y + four(y)")
     assert evaluated(written(with_locals), n=3) == 35
@@ -227,7 +235,9 @@ BOMBS = {
     + "".join(f"def f{i}(x):\n    return f{i - 1}(x) + f{i - 1}(x)\n" for i in range(1, 40))
     + "return f39(n)",
     "arguments": "def f(x):\n    return x + x + x + x\nreturn " + "f(" * 40 + "n" + ")" * 40,
-    "long_chain": "def f0(x):\n    return x\n" + "".join(f"def f{i}(x):\n    return f{i - 1}(x)\n" for i in range(1, 150)) + "return f149(n)",
+    "long_chain": "def f0(x):\n    return x\n"
+    + "".join(f"def f{i}(x):\n    return f{i - 1}(x)\n" for i in range(1, 150))
+    + "return f149(n)",
     "comparisons": "x = n\n" + "return " + "n < (" * 14 + "n" + ") < n" * 14,
     "conditions": "return " + "jax.lax.cond(n > 1, lambda x: x + x + x, lambda x: x * x * x, " * 12 + "n" + ")" * 12,
 }  # fmt: skip
@@ -286,9 +296,8 @@ def truths(depth=3):
     if not depth:
         return compared
     truth = truths(depth - 1)
-    return st.one_of(
-        compared, chained, st.builds("({} {} {})".format, truth, st.sampled_from(["and", "or"]), truth), st.builds("(not {})".format, truth)
-    )
+    joined = st.builds("({} {} {})".format, truth, st.sampled_from(["and", "or"]), truth)
+    return st.one_of(compared, chained, joined, st.builds("(not {})".format, truth))
 
 
 @st.composite
