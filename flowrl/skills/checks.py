@@ -1,61 +1,72 @@
 """Static checks on a skill's two functions: what is not on the list does not run.
 
 The code is judged as a tree, never as text, and what was judged is what is compiled. Allowed are assignments to
-local names, arithmetic, comparisons, indexing, the game's constants, the functions of ``jnp`` listed here and a few
-methods of arrays. There is no import, no loop, no ``if`` (JAX traces both branches: ``jnp.where``), no nested
-function, no attribute that begins with ``_``, and no text.
+local names, arithmetic, comparisons, indexing, the game's constants, the functions of ``jnp`` that
+:mod:`flowrl.skills.language` lists and a few methods of arrays. There is no import, no loop, no ``if`` (JAX traces both
+branches: ``jnp.where``), no nested function, no attribute that begins with ``_``, and no text. Source comes as people
+write it and is rewritten first (:mod:`flowrl.skills.rewriting`); the checks themselves make no exception for it.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import re
+import textwrap
 from collections.abc import Collection, Mapping
 
-from flowrl.errors import BadInput
 from flowrl.skills.facts import GameFacts
+from flowrl.skills.language import (
+    ARRAY_FIELDS,
+    ARRAY_METHODS,
+    AT_METHODS,
+    BUILTINS,
+    DTYPES,
+    FUNCTION_NAMES,
+    INVENTORIES,
+    JAX_NAMES,
+    JNP_NAMES,
+    MAX_EXPONENT,
+    MAX_NUMBER,
+    MAX_SOURCE_CHARACTERS,
+    CodeRefused,
+    check_size,
+    dotted,
+    is_text,
+    refuse_at,
+)
+from flowrl.skills.rewriting import rewritten
 from flowrl.skills.spec import SkillSpec
 from flowrl.skills.trees import parse
 
-FUNCTION_NAMES = ("task_is_done", "task_reward")
-
-MAX_SOURCE_CHARACTERS = 8_000
-MAX_NODES = 1_500
-MAX_DEPTH = 60
-MAX_NUMBER = 1e6
-MAX_EXPONENT = 4
-
-JNP_NAMES = frozenset(
-    """abs absolute add all any arange argmax argmin array asarray bool_ ceil clip concatenate count_nonzero cos
-    divide dot e equal exp exp2 expand_dims expm1 float32 floor floor_divide full full_like greater greater_equal hypot
-    inf int32 isclose isfinite isinf isnan less less_equal log log1p log2 logical_and logical_not logical_or
-    logical_xor max maximum mean median min minimum mod multiply nan_to_num negative not_equal ones ones_like pi
-    power prod ravel reciprocal reshape round sign sin sqrt square squeeze stack std subtract sum take tan tanh
-    true_divide uint8 var where zeros zeros_like""".split()
-)
-JAX_NAMES = frozenset("nn.relu nn.sigmoid nn.softplus nn.tanh nn.elu nn.gelu lax.select lax.stop_gradient".split())
-ARRAY_METHODS = frozenset(
-    "all any argmax argmin astype clip flatten max mean min prod ravel reshape round squeeze std sum var".split()
-)
-ARRAY_FIELDS = frozenset("T at dtype ndim shape size".split())
-AT_METHODS = frozenset("add get max min multiply set".split())
-DTYPES = frozenset("bool float int".split())
-BUILTINS = frozenset("abs bool float int len max min sum".split())
-INVENTORIES = ("inventory", "inventory_diff")
-
+_IN_SCOPE = "nothing can be imported; jax, jnp and the game's constants are in scope, so leave the line out"
+_WRITE_OUT = "write the elements out, or use jnp functions over whole arrays"
+_COMPARE = "compare with == and combine with jnp.logical_or"
 _REMEDIES = {
     ast.If: "use jnp.where instead of if",
     ast.IfExp: "use jnp.where instead of if ... else",
+    ast.Match: "use jnp.where instead of match",
     ast.BoolOp: "use jnp.logical_and or jnp.logical_or instead of and, or",
     ast.Not: "use jnp.logical_not instead of not",
     ast.For: "loops are not allowed; use jnp functions over whole arrays",
     ast.While: "loops are not allowed; use jnp functions over whole arrays",
-    ast.Import: "nothing can be imported; jax, jnp and the game's constants are in scope",
-    ast.ImportFrom: "nothing can be imported; jax, jnp and the game's constants are in scope",
+    ast.Import: _IN_SCOPE,
+    ast.ImportFrom: _IN_SCOPE,
     ast.Lambda: "write the expression out",
     ast.FunctionDef: "only the two functions themselves can be defined",
     ast.JoinedStr: "text has no place here",
+    **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Starred), _WRITE_OUT),
+    **dict.fromkeys((ast.In, ast.NotIn, ast.Is, ast.IsNot), _COMPARE),
+    **dict.fromkeys((ast.Dict, ast.Set), "give each value a local name"),
+    **dict.fromkeys((ast.Assert, ast.Raise, ast.Try, ast.Global, ast.Nonlocal, ast.Delete), "leave it out"),
+    ast.NamedExpr: "assign it on a line of its own",
+    ast.MatMult: "use jnp.dot",
+    **dict.fromkeys((ast.LShift, ast.RShift), "multiply or divide by a number"),
+    ast.Expr: "a value that nothing uses has no effect; assign it to a name, or leave it out",
 }
+_OTHER_NAMES = {"np": "jnp", "numpy": "jnp", "math": "jnp", "lax": "jax.lax", "nn": "jax.nn"}
+"""Names under which models look for what is in scope under another."""
+_FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
 _ALLOWED = (
     *(ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Pass),
     *(ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.keyword, ast.Subscript, ast.Slice, ast.Tuple, ast.List),
@@ -64,18 +75,6 @@ _ALLOWED = (
     *(ast.UAdd, ast.USub, ast.Invert),
     *(ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
 )
-
-
-class CodeRefused(BadInput):
-    """A skill's code does something that is not on the list, or not what its skill declares.
-
-    Attributes:
-        reason: the kind of fault, one word; docs/gate.md has them all. ``not_allowed``: it is not on the list.
-    """
-
-    def __init__(self, message: str, reason: str = "not_allowed"):
-        super().__init__(message)
-        self.reason = reason
 
 
 def check_skill_code(spec: SkillSpec, facts: GameFacts) -> None:
@@ -95,25 +94,35 @@ def check_skill_code(spec: SkillSpec, facts: GameFacts) -> None:
 
 
 def parse_function(source: str, name: str) -> ast.FunctionDef:
-    """The tree of the one function called ``name`` that ``source`` holds.
+    """The tree of the function called ``name`` that ``source`` holds, rewritten into the language of the checks.
+
+    A code fence around the source is left out. The tree has no docstring, and the same source always gives the same
+    tree; the tree, written as source again, gives itself.
 
     Raises:
-        CodeRefused: the source is too long, is not Python, or is not exactly that function.
+        CodeRefused: the source is too long, is not Python, is not that function, or cannot be rewritten.
     """
     if len(source) > MAX_SOURCE_CHARACTERS:
         raise CodeRefused(
             f"{name} has {len(source)} characters, more than {MAX_SOURCE_CHARACTERS}; shorten it to a few lines"
         )
     try:
-        body = parse(source).body
+        return rewritten(_parsed(source, name), name)
+    except RecursionError:
+        raise CodeRefused(f"{name} is nested too deep; give parts of it names") from None
+
+
+def _parsed(source: str, name: str) -> ast.Module:
+    try:
+        return parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        fenced = _FENCED.search(source)
+        inner = textwrap.dedent(fenced[1] if fenced else source)
+        if inner != source:
+            return _parsed(inner, name)
         line = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
         reason = getattr(error, "msg", None) or type(error).__name__
         raise CodeRefused(f"{name} is not Python: {line}{reason}; give one complete function") from error
-    if len(body) != 1 or not isinstance(body[0], ast.FunctionDef) or body[0].name != name:
-        found = ", ".join(getattr(node, "name", type(node).__name__) for node in body) or "nothing"
-        raise CodeRefused(f"expected one function `def {name}(...):` and nothing else, found {found}")
-    return body[0]
 
 
 def check_function(
@@ -149,19 +158,16 @@ class _Judge:
         self.inventory_fields = inventory_fields
         self.parameters = [argument.arg for argument in function.args.args]
         self.locals: set[str] = set()
-        self.line = function.lineno
+        self.nearest: ast.AST = function
 
     def judge(self) -> None:
         self.signature()
         body = self.function.body
-        if is_docstring(body[0]):
+        if is_text(body[0]):
             body = body[1:]
         if not body or not isinstance(body[-1], ast.Return) or body[-1].value is None:
             self.refuse(self.function, "does not end with `return <value>`; return one scalar")
-        if sum(1 for statement in body for _ in ast.walk(statement)) > MAX_NODES:
-            self.refuse(self.function, f"is larger than {MAX_NODES} terms; write it shorter")
-        if _depth(self.function) > MAX_DEPTH:
-            self.refuse(self.function, f"is nested more than {MAX_DEPTH} deep; give parts of it names")
+        check_size(self.function)
         for statement in body:
             self.statement(statement)
 
@@ -208,7 +214,8 @@ class _Judge:
         self.locals.add(target.id)
 
     def expression(self, node: ast.AST) -> None:
-        self.line = getattr(node, "lineno", self.line)  # an operator has no line of its own
+        if hasattr(node, "lineno"):
+            self.nearest = node  # an operator has no line of its own
         if not isinstance(node, _ALLOWED):
             self.not_allowed(node)
         if isinstance(node, ast.Attribute):
@@ -252,7 +259,8 @@ class _Judge:
         called = node.func
         if isinstance(called, ast.Name):
             if called.id not in BUILTINS:
-                self.refuse(called, f"calls {called.id!r}; {_choices(called.id, BUILTINS)}")
+                known = _library_choices(["jnp", called.id]) if called.id in JNP_NAMES else _choices(called.id, BUILTINS)
+                self.refuse(called, f"calls {called.id!r}; {known}")
         elif isinstance(called, ast.Attribute):
             self.attribute(called, is_called=True)
         else:
@@ -272,7 +280,7 @@ class _Judge:
             self.expression(node)
 
     def attribute(self, node: ast.Attribute, is_called: bool = False) -> None:
-        path = _dotted(node)
+        path = dotted(node)
         if path is None or path[0] in self.parameters and path[0] not in INVENTORIES or path[0] in self.locals:
             return self.array_attribute(node, is_called)
         root, *members = path
@@ -281,11 +289,12 @@ class _Judge:
         if root in INVENTORIES and root in self.parameters:
             self.inventory(node, members, is_called)
         elif root in ("jnp", "jax") and root in self.names:
-            known = JNP_NAMES if root == "jnp" else JAX_NAMES
-            if ".".join(members) not in known:
-                self.refuse(node, f"uses {'.'.join(path)}; {_choices('.'.join(members), known)}")
+            if ".".join(members) not in (JNP_NAMES if root == "jnp" else JAX_NAMES):
+                self.refuse(node, f"uses {'.'.join(path)}; {_library_choices(path)}")
         elif root in self.names:
             self.game_constant(node, root, members, is_called)
+        elif root in _OTHER_NAMES:
+            self.refuse(node, f"uses {'.'.join(path)}; {root} is not in scope, {_library_choices(path)}")
         else:
             self.name(ast.copy_location(ast.Name(root, ast.Load()), node))
 
@@ -322,31 +331,20 @@ class _Judge:
         self.refuse(node, f"uses {type(node).__name__}, which is not allowed; {remedy}")
 
     def refuse(self, node: ast.AST, reason: str) -> None:
-        line = getattr(node, "lineno", self.line) - self.function.lineno + 1
-        raise CodeRefused(f"{self.function.name}, line {line}: {reason}")
+        refuse_at(self.function, node if hasattr(node, "lineno") else self.nearest, reason)
 
 
-def is_docstring(statement: ast.stmt) -> bool:
-    """Whether a statement is a text that stands by itself."""
-    return isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str)
-
-
-def _depth(tree: ast.AST) -> int:
-    """How many nodes lie above the deepest one; not by recursion, which too deep a tree would end."""
-    deepest, level = 0, [tree]
-    while level:
-        deepest += 1
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-    return deepest
-
-
-def _dotted(node: ast.expr) -> list[str] | None:
-    """``a.b.c`` as its parts, or None where the root is not a plain name."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else None
+def _library_choices(path: list[str]) -> str:
+    """What to write in place of a function that is not there or not allowed, given with the module that it is looked for in."""
+    listed = [*(f"jnp.{name}" for name in sorted(JNP_NAMES)), *(f"jax.{name}" for name in sorted(JAX_NAMES))]
+    known = {name.rpartition(".")[2]: name for name in reversed(listed)}
+    meant = ".".join([_OTHER_NAMES.get(path[0], path[0]), *path[1:]])
+    if meant in listed or path[-1] in known:
+        return f"write {meant if meant in listed else known[path[-1]]}"
+    matches = difflib.get_close_matches(path[-1], list(known), n=3, cutoff=0.6)
+    if matches:
+        return f"did you mean {', '.join(known[match] for match in matches)}?"
+    return f"use one of {', '.join(listed)}"
 
 
 def _choices(word: str, known: Collection[str], features: Collection[str] = ()) -> str:

@@ -1,7 +1,7 @@
 """What identifies a skill's code: a hash of its two functions' trees, as they are compiled.
 
-Layout, comments, docstrings and the version of Python that wrote the text make no difference; every name, number and
-operator does.
+Layout, comments, docstrings, the version of Python that wrote the text, and whatever else is rewritten before the checks
+(:mod:`flowrl.skills.rewriting`) make no difference; every name, number and operator of what is compiled does.
 """
 
 from __future__ import annotations
@@ -9,21 +9,19 @@ from __future__ import annotations
 import ast
 import hashlib
 
-from flowrl.skills.checks import FUNCTION_NAMES, is_docstring, parse_function
+from flowrl.skills.checks import parse_function
+from flowrl.skills.language import FUNCTION_NAMES
 
 
 def fingerprint(task_is_done: str, task_reward: str) -> str:
     """SHA-256 of two functions, given as source.
 
     Raises:
-        CodeRefused: a source is not the one function of its name.
+        CodeRefused: a source is not the function of its name.
     """
     digest = hashlib.sha256()
     for name, source in zip(FUNCTION_NAMES, (task_is_done, task_reward)):
-        function = parse_function(source, name)
-        if is_docstring(function.body[0]) and len(function.body) > 1:
-            del function.body[0]
-        digest.update(f"{_described(function)}\n".encode())
+        digest.update(f"{_described(parse_function(source, name))}\n".encode())
     return digest.hexdigest()
 
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flowrl.errors import BadInput
-from flowrl.skills.checks import BUILTINS, FUNCTION_NAMES, check_function, is_docstring, parse_function
+from flowrl.skills.checks import check_function, parse_function
 from flowrl.skills.facts import FEATURES
+from flowrl.skills.language import BUILTINS, FUNCTION_NAMES
 from flowrl.skills.spec import check_name
 from flowrl.skills.trees import parse
 
@@ -185,10 +186,8 @@ def _render_candidate(number: int, skill_name: str, source: str) -> str:
 
 
 def _renamed(source: str, name: str, new_name: str) -> str:
-    function = parse_function(source, name)
+    function = parse_function(source, name)  # without texts: one of several lines could look like a heading
     function.name = new_name
-    if is_docstring(function.body[0]) and len(function.body) > 1:
-        del function.body[0]  # a text of several lines could look like a heading
     return ast.unparse(function)
 
 

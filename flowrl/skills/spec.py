@@ -16,6 +16,7 @@ from flowrl.errors import BadInput
 
 MAX_NAME_LENGTH = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SPACES_AND_BRACKETS = re.compile(r"[ \t()\[\]{}<>]+")
 
 
 def check_name(name: str) -> str:
@@ -31,6 +32,15 @@ def check_name(name: str) -> str:
         f"skill name {shown} is not usable: use 1 to {MAX_NAME_LENGTH} letters, digits, '_' or '-', beginning with a "
         "letter or digit, as in Collect_Wood"
     )
+
+
+def name_from(title: str) -> str:
+    """A skill's name from what a model calls it: ``Collect_Wood`` from ``Collect Wood``.
+
+    Spaces and brackets become ``_``. A title that is a name already, or that this does not make one, stays as it is.
+    """
+    name = _SPACES_AND_BRACKETS.sub("_", title).strip("_")
+    return title if _NAME.fullmatch(title) or not _NAME.fullmatch(name) else name
 
 
 class Amount(BaseModel):

@@ -222,8 +222,54 @@ MISJUDGED = [
          reward=reward("inventory_diff", "return 1.0 * inventory_diff.pickaxe"), env_name=CRAFTAX),
 ]  # fmt: skip
 
+HELPER = "def helper(x):\n    return {}\n\n\ndef task_reward(n):\n    return helper(n)\n"
+DEEP_HELPERS = "def f0(x):\n    return x + x\n\n" + "".join(
+    f"def f{i}(x):\n    return f{i - 1}(x) * f{i - 1}(x)\n\n" for i in range(1, 60)
+)
+REWRITTEN = [  # what is accepted because it is rewritten, put to other ends
+    unlisted("other_alias", "import jax.numpy as np", "return np.save(n, n)"),
+    unlisted("alias_of_a_module", "import os as jnp", "return jnp.getpid()"),
+    unlisted("import_with_another", "import jax, os", "return n"),
+    unlisted("from_jax_another", "from jax import numpy as jnp, debug", "return n"),
+    unlisted("jnp_is_another", "jnp = jax.experimental", "return jnp.io_callback(n, n)"),
+    unlisted("jnp_twice", "x = jnp = jax.numpy", "return n"),
+    unlisted("numpy_of_jnp", "return jax.numpy.numpy.save(n, n)"),
+    unlisted("private_through_numpy", "return jax.numpy.__dict__"),
+    unlisted("linalg_another", "return jnp.linalg.__loader__"),
+    unlisted("annotation_of_a_name", "x: open('x') = n", "return x"),
+    unlisted("annotation_with_underscores", "x: n.__class__.__mro__ = n", "return x"),
+    unlisted("annotation_as_text", "x: \"__import__('os').system('id')\" = n", "return x"),
+    Case("annotation_of_the_result", "not_allowed", reward="def task_reward(n) -> exec('import os'):\n    return n\n"),
+    unlisted("lambda_in_and", "return (lambda: open('x'))() and n > 1"),
+    unlisted("call_in_a_branch", "return open('x') if n > 1 else eval('n')"),
+    unlisted("cond_of_a_builtin", "return jax.lax.cond(n > 1, print, open, n)"),
+    unlisted("cond_of_a_lambda", "return jax.lax.cond(n > 1, lambda x: open(x), lambda x: x, n)"),
+    unlisted("select_by_text", "return jnp.select([n > 1], ['a'], default='b')"),
+    unlisted("loop_too_long", "for i in range(1000):", "    n = n + i", "return n"),
+    unlisted("loops_in_loops", *("    " * i + f"for i{i} in range(30):" for i in range(6)), "    " * 6 + "n = n + 1", "return n"),
+    unlisted("loop_over_jnp", "for jnp in (jax.debug, jax.experimental):", "    jnp.print(n)", "return n"),
+    unlisted("loop_over_modules", "for m in (jax.debug, jax.experimental):", "    n = m.callback(n)", "return n"),
+    unlisted("loop_over_attributes", "for m in (jnp.__loader__,):", "    n = m", "return n"),
+    Case("helper_opens", "not_allowed", reward=HELPER.format("open(x)")),
+    Case("helper_climbs", "not_allowed", reward=HELPER.format("x.__class__.__mro__")),
+    Case("helper_recurses", "not_allowed", reward=HELPER.format("helper(x)")),
+    Case("helper_calls_the_function", "not_allowed", reward=HELPER.format("task_reward(x)")),
+    Case("helper_of_helpers", "not_allowed", reward=DEEP_HELPERS + "def task_reward(n):\n    return f59(n)\n"),
+    Case("helper_called_jnp", "not_allowed", reward=HELPER.format("x").replace("helper", "jnp")),
+    Case("helper_called_max", "not_allowed", reward=HELPER.format("x").replace("helper", "max")),
+    Case("helper_with_a_default", "not_allowed", reward=HELPER.format("x").replace("helper(x)", "helper(x, y=open('x'))")),
+    Case("helper_with_a_decorator", "not_allowed", reward="@exec\n" + HELPER.format("x")),
+    Case("helper_that_is_a_class", "not_allowed", reward="class helper:\n    x = open('x')\n\n\n" + WOOD_REWARD),
+    Case("code_before_a_fence", "not_allowed", reward="print(1)\n" + WOOD_REWARD + "```python\nimport os\n```\n"),
+    Case("code_in_a_fence", "not_allowed", reward="```python\nimport os\n" + WOOD_REWARD + "```\n"),
+    *_reward_cases("not_finite", "inventory, inventory_diff", nan_in_the_other_branch="x = 1.0 * inventory.wood\nreturn jnp.sqrt(x - 1.0) + inventory_diff.wood if x > 0 else 0.0"),
+    *_reward_cases("out_of_range", "closest_blocks, inventory_diff", loop_out_of_range="x = 1.0 * inventory_diff.wood\nfor i in range(30):\n    x += closest_blocks[i, 0, 0]\nreturn x"),
+    *_reward_cases("gain_not_paid", "inventory_diff", branch_upside_down="return -1.0 if inventory_diff.wood > 0 else 0.0"),
+    *_reward_cases("wrong_dtype", "inventory_diff", and_as_a_number="return inventory_diff.wood > 0 and True"),
+    *_done_cases("done_at_start", "inventory, n", not_enough="return not inventory.wood >= n"),
+]  # fmt: skip
 BAD = [
-    *(*IMPORTS, *CHAINS, *DISGUISES, *ENDLESS, *LARGE, *UNKNOWN, *NOT_RUNNING, *WRONG_KIND),
+    *(*IMPORTS, *CHAINS, *DISGUISES, *REWRITTEN, *ENDLESS, *LARGE, *UNKNOWN, *NOT_RUNNING, *WRONG_KIND),
     *(*NOT_FINITE, *OUT_OF_RANGE, *UNPAID, *MISJUDGED),
 ]
 

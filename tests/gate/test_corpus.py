@@ -11,11 +11,14 @@ from flowrl.skills.checks import CodeRefused
 from flowrl.skills.fingerprint import fingerprint
 from flowrl.skills.gate_report import RAN
 from tests.gate.corpus import BAD, GOOD
+from tests.gate.styles import STYLES
+
+PASSING = [*GOOD, *STYLES]
 
 
 def test_the_corpus_is_large_and_names_each_case_once():
-    assert len(BAD) >= 60 and len(GOOD) >= 20
-    assert len({case.name for case in BAD + GOOD}) == len(BAD + GOOD)
+    assert len(BAD) >= 140 and len(PASSING) >= 60
+    assert len({case.name for case in BAD + PASSING}) == len(BAD + PASSING)
 
 
 def test_every_reason_is_explained():
@@ -36,7 +39,7 @@ def test_a_bad_function_is_refused_for_its_reason_in_one_line(case, gates):
     assert case.reason == "not_allowed" or f"skill Trial: {case.reason}: " in str(refused.value)
 
 
-@pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", PASSING, ids=lambda case: case.name)
 def test_a_good_function_passes_with_a_report(case, gates):
     spec = case.spec
     report = gates[case.env_name](spec)

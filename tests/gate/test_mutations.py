@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 from flowrl.envs.registry import game
 from flowrl.skills.checks import CodeRefused, check_skill_code
 from flowrl.skills.fingerprint import fingerprint
-from flowrl.skills.module import TaskSource, compile_module, render_module
+from flowrl.skills.module import TaskSource, compile_module, render_module, skill_functions
 from tests.gate.corpus import BAD, CLASSIC, GOOD
+from tests.gate.styles import STYLES
 
 FACTS = game(CLASSIC).facts
-SOURCES = [source for case in GOOD if case.env_name == CLASSIC for source in (case.done, case.reward)]
+SOURCES = [
+    source
+    for case in [*GOOD, *STYLES]
+    if case.env_name == CLASSIC
+    for source in (case.done, case.reward)
+    if "```" not in source
+]
 DONORS = [source for case in BAD if case.name not in ("too_long", "too_deep") for source in (case.done, case.reward)]
 REASONS = {case.reason for case in BAD}
 TEXT = st.text(alphabet="()[]{}:,.=*+-/<>@#'\"\\ \n\t_abjnpx01９\0é", max_size=6)
@@ -89,7 +96,7 @@ def test_the_static_checks_accept_or_refuse_in_one_line(source):
         return
     text = render_module(spec.name, 0, {0: 0}, [TaskSource(spec.name, 1, 0, spec.task_is_done, spec.task_reward)])
     compile_module(text, dict.fromkeys(("jax", "jnp", *FACTS.constants)))
-    assert len(fingerprint(spec.task_is_done, spec.task_reward)) == 64
+    assert fingerprint(*skill_functions(text)) == fingerprint(spec.task_is_done, spec.task_reward)
 
 
 @pytest.fixture(scope="module")

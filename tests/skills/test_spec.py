@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowrl.errors import BadInput
-from flowrl.skills.spec import Amount, SkillSpec, check_name
+from flowrl.skills.spec import Amount, SkillSpec, check_name, name_from
 from tests.skills.builders import IS_DONE, REWARD, skill
 
 
@@ -51,6 +51,18 @@ def test_ordinary_names_are_accepted(name):
 def test_a_name_that_no_folder_or_session_can_have_is_refused_by_name(name):
     with pytest.raises(BadInput, match="skill name .*use 1 to 64 letters, digits"):
         check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("Collect Wood", "Collect_Wood"), (" Make  Torch ", "Make_Torch"), ("Collect Wood (n)", "Collect_Wood_n"),
+        ("[Eat] <Cow>", "Eat_Cow"), ("Collect_Wood_", "Collect_Wood_"), ("2nd-try", "2nd-try"),
+        ("a/b c", "a/b c"), ("../a (b)", "../a (b)"), ("a\nb", "a\nb"), ("( )", "( )"), ("", ""), ("é é", "é é"),
+    ],
+)  # fmt: skip
+def test_spaces_and_brackets_of_a_name_become_one_underscore_and_nothing_else_does(title, name):
+    assert name_from(title) == name
 
 
 def test_a_skill_survives_json():

@@ -15,7 +15,7 @@ from flowrl.proposers.llm.errors import AnswerRefused
 from flowrl.skills.candidates import reason_of, with_rewards
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recover, Term, write_is_done, write_reward
-from flowrl.skills.spec import SkillSpec
+from flowrl.skills.spec import SkillSpec, name_from
 
 HEAVIEST = 10.0
 _THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
@@ -138,7 +138,7 @@ class Proposal(_Strict):
         if not self.gains:
             raise BadInput(f"skill {self.name} gains nothing; declare what holds once it is done")
         blank = "def written_below(): pass"
-        spec = SkillSpec.from_data({"skill_name": self.name, **self._data(), "task_is_done": blank, "task_reward": blank})
+        spec = SkillSpec.from_data({"skill_name": name_from(self.name), **self._data(), "task_is_done": blank, "task_reward": blank})
         check_resources(spec, facts)
         spec = spec.model_copy(update={"task_is_done": self._is_done(spec, facts)})
         rewards, dropped = self._written(spec, facts, most)

@@ -25,7 +25,7 @@ from flowrl.skills.checks import CodeRefused
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.frontier import reachable_skills
 from flowrl.skills.graph import provides
-from flowrl.skills.spec import SkillSpec
+from flowrl.skills.spec import SkillSpec, name_from
 
 MOST_ABANDONED = 5
 """Skills given up on, one after the other, before the model is."""
@@ -223,7 +223,10 @@ class LlmProposer:
             raise AnswerRefused(f"the answer was cut off after {recording.request.max_tokens} tokens; answer in fewer words")
         if answer.refusal or answer.finish_reason == "content_filter":
             raise AnswerRefused(f"the model declined to answer ({answer.refusal or answer.finish_reason})")
-        self._offer = parse_proposal(answer.text).offer(self.facts, self.settings.candidates)
+        proposal = parse_proposal(answer.text)
+        self._offer = proposal.offer(self.facts, self.settings.candidates)
+        if self._offer.spec.name != proposal.name:
+            self._say(f"renamed    {printable(proposal.name)} to {self._offer.spec.name}: a name has no spaces and no brackets")
         check_new(self._offer.spec, library)
         for number, reason in list(self._offer.dropped.items()):
             self._note_dropped(self._offer.spec.name, number, reason)
@@ -452,7 +455,7 @@ def _name_in(text: str) -> str | None:
         name = json_object(text).get("name")
     except AnswerRefused:
         return None
-    return printable(name[:64]) or None if isinstance(name, str) else None
+    return printable(name_from(name)[:64]) or None if isinstance(name, str) else None
 
 
 def _verdict(calls: list[Recording]) -> str | None:

@@ -53,6 +53,15 @@ def test_skills_are_proposed_one_after_the_other(start, server):
     assert run.proposer.state["refused"] == []
 
 
+def test_a_name_with_spaces_and_brackets_is_made_into_one_and_said(start, server):
+    run = start(Say(skill_json("Collect Wood (n)")), Say(skill_json("Collect_Wood (n)", "sapling")), SAPLING)
+    assert run.propose() == "Collect_Wood_n"
+    assert run.told.count("renamed    Collect Wood (n) to Collect_Wood_n: a name has no spaces and no brackets") == 1
+    assert recorded(run)["1-0"]["outcome"]["skill_name"] == "Collect_Wood_n"
+    assert run.propose() == "Collect_Sapling"
+    assert "there is a skill Collect_Wood_n already" in server.questions[2]["messages"][-1]["content"]
+
+
 @pytest.mark.parametrize(
     "bad, reason",
     [

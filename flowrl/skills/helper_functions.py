@@ -1,0 +1,174 @@
+"""Small functions of a skill's own, written out where they are called: nothing is defined in the code that is compiled.
+
+A helper is assignments and one ``return`` at its end. It stands beside the skill's function, and then knows only its
+parameters, or inside of it, and then also knows what the function knows.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from flowrl.skills.copies import Copies
+from flowrl.skills.language import check_size, dotted, refuse_at
+
+
+def write_out_helpers(function: ast.FunctionDef, beside: Sequence[ast.FunctionDef], copies: Copies) -> None:
+    """Replaces every call of a helper by what it returns, and drops the helpers.
+
+    Raises:
+        CodeRefused: a helper is no helper, calls itself, is never called, or knows what it cannot know.
+    """
+    inside = [statement for statement in function.body if isinstance(statement, ast.FunctionDef)]
+    function.body = [statement for statement in function.body if not isinstance(statement, ast.FunctionDef)]
+    if not function.body:
+        function.body = [ast.copy_location(ast.Pass(), function)]
+    helpers = _Helpers(function, [*beside, *inside], {helper.name for helper in inside}, copies)
+    helpers.write_out(function)
+    helpers.check_all_called()
+
+
+class _Helpers:
+    """The helpers of one function.
+
+    Args:
+        inside: the names of those that are defined in the function.
+    """
+
+    def __init__(self, function: ast.FunctionDef, helpers: list[ast.FunctionDef], inside: set[str], copies: Copies):
+        self.function = function
+        self.copies = copies
+        self.inside = inside
+        self.by_name = {helper.name: helper for helper in helpers}
+        self._taken = {name for tree in (function, *helpers) for name in _names_in(tree)}
+        self._open: list[str] = []
+        self._written: set[str] = set()
+        for helper in helpers:
+            self._check_shape(helper)
+        if len(self.by_name) < len(helpers):
+            refuse_at(function, function, "defines two helpers of one name; choose another name")
+        for name in sorted(self.by_name.keys() & {name for tree in (function, *helpers) for name in _bound_in(tree)}):
+            refuse_at(function, function, f"uses {name!r} for a helper and for a value; choose another name")
+
+    def write_out(self, function: ast.FunctionDef) -> None:
+        """Replaces the calls in one function, the skill's or a helper, by what they return."""
+        body: list[ast.stmt] = []
+        for statement in function.body:
+            calls = _Calls(self, function)
+            written = calls.visit(statement)
+            body += [*calls.before, written]
+        function.body = body
+        check_size(function)
+
+    def called(self, call: ast.Call, caller: ast.FunctionDef) -> tuple[list[ast.stmt], ast.expr]:
+        """A helper's assignments under names of their own, and what it returns."""
+        helper = self._ready(call.func.id, call)
+        self._check_knowledge(helper, caller, call)
+        assigned = _assigned_in(helper)
+        values: dict[str, ast.expr] = {}
+        statements: list[ast.stmt] = []
+        for parameter, argument in self._arguments(helper, call).items():
+            if _is_simple(argument) and parameter not in assigned:
+                values[parameter] = argument
+                continue
+            values[parameter] = self._fresh(helper, parameter)
+            statements.append(ast.Assign([ast.Name(values[parameter].id, ast.Store())], argument))
+        values |= {name: self._fresh(helper, name) for name in sorted(assigned - values.keys())}
+        *assignments, returned = [self.copies.replaced(statement, values) for statement in helper.body]
+        for node in (node for statement in (*statements, *assignments, returned) for node in ast.walk(statement)):
+            ast.copy_location(node, call)
+        return [*statements, *assignments], returned.value
+
+    def check_all_called(self) -> None:
+        for name in sorted(self.by_name.keys() - self._written):
+            node = self.by_name[name] if name in self.inside else self.function
+            refuse_at(self.function, node, f"defines {name} and never calls it; leave it out")
+
+    def _ready(self, name: str, call: ast.Call) -> ast.FunctionDef:
+        """A helper in which the calls of others are written out."""
+        helper = self.by_name[name]
+        if name in self._open:
+            reason = f"has a helper {name} that calls itself; write it with jnp functions over whole arrays"
+            refuse_at(self.function, call, reason)
+        if name not in self._written:
+            self._open.append(name)
+            self.write_out(helper)
+            self._open.pop()
+            self._written.add(name)
+        return helper
+
+    def _check_shape(self, helper: ast.FunctionDef) -> None:
+        arguments = helper.args
+        if arguments.vararg or arguments.kwarg or arguments.posonlyargs or arguments.kwonlyargs or helper.decorator_list:
+            refuse_at(helper, helper, "has a decorator, or parameters with * or /; give it plain parameters")
+        if not all(isinstance(default, ast.Constant) for default in arguments.defaults):
+            refuse_at(helper, helper, "has a default that is not a number; give it as an argument")
+        *assignments, last = helper.body
+        for statement in assignments:
+            if not isinstance(statement, (ast.Assign, ast.AugAssign)):
+                remedy = "a helper is assignments and one return at its end, with jnp.where for if"
+                refuse_at(helper, statement, f"uses {type(statement).__name__}; {remedy}")
+        if not isinstance(last, ast.Return) or last.value is None:
+            refuse_at(helper, last, "does not end with `return <value>`; return one value")
+
+    def _check_knowledge(self, helper: ast.FunctionDef, caller: ast.FunctionDef, call: ast.Call) -> None:
+        """A name that a helper does not give a value must not be one of the caller's, unless it is defined in the caller."""
+        if caller is self.function and helper.name in self.inside:
+            return
+        for name in sorted((_names_in(helper) - _bound_in(helper)) & _bound_in(caller)):
+            refuse_at(self.function, call, f"has a helper {helper.name} that uses {name!r} without a parameter for it; add one")
+
+    def _arguments(self, helper: ast.FunctionDef, call: ast.Call) -> dict[str, ast.expr]:
+        """A value for each parameter of a helper."""
+        names = [argument.arg for argument in helper.args.args]
+        defaults = helper.args.defaults
+        given = dict(zip(names, call.args))
+        by_keyword = {keyword.arg: keyword.value for keyword in call.keywords}
+        all_given = dict(zip(names[len(names) - len(defaults) :], defaults)) | given | by_keyword
+        has_star = any(isinstance(argument, ast.Starred) for argument in call.args)
+        is_twice = len(given) < len(call.args) or len(by_keyword) < len(call.keywords) or given.keys() & by_keyword.keys()
+        if has_star or is_twice or all_given.keys() != set(names):
+            reason = f"calls its helper {helper.name} with other arguments than ({', '.join(names)}); give each once"
+            refuse_at(self.function, call, reason)
+        return {name: all_given[name] for name in names}
+
+    def _fresh(self, helper: ast.FunctionDef, name: str) -> ast.Name:
+        number = 1
+        while (fresh := f"{helper.name}_{name}_{number}") in self._taken:
+            number += 1
+        self._taken.add(fresh)
+        return ast.Name(fresh, ast.Load())
+
+
+class _Calls(ast.NodeTransformer):
+    """Writes out the calls of helpers in one statement; ``before`` are the assignments that they need before it."""
+
+    def __init__(self, helpers: _Helpers, caller: ast.FunctionDef):
+        self.helpers = helpers
+        self.caller = caller
+        self.before: list[ast.stmt] = []
+
+    def visit_Call(self, call: ast.Call) -> ast.AST:
+        self.generic_visit(call)
+        if not isinstance(call.func, ast.Name) or call.func.id not in self.helpers.by_name:
+            return call
+        statements, value = self.helpers.called(call, self.caller)
+        self.before += statements
+        return value
+
+
+def _is_simple(argument: ast.expr) -> bool:
+    """Whether an argument may stand wherever its parameter does: it is a name or a constant."""
+    return isinstance(argument, ast.Constant) or dotted(argument) is not None
+
+
+def _assigned_in(function: ast.FunctionDef) -> set[str]:
+    return {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _bound_in(function: ast.FunctionDef) -> set[str]:
+    return _assigned_in(function) | {argument.arg for argument in function.args.args}
+
+
+def _names_in(function: ast.FunctionDef) -> set[str]:
+    return _bound_in(function) | {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}

@@ -1,0 +1,139 @@
+"""``for`` over a literal, written out: once the body for each element, with the element in place of the loop's variable."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterable
+
+from flowrl.skills.copies import Copies
+from flowrl.skills.language import MAX_NUMBER, refuse_at
+
+MAX_ROUNDS = 32
+_NOT_IN_A_LOOP = (ast.Break, ast.Continue, ast.Return, ast.FunctionDef)
+_REMEDY = f"loop over a tuple, a list or a range of up to {MAX_ROUNDS} constants, or use jnp functions over whole arrays"
+
+
+def write_out_loops(function: ast.FunctionDef, copies: Copies) -> None:
+    """Replaces every ``for`` of a function.
+
+    Raises:
+        CodeRefused: it loops over something else than constants, too often, or its variable is used outside of it.
+    """
+    loops = _Loops(function, copies)
+    loops.visit(function)
+    used = {node.arg: node for node in ast.walk(function) if isinstance(node, ast.arg)}
+    used |= {node.id: node for node in ast.walk(function) if isinstance(node, ast.Name)}
+    for name in sorted(loops.variables & used.keys()):
+        refuse_at(function, used[name], f"uses {name!r}, the variable of a loop, outside of the loop; choose another name")
+
+
+class _Loops(ast.NodeTransformer):
+    def __init__(self, function: ast.FunctionDef, copies: Copies):
+        self.function = function
+        self.copies = copies
+        self.variables: set[str] = set()
+        self._assigned = Counter(_assigned_in(function))
+        self._literals: dict[str, ast.expr] = {}
+
+    def visit_FunctionDef(self, function: ast.FunctionDef) -> ast.AST:
+        of_outer = self._literals
+        parameters = {argument.arg for argument in function.args.args}
+        self._literals = {name: value for name, value in of_outer.items() if name not in parameters}
+        body: list[ast.stmt] = []
+        for statement in function.body:
+            written = self.visit(statement)
+            body += written if isinstance(written, list) else [written]
+            self._note_literal(statement)
+        function.body = body or [ast.copy_location(ast.Pass(), function)]
+        self._literals = of_outer
+        return function
+
+    def _note_literal(self, statement: ast.stmt) -> None:
+        """A name for a tuple or a list, assigned to once, may be looped over after its assignment."""
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if isinstance(target, ast.Name) and self._assigned[target.id] == 1:
+            self._literals[target.id] = statement.value
+
+    def visit_For(self, loop: ast.For) -> list[ast.stmt]:
+        if loop.orelse or any(isinstance(node, _NOT_IN_A_LOOP) for node in ast.walk(loop)):
+            self._refuse(loop, "leaves a loop early, or defines a function in it; compute every round, and use jnp.where")
+        rounds = [self._values(loop.target, element) for element in self._elements(loop.iter)]
+        names = {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
+        if names & {name for statement in loop.body for name in _assigned_in(statement)}:
+            self._refuse(loop, "assigns to the variable of a loop inside of it; choose another name")
+        self.variables |= names
+        self.generic_visit(loop)
+        return [self.copies.replaced(statement, values) for values in rounds for statement in loop.body]
+
+    def _elements(self, node: ast.expr) -> list[ast.expr]:
+        """What is looped over, element by element."""
+        node = self._literals.get(getattr(node, "id", None), node)
+        called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+        if isinstance(node, (ast.Tuple, ast.List)):
+            elements = node.elts
+        elif called == "range" and not node.keywords:
+            elements = self._range(node)
+        elif called == "zip" and node.args and not node.keywords:
+            elements = _side_by_side([self._elements(argument) for argument in node.args])
+        elif called == "enumerate" and len(node.args) == 1 and not node.keywords:
+            column = self._elements(node.args[0])
+            elements = _side_by_side([list(map(_number, range(len(column)))), column])
+        else:
+            self._refuse(node, f"loops over what is no literal; {_REMEDY}")
+        if len(elements) > MAX_ROUNDS:
+            self._refuse(node, f"loops {len(elements)} times; {_REMEDY}")
+        if not all(map(self._is_fixed, elements)):
+            self._refuse(node, f"loops over names that it assigns to; {_REMEDY}")
+        return elements
+
+    def _range(self, call: ast.Call) -> list[ast.expr]:
+        numbers = [_whole_number(argument) for argument in call.args]
+        if None in numbers or not 1 <= len(numbers) <= 3 or numbers[2:] == [0]:
+            self._refuse(call, f"loops over a range that is not of whole numbers; {_REMEDY}")
+        rounds = range(*numbers)
+        if len(rounds) > MAX_ROUNDS:
+            self._refuse(call, f"loops {len(rounds)} times; {_REMEDY}")
+        return [ast.copy_location(_number(number), call) for number in rounds]
+
+    def _values(self, target: ast.expr, element: ast.expr) -> dict[str, ast.expr]:
+        """What the loop's variables stand for in one round."""
+        if isinstance(target, ast.Name):
+            return {target.id: element}
+        parts = getattr(element, "elts", None)
+        if not isinstance(target, (ast.Tuple, ast.List)) or parts is None or len(parts) != len(target.elts):
+            self._refuse(target, "unpacks elements that are not tuples of that many; write them out")
+        values: dict[str, ast.expr] = {}
+        for name, part in zip(target.elts, parts):
+            values |= self._values(name, part)
+        return values
+
+    def _is_fixed(self, element: ast.expr) -> bool:
+        """Whether an element means the same in every round: it may be put where the variable stands."""
+        nodes = list(ast.walk(element))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        return not any(self._assigned[name] for name in names) and not any(isinstance(node, ast.Starred) for node in nodes)
+
+    def _refuse(self, node: ast.AST, reason: str) -> None:
+        refuse_at(self.function, node, reason)
+
+
+def _assigned_in(tree: ast.AST) -> Iterable[str]:
+    return (node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+
+
+def _side_by_side(columns: list[list[ast.expr]]) -> list[ast.expr]:
+    return [ast.Tuple(list(parts), ast.Load()) for parts in zip(*columns)]
+
+
+def _number(value: int) -> ast.expr:
+    """As Python parses it: a sign is not part of a number."""
+    return ast.Constant(value) if value >= 0 else ast.UnaryOp(ast.USub(), ast.Constant(-value))
+
+
+def _whole_number(node: ast.expr) -> int | None:
+    sign = 1
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node, sign = node.operand, -1
+    is_whole = isinstance(node, ast.Constant) and type(node.value) is int and node.value <= MAX_NUMBER
+    return sign * node.value if is_whole else None
