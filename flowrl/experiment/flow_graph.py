@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from flowrl.errors import BadInput
-from flowrl.experiment.stored_settings.dependency_hook import GetDependencies, ask
+from flowrl.experiment.dependency_hook import GetDependencies, ask
 from flowrl.proposers.base import LibraryView, Measured, Proposer
 from flowrl.skills.candidates import reason_of, single_rewards, with_rewards
 from flowrl.skills.checks import check_skill_code

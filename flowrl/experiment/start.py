@@ -19,10 +19,10 @@ from flowrl.config import AUTO, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED, BadInput
 from flowrl.experiment import migration, stored_settings
+from flowrl.experiment.dependency_hook import GetDependencies, asked_once
 from flowrl.experiment.flow_graph import FlowGraph, Gate, NothingTrained
 from flowrl.experiment.generation import Generation
 from flowrl.experiment.preflight import check_machine, chosen_llm, chosen_proposer, llm_settings
-from flowrl.experiment.stored_settings.dependency_hook import GetDependencies, asked_once
 from flowrl.files import read_json
 from flowrl.gate.client import Gate as ProbedGate
 from flowrl.parallel.calibration import Calibration

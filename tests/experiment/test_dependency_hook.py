@@ -3,7 +3,7 @@
 import pytest
 
 from flowrl.errors import BadInput
-from flowrl.experiment.stored_settings.dependency_hook import ask, asked_once
+from flowrl.experiment.dependency_hook import ask, asked_once
 
 SKILLS = {name: {"execution_plan": []} for name in ("Collect_Wood", "Collect_Stone", "Make_Pickaxe")}
 
