@@ -110,7 +110,7 @@ def read(path: Path) -> RunRecord:
     try:
         settings = RunSettings.of(data["settings"])
         return _ADAPTER.validate_python(data | {"settings": settings})
-    except (ValidationError, BadInput, KeyError, TypeError) as error:
+    except (ValidationError, BadInput, AttributeError, KeyError, TypeError) as error:
         raise BadInput(f"{path} is damaged ({_first_fault(error)}); restore it from a copy, or move its folder away") from error
 
 
