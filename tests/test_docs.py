@@ -25,10 +25,12 @@ from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
 from tests.parallel.fakes.experiments import skill
 from tests.parallel.fakes.launcher import finish
+from tests.test_imports import ROOMS, SUB_ROOMS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "exp/README.md", *(ROOT / "docs").glob("*.md")])
 FORMATS = ROOT / "docs/files.md"
+ARCHITECTURE = ROOT / "docs/architecture.md"
 
 RECORDS = {
     "run.json": RunRecord,
@@ -89,12 +91,19 @@ def test_what_the_examples_import_is_there(page):
         exec(line.strip(), {})
 
 
-def table(section: str) -> list[list[str]]:
-    """The rows of the one table of a section, each a list of its cells."""
-    found = re.search(rf"^##+ {re.escape(section)}\n(.*?)(?=^##|\Z)", FORMATS.read_text(), flags=re.DOTALL | re.MULTILINE)
-    assert found, f"{FORMATS.name} has no section {section!r}"
-    rows = [line.strip("| ").split(" | ") for line in found[1].splitlines() if line.startswith("|")]
-    return rows[2:]  # the heading, and the line below it
+@pytest.mark.parametrize(("section", "rooms"), [("The rooms", ROOMS), ("Inside a training", SUB_ROOMS["training"])])
+def test_the_rooms_are_shown_as_imports_have_them(section, rooms):
+    rows = [row for row in table(section, ARCHITECTURE) if row[2] != "all"]
+    assert {row[0].strip("`/"): set(re.findall(r"`(\w+)`", row[2])) for row in rows} == rooms
+
+
+def table(section: str, page: Path = FORMATS) -> list[list[str]]:
+    """The rows of the first table of a section, each a list of its cells."""
+    found = re.search(rf"^##+ {re.escape(section)}\n(.*?)(?=^##|\Z)", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert found, f"{page.name} has no section {section!r}"
+    lines = itertools.takewhile(lambda line: line.startswith("|"), found[1][found[1].index("|") :].splitlines())
+    rows = [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in lines]
+    return rows[2:]  # without the headings, and the line below them
 
 
 def documented(section: str) -> set[str]:
