@@ -13,6 +13,7 @@ from pathlib import Path
 from flowrl.config import Settings
 from flowrl.errors import BadInput
 from flowrl.paths import ExperimentPaths
+from flowrl.proposers.llm.credentials import usable_key
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
 from flowrl.wandb_access import check_wandb
 
@@ -77,12 +78,16 @@ def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
 
 
 def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) -> LlmSettings:
-    """What the language model's proposer needs to know."""
+    """What the language model's proposer needs to know.
+
+    Raises:
+        BadInput: the key cannot be sent. A replay needs none.
+    """
     return LlmSettings(
         model=chosen_llm(settings),
         base_url=(settings.llm_base_url or environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/"),
         folder=ExperimentPaths(settings.graph_path).llm,
-        key=environ.get("OPENAI_API_KEY") or None,
+        key=None if settings.llm_mode == "replay" else usable_key(environ.get("OPENAI_API_KEY")),
         mode=settings.llm_mode,
         max_repairs=settings.max_repairs,
         budget_usd=settings.llm_budget_usd,
@@ -94,4 +99,4 @@ def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) ->
 
 
 def _has_llm_access(environ: Mapping[str, str]) -> bool:
-    return bool(environ.get("OPENAI_API_KEY") or environ.get("OPENAI_BASE_URL"))
+    return any(environ.get(name, "").strip() for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"))

@@ -9,7 +9,7 @@ from email.utils import formatdate
 import pytest
 
 from flowrl.proposers.llm import endpoint as endpoint_module
-from flowrl.proposers.llm.endpoint import Endpoint, Patience, Question, pauses, retry_after_s
+from flowrl.proposers.llm.endpoint import WITHHELD, Endpoint, Patience, Question, pauses, retry_after_s
 from flowrl.proposers.llm.errors import Misconfigured, Unreachable
 from flowrl.proposers.llm.proposal import schema
 from flowrl.proposers.llm.settings import LlmSettings
@@ -166,9 +166,18 @@ def test_a_missing_key_is_told(make_server, make_endpoint):
         make_endpoint(make_server(key="the-right-one"), key=None).ask(QUESTION)
 
 
-def test_a_key_in_an_answer_is_blotted_out(server, make_endpoint):
+def test_an_answer_that_holds_the_key_is_thrown_away(server, make_endpoint):
     server.script(Say(f"your key is {KEY}"))
-    assert make_endpoint(server).ask(QUESTION).text == "your key is ***"
+    answer = make_endpoint(server).ask(QUESTION)
+    assert (answer.text, answer.finish_reason) == ("", WITHHELD)
+
+
+@pytest.mark.parametrize("key", ["x", "none", "EMPTY", "fixed", "task_reward"])
+def test_a_key_that_is_no_secret_never_changes_an_answer(server, make_endpoint, key):
+    text = '{"name": "X", "fixed": 1, "task_reward": "nonempty EMPTY"}'
+    server.script(Say(text))
+    answer = make_endpoint(server, key=key).ask(QUESTION)
+    assert (answer.text, answer.finish_reason) == (text, "stop")
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,24 @@ def test_bad_input_is_one_clear_line_before_anything_is_trained(starts, make_ser
     assert starts.files() == []
 
 
+@pytest.mark.parametrize("key", ["sk-one\nand-another", "sk-é-secret", "sk-one\r-secret"])
+def test_a_key_that_cannot_be_sent_is_told_at_once_and_not_shown(starts, server, key):
+    flags = (*CLASSIC, "--llm_base_url", server.url)
+    code, output, error = starts.run(*flags, OPENAI_API_KEY=key)
+    assert (code, output, error.count("\n")) == (2, "", 1), error
+    assert error.startswith("flowrl: OPENAI_API_KEY holds a ")
+    assert "sk-" not in error and "secret" not in error
+    assert server.requests == [] and starts.files() == []
+
+
+def test_a_key_read_from_a_file_with_its_line_break_is_taken(starts, make_server):
+    server = make_server(key=KEY)
+    server.script(WOOD)
+    code, output, error = starts.run(*CLASSIC, "--max_nodes", "1", "--llm_base_url", server.url, OPENAI_API_KEY=f"{KEY}\n")
+    assert (code, error) == (0, ""), output
+    assert set(server.keys) == {KEY}
+
+
 def test_what_ends_while_the_model_thinks_is_merged_and_told_at_once(starts, make_server):
     server = make_server()
     server.script(WOOD, Hang())

@@ -328,12 +328,23 @@ def test_a_budget_counts_what_earlier_starts_have_paid(start, server, tmp_path, 
 
 def test_the_key_is_sent_and_never_written(make_server, start, tmp_path):
     server = make_server(key=KEY)
-    server.script(Say(f"no, {KEY}"), Status(503, f"{KEY} is busy"), Say(skill_json("Collect_Wood", description=f"by {KEY}")))
+    server.script(Say(skill_json("Collect_Wood", description=f"by {KEY}")), Status(503, f"{KEY} is busy"), WOOD)
     run = start(url=server.url)
     assert run.propose() == "Collect_Wood"
+    assert "AnswerRefused: the answer held the key of the server" in server.questions[1]["messages"][-1]["content"]
+    assert recorded(run)["1-0"]["outcome"]["verdict"] == "refused"
     assert set(server.keys) == {KEY}
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) >= 4
     assert [path.name for path in written if KEY in path.read_text()] == []
     assert KEY not in run.told and KEY not in json.dumps(run.proposer.state)
     assert KEY not in repr(run.settings)
+
+
+@pytest.mark.parametrize("key", ["x", "none", "EMPTY", "fixed", "collect"])
+def test_a_short_key_leaves_answers_and_recordings_as_they_are(make_server, start, key):
+    server = make_server(key=key)
+    server.script(WOOD)
+    run = start(url=server.url, key=key)
+    assert run.propose() == "Collect_Wood"
+    assert recorded(run)["1-0"]["answer"]["text"] == WOOD.text

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import email.utils
 import json
+import os
 import queue
 import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+from flowrl.proposers.llm.credentials import Secrets
 from flowrl.proposers.llm.errors import InvalidRequest, Misconfigured, Transient, Unreachable
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings
 from flowrl.proposers.llm.ways import Message, Way, request_fields, text_of, with_schema
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+WITHHELD = "withheld"
+"""The ``finish_reason`` of an answer that held the key: its text is thrown away."""
 LEAST_TOKENS = 500
 """A shorter answer cannot hold a skill."""
 _NO_KEY = "none"  # the package insists on one; servers without keys ignore it
@@ -98,8 +102,15 @@ class Endpoint:
         log: takes a line about what was tried again, and why.
     """
 
-    def __init__(self, settings: LlmSettings, log: Callable[[str], None], clock: Clock = time):
+    def __init__(
+        self,
+        settings: LlmSettings,
+        log: Callable[[str], None],
+        clock: Clock = time,
+        environ: Mapping[str, str] = os.environ,
+    ):
         self.settings = settings
+        self.secrets = Secrets(settings.key, environ)
         self.way: Way | None = None
         """How this server is asked; None while that is not known."""
         self.tokens_parameter = "max_completion_tokens" if settings.base_url == OPENAI else "max_tokens"
@@ -107,10 +118,6 @@ class Endpoint:
         self._most_tokens: int | None = None  # that the server allows, where that was found out
         self._log = log
         self._clock = clock
-
-    def redact(self, text: str) -> str:
-        """The text without the key: some servers send it back in their messages."""
-        return text.replace(self.settings.key, "***") if self.settings.key else text
 
     def try_way(self, way: Way, question: Question, patience: Patience) -> Answer | None:
         """Asks in one form to find out whether the server can do it; None: it cannot.
@@ -233,16 +240,18 @@ class Endpoint:
                 "(it usually ends in /v1)"
             )
         message = choices[0].message
-        text = self.redact(text_of(message))
+        text, finish_reason = text_of(message), choices[0].finish_reason or "stop"
+        if self.secrets.are_in(text):
+            text, finish_reason = "", WITHHELD
         return Answer(
             text=text,
-            finish_reason=choices[0].finish_reason or "stop",
+            finish_reason=finish_reason,
             usage=usage_of(completion, question, text),
             seconds=seconds,
-            model=str(completion.model or self.settings.model),
+            model=self.secrets.hide(str(completion.model or self.settings.model)),
             way=way,
             max_tokens=question.max_tokens,
-            refusal=getattr(message, "refusal", None),
+            refusal=self._line(message.refusal) if getattr(message, "refusal", None) else None,
         )
 
     # Errors.
@@ -305,7 +314,7 @@ class Endpoint:
         return f"no answer from {self.settings.model} at {self.settings.base_url} after {tries} ({error}); {remedy}"
 
     def _line(self, text: str) -> str:
-        line = self.redact(printable(text))
+        line = printable(self.secrets.hide(text))
         return line if len(line) <= 300 else f"{line[:300]}..."
 
 

@@ -12,7 +12,7 @@ from flowrl.proposers.base import LibraryView, ProposerError
 from flowrl.proposers.llm import prompts
 from flowrl.proposers.llm.account import Account
 from flowrl.proposers.llm.conversation import Conversation
-from flowrl.proposers.llm.endpoint import Answer, Clock, Endpoint, Patience, Question, printable
+from flowrl.proposers.llm.endpoint import WITHHELD, Answer, Clock, Endpoint, Patience, Question, printable
 from flowrl.proposers.llm.errors import AnswerRefused, BudgetSpent, Unreachable
 from flowrl.proposers.llm.prices import usd
 from flowrl.proposers.llm.proposal import Offer, json_object, parse_proposal, schema
@@ -54,9 +54,10 @@ class LlmProposer:
         self.settings = settings
         self.facts = facts
         self.account = Account(settings)
-        self.recordings = Recordings(settings.folder)
-        self.endpoint = Endpoint(settings, self.recordings.log, clock)
-        self._say = say
+        self.endpoint = Endpoint(settings, lambda line: self.recordings.log(line), clock)
+        self._hide = self.endpoint.secrets.hide
+        self.recordings = Recordings(settings.folder, self._hide)
+        self._say = lambda line: say(self._hide(line))
         self._number = 1
         self._conversation: Conversation | None = None
         self._latest: Recording | None = None
@@ -221,6 +222,8 @@ class LlmProposer:
         answer = recording.answer
         if recording.is_cut_off:
             raise AnswerRefused(f"the answer was cut off after {recording.request.max_tokens} tokens; answer in fewer words")
+        if answer.finish_reason == WITHHELD:
+            raise AnswerRefused("the answer held the key of the server and was thrown away; answer with the JSON object alone")
         if answer.refusal or answer.finish_reason == "content_filter":
             raise AnswerRefused(f"the model declined to answer ({answer.refusal or answer.finish_reason})")
         self._offer = parse_proposal(answer.text).offer(self.facts, self.settings.candidates)
@@ -231,13 +234,13 @@ class LlmProposer:
 
     def _note_dropped(self, skill_name: str, number: int, error: BadInput | str) -> None:
         """One of several rewards is not trained: a person is told at once, the model if none is left."""
-        reason = self.endpoint.redact(printable(str(error)))
+        reason = printable(self._hide(str(error)))
         self._offer.dropped[number] = reason
         self.recordings.log(f"proposal {self._number}: reward {number} of {skill_name} dropped: {reason}")
         self._say(f"dropped    reward {number} of {skill_name}: {reason}")
 
     def _refuse(self, recording: Recording, skill_name: str | None, error: BadInput) -> None:
-        reason = self.endpoint.redact(f"{type(error).__name__}: {printable(str(error))}")
+        reason = f"{type(error).__name__}: {printable(self._hide(str(error)))}"
         is_last = self._repairs(recording) >= self.settings.max_repairs
         self._decide(recording, Outcome(verdict="abandoned" if is_last else "refused", skill_name=skill_name, reason=reason))
         self._after_refusal(recording, skill_name, reason)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -108,12 +108,16 @@ class Recording(_Part):
 class Recordings:
     """The recordings of one experiment, by proposal and repair.
 
+    Args:
+        hide: takes the secrets out of a line of the log.
+
     Raises:
         BadInput: a file is not a recording; names it.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, hide: Callable[[str], str] = str):
         self.folder = folder
+        self._hide = hide
         self._calls: dict[tuple[int, int], Recording] = {}
         self._lines: list[str] = []
         for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
@@ -159,7 +163,7 @@ class Recordings:
 
     def log(self, line: str) -> None:
         """A line for people in ``proposer.log``; kept in memory until the folder may be made: see ``open_log``."""
-        self._lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z  {line}")
+        self._lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z  {self._hide(line)}")
         if self.folder.is_dir():
             self.open_log()
 
