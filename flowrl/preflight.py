@@ -68,7 +68,8 @@ def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
     """A language model that was asked for has a key, or the address of a server that needs none, or a recording."""
     if chosen_proposer(settings, environ) == "curriculum":
         return
-    check_address(llm_settings(settings, environ).base_url)
+    found = llm_settings(settings, environ)
+    check_address(found.base_url, found.address_from)
     if settings.llm_mode == "replay" or settings.llm_base_url or _has_llm_access(environ):
         return
     raise BadInput(
@@ -83,9 +84,11 @@ def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) ->
     Raises:
         BadInput: the key cannot be sent. A replay needs none.
     """
+    address, address_from = _address(settings, environ)
     return LlmSettings(
         model=chosen_llm(settings),
-        base_url=(settings.llm_base_url or environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/"),
+        base_url=address.rstrip("/"),
+        address_from=address_from,
         folder=ExperimentPaths(settings.graph_path).llm,
         key=None if settings.llm_mode == "replay" else usable_key(environ.get("OPENAI_API_KEY")),
         mode=settings.llm_mode,
@@ -96,6 +99,14 @@ def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) ->
         seed=settings.seed,
         max_skills=settings.max_nodes,
     )
+
+
+def _address(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The address of the model's server, and the flag or variable in which it can be corrected."""
+    from_environment = environ.get("OPENAI_BASE_URL", "")
+    if not settings.llm_base_url and from_environment.strip():
+        return from_environment, "OPENAI_BASE_URL"
+    return settings.llm_base_url or OPENAI, "--llm_base_url"
 
 
 def _has_llm_access(environ: Mapping[str, str]) -> bool:

@@ -23,7 +23,7 @@ EDGES = {
     "tyro": "config.py",
     "wandb": "training/tracking.py",
     "libtmux": "parallel/launchers/tmux.py",
-    "openai": "proposers/llm/endpoint.py",
+    "openai": "proposers/llm/connection.py",
 }
 NEEDS_JAX = ("training", "envs")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from flowrl.proposers.llm import prompts
@@ -90,10 +93,14 @@ class ModelServer:
         models: the names it knows; None for any.
         key: the key it takes; None for any.
         tokens: the names of the token limit that it takes.
+        is_encrypted: speaks https, with a certificate of its own making.
     """
 
+    CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
     def __init__(self, forms=FORMS, incapable: Reply | None = Status(400, "response_format is not supported"), models=None,
-                 key=None, tokens=("max_tokens", "max_completion_tokens")):  # fmt: skip
+                 key=None, tokens=("max_tokens", "max_completion_tokens"), is_encrypted=False):  # fmt: skip
+        self.scheme = "https" if is_encrypted else "http"
         self.forms, self.incapable, self.models, self.key, self.tokens = forms, incapable, models, key, tokens
         self.replies: deque[Reply] = deque()
         self.before_trial: deque[Reply] = deque()
@@ -101,16 +108,21 @@ class ModelServer:
         self.requests: list[dict] = []
         """Bodies of all requests."""
         self.keys: list[str | None] = []
+        self.headers: list[Message] = []
         self.surprises: list[str] = []
         self.closing = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
+        if is_encrypted:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.CERTIFICATE)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        return f"{self.scheme}://127.0.0.1:{self._http.server_address[1]}/v1"
 
     @property
     def questions(self) -> list[dict]:
@@ -185,6 +197,7 @@ def completion(request: dict, say: Say) -> bytes:
 def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            server.headers.append(self.headers)
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             key = (self.headers["Authorization"] or "").removeprefix("Bearer ") or None
             match server.reply_to(self.path, key, request):

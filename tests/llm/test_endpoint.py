@@ -9,7 +9,8 @@ from email.utils import formatdate
 import pytest
 
 from flowrl.proposers.llm import endpoint as endpoint_module
-from flowrl.proposers.llm.endpoint import WITHHELD, Endpoint, Patience, Question, pauses, retry_after_s
+from flowrl.proposers.llm.connection import retry_after_s
+from flowrl.proposers.llm.endpoint import WITHHELD, Endpoint, Patience, Question, pauses
 from flowrl.proposers.llm.errors import Misconfigured, Unreachable
 from flowrl.proposers.llm.proposal import schema
 from flowrl.proposers.llm.settings import LlmSettings

@@ -114,8 +114,16 @@ def test_sums_of_money_are_readable():
     assert [usd(amount) for amount in (0, 0.00123, 0.1, 12.345, None)] == ["$0.00", "$0.0012", "$0.10", "$12.35", "an unknown amount"]
 
 
-@pytest.mark.parametrize("address", ["localhost:8000", "ftp://x/v1", "http://", "https://me:secret@x.org/v1", "https://x.org/v1?key=secret"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:8000", "ftp://x/v1", "http://", "https://me:secret@x.org/v1", "https://x.org/v1?key=secret",
+        "me:secret@x.org/v1", "https://me:secret@x.org:99x/v1", "https://x.org:99x/v1?key=secret", "https://x.org/v1\r",
+        "https://x.org\r/v1", " https://x.org/v1", "https://x.org:99999/v1", "https://x.org:0/v1", "https://[::1/v1",
+        "https://::1]/v1", "https://[zz]/v1", "https://x..org/v1", "https://" + "x" * 64 + ".org/v1", "https://x\x00.org/v1",
+    ],
+)  # fmt: skip
 def test_an_address_that_cannot_be_or_holds_a_secret_is_refused(address):
-    with pytest.raises(BadInput) as refused:
-        check_address(address)
-    assert "secret" not in str(refused.value)
+    with pytest.raises(BadInput, match="OPENAI_") as refused:
+        check_address(address, "OPENAI_BASE_URL")
+    assert "secret" not in str(refused.value) and "\r" not in str(refused.value)

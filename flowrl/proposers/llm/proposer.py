@@ -11,8 +11,9 @@ from flowrl.errors import BadInput, FlowrlError
 from flowrl.proposers.base import LibraryView, ProposerError
 from flowrl.proposers.llm import prompts
 from flowrl.proposers.llm.account import Account
+from flowrl.proposers.llm.connection import printable
 from flowrl.proposers.llm.conversation import Conversation
-from flowrl.proposers.llm.endpoint import WITHHELD, Answer, Clock, Endpoint, Patience, Question, printable
+from flowrl.proposers.llm.endpoint import WITHHELD, Answer, Clock, Endpoint, Patience, Question
 from flowrl.proposers.llm.errors import AnswerRefused, BudgetSpent, Unreachable
 from flowrl.proposers.llm.prices import usd
 from flowrl.proposers.llm.proposal import Offer, json_object, parse_proposal, schema
@@ -47,7 +48,7 @@ class LlmProposer:
         clock: the part of :mod:`time` that pauses between tries use.
 
     Raises:
-        BadInput: a recording or the price list cannot be read.
+        BadInput: a recording or the price list cannot be read, or no client can be made in these surroundings.
     """
 
     def __init__(self, settings: LlmSettings, facts: GameFacts, say: Callable[[str], None], clock: Clock = time):
@@ -69,6 +70,8 @@ class LlmProposer:
         self._last_error: str | None = None
         self._state: dict[str, Any] = {}
         self._note()
+        if settings.mode != "replay":
+            self.endpoint.connect()
 
     @property
     def state(self) -> dict[str, Any]:
