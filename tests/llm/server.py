@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.message import Message
+from email.message import Message as Headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ class Say:
     completion_tokens: int = 100
     refusal: str | None = None
     without_usage: bool = False
+
+
+@dataclass(frozen=True)
+class Message:
+    """A right answer with a message of this shape."""
+
+    content: Any
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Drop:
     """The connection is closed without an answer."""
 
 
-Reply = Say | Status | Body | Hang | Drip | Drop
+Reply = Say | Message | Status | Body | Hang | Drip | Drop
 
 
 def skill_json(name: str, gain: str = "wood", /, **changes: Any) -> str:
@@ -108,7 +115,7 @@ class ModelServer:
         self.requests: list[dict] = []
         """Bodies of all requests."""
         self.keys: list[str | None] = []
-        self.headers: list[Message] = []
+        self.headers: list[Headers] = []
         self.surprises: list[str] = []
         self.closing = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -176,7 +183,9 @@ def form_of(request: dict) -> str | None:
     return request.get("response_format", {}).get("type")
 
 
-def completion(request: dict, say: Say) -> bytes:
+def completion(request: dict, say: Say | Message) -> bytes:
+    if isinstance(say, Message):
+        return _completion(request, say.content, "stop", {})
     message: dict[str, Any] = {"role": "assistant", "content": say.text, "refusal": say.refusal}
     if form_of(request) == "tool_call":
         name = request["tool_choice"]["function"]["name"]
@@ -185,11 +194,15 @@ def completion(request: dict, say: Say) -> bytes:
         "prompt_tokens": say.prompt_tokens, "completion_tokens": say.completion_tokens,
         "total_tokens": say.prompt_tokens + say.completion_tokens, "prompt_tokens_details": {"cached_tokens": 0},
     }  # fmt: skip
+    return _completion(request, message, say.finish_reason, {} if say.without_usage else {"usage": usage})
+
+
+def _completion(request: dict, message: Any, finish_reason: str, usage: dict) -> bytes:
     return json.dumps(
         {
             "id": "c", "object": "chat.completion", "created": 0, "model": request["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": say.finish_reason, "logprobs": None}],
-            **({} if say.without_usage else {"usage": usage}),
+            "choices": [{"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None}],
+            **usage,
         }
     ).encode()  # fmt: skip
 
@@ -201,7 +214,7 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             key = (self.headers["Authorization"] or "").removeprefix("Bearer ") or None
             match server.reply_to(self.path, key, request):
-                case Say() as say:
+                case Say() | Message() as say:
                     self.send(200, completion(request, say))
                 case Status() as status:
                     error = {"message": status.message, "code": status.error_code, "type": "error", "param": None}

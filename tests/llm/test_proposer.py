@@ -10,7 +10,7 @@ from flowrl.errors import BadInput
 from flowrl.proposers.base import ProposerError
 from flowrl.proposers.llm.proposer import MOST_ABANDONED, _trial_limit_s
 from flowrl.skills.checks import CodeRefused
-from tests.llm.server import Hang, Say, Status, form_of, skill_json
+from tests.llm.server import Body, Hang, Message, Say, Status, form_of, skill_json
 from tests.llm.starts import KEY, LlmStart
 
 WOOD, SAPLING = (Say(skill_json(f"Collect_{gain.capitalize()}", gain)) for gain in ("wood", "sapling"))
@@ -65,6 +65,10 @@ def test_skills_are_proposed_one_after_the_other(start, server):
         (Say("", refusal="I would rather not."), "AnswerRefused: the model declined to answer (I would rather not.)"),
         (Say("", finish_reason="content_filter"), "declined"),
         (Say(""), "no JSON object"),
+        (Message({"role": "assistant", "content": [{"type": "reasoning", "text": WOOD.text}]}), "no JSON object"),
+        (Message({"role": "assistant", "content": 3}), "no JSON object"),
+        (Message({"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}), "declined to answer (No.)"),
+        (Say("half a character: \ud800"), "no JSON object"),
         (Say(skill_json("\x1b[2J\nX")), r"BadInput: skill name '\x1b[2J\nX' is not usable"),
     ],
 )  # fmt: skip
@@ -79,6 +83,52 @@ def test_a_bad_proposal_is_told_to_the_model_and_mended(start, server, bad, reas
     assert reason in recorded(run)["1-0"]["outcome"]["reason"]
     assert recorded(run)["1-1"]["outcome"] == {"verdict": "accepted", "skill_name": "Collect_Wood", "reason": None}
     assert reason in (run.settings.folder / "proposer.log").read_text()
+
+
+CALLED = {"id": "1", "type": "function", "function": {"name": "propose_skill", "arguments": json.loads(WOOD.text)}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": [{"type": "reasoning", "text": "{hm"}, {"type": "text", "text": WOOD.text}]},
+        {"role": "assistant", "content": json.loads(WOOD.text)},
+        {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+        {"role": "assistant", "content": None, "tool_calls": CALLED},
+        {"role": "assistant", "content": None, "function_call": CALLED["function"]},
+        {"role": "assistant", "content": f"I would do this:\n</think>\nHere is the skill: {WOOD.text} Hope this helps!"},
+        {"role": "assistant", "content": skill_json("Collect_Wood", description="half a character: \ud800")},
+        WOOD.text,
+    ],
+)
+def test_an_answer_is_read_in_every_shape(start, server, message):
+    run = start(Message(message))
+    assert run.propose() == "Collect_Wood"
+    assert len(server.questions) == 1
+    assert json.loads(json.dumps(run.graph.skills))["Collect_Wood"]["gains"]["wood"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"choices": {"message": {"content": WOOD.text}}},
+        {"choices": [{"text": WOOD.text}]},
+        {"choices": [None]},
+        {"choices": "none"},
+        {"output": WOOD.text},
+    ],
+)
+def test_what_is_no_chat_completion_is_told(start, content):
+    run = start(Body(json.dumps(content).encode()))
+    with pytest.raises(BadInput, match="not as an OpenAI-compatible server does"):
+        run.propose()
+
+
+def test_counts_and_names_that_are_missing_are_no_fault(start):
+    message = {"role": "assistant", "content": WOOD.text}
+    run = start(Body(json.dumps({"choices": [{"message": message, "finish_reason": 7}], "usage": {}}).encode()))
+    assert run.propose() == "Collect_Wood"
+    assert recorded(run)["1-0"]["tokens"]["is_estimated"] and recorded(run)["1-0"]["answer"]["finish_reason"] == "7"
 
 
 def test_a_skill_that_is_there_or_brings_nothing_new_is_refused(start, server):

@@ -18,8 +18,9 @@ from typing import Any, Protocol
 from flowrl.proposers.llm.connection import Connection
 from flowrl.proposers.llm.credentials import Secrets
 from flowrl.proposers.llm.errors import InvalidRequest, Misconfigured, Transient, Unreachable
+from flowrl.proposers.llm.reading import refusal_of, text_of
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings
-from flowrl.proposers.llm.ways import Message, Way, request_fields, text_of, with_schema
+from flowrl.proposers.llm.ways import Message, Way, request_fields, with_schema
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -213,24 +214,25 @@ class Endpoint:
         choices = getattr(completion, "choices", None)
         if not isinstance(completion, str) and getattr(completion, "error", None):
             raise Transient(self._connection.line(f"the server answers with an error: {completion.error}"))
-        if not choices or getattr(choices[0], "message", None) is None:
+        if not choices or not isinstance(choices, list) or getattr(choices[0], "message", None) is None:
             raise Misconfigured(
                 f"{self.settings.base_url} answers, but not as an OpenAI-compatible server does; correct "
                 f"{self.settings.address_from} (it usually ends in /v1)"
             )
         message = choices[0].message
-        text, finish_reason = text_of(message), choices[0].finish_reason or "stop"
+        text, finish_reason = text_of(message), str(choices[0].finish_reason or "stop")
+        usage, refusal = usage_of(completion, question, text), refusal_of(message)
         if self.secrets.are_in(text):
             text, finish_reason = "", WITHHELD
         return Answer(
             text=text,
             finish_reason=finish_reason,
-            usage=usage_of(completion, question, text),
+            usage=usage,
             seconds=seconds,
-            model=self.secrets.hide(str(completion.model or self.settings.model)),
+            model=self.secrets.hide(str(getattr(completion, "model", None) or self.settings.model)),
             way=way,
             max_tokens=question.max_tokens,
-            refusal=self._connection.line(message.refusal) if getattr(message, "refusal", None) else None,
+            refusal=self._connection.line(refusal) if refusal else None,
         )
 
     def _refused(self, error: InvalidRequest) -> str:
@@ -259,11 +261,11 @@ def pauses() -> Iterator[float]:
 def usage_of(completion: Any, question: Question, text: str) -> Usage:
     """Tokens as the server counts them; where it does not, about four characters each."""
     usage = getattr(completion, "usage", None)
-    if usage is None or usage.prompt_tokens is None:
+    if getattr(usage, "prompt_tokens", None) is None:
         asked = sum(len(message["content"]) for message in question.messages)
         return Usage(estimated_tokens(asked), estimated_tokens(len(text)), is_estimated=True)
     details = getattr(usage, "prompt_tokens_details", None)
-    return Usage(usage.prompt_tokens, usage.completion_tokens or 0, getattr(details, "cached_tokens", None) or 0)
+    return Usage(usage.prompt_tokens, getattr(usage, "completion_tokens", None) or 0, getattr(details, "cached_tokens", None) or 0)
 
 
 def estimated_tokens(characters: int) -> int:

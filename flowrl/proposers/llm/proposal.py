@@ -1,9 +1,7 @@
-"""A proposal: what the model's answer has to be, how it is found in a text, and how it becomes a skill."""
+"""A proposal: what the model's answer has to be, and how it becomes a skill."""
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,13 +10,13 @@ from pydantic.json_schema import SkipJsonSchema
 
 from flowrl.errors import BadInput
 from flowrl.proposers.llm.errors import AnswerRefused
+from flowrl.proposers.llm.reading import json_object, short
 from flowrl.skills.candidates import reason_of, with_rewards
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recover, Term, write_is_done, write_reward
 from flowrl.skills.spec import SkillSpec
 
 HEAVIEST = 10.0
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _AMOUNTS = ("requires", "consumes", "gains")
 
 
@@ -214,34 +212,8 @@ def parse_proposal(text: str) -> Proposal:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"] if part not in ("int", "float")) or "the answer"
-        found = _short(repr(fault["input"]))
+        found = short(repr(fault["input"]))
         raise AnswerRefused(f"{place}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {found}") from None
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """The first whole JSON object in a text, whatever stands around it: thoughts, a code fence, an explanation.
-
-    Raises:
-        AnswerRefused: there is none.
-    """
-    text = _THOUGHTS.sub("", text)
-    # Line breaks inside a JSON text are not allowed, and models that write code make them all the same.
-    decoder = json.JSONDecoder(strict=False)
-    fault, others = "no { in it", []
-    for match in re.finditer(r"\{", text):
-        try:
-            found, _ = decoder.raw_decode(text, match.start())
-        except json.JSONDecodeError as error:
-            fault = f"{error.msg}, line {error.lineno}" if fault == "no { in it" else fault
-            continue
-        except RecursionError:
-            continue
-        if "name" in found:
-            return found
-        others.append(found)
-    if others and fault == "no { in it":
-        return others[0]
-    raise AnswerRefused(f"the answer holds no JSON object with a name ({fault}); it begins with {_short(repr(text.strip()))}")
 
 
 def without_fence(code: str) -> str:
@@ -277,7 +249,3 @@ def _plain(node: Any, definitions: dict[str, Any]) -> Any:
         kept["properties"] = {name: _plain(value, definitions) for name, value in node["properties"].items()}
         return {key: _plain(value, definitions) if key != "properties" else value for key, value in kept.items()}
     return {key: _plain(value, definitions) for key, value in kept.items()}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -16,8 +16,9 @@ from flowrl.proposers.llm.conversation import Conversation
 from flowrl.proposers.llm.endpoint import WITHHELD, Answer, Clock, Endpoint, Patience, Question
 from flowrl.proposers.llm.errors import AnswerRefused, BudgetSpent, Unreachable
 from flowrl.proposers.llm.prices import usd
-from flowrl.proposers.llm.proposal import Offer, json_object, parse_proposal, schema
+from flowrl.proposers.llm.proposal import Offer, parse_proposal, schema
 from flowrl.proposers.llm.questions import opening
+from flowrl.proposers.llm.reading import json_object
 from flowrl.proposers.llm.recordings import TRIAL, Outcome, Recording, Recordings, Request, Said, Tokens, hash_of
 from flowrl.proposers.llm.settings import LlmSettings
 from flowrl.proposers.llm.ways import Way

@@ -1,8 +1,8 @@
 """The forms in which a server can be asked for a JSON object, best first.
 
 Servers that call themselves compatible differ: some constrain the answer to a schema, some only to JSON, some only
-through a tool call, and some know nothing of the kind. What is asked, and where the answer then stands, is here; which
-form a server can do is found out by :mod:`flowrl.proposers.llm.endpoint`.
+through a tool call, and some know nothing of the kind. What is asked is here;
+which form a server can do is found out by :mod:`flowrl.proposers.llm.endpoint`.
 """
 
 from __future__ import annotations
@@ -63,11 +63,3 @@ def with_schema(way: Way, messages: list[Message], schema: dict[str, Any]) -> li
     first, *others = messages
     form = prompts.render("form", schema=json.dumps(schema))
     return [{**first, "content": f"{first['content']}\n\n{form}"}, *others]
-
-
-def text_of(message: Any) -> str:
-    """What a message of the ``openai`` package says: the arguments of its tool call where there is one."""
-    for call in message.tool_calls or ():
-        if function := getattr(call, "function", None):
-            return function.arguments or ""
-    return message.content or ""
