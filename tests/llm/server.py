@@ -16,7 +16,7 @@ from typing import Any
 from flowrl.proposers.llm import prompts
 
 FORMS = frozenset({"json_schema", "json_object", "tool_call"})
-TRIAL_ANSWER = {
+FORM_CHECK_ANSWER = {
     "name": "", "description": "", "requires": [], "consumes": [], "gains": [], "reward_menu": None, "task_is_done": None,
     "task_reward": None,
 }  # fmt: skip
@@ -110,7 +110,7 @@ class ModelServer:
         self.scheme = "https" if is_encrypted else "http"
         self.forms, self.incapable, self.models, self.key, self.tokens = forms, incapable, models, key, tokens
         self.replies: deque[Reply] = deque()
-        self.before_trial: deque[Reply] = deque()
+        self.before_form_check: deque[Reply] = deque()
         self.answerer: Callable[[dict], Reply] | None = None
         self.requests: list[dict] = []
         """Bodies of all requests."""
@@ -134,7 +134,7 @@ class ModelServer:
     @property
     def questions(self) -> list[dict]:
         """The requests that are no trial."""
-        return [request for request in self.requests if not is_trial(request)]
+        return [request for request in self.requests if not is_form_check(request)]
 
     def script(self, *replies: Reply) -> None:
         self.replies.extend(replies)
@@ -160,10 +160,10 @@ class ModelServer:
             if self.incapable is not None:
                 return self.incapable
             form = None
-        if is_trial(request):
-            if self.before_trial:
-                return self.before_trial.popleft()
-            return Say(json.dumps(TRIAL_ANSWER) if form else "I am ready.", completion_tokens=10, prompt_tokens=100)
+        if is_form_check(request):
+            if self.before_form_check:
+                return self.before_form_check.popleft()
+            return Say(json.dumps(FORM_CHECK_ANSWER) if form else "I am ready.", completion_tokens=10, prompt_tokens=100)
         if self.answerer is not None:
             return self.answerer(request)
         if self.replies:
@@ -172,8 +172,8 @@ class ModelServer:
         return Status(400, "nothing was scripted for this question")
 
 
-def is_trial(request: dict) -> bool:
-    return request["messages"][0]["content"].startswith(prompts.render("trial"))
+def is_form_check(request: dict) -> bool:
+    return request["messages"][0]["content"].startswith(prompts.render("form_check"))
 
 
 def form_of(request: dict) -> str | None:

@@ -9,20 +9,20 @@ import pytest
 
 from flowrl.errors import BadInput
 from flowrl.proposers.llm.account import Account
+from flowrl.proposers.llm.calls import Call, Reply, Request, Tokens
 from flowrl.proposers.llm.endpoint import Usage
 from flowrl.proposers.llm.errors import BudgetSpent
 from flowrl.proposers.llm.prices import FREE, Price, find_price, is_local, usd
-from flowrl.proposers.llm.recordings import Recording, Request, Said, Tokens
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
 
 OPENING = [{"role": "system", "content": "x" * 9000}, {"role": "user", "content": "y" * 3000}]
 
 
 def call(cost_usd, proposal=1):
-    request = Request(address="a", model="m", way="text", tokens_parameter="max_tokens", max_tokens=1, messages=[])
-    return Recording(
+    request = Request(address="a", model="m", form="text", tokens_parameter="max_tokens", max_tokens=1, messages=[])
+    return Call(
         proposal=proposal, repair=0, asked_at=datetime.now(UTC), request=request, tokens=Tokens(prompt=1, completion=1),
-        answer=Said(text="", finish_reason="stop", model="m"), seconds=1.0, cost_usd=cost_usd,
+        answer=Reply(text="", finish_reason="stop", model="m"), seconds=1.0, cost_usd=cost_usd,
     )  # fmt: skip
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flowrl.proposers.llm import prompts
-from flowrl.proposers.llm.recordings import Recording
-from flowrl.proposers.llm.ways import Message
+from flowrl.proposers.llm.calls import Call
+from flowrl.proposers.llm.prompts import Message
 
 USUAL_TOKENS = 16_000
 """Models that reason before they answer count that in."""
@@ -37,12 +37,12 @@ class Conversation:
             messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": complaint}]
         return messages
 
-    def refuse(self, recording: Recording, reason: str) -> None:
+    def refuse(self, call: Call, reason: str) -> None:
         """Takes in that an answer was refused. One that was cut off may be longer next time."""
-        if not recording.is_cut_off:
-            answer = recording.answer.text[:LONGEST_ECHO] or "(nothing)"
+        if not call.is_cut_off:
+            answer = call.answer.text[:LONGEST_ECHO] or "(nothing)"
             self.refusals.append((answer, prompts.render("repair", reason=reason)))
         else:
             # Half an answer helps nobody, and takes up the room that the next one needs.
-            self.refusals.append(("(cut off)", prompts.render("cut_off", tokens=recording.request.max_tokens)))
-            self.max_tokens = min(2 * max(self.max_tokens, recording.request.max_tokens), MOST_TOKENS)
+            self.refusals.append(("(cut off)", prompts.render("cut_off", tokens=call.request.max_tokens)))
+            self.max_tokens = min(2 * max(self.max_tokens, call.request.max_tokens), MOST_TOKENS)

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+from flowrl.proposers.llm.answer_forms import AnswerForm, request_fields, with_schema
 from flowrl.proposers.llm.connection import Connection
 from flowrl.proposers.llm.credentials import Secrets
 from flowrl.proposers.llm.errors import InvalidRequest, Misconfigured, Transient, Unreachable
+from flowrl.proposers.llm.prompts import Message
 from flowrl.proposers.llm.reading import refusal_of, text_of
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings
-from flowrl.proposers.llm.ways import Message, Way, request_fields, with_schema
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -71,7 +72,7 @@ class Answer:
     seconds: float
     model: str
     """As the server calls it."""
-    way: Way
+    form: AnswerForm
     max_tokens: int
     failed_tries: tuple[str, ...] = ()
     refusal: str | None = None
@@ -104,7 +105,7 @@ class Endpoint:
     ):
         self.settings = settings
         self.secrets = Secrets(settings.key, environ)
-        self.way: Way | None = None
+        self.form: AnswerForm | None = None
         """How this server is asked; None while that is not known."""
         self.tokens_parameter = "max_completion_tokens" if settings.base_url == OPENAI else "max_tokens"
         self._swapped = False
@@ -125,17 +126,17 @@ class Endpoint:
         """
         assert self._connection is not None
 
-    def try_way(self, way: Way, question: Question, patience: Patience) -> Answer | None:
+    def try_form(self, form: AnswerForm, question: Question, patience: Patience) -> Answer | None:
         """Asks in one form to find out whether the server can do it; None: it cannot.
 
         Raises:
             Misconfigured, Unreachable: as ``ask``.
         """
-        structured = way is not Way.TEXT
+        structured = form is not AnswerForm.TEXT
         try:
-            return self._adapting(question, way, replace(patience, waits_after_internal=not structured))
+            return self._adapting(question, form, replace(patience, waits_after_internal=not structured))
         except InvalidRequest as error:
-            self._log(f"{self.settings.base_url} cannot be asked by {way}: {error}")
+            self._log(f"{self.settings.base_url} cannot be asked by {form}: {error}")
             if structured:
                 return None
             raise Misconfigured(self._refused(error)) from None
@@ -147,23 +148,23 @@ class Endpoint:
             Misconfigured: the key, the model or the address is wrong, or the server does not take the request.
             Unreachable: there was no answer within ``timeout_s``.
         """
-        assert self.way is not None, "which way to ask has to be found out first"
+        assert self.form is not None, "the form to ask in has to be found out first"
         while True:
             try:
-                return self._adapting(question, self.way, Patience(self.settings.timeout_s))
+                return self._adapting(question, self.form, Patience(self.settings.timeout_s))
             except InvalidRequest as error:
-                if self.way.next is None:
+                if self.form.next is None:
                     raise Misconfigured(self._refused(error)) from None
-                self._log(f"{self.settings.base_url} refuses {self.way} ({error}); going on with {self.way.next}")
-                self.way = self.way.next
+                self._log(f"{self.settings.base_url} refuses {self.form} ({error}); going on with {self.form.next}")
+                self.form = self.form.next
 
-    def _adapting(self, question: Question, way: Way, patience: Patience) -> Answer:
+    def _adapting(self, question: Question, form: AnswerForm, patience: Patience) -> Answer:
         """Asks in one form; a request whose token limit is not taken is sent with another one."""
         if self._most_tokens is not None:
             question = replace(question, max_tokens=min(question.max_tokens, self._most_tokens))
         while True:
             try:
-                return self._patiently(question, way, patience)
+                return self._patiently(question, form, patience)
             except InvalidRequest as error:
                 text = str(error)
                 if _TOO_LONG.search(text) and question.max_tokens // 2 >= LEAST_TOKENS:
@@ -177,7 +178,7 @@ class Endpoint:
                 else:
                     raise
 
-    def _patiently(self, question: Question, way: Way, patience: Patience) -> Answer:
+    def _patiently(self, question: Question, form: AnswerForm, patience: Patience) -> Answer:
         """Asks until there is an answer, with pauses that grow."""
         self.connect()  # before the time runs: reading the certificates takes a while
         began = self._clock.monotonic()
@@ -185,7 +186,7 @@ class Endpoint:
         for pause_s in pauses():
             try:
                 # A try may take half of the time, so that a server that hangs is asked a second time.
-                answer = self._once(question, way, limit_s=patience.limit_s / 2)
+                answer = self._once(question, form, limit_s=patience.limit_s / 2)
                 return replace(answer, failed_tries=tuple(failed))
             except Transient as error:
                 failed.append(str(error))
@@ -199,18 +200,18 @@ class Endpoint:
                 self._clock.sleep(wait_s)
         raise AssertionError("pauses never end")
 
-    def _once(self, question: Question, way: Way, limit_s: float) -> Answer:
+    def _once(self, question: Question, form: AnswerForm, limit_s: float) -> Answer:
         request = {
             "model": self.settings.model,
-            "messages": with_schema(way, list(question.messages), question.schema),
+            "messages": with_schema(form, list(question.messages), question.schema),
             self.tokens_parameter: question.max_tokens,
-            **request_fields(way, question.schema),
+            **request_fields(form, question.schema),
         }
         began = self._clock.monotonic()
         completion = self._connection.complete(request, limit_s)
-        return self._answer(completion, way, question, self._clock.monotonic() - began)
+        return self._answer(completion, form, question, self._clock.monotonic() - began)
 
-    def _answer(self, completion: Any, way: Way, question: Question, seconds: float) -> Answer:
+    def _answer(self, completion: Any, form: AnswerForm, question: Question, seconds: float) -> Answer:
         choices = getattr(completion, "choices", None)
         if not isinstance(completion, str) and getattr(completion, "error", None):
             raise Transient(self._connection.line(f"the server answers with an error: {completion.error}"))
@@ -230,7 +231,7 @@ class Endpoint:
             usage=usage,
             seconds=seconds,
             model=self.secrets.hide(str(getattr(completion, "model", None) or self.settings.model)),
-            way=way,
+            form=form,
             max_tokens=question.max_tokens,
             refusal=self._connection.line(refusal) if refusal else None,
         )

@@ -11,6 +11,8 @@ from flowrl.errors import BadInput, FlowrlError
 from flowrl.proposers.base import LibraryView, ProposerError
 from flowrl.proposers.llm import prompts
 from flowrl.proposers.llm.account import Account
+from flowrl.proposers.llm.answer_forms import AnswerForm
+from flowrl.proposers.llm.calls import FORM_CHECK, Call, CallFolder, Decision, Reply, Request, Tokens, hash_of
 from flowrl.proposers.llm.connection import printable
 from flowrl.proposers.llm.conversation import Conversation
 from flowrl.proposers.llm.endpoint import WITHHELD, Answer, Clock, Endpoint, Patience, Question
@@ -19,9 +21,7 @@ from flowrl.proposers.llm.prices import usd
 from flowrl.proposers.llm.proposal import Offer, parse_proposal, schema
 from flowrl.proposers.llm.questions import opening
 from flowrl.proposers.llm.reading import json_object
-from flowrl.proposers.llm.recordings import TRIAL, Outcome, Recording, Recordings, Request, Said, Tokens, hash_of
 from flowrl.proposers.llm.settings import LlmSettings
-from flowrl.proposers.llm.ways import Way
 from flowrl.skills.candidates import reason_of
 from flowrl.skills.checks import CodeRefused
 from flowrl.skills.facts import GameFacts
@@ -33,8 +33,8 @@ MOST_ABANDONED = 5
 """Skills given up on, one after the other, before the model is."""
 MOST_CUT_OFF = 2
 """Answers of one proposal that may be cut off at their limit without counting as repairs."""
-TRIAL_TOKENS = 2_000
-TRIAL_LIMIT_S, TRIAL_SHARE = 120.0, 0.2
+FORM_CHECK_TOKENS = 2_000
+FORM_CHECK_LIMIT_S, FORM_CHECK_SHARE = 120.0, 0.2
 """For finding out, before anything is trained, whether and how the server answers: so long, or that share of the time for
 one answer, where that is longer (a model on a CPU); at most all of it."""
 
@@ -56,13 +56,13 @@ class LlmProposer:
         self.settings = settings
         self.facts = facts
         self.account = Account(settings)
-        self.endpoint = Endpoint(settings, lambda line: self.recordings.log(line), clock)
+        self.endpoint = Endpoint(settings, lambda line: self.calls.log(line), clock)
         self._hide = self.endpoint.secrets.hide
-        self.recordings = Recordings(settings.folder, self._hide)
+        self.calls = CallFolder(settings.folder, self._hide)
         self._say = lambda line: say(self._hide(line))
         self._number = 1
         self._conversation: Conversation | None = None
-        self._latest: Recording | None = None
+        self._latest: Call | None = None
         self._offer: Offer | None = None
         self._abandoned_in_a_row = 0
         self._is_begun = False
@@ -80,7 +80,7 @@ class LlmProposer:
 
     def describe(self) -> str:
         how = {"live": "", "record": ", recorded anew", "replay": f", replayed from {self.settings.folder}"}[self.settings.mode]
-        asked = f", asked by {self.endpoint.way}" if self.endpoint.way else ""
+        asked = f", asked by {self.endpoint.form}" if self.endpoint.form else ""
         return f"the language model {self.settings.model} at {self.settings.base_url}{asked}{how}"
 
     def prepare(self, is_resumed: bool) -> None:
@@ -93,19 +93,19 @@ class LlmProposer:
             BadInput: the key, the model, the address, the budget or the recordings are of no use; says what to do.
         """
         if self.settings.mode == "replay":
-            if not is_resumed and (hole := self.recordings.first_hole()):
+            if not is_resumed and (hole := self.calls.first_hole()):
                 raise self._missing(*hole)
             return
         if self.settings.mode == "record" and not is_resumed:
             self._starts_anew = True
-            self.recordings.forget()
+            self.calls.forget()
         first = opening(LibraryView(self.facts, {}), self.settings.seed, 1, self.settings.candidates)
-        self.account.check_budget(first, [] if is_resumed else self.recordings.all())
+        self.account.check_budget(first, [] if is_resumed else self.calls.all())
         self._say(f"{self.settings.model}: {self.account.estimate(first)}")
         if is_resumed:
             return
         try:
-            self._find_way(Patience(_trial_limit_s(self.settings.timeout_s), waits_for_absent=False))
+            self._find_form(Patience(form_check_limit_s(self.settings.timeout_s), waits_for_absent=False))
         except (Unreachable, BudgetSpent) as error:
             raise BadInput(str(error)) from None
 
@@ -158,9 +158,9 @@ class LlmProposer:
     def accepted(self, spec: SkillSpec) -> None:
         assert self._latest is not None and self._offer is not None, "nothing was proposed"
         dropped = [f"reward {number}: {reason}" for number, reason in sorted(self._offer.dropped.items())]
-        self._decide(self._latest, Outcome(verdict="accepted", skill_name=spec.name, dropped=dropped))
-        calls = self.recordings.of(self._latest.proposal)
-        self.recordings.log(f"proposal {self._number}: {spec.name} accepted, {len(calls)} calls, {usd(self._spent(calls))}")
+        self._decide(self._latest, Decision(verdict="accepted", skill_name=spec.name, dropped=dropped))
+        calls = self.calls.of(self._latest.proposal)
+        self.calls.log(f"proposal {self._number}: {spec.name} accepted, {len(calls)} calls, {usd(self._spent(calls))}")
         self._abandoned_in_a_row = 0
         self._go_on()
 
@@ -171,32 +171,32 @@ class LlmProposer:
         if self._is_begun:
             return
         self._is_begun = True
-        if self._starts_anew and (aside := self.recordings.move_aside()):
+        if self._starts_anew and (aside := self.calls.move_aside()):
             self._say(f"earlier recordings are in {aside}")
         if self.settings.mode != "replay":
-            for recording in self.recordings.of(TRIAL):
-                self.recordings.save(recording)
-        self.recordings.open_log()
+            for call in self.calls.of(FORM_CHECK):
+                self.calls.save(call)
+        self.calls.open_log()
 
     def _next_answer(self, library: LibraryView) -> SkillSpec | None:
         """One answer, recorded or fresh: the skill in it, or None, and the conversation has gone one step on."""
         conversation = self._conversation or self._next_conversation(library)
-        recording = self.recordings.get(conversation.number, conversation.repair)
-        if recording is None:
-            recording = self._missing_or_asked(conversation)
-            if recording is None:
+        call = self.calls.get(conversation.number, conversation.repair)
+        if call is None:
+            call = self._missing_or_asked(conversation)
+            if call is None:
                 return None
-        elif hash_of(conversation.messages()) != hash_of(recording.request.messages):
+        elif hash_of(conversation.messages()) != hash_of(call.request.messages):
             place = f"proposal {conversation.number}, repair {conversation.repair}"
-            self.recordings.log(f"{place}: the recorded question was another one")
-        self._latest = recording
-        if recording.is_refused:
-            self._after_refusal(recording, recording.outcome.skill_name, recording.outcome.reason or "no reason recorded")
+            self.calls.log(f"{place}: the recorded question was another one")
+        self._latest = call
+        if call.is_refused:
+            self._after_refusal(call, call.outcome.skill_name, call.outcome.reason or "no reason recorded")
             return None
         try:
-            return self._judged(recording, library)
+            return self._judged(call, library)
         except BadInput as error:
-            self._refuse(recording, _name_in(recording.answer.text), error)
+            self._refuse(call, _name_in(call.answer.text), error)
             return None
 
     def _next_conversation(self, library: LibraryView) -> Conversation:
@@ -209,7 +209,7 @@ class LlmProposer:
 
     def _is_settled(self, number: int, library: LibraryView) -> bool:
         """Whether a recorded proposal is a skill of this experiment, or was given up."""
-        calls = self.recordings.of(number)
+        calls = self.calls.of(number)
         if not calls:
             return False
         outcome = calls[-1].outcome
@@ -217,15 +217,15 @@ class LlmProposer:
             return library.knows(_name_in(calls[-1].answer.text) or "")
         return outcome.verdict == "abandoned" or outcome.verdict == "accepted" and library.knows(outcome.skill_name or "")
 
-    def _judged(self, recording: Recording, library: LibraryView) -> SkillSpec:
+    def _judged(self, call: Call, library: LibraryView) -> SkillSpec:
         """The skill in an answer.
 
         Raises:
             BadInput: there is none in it, or it is not new; says why.
         """
-        answer = recording.answer
-        if recording.is_cut_off:
-            raise AnswerRefused(f"the answer was cut off after {recording.request.max_tokens} tokens; answer in fewer words")
+        answer = call.answer
+        if call.is_cut_off:
+            raise AnswerRefused(f"the answer was cut off after {call.request.max_tokens} tokens; answer in fewer words")
         if answer.finish_reason == WITHHELD:
             raise AnswerRefused("the answer held the key of the server and was thrown away; answer with the JSON object alone")
         if answer.refusal or answer.finish_reason == "content_filter":
@@ -240,41 +240,41 @@ class LlmProposer:
         """One of several rewards is not trained: a person is told at once, the model if none is left."""
         reason = printable(self._hide(str(error)))
         self._offer.dropped[number] = reason
-        self.recordings.log(f"proposal {self._number}: reward {number} of {skill_name} dropped: {reason}")
+        self.calls.log(f"proposal {self._number}: reward {number} of {skill_name} dropped: {reason}")
         self._say(f"dropped    reward {number} of {skill_name}: {reason}")
 
-    def _refuse(self, recording: Recording, skill_name: str | None, error: BadInput) -> None:
+    def _refuse(self, call: Call, skill_name: str | None, error: BadInput) -> None:
         reason = f"{type(error).__name__}: {printable(self._hide(str(error)))}"
-        is_last = self._repairs(recording) >= self.settings.max_repairs
-        self._decide(recording, Outcome(verdict="abandoned" if is_last else "refused", skill_name=skill_name, reason=reason))
-        self._after_refusal(recording, skill_name, reason)
+        is_last = self._repairs(call) >= self.settings.max_repairs
+        self._decide(call, Decision(verdict="abandoned" if is_last else "refused", skill_name=skill_name, reason=reason))
+        self._after_refusal(call, skill_name, reason)
 
-    def _after_refusal(self, recording: Recording, skill_name: str | None, reason: str) -> None:
+    def _after_refusal(self, call: Call, skill_name: str | None, reason: str) -> None:
         """The model is told, or the skill is given up."""
-        repairs, most = self._repairs(recording), self.settings.max_repairs
+        repairs, most = self._repairs(call), self.settings.max_repairs
         shown = skill_name or "an answer"
-        self.recordings.log(f"proposal {recording.proposal}, repair {recording.repair}: {shown} refused: {reason}")
+        self.calls.log(f"proposal {call.proposal}, repair {call.repair}: {shown} refused: {reason}")
         if repairs < most:
-            follows = "asked for again" if self._is_excused(recording) else f"repair {repairs + 1} of {most} follows"
+            follows = "asked for again" if self._is_excused(call) else f"repair {repairs + 1} of {most} follows"
             self._say(f"refused    {shown} ({follows}): {reason}")
             assert self._conversation is not None
-            self._conversation.refuse(recording, reason)
+            self._conversation.refuse(call, reason)
             self._note()
             return
         self._say(f"given up   {shown} after {repairs} repairs: {reason}")
-        self._decide(recording, Outcome(verdict="abandoned", skill_name=skill_name, reason=reason))
+        self._decide(call, Decision(verdict="abandoned", skill_name=skill_name, reason=reason))
         self._abandon(reason)
 
-    def _repairs(self, recording: Recording) -> int:
+    def _repairs(self, call: Call) -> int:
         """How often the model has mended this proposal. It has not, where it was only given more room."""
-        return recording.repair - len(self._excused(recording))
+        return call.repair - len(self._excused(call))
 
-    def _is_excused(self, recording: Recording) -> bool:
-        return recording.repair in self._excused(recording)
+    def _is_excused(self, call: Call) -> bool:
+        return call.repair in self._excused(call)
 
-    def _excused(self, recording: Recording) -> list[int]:
+    def _excused(self, call: Call) -> list[int]:
         """The answers so far that were cut off: asking again with more room is no repair, as long as they are few."""
-        calls = [call for call in self.recordings.of(recording.proposal) if call.repair <= recording.repair]
+        calls = [call for call in self.calls.of(call.proposal) if call.repair <= call.repair]
         return [call.repair for call in calls if call.is_cut_off][:MOST_CUT_OFF]
 
     def _abandon(self, reason: str) -> None:
@@ -293,70 +293,70 @@ class LlmProposer:
 
     # Asking.
 
-    def _missing_or_asked(self, conversation: Conversation) -> Recording | None:
+    def _missing_or_asked(self, conversation: Conversation) -> Call | None:
         """A fresh answer; in a replay, None where the recorded run has gone on with another skill."""
         if self.settings.mode != "replay":
             return self._asked(conversation)
-        if not any(number > conversation.number for number in self.recordings.proposals()):
+        if not any(number > conversation.number for number in self.calls.proposals()):
             raise self._missing(conversation.number, conversation.repair)
-        self.recordings.log(f"proposal {conversation.number}: refused now, accepted when it was recorded; going on with the next")
+        self.calls.log(f"proposal {conversation.number}: refused now, accepted when it was recorded; going on with the next")
         self._abandon("a skill that was accepted when it was recorded")
         return None
 
-    def _asked(self, conversation: Conversation) -> Recording:
-        if self.endpoint.way is None:
-            self._find_way(Patience(self.settings.timeout_s))
+    def _asked(self, conversation: Conversation) -> Call:
+        if self.endpoint.form is None:
+            self._find_form(Patience(self.settings.timeout_s))
         messages = conversation.messages()
-        tokens = self.account.affordable(messages, conversation.max_tokens, self.recordings.all())
+        tokens = self.account.affordable(messages, conversation.max_tokens, self.calls.all())
         question = Question(tuple(messages), schema(self.settings.candidates), tokens)
-        recording = self._recorded(conversation.number, conversation.repair, question, self.endpoint.ask(question))
-        self.recordings.save(recording)
+        call = self._recorded(conversation.number, conversation.repair, question, self.endpoint.ask(question))
+        self.calls.save(call)
         self._note()
-        return recording
+        return call
 
-    def _find_way(self, patience: Patience) -> None:
+    def _find_form(self, patience: Patience) -> None:
         """Finds out in which form the server gives JSON, once for an address and a model."""
-        earlier = [call for call in self.recordings.of(TRIAL) if self._is_ours(call.request) and not call.is_refused]
+        earlier = [call for call in self.calls.of(FORM_CHECK) if self._is_ours(call.request) and not call.is_refused]
         if earlier:
-            self.endpoint.way = earlier[-1].request.way
+            self.endpoint.form = earlier[-1].request.form
             self.endpoint.tokens_parameter = earlier[-1].request.tokens_parameter
             return
-        messages = ({"role": "user", "content": prompts.render("trial")},)
-        for way in Way:
-            tokens = self.account.affordable(messages, TRIAL_TOKENS, self.recordings.all())
+        messages = ({"role": "user", "content": prompts.render("form_check")},)
+        for form in AnswerForm:
+            tokens = self.account.affordable(messages, FORM_CHECK_TOKENS, self.calls.all())
             question = Question(messages, schema(), tokens)
-            answer = self.endpoint.try_way(way, question, patience)
+            answer = self.endpoint.try_form(form, question, patience)
             if answer is None:
                 continue
-            can = way is Way.TEXT or _is_of_the_form(answer)
-            recording = self._recorded(TRIAL, len(self.recordings.of(TRIAL)), question, answer)
+            can = form is AnswerForm.TEXT or _is_of_the_form(answer)
+            call = self._recorded(FORM_CHECK, len(self.calls.of(FORM_CHECK)), question, answer)
             verdict, reason = ("accepted", None) if can else ("refused", "not of the form asked for")
-            recording.outcome = Outcome(verdict=verdict, reason=reason)
+            call.outcome = Decision(verdict=verdict, reason=reason)
             if self._is_begun:
-                self.recordings.save(recording)
+                self.calls.save(call)
             if can:
-                self.endpoint.way = way
+                self.endpoint.form = form
                 return
 
     def _is_ours(self, request: Request) -> bool:
         return (request.address, request.model) == (self.settings.base_url, self.settings.model)
 
-    def _recorded(self, number: int, repair: int, question: Question, answer: Answer) -> Recording:
+    def _recorded(self, number: int, repair: int, question: Question, answer: Answer) -> Call:
         usage = answer.usage
-        return self.recordings.add(
-            Recording(
+        return self.calls.add(
+            Call(
                 proposal=number,
                 repair=repair,
                 asked_at=datetime.now(UTC),
                 request=Request(
                     address=self.settings.base_url,
                     model=self.settings.model,
-                    way=answer.way,
+                    form=answer.form,
                     tokens_parameter=self.endpoint.tokens_parameter,
                     max_tokens=answer.max_tokens,
                     messages=list(question.messages),
                 ),
-                answer=Said(text=answer.text, finish_reason=answer.finish_reason, model=answer.model, refusal=answer.refusal),
+                answer=Reply(text=answer.text, finish_reason=answer.finish_reason, model=answer.model, refusal=answer.refusal),
                 tokens=Tokens(
                     prompt=usage.prompt, completion=usage.completion, cached=usage.cached, is_estimated=usage.is_estimated
                 ),
@@ -374,26 +374,26 @@ class LlmProposer:
 
     # What is kept.
 
-    def _decide(self, recording: Recording, outcome: Outcome) -> None:
-        if recording.outcome == outcome:
+    def _decide(self, call: Call, outcome: Decision) -> None:
+        if call.outcome == outcome:
             return
-        recording.outcome = outcome
+        call.outcome = outcome
         if self.settings.mode != "replay":  # a replay leaves the recordings as they are
-            self.recordings.save(recording)
+            self.calls.save(call)
 
     def _end(self, status: str, error: str | None) -> None:
         self._status, self._last_error = status, error
-        self.recordings.log(error or status)
+        self.calls.log(error or status)
         self._note()
 
-    def _spent(self, calls: list[Recording]) -> float | None:
+    def _spent(self, calls: list[Call]) -> float | None:
         return 0.0 if self.settings.mode == "replay" else self.account.spent(calls)
 
     def _note(self) -> None:
         """Makes the state anew; whoever reads the old one meanwhile is not disturbed."""
-        calls = [] if self.settings.mode == "replay" else self.recordings.all()
-        done = (number for number in self.recordings.proposals() if self.settings.mode != "replay" or number < self._number)
-        by_number = {number: self.recordings.of(number) for number in done}
+        calls = [] if self.settings.mode == "replay" else self.calls.all()
+        done = (number for number in self.calls.proposals() if self.settings.mode != "replay" or number < self._number)
+        by_number = {number: self.calls.of(number) for number in done}
         self._state = {
             "kind": "llm",
             "model": self.settings.model,
@@ -439,8 +439,8 @@ def check_new(spec: SkillSpec, library: LibraryView) -> None:
         )
 
 
-def _trial_limit_s(timeout_s: float) -> float:
-    return min(timeout_s, max(TRIAL_LIMIT_S, TRIAL_SHARE * timeout_s))
+def form_check_limit_s(timeout_s: float) -> float:
+    return min(timeout_s, max(FORM_CHECK_LIMIT_S, FORM_CHECK_SHARE * timeout_s))
 
 
 def _is_of_the_form(answer: Answer) -> bool:
@@ -462,9 +462,9 @@ def _name_in(text: str) -> str | None:
     return printable(name[:64]) or None if isinstance(name, str) else None
 
 
-def _verdict(calls: list[Recording]) -> str | None:
+def _verdict(calls: list[Call]) -> str | None:
     return calls[-1].outcome.verdict if calls[-1].outcome else None
 
 
-def _sum(name: str, calls: list[Recording]) -> int:
+def _sum(name: str, calls: list[Call]) -> int:
     return sum(getattr(call.tokens, name) for call in calls)

@@ -88,7 +88,7 @@ def check_custom_headers(environ: Mapping[str, str]) -> None:
     for name, value in custom_headers(environ):
         if not _HEADER_NAME.fullmatch(name):
             raise Misconfigured(
-                f"OPENAI_CUSTOM_HEADERS: {name!r} is not the name of a header; write NAME: VALUE, one header in a line, or unset it"
+                f"OPENAI_CUSTOM_HEADERS: {name!r} is not the name of a header; write TOOL_NAME: VALUE, one header in a line, or unset it"
             )
         if fault := unsendable(value.replace("\t", " ")):
             raise Misconfigured(f"OPENAI_CUSTOM_HEADERS: the value of {name} holds {fault}; correct it, or unset it")

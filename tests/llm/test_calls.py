@@ -1,4 +1,4 @@
-"""Recordings: nothing is paid twice, a whole experiment is replayed without a key, and nobody's hand is needed."""
+"""CallFolder: nothing is paid twice, a whole experiment is replayed without a key, and nobody's hand is needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from flowrl.errors import BadInput
 from flowrl.proposers.base import ProposerError
-from flowrl.proposers.llm.recordings import Recordings, hash_of
+from flowrl.proposers.llm.calls import CallFolder, hash_of
 from flowrl.skills.checks import CodeRefused
 from tests.llm.server import Say, Status, skill_json
 from tests.llm.starts import LlmStart
@@ -52,7 +52,7 @@ def test_tries_that_failed_are_recorded_with_the_one_that_did_not(start, server)
     server.script(Status(503, "busy"), WOOD)
     run = start()
     run.propose()
-    (call,) = Recordings(run.settings.folder).of(1)
+    (call,) = CallFolder(run.settings.folder).of(1)
     assert call.failed_tries == ["HTTP 503: busy"]
     assert "HTTP 503: busy; asking again in" in (run.settings.folder / "proposer.log").read_text()
 
@@ -232,11 +232,11 @@ def test_of_two_files_for_one_call_the_later_one_counts(start, server):
     server.script(WOOD)
     run = start()
     run.propose()
-    (call,) = Recordings(run.settings.folder).of(1)
+    (call,) = CallFolder(run.settings.folder).of(1)
     for number, moment in (("00000000", "2001-01-01T00:00:00Z"), ("ffffffff", "2002-02-02T00:00:00Z")):
         older = json.loads(call.model_dump_json()) | {"asked_at": moment}
         (run.settings.folder / f"1-0-{number}.json").write_text(json.dumps(older))
-    assert Recordings(run.settings.folder).of(1) == [call]
+    assert CallFolder(run.settings.folder).of(1) == [call]
 
 
 @pytest.mark.parametrize("lost, named", [("1-0", "1-0"), ("2-0", "2-0"), ("2-1", "2-1"), ("3-0", None)])
