@@ -18,7 +18,6 @@ from flowrl import bottomup_parallel, start
 from flowrl.parallel import calibration, side_by_side, slots
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.proposers.base import LibraryView
-from flowrl.skills.spec import SkillSpec
 from tests.front_door.fakes import COAL, PICKAXE, STONE, WOOD, ListProposer
 from tests.parallel.fakes.calibration import COMMAND
 from tests.parallel.fakes.experiments import FAKE_TRAINING
@@ -43,9 +42,9 @@ class PracticeScheduler(SkillScheduler):
 class NewOnesOnly(ListProposer):
     """Goes on where an earlier start stopped."""
 
-    def propose(self, library: LibraryView) -> SkillSpec | None:
+    def propose(self, library: LibraryView, examine):
         self.proposals = [proposal for proposal in self.proposals if not library.knows(proposal.name)]
-        return super().propose(library)
+        return super().propose(library, examine)
 
 
 def calibrate_in_jest() -> None:

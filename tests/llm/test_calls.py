@@ -1,4 +1,4 @@
-"""CallFolder: nothing is paid twice, a whole experiment is replayed without a key, and nobody's hand is needed."""
+"""Recordings: nothing is paid twice, a whole experiment is replayed without a key, and nobody's hand is needed."""
 
 from __future__ import annotations
 
@@ -55,6 +55,26 @@ def test_tries_that_failed_are_recorded_with_the_one_that_did_not(start, server)
     (call,) = CallFolder(run.settings.folder).of(1)
     assert call.failed_tries == ["HTTP 503: busy"]
     assert "HTTP 503: busy; asking again in" in (run.settings.folder / "proposer.log").read_text()
+
+
+RECORDED = """{
+  "version": 1, "proposal": 1, "repair": 0, "asked_at": "2026-01-02T03:04:05.678901Z",
+  "request": {"address": "http://localhost:8000/v1", "model": "model-a", "way": "json_object", "tokens_parameter": "max_tokens",
+              "max_tokens": 16000, "messages": [{"role": "system", "content": "rules"}, {"role": "user", "content": "go"}]},
+  "answer": {"text": "{}", "finish_reason": "stop", "model": "model-a", "refusal": null},
+  "tokens": {"prompt": 5170, "completion": 61, "cached": 0, "is_estimated": false},
+  "seconds": 0.004, "cost_usd": 0.0, "failed_tries": [],
+  "outcome": {"verdict": "refused", "skill_name": null, "reason": "AnswerRefused: no", "dropped": ["reward 2: no"]}
+}"""
+
+
+def test_recordings_keep_their_form(tmp_path):
+    (tmp_path / "1-0-3b0f9b36.json").write_text(RECORDED)
+    folder = CallFolder(tmp_path)
+    (call,) = folder.all()
+    assert (call.request.form, call.outcome.verdict) == ("json_object", "refused")
+    folder.save(call)
+    assert json.loads((tmp_path / call.file_name).read_text()) == json.loads(RECORDED)
 
 
 # Going on.

@@ -11,6 +11,7 @@ import pytest
 from flowrl.proposers.llm import endpoint as endpoint_module
 from flowrl.proposers.llm.answer_forms import AnswerForm
 from flowrl.proposers.llm.connection import retry_after_s
+from flowrl.proposers.llm.credentials import Secrets
 from flowrl.proposers.llm.endpoint import WITHHELD, Endpoint, Patience, Question, pauses
 from flowrl.proposers.llm.errors import Misconfigured, Unreachable
 from flowrl.proposers.llm.proposal import schema
@@ -27,7 +28,7 @@ def make_endpoint(tmp_path, clock):
 
     def make(server, form=AnswerForm.TEXT, timeout_s=60.0, key=KEY, url=None) -> Endpoint:
         settings = LlmSettings("model-a", url or server.url, tmp_path / "llm", key=key, timeout_s=timeout_s)
-        found = Endpoint(settings, log=lambda line: found.lines.append(line), clock=clock)
+        found = Endpoint(settings, Secrets(key, {}), log=lambda line: found.lines.append(line), clock=clock)
         found.lines = []
         found.form = form
         return found

@@ -247,6 +247,13 @@ def test_surroundings_that_stop_the_client_are_one_line_that_names_the_variable(
     assert list(starts.folder.iterdir()) == []
 
 
+def test_a_dry_run_makes_no_client(starts):
+    bad = {"SSL_CERT_FILE": "/nowhere.pem", "ALL_PROXY": "socks://x", "OPENAI_API_KEY": "a\nb", "OPENAI_BASE_URL": "http://[\r"}
+    code, output, error = starts.run(*CLASSIC, "--llm_name", "model-a", "--dry_run", **bad)
+    assert (code, error, json.loads(output)["llm_name"]) == (0, "", "model-a")
+    assert list(starts.folder.iterdir()) == []
+
+
 def test_surroundings_stop_a_later_start_as_well_and_change_nothing(starts, make_server):
     server = make_server()
     server.script(WOOD)

@@ -8,7 +8,8 @@ import pytest
 
 from flowrl.errors import BadInput
 from flowrl.proposers.base import ProposerError
-from flowrl.proposers.llm.proposer import MOST_ABANDONED, form_check_limit_s
+from flowrl.proposers.llm import form_check
+from flowrl.proposers.llm.proposer import MOST_ABANDONED
 from flowrl.skills.checks import CodeRefused
 from tests.llm.server import Body, Hang, Message, Say, Status, form_of, skill_json
 from tests.llm.starts import KEY, LlmStart
@@ -235,7 +236,7 @@ def test_the_best_form_that_the_server_can_do_is_used(make_server, start, forms,
     assert run.propose() == "Collect_Wood"
     expected = "text" if used is None else used
     # Where a form is only ignored, a model that was told the schema may answer by itself; this one does not.
-    assert run.proposer.endpoint.form == expected
+    assert run.proposer.model.endpoint.form == expected
     assert form_of(server.questions[0]) == used
     assert f"asked by {expected}" in run.proposer.describe()
 
@@ -291,7 +292,7 @@ def test_a_server_that_does_not_answer_is_told_before_anything_is_trained(start,
 
 @pytest.mark.parametrize("timeout_s, limit_s", [(0.4, 0.4), (120, 120), (600, 120), (3000, 600)])
 def test_the_first_question_has_more_time_where_answers_have_more(timeout_s, limit_s):
-    assert form_check_limit_s(timeout_s) == limit_s
+    assert form_check.limit_s(timeout_s) == limit_s
 
 
 def test_a_resumed_start_does_not_wait_for_the_model(start, server):

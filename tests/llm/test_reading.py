@@ -68,6 +68,10 @@ def test_a_text_without_an_object_is_refused_in_one_line(text):
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
 
 
+def part(kind, text):
+    return {"type": kind, "text": text}
+
+
 def tool_call(arguments):
     return {"id": "1", "type": "function", "function": {"name": "propose_skill", "arguments": arguments}}
 
@@ -78,9 +82,9 @@ def tool_call(arguments):
         {"content": TEXT},
         TEXT,
         {"content": [{"type": "text", "text": TEXT}]},
-        {"content": [{"type": "reasoning", "text": DRAFT}, {"type": "text", "text": TEXT[:5]}, {"type": "text", "text": TEXT[5:]}]},
-        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": DRAFT}]}, {"type": "text", "text": TEXT}]},
-        {"content": [{"type": "output_text", "text": {"value": TEXT, "annotations": []}}, {"type": "image_url", "image_url": {}}]},
+        {"content": [part("reasoning", DRAFT), part("text", TEXT[:5]), part("text", TEXT[5:])]},
+        {"content": [{"type": "thinking", "thinking": [part("text", DRAFT)]}, part("text", TEXT)]},
+        {"content": [part("output_text", {"value": TEXT, "annotations": []}), {"type": "image_url", "image_url": {}}]},
         {"content": [TEXT[:5], TEXT[5:]]},
         {"content": {"type": "text", "text": TEXT}},
         {"content": SKILL},
@@ -98,7 +102,7 @@ def test_what_a_message_says_is_found_in_every_shape(message):
 
 
 @pytest.mark.parametrize(
-    "content", [None, [], [None, 3], [{"type": "reasoning", "text": TEXT}], 3, {"type": "text"}, [{"type": "text", "text": None}]]
+    "content", [None, [], [None, 3], [part("reasoning", TEXT)], 3, {"type": "text"}, [part("text", None)]]
 )
 def test_a_message_without_a_text_says_nothing(content):
     assert text_of({"content": content}) == ""

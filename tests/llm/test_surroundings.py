@@ -10,7 +10,7 @@ from flowrl.proposers.llm.connection import Connection
 from flowrl.proposers.llm.credentials import Secrets
 from flowrl.proposers.llm.errors import Misconfigured
 from flowrl.proposers.llm.settings import LlmSettings
-from flowrl.proposers.llm.surroundings import check_certificates, check_proxies, proxies
+from flowrl.proposers.llm.surroundings import check_certificates, check_custom_headers, check_proxies, proxies
 from tests.llm.server import Say
 
 
@@ -81,6 +81,12 @@ def test_proxies_are_read_as_python_reads_them(monkeypatch, environ):
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
 def test_no_proxy_is_looked_at_where_none_is_to_be_used(name):
     assert list(proxies({"ALL_PROXY": "socks://x", name: "localhost, *"})) == []
+
+
+@pytest.mark.parametrize("line, named", [("é: b", "'é' is not"), ("two words: b", "'two words' is not"), (": b", "'' is not")])
+def test_a_header_that_cannot_be_sent_is_named(line, named):
+    with pytest.raises(Misconfigured, match=f"OPENAI_CUSTOM_HEADERS: {named} the name of a header; write NAME: VALUE"):
+        check_custom_headers({"OPENAI_CUSTOM_HEADERS": f"X-Team: a\n{line}"})
 
 
 @pytest.mark.parametrize("url", ["http://", "http://proxy:0", "http://a..b:1", "http://[::1", "http://pro\rxy"])

@@ -97,6 +97,11 @@ class Call(_Part):
         return f"{self.proposal}-{self.repair}-{hash_of(self.request.messages)}.json"
 
     @property
+    def place(self) -> str:
+        """Which call it is, for a person."""
+        return f"proposal {self.proposal}, repair {self.repair}"
+
+    @property
     def is_cut_off(self) -> bool:
         """Whether the answer ends where its limit was reached."""
         return self.answer.finish_reason == "length"

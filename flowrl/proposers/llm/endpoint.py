@@ -93,18 +93,20 @@ class Endpoint:
     """One model at one address.
 
     Args:
+        secrets: are hidden in all messages.
         log: takes a line about what was tried again, and why.
     """
 
     def __init__(
         self,
         settings: LlmSettings,
+        secrets: Secrets,
         log: Callable[[str], None],
         clock: Clock = time,
         environ: Mapping[str, str] = os.environ,
     ):
         self.settings = settings
-        self.secrets = Secrets(settings.key, environ)
+        self.secrets = secrets
         self.form: AnswerForm | None = None
         """How this server is asked; None while that is not known."""
         self.tokens_parameter = "max_completion_tokens" if settings.base_url == OPENAI else "max_tokens"
@@ -237,7 +239,8 @@ class Endpoint:
         )
 
     def _refused(self, error: InvalidRequest) -> str:
-        remedy = "choose a model with a larger context" if _TOO_LONG.search(str(error)) else "choose another --llm_name or server"
+        is_too_long = _TOO_LONG.search(str(error))
+        remedy = "choose a model with a larger context" if is_too_long else "choose another --llm_name or server"
         return f"{self.settings.base_url} does not take a plain question to {self.settings.model} ({error}); {remedy}"
 
     def _gave_up(self, failed: list[str], error: Transient, wait_s: float, left_s: float) -> str:
@@ -247,7 +250,7 @@ class Endpoint:
         elif error.retry_after_s is not None and wait_s >= left_s:
             remedy = f"the server asks to wait {wait_s:.0f} s; start again later, or raise --llm_timeout_s"
         else:
-            remedy = "start again when it is well, or raise --llm_timeout_s"
+            remedy = "start again later, or raise --llm_timeout_s"
         return f"no answer from {self.settings.model} at {self.settings.base_url} after {tries} ({error}); {remedy}"
 
 
@@ -266,7 +269,8 @@ def usage_of(completion: Any, question: Question, text: str) -> Usage:
         asked = sum(len(message["content"]) for message in question.messages)
         return Usage(estimated_tokens(asked), estimated_tokens(len(text)), is_estimated=True)
     details = getattr(usage, "prompt_tokens_details", None)
-    return Usage(usage.prompt_tokens, getattr(usage, "completion_tokens", None) or 0, getattr(details, "cached_tokens", None) or 0)
+    answered, cached = getattr(usage, "completion_tokens", None), getattr(details, "cached_tokens", None)
+    return Usage(usage.prompt_tokens, answered or 0, cached or 0)
 
 
 def estimated_tokens(characters: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 from flowrl.errors import BadInput
 from flowrl.proposers.llm.errors import AnswerRefused
 from flowrl.proposers.llm.reading import json_object, short
-from flowrl.skills.candidates import reason_of, with_rewards
+from flowrl.skills.candidates import Offer, reason_of
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recover, Term, write_is_done, write_reward
 from flowrl.skills.spec import SkillSpec
@@ -89,17 +88,6 @@ class Reward(_Strict):
         return write_reward(terms, facts)
 
 
-@dataclass(frozen=True)
-class Offer:
-    """A skill as it was proposed, with those of its rewards that could be written."""
-
-    spec: SkillSpec
-    numbers: tuple[int, ...]
-    """For each of the spec's rewards: which it was in the answer, from 1."""
-    dropped: dict[int, str]
-    """The others of the answer, each with what is wrong with it."""
-
-
 class Proposal(_Strict):
     """One new skill: its code as two functions, or as terms of the menu."""
 
@@ -140,8 +128,7 @@ class Proposal(_Strict):
         check_resources(spec, facts)
         spec = spec.model_copy(update={"task_is_done": self._is_done(spec, facts)})
         rewards, dropped = self._written(spec, facts, most)
-        single = [spec.model_copy(update={"task_reward": reward}) for reward in rewards.values()]
-        return Offer(with_rewards(single), tuple(rewards), dropped)
+        return Offer({number: spec.model_copy(update={"task_reward": reward}) for number, reward in rewards.items()}, dropped)
 
     def spec(self, facts: GameFacts) -> SkillSpec:
         """The skill, with its code and its first reward.
@@ -155,7 +142,7 @@ class Proposal(_Strict):
     def _offered(self) -> list[Reward]:
         return self.rewards or [Reward(reward_menu=self.reward_menu, task_reward=self.task_reward)]
 
-    def _written(self, spec: SkillSpec, facts: GameFacts, most: int) -> tuple[dict[int, str], dict[int, str]]:
+    def _written(self, spec: SkillSpec, facts: GameFacts, most: int) -> tuple[dict[int, str], dict[int, BadInput]]:
         """The rewards' sources by number, and what is wrong with the others."""
         sources: dict[int, str] = {}
         faults: dict[int, BadInput] = {}
@@ -166,7 +153,7 @@ class Proposal(_Strict):
                 faults[number] = error
         if not sources:
             raise reason_of(self.name, faults)
-        return sources, {number: str(error) for number, error in faults.items()}
+        return sources, faults
 
     def _data(self) -> dict[str, Any]:
         amounts = {role: {entry.resource: _amount(entry) for entry in getattr(self, role)} for role in _AMOUNTS}
@@ -201,12 +188,20 @@ def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def parse_proposal(text: str) -> Proposal:
-    """The proposal in an answer.
+    """The proposal in the text of an answer.
 
     Raises:
         AnswerRefused: there is no JSON object in it, or it is not of this form; one line that names the place.
     """
-    data = json_object(text)
+    return proposal_of(json_object(text))
+
+
+def proposal_of(data: dict[str, Any]) -> Proposal:
+    """The proposal that a JSON object is.
+
+    Raises:
+        AnswerRefused: it is not of this form; one line that names the place.
+    """
     try:
         return Proposal.model_validate(data)
     except ValidationError as error:

@@ -117,14 +117,14 @@ def _decoded_once(text: str) -> str:
 
 
 def _without_thoughts(text: str) -> str:
-    """The text without what a model thought before it. Where a server's template opens the thoughts, only their end is in it."""
+    """The text without the thoughts before it. Where the server's template opens them, the text holds only their end."""
     text = _THOUGHTS.sub("", text)
     rest = _END_OF_THOUGHTS.split(text)[-1]
     return rest if "{" in rest else text
 
 
 def _objects(text: str) -> Iterator[dict[str, Any] | str]:
-    """The JSON objects in a text, and what is wrong where one does not go on as one. Those inside a named one are part of it."""
+    """The JSON objects in a text; a fault, in words, where one is broken. Those inside an object with a name are part of it."""
     # Line breaks inside a JSON text are not allowed, and models that write code make them all the same.
     decoder = json.JSONDecoder(strict=False)
     start = text.find("{")

@@ -59,7 +59,8 @@ def check_address(address: str, address_from: str = "--llm_base_url") -> str:
         host = _host_of(address)
     except ValueError as error:
         raise BadInput(
-            f"the model's address has to be as http://localhost:8000/v1, found {_shown(address)} ({error}); correct {address_from}"
+            f"the model's address has to be as http://localhost:8000/v1, found {_shown(address)} ({error}); correct "
+            f"{address_from}"
         ) from None
     parts = urllib.parse.urlsplit(address)
     if parts.username or parts.password or parts.query:
