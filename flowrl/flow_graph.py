@@ -81,7 +81,7 @@ class FlowGraph:
         while others call ``news`` and ``on_skill_complete``.
 
         Raises:
-            BadInput: the proposal cannot be trained, and the proposer cannot mend it; names what is wrong with it.
+            BadInput: the proposal cannot be trained, and the proposer cannot repair it; names what is wrong with it.
             FlowrlError: the proposer gave up.
         """
         found = self.proposer.propose(self.view(), self._checked)
@@ -171,4 +171,4 @@ def _gate_reports(reports: Sequence[Mapping[str, Any] | None]) -> SkillData:
     first, *others = reports
     if not first:
         return {}
-    return {"gate": dict(first), **({"candidate_gates": [dict(report) for report in others if report]} if others else {})}
+    return {"gate": dict(first), **({"candidate_gates": [dict(report) for report in others]} if others else {})}
