@@ -39,7 +39,7 @@ def compare(env_name: str, options: argparse.Namespace) -> None:
     """Prints a game's figures."""
     run = Workload(env_name, options.num_envs, options.num_steps, options.layer_size)
     update_s = [run.update()["total"] for _ in range(3)][-1]
-    ways = {"step by step": Rollouts(run.programs, options.num_steps), "one program": Rollouts(run.programs, options.num_steps)}
+    ways = {way: Rollouts(run.programs, run.stage.judge, options.num_steps) for way in ("step by step", "one program")}
     begun_s = time.perf_counter()
     ways["one program"].fuse(run.learner.params, run.playing)
     compiled_s = time.perf_counter() - begun_s

@@ -41,8 +41,8 @@ def report(env_name: str, options: argparse.Namespace) -> None:
     run = Workload(env_name, options.num_envs, options.num_steps, options.layer_size)
     for _ in range(UPDATES_BEFORE):
         run.update()
-    network, key = run.programs._network, jax.random.key(0)
-    _, steps, _ = rollout.collect(run.programs, run.learner.params, run.playing, key, options.num_steps)
+    network, key = run.programs.source.network, jax.random.key(0)
+    _, steps, _ = rollout.collect(run.stage, run.learner.params, run.playing, key, options.num_steps)
     columns = active_columns.find(steps, network.layout)
     num_shown, num_rare = jax.device_get(active_columns.demands(columns, network.layout))
     bound = active_columns.smallest_bound(num_shown, num_rare, network.layout)

@@ -38,8 +38,8 @@ from flowrl.skills.module import TaskSource, render_module
 from flowrl.training.host.process import Lifetime, compile_cache
 from flowrl.training.run.clock import Clock as UpdateClock
 from flowrl.training.run.loop import to_goal_or_budget
+from flowrl.training.run.pane import Pane
 from flowrl.training.run.parts import Parts, ordinary, restored
-from flowrl.training.run.progress import Pane
 from flowrl.training.run.saving import CHECKPOINT_S, MOST_COST_S
 from flowrl.training.run.specification import RunSpecification, StartingExpert
 from flowrl.training.run.supervision import Supervision

@@ -73,7 +73,7 @@ def game_share(env_name: str, run: Workload, repeats: int) -> float:
         _, state, game_over = jax.vmap(adapter.step)(keys, state, action)
         return state, game_over
 
-    ways = {"game": jax.jit(step_alone, donate_argnums=(0,)), "step": run.programs._step}
+    ways = {"game": jax.jit(step_alone, donate_argnums=(0,)), "step": run.programs.world.step}
     states = {way: jax.tree.map(jax.numpy.copy, run.playing.scene.state) for way in ways}
     num_envs, taken = len(run.playing.expert), collections.defaultdict(list)
     for number in range(1 + repeats * run.num_steps):

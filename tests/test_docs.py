@@ -170,14 +170,14 @@ def experiment_folder(tmp_path) -> Path:
 def trial_decision() -> dict:
     """What a trial of two rewards writes down."""
     from flowrl.training.playing.comparison import Score
-    from flowrl.training.run.reward_trial import decision
+    from flowrl.training.run.decision import decision
 
     code = skill("Collect_Wood")
     task = TaskSource("Collect_Wood", 1, 0, code["task_is_done"], code["task_reward"])
     rewards = [code["task_reward"], code["task_reward"].replace("1.0", "2.0")]
     module = render_module("Collect_Wood", 0, {0: 0}, [task], rewards[1:])
     run = SimpleNamespace(module_text=module, settings=RunSettings(), skill_name="Collect_Wood", attempt=1)
-    return decision(SimpleNamespace(run=run, rewards=rewards), [Score(0.5, 0.5, 1.0)] * 2, SimpleNamespace(frames=1))
+    return decision(run, 1, 256, [Score(0.5, 0.5, 1.0)] * 2)
 
 
 def metrics_line(folder: Path) -> dict:

@@ -39,7 +39,7 @@ EDGES = {
     "tyro": "config.py",
     "wandb": "training/run/tracking.py",
     "libtmux": "parallel/launchers/tmux.py",
-    "openai": "proposers/llm/endpoint.py",
+    "openai": "proposers/llm/connection.py",
 }
 NEEDS_JAX = ("training", "envs", "gate")
 

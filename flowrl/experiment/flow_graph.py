@@ -6,16 +6,15 @@ an execution plan. What has become of a skill, and what it waits for, is the sch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from flowrl.errors import BadInput
 from flowrl.experiment.dependency_hook import GetDependencies, ask
 from flowrl.proposers.base import LibraryView, Measured, Proposer
-from flowrl.skills.candidates import reason_of, single_rewards, with_rewards
+from flowrl.skills.candidates import Offer
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.facts import GameFacts, check_resources
-from flowrl.skills.fingerprint import fingerprint
 from flowrl.skills.frontier import blocked_by
 from flowrl.skills.plan import build_plan
 from flowrl.skills.spec import SkillSpec
@@ -31,61 +30,6 @@ def plan_dependencies(skill_name: str, skill_data: Mapping[str, Any]) -> list[st
     """All other skills of an execution plan, each once, in order."""
     steps = (step["skill_name"] for step in skill_data.get("execution_plan", ()))
     return [name for name in dict.fromkeys(steps) if name != skill_name]
-
-
-class _Offer:
-    """The rewards that a skill is proposed with, by number; those that cannot be trained are dropped.
-
-    Args:
-        proposer: told of each that is dropped while others are left.
-    """
-
-    def __init__(self, spec: SkillSpec, proposer: Proposer):
-        self._spec = spec
-        self._proposer = proposer
-        self._left = dict(enumerate(single_rewards(spec), 1))
-        self._refusals: dict[int, BadInput] = {}
-        self._reports: dict[int, Mapping[str, Any] | None] = {}
-
-    def check(self, judge: Gate) -> None:
-        """Keeps the rewards that a judge accepts, with its report on each.
-
-        Raises:
-            BadInput: no reward is left.
-        """
-        for number, single in list(self._left.items()):
-            try:
-                self._reports[number] = judge(single)
-            except BadInput as error:
-                self._drop(number, error)
-        if not self._left:
-            raise reason_of(self._spec.name, self._refusals)
-
-    def drop_duplicates(self) -> None:
-        """Of rewards that are the same code, the first stays."""
-        seen: set[str] = set()
-        for number, single in list(self._left.items()):
-            code = fingerprint(single.task_is_done, single.task_reward)
-            if code in seen:
-                self._drop(number, BadInput("it is the same code as a reward before it"))
-            seen.add(code)
-
-    def spec(self) -> SkillSpec:
-        """The skill with the rewards that are left."""
-        return with_rewards(list(self._left.values()))
-
-    def reports(self) -> SkillData:
-        """What ``skill_data`` holds of the last judge's reports."""
-        first, *others = (self._reports[number] for number in self._left)
-        if not first:
-            return {}
-        return {"gate": dict(first), **({"candidate_gates": [dict(report) for report in others]} if others else {})}
-
-    def _drop(self, number: int, error: BadInput) -> None:
-        del self._left[number]
-        self._refusals[number] = error
-        if self._spec.candidates:
-            self._proposer.dropped(self._spec, number, error)
 
 
 class Scheduler(Protocol):
@@ -155,23 +99,19 @@ class FlowGraph:
     def next_skill(self) -> tuple[str, SkillData] | None:
         """The next skill with its execution plan, or None: the proposer has no more.
 
-        Proposals that cannot be trained go back to the proposer, which repairs them or gives up. May be called in a
-        thread of its own.
+        A proposal that cannot be trained is the proposer's to repair, or to give up. May be called in a thread of its own.
 
         Raises:
             BadInput: the proposal cannot be trained, and the proposer cannot repair it; or ``get_skill_dependencies`` is of
                 no use. Names what is wrong.
             FlowrlError: the proposer gave up.
         """
-        while (spec := self.proposer.propose(self.view())) is not None:
-            try:
-                checked, data = self._checked(spec)
-            except BadInput as error:
-                self.proposer.refused(spec, error)
-                continue
-            self._proposals[spec.name] = _Proposal(checked, data, self._new_dependencies(spec.name, data))
-            return spec.name, data
-        return None
+        found = self.proposer.propose(self.view(), self._checked)
+        if found is None:
+            return None
+        spec, data = found
+        self._proposals[spec.name] = _Proposal(spec, data, self._new_dependencies(spec.name, data))
+        return spec.name, data
 
     def added(self, skill_name: str) -> None:
         """The scheduler has taken a skill: its proposer is told."""
@@ -181,22 +121,21 @@ class FlowGraph:
         """The scheduler has not taken a skill that ``next_skill`` returned: there is no such skill."""
         del self._proposals[skill_name]
 
-    def _checked(self, spec: SkillSpec) -> tuple[SkillSpec, SkillData]:
+    def _checked(self, offer: Offer) -> tuple[SkillSpec, SkillData]:
         """A proposal with the rewards that can be trained, and its data with its plan.
 
         Raises:
             BadInput: it cannot be planned, or its code is refused.
         """
+        spec = offer.spec
         if spec.name in self._proposals or spec.name in self._entries():
             raise BadInput(f"skill {spec.name} was proposed again; the name is taken, give the new one another")
         check_resources(spec, self.facts)
-        offer = _Offer(spec, self.proposer)
-        offer.check(lambda single: check_skill_code(single, self.facts))
+        offer.keep(lambda single: check_skill_code(single, self.facts))
         offer.drop_duplicates()
         plan = build_plan(spec, self.usable(), self.facts)
-        offer.check(self._gate)
-        checked = offer.spec()
-        return checked, {**checked.to_data(), "execution_plan": plan, **offer.reports()}
+        reports = offer.keep(self._gate)
+        return offer.spec, {**offer.spec.to_data(), "execution_plan": plan, **_gate_reports(reports)}
 
     def _new_dependencies(self, name: str, data: SkillData) -> tuple[str, ...]:
         """What a new skill is to wait for: the other skills of its plan, and what ``get_skill_dependencies`` adds."""
@@ -261,3 +200,11 @@ class FlowGraph:
 def _measured(entry: Mapping[str, Any]) -> Measured:
     """What an entry of the scheduler's state says of the training of its skill."""
     return Measured(*(entry.get(name) for name in ("success_rate", "random_success_rate", "frames", "frames_per_success")))
+
+
+def _gate_reports(reports: Sequence[Mapping[str, Any] | None]) -> SkillData:
+    """What ``skill_data`` holds of the gate's reports on a skill's rewards, in order."""
+    first, *others = reports
+    if not first:
+        return {}
+    return {"gate": dict(first), **({"candidate_gates": [dict(report) for report in others]} if others else {})}

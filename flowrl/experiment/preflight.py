@@ -13,6 +13,7 @@ from flowrl.config import Settings
 from flowrl.errors import BadInput
 from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.paths import ExperimentPaths, check_cache_folder, why_not_writable
+from flowrl.proposers.llm.credentials import usable_key
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
 from flowrl.tracking.wandb_access import check_wandb
 
@@ -56,7 +57,8 @@ def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
     """A language model that was asked for has a key, or the address of a server that needs none, or a recording."""
     if chosen_proposer(settings, environ) == "curriculum":
         return
-    check_address(llm_settings(settings, environ).base_url)
+    found = llm_settings(settings, environ)
+    check_address(found.base_url, found.address_from)
     if settings.llm_mode == "replay" or settings.llm_base_url or _has_llm_access(environ):
         return
     raise BadInput(
@@ -66,12 +68,18 @@ def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
 
 
 def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) -> LlmSettings:
-    """What the language model's proposer needs to know."""
+    """What the language model's proposer needs to know.
+
+    Raises:
+        BadInput: the key cannot be sent. A replay needs none.
+    """
+    address, address_from = _address(settings, environ)
     return LlmSettings(
         model=chosen_llm(settings),
-        base_url=(settings.llm_base_url or environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/"),
+        base_url=address.rstrip("/"),
+        address_from=address_from,
         folder=ExperimentPaths(settings.graph_path).llm,
-        key=environ.get("OPENAI_API_KEY") or None,
+        key=None if settings.llm_mode == "replay" else usable_key(environ.get("OPENAI_API_KEY")),
         mode=settings.llm_mode,
         max_repairs=settings.max_repairs,
         budget_usd=settings.llm_budget_usd,
@@ -82,5 +90,13 @@ def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) ->
     )
 
 
+def _address(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The address of the model's server, and the flag or variable in which it can be corrected."""
+    from_environment = environ.get("OPENAI_BASE_URL", "")
+    if not settings.llm_base_url and from_environment.strip():
+        return from_environment, "OPENAI_BASE_URL"
+    return settings.llm_base_url or OPENAI, "--llm_base_url"
+
+
 def _has_llm_access(environ: Mapping[str, str]) -> bool:
-    return bool(environ.get("OPENAI_API_KEY") or environ.get("OPENAI_BASE_URL"))
+    return any(environ.get(name, "").strip() for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"))

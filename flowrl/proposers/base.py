@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from flowrl.errors import BadInput, FlowrlError
+from flowrl.errors import FlowrlError
+from flowrl.skills.candidates import Offer
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.spec import SkillSpec
 
@@ -52,10 +53,13 @@ class LibraryView:
         return skill_name in self.available or skill_name in self.unavailable
 
 
-class Proposer(Protocol):
-    """Proposes one skill at a time. It may be slow, and it may be wrong: the caller checks what it is given.
+Examined = TypeVar("Examined")
 
-    After each proposal the caller says what became of it, with ``refused`` or ``accepted``, before it asks again.
+
+class Proposer(Protocol):
+    """Proposes one skill at a time. It may be slow, and it may be wrong: the caller examines each skill that it has found.
+
+    What to do about a skill that does not pass is the proposer's own affair: it repairs it, finds another, or gives up.
     """
 
     @property
@@ -72,25 +76,19 @@ class Proposer(Protocol):
             BadInput: this proposer will not be able to propose; says what to do.
         """
 
-    def propose(self, library: LibraryView) -> SkillSpec | None:
-        """The next skill, or None: there is nothing more to propose.
-
-        Raises:
-            FlowrlError: it cannot go on; says why.
-        """
-
-    def refused(self, spec: SkillSpec, error: BadInput) -> None:
-        """The last proposal cannot be trained. To be asked again, mended or with another skill; or raises ``error``."""
-
-    def dropped(self, spec: SkillSpec, number: int, error: BadInput) -> None:
-        """One of the several rewards of the last proposal cannot be trained. Said before ``refused``, or ``accepted``.
+    def propose(self, library: LibraryView, examine: Callable[[Offer], Examined]) -> Examined | None:
+        """What the caller makes of the next skill that passes, or None: there is nothing more to propose.
 
         Args:
-            number: of the reward; 1 is the skill's ``task_reward``, its ``candidates`` follow.
+            examine: the caller's checks. Drops the rewards of an offer that cannot be trained, and raises ``BadInput`` where
+                the skill cannot be trained at all.
+
+        Raises:
+            FlowrlError: it cannot go on; says why. ``BadInput`` is ``examine``'s, where this proposer cannot repair a skill.
         """
 
     def accepted(self, spec: SkillSpec) -> None:
-        """The last proposal is a skill of the experiment now."""
+        """What was returned last is a skill of the experiment now."""
 
     def describe(self) -> str:
         """One line for a person: who proposes, and what it costs."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.proposers import curricula
-from flowrl.proposers.base import LibraryView
+from flowrl.proposers.base import Examined, LibraryView
+from flowrl.skills.candidates import Offer
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.frontier import feasible, missing, reachable_skills
 from flowrl.skills.spec import SkillSpec
@@ -69,23 +70,18 @@ class CurriculumProposer:
     def state(self) -> dict[str, Any]:
         return {"kind": "curriculum", "cost_usd": 0.0, "last_error": None}
 
-    def propose(self, library: LibraryView) -> SkillSpec | None:
+    def propose(self, library: LibraryView, examine: Callable[[Offer], Examined]) -> Examined | None:
+        """The next skill. A fixed list cannot be repaired.
+
+        Raises:
+            BadInput: ``examine``'s.
+        """
         new = (spec for spec in self._skills if not library.knows(spec.name))
-        return next((spec for spec in new if feasible(spec, library.available, library.facts)), None)
+        found = next((spec for spec in new if feasible(spec, library.available, library.facts)), None)
+        return None if found is None else examine(Offer.of(found))
 
     def prepare(self, is_resumed: bool) -> None:
         """There is nothing to find out."""
-
-    def refused(self, spec: SkillSpec, error: BadInput) -> None:
-        """A fixed list cannot be mended.
-
-        Raises:
-            BadInput: always.
-        """
-        raise error
-
-    def dropped(self, spec: SkillSpec, number: int, error: BadInput) -> None:
-        """Does not happen: each skill has one reward."""
 
     def accepted(self, spec: SkillSpec) -> None:
         """The library says so itself."""

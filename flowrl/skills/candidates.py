@@ -5,11 +5,15 @@ The rewards of a skill are numbered from 1: ``task_reward`` first, then its ``ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from flowrl.errors import BadInput
 from flowrl.skills.checks import CodeRefused
+from flowrl.skills.fingerprint import fingerprint
 from flowrl.skills.spec import SkillSpec
+
+Report = TypeVar("Report")
 
 
 def single_rewards(spec: SkillSpec) -> list[SkillSpec]:
@@ -45,3 +49,57 @@ def reason_of(skill_name: str, faults: Mapping[int, BadInput]) -> BadInput:
     if len({str(fault) for fault in faults.values()}) == 1:
         return next(iter(faults.values()))
     return NoRewardLeft(skill_name, [(number, str(faults[number])) for number in sorted(faults)])
+
+
+class Offer:
+    """A skill as it is proposed, with its rewards by number. One that cannot be trained is dropped; the others keep theirs.
+
+    Args:
+        rewards: the skill once with each reward alone, by the number that the reward has in the proposal. At least one.
+        dropped: further rewards of the proposal, each with what is wrong with it.
+    """
+
+    def __init__(self, rewards: Mapping[int, SkillSpec], dropped: Mapping[int, BadInput] | None = None):
+        self.rewards = dict(rewards)
+        self.dropped = dict(dropped or {})
+        self.name = next(iter(self.rewards.values())).name
+        self.is_several = len(self.rewards) + len(self.dropped) > 1
+
+    @classmethod
+    def of(cls, spec: SkillSpec) -> Offer:
+        """The offer of a skill whose rewards are numbered from 1."""
+        return cls(dict(enumerate(single_rewards(spec), 1)))
+
+    @property
+    def spec(self) -> SkillSpec:
+        """The skill with the rewards that are left."""
+        return with_rewards(list(self.rewards.values()))
+
+    def keep(self, judge: Callable[[SkillSpec], Report]) -> list[Report]:
+        """Keeps the rewards that a judge accepts; returns its report on each of them.
+
+        Raises:
+            BadInput: no reward is left.
+        """
+        reports = []
+        for number, single in list(self.rewards.items()):
+            try:
+                reports.append(judge(single))
+            except BadInput as error:
+                self._drop(number, error)
+        if not self.rewards:
+            raise reason_of(self.name, self.dropped)
+        return reports
+
+    def drop_duplicates(self) -> None:
+        """Of rewards that are the same code, the first stays."""
+        seen: set[str] = set()
+        for number, single in list(self.rewards.items()):
+            code = fingerprint(single.task_is_done, single.task_reward)
+            if code in seen:
+                self._drop(number, BadInput("it is the same code as a reward before it"))
+            seen.add(code)
+
+    def _drop(self, number: int, error: BadInput) -> None:
+        del self.rewards[number]
+        self.dropped[number] = error

@@ -132,7 +132,7 @@ def _log(paths: RunPaths, text: str) -> None:
 def _session(run, tracker, lifetime: process.Lifetime) -> dict:
     from flowrl.training.run import loop, reward_trial
     from flowrl.training.run.clock import Clock
-    from flowrl.training.run.progress import Pane
+    from flowrl.training.run.pane import Pane
     from flowrl.training.run.supervision import Supervision
 
     names = [f"{task.skill_name} x{task.n}" for task in run.plan]

@@ -20,7 +20,7 @@ from flowrl.envs.registry import GAMES
 from flowrl.training.learning import experts
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.one_hot import first_layer
-from flowrl.training.playing.programs import make_act
+from flowrl.training.playing.acting import make_act
 from tests.envs.played import CLASSIC, CRAFTAX, plain, played_game
 
 LIGHT_ENOUGH = 0.05

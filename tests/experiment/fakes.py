@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from flowrl.proposers.base import LibraryView
+from flowrl.skills.candidates import Offer
 from flowrl.skills.spec import Amount, SkillSpec
 
 PATIENCE_S = 120.0
@@ -53,7 +54,7 @@ class ListProposer:
         self.was_accepted: list[str] = []
         self.state = {"kind": "list", "cost_usd": 0.0, "last_error": None}
 
-    def propose(self, library: LibraryView) -> SkillSpec | None:
+    def propose(self, library: LibraryView, examine):
         time.sleep(self.delay_s)
         self.views.append(library)
         if not self.proposals:
@@ -61,13 +62,10 @@ class ListProposer:
         proposal = self.proposals.pop(0)
         if isinstance(proposal, Exception):
             raise proposal
-        return proposal
+        return examine(Offer.of(proposal))
 
     def prepare(self, is_resumed: bool) -> None:
         self.is_resumed = is_resumed
-
-    def refused(self, spec: SkillSpec, error: Exception) -> None:
-        raise error
 
     def accepted(self, spec: SkillSpec) -> None:
         self.was_accepted.append(spec.name)

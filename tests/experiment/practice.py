@@ -20,7 +20,6 @@ from flowrl.experiment import start
 from flowrl.parallel import calibration, gpus, slots, throughput
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.proposers.base import LibraryView
-from flowrl.skills.spec import SkillSpec
 from tests.experiment.fakes import COAL, PICKAXE, STONE, WOOD, ListProposer
 from tests.parallel.fakes.calibration import COMMAND
 from tests.parallel.fakes.experiments import FAKE_TRAINING
@@ -45,9 +44,9 @@ class PracticeScheduler(SkillScheduler):
 class NewOnesOnly(ListProposer):
     """Goes on where an earlier start stopped."""
 
-    def propose(self, library: LibraryView) -> SkillSpec | None:
+    def propose(self, library: LibraryView, examine):
         self.proposals = [proposal for proposal in self.proposals if not library.knows(proposal.name)]
-        return super().propose(library)
+        return super().propose(library, examine)
 
 
 def needed(name, all_skills, training_skills):

@@ -288,11 +288,11 @@ class Thinking(ListProposer):
         super().__init__(*proposals)
         self.go_on = threading.Event()
 
-    def propose(self, library):
+    def propose(self, library, examine):
         if self.views:
             self.state = {**self.state, "last_error": "still thinking"}
             assert self.go_on.wait(20)
-        return super().propose(library)
+        return super().propose(library, examine)
 
 
 def test_what_happens_in_training_is_told_while_the_proposer_thinks():

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from flowrl.errors import FlowrlError
-from flowrl.proposers.llm.recordings import Recordings
+from flowrl.proposers.llm.calls import CallFolder
 from tests.proposers.llm.starts import LlmStart
 
 SKILLS = 2
@@ -21,7 +21,7 @@ def main(address: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         start = LlmStart(Path(folder), address, time, model="smollm2", key=None, max_repairs=1, timeout_s=1800.0)
         start.proposer.prepare(is_resumed=False)
-        print(f"asked by {start.proposer.endpoint.way}", flush=True)
+        print(f"asked by {start.proposer.model.endpoint.form}", flush=True)
         names, gave_up = [], None
         try:
             while len(names) < SKILLS and (name := start.propose()) is not None:
@@ -35,7 +35,7 @@ def main(address: str) -> None:
 
 def check(start: LlmStart, names: list[str], gave_up: str | None) -> None:
     """Every answer is recorded with a decision and, where it was refused, a reason; and the end is told."""
-    calls = [call for call in Recordings(start.settings.folder).all() if call.proposal]
+    calls = [call for call in CallFolder(start.settings.folder).all() if call.proposal]
     assert calls, "no call was recorded"
     for call in calls:
         assert call.outcome is not None, f"{call.file_name} was never decided"

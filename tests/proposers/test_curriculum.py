@@ -18,6 +18,11 @@ def proposer():
     return CurriculumProposer("craftax_classic", CLASSIC)
 
 
+def spec_of(offer):
+    """Examines nothing."""
+    return offer.spec
+
+
 def named(*names):
     skills = {spec.name: spec for spec in load_curriculum("craftax_classic", CLASSIC)}
     return {name: skills[name] for name in names}
@@ -26,7 +31,7 @@ def named(*names):
 @pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)
 def test_a_whole_curriculum_is_proposed_in_its_order_and_then_no_more(entry):
     proposes, library = CurriculumProposer(entry.curriculum, entry.facts), {}
-    while spec := proposes.propose(LibraryView(entry.facts, completed=library)):
+    while spec := proposes.propose(LibraryView(entry.facts, completed=library), spec_of):
         library[spec.name] = spec
     assert list(library) == [spec.name for spec in load_curriculum(entry.curriculum, entry.facts)]
 
@@ -53,17 +58,25 @@ def test_craftax_leads_from_the_overworld_to_the_gnomish_mines():
 
 def test_a_skill_in_training_may_be_built_upon():
     view = LibraryView(CLASSIC, completed={}, training=named("Collect_Wood", "Collect_Drink"))
-    assert proposer().propose(view).name == "Place_Table"
+    assert proposer().propose(view, spec_of).name == "Place_Table"
 
 
 def test_a_skill_out_of_reach_is_passed_over():
     view = LibraryView(CLASSIC, {}, named("Collect_Drink"), unavailable=frozenset({"Collect_Wood"}))
-    assert proposer().propose(view).name == "Collect_Sapling"
+    assert proposer().propose(view, spec_of).name == "Collect_Sapling"
 
 
 def test_a_failed_skill_is_not_proposed_again():
     view = LibraryView(CLASSIC, named("Collect_Wood"), unavailable=frozenset({"Collect_Drink", "Place_Table"}))
-    assert proposer().propose(view).name == "Collect_Sapling"
+    assert proposer().propose(view, spec_of).name == "Collect_Sapling"
+
+
+def test_a_skill_that_does_not_pass_ends_a_fixed_list():
+    def examine(offer):
+        raise BadInput(f"not {offer.name}")
+
+    with pytest.raises(BadInput, match="not Collect_Wood"):
+        proposer().propose(LibraryView(CLASSIC, {}), examine)
 
 
 def test_the_curriculum_says_what_it_is_and_costs_nothing():

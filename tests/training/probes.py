@@ -22,8 +22,10 @@ from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning import experts, optimiser
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters, Learner
-from flowrl.training.playing.programs import Programs
-from flowrl.training.playing.rollout import collect
+from flowrl.training.playing.environments import Stage, begin, plan_judge, refresh_worlds
+from flowrl.training.playing.learning import Updater
+from flowrl.training.playing.programs import Programs, Source, compile_programs
+from flowrl.training.playing.rollout import collect, values
 
 NUM_ENVS, NUM_STEPS = 16, 8
 GAMMA = 0.5
@@ -112,6 +114,16 @@ def paid(inventory_diff):
     return inventory_diff.gold
 
 
+def stage_of(programs, functions, plan) -> Stage:
+    """Where a run with these programs would play this plan."""
+    return Stage(programs.world, programs.acting, plan_judge(functions, plan, programs.world.num_envs))
+
+
+def programs_of(adapter, network, num_envs, num_experts, hyper, **how) -> Programs:
+    """The programs of a run."""
+    return compile_programs(Source(adapter, network, hyper, num_envs), num_experts, **how)
+
+
 class Trained(NamedTuple):
     """What came of training on a probe."""
 
@@ -134,17 +146,18 @@ def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, se
     hyper = Hyperparameters(**{"gamma": GAMMA, "num_minibatches": 2, "ent_coef": 0.0} | hyper)
     network = ExpertNetwork(adapter.layout, adapter.num_actions, 16, mixed_precision)
     plan = tasks.plan_arrays(owners, [1] * len(owners), max_task_steps)
-    programs = Programs(adapter, network, functions, plan, NUM_ENVS, num_experts, hyper)
+    programs = programs_of(adapter, network, NUM_ENVS, num_experts, hyper)
+    stage, updater = stage_of(programs, functions, plan), Updater(programs.learning)
     init_key, world_key, train_key = jax.random.split(jax.random.key(seed), 3)
     init = jax.jit(network.init)
     params = experts.stack([init(key) for key in jax.random.split(init_key, num_experts)])
     learner = Learner(params, optimiser.init(optimiser.make(hyper.max_grad_norm), params))
-    playing = programs.begin(world_key, 2 * NUM_ENVS)
+    playing = begin(stage, world_key, 2 * NUM_ENVS)
     for update in range(num_updates):
         collect_key, learn_key, fresh_key = jax.random.split(jax.random.fold_in(train_key, update), 3)
-        playing, rollout, _ = collect(programs, learner.params, playing, collect_key, NUM_STEPS)
-        last_values = programs.values(learner.params, playing)
+        playing, rollout, _ = collect(stage, learner.params, playing, collect_key, NUM_STEPS)
+        last_values = values(stage, learner.params, playing)
         lr = 0.02 * (1 - update / num_updates)
-        learner, _ = programs.update(learner, rollout, last_values, learn_key, lr)
-        playing = programs.refresh_worlds(playing, fresh_key, NUM_ENVS)
+        learner, _ = updater.update(learner, rollout, last_values, learn_key, lr)
+        playing = refresh_worlds(stage, playing, fresh_key, NUM_ENVS)
     return Trained(network, learner)

@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from flowrl.training.run.progress import Pane, UpdateReport
+from flowrl.training.run.pane import Pane
+from flowrl.training.run.progress import UpdateReport
 
 
 def report(update: int, num_tasks: int) -> UpdateReport:

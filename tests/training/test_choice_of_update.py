@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowrl.envs import tasks
 from flowrl.envs.observations import Layout, Observation
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters, Transition
 from flowrl.training.one_hot import active_columns
-from flowrl.training.playing.programs import Programs
+from flowrl.training.playing.learning import Learning, Updater
 from tests.training.columns import random_observation
-from tests.training.probes import Probe, done_after
+from tests.training.probes import Probe, programs_of
 
 LAYOUT = Layout(num_columns=520, num_fields=7, num_scalars=1)
 BOUNDS = [128, 192, 256, 448]
@@ -41,26 +42,33 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def programs(monkeypatch, cache):
-    """A run's programs, with the names of the updates that are called in ``called``."""
-    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache))
-    network = ExpertNetwork(LAYOUT, 2, layer_size=4)
-    made = Programs(Patterned(), network, [done_after(3)], tasks.plan_arrays([0], [1], 5), ENVS, 1, HYPER)
-    made.called = []
+class Watched(NamedTuple):
+    """A run's learning, the names of the updates that were called, and how many had been when a program was compiled."""
 
-    def watched(program):
+    learning: Learning
+    own: Learning
+    called: list
+    told: list
+
+
+@pytest.fixture
+def watched(monkeypatch, cache) -> Watched:
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache))
+    called, told = [], []
+    network = ExpertNetwork(LAYOUT, 2, layer_size=4)
+    made = programs_of(Patterned(), network, ENVS, 1, HYPER, before_compiling=lambda: told.append(list(called)))
+
+    def watching(program):
         def call(*arguments):
-            made.called.append(program.name)
+            called.append(program.name)
             return program(*arguments)
 
         return call
 
-    own = made._of_experts
-    narrow = {bound: watched(program) for bound, program in own.narrow_updates.items()}
-    made.plain = lambda learner, *rollout, lr: own.plain_update(learner, made._batch(*rollout), lr)
-    made._of_experts = own._replace(plain_update=watched(own.plain_update), narrow_updates=narrow)
-    return made
+    own = made.learning
+    narrow = {bound: watching(program) for bound, program in own.narrow_updates.items()}
+    learning = dataclasses.replace(own, plain_update=watching(own.plain_update), narrow_updates=narrow)
+    return Watched(learning, own, called, told)
 
 
 def rollout(seed, most):
@@ -78,26 +86,26 @@ def rollout(seed, most):
     return tuple(step() for _ in range(STEPS))
 
 
-def test_a_rollout_that_shows_more_is_learned_from_by_a_larger_program_and_one_that_shows_too_much_by_the_plain_one(programs):
+def test_a_rollout_that_shows_more_is_learned_from_by_a_larger_program_and_one_that_shows_too_much_by_the_plain_one(watched):
     assert active_columns.bounds(LAYOUT) == BOUNDS
-    learner = programs.fresh_learner([programs.fresh_expert(jax.random.key(0))])
+    updater, own = Updater(watched.learning), watched.own
+    learner = own.fresh_learner([own.fresh_expert(jax.random.key(0))])
     last_values = jnp.linspace(-1, 1, ENVS)
     for number, most in enumerate([60, 180, 60, 520, 60]):
         steps, key = rollout(number, most), jax.random.key(number)
         shown = np.unique(np.concatenate([step.observation.columns.ravel() for step in steps]))
         assert most - 5 <= len(np.setdiff1d(shown, [LAYOUT.num_columns])) <= most
-        expected = programs.plain(jax.tree.map(jnp.copy, learner), steps, last_values, key, lr=0.01)
-        learner, statistics = programs.update(learner, steps, last_values, key, 0.01)
+        expected = own.plain_update(jax.tree.map(jnp.copy, learner), own.plain_batch(steps, last_values, key), 0.01)
+        learner, statistics = updater.update(learner, steps, last_values, key, 0.01)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), (learner, statistics), expected)
     # A bound that was once too small is not gone back to, nor are bounds at all once the largest was.
-    assert programs.called == ["update 128", "update 192", "update 192", "update", "update"]
+    assert watched.called == ["update 128", "update 192", "update 192", "update", "update"]
 
 
-def test_a_program_that_is_compiled_in_the_midst_of_a_training_is_announced(programs):
-    learner, last_values = programs.fresh_learner([programs.fresh_expert(jax.random.key(0))]), jnp.zeros(ENVS)
-    told = []
-    programs.before_compiling(lambda: told.append(list(programs.called)))
+def test_a_program_that_is_compiled_in_the_midst_of_a_training_is_announced(watched):
+    updater, own, told = Updater(watched.learning), watched.own, watched.told
+    learner, last_values = own.fresh_learner([own.fresh_expert(jax.random.key(0))]), jnp.zeros(ENVS)
     for number, most in enumerate([60, 60, 180]):
-        learner, _ = programs.update(learner, rollout(number, most), last_values, jax.random.key(number), 0.01)
+        learner, _ = updater.update(learner, rollout(number, most), last_values, jax.random.key(number), 0.01)
     assert ["update 128"] in told and told[-1] == ["update 128", "update 128", "update 192"]
     assert told.count(["update 128"]) == told.count(["update 128"] * 2 + ["update 192"]) == 1

@@ -16,12 +16,14 @@ import pytest
 from flowrl.envs import tasks
 from flowrl.training.compiled import stored_programs
 from flowrl.training.host import process
+from flowrl.training.host.fair_lock import FairLock
 from flowrl.training.learning.ppo import Hyperparameters
-from flowrl.training.playing.programs import Programs
-from flowrl.training.playing.rollout import collect
+from flowrl.training.playing.environments import begin
+from flowrl.training.playing.learning import Updater
+from flowrl.training.playing.rollout import collect, values
 from flowrl.training.run import compile_ahead
 from tests.parallel.fakes.experiments import PATIENCE_S
-from tests.training.probes import done_after
+from tests.training.probes import done_after, programs_of, stage_of
 from tests.training.test_preload import wait_for_preload
 from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
 
@@ -54,12 +56,13 @@ def cache(compiled, tmp_path, monkeypatch):
 
 def updated(num_experts):
     """Programs that have made one update with so many experts."""
+    programs = programs_of(KnownGame(), NETWORK, NUM_ENVS, num_experts, HYPER)
     plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, 3)
-    programs = Programs(KnownGame(), NETWORK, [done_after(2)] * num_experts, plan, NUM_ENVS, num_experts, HYPER)
+    stage, learning = stage_of(programs, [done_after(2)] * num_experts, plan), programs.learning
     wait_for_preload()
-    learner = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(num_experts)])
-    playing, rollout, _ = collect(programs, learner.params, programs.begin(jax.random.key(0), NUM_ENVS), jax.random.key(1), 2)
-    programs.update(learner, rollout, programs.values(learner.params, playing), jax.random.key(2), 0.01)
+    learner = learning.fresh_learner([learning.fresh_expert(jax.random.key(k)) for k in range(num_experts)])
+    playing, rollout, _ = collect(stage, learner.params, begin(stage, jax.random.key(0), NUM_ENVS), jax.random.key(1), 2)
+    Updater(learning).update(learner, rollout, values(stage, learner.params, playing), jax.random.key(2), 0.01)
     return programs
 
 
@@ -78,11 +81,11 @@ OF_GAME, OF_EXPERTS = {"generate", "step", "renew", "batch"}, {"act", "values", 
 
 def test_a_later_run_with_more_experts_finds_its_programs(cache, loads):
     programs = updated(1)
-    programs.remember()
+    programs.store.remember()
     loads.clear()
     before = stored(cache)
     said = []
-    compile_ahead.provide(programs, lambda: True, said.append)
+    compile_ahead.begin(programs, FairLock(), lambda: True, said.append)
     wait_for_background()
     ahead = stored(cache)
     assert len(ahead) > len(before)
@@ -90,29 +93,31 @@ def test_a_later_run_with_more_experts_finds_its_programs(cache, loads):
     assert [line.split(", beside")[0].split(" in ")[0] for line in said] == [
         f"programs for later runs with 2 or 4 experts are compiled ({num_new}"
     ]
-    compile_ahead.provide(programs, lambda: True, said.append)
+    compile_ahead.begin(programs, FairLock(), lambda: True, said.append)
     wait_for_background()
     assert len(said) == 1 and stored(cache) == ahead  # nothing to do, nothing to say
     assert loads == []
     programs = updated(2)
     assert OF_GAME <= {name for name, beforehand in loads if beforehand}  # what any run calls
     assert OF_EXPERTS <= {name for name, beforehand in loads if not beforehand}  # no run with two experts has called these
-    programs.remember()
+    programs.store.remember()
     loads.clear()
     updated(2)
     assert OF_GAME | OF_EXPERTS <= {name for name, beforehand in loads if beforehand} == {name for name, _ in loads}
     updated(3)  # padded to 4
     assert stored(cache) == ahead
-    assert programs.put_by_for(4, lambda: False).num_left == 0 < programs.put_by_for(5, lambda: False).num_left
+    turn = FairLock()
+    assert compile_ahead.compile_for(programs, 4, turn, lambda: False).num_left == 0
+    assert compile_ahead.compile_for(programs, 5, turn, lambda: False).num_left > 0
 
 
 def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory_or_where_it_is_switched_off(cache, monkeypatch):
     programs, said = updated(1), []
     before = stored(cache)
-    compile_ahead.provide(programs, lambda: False, said.append)
+    compile_ahead.begin(programs, FairLock(), lambda: False, said.append)
     wait_for_background()
     monkeypatch.setattr(compile_ahead, "free_memory", lambda: compile_ahead.LEAST_MEMORY - 1)
-    compile_ahead.provide(programs, lambda: True, said.append)
+    compile_ahead.begin(programs, FairLock(), lambda: True, said.append)
     wait_for_background()
     assert [line.startswith(compile_ahead.COMPILED) and line.partition("; ")[2] for line in said] == [
         "this run was asked to end", "less than 3 GiB of memory were free"
@@ -121,20 +126,18 @@ def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory
     monkeypatch.undo()
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache.parent))
     monkeypatch.setenv(process.COMPILE_AHEAD, "0")
-    compile_ahead.provide(programs, lambda: True, print)
+    compile_ahead.begin(programs, FairLock(), lambda: True, print)
     wait_for_background()
     assert stored(cache) == before
 
 
-def test_a_failure_is_one_line_and_no_more(cache):
-    class Broken:
-        num_experts = 1
+def test_a_failure_is_one_line_and_no_more(cache, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no memory\nfor this")
 
-        def put_by_for(self, *_):
-            raise RuntimeError("no memory\nfor this")
-
-    said = []
-    compile_ahead.provide(Broken(), lambda: True, said.append)
+    programs, said = updated(1), []
+    monkeypatch.setattr(compile_ahead, "programs_for", broken)
+    compile_ahead.begin(programs, FairLock(), lambda: True, said.append)
     wait_for_background()
     assert said == ["programs for later runs were not compiled: no memory for this"]
 
@@ -158,27 +161,27 @@ def test_a_process_ends_at_once_whatever_is_in_the_background():
 def test_results_do_not_depend_on_where_programs_come_from(cache, loads):
     key = jax.random.key(3)
     loaded = updated(1)
-    plain = Programs(NumberedSteps(), NETWORK, [done_after(2)], tasks.plan_arrays([0], [1], 3), NUM_ENVS, 1, HYPER)
+    plain = programs_of(NumberedSteps(), NETWORK, NUM_ENVS, 1, HYPER)
     assert "generate" in {name for name, _ in loads}
-    found, expected = (programs.fresh_worlds(key, 20).observation.scalars for programs in (loaded, plain))
+    found, expected = (programs.world.fresh(key, 20).observation.scalars for programs in (loaded, plain))
     assert jnp.array_equal(found, expected)
 
 
 def test_an_update_is_compiled_in_turn_with_training_and_what_is_small_beside_it(cache, monkeypatch):
     """Neither waits for ever: who comes back for a turn at once lets the other one in first."""
-    programs = updated(1)
+    programs, turn = updated(1), FairLock()
     held, while_held, done = threading.Event(), [], []
-    put_by = stored_programs.StoredProgram.put_by
+    store_ahead = stored_programs.StoredProgram.store_ahead
 
     def watched(program, *shapes):
         while_held.append((program.name.split()[0], held.is_set()))
-        done.append(put_by(program, *shapes))
+        done.append(store_ahead(program, *shapes))
         return done[-1]
 
-    monkeypatch.setattr(stored_programs.StoredProgram, "put_by", watched)
-    compiling = threading.Thread(target=programs.put_by_for, args=(2,), daemon=True)
+    monkeypatch.setattr(stored_programs.StoredProgram, "store_ahead", watched)
+    compiling = threading.Thread(target=compile_ahead.compile_for, args=(programs, 2, turn), daemon=True)
     deadline = time.monotonic() + PATIENCE_S
-    with programs.turn:
+    with turn:
         held.set()
         compiling.start()
         while len(done) < 3 and time.monotonic() < deadline:
@@ -186,7 +189,7 @@ def test_an_update_is_compiled_in_turn_with_training_and_what_is_small_beside_it
         time.sleep(0.2)
         held.clear()
     while compiling.is_alive() and time.monotonic() < deadline:
-        with programs.turn:
+        with turn:
             held.set()
             time.sleep(0.001)
             held.clear()

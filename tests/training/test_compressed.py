@@ -1,4 +1,4 @@
-"""What is put by comes back bit for bit, and leaves no memory behind meanwhile."""
+"""Compressed arrays come back bit for bit, and leave no memory behind meanwhile."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from flowrl.envs import tasks
 from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.playing.environments import random_policy
 from flowrl.training.playing.evaluation import evaluate
-from flowrl.training.playing.programs import Programs
-from tests.training.probes import Pouch, Probe, World
+from tests.training.probes import Pouch, Probe, World, programs_of, stage_of
 
 NUM_ENVS = 16
 SLOWEST, BUDGET = 9, 12
@@ -61,25 +61,25 @@ END = TaskFunctions(lambda inventory: inventory.steps >= inventory.end, ("invent
 
 
 @pytest.fixture(scope="module")
-def programs():
+def stage():
     adapter = FatefulProbe()
     network = ExpertNetwork(adapter.layout, adapter.num_actions, layer_size=4)
     plan = tasks.plan_arrays([0, 0], [1, 1], BUDGET)
-    return Programs(adapter, network, [HALFWAY, END], plan, NUM_ENVS, 1, Hyperparameters())
+    return stage_of(programs_of(adapter, network, NUM_ENVS, 1, Hyperparameters()), [HALFWAY, END], plan)
 
 
-def fates(programs, key, num_episodes):
+def fates(stage, key, num_episodes):
     """The worlds that an evaluation with this key plays in, in order."""
     world_key, _, _ = jax.random.split(key, 3)
-    worlds = programs.fresh_worlds(world_key, max(num_episodes, NUM_ENVS)).state
+    worlds = stage.world.fresh(world_key, max(num_episodes, NUM_ENVS)).state
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_episodes], worlds)
 
 
 @pytest.mark.parametrize("num_episodes", [5, NUM_ENVS, NUM_ENVS + 1, 70])
-def test_exactly_the_first_episodes_are_counted(programs, num_episodes):
+def test_exactly_the_first_episodes_are_counted(stage, num_episodes):
     key = jax.random.key(num_episodes)
-    found = evaluate(programs, programs.random_policy(), key, num_episodes)
-    fate = fates(programs, key, num_episodes)
+    found = evaluate(stage, random_policy(stage), key, num_episodes)
+    fate = fates(stage, key, num_episodes)
     lucky = fate.end <= SLOWEST
     at_once = fate.end == fate.halfway  # both tasks are done by the same step: the second one never began
     assert found.episodes == num_episodes
@@ -91,15 +91,15 @@ def test_exactly_the_first_episodes_are_counted(programs, num_episodes):
     assert not found.decided_early
 
 
-def test_the_same_key_gives_the_same_evaluation(programs):
-    first, second = (evaluate(programs, programs.random_policy(), jax.random.key(1), 30) for _ in range(2))
+def test_the_same_key_gives_the_same_evaluation(stage):
+    first, second = (evaluate(stage, random_policy(stage), jax.random.key(1), 30) for _ in range(2))
     assert first == second
 
 
-def test_an_evaluation_is_given_up_once_the_goal_is_out_of_reach(programs):
+def test_an_evaluation_is_given_up_once_the_goal_is_out_of_reach(stage):
     seen = []
     found = evaluate(
-        programs, programs.random_policy(), jax.random.key(2), 200, 0.95, lambda ended, wanted: seen.append((ended, wanted))
+        stage, random_policy(stage), jax.random.key(2), 200, 0.95, lambda ended, wanted: seen.append((ended, wanted))
     )
     assert found.decided_early
     assert found.episodes < 200
@@ -107,7 +107,7 @@ def test_an_evaluation_is_given_up_once_the_goal_is_out_of_reach(programs):
     assert {wanted for _, wanted in seen} == {200}
 
 
-def test_an_evaluation_that_can_still_reach_the_goal_is_not_given_up(programs):
-    found = evaluate(programs, programs.random_policy(), jax.random.key(3), 60, 0.1)
+def test_an_evaluation_that_can_still_reach_the_goal_is_not_given_up(stage):
+    found = evaluate(stage, random_policy(stage), jax.random.key(3), 60, 0.1)
     assert not found.decided_early
     assert found.episodes == 60

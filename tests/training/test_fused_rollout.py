@@ -13,12 +13,12 @@ from flowrl.skills.module import TaskFunctions
 from flowrl.training.host import process
 from flowrl.training.learning.ppo import Hyperparameters
 from flowrl.training.playing import fused_rollout, rollout
+from flowrl.training.playing.environments import begin, refresh_worlds
 from flowrl.training.playing.fused_rollout import Rollouts
-from flowrl.training.playing.programs import Programs
 from flowrl.training.run import parts
 from flowrl.training.run.saving import Safekeeping
 from tests.parallel.fakes.experiments import PATIENCE_S
-from tests.training.probes import done_after, paid
+from tests.training.probes import done_after, paid, programs_of, stage_of
 from tests.training.test_loop import Gold, specification, train
 from tests.training.test_programs import NETWORK, NUM_ENVS, NumberedSteps
 
@@ -27,23 +27,32 @@ NUM_STEPS = 6
 
 @pytest.fixture(scope="module")
 def programs():
-    plan = tasks.plan_arrays([1, 0], [1, 1], 3)
+    return programs_of(NumberedSteps(), NETWORK, NUM_ENVS, 2, Hyperparameters())
+
+
+@pytest.fixture(scope="module")
+def stage(programs):
     forever = TaskFunctions(lambda: False, (), paid, ("inventory_diff",))
-    return Programs(NumberedSteps(), NETWORK, [done_after(2), forever], plan, NUM_ENVS, 2, Hyperparameters())
+    return stage_of(programs, [done_after(2), forever], tasks.plan_arrays([1, 0], [1, 1], 3))
 
 
-def rollouts(programs, fuse_after, count=4):
+def fresh_params(programs):
+    learning = programs.learning
+    return learning.fresh_learner([learning.fresh_expert(jax.random.key(k)) for k in range(2)]).params
+
+
+def rollouts(programs, stage, fuse_after, count=4):
     """What ``count`` rollouts in a row gave, the ones from ``fuse_after`` on by a fused program."""
-    params = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(2)]).params
-    collected, playing = [], programs.begin(jax.random.key(0), 40)
-    source = Rollouts(programs, NUM_STEPS)
+    params = fresh_params(programs)
+    collected, playing = [], begin(stage, jax.random.key(0), 40)
+    source = Rollouts(programs, stage.judge, NUM_STEPS)
     for number in range(count):
         if number == fuse_after:
             source.fuse(params, playing)
         playing, transitions, outcomes = source.collect(params, playing, jax.random.key(number))
         assert source.is_fused == (number >= fuse_after)
         collected.append(jax.device_get((rollout_data(transitions), outcomes, playing.scene, playing.bank.next_world)))
-        playing = programs.refresh_worlds(playing, jax.random.key(100 + number), 16)
+        playing = refresh_worlds(stage, playing, jax.random.key(100 + number), 16)
     return collected
 
 
@@ -61,15 +70,15 @@ def check_equal(found, expected):
             np.testing.assert_array_equal(one, other)
 
 
-def test_a_fused_rollout_is_the_one_that_is_made_step_by_step(programs):
+def test_a_fused_rollout_is_the_one_that_is_made_step_by_step(programs, stage):
     """Over several rollouts, with tasks that end, budgets that run out, and worlds that are handed out and replaced.
 
     On the real games: ``benchmarks/fused_rollout.py``.
     """
-    stepwise = rollouts(programs, fuse_after=99)
+    stepwise = rollouts(programs, stage, fuse_after=99)
     assert any(outcome.ended.any() for _, outcomes, *_ in stepwise for outcome in outcomes)
     assert any(np.any(step["truncation_value"]) for transitions, *_ in stepwise for step in transitions)
-    check_equal(rollouts(programs, fuse_after=2), stepwise)
+    check_equal(rollouts(programs, stage, fuse_after=2), stepwise)
 
 
 def test_the_environment_variable_decides_and_else_the_kind_of_device(monkeypatch):
@@ -101,23 +110,23 @@ def test_a_run_goes_over_to_fused_rollouts_and_says_so(tmp_path, monkeypatch):
     assert "rollouts are one program from here on" in run.paths.log.read_text()
 
 
-def test_where_the_device_has_no_room_the_rollouts_go_on_step_by_step(programs, monkeypatch):
+def test_where_the_device_has_no_room_the_rollouts_go_on_step_by_step(programs, stage, monkeypatch):
     monkeypatch.setenv(process.FUSED_ROLLOUT, "1")
     monkeypatch.setattr(fused_rollout, "free_bytes", lambda: 0)
-    source, said = Rollouts(programs, NUM_STEPS), []
-    params = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(2)]).params
-    source.fuse_beside(params, programs.begin(jax.random.key(0), 40), said.append)
+    source, said = Rollouts(programs, stage.judge, NUM_STEPS), []
+    params = fresh_params(programs)
+    source.fuse_beside(params, begin(stage, jax.random.key(0), 40), said.append)
     wait_for_background()
     assert len(said) == 1 and said[0].startswith("rollouts go on step by step: as one program they need ")
     assert not source.is_fused
 
 
-def test_where_it_cannot_be_compiled_the_rollouts_go_on_step_by_step(programs, monkeypatch):
+def test_where_it_cannot_be_compiled_the_rollouts_go_on_step_by_step(programs, stage, monkeypatch):
     monkeypatch.setenv(process.FUSED_ROLLOUT, "1")
     said = []
-    source = Rollouts(programs, NUM_STEPS)
-    params = programs.fresh_learner([programs.fresh_expert(jax.random.key(k)) for k in range(2)]).params
-    playing = programs.begin(jax.random.key(0), 40)
+    source = Rollouts(programs, stage.judge, NUM_STEPS)
+    params = fresh_params(programs)
+    playing = begin(stage, jax.random.key(0), 40)
 
     def no_memory(*_):
         raise RuntimeError("no memory\nfor this")

@@ -25,13 +25,14 @@ from flowrl.proposers.curricula import craftax
 from flowrl.records.run_record import PlannedTask
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
+from flowrl.training.compiled.stored_programs import ProgramStore
 from flowrl.training.learning.networks import ExpertNetwork
-from flowrl.training.playing.programs import Programs
+from flowrl.training.playing.learning import Updater
 from flowrl.training.run import checkpoints, loop, parts, saving, updates
 from flowrl.training.run.background import BackgroundCompiling
 from flowrl.training.run.clock import Clock
 from flowrl.training.run.goal import GoalTest
-from flowrl.training.run.progress import Pane
+from flowrl.training.run.pane import Pane
 from flowrl.training.run.specification import RunSpecification, StartingExpert, read
 from flowrl.training.run.supervision import Stopped, Supervision
 from flowrl.training.run.tracking import no_tracker
@@ -161,30 +162,15 @@ def test_a_run_ends_at_the_goal_and_reports_the_episodes_that_showed_it(tmp_path
 
 
 def test_a_slow_skills_own_budget_goes_from_its_declaration_through_the_runs_folder_into_training(tmp_path, monkeypatch):
-    plans = []
     monkeypatch.setattr(parts, "make_adapter", make_adapter)  # the real game: its skill's code names its constants
 
-    class Planned:
-        hindrance = None
-
-        def __init__(self, adapter, network, functions, plan, *others):
-            plans.append(plan)
-            self.plan, self.turn = plan, None
-
-        def before_compiling(self, say):
-            pass
-
-        def run_keys(self, seed, global_expert_idx):
-            pass
-
-    monkeypatch.setattr(parts, "Programs", Planned)
     put_in_library(tmp_path, 0, "Place_Plant", 1000)
     eat_plant = next(recipe.spec(CRAFTAX) for recipe in craftax.SKILLS if recipe.name == "Eat_Plant")
     library = {"Place_Plant": {"expert_idx": 0}}
     folder, _, _ = prepare_training_run("Eat_Plant", eat_plant.to_data(), 1, list(library), library, tmp_path)
     run = read(folder)
-    parts.ordinary(run, supervised(run))
-    assert [plan.budget.tolist() for plan in plans] == [[run.settings.max_task_steps, 800]] == [[200, 800]]
+    budget = parts.ordinary(run, supervised(run)).stage.judge.plan.budget.tolist()
+    assert budget == [run.settings.max_task_steps, 800] == [200, 800]
 
 
 def test_a_run_ends_at_the_budget_below_the_goal_and_says_so_and_has_its_worlds_made_anew(tmp_path, monkeypatch):
@@ -194,13 +180,13 @@ def test_a_run_ends_at_the_budget_below_the_goal_and_says_so_and_has_its_worlds_
         ended.append(num_ended)
         return due(self, num_ended)
 
-    def refresh(self, playing, key, count):
+    def refresh(stage, playing, key, count):
         counts.append(count)
         return playing
 
     monkeypatch.setattr(updates, "FRAMES_PER_WORLD", 1)  # else a rollout of so few frames would not pay for more than 16
     monkeypatch.setattr(Turnover, "due", watched)
-    monkeypatch.setattr(Programs, "refresh_worlds", refresh)
+    monkeypatch.setattr(updates, "refresh_worlds", refresh)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128 + 50)
     result = train(run)
     assert not result["goal_reached"]
@@ -217,8 +203,8 @@ def test_a_run_that_is_not_to_stop_at_its_goal_uses_its_whole_budget(tmp_path, m
 
 
 def test_what_the_first_update_called_is_remembered_once_for_later_runs(tmp_path, monkeypatch):
-    made, remember = [], Programs.remember
-    monkeypatch.setattr(Programs, "remember", lambda programs: made.append(metrics(run)) or remember(programs))
+    made, remember = [], ProgramStore.remember
+    monkeypatch.setattr(ProgramStore, "remember", lambda store: made.append(metrics(run)) or remember(store))
     run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
     run.paths.metrics.touch()
     train(run)
@@ -263,7 +249,7 @@ def test_a_run_that_is_asked_to_stop_while_it_waits_for_a_compiler_stops_without
 
     def compile_aside(self, *_):
         lifetime = self._supervision.lifetime
-        lifetime.compiler = self._programs.turn
+        lifetime.compiler = self._turn
         lifetime.compiler.__enter__()
 
     monkeypatch.setattr(BackgroundCompiling, "go_on", compile_aside)
@@ -323,8 +309,8 @@ def test_a_second_ctrl_c_within_an_update_still_cancels(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             return found
 
-    update, lifetime = Programs.update, Impatient(beats=2)
-    monkeypatch.setattr(Programs, "update", lambda *arguments: lifetime.update(*arguments))
+    update, lifetime = Updater.update, Impatient(beats=2)
+    monkeypatch.setattr(Updater, "update", lambda *arguments: lifetime.update(*arguments))
     monkeypatch.setattr(Impatient, "asked_to_stop", False)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128)
     with pytest.raises(KeyboardInterrupt):
@@ -423,7 +409,7 @@ def test_the_tracker_is_told_of_every_update(tmp_path):
 
 @pytest.mark.parametrize(("anneal_lr", "expected"), [(True, [0.02, 0.015, 0.01, 0.005]), (False, [0.02] * 4)])
 def test_the_learning_rate_falls_to_nothing_where_it_is_to(tmp_path, monkeypatch, anneal_lr, expected):
-    seen, update = [], Programs.update
-    monkeypatch.setattr(Programs, "update", lambda *arguments: seen.append(float(arguments[-1])) or update(*arguments))
+    seen, update = [], Updater.update
+    monkeypatch.setattr(Updater, "update", lambda *arguments: seen.append(float(arguments[-1])) or update(*arguments))
     train(specification(tmp_path, success_rate=1.0, total_timesteps=4 * 128, anneal_lr=anneal_lr))
     assert seen == pytest.approx(expected)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flowrl.training.learning import experts, products
 from flowrl.training.learning.losses import log_prob_of
 from flowrl.training.learning.networks import ExpertNetwork
-from flowrl.training.playing.programs import make_act
+from flowrl.training.playing.acting import make_act
 from tests.training.columns import LAYOUT, random_observation
 
 LOST = 2.0**-7

@@ -17,14 +17,16 @@ from flowrl.errors import FlowrlError
 from flowrl.skills.module import TaskSource, read_module, render_module, with_reward
 from flowrl.training.host import process
 from flowrl.training.learning.networks import ExpertNetwork
-from flowrl.training.learning.ppo import Learner
-from flowrl.training.playing.comparison import Score
+from flowrl.training.learning.ppo import Hyperparameters, Learner
+from flowrl.training.playing.comparison import Score, begin_alike, split_by_reward
+from flowrl.training.playing.environments import Stage
 from flowrl.training.run import checkpoints, loop, measuring, parts, reward_trial
 from flowrl.training.run.clock import Clock
-from flowrl.training.run.progress import Pane
-from flowrl.training.run.reward_trial import best
+from flowrl.training.run.decision import best
+from flowrl.training.run.pane import Pane
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.supervision import Stopped
+from tests.training.probes import programs_of
 from tests.training.test_loop import DONE, PAY, PAY_NAN, Alive, Cancelled, Gold, metrics, specification, supervised
 
 MISLEADING = "def task_reward(inventory_diff):\n    return 5.0 * (inventory_diff.gold == 0)\n"
@@ -253,12 +255,14 @@ def test_the_same_worlds_are_played_with_every_reward(tmp_path):
         def first_sight(self, key):
             return jax.random.uniform(key)
 
-    programs = reward_trial.trial_programs(run, [0, 1, 2], Numbered())
-    scene = programs.begin_alike(jax.random.key(5)).scene
+    split = split_by_reward([0, 1, 2], run.settings.num_envs)
+    programs = programs_of(Numbered(), ExpertNetwork(Numbered.layout, 2, 16), run.settings.num_envs, 3, Hyperparameters())
+    stage = Stage(programs.world, programs.acting, reward_trial.judge_of(run, split, Numbered()))
+    scene = begin_alike(stage, split, jax.random.key(5)).scene
     worlds = np.asarray(scene.observation.scalars[:, 0])
     assert len(set(worlds[:15].tolist())) == 5
     assert (worlds[:15].reshape(5, 3) == worlds[:15:3, None]).all()
-    assert np.asarray(programs.begin_alike(jax.random.key(5)).expert)[:4].tolist() == [0, 1, 2, 0]
+    assert np.asarray(begin_alike(stage, split, jax.random.key(5)).expert)[:4].tolist() == [0, 1, 2, 0]
 
 
 @pytest.mark.parametrize(

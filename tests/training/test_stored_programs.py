@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowrl.training.compiled import stored_programs
-from flowrl.training.compiled.stored_programs import ProgramStore, make_room
+from flowrl.training.compiled import origin, stored_programs
+from flowrl.training.compiled.program_files import make_room, only_one
+from flowrl.training.compiled.stored_programs import ProgramStore
 from tests.parallel.fakes.experiments import PATIENCE_S
 
 
@@ -72,8 +73,8 @@ OTHER_PROCESS = """
     from tests.training.test_stored_programs import Traced, called
     function = Traced()
     if sys.argv[2:] == ["say when it waits"]:
-        plain = stored_programs._only_one
-        stored_programs._only_one = lambda path: print("waits", flush=True) or plain(path)
+        plain = stored_programs.only_one
+        stored_programs.only_one = lambda path: print("waits", flush=True) or plain(path)
     print(called(Path(sys.argv[1]), function), function.times)
 """
 
@@ -96,7 +97,7 @@ def test_another_process_gets_the_same_numbers_and_of_two_one_compiles(folder):
 def test_a_process_waits_for_another_that_compiles_the_same_program(folder, tmp_path):
     called(tmp_path / "other", Traced())
     (path,) = stored_files(tmp_path / "other")
-    with stored_programs._only_one(folder / path.name):
+    with only_one(folder / path.name):
         waiting = in_another_process(folder, "say when it waits")
         assert waiting.stdout.readline() == "waits\n"
         (folder / path.name).write_bytes(path.read_bytes())
@@ -125,7 +126,7 @@ def test_nothing_is_read_from_a_folder_that_others_may_write(folder):
 
 
 def test_nothing_is_stored_once_the_source_has_changed_under_a_process(folder, monkeypatch):
-    monkeypatch.setattr(stored_programs, "changed_since_start", lambda: True)
+    monkeypatch.setattr(origin, "changed_since_start", lambda: True)
     called(folder, Traced())
     assert not folder.exists()
     assert ".py is newer than this process" in ProgramStore(folder, "game").hindrance
@@ -134,18 +135,18 @@ def test_nothing_is_stored_once_the_source_has_changed_under_a_process(folder, m
 
 @pytest.mark.parametrize("setting", ["jax_default_matmul_precision", "jax_enable_x64", "jax_optimization_level"])
 def test_settings_of_jax_are_part_of_what_a_program_depends_on(setting):
-    assert any(part.startswith(f"{setting}=") for part in stored_programs.surroundings())
-    assert not any("cache_dir" in part for part in stored_programs.surroundings())
+    assert any(part.startswith(f"{setting}=") for part in origin.surroundings())
+    assert not any("cache_dir" in part for part in origin.surroundings())
 
 
 @pytest.mark.parametrize("what", ["source_code", "processor"])
 def test_other_source_code_or_another_machine_is_another_program(folder, monkeypatch, what):
     called(folder, Traced())
-    stored_programs.surroundings.cache_clear()
-    monkeypatch.setattr(stored_programs, what, lambda: "other")
+    origin.surroundings.cache_clear()
+    monkeypatch.setattr(origin, what, lambda: "other")
     changed = Traced(3.0)
     assert called(folder, changed) == numbers(jax.jit(Traced(3.0))(pair(), 5)) and changed.times == 1
-    stored_programs.surroundings.cache_clear()
+    origin.surroundings.cache_clear()
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data[:-9] + b"x" * 9])
@@ -196,16 +197,16 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path):
     assert function.times == 1
 
 
-def test_a_program_is_put_by_for_shapes_alone(folder):
+def test_a_program_is_stored_ahead_for_shapes_alone(folder):
     used = ProgramStore(folder, "game").program("walk", Traced())
     used(pair(), 5)
     wider = jax.tree.map(lambda leaf: leaf, used.shapes[0])._replace(numbers=jax.ShapeDtypeStruct((9,), jnp.float32))
-    ProgramStore(folder, "game").program("walk", Traced()).put_by(wider, used.shapes[1])
+    ProgramStore(folder, "game").program("walk", Traced()).store_ahead(wider, used.shapes[1])
     later, again = Traced(), Traced()
     program = ProgramStore(folder, "game").program("walk", later)
     np.testing.assert_array_equal(program(pair(9), 5)[0].numbers, jax.jit(Traced())(pair(9), 5)[0].numbers)
     assert later.times == 0
-    ProgramStore(folder, "game").program("walk", again).put_by(wider, used.shapes[1])
+    ProgramStore(folder, "game").program("walk", again).store_ahead(wider, used.shapes[1])
     assert again.times == 0
 
 
@@ -223,7 +224,7 @@ def test_what_compiling_needed_is_given_back(folder, monkeypatch, disk):
             raise OSError("no space left")
 
         monkeypatch.setattr(stored_programs, "store", store)
-    assert program.put_by(pair(9), 5) == (disk == "free")
+    assert program.store_ahead(pair(9), 5) == (disk == "free")
     assert len(given_back) == 2
 
 

@@ -32,7 +32,7 @@ def make_run(monkeypatch):
 @pytest.mark.parametrize("fused", [False, True])
 def test_environments_keep_to_the_experts_they_are_given_over_the_ends_of_episodes(make_run, fused):
     run = make_run(fused)
-    assert run.programs.plan.expert.tolist() == [0, 1, 2, 0, 1]
+    assert run.stage.judge.plan.expert.tolist() == [0, 1, 2, 0, 1]
     assert set(run.update()) == {"total", "rollout", "update", "worlds"}
     assert run._rollouts.is_fused == fused
     _, rollout, outcomes = run._rollouts.collect(run.learner.params, run.playing, jax.random.key(0))

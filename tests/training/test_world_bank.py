@@ -14,10 +14,11 @@ from flowrl.envs.worlds import Turnover
 from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters
+from flowrl.training.playing.environments import begin, play_step, random_policy, refresh_worlds
 from flowrl.training.playing.evaluation import evaluate
-from flowrl.training.playing.programs import WORLDS_AT_ONCE, Programs
 from flowrl.training.playing.rollout import outcome
-from tests.training.probes import Probe
+from flowrl.training.playing.world import WORLDS_AT_ONCE
+from tests.training.probes import Probe, programs_of, stage_of
 
 NUM_ENVS, BANK, REUSE, NUM_STEPS = 64, 128, 4, 8
 BUDGET = 6
@@ -42,26 +43,27 @@ BY_CHANCE = np.mean([sum(math.comb(BUDGET, k) for k in range(d, BUDGET + 1)) / 2
 
 
 @pytest.fixture(scope="module")
-def programs():
+def stage():
     game = FarGold()
     network = ExpertNetwork(game.layout, game.num_actions, layer_size=4)
-    return Programs(game, network, [FIND_GOLD], tasks.plan_arrays([0], [1], BUDGET), NUM_ENVS, 1, Hyperparameters())
+    programs = programs_of(game, network, NUM_ENVS, 1, Hyperparameters())
+    return stage_of(programs, [FIND_GOLD], tasks.plan_arrays([0], [1], BUDGET))
 
 
-def successes_in_bank_worlds(programs, num_rollouts):
+def successes_in_bank_worlds(stage, num_rollouts):
     """Whether each episode succeeded, of all that began early enough to be over by now; and how many worlds there were."""
-    policy, turnover = programs.random_policy(), Turnover(REUSE, BANK // 4, BANK, WORLDS_AT_ONCE)
-    playing, num_worlds, outcomes = programs.begin(jax.random.key(0), BANK), BANK, []
+    policy, turnover = random_policy(stage), Turnover(REUSE, BANK // 4, BANK, WORLDS_AT_ONCE)
+    playing, num_worlds, outcomes = begin(stage, jax.random.key(0), BANK), BANK, []
     for rollout in range(num_rollouts):
         act_key, step_key, world_key = jax.random.split(jax.random.fold_in(jax.random.key(1), rollout), 3)
         steps = []
         for number in range(NUM_STEPS):
-            after, verdict, _ = programs.play_step(playing, policy(playing, act_key, number), step_key, number)
+            after, verdict, _ = play_step(stage, playing, policy(playing, act_key, number), step_key, number)
             steps.append(outcome(playing, verdict, after))
             playing = after
         outcomes += jax.device_get(steps)
         count = turnover.due(sum(int(step.ended.sum()) for step in outcomes[-NUM_STEPS:]))
-        playing = programs.refresh_worlds(playing, world_key, count)
+        playing = refresh_worlds(stage, playing, world_key, count)
         num_worlds += count
     begun, found = np.zeros(NUM_ENVS, int), []
     for number, step in enumerate(outcomes, 1):
@@ -71,10 +73,10 @@ def successes_in_bank_worlds(programs, num_rollouts):
     return np.array(found), num_worlds
 
 
-def test_the_success_rate_in_bank_worlds_is_that_in_fresh_worlds(programs):
-    found, num_worlds = successes_in_bank_worlds(programs, num_rollouts=50)
+def test_the_success_rate_in_bank_worlds_is_that_in_fresh_worlds(stage):
+    found, num_worlds = successes_in_bank_worlds(stage, num_rollouts=50)
     assert len(found) > 3.5 * num_worlds  # worlds are used again indeed
-    fresh = evaluate(programs, programs.random_policy(), jax.random.key(2), num_episodes=NUM_FRESH)
+    fresh = evaluate(stage, random_policy(stage), jax.random.key(2), num_episodes=NUM_FRESH)
     # Four standard errors: a right bank fails with one seed in 16,000. Episodes in one world are alike, so that a world
     # counts as one episode, however many it starts: the largest error that there can be.
     spread = BY_CHANCE * (1 - BY_CHANCE)

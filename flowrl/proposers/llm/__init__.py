@@ -1,6 +1,10 @@
 """The proposer that asks a language model, at any OpenAI-compatible address.
 
-``endpoint`` asks (and alone imports ``openai``), ``ways`` are the forms in which a server can be asked for JSON,
-``proposal`` is what an answer has to be, ``prompts`` what a question says, ``recordings`` what was said, ``prices``
-what it cost, and ``proposer`` holds the conversation. docs/LLM_CONFIGURATION.md tells all of it to users.
+From the outside in: ``proposer`` holds the conversation about each skill, ``conversation`` is one proposal in the making,
+``judging`` and ``proposal`` are what an answer has to be, ``questions`` and ``prompts`` what the model is told.
+``recorded_model`` is the model with everything it has said (``calls``), and ``account`` and ``prices`` what that cost.
+``endpoint`` asks until there is an answer, in one of the ``answer_forms``; ``form_check`` finds out which; ``reading`` finds
+the JSON in it. ``connection`` alone imports ``openai``: it sends requests in the ``surroundings`` that there are, with
+``credentials`` that are shown nowhere. ``state`` is what the state file says of all this. docs/LLM_CONFIGURATION.md tells
+users.
 """

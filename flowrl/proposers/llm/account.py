@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from flowrl.errors import BadInput
+from flowrl.proposers.llm.calls import Call
 from flowrl.proposers.llm.endpoint import LEAST_TOKENS, Usage, estimated_tokens
 from flowrl.proposers.llm.errors import BudgetSpent
 from flowrl.proposers.llm.prices import FREE, find_price, usd
-from flowrl.proposers.llm.recordings import Recording
+from flowrl.proposers.llm.prompts import Message
 from flowrl.proposers.llm.settings import LlmSettings
-from flowrl.proposers.llm.ways import Message
 
 USUAL_ANSWER_TOKENS = 1500
 USUAL_REWARD_TOKENS = 400
@@ -36,12 +36,12 @@ class Account:
         """USD for one call; None where the price is not known."""
         return None if self.price is None else self.price.of(usage)
 
-    def spent(self, calls: Iterable[Recording]) -> float | None:
+    def spent(self, calls: Iterable[Call]) -> float | None:
         """USD for some calls; None where one of them has no known price."""
         costs = [call.cost_usd for call in calls]
         return None if None in costs else round(sum(costs), 6)
 
-    def check_budget(self, opening: Sequence[Message], calls: Sequence[Recording]) -> None:
+    def check_budget(self, opening: Sequence[Message], calls: Sequence[Call]) -> None:
         """Accepts a budget that can be kept, and that pays for an answer.
 
         Raises:
@@ -59,7 +59,7 @@ class Account:
         except BudgetSpent as error:
             raise BadInput(f"{error}; raise --llm_budget_usd, or use --proposer curriculum") from None
 
-    def affordable(self, messages: Sequence[Message], wanted: int, calls: Sequence[Recording]) -> int:
+    def affordable(self, messages: Sequence[Message], wanted: int, calls: Sequence[Call]) -> int:
         """How many of the wanted tokens the budget pays for, should the answer have as many.
 
         Raises:

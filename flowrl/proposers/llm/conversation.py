@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flowrl.proposers.llm import prompts
-from flowrl.proposers.llm.recordings import Recording
-from flowrl.proposers.llm.ways import Message
+from flowrl.proposers.llm.calls import Call
+from flowrl.proposers.llm.prompts import Message
 
 USUAL_TOKENS = 16_000
 """Models that reason before they answer count that in."""
 MOST_TOKENS = 32_000
 LONGEST_ECHO = 12_000
 """Characters of a refused answer that the model is shown again."""
+MOST_CUT_OFF = 2
+"""Answers of one proposal that may be cut off at their limit without counting as repairs."""
 
 
 @dataclass
@@ -24,6 +26,8 @@ class Conversation:
     max_tokens: int = USUAL_TOKENS
     refusals: list[tuple[str, str]] = field(default_factory=list)
     """What was said after each answer that was refused: the answer, and why it was."""
+    num_cut_off: int = 0
+    """Of the answers that were refused."""
 
     @property
     def repair(self) -> int:
@@ -37,12 +41,24 @@ class Conversation:
             messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": complaint}]
         return messages
 
-    def refuse(self, recording: Recording, reason: str) -> None:
-        """Takes in that an answer was refused. One that was cut off may be longer next time."""
-        if not recording.is_cut_off:
-            answer = recording.answer.text[:LONGEST_ECHO] or "(nothing)"
+    def repairs(self, call: Call) -> int:
+        """How often the model has repaired this proposal, its newest answer included.
+
+        Asking again with more room is no repair, as long as it does not happen often.
+        """
+        return call.repair - min(self.num_cut_off + call.is_cut_off, MOST_CUT_OFF)
+
+    def is_excused(self, call: Call) -> bool:
+        """Whether asking again after the newest answer is no repair."""
+        return call.is_cut_off and self.num_cut_off < MOST_CUT_OFF
+
+    def refuse(self, call: Call, reason: str) -> None:
+        """Takes in that the newest answer was refused. One that was cut off may be longer next time."""
+        if not call.is_cut_off:
+            answer = call.answer.text[:LONGEST_ECHO] or "(nothing)"
             self.refusals.append((answer, prompts.render("repair", reason=reason)))
-        else:
-            # Half an answer helps nobody, and takes up the room that the next one needs.
-            self.refusals.append(("(cut off)", prompts.render("cut_off", tokens=recording.request.max_tokens)))
-            self.max_tokens = min(2 * max(self.max_tokens, recording.request.max_tokens), MOST_TOKENS)
+            return
+        # Half an answer helps nobody, and takes up the room that the next one needs.
+        self.num_cut_off += 1
+        self.refusals.append(("(cut off)", prompts.render("cut_off", tokens=call.request.max_tokens)))
+        self.max_tokens = min(2 * max(self.max_tokens, call.request.max_tokens), MOST_TOKENS)

@@ -1,10 +1,7 @@
-"""A proposal: what the model's answer has to be, how it is found in a text, and how it becomes a skill."""
+"""A proposal: what the model's answer has to be, and how it becomes a skill."""
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,13 +9,13 @@ from pydantic.json_schema import SkipJsonSchema
 
 from flowrl.errors import BadInput
 from flowrl.proposers.llm.errors import AnswerRefused
-from flowrl.skills.candidates import reason_of, with_rewards
+from flowrl.proposers.llm.reading import json_object, short
+from flowrl.skills.candidates import Offer, reason_of
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recover, Term, write_is_done, write_reward
 from flowrl.skills.spec import SkillSpec, name_from
 
 HEAVIEST = 10.0
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _AMOUNTS = ("requires", "consumes", "gains")
 
 
@@ -91,17 +88,6 @@ class Reward(_Strict):
         return write_reward(terms, facts)
 
 
-@dataclass(frozen=True)
-class Offer:
-    """A skill as it was proposed, with those of its rewards that could be written."""
-
-    spec: SkillSpec
-    numbers: tuple[int, ...]
-    """For each of the spec's rewards: which it was in the answer, from 1."""
-    dropped: dict[int, str]
-    """The others of the answer, each with what is wrong with it."""
-
-
 class Proposal(_Strict):
     """One new skill: its code as two functions, or as terms of the menu."""
 
@@ -142,8 +128,7 @@ class Proposal(_Strict):
         check_resources(spec, facts)
         spec = spec.model_copy(update={"task_is_done": self._is_done(spec, facts)})
         rewards, dropped = self._written(spec, facts, most)
-        single = [spec.model_copy(update={"task_reward": reward}) for reward in rewards.values()]
-        return Offer(with_rewards(single), tuple(rewards), dropped)
+        return Offer({number: spec.model_copy(update={"task_reward": reward}) for number, reward in rewards.items()}, dropped)
 
     def spec(self, facts: GameFacts) -> SkillSpec:
         """The skill, with its code and its first reward.
@@ -157,7 +142,7 @@ class Proposal(_Strict):
     def _offered(self) -> list[Reward]:
         return self.rewards or [Reward(reward_menu=self.reward_menu, task_reward=self.task_reward)]
 
-    def _written(self, spec: SkillSpec, facts: GameFacts, most: int) -> tuple[dict[int, str], dict[int, str]]:
+    def _written(self, spec: SkillSpec, facts: GameFacts, most: int) -> tuple[dict[int, str], dict[int, BadInput]]:
         """The rewards' sources by number, and what is wrong with the others."""
         sources: dict[int, str] = {}
         faults: dict[int, BadInput] = {}
@@ -168,7 +153,7 @@ class Proposal(_Strict):
                 faults[number] = error
         if not sources:
             raise reason_of(self.name, faults)
-        return sources, {number: str(error) for number, error in faults.items()}
+        return sources, faults
 
     def _data(self) -> dict[str, Any]:
         amounts = {role: {entry.resource: _amount(entry) for entry in getattr(self, role)} for role in _AMOUNTS}
@@ -203,45 +188,27 @@ def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def parse_proposal(text: str) -> Proposal:
-    """The proposal in an answer.
+    """The proposal in the text of an answer.
 
     Raises:
         AnswerRefused: there is no JSON object in it, or it is not of this form; one line that names the place.
     """
-    data = json_object(text)
+    return proposal_of(json_object(text))
+
+
+def proposal_of(data: dict[str, Any]) -> Proposal:
+    """The proposal that a JSON object is.
+
+    Raises:
+        AnswerRefused: it is not of this form; one line that names the place.
+    """
     try:
         return Proposal.model_validate(data)
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"] if part not in ("int", "float")) or "the answer"
-        found = _short(repr(fault["input"]))
+        found = short(repr(fault["input"]))
         raise AnswerRefused(f"{place}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {found}") from None
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """The first whole JSON object in a text, whatever stands around it: thoughts, a code fence, an explanation.
-
-    Raises:
-        AnswerRefused: there is none.
-    """
-    text = _THOUGHTS.sub("", text)
-    # Line breaks inside a JSON text are not allowed, and models that write code make them all the same.
-    decoder = json.JSONDecoder(strict=False)
-    fault, others = "no { in it", []
-    for match in re.finditer(r"\{", text):
-        try:
-            found, _ = decoder.raw_decode(text, match.start())
-        except json.JSONDecodeError as error:
-            fault = f"{error.msg}, line {error.lineno}" if fault == "no { in it" else fault
-            continue
-        except RecursionError:
-            continue
-        if "name" in found:
-            return found
-        others.append(found)
-    if others and fault == "no { in it":
-        return others[0]
-    raise AnswerRefused(f"the answer holds no JSON object with a name ({fault}); it begins with {_short(repr(text.strip()))}")
 
 
 def without_fence(code: str) -> str:
@@ -277,7 +244,3 @@ def _plain(node: Any, definitions: dict[str, Any]) -> Any:
         kept["properties"] = {name: _plain(value, definitions) for name, value in node["properties"].items()}
         return {key: _plain(value, definitions) if key != "properties" else value for key, value in kept.items()}
     return {key: _plain(value, definitions) for key, value in kept.items()}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:80]}..."

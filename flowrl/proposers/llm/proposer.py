@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from flowrl.errors import BadInput, FlowrlError
-from flowrl.proposers.base import LibraryView, ProposerError
-from flowrl.proposers.llm import prompts
-from flowrl.proposers.llm.account import Account
+from flowrl.proposers.base import Examined, LibraryView, ProposerError
+from flowrl.proposers.llm.calls import Call, Decision
+from flowrl.proposers.llm.connection import printable
 from flowrl.proposers.llm.conversation import Conversation
-from flowrl.proposers.llm.endpoint import Answer, Clock, Endpoint, Patience, Question, printable
-from flowrl.proposers.llm.errors import AnswerRefused, BudgetSpent, Unreachable
+from flowrl.proposers.llm.credentials import Secrets
+from flowrl.proposers.llm.endpoint import Clock
+from flowrl.proposers.llm.errors import BudgetSpent
+from flowrl.proposers.llm.judging import check_new, name_in, object_in
 from flowrl.proposers.llm.prices import usd
-from flowrl.proposers.llm.proposal import Offer, json_object, parse_proposal, schema
+from flowrl.proposers.llm.proposal import proposal_of
 from flowrl.proposers.llm.questions import opening
-from flowrl.proposers.llm.recordings import TRIAL, Outcome, Recording, Recordings, Request, Said, Tokens, hash_of
+from flowrl.proposers.llm.recorded_model import RecordedModel
 from flowrl.proposers.llm.settings import LlmSettings
-from flowrl.proposers.llm.ways import Way
-from flowrl.skills.candidates import reason_of
-from flowrl.skills.checks import CodeRefused
+from flowrl.proposers.llm.state import state_of
+from flowrl.skills.candidates import Offer
 from flowrl.skills.facts import GameFacts
-from flowrl.skills.frontier import reachable_skills
-from flowrl.skills.graph import provides
-from flowrl.skills.spec import SkillSpec, name_from
+from flowrl.skills.spec import SkillSpec
 
 MOST_ABANDONED = 5
 """Skills given up on, one after the other, before the model is."""
-MOST_CUT_OFF = 2
-"""Answers of one proposal that may be cut off at their limit without counting as repairs."""
-TRIAL_TOKENS = 2_000
-TRIAL_LIMIT_S, TRIAL_SHARE = 120.0, 0.2
-"""For finding out, before anything is trained, whether and how the server answers: so long, or that share of the time for
-one answer, where that is longer (a model on a CPU); at most all of it."""
 
 
 class LlmProposer:
@@ -47,26 +40,24 @@ class LlmProposer:
         clock: the part of :mod:`time` that pauses between tries use.
 
     Raises:
-        BadInput: a recording or the price list cannot be read.
+        BadInput: a recording or the price list cannot be read, or no client can be made in these surroundings.
     """
 
     def __init__(self, settings: LlmSettings, facts: GameFacts, say: Callable[[str], None], clock: Clock = time):
         self.settings = settings
         self.facts = facts
-        self.account = Account(settings)
-        self.recordings = Recordings(settings.folder)
-        self.endpoint = Endpoint(settings, self.recordings.log, clock)
-        self._say = say
+        secrets = Secrets(settings.key, os.environ)
+        self._hide = secrets.hide
+        self._say = lambda line: say(secrets.hide(line))
+        self.model = RecordedModel(settings, secrets, self._say, clock)
         self._number = 1
+        """Of the proposal that is under way, or comes next."""
         self._conversation: Conversation | None = None
-        self._latest: Recording | None = None
-        self._offer: Offer | None = None
+        self._passed: tuple[Call, Offer] | None = None
+        """The answer that the caller has found good, and has not accepted yet."""
         self._abandoned_in_a_row = 0
-        self._is_begun = False
-        self._starts_anew = False
         self._status = "proposing"
         self._last_error: str | None = None
-        self._state: dict[str, Any] = {}
         self._note()
 
     @property
@@ -75,48 +66,27 @@ class LlmProposer:
 
     def describe(self) -> str:
         how = {"live": "", "record": ", recorded anew", "replay": f", replayed from {self.settings.folder}"}[self.settings.mode]
-        asked = f", asked by {self.endpoint.way}" if self.endpoint.way else ""
+        asked = f", asked by {self.model.endpoint.form}" if self.model.endpoint.form else ""
         return f"the language model {self.settings.model} at {self.settings.base_url}{asked}{how}"
 
     def prepare(self, is_resumed: bool) -> None:
-        """Finds out what can be found out before anything is trained. Touches no file.
+        """See :meth:`flowrl.proposers.llm.recorded_model.RecordedModel.prepare`."""
+        self.model.prepare(self._opening(LibraryView(self.facts, {}), 1), is_resumed)
 
-        Args:
-            is_resumed: there are skills already, which are not to wait for the model; it is asked when it is needed.
-
-        Raises:
-            BadInput: the key, the model, the address, the budget or the recordings are of no use; says what to do.
-        """
-        if self.settings.mode == "replay":
-            if not is_resumed and (hole := self.recordings.first_hole()):
-                raise self._missing(*hole)
-            return
-        if self.settings.mode == "record" and not is_resumed:
-            self._starts_anew = True
-            self.recordings.forget()
-        first = opening(LibraryView(self.facts, {}), self.settings.seed, 1, self.settings.candidates)
-        self.account.check_budget(first, [] if is_resumed else self.recordings.all())
-        self._say(f"{self.settings.model}: {self.account.estimate(first)}")
-        if is_resumed:
-            return
-        try:
-            self._find_way(Patience(_trial_limit_s(self.settings.timeout_s), waits_for_absent=False))
-        except (Unreachable, BudgetSpent) as error:
-            raise BadInput(str(error)) from None
-
-    def propose(self, library: LibraryView) -> SkillSpec | None:
+    def propose(self, library: LibraryView, examine: Callable[[Offer], Examined]) -> Examined | None:
         """See :class:`flowrl.proposers.base.Proposer`.
 
         Raises:
             ProposerError: the model cannot be reached, or too many of its skills had to be given up.
             BadInput: the key or the model is of no use any more, or a recording is missing.
         """
-        self._begin()
+        self.model.begin()
         try:
             while True:
-                spec = self._next_answer(library)
-                if spec is not None:
-                    return spec
+                call = self._next_answer(library)
+                found = None if call is None else self._examined(call, library, examine)
+                if found is not None:
+                    return found
         except BudgetSpent as error:
             self._end("budget_spent", None)
             self._say(f"{error}: no more skills are proposed")
@@ -125,153 +95,107 @@ class LlmProposer:
             self._end("proposer_error", str(error))
             raise
 
-    def refused(self, spec: SkillSpec, error: BadInput) -> None:
-        """The caller's checks refuse the last proposal: the model is told when it is asked next.
-
-        Raises:
-            ProposerError: too many skills had to be given up.
-        """
-        assert self._latest is not None and self._offer is not None, "nothing was proposed"
-        try:
-            self._refuse(self._latest, spec.name, self._in_the_models_numbers(spec, error))
-        except ProposerError as too_many:
-            self._end("proposer_error", str(too_many))
-            raise
-
-    def dropped(self, spec: SkillSpec, number: int, error: BadInput) -> None:
-        assert self._offer is not None, "nothing was proposed"
-        self._note_dropped(spec.name, self._offer.numbers[number - 1], error)
-
-    def _in_the_models_numbers(self, spec: SkillSpec, error: BadInput) -> BadInput:
-        """The reason why no reward is left, with those that were dropped before the caller saw any."""
-        dropped = self._offer.dropped
-        if not dropped or not isinstance(error, CodeRefused):
-            return error
-        faults = {number: BadInput(dropped.get(number, str(error))) for number in {*dropped, *self._offer.numbers}}
-        return error if len({str(fault) for fault in faults.values()}) == 1 else reason_of(spec.name, faults)
-
     def accepted(self, spec: SkillSpec) -> None:
-        assert self._latest is not None and self._offer is not None, "nothing was proposed"
-        dropped = [f"reward {number}: {reason}" for number, reason in sorted(self._offer.dropped.items())]
-        self._decide(self._latest, Outcome(verdict="accepted", skill_name=spec.name, dropped=dropped))
-        calls = self.recordings.of(self._latest.proposal)
-        self.recordings.log(f"proposal {self._number}: {spec.name} accepted, {len(calls)} calls, {usd(self._spent(calls))}")
+        assert self._passed is not None, "nothing was proposed"
+        call, offer = self._passed
+        dropped = [f"reward {number}: {self._line(error)}" for number, error in sorted(offer.dropped.items())]
+        self.model.decide(call, Decision(verdict="accepted", skill_name=spec.name, dropped=dropped))
+        calls = self.model.calls.of(call.proposal)
+        self._log(f"proposal {call.proposal}: {spec.name} accepted, {len(calls)} calls, {usd(self.model.spent(calls))}")
         self._abandoned_in_a_row = 0
         self._go_on()
 
-    # One proposal after the other.
+    # One answer after the other.
 
-    def _begin(self) -> None:
-        """The folder is ours now: what was kept in memory so far is written."""
-        if self._is_begun:
-            return
-        self._is_begun = True
-        if self._starts_anew and (aside := self.recordings.move_aside()):
-            self._say(f"earlier recordings are in {aside}")
-        if self.settings.mode != "replay":
-            for recording in self.recordings.of(TRIAL):
-                self.recordings.save(recording)
-        self.recordings.open_log()
+    def _next_answer(self, library: LibraryView) -> Call | None:
+        """An answer that is to be examined; None where the one that came is refused already."""
+        if self._conversation is None:
+            while self._is_settled(self._number, library):
+                self._number += 1
+            self._conversation = Conversation(self._number, self._opening(library, self._number))
+        call = self.model.answer(self._conversation)
+        self._note()
+        if call is None:
+            self._abandon("a skill that was accepted when it was recorded")
+        elif call.is_refused:
+            self._after_refusal(call, call.outcome.skill_name, call.outcome.reason or "no reason recorded")
+        else:
+            return call
+        return None
 
-    def _next_answer(self, library: LibraryView) -> SkillSpec | None:
-        """One answer, recorded or fresh: the skill in it, or None, and the conversation has gone one step on."""
-        conversation = self._conversation or self._next_conversation(library)
-        recording = self.recordings.get(conversation.number, conversation.repair)
-        if recording is None:
-            recording = self._missing_or_asked(conversation)
-            if recording is None:
-                return None
-        elif hash_of(conversation.messages()) != hash_of(recording.request.messages):
-            place = f"proposal {conversation.number}, repair {conversation.repair}"
-            self.recordings.log(f"{place}: the recorded question was another one")
-        self._latest = recording
-        if recording.is_refused:
-            self._after_refusal(recording, recording.outcome.skill_name, recording.outcome.reason or "no reason recorded")
-            return None
+    def _examined(self, call: Call, library: LibraryView, examine: Callable[[Offer], Examined]) -> Examined | None:
+        """What the caller makes of the skill in an answer; None, and the model is to be told, where it is of no use."""
+        name = None
         try:
-            return self._judged(recording, library)
+            data = object_in(call)
+            name = name_in(data)
+            offer = proposal_of(data).offer(self.facts, self.settings.candidates)
+            if offer.name != name:
+                self._say(f"renamed    {name} to {offer.name}: a name has no spaces and no brackets")
+            name = offer.name
+            check_new(offer.spec, library)
+            try:
+                found = examine(offer)
+            finally:
+                self._tell_dropped(call, offer)
+            self._passed = call, offer
+            return found
         except BadInput as error:
-            self._refuse(recording, _name_in(recording.answer.text), error)
+            self._refuse(call, name, error)
             return None
-
-    def _next_conversation(self, library: LibraryView) -> Conversation:
-        """Goes on where an earlier start, or the last skill, has stopped."""
-        while self._is_settled(self._number, library):
-            self._number += 1
-        first = opening(library, self.settings.seed, self._number, self.settings.candidates)
-        self._conversation = Conversation(self._number, first)
-        return self._conversation
 
     def _is_settled(self, number: int, library: LibraryView) -> bool:
         """Whether a recorded proposal is a skill of this experiment, or was given up."""
-        calls = self.recordings.of(number)
+        calls = self.model.calls.of(number)
         if not calls:
             return False
-        outcome = calls[-1].outcome
-        if outcome is None:  # the start that asked was killed; perhaps just after it had added the skill
-            return library.knows(_name_in(calls[-1].answer.text) or "")
-        return outcome.verdict == "abandoned" or outcome.verdict == "accepted" and library.knows(outcome.skill_name or "")
+        decision = calls[-1].outcome
+        if decision is None:  # the start that asked was killed; perhaps just after it had added the skill
+            return library.knows(self._skill_in(calls[-1]) or "")
+        return decision.verdict == "abandoned" or decision.verdict == "accepted" and library.knows(decision.skill_name or "")
 
-    def _judged(self, recording: Recording, library: LibraryView) -> SkillSpec:
-        """The skill in an answer.
+    def _skill_in(self, call: Call) -> str | None:
+        """The name under which a skill would have been added."""
+        try:
+            return proposal_of(object_in(call)).offer(self.facts, self.settings.candidates).name
+        except BadInput:
+            return None
 
-        Raises:
-            BadInput: there is none in it, or it is not new; says why.
-        """
-        answer = recording.answer
-        if recording.is_cut_off:
-            raise AnswerRefused(f"the answer was cut off after {recording.request.max_tokens} tokens; answer in fewer words")
-        if answer.refusal or answer.finish_reason == "content_filter":
-            raise AnswerRefused(f"the model declined to answer ({answer.refusal or answer.finish_reason})")
-        proposal = parse_proposal(answer.text)
-        self._offer = proposal.offer(self.facts, self.settings.candidates)
-        if self._offer.spec.name != proposal.name:
-            self._say(f"renamed    {printable(proposal.name)} to {self._offer.spec.name}: a name has no spaces and no brackets")
-        check_new(self._offer.spec, library)
-        for number, reason in list(self._offer.dropped.items()):
-            self._note_dropped(self._offer.spec.name, number, reason)
-        return self._offer.spec
+    def _opening(self, library: LibraryView, number: int) -> list[dict[str, str]]:
+        return opening(library, self.settings.seed, number, self.settings.candidates)
 
-    def _note_dropped(self, skill_name: str, number: int, error: BadInput | str) -> None:
-        """One of several rewards is not trained: a person is told at once, the model if none is left."""
-        reason = self.endpoint.redact(printable(str(error)))
-        self._offer.dropped[number] = reason
-        self.recordings.log(f"proposal {self._number}: reward {number} of {skill_name} dropped: {reason}")
-        self._say(f"dropped    reward {number} of {skill_name}: {reason}")
+    # Refusals.
 
-    def _refuse(self, recording: Recording, skill_name: str | None, error: BadInput) -> None:
-        reason = self.endpoint.redact(f"{type(error).__name__}: {printable(str(error))}")
-        is_last = self._repairs(recording) >= self.settings.max_repairs
-        self._decide(recording, Outcome(verdict="abandoned" if is_last else "refused", skill_name=skill_name, reason=reason))
-        self._after_refusal(recording, skill_name, reason)
+    def _tell_dropped(self, call: Call, offer: Offer) -> None:
+        """A person is told of each reward that is not trained; the model only if none is left."""
+        for number, error in sorted(offer.dropped.items()) if offer.is_several else ():
+            reason = self._line(error)
+            self._log(f"proposal {call.proposal}: reward {number} of {offer.name} dropped: {reason}")
+            self._say(f"dropped    reward {number} of {offer.name}: {reason}")
 
-    def _after_refusal(self, recording: Recording, skill_name: str | None, reason: str) -> None:
+    def _refuse(self, call: Call, skill_name: str | None, error: BadInput) -> None:
+        assert self._conversation is not None
+        reason = f"{type(error).__name__}: {self._line(error)}"
+        is_last = self._conversation.repairs(call) >= self.settings.max_repairs
+        verdict = "abandoned" if is_last else "refused"
+        self.model.decide(call, Decision(verdict=verdict, skill_name=skill_name, reason=reason))
+        self._after_refusal(call, skill_name, reason)
+
+    def _after_refusal(self, call: Call, skill_name: str | None, reason: str) -> None:
         """The model is told, or the skill is given up."""
-        repairs, most = self._repairs(recording), self.settings.max_repairs
+        assert self._conversation is not None
+        repairs, most = self._conversation.repairs(call), self.settings.max_repairs
         shown = skill_name or "an answer"
-        self.recordings.log(f"proposal {recording.proposal}, repair {recording.repair}: {shown} refused: {reason}")
+        self._log(f"{call.place}: {shown} refused: {reason}")
         if repairs < most:
-            follows = "asked for again" if self._is_excused(recording) else f"repair {repairs + 1} of {most} follows"
+            follows = "asked for again" if self._conversation.is_excused(call) else f"repair {repairs + 1} of {most} follows"
             self._say(f"refused    {shown} ({follows}): {reason}")
-            assert self._conversation is not None
-            self._conversation.refuse(recording, reason)
+            self._conversation.refuse(call, reason)
             self._note()
             return
         self._say(f"given up   {shown} after {repairs} repairs: {reason}")
-        self._decide(recording, Outcome(verdict="abandoned", skill_name=skill_name, reason=reason))
+        self.model.decide(call, Decision(verdict="abandoned", skill_name=skill_name, reason=reason))
         self._abandon(reason)
-
-    def _repairs(self, recording: Recording) -> int:
-        """How often the model has mended this proposal. It has not, where it was only given more room."""
-        return recording.repair - len(self._excused(recording))
-
-    def _is_excused(self, recording: Recording) -> bool:
-        return recording.repair in self._excused(recording)
-
-    def _excused(self, recording: Recording) -> list[int]:
-        """The answers so far that were cut off: asking again with more room is no repair, as long as they are few."""
-        calls = [call for call in self.recordings.of(recording.proposal) if call.repair <= recording.repair]
-        return [call.repair for call in calls if call.is_cut_off][:MOST_CUT_OFF]
 
     def _abandon(self, reason: str) -> None:
         self._abandoned_in_a_row += 1
@@ -282,185 +206,24 @@ class LlmProposer:
                 f"{self.settings.folder / 'proposer.log'}, and choose another --llm_name or raise --max_repairs"
             )
 
+    # What is kept.
+
     def _go_on(self) -> None:
-        self._conversation = self._latest = None
+        self._conversation = self._passed = None
         self._number += 1
         self._note()
 
-    # Asking.
-
-    def _missing_or_asked(self, conversation: Conversation) -> Recording | None:
-        """A fresh answer; in a replay, None where the recorded run has gone on with another skill."""
-        if self.settings.mode != "replay":
-            return self._asked(conversation)
-        if not any(number > conversation.number for number in self.recordings.proposals()):
-            raise self._missing(conversation.number, conversation.repair)
-        self.recordings.log(f"proposal {conversation.number}: refused now, accepted when it was recorded; going on with the next")
-        self._abandon("a skill that was accepted when it was recorded")
-        return None
-
-    def _asked(self, conversation: Conversation) -> Recording:
-        if self.endpoint.way is None:
-            self._find_way(Patience(self.settings.timeout_s))
-        messages = conversation.messages()
-        tokens = self.account.affordable(messages, conversation.max_tokens, self.recordings.all())
-        question = Question(tuple(messages), schema(self.settings.candidates), tokens)
-        recording = self._recorded(conversation.number, conversation.repair, question, self.endpoint.ask(question))
-        self.recordings.save(recording)
-        self._note()
-        return recording
-
-    def _find_way(self, patience: Patience) -> None:
-        """Finds out in which form the server gives JSON, once for an address and a model."""
-        earlier = [call for call in self.recordings.of(TRIAL) if self._is_ours(call.request) and not call.is_refused]
-        if earlier:
-            self.endpoint.way = earlier[-1].request.way
-            self.endpoint.tokens_parameter = earlier[-1].request.tokens_parameter
-            return
-        messages = ({"role": "user", "content": prompts.render("trial")},)
-        for way in Way:
-            tokens = self.account.affordable(messages, TRIAL_TOKENS, self.recordings.all())
-            question = Question(messages, schema(), tokens)
-            answer = self.endpoint.try_way(way, question, patience)
-            if answer is None:
-                continue
-            can = way is Way.TEXT or _is_of_the_form(answer)
-            recording = self._recorded(TRIAL, len(self.recordings.of(TRIAL)), question, answer)
-            verdict, reason = ("accepted", None) if can else ("refused", "not of the form asked for")
-            recording.outcome = Outcome(verdict=verdict, reason=reason)
-            if self._is_begun:
-                self.recordings.save(recording)
-            if can:
-                self.endpoint.way = way
-                return
-
-    def _is_ours(self, request: Request) -> bool:
-        return (request.address, request.model) == (self.settings.base_url, self.settings.model)
-
-    def _recorded(self, number: int, repair: int, question: Question, answer: Answer) -> Recording:
-        usage = answer.usage
-        return self.recordings.add(
-            Recording(
-                proposal=number,
-                repair=repair,
-                asked_at=datetime.now(UTC),
-                request=Request(
-                    address=self.settings.base_url,
-                    model=self.settings.model,
-                    way=answer.way,
-                    tokens_parameter=self.endpoint.tokens_parameter,
-                    max_tokens=answer.max_tokens,
-                    messages=list(question.messages),
-                ),
-                answer=Said(text=answer.text, finish_reason=answer.finish_reason, model=answer.model, refusal=answer.refusal),
-                tokens=Tokens(
-                    prompt=usage.prompt, completion=usage.completion, cached=usage.cached, is_estimated=usage.is_estimated
-                ),
-                seconds=round(answer.seconds, 3),
-                cost_usd=self.account.cost(usage),
-                failed_tries=list(answer.failed_tries),
-            )
-        )
-
-    def _missing(self, number: int, repair: int) -> BadInput:
-        return BadInput(
-            f"there is no recording {number}-{repair}-*.json in {self.settings.folder}, and --llm_mode replay asks nobody; copy "
-            "the llm folder of the experiment to be replayed there, or use --llm_mode live"
-        )
-
-    # What is kept.
-
-    def _decide(self, recording: Recording, outcome: Outcome) -> None:
-        if recording.outcome == outcome:
-            return
-        recording.outcome = outcome
-        if self.settings.mode != "replay":  # a replay leaves the recordings as they are
-            self.recordings.save(recording)
-
     def _end(self, status: str, error: str | None) -> None:
         self._status, self._last_error = status, error
-        self.recordings.log(error or status)
+        self._log(error or status)
         self._note()
-
-    def _spent(self, calls: list[Recording]) -> float | None:
-        return 0.0 if self.settings.mode == "replay" else self.account.spent(calls)
 
     def _note(self) -> None:
         """Makes the state anew; whoever reads the old one meanwhile is not disturbed."""
-        calls = [] if self.settings.mode == "replay" else self.recordings.all()
-        done = (number for number in self.recordings.proposals() if self.settings.mode != "replay" or number < self._number)
-        by_number = {number: self.recordings.of(number) for number in done}
-        self._state = {
-            "kind": "llm",
-            "model": self.settings.model,
-            "address": self.settings.base_url,
-            "mode": self.settings.mode,
-            "status": self._status,
-            "calls": len(calls),
-            "tokens": {"prompt": _sum("prompt", calls), "completion": _sum("completion", calls)},
-            "cost_usd": self._spent(calls),
-            "budget_usd": self.settings.budget_usd,
-            "last_error": self._last_error,
-            "skills": [
-                {"name": group[-1].outcome.skill_name, "proposal": number, "calls": len(group), "cost_usd": self._spent(group),
-                 "tokens": _sum("prompt", group) + _sum("completion", group),
-                 **({"dropped": dropped} if (dropped := group[-1].outcome.dropped) else {})}
-                for number, group in by_number.items() if _verdict(group) == "accepted"
-            ],
-            "refused": [
-                {"name": group[-1].outcome.skill_name, "reason": group[-1].outcome.reason, "repairs": len(group) - 1}
-                for group in by_number.values() if _verdict(group) == "abandoned"
-            ],
-        }  # fmt: skip
+        self._state = state_of(self.model, self._number, self._status, self._last_error)
 
+    def _log(self, line: str) -> None:
+        self.model.calls.log(line)
 
-def check_new(spec: SkillSpec, library: LibraryView) -> None:
-    """Accepts a skill whose name is free, and that gains something which no skill in reach provides.
-
-    Raises:
-        AnswerRefused: says what is taken already.
-    """
-    if library.knows(spec.name):
-        raise AnswerRefused(f"there is a skill {spec.name} already; choose a gain that is still missing, and another name")
-    reached = reachable_skills(library.available, library.facts).values()
-
-    def is_new(resource: str) -> bool:
-        level = spec.gains[resource].at(1)
-        return level > 0 and not any(provides(other, resource, level, library.facts) for other in reached)
-
-    if not any(is_new(resource) for resource in spec.gains):
-        raise AnswerRefused(
-            f"skill {spec.name} is not new: {', '.join(spec.gains)} can be had from the library already; choose a gain "
-            "that is still missing"
-        )
-
-
-def _trial_limit_s(timeout_s: float) -> float:
-    return min(timeout_s, max(TRIAL_LIMIT_S, TRIAL_SHARE * timeout_s))
-
-
-def _is_of_the_form(answer: Answer) -> bool:
-    """Whether a trial's answer shows that the server keeps to the form. One that was cut off does not show the contrary."""
-    text = answer.text.strip()
-    if answer.finish_reason == "length" and (not text or text.startswith("{")):
-        return True
-    try:
-        return {"name", "gains"} <= json_object(text).keys() and text.startswith("{")
-    except AnswerRefused:
-        return False
-
-
-def _name_in(text: str) -> str | None:
-    try:
-        name = json_object(text).get("name")
-    except AnswerRefused:
-        return None
-    return printable(name_from(name)[:64]) or None if isinstance(name, str) else None
-
-
-def _verdict(calls: list[Recording]) -> str | None:
-    return calls[-1].outcome.verdict if calls[-1].outcome else None
-
-
-def _sum(name: str, calls: list[Recording]) -> int:
-    return sum(getattr(call.tokens, name) for call in calls)
+    def _line(self, error: BadInput) -> str:
+        return printable(self._hide(str(error)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from flowrl.proposers.base import LibraryView, Measured
 from flowrl.proposers.llm import prompts
-from flowrl.proposers.llm.ways import Message
+from flowrl.proposers.llm.prompts import Message
 from flowrl.skills import checks
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.frontier import reachable_skills

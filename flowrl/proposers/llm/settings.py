@@ -35,6 +35,8 @@ class LlmSettings:
     candidates: int = 1
     """Rewards that are asked for with each skill."""
     seed: int = 0
+    address_from: str = "--llm_base_url"
+    """The flag or variable in which the address can be corrected."""
     max_skills: int = 40
     """For the estimate of what the experiment will cost."""
 
@@ -44,18 +46,60 @@ class LlmSettings:
         return self.folder.parent / "prices.json"
 
 
-def check_address(address: str) -> str:
+def check_address(address: str, address_from: str = "--llm_base_url") -> str:
     """The address itself, without a slash at its end, if a server can be asked there.
+
+    Args:
+        address_from: the flag or variable that it comes from.
 
     Raises:
         BadInput: it is not a web address, or it holds a password, which would be stored with the settings.
     """
+    try:
+        host = _host_of(address)
+    except ValueError as error:
+        raise BadInput(
+            f"the model's address has to be as http://localhost:8000/v1, found {_shown(address)} ({error}); correct "
+            f"{address_from}"
+        ) from None
     parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadInput(f"the model's address has to be as http://localhost:8000/v1, found {address!r}; correct --llm_base_url")
     if parts.username or parts.password or parts.query:
         raise BadInput(
-            f"the model's address at {parts.hostname} holds a user, a password or a query, which would be stored; give the "
-            "key in OPENAI_API_KEY instead"
+            f"the model's address at {host} holds a user, a password or a query, which would be stored; give the key in "
+            "OPENAI_API_KEY instead"
         )
     return address.rstrip("/")
+
+
+def _host_of(address: str) -> str:
+    """The host of a web address.
+
+    Raises:
+        ValueError: it is none; says why.
+    """
+    # urlsplit drops line breaks without a word, and the HTTP client refuses them.
+    if any(character.isspace() or not character.isprintable() for character in address):
+        raise ValueError("there is a space, a line break or a control character in it")
+    try:
+        parts = urllib.parse.urlsplit(address)
+    except ValueError:
+        raise ValueError("the brackets of an IPv6 address are wrong") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it does not begin with http:// or https:// and a host")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("the port is not a number from 1 to 65535")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError("the host is not a name") from None
+    return parts.hostname
+
+
+def _shown(address: str) -> str:
+    """The address for a message: without a user, a password or a query, one of which may be a key."""
+    before, at, host = address.partition("?")[0].rpartition("@")
+    return ascii(f"***@{host}" if at else host)

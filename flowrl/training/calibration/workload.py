@@ -20,7 +20,11 @@ from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters
 from flowrl.training.playing import fused_rollout
-from flowrl.training.playing.programs import WORLDS_AT_ONCE, Playing, Programs
+from flowrl.training.playing.environments import Judge, Playing, Stage, begin, plan_judge, refresh_worlds
+from flowrl.training.playing.learning import Updater
+from flowrl.training.playing.programs import Source, compile_programs
+from flowrl.training.playing.rollout import values
+from flowrl.training.playing.world import WORLDS_AT_ONCE
 from flowrl.training.run.measuring import TEST_EPISODES
 from flowrl.training.run.updates import bank_size, turnover
 
@@ -76,15 +80,14 @@ class Workload:
         experts = [task % num_experts for task in range(num_tasks or num_experts)]
         max_task_steps = max_task_steps or MAX_TASK_STEPS
         plan = tasks.plan_arrays(experts, [1] * len(experts), max_task_steps)
-        functions = [task(number) for number in range(len(experts))]
-        parts = adapter, network, functions, plan, num_envs, num_experts, hyper, num_steps
-        self.programs = Programs(*parts) if acting is None else _Assigned(acting, *parts)
-        fresh = [self.programs.fresh_expert(jax.random.key(number)) for number in range(num_experts)]
-        self.learner = self.programs.fresh_learner(fresh)
-        self.playing = _at_all_ages(self.programs.begin(jax.random.key(0), bank_size(num_envs)), max_task_steps)
-        if acting is not None:
-            self.playing = self.playing._replace(expert=jnp.asarray(acting, jnp.int32))
-        self._rollouts = fused_rollout.Rollouts(self.programs, num_steps)
+        judge = plan_judge([task(number) for number in range(len(experts))], plan, num_envs)
+        judge = judge if acting is None else _assigned(judge, np.asarray(acting, np.int32))
+        self.programs = compile_programs(Source(adapter, network, hyper, num_envs), num_experts, num_steps)
+        self.stage = Stage(self.programs.world, self.programs.acting, judge)
+        learning = self.programs.learning
+        self.learner = learning.fresh_learner([learning.fresh_expert(jax.random.key(number)) for number in range(num_experts)])
+        self.playing = _at_all_ages(begin(self.stage, jax.random.key(0), bank_size(num_envs)), max_task_steps)
+        self._rollouts, self._updater = fused_rollout.Rollouts(self.programs, judge, num_steps), Updater(learning)
         if fused_rollout.pays():
             with contextlib.suppress(Exception):  # a run goes on step by step then, and so does this
                 self._rollouts.fuse(self.learner.params, self.playing)
@@ -104,13 +107,13 @@ class Workload:
         collect_key, learn_key, world_key = jax.random.split(key, 3)
         begun_s = time.perf_counter()
         self.playing, rollout, outcomes = self._rollouts.collect(self.learner.params, self.playing, collect_key)
-        last_values = jax.block_until_ready(self.programs.values(self.learner.params, self.playing))
+        last_values = jax.block_until_ready(values(self.stage, self.learner.params, self.playing))
         collected_s = time.perf_counter()
-        self.learner, _ = self.programs.update(self.learner, rollout, last_values, learn_key, LR)
+        self.learner, _ = self._updater.update(self.learner, rollout, last_values, learn_key, LR)
         jax.block_until_ready(self.learner)
         learned_s = time.perf_counter()
         ended = sum(int(step.ended.sum()) for step in outcomes)
-        refreshed = self.programs.refresh_worlds(self.playing, world_key, self._turnover.due(ended))
+        refreshed = refresh_worlds(self.stage, self.playing, world_key, self._turnover.due(ended))
         self.playing = jax.block_until_ready(refreshed)
         self._num_updates += 1
         done_s = time.perf_counter()
@@ -122,13 +125,10 @@ class Workload:
         }
 
 
-class _Assigned(Programs):
-    """Each environment keeps to its expert, in its later episodes too."""
-
-    def __init__(self, acting: np.ndarray, *parts):
-        super().__init__(*parts)
-        judge, expert = self._judge, jnp.asarray(acting, jnp.int32)
-        self._judge = lambda *inputs: (*judge(*inputs)[:2], expert)
+def _assigned(judge: Judge, acting: np.ndarray) -> Judge:
+    """The same judge, but each environment keeps to its expert, in its later episodes too."""
+    expert = jnp.asarray(acting)
+    return judge._replace(judge_step=lambda *inputs: (*judge.judge_step(*inputs)[:2], expert), first=acting)
 
 
 def _at_all_ages(playing: Playing, max_task_steps: int) -> Playing:

@@ -13,49 +13,39 @@ The files hold machine code, as those of JAX's cache do, so they are read only f
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import hashlib
-import importlib.metadata
-import importlib.util
-import io
-import os
-import pickle
-import platform
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
-import psutil
-from filelock import FileLock, Timeout
-from jax.experimental import serialize_executable
 
-from flowrl import machine
-from flowrl.files import TEMPORARY, write_whole
+from flowrl.training.compiled.origin import hindrance, shape_of, signature, surroundings
 from flowrl.training.compiled.preload import Preloader, list_programs, listed
+from flowrl.training.compiled.program_files import cannot_be_stored, load, only_one, store
 from flowrl.training.host import heap
-
-LIMIT_BYTES = 2 * 2**30
-"""What all stored programs may take; those that were not used for longest go first."""
-
-WAIT_S = 120.0
-"""Seconds to wait for another process that compiles the same program: well below those after which a run counts as hung."""
 
 READIED = "/flowrl/program_readied"
 """The event that JAX's monitoring is told of whenever a program was loaded or compiled, with the seconds that took."""
 
-ABANDONED_S = 3600.0
-"""Seconds after which an unfinished file is nobody's any more."""
+Program = Callable[..., Any]
+"""A function that is compiled, or will be when it is called."""
 
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "craftax")
-_ROOMS = ("skills", "envs", "training")
-_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "PJRT_NPROC")
-_WITHOUT_EFFECT = ("cache", "log", "debug", "dump", "traceback", "profil", "check")
-"""Settings of JAX with such a word in their name do not change what a program does."""
+
+class Compile(Protocol):
+    """Has a function compiled, as `ProgramStore.program` does; or leaves it, as `as_it_is`."""
+
+    def __call__(
+        self, name: str, function: Callable, made_from: Any = None, donate_argnums: tuple[int, ...] = ()
+    ) -> Program: ...
+
+
+def as_it_is(name: str, function: Callable, made_from: Any = None, donate_argnums: tuple[int, ...] = ()) -> Program:
+    """The function itself, for a larger program to take in: nothing is compiled or stored, and no argument used up."""
+    return function
 
 
 class ProgramStore:
@@ -66,9 +56,12 @@ class ProgramStore:
         identity: all that the programs depend on, beside the source code, the machine and their arguments; anything
             with a ``repr`` that says it all. None where that cannot be told: then nothing is stored.
         kind: what tells runs that call other programs apart, as a ``repr``; see `remember`.
+        announce: called before a program that was called for the first time is loaded or compiled.
     """
 
-    def __init__(self, folder: Path | None, identity: Any, kind: Any = None):
+    def __init__(
+        self, folder: Path | None, identity: Any, kind: Any = None, announce: Callable[[], None] = lambda: None
+    ):
         self.hindrance = hindrance(folder) if identity is not None and folder is not None else None
         """Why nothing is stored, where that is not as it should be."""
         usable = identity is not None and folder is not None and self.hindrance is None
@@ -76,8 +69,7 @@ class ProgramStore:
         self._identity, self._kind = identity, kind
         self._called: dict[str, list[Path]] = {}
         self.preloader = Preloader(load)
-        self.announce: Callable[[], None] = lambda: None
-        """Called before a program that was called for the first time is loaded or compiled."""
+        self.announce = announce
 
     def program(
         self, name: str, function: Callable, made_from: Any = None, donate_argnums: tuple[int, ...] = (), group: str = ""
@@ -105,7 +97,7 @@ class ProgramStore:
         self._called.setdefault(group, []).append(path)
 
     def remember(self) -> None:
-        """Has later runs of this kind `preload` what was called until now; what this one has loaded in vain is let go."""
+        """Lists what was called until now, for later runs of this kind to `preload`; drops what was loaded and not called."""
         self.preloader.forget()
         for group, programs in self._called.items():
             list_programs(self._list(group), programs)
@@ -157,15 +149,15 @@ class StoredProgram:
         self._latest = self._ready(arguments)
         return self._latest(*arguments)
 
-    def is_to_be_put_by(self, *arguments: Any) -> bool:
+    def is_missing(self, *arguments: Any) -> bool:
         """Whether the program is neither stored nor one that cannot be."""
         if not self._store.stores:
             return False
         path = self._path(signature(arguments))
         return not path.exists() and not cannot_be_stored(path)
 
-    def put_by(self, *arguments: Any) -> bool:
-        """Sees to it that a later run will find the program stored.
+    def store_ahead(self, *arguments: Any) -> bool:
+        """Compiles and stores the program for a later run.
 
         Does nothing where it is stored, or cannot be, or is just being compiled by another process.
 
@@ -175,10 +167,10 @@ class StoredProgram:
         Returns:
             whether it was stored now.
         """
-        if not self.is_to_be_put_by(*arguments):
+        if not self.is_missing(*arguments):
             return False
         path = self._path(signature(arguments))
-        with _only_one(path, wait_s=0) as alone, contextlib.suppress(OSError):
+        with only_one(path, wait_s=0) as alone, contextlib.suppress(OSError):
             if alone:
                 try:
                     store(path, self._compile(arguments))
@@ -205,7 +197,7 @@ class StoredProgram:
     def _load_or_compile(self, arguments: tuple, path: Path) -> Any:
         if (found := load(path)) is not None:
             return found
-        with _only_one(path):
+        with only_one(path):
             if (found := load(path)) is not None:
                 return found
             if cannot_be_stored(path):
@@ -227,180 +219,3 @@ class StoredProgram:
                 path.unlink(missing_ok=True)
         gc.collect()  # the traced program, in circles
         return compiled
-
-
-def load(path: Path) -> Any:
-    """A stored program; None if there is none, or it is not whole, or this machine cannot take it."""
-    try:
-        sealed = path.read_bytes()
-        seal, data = sealed[:32], sealed[32:]
-        if hashlib.sha256(data).digest() != seal:
-            return None
-        executable, inputs, outputs = pickle.load(io.BytesIO(data))
-        with contextlib.suppress(OSError):
-            os.utime(path)
-        return serialize_executable.deserialize_and_load(
-            executable, jax.tree.structure(inputs), jax.tree.structure(outputs), execution_devices=jax.devices()[:1]
-        )
-    except Exception:  # whatever is wrong with a stored program, compiling it is the remedy
-        return None
-
-
-def store(path: Path, compiled: Any) -> None:
-    """Stores a compiled program, or else a mark that it cannot be stored. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    data = packed(compiled)
-    if data is None:
-        _mark_of(path).touch()
-    else:
-        write_whole(path, hashlib.sha256(data).digest() + data)
-    make_room(path.parent, LIMIT_BYTES)
-
-
-def cannot_be_stored(path: Path) -> bool:
-    """Whether the program was found to be none that can be stored, or its folder is one that cannot be written."""
-    return _mark_of(path).exists() or not os.access(path.parent, os.W_OK)
-
-
-def packed(compiled: Any) -> bytes | None:
-    """What is stored of a program; None if it cannot be given away whole."""
-    try:
-        # Functions outside of XLA (LAPACK's, for one), which another process may not have loaded, do not come along.
-        if any(not name.startswith("__") for name in _CALLED.findall(compiled.as_text())):
-            return None
-        executable, inputs, outputs = serialize_executable.serialize(compiled)
-        # A tree is stored as an example: its own types are pickled by their names.
-        examples = [jax.tree.unflatten(tree, range(tree.num_leaves)) for tree in (inputs, outputs)]
-        return pickle.dumps((executable, *examples))
-    except Exception:  # not every platform, nor every type in a tree, can do this
-        return None
-
-
-_CALLED = re.compile(r'custom_call_target="([^"]*)"')
-
-
-def _mark_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.not_storable")
-
-
-def make_room(folder: Path, limit_bytes: int) -> None:
-    """Removes the programs that were not used for longest, until the others take at most so many bytes."""
-    entries = []
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if path.name.endswith(TEMPORARY) and time.time() - path.stat().st_mtime > ABANDONED_S:
-                path.unlink()
-            elif not path.name.startswith("."):
-                entries.append((path.stat().st_mtime, path.stat().st_size, path))
-    total = sum(size for _, size, _ in entries)
-    for _, size, path in sorted(entries):
-        if total <= limit_bytes:
-            return
-        path.unlink(missing_ok=True)
-        total -= size
-
-
-@contextlib.contextmanager
-def _only_one(path: Path, wait_s: float = WAIT_S) -> Iterator[bool]:
-    """Held by the process that compiles a program: gives whether that is this one, or no lock can be had at all."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    alone = True
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock.acquire(timeout=wait_s)
-    except Timeout:
-        alone = False
-    except OSError:
-        pass
-    try:
-        yield alone
-    finally:
-        lock.release()
-
-
-def shape_of(value: Any) -> jax.ShapeDtypeStruct:
-    """The shape and the type of an array or of a number."""
-    kind = jax.typeof(value)
-    return jax.ShapeDtypeStruct(kind.shape, kind.dtype, weak_type=kind.weak_type)
-
-
-def signature(arguments: Any) -> str:
-    """The tree, the shapes and the types of arguments, or of what stands for them."""
-    leaves, tree = jax.tree.flatten(arguments)
-    kinds = [leaf if isinstance(leaf, jax.ShapeDtypeStruct) else shape_of(leaf) for leaf in leaves]
-    return f"{tree} {[(kind.shape, str(kind.dtype), bool(kind.weak_type)) for kind in kinds]}"
-
-
-@functools.cache
-def surroundings() -> tuple[str, ...]:
-    """What a program depends on, beside what it is made from: source code, libraries, machine, settings."""
-    device = jax.devices()[0]
-    settings = [
-        f"{name}={value!r}"
-        for name, value in sorted(jax.config.values.items())
-        if not any(word in name for word in _WITHOUT_EFFECT)
-    ]
-    return (
-        source_code(),
-        *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES),
-        f"{device.platform} {device.device_kind} {device.client.platform_version}",
-        processor(),
-        # Loops are cut into pieces for as many cores as there are when a program is compiled.
-        f"{len(machine.usable_cores())} cores",
-        *(f"{name}={os.environ.get(name, '')}" for name in _VARIABLES),
-        *settings,
-    )
-
-
-@functools.cache
-def source_code() -> str:
-    """A digest of what programs are made from: flowrl's rooms, and the games, which are often changed in place."""
-    digest = hashlib.sha256()
-    for path in _sources():
-        digest.update(f"{path}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-@functools.cache
-def changed_since_start() -> bool:
-    """Whether a source file is younger than this process, which may then run what stood there before."""
-    return max(path.stat().st_mtime for path in _sources()) > psutil.Process().create_time()
-
-
-def _sources() -> list[Path]:
-    package = Path(__file__).parents[2]
-    folders = [package / room for room in _ROOMS]
-    if game := importlib.util.find_spec("craftax"):
-        folders += map(Path, game.submodule_search_locations or ())
-    return sorted(path for folder in folders for path in folder.rglob("*.py"))
-
-
-def hindrance(folder: Path) -> str | None:
-    """Why programs can neither be stored in this folder nor taken from it, and what to do; None where they can."""
-    if not is_private(folder):
-        return f"{folder} can be written by others, or not be looked at; make it yours alone (chmod 700)"
-    if changed_since_start():
-        newest = max(_sources(), key=lambda path: path.stat().st_mtime)
-        return f"{newest} is newer than this process; if it is dated in the future, touch it"
-    return None
-
-
-def is_private(folder: Path) -> bool:
-    """Whether nobody else can have put anything into a folder; also where it does not exist yet."""
-    try:
-        found = folder.stat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return found.st_uid == os.getuid() and not found.st_mode & 0o022
-
-
-def processor() -> str:
-    """The kind of processor, with the instructions that it knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return " ".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
-

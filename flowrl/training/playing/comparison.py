@@ -5,7 +5,7 @@ Environment ``i`` belongs to reward ``i % K``: there the newest task pays that r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.envs import tasks
-from flowrl.envs.worlds import Scene, WorldBank
+from flowrl.envs.tasks import PlanArrays
+from flowrl.envs.worlds import WorldBank
 from flowrl.skills.module import TaskFunctions
+from flowrl.training.playing.environments import Decide, Judge, Playing, Stage, at_the_start, play_step
 from flowrl.training.playing.evaluation import STEPS_BETWEEN_LOOKS
-from flowrl.training.playing.programs import Decide, Playing, Programs
 from flowrl.training.playing.rollout import outcome
 
 
@@ -30,49 +31,64 @@ class Score(NamedTuple):
     """The reward of an episode by the reward on trial itself; decides nothing."""
 
 
-class TrialPrograms(Programs):
-    """The programs of a run, with a reward and an expert of its own for every ``K``-th environment.
+class RewardSplit(NamedTuple):
+    """Which reward each environment belongs to, and which expert learns from that reward."""
+
+    num_rewards: int
+    reward: np.ndarray
+    """int32 ``[B]``: the environment's reward, from 0."""
+    newest: int
+    """The expert that the plan names for the task with several rewards."""
+    owner: np.ndarray
+    """int32 ``[B]``: the expert that acts in its place."""
+
+
+def split_by_reward(owners: Sequence[int], num_envs: int) -> RewardSplit:
+    """
+    Args:
+        owners: the local expert of each reward; the first is the one that the plan names.
+    """
+    reward = np.arange(num_envs, dtype=np.int32) % len(owners)
+    return RewardSplit(len(owners), reward, owners[0], np.asarray(owners, np.int32)[reward])
+
+
+def trial_judge(
+    functions: Sequence[TaskFunctions], rewards: Sequence[TaskFunctions], plan: PlanArrays, split: RewardSplit
+) -> Judge:
+    """The judge of a trial: the newest task pays each environment's own reward, and that reward's expert acts in it.
 
     Args:
+        functions: of each task of the plan.
         rewards: the newest task's functions, once with each reward.
-        owners: the local expert of each reward; the first is the one that the plan names.
-        parts: as for :class:`Programs`.
     """
+    judge = tasks.make_trial_judge(functions, rewards, split.newest)
 
-    def __init__(self, rewards: list[TaskFunctions], owners: list[int], adapter, network, functions, plan, num_envs, *parts):
-        super().__init__(adapter, network, functions, plan, num_envs, *parts)
-        self.candidate = jnp.arange(num_envs) % len(rewards)
-        self.num_candidates = len(rewards)
-        self._newest, self._owner = owners[0], jnp.asarray(owners, jnp.int32)[self.candidate]
-        judge = tasks.make_trial_judge(functions, rewards, owners[0])
+    def judge_step(before, after, game_over, progress, plan):
+        verdict, progress = judge(before, after, game_over, progress, plan, jnp.asarray(split.reward))
+        progress = tasks.restart(progress, verdict.ended)
+        expert = plan.expert[progress.task]
+        return verdict, progress, jnp.where(expert == split.newest, split.owner, expert)
 
-        def judge_step(before, after, game_over, progress, plan):
-            verdict, progress = judge(before, after, game_over, progress, plan, self.candidate)
-            progress = tasks.restart(progress, verdict.ended)
-            return verdict, progress, self._acting(plan.expert[progress.task])
+    first = int(np.asarray(plan.expert)[0])
+    first_acting = split.owner if first == split.newest else np.full_like(split.owner, first)
+    return Judge(plan, jax.jit(judge_step), first_acting)
 
-        self._judge = jax.jit(judge_step)
 
-    def _at_the_start(self, bank: WorldBank, first: Scene) -> Playing:
-        playing = super()._at_the_start(bank, first)
-        return playing._replace(expert=self._acting(playing.expert))
-
-    def begin_alike(self, key: jax.Array) -> Playing:
-        """Every environment at the start of an episode, those of all rewards in the same fresh worlds."""
-        worlds = self.fresh_worlds(key, -(-self.num_envs // self.num_candidates))
-        places = jnp.arange(self.num_envs) // self.num_candidates
-        first = jax.tree.map(lambda leaf: leaf[places], worlds)
-        # Episodes after the first ones are not counted, so any worlds will do for them.
-        return self._at_the_start(WorldBank(worlds, jnp.int32(0)), first)
-
-    def _acting(self, expert: jax.Array) -> jax.Array:
-        return jnp.where(expert == self._newest, self._owner, expert)
+def begin_alike(stage: Stage, split: RewardSplit, key: jax.Array) -> Playing:
+    """Every environment at the start of an episode, those of all rewards in the same fresh worlds."""
+    num_envs = stage.world.num_envs
+    worlds = stage.world.fresh(key, -(-num_envs // split.num_rewards))
+    places = jnp.arange(num_envs) // split.num_rewards
+    first = jax.tree.map(lambda leaf: leaf[places], worlds)
+    # Episodes after the first ones are not counted, so any worlds will do for them.
+    return at_the_start(stage, WorldBank(worlds, jnp.int32(0)), first)
 
 
 class Episodes(NamedTuple):
     """Episodes that have ended, ``[E]`` each."""
 
-    candidate: np.ndarray
+    reward: np.ndarray
+    """From 0."""
     success: np.ndarray
     tasks_behind: np.ndarray
     total_reward: np.ndarray
@@ -84,14 +100,14 @@ class Episodes(NamedTuple):
     def with_more(self, others: Episodes) -> Episodes:
         return Episodes(*(np.concatenate(pair) for pair in zip(self, others)))
 
-    def score(self, candidate: int, num_tasks: int) -> Score:
-        own = self.candidate == candidate
+    def score(self, reward: int, num_tasks: int) -> Score:
+        own = self.reward == reward
         progress = self.tasks_behind[own].mean() / num_tasks
         return Score(float(self.success[own].mean()), float(progress), float(self.total_reward[own].mean()))
 
 
 def play_wave(
-    programs: TrialPrograms, policy: Decide, key: jax.Array, show: Callable[[int], None] = lambda ended: None
+    stage: Stage, split: RewardSplit, policy: Decide, key: jax.Array, show: Callable[[int], None] = lambda ended: None
 ) -> Episodes:
     """One episode in each environment, as many for each reward, to its end; all rewards start in the same worlds.
 
@@ -99,16 +115,17 @@ def play_wave(
         show: called now and then with the number of episodes that have ended.
     """
     world_key, act_key, step_key = jax.random.split(key, 3)
-    counted = programs.num_envs // programs.num_candidates * programs.num_candidates
-    playing = programs.begin_alike(world_key)
-    running = np.arange(programs.num_envs) < counted
-    success, behind, total = (np.zeros(programs.num_envs, kind) for kind in (bool, int, float))
+    num_envs = stage.world.num_envs
+    counted = num_envs // split.num_rewards * split.num_rewards
+    playing = begin_alike(stage, split, world_key)
+    running = np.arange(num_envs) < counted
+    success, behind, total = (np.zeros(num_envs, kind) for kind in (bool, int, float))
     number = 0
     while running.any():
         steps = []
         for _ in range(STEPS_BETWEEN_LOOKS):
             decision = policy(playing, act_key, number)
-            after, verdict, _ = programs.play_step(playing, decision, step_key, number)
+            after, verdict, _ = play_step(stage, playing, decision, step_key, number)
             steps.append(outcome(playing, verdict, after))
             playing, number = after, number + 1
         for step in jax.device_get(steps):
@@ -117,6 +134,5 @@ def play_wave(
             success |= running & step.success
             running &= ~step.ended
         show(counted - int(running.sum()))
-    behind = np.where(success, len(programs.plan.n), behind)
-    candidate = np.asarray(programs.candidate)
-    return Episodes(*(part[:counted] for part in (candidate, success, behind, total)))
+    behind = np.where(success, len(stage.judge.plan.n), behind)
+    return Episodes(*(part[:counted] for part in (split.reward, success, behind, total)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from flowrl.training.playing.programs import Decide, Programs
+from flowrl.training.playing.environments import Decide, Stage, begin_test, play_step
 from flowrl.training.playing.rollout import StepOutcome, outcome
 
 STEPS_BETWEEN_LOOKS = 8
@@ -72,7 +72,7 @@ class _Tally:
 
 
 def evaluate(
-    programs: Programs,
+    stage: Stage,
     decide: Decide,
     key: jax.Array,
     num_episodes: int,
@@ -82,21 +82,20 @@ def evaluate(
     """Plays ``num_episodes`` episodes, each in a world that no other episode of this evaluation or of training has.
 
     Args:
-        programs: of the run.
         decide: the policy.
         num_episodes: how many; all are counted, however long they take.
         give_up_below: stop as soon as a success rate of this much is out of reach.
         on_step: called now and then with the number of episodes that ended, and of those wanted.
     """
     world_key, act_key, step_key = jax.random.split(key, 3)
-    playing = programs.begin_test(world_key, num_episodes)
-    tally = _Tally(programs.num_envs, num_episodes, len(programs.plan.n))
+    playing = begin_test(stage, world_key, num_episodes)
+    tally = _Tally(stage.world.num_envs, num_episodes, len(stage.judge.plan.n))
     number = 0
     while not tally.finished:
         steps = []
         for _ in range(STEPS_BETWEEN_LOOKS):
             decision = decide(playing, act_key, number)
-            after, verdict, _ = programs.play_step(playing, decision, step_key, number)
+            after, verdict, _ = play_step(stage, playing, decision, step_key, number)
             steps.append(outcome(playing, verdict, after))
             playing, number = after, number + 1
         for step in jax.device_get(steps):

@@ -20,15 +20,17 @@ from flowrl.training.host import process
 from flowrl.training.learning.networks import Params
 from flowrl.training.learning.ppo import Transition
 from flowrl.training.playing import rollout
-from flowrl.training.playing.programs import Playing, Programs
+from flowrl.training.playing.environments import Judge, Playing, Stage, look_around
+from flowrl.training.playing.programs import Programs, inlined
 from flowrl.training.playing.rollout import StepOutcome
 
 
 class Rollouts:
     """Collects the rollouts of a run: step by step, until a fused program is there."""
 
-    def __init__(self, programs: Programs, num_steps: int):
-        self._programs, self._num_steps = programs, num_steps
+    def __init__(self, programs: Programs, judge: Judge, num_steps: int):
+        self._programs, self._judge, self._num_steps = programs, judge, num_steps
+        self._stage = Stage(programs.world, programs.acting, judge)
         self._fused: Callable | None = None
 
     @property
@@ -40,7 +42,7 @@ class Rollouts:
     ) -> tuple[Playing, tuple[Transition, ...], list[StepOutcome]]:
         """As `rollout.collect`. With a fused program all of ``playing`` is used up, the bank of worlds too."""
         if self._fused is None:
-            return rollout.collect(self._programs, params, playing, key, self._num_steps)
+            return rollout.collect(self._stage, params, playing, key, self._num_steps)
         playing, transitions, outcomes = self._fused(params, playing, key)
         outcomes = jax.device_get(outcomes)
         return playing, transitions, [StepOutcome(*(part[t] for part in outcomes)) for t in range(self._num_steps)]
@@ -52,7 +54,7 @@ class Rollouts:
             FlowrlError: the device has no room for it.
         """
         shapes = jax.tree.map(shape_of, (params, playing, jax.random.key(0)))
-        fused = jax.jit(make_fused(self._programs, self._num_steps), donate_argnums=(1,)).lower(*shapes).compile()
+        fused = jax.jit(make_fused(self._programs, self._judge, self._num_steps), donate_argnums=(1,)).lower(*shapes).compile()
         check_room(fused)  # where it ran out of memory, the places that it was given would be lost with it
         self._fused = fused
 
@@ -99,17 +101,17 @@ def free_bytes() -> int | None:
     return known["bytes_limit"] - known["bytes_in_use"] if known and "bytes_limit" in known else None
 
 
-def make_fused(programs: Programs, num_steps: int):
+def make_fused(programs: Programs, judge: Judge, num_steps: int):
     """`rollout.collect` as a function that can be compiled; ``StepOutcome`` with a first axis of ``T``."""
-    inlined = programs.inlined()
+    stage = Stage(*inlined(programs), judge)
 
     def collect(params, playing, key):
         act_key, step_key = jax.random.split(key)
 
         def step(playing, number):
-            return rollout.play(inlined, params, playing, act_key, step_key, number)
+            return rollout.play(stage, params, playing, act_key, step_key, number)
 
-        playing, (transitions, outcomes) = jax.lax.scan(step, inlined.look_around(playing), jnp.arange(num_steps))
+        playing, (transitions, outcomes) = jax.lax.scan(step, look_around(stage, playing), jnp.arange(num_steps))
         # An update takes the steps one by one, however they were collected, so that one stored program serves both.
         return playing, tuple(jax.tree.map(lambda leaf: leaf[t], transitions) for t in range(num_steps)), outcomes
 

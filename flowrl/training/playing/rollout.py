@@ -7,10 +7,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from flowrl.envs.observations import Observation
 from flowrl.envs.tasks import Verdict
 from flowrl.training.learning.networks import Params
 from flowrl.training.learning.ppo import Transition
-from flowrl.training.playing.programs import Playing, Programs
+from flowrl.training.playing.environments import Decide, Playing, Stage, look_around, play_step
+from flowrl.training.playing.world import Decision
 
 
 class StepOutcome(NamedTuple):
@@ -42,23 +44,50 @@ def outcome(before: Playing, verdict: Verdict, after: Playing) -> StepOutcome:
 
 
 def collect(
-    programs: Programs, params: Params, playing: Playing, key: jax.Array, num_steps: int
+    stage: Stage, params: Params, playing: Playing, key: jax.Array, num_steps: int
 ) -> tuple[Playing, tuple[Transition, ...], list[StepOutcome]]:
     """Plays ``num_steps`` steps; returns where the environments are then, the transitions, and the outcomes."""
     act_key, step_key = jax.random.split(key)
-    playing = programs.look_around(playing)
+    playing = look_around(stage, playing)
     transitions, outcomes = [], []
     for number in range(num_steps):
-        playing, (learned_from, meant) = play(programs, params, playing, act_key, step_key, number)
+        playing, (learned_from, meant) = play(stage, params, playing, act_key, step_key, number)
         transitions.append(learned_from)
         outcomes.append(meant)
     return playing, tuple(transitions), jax.device_get(outcomes)
 
 
 def play(
-    programs: Programs, params: Params, playing: Playing, act_key: jax.Array, step_key: jax.Array, number: int | jax.Array
+    stage: Stage, params: Params, playing: Playing, act_key: jax.Array, step_key: jax.Array, number: int | jax.Array
 ) -> tuple[Playing, tuple[Transition, StepOutcome]]:
     """Step ``number`` of a rollout: where the environments are then, what learning needs of it, and what it meant."""
-    decision = programs.learned_policy(params)(playing, act_key, number)
-    after, verdict, led_to = programs.play_step(playing, decision, step_key, number)
-    return after, (programs.transition(params, playing, decision, verdict, led_to), outcome(playing, verdict, after))
+    decision = learned_policy(stage, params)(playing, act_key, number)
+    after, verdict, led_to = play_step(stage, playing, decision, step_key, number)
+    return after, (transition(stage, params, playing, decision, verdict, led_to), outcome(playing, verdict, after))
+
+
+def learned_policy(stage: Stage, params: Params) -> Decide:
+    """Actions sampled from the experts."""
+    return lambda at, key, step: stage.acting.act(params, at.scene.observation, at.typical, at.expert, key, step)
+
+
+def values(stage: Stage, params: Params, playing: Playing) -> jax.Array:
+    """``[B]``: the acting experts' values of where the environments are."""
+    everyone = np.ones(len(playing.expert), bool)
+    return stage.acting.values(params, playing.scene.observation, playing.typical, playing.expert, everyone)
+
+
+def transition(
+    stage: Stage, params: Params, before: Playing, decision: Decision, verdict: Verdict, led_to: Observation
+) -> Transition:
+    """What learning needs to know of a step."""
+    return Transition(
+        observation=before.scene.observation,
+        action=decision.action,
+        log_prob=decision.log_prob,
+        value=decision.value,
+        expert=before.expert,
+        reward=verdict.reward,
+        continues=~(verdict.task_done | verdict.ended),
+        truncation_value=stage.acting.values(params, led_to, before.typical, before.expert, verdict.truncated),
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from flowrl.training.host.fair_lock import FairLock
 from flowrl.training.learning.networks import Params
+from flowrl.training.playing.environments import Playing
 from flowrl.training.playing.fused_rollout import Rollouts
-from flowrl.training.playing.programs import Playing, Programs
+from flowrl.training.playing.programs import Programs
 from flowrl.training.run import compile_ahead
 from flowrl.training.run.supervision import Supervision
 
@@ -12,8 +14,8 @@ from flowrl.training.run.supervision import Supervision
 class BackgroundCompiling:
     """Compiles for this run's own rollouts, and for later runs."""
 
-    def __init__(self, programs: Programs, rollouts: Rollouts, supervision: Supervision):
-        self._programs, self._rollouts, self._supervision = programs, rollouts, supervision
+    def __init__(self, programs: Programs, rollouts: Rollouts, turn: FairLock, supervision: Supervision):
+        self._programs, self._rollouts, self._turn, self._supervision = programs, rollouts, turn, supervision
         self._has_begun = False
         self._lines: list[str] = []
         """For the log, from the threads."""
@@ -27,7 +29,7 @@ class BackgroundCompiling:
             self._supervision.pane.line(self._lines.pop(0))
 
     def _begin(self, params: Params, playing: Playing) -> None:
-        self._programs.remember()
+        self._programs.store.remember()
         self._rollouts.fuse_beside(params, playing, self._lines.append)
         lifetime = self._supervision.lifetime
-        compile_ahead.provide(self._programs, lambda: not lifetime.asked_to_stop, self._lines.append)
+        compile_ahead.begin(self._programs, self._turn, lambda: not lifetime.asked_to_stop, self._lines.append)

@@ -1,4 +1,4 @@
-"""While a run trains, the programs that later runs will need are compiled, beside it or in turn with it.
+"""While a run trains, the programs that runs with more experts will need are compiled, beside it or in turn with it.
 
 A skill with longer plans trains more experts, and its network programs are others. So that its start is not spent on
 compiling, the run before it sees to them, in a thread of its own, once on a machine: for the shapes, and the bound of
@@ -7,14 +7,22 @@ columns, of its own first update.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import jax
+
 from flowrl.machine import free_memory
+from flowrl.training.compiled.stored_programs import StoredProgram
 from flowrl.training.host import process
-from flowrl.training.playing.programs import Programs
+from flowrl.training.host.fair_lock import FairLock
+from flowrl.training.learning import experts
+from flowrl.training.playing.acting import build_acting
+from flowrl.training.playing.learning import build_learning
+from flowrl.training.playing.programs import Programs, for_experts, of_experts
 
 
 class Following(NamedTuple):
@@ -36,15 +44,24 @@ LEAST_MEMORY = 3 * 2**30
 """Bytes that must be free: a run is worth more than another one's start."""
 
 
-def provide(programs: Programs, go_on: Callable[[], bool], say: Callable[[str], None]) -> None:
-    """Starts compiling for later runs, unless that is switched off (`process.COMPILE_AHEAD`).
+class Stored(NamedTuple):
+    """What came of storing programs for runs with another number of experts."""
+
+    num_stored: int
+    num_left: int
+    """Not stored, since the compiling was ended before them."""
+
+
+def begin(programs: Programs, turn: FairLock, go_on: Callable[[], bool], say: Callable[[str], None]) -> None:
+    """Starts compiling for later runs in a thread, unless that is switched off (`process.COMPILE_AHEAD`).
 
     Args:
         programs: of a run that has made an update.
+        turn: as for `compile_for`.
         go_on: asked before each program; False ends it.
         say: told in a line what was compiled, or that it failed, from another thread.
     """
-    following = FOLLOWING.get(programs.num_experts)
+    following = FOLLOWING.get(programs.acting.num_experts)
     if not process.compiles_ahead() or following is None:
         return
 
@@ -55,7 +72,7 @@ def provide(programs: Programs, go_on: Callable[[], bool], say: Callable[[str], 
         time.sleep(following.after_s)
         begun_s = time.monotonic()
         try:
-            done = [programs.put_by_for(num_experts, may_go_on) for num_experts in following.num_experts]
+            done = [compile_for(programs, num_experts, turn, may_go_on) for num_experts in following.num_experts]
             num_stored, num_left = map(sum, zip(*done))
             numbers = " or ".join(map(str, following.num_experts))
             taken = f"{num_stored} in {time.monotonic() - begun_s:.0f} s"
@@ -68,3 +85,55 @@ def provide(programs: Programs, go_on: Callable[[], bool], say: Callable[[str], 
             say(f"programs for later runs were not compiled: {' '.join(str(error).split())[:200]}")
 
     threading.Thread(target=compile_for_later, name=process.BACKGROUND, daemon=True).start()
+
+
+def compile_for(
+    programs: Programs, num_experts: int, turn: FairLock, go_on: Callable[[], bool] = lambda: True
+) -> Stored:
+    """Compiles and stores the programs of a later run with another number of experts.
+
+    For the shapes, and the bound of columns, with which this run has made its updates. Takes up to a minute of
+    compiling for each number of experts, once on a machine.
+
+    Args:
+        turn: held while an update is compiled, as the run holds it while it plays or learns: both take hundreds of MB.
+        go_on: asked before each program.
+
+    Returns:
+        how many programs were stored now, and how many are still to be.
+    """
+    count = experts.padded_count(num_experts)
+    num_stored = num_left = 0
+    for mine, other in zip(of_experts(programs.acting, programs.learning), programs_for(programs, count), strict=True):
+        if mine.shapes is None:
+            continue
+        learner, *others = mine.shapes
+        shapes = with_experts(learner, count), *others
+        if other.is_missing(*shapes):
+            with alone(turn) if mine in programs.learning.updates else contextlib.nullcontext():
+                may = go_on()
+                num_stored += may and other.store_ahead(*shapes)
+            num_left += not may
+    return Stored(num_stored, num_left)
+
+
+def programs_for(programs: Programs, count: int) -> list[StoredProgram]:
+    """As `of_experts`, with so many experts."""
+    source, store = programs.source, programs.store
+    compiled = for_experts(store, count)
+    return of_experts(
+        build_acting(source.network, count, compiled),
+        build_learning(source.network, source.hyper, count, store.program, compiled),
+    )
+
+
+def with_experts(learner, count: int):
+    """The shapes of so many experts, where there are those of others."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), learner)
+
+
+@contextlib.contextmanager
+def alone(turn: FairLock) -> Iterator[None]:
+    """Keeps training waiting on a CPU; a GPU has memory of its own, and goes on."""
+    with turn if jax.default_backend() == "cpu" else contextlib.nullcontext():
+        yield

@@ -61,12 +61,12 @@ def to_goal_or_budget(parts: Parts, state: RunState) -> tuple[RunState, Evaluati
 
 @contextlib.contextmanager
 def in_turn(parts: Parts, state: RunState) -> Iterator[None]:
-    """Waits while an update is compiled for later runs (see `Programs.turn`).
+    """Waits while an update is compiled for later runs (see `compile_ahead`).
 
     Raises:
         Stopped: the run was asked to end meanwhile; ``state`` is saved.
     """
-    turn, supervision = parts.programs.turn, parts.supervision
+    turn, supervision = parts.turn, parts.supervision
     if has_to_wait := turn.is_taken:
         supervision.compiling()
     with turn:

@@ -1,13 +1,16 @@
-"""Tests of what a run has learned: fresh episodes with the experts frozen, for the goal and for the result."""
+"""Success tests: fresh episodes with the experts frozen, for the goal and for the result."""
 
 from __future__ import annotations
 
 import jax
 
+from flowrl.training.host.fair_lock import FairLock
 from flowrl.training.playing import evaluation
 from flowrl.training.playing.compressed import Compressed
+from flowrl.training.playing.environments import Decide, Playing, Stage, random_policy
 from flowrl.training.playing.evaluation import Evaluation
-from flowrl.training.playing.programs import Decide, Keys, Playing, Programs
+from flowrl.training.playing.programs import KeyPrograms, Keys
+from flowrl.training.playing.rollout import learned_policy
 from flowrl.training.run.goal import GoalTest
 from flowrl.training.run.progress import UpdateReport
 from flowrl.training.run.specification import RunSpecification
@@ -21,8 +24,21 @@ TEST_EPISODES = 512
 class SuccessTests:
     """Plays the tests of one run."""
 
-    def __init__(self, run: RunSpecification, programs: Programs, keys: Keys, supervision: Supervision):
-        self._settings, self._programs, self._keys, self._supervision = run.settings, programs, keys, supervision
+    def __init__(
+        self,
+        run: RunSpecification,
+        stage: Stage,
+        keys: Keys,
+        key_programs: KeyPrograms,
+        turn: FairLock,
+        supervision: Supervision,
+    ):
+        """
+        Args:
+            turn: held while a test is played, so that nothing large is compiled beside it.
+        """
+        self._settings, self._stage, self._supervision = run.settings, stage, supervision
+        self._keys, self._key_programs, self._turn = keys, key_programs, turn
         self._goal_test = GoalTest(run.settings.success_rate)
 
     def is_due(self, report: UpdateReport) -> bool:
@@ -59,11 +75,11 @@ class SuccessTests:
 
     def of_random_policy(self) -> Evaluation:
         """How often random actions succeed."""
-        return self._evaluate(self._programs.random_policy(), self._keys.random_policy, "measuring the random policy")
+        return self._evaluate(random_policy(self._stage), self._keys.random_policy, "measuring the random policy")
 
     def _play(self, state: RunState, number: int, what: str, give_up_below: float | None = None) -> Evaluation:
-        key = self._programs.fold_in(self._keys.tests, number)
-        return self._evaluate(self._programs.learned_policy(state.learner.params), key, what, give_up_below)
+        key = self._key_programs.fold_in(self._keys.tests, number)
+        return self._evaluate(learned_policy(self._stage, state.learner.params), key, what, give_up_below)
 
     def _evaluate(self, decide: Decide, key: jax.Array, what: str, give_up_below: float | None = None) -> Evaluation:
         def show(ended: int, wanted: int) -> None:
@@ -72,5 +88,5 @@ class SuccessTests:
             self._supervision.stop_if_asked()
 
         self._supervision.compiling()  # a test may be the first with programs of its shapes
-        with self._programs.turn:
-            return evaluation.evaluate(self._programs, decide, key, TEST_EPISODES, give_up_below, show)
+        with self._turn:
+            return evaluation.evaluate(self._stage, decide, key, TEST_EPISODES, give_up_below, show)

@@ -10,10 +10,13 @@ import numpy as np
 from flowrl.envs import tasks
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.registry import make_adapter
+from flowrl.envs.tasks import PlanArrays
 from flowrl.skills.module import compile_module
+from flowrl.training.host.fair_lock import FairLock
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters
-from flowrl.training.playing.programs import Keys, Playing, Programs
+from flowrl.training.playing.environments import Judge, Playing, Stage, plan_judge
+from flowrl.training.playing.programs import Keys, Programs, Source, compile_programs
 from flowrl.training.run import checkpoints
 from flowrl.training.run.background import BackgroundCompiling
 from flowrl.training.run.measuring import SuccessTests
@@ -31,7 +34,10 @@ class Parts(NamedTuple):
     run: RunSpecification
     experts: Sequence[LocalExpert]
     programs: Programs
+    stage: Stage
     keys: Keys
+    turn: FairLock
+    """Held by whoever needs much memory: the loop while it makes an update or a test, and what compiles for later runs."""
     supervision: Supervision
     kept: Safekeeping
     updates: Updates
@@ -42,50 +48,57 @@ class Parts(NamedTuple):
 
 def ordinary(run: RunSpecification, supervision: Supervision) -> Parts:
     """The parts of a run that trains the experts of its plan."""
-    adapter, experts = make_adapter(run.env_name), library_experts(run)
-    programs = Programs(*program_parts(run, adapter, len(experts)))
-    return assemble(run, experts, programs, supervision)
+    adapter = make_adapter(run.env_name)
+    judge = plan_judge(compile_module(run.module_text, adapter.scope), plan_of(run), run.settings.num_envs)
+    return assemble(run, library_experts(run), adapter, judge, supervision)
 
 
-def program_parts(run: RunSpecification, adapter: GameAdapter, num_experts: int) -> tuple:
-    """What a run's programs are made from."""
-    settings = run.settings
-    network = ExpertNetwork(adapter.layout, adapter.num_actions, settings.layer_size, settings.mixed_precision)
-    plan = tasks.plan_arrays(
+def plan_of(run: RunSpecification) -> PlanArrays:
+    """The run's plan, with the step budget of each task."""
+    return tasks.plan_arrays(
         [task.local_expert_idx for task in run.plan],
         [task.n for task in run.plan],
-        [task.max_task_steps or settings.max_task_steps for task in run.plan],
+        [task.max_task_steps or run.settings.max_task_steps for task in run.plan],
     )
-    functions = compile_module(run.module_text, adapter.scope)
-    return adapter, network, functions, plan, settings.num_envs, num_experts, Hyperparameters.of(settings), settings.num_steps
 
 
 def assemble(
-    run: RunSpecification, experts: Sequence[LocalExpert], programs: Programs, supervision: Supervision, num_rewards: int = 1
+    run: RunSpecification,
+    experts: Sequence[LocalExpert],
+    adapter: GameAdapter,
+    judge: Judge,
+    supervision: Supervision,
+    num_rewards: int = 1,
 ) -> Parts:
     """
     Args:
         experts: that learn; the first ones are the run's own.
         num_rewards: on trial, each in every ``num_rewards``-th environment.
     """
-    programs.before_compiling(supervision.compiling)
-    if programs.hindrance:
-        supervision.pane.line(f"programs are compiled anew, and not kept for later runs: {programs.hindrance}")
-    keys = programs.run_keys(run.settings.seed, run.global_expert_idx)
+    settings = run.settings
+    network = ExpertNetwork(adapter.layout, adapter.num_actions, settings.layer_size, settings.mixed_precision)
+    source = Source(adapter, network, Hyperparameters.of(settings), settings.num_envs)
+    programs = compile_programs(source, len(experts), settings.num_steps, supervision.compiling)
+    if programs.store.hindrance:
+        supervision.pane.line(f"programs are compiled anew, and not kept for later runs: {programs.store.hindrance}")
+    keys = programs.keys.of_run(settings.seed, run.global_expert_idx)
+    stage, turn = Stage(programs.world, programs.acting, judge), FairLock()
     kept = Safekeeping(run.paths, global_indices(experts), run.attempt, supervision)
-    updates = Updates(run, programs, kept, supervision)
-    step_budget = int(np.asarray(programs.plan.budget).sum())
+    updates = Updates(run, programs, judge, kept, supervision)
+    step_budget = int(np.asarray(judge.plan.budget).sum())
     return Parts(
         run=run,
         experts=experts,
         programs=programs,
+        stage=stage,
         keys=keys,
+        turn=turn,
         supervision=supervision,
         kept=kept,
         updates=updates,
-        background=BackgroundCompiling(programs, updates.rollouts, supervision),
+        background=BackgroundCompiling(programs, updates.rollouts, turn, supervision),
         reporter=Reporter(run, experts, step_budget, supervision, num_rewards),
-        tests=SuccessTests(run, programs, keys, supervision),
+        tests=SuccessTests(run, stage, keys, programs.keys, turn, supervision),
     )
 
 
@@ -95,11 +108,11 @@ def restored(parts: Parts) -> RunState:
     Raises:
         BadInput: the newest checkpoint that is whole is of another run or another shape.
     """
-    run, programs, pane = parts.run, parts.programs, parts.supervision.pane
+    run, learning, pane = parts.run, parts.programs.learning, parts.supervision.pane
     params = [
-        programs.fresh_expert(parts.keys.init) if expert.params is None else expert.params for expert in parts.experts
+        learning.fresh_expert(parts.keys.init) if expert.params is None else expert.params for expert in parts.experts
     ]
-    fresh = RunState(programs.fresh_learner(params), 0, 0, np.zeros(len(params), np.int64), parts.keys.updates)
+    fresh = RunState(learning.fresh_learner(params), 0, 0, np.zeros(len(params), np.int64), parts.keys.updates)
     found = checkpoints.newest(run.paths, fresh.learner, global_indices(parts.experts), pane.line)
     if found is None:
         return fresh

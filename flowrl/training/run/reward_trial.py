@@ -20,17 +20,19 @@ from typing import Any, NamedTuple
 
 import jax
 
+from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.registry import make_adapter
 from flowrl.errors import BadInput, FlowrlError
-from flowrl.files import read_json, write_json
-from flowrl.paths import RunPaths
-from flowrl.skills.fingerprint import fingerprint
-from flowrl.skills.module import compile_rewards, read_module, with_reward
+from flowrl.files import write_json
+from flowrl.skills.module import compile_module, compile_rewards, read_module, with_reward
 from flowrl.training.learning import experts as stacks
 from flowrl.training.learning.ppo import Learner
-from flowrl.training.playing.comparison import Episodes, Score, TrialPrograms, play_wave
+from flowrl.training.playing.comparison import Episodes, RewardSplit, Score, play_wave, split_by_reward, trial_judge
+from flowrl.training.playing.environments import Judge
+from flowrl.training.playing.rollout import learned_policy
 from flowrl.training.run import checkpoints
-from flowrl.training.run.parts import Parts, assemble, first_games, program_parts, restored
+from flowrl.training.run.decision import decision, described, read_decision
+from flowrl.training.run.parts import Parts, assemble, first_games, plan_of, restored
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import LocalExpert, RunState, global_indices, library_experts, newest_expert
 from flowrl.training.run.supervision import Supervision
@@ -80,21 +82,6 @@ def decide(run: RunSpecification, supervision: Supervision) -> Tried:
     return Tried(dataclasses.replace(run, module_text=chosen), record)
 
 
-def read_decision(paths: RunPaths) -> dict[str, Any] | None:
-    """What was decided in an earlier attempt, None where nothing was.
-
-    Raises:
-        BadInput: the file is there, and damaged.
-    """
-    try:
-        record = read_json(paths.candidates)
-    except FileNotFoundError:
-        return None
-    if not isinstance(record, dict) or not {"chosen", "frames", "candidates"} <= record.keys():
-        raise BadInput(f"{paths.candidates} does not say which reward was chosen; restore it from a copy, or remove it")
-    return record
-
-
 class Trial(NamedTuple):
     """Several rewards of one skill, and the parts of the run that tries them."""
 
@@ -103,6 +90,7 @@ class Trial(NamedTuple):
     rewards: list[str]
     owners: list[int]
     """The local expert of each reward."""
+    split: RewardSplit
     parts: Parts
     """Of a run that keeps its checkpoints apart, with an expert for each reward."""
 
@@ -118,14 +106,17 @@ def trial_of(run: RunSpecification, supervision: Supervision) -> Trial:
             f"{len(rewards)} rewards of {run.skill_name} are on trial in {run.settings.num_envs} environments; each "
             "needs one of its own: use more --num_envs"
         )
-    owners, experts = owners_of(run, len(rewards)), experts_on_trial(run, len(rewards))
-    programs = trial_programs(run, owners, make_adapter(run.env_name))
-    parts = assemble(dataclasses.replace(run, paths=run.paths.trial), experts, programs, supervision, len(rewards))
-    return Trial(run, rewards, owners, parts)
+    owners, adapter = owners_of(run, len(rewards)), make_adapter(run.env_name)
+    split = split_by_reward(owners, run.settings.num_envs)
+    apart = dataclasses.replace(run, paths=run.paths.trial)
+    parts = assemble(
+        apart, experts_on_trial(run, len(rewards)), adapter, judge_of(run, split, adapter), supervision, len(rewards)
+    )
+    return Trial(run, rewards, owners, split, parts)
 
 
 def owners_of(run: RunSpecification, num_rewards: int) -> list[int]:
-    """The local expert of each reward: the skill's own for the first one, and for each of the others one after all of the plan's."""
+    """The local expert of each reward: the skill's own for the first one, then one each after all of the plan's."""
     return [newest_expert(run), *range(len(run.experts), len(run.experts) + num_rewards - 1)]
 
 
@@ -137,10 +128,10 @@ def experts_on_trial(run: RunSpecification, num_rewards: int) -> tuple[LocalExpe
     return (*own, *(LocalExpert(name, None, start) for name in names))
 
 
-def trial_programs(run: RunSpecification, owners: list[int], adapter) -> TrialPrograms:
-    """Programs in which each reward is paid in environments of its own."""
-    rewards = compile_rewards(run.module_text, adapter.scope)
-    return TrialPrograms(rewards, owners, *program_parts(run, adapter, len(run.experts) + len(owners) - 1))
+def judge_of(run: RunSpecification, split: RewardSplit, adapter: GameAdapter) -> Judge:
+    """The judge that pays each reward in environments of its own."""
+    functions, rewards = (compiled(run.module_text, adapter.scope) for compiled in (compile_module, compile_rewards))
+    return trial_judge(functions, rewards, plan_of(run), split)
 
 
 def try_rewards(run: RunSpecification, supervision: Supervision, decided: dict[str, Any] | None) -> dict[str, Any]:
@@ -157,7 +148,7 @@ def try_rewards(run: RunSpecification, supervision: Supervision, decided: dict[s
         state = restored(trial.parts)
         if decided is None or state.frames == 0:
             state = train_side_by_side(trial, state)
-            decided = decision(trial, compare(trial, state), state)
+            decided = decision(run, state.frames, num_episodes(trial), compare(trial, state))
             write_decision(trial, decided)
         hand_over(trial, state, decided["chosen"])
     return decided
@@ -197,9 +188,9 @@ def naming_rewards(trial: Trial) -> Iterator[None]:
 
 def compare(trial: Trial, state: RunState) -> list[Score]:
     """Plays the same fresh worlds with each reward's expert, all experts frozen."""
-    programs, supervision = trial.parts.programs, trial.parts.supervision
-    key = programs.fold_in(trial.parts.keys.tests, state.updates)
-    policy = programs.learned_policy(state.learner.params)
+    stage, supervision = trial.parts.stage, trial.parts.supervision
+    key = trial.parts.programs.keys.fold_in(trial.parts.keys.tests, state.updates)
+    policy = learned_policy(stage, state.learner.params)
     episodes, num_waves, num_rewards = Episodes.none(), waves(trial), len(trial.rewards)
     supervision.compiling()  # the first wave does
     for wave in range(num_waves):
@@ -209,7 +200,7 @@ def compare(trial: Trial, state: RunState) -> list[Score]:
             supervision.beat()
             supervision.stop_if_asked()
 
-        episodes = episodes.with_more(play_wave(programs, policy, jax.random.fold_in(key, wave), show))
+        episodes = episodes.with_more(play_wave(stage, trial.split, policy, jax.random.fold_in(key, wave), show))
     return [episodes.score(number, len(trial.run.plan)) for number in range(num_rewards)]
 
 
@@ -221,31 +212,6 @@ def waves(trial: Trial) -> int:
 def num_episodes(trial: Trial) -> int:
     """Of each reward."""
     return waves(trial) * (trial.run.settings.num_envs // len(trial.rewards))
-
-
-def decision(trial: Trial, scores: list[Score], state: RunState) -> dict[str, Any]:
-    """Which reward goes on, and why, as it is kept in ``candidates.json``."""
-    chosen, why = best(scores)
-    is_done = read_module(trial.run.module_text).tasks[-1].task_is_done
-    return {
-        "skill_name": trial.run.skill_name,
-        "attempt": trial.run.attempt,
-        "frames": state.frames,
-        "episodes": num_episodes(trial),
-        "chosen": chosen + 1,
-        "why": why,
-        "candidates": [
-            {
-                "number": number,
-                "success_rate": score.success_rate,
-                "progress": round(score.progress, 4),
-                "mean_return": round(score.mean_return, 4),
-                "sha256": fingerprint(is_done, reward),
-                "task_reward": reward,
-            }
-            for number, (score, reward) in enumerate(zip(scores, trial.rewards), 1)
-        ],
-    }
 
 
 def write_decision(trial: Trial, decided: dict[str, Any]) -> None:
@@ -273,25 +239,3 @@ def hand_over(trial: Trial, state: RunState, chosen: int) -> None:
     supervision.when_there_is_room(
         lambda: checkpoints.save(run.paths, state, global_indices(own), run.attempt), run.paths.folder
     )
-
-
-def best(scores: list[Score]) -> tuple[int, str]:
-    """Which reward goes on, and why: the highest success rate; then the furthest along the plan; then the first."""
-    chosen = max(range(len(scores)), key=lambda index: (scores[index].success_rate, scores[index].progress, -index))
-    others = [score for index, score in enumerate(scores) if index != chosen]
-    equals = [score for score in others if score.success_rate == scores[chosen].success_rate]
-    if not equals:
-        return chosen, "the highest success rate"
-    if all(score.progress < scores[chosen].progress for score in equals):
-        return chosen, "the furthest along the plan, of those with the highest success rate"
-    return chosen, "proposed first, of those that did equally well"
-
-
-def described(decided: dict[str, Any]) -> list[str]:
-    """What was decided, for a person."""
-    lines = [
-        f"reward {score['number']}: success rate {score['success_rate']:.3f} of {decided['episodes']} fresh episodes, "
-        f"{score['progress']:.2f} of the plan, {score['mean_return']:.3f} paid an episode"
-        for score in decided["candidates"]
-    ]
-    return [*lines, f"reward {decided['chosen']} of {len(lines)} goes on: {decided['why']}"]

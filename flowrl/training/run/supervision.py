@@ -13,7 +13,7 @@ from flowrl.records.heartbeat import Activity
 from flowrl.training.host import process
 from flowrl.training.host.process import Lifetime
 from flowrl.training.run.clock import Clock
-from flowrl.training.run.progress import Pane
+from flowrl.training.run.pane import Pane
 from flowrl.training.run.tracking import Tracker
 
 T = TypeVar("T")

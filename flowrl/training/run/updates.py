@@ -11,9 +11,12 @@ import numpy as np
 from flowrl.envs.worlds import Turnover
 from flowrl.errors import FlowrlError
 from flowrl.training.learning.ppo import Statistics
+from flowrl.training.playing.environments import Judge, Playing, Stage, begin, refresh_worlds
 from flowrl.training.playing.fused_rollout import Rollouts
-from flowrl.training.playing.programs import WORLDS_AT_ONCE, Playing, Programs
-from flowrl.training.playing.rollout import StepOutcome
+from flowrl.training.playing.learning import Updater
+from flowrl.training.playing.programs import Programs
+from flowrl.training.playing.rollout import StepOutcome, values
+from flowrl.training.playing.world import WORLDS_AT_ONCE
 from flowrl.training.run.saving import Safekeeping
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import RunState
@@ -52,16 +55,20 @@ class Made(NamedTuple):
 class Updates:
     """Makes the updates of one run, each from the state and the games that the one before has left."""
 
-    def __init__(self, run: RunSpecification, programs: Programs, kept: Safekeeping, supervision: Supervision):
-        self._run, self._programs, self._kept, self._supervision = run, programs, kept, supervision
-        self.rollouts = Rollouts(programs, run.settings.num_steps)
+    def __init__(
+        self, run: RunSpecification, programs: Programs, judge: Judge, kept: Safekeeping, supervision: Supervision
+    ):
+        self._run, self._kept, self._supervision = run, kept, supervision
+        self._keys, self._stage = programs.keys, Stage(programs.world, programs.acting, judge)
+        self._updater = Updater(programs.learning)
+        self.rollouts = Rollouts(programs, judge, run.settings.num_steps)
         self._turnover = turnover(run.settings.num_envs, run.settings.num_steps)
 
     def begin(self, worlds_key: jax.Array) -> Playing:
         """The games, all at the start of an episode."""
         # No checkpoint keeps the state of the games, so each attempt begins in other worlds.
-        key = self._programs.fold_in(worlds_key, self._run.attempt)
-        return self._programs.begin(key, bank_size(self._run.settings.num_envs))
+        key = self._keys.fold_in(worlds_key, self._run.attempt)
+        return begin(self._stage, key, bank_size(self._run.settings.num_envs))
 
     def make(self, state: RunState, playing: Playing) -> tuple[RunState, Playing, Made]:
         """One update; ``state`` and ``playing`` are used up.
@@ -69,19 +76,19 @@ class Updates:
         Raises:
             FlowrlError: a reward or a loss is not a number.
         """
-        collect_key, learn_key, world_key = self._programs.update_keys(state.key, state.updates)
+        collect_key, learn_key, world_key = self._keys.of_update(state.key, state.updates)
         playing, rollout, outcomes = self.rollouts.collect(state.learner.params, playing, collect_key)
-        last_values = self._programs.values(state.learner.params, playing)
+        last_values = values(self._stage, state.learner.params, playing)
         state, losses = self._learn(state, rollout, last_values, outcomes, learn_key)
         num_ended = sum(int(step.ended.sum()) for step in outcomes)
-        playing = self._programs.refresh_worlds(playing, world_key, self._turnover.due(num_ended))
+        playing = refresh_worlds(self._stage, playing, world_key, self._turnover.due(num_ended))
         return state, playing, Made(outcomes, losses)
 
     def _learn(self, state: RunState, rollout, last_values, outcomes, key) -> tuple[RunState, Statistics]:
         # The update takes the old learner's memory for the new one. Only what has learned something is worth the wait.
         with self._supervision.sheltered():
             self._kept.using_up()
-            learner, losses = self._programs.update(state.learner, rollout, last_values, key, self._lr(state))
+            learner, losses = self._updater.update(state.learner, rollout, last_values, key, self._lr(state))
             losses = jax.device_get(losses)
             check_finite(self._run, outcomes, losses)
             state = RunState(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.message import Message as Headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from flowrl.proposers.llm import prompts
 
 FORMS = frozenset({"json_schema", "json_object", "tool_call"})
-TRIAL_ANSWER = {
+FORM_CHECK_ANSWER = {
     "name": "", "description": "", "requires": [], "consumes": [], "gains": [], "reward_menu": None, "task_is_done": None,
     "task_reward": None,
 }  # fmt: skip
@@ -29,6 +32,13 @@ class Say:
     completion_tokens: int = 100
     refusal: str | None = None
     without_usage: bool = False
+
+
+@dataclass(frozen=True)
+class Message:
+    """A right answer with a message of this shape."""
+
+    content: Any
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class Drop:
     """The connection is closed without an answer."""
 
 
-Reply = Say | Status | Body | Hang | Drip | Drop
+Reply = Say | Message | Status | Body | Hang | Drip | Drop
 
 
 def skill_json(name: str, gain: str = "wood", /, **changes: Any) -> str:
@@ -90,32 +100,41 @@ class ModelServer:
         models: the names it knows; None for any.
         key: the key it takes; None for any.
         tokens: the names of the token limit that it takes.
+        is_encrypted: speaks https, with a certificate of its own making.
     """
 
+    CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
     def __init__(self, forms=FORMS, incapable: Reply | None = Status(400, "response_format is not supported"), models=None,
-                 key=None, tokens=("max_tokens", "max_completion_tokens")):  # fmt: skip
+                 key=None, tokens=("max_tokens", "max_completion_tokens"), is_encrypted=False):  # fmt: skip
+        self.scheme = "https" if is_encrypted else "http"
         self.forms, self.incapable, self.models, self.key, self.tokens = forms, incapable, models, key, tokens
         self.replies: deque[Reply] = deque()
-        self.before_trial: deque[Reply] = deque()
+        self.before_form_check: deque[Reply] = deque()
         self.answerer: Callable[[dict], Reply] | None = None
         self.requests: list[dict] = []
         """Bodies of all requests."""
         self.keys: list[str | None] = []
+        self.headers: list[Headers] = []
         self.surprises: list[str] = []
         self.closing = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
+        if is_encrypted:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.CERTIFICATE)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        return f"{self.scheme}://127.0.0.1:{self._http.server_address[1]}/v1"
 
     @property
     def questions(self) -> list[dict]:
         """The requests that are no trial."""
-        return [request for request in self.requests if not is_trial(request)]
+        return [request for request in self.requests if not is_form_check(request)]
 
     def script(self, *replies: Reply) -> None:
         self.replies.extend(replies)
@@ -141,10 +160,10 @@ class ModelServer:
             if self.incapable is not None:
                 return self.incapable
             form = None
-        if is_trial(request):
-            if self.before_trial:
-                return self.before_trial.popleft()
-            return Say(json.dumps(TRIAL_ANSWER) if form else "I am ready.", completion_tokens=10, prompt_tokens=100)
+        if is_form_check(request):
+            if self.before_form_check:
+                return self.before_form_check.popleft()
+            return Say(json.dumps(FORM_CHECK_ANSWER) if form else "I am ready.", completion_tokens=10, prompt_tokens=100)
         if self.answerer is not None:
             return self.answerer(request)
         if self.replies:
@@ -153,8 +172,8 @@ class ModelServer:
         return Status(400, "nothing was scripted for this question")
 
 
-def is_trial(request: dict) -> bool:
-    return request["messages"][0]["content"].startswith(prompts.render("trial"))
+def is_form_check(request: dict) -> bool:
+    return request["messages"][0]["content"].startswith(prompts.render("form_check"))
 
 
 def form_of(request: dict) -> str | None:
@@ -164,7 +183,9 @@ def form_of(request: dict) -> str | None:
     return request.get("response_format", {}).get("type")
 
 
-def completion(request: dict, say: Say) -> bytes:
+def completion(request: dict, say: Say | Message) -> bytes:
+    if isinstance(say, Message):
+        return _completion(request, say.content, "stop", {})
     message: dict[str, Any] = {"role": "assistant", "content": say.text, "refusal": say.refusal}
     if form_of(request) == "tool_call":
         name = request["tool_choice"]["function"]["name"]
@@ -173,11 +194,15 @@ def completion(request: dict, say: Say) -> bytes:
         "prompt_tokens": say.prompt_tokens, "completion_tokens": say.completion_tokens,
         "total_tokens": say.prompt_tokens + say.completion_tokens, "prompt_tokens_details": {"cached_tokens": 0},
     }  # fmt: skip
+    return _completion(request, message, say.finish_reason, {} if say.without_usage else {"usage": usage})
+
+
+def _completion(request: dict, message: Any, finish_reason: str, usage: dict) -> bytes:
     return json.dumps(
         {
             "id": "c", "object": "chat.completion", "created": 0, "model": request["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": say.finish_reason, "logprobs": None}],
-            **({} if say.without_usage else {"usage": usage}),
+            "choices": [{"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None}],
+            **usage,
         }
     ).encode()  # fmt: skip
 
@@ -185,10 +210,11 @@ def completion(request: dict, say: Say) -> bytes:
 def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            server.headers.append(self.headers)
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             key = (self.headers["Authorization"] or "").removeprefix("Bearer ") or None
             match server.reply_to(self.path, key, request):
-                case Say() as say:
+                case Say() | Message() as say:
                     self.send(200, completion(request, say))
                 case Status() as status:
                     error = {"message": status.message, "code": status.error_code, "type": "error", "param": None}

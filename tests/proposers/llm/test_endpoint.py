@@ -9,11 +9,13 @@ from email.utils import formatdate
 import pytest
 
 from flowrl.proposers.llm import endpoint as endpoint_module
-from flowrl.proposers.llm.endpoint import Endpoint, Patience, Question, pauses, retry_after_s
+from flowrl.proposers.llm.answer_forms import AnswerForm
+from flowrl.proposers.llm.connection import retry_after_s
+from flowrl.proposers.llm.credentials import Secrets
+from flowrl.proposers.llm.endpoint import WITHHELD, Endpoint, Patience, Question, pauses
 from flowrl.proposers.llm.errors import Misconfigured, Unreachable
 from flowrl.proposers.llm.proposal import schema
 from flowrl.proposers.llm.settings import LlmSettings
-from flowrl.proposers.llm.ways import Way
 from tests.proposers.llm.server import Body, Drip, Drop, Hang, Say, Status
 
 KEY = "a-key-nobody-may-see"
@@ -24,24 +26,24 @@ QUESTION = Question(({"role": "system", "content": "rules"}, {"role": "user", "c
 def make_endpoint(tmp_path, clock):
     """An endpoint whose lines are kept in ``lines``; it asks for plain text unless told otherwise."""
 
-    def make(server, way=Way.TEXT, timeout_s=60.0, key=KEY, url=None) -> Endpoint:
+    def make(server, form=AnswerForm.TEXT, timeout_s=60.0, key=KEY, url=None) -> Endpoint:
         settings = LlmSettings("model-a", url or server.url, tmp_path / "llm", key=key, timeout_s=timeout_s)
-        found = Endpoint(settings, log=lambda line: found.lines.append(line), clock=clock)
+        found = Endpoint(settings, Secrets(key, {}), log=lambda line: found.lines.append(line), clock=clock)
         found.lines = []
-        found.way = way
+        found.form = form
         return found
 
     return make
 
 
-@pytest.mark.parametrize("way", Way)
-def test_an_answer_is_found_in_every_form(server, make_endpoint, way):
+@pytest.mark.parametrize("form", AnswerForm)
+def test_an_answer_is_found_in_every_form(server, make_endpoint, form):
     server.script(Say('{"name": "X"}', prompt_tokens=12, completion_tokens=3))
-    answer = make_endpoint(server, way).ask(QUESTION)
-    assert (answer.text, answer.finish_reason, answer.way) == ('{"name": "X"}', "stop", way)
+    answer = make_endpoint(server, form).ask(QUESTION)
+    assert (answer.text, answer.finish_reason, answer.form) == ('{"name": "X"}', "stop", form)
     assert (answer.usage.prompt, answer.usage.completion) == (12, 3)
     request = server.requests[0]
-    assert ("JSON schema" in request["messages"][0]["content"]) == (way in (Way.OBJECT, Way.TEXT))
+    assert ("JSON schema" in request["messages"][0]["content"]) == (form in (AnswerForm.OBJECT, AnswerForm.TEXT))
     assert not {"n", "temperature", "seed", "stream"} & request.keys()
 
 
@@ -76,7 +78,7 @@ def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(server, make_endp
 @pytest.mark.parametrize("trouble", [Status(500), Status(502), Status(503), Status(504), Status(408), Drop(), Body(b"{")])
 def test_what_may_pass_is_asked_again_with_pauses_that_grow(server, make_endpoint, clock, trouble):
     server.script(trouble, trouble, trouble, Say("ok"))
-    assert make_endpoint(server, way=Way.SCHEMA).ask(QUESTION).text == "ok"
+    assert make_endpoint(server, form=AnswerForm.SCHEMA).ask(QUESTION).text == "ok"
     bounds = [(0.5, 1.0), (1.0, 2.0), (2.0, 4.0)]
     assert len(clock.pauses) == 3
     assert all(low <= pause <= high for pause, (low, high) in zip(clock.pauses, bounds))
@@ -106,7 +108,7 @@ def test_a_server_that_only_hangs_is_given_up(server, make_endpoint):
 def test_what_the_server_calls_invalid_is_never_sent_again_unchanged(server, make_endpoint, clock, code):
     server.answerer = lambda request: Status(code, "no such thing")
     with pytest.raises(Misconfigured, match="no such thing"):
-        make_endpoint(server, way=Way.SCHEMA).ask(QUESTION)
+        make_endpoint(server, form=AnswerForm.SCHEMA).ask(QUESTION)
     assert clock.pauses == []
     forms = [str(sorted(request.keys() & {"response_format", "tools"})) + str(request.get("response_format")) for request in server.requests]
     assert len(forms) == len(set(forms)) == 4
@@ -115,9 +117,9 @@ def test_what_the_server_calls_invalid_is_never_sent_again_unchanged(server, mak
 def test_a_form_that_is_refused_later_is_replaced_by_the_next(make_server, make_endpoint):
     server = make_server(forms={"json_object"})
     server.script(Say("ok"))
-    endpoint = make_endpoint(server, way=Way.SCHEMA)
-    assert endpoint.ask(QUESTION).way is Way.OBJECT
-    assert endpoint.way is Way.OBJECT
+    endpoint = make_endpoint(server, form=AnswerForm.SCHEMA)
+    assert endpoint.ask(QUESTION).form is AnswerForm.OBJECT
+    assert endpoint.form is AnswerForm.OBJECT
 
 
 @pytest.mark.parametrize("taken, first", [("max_completion_tokens", "max_tokens"), ("max_tokens", "max_completion_tokens")])
@@ -166,9 +168,18 @@ def test_a_missing_key_is_told(make_server, make_endpoint):
         make_endpoint(make_server(key="the-right-one"), key=None).ask(QUESTION)
 
 
-def test_a_key_in_an_answer_is_blotted_out(server, make_endpoint):
+def test_an_answer_that_holds_the_key_is_thrown_away(server, make_endpoint):
     server.script(Say(f"your key is {KEY}"))
-    assert make_endpoint(server).ask(QUESTION).text == "your key is ***"
+    answer = make_endpoint(server).ask(QUESTION)
+    assert (answer.text, answer.finish_reason) == ("", WITHHELD)
+
+
+@pytest.mark.parametrize("key", ["x", "none", "EMPTY", "fixed", "task_reward"])
+def test_a_key_that_is_no_secret_never_changes_an_answer(server, make_endpoint, key):
+    text = '{"name": "X", "fixed": 1, "task_reward": "nonempty EMPTY"}'
+    server.script(Say(text))
+    answer = make_endpoint(server, key=key).ask(QUESTION)
+    assert (answer.text, answer.finish_reason) == (text, "stop")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +223,7 @@ def test_nobody_at_the_address_is_told(make_endpoint, clock):
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
     endpoint = make_endpoint(None, url=url)
     with pytest.raises(Unreachable, match="one try.*start the server there, or correct --llm_base_url"):
-        endpoint.try_way(Way.SCHEMA, QUESTION, Patience(60, waits_for_absent=False))
+        endpoint.try_form(AnswerForm.SCHEMA, QUESTION, Patience(60, waits_for_absent=False))
     assert clock.pauses == []
     with pytest.raises(Unreachable, match="tries"):  # a server that was there may come back
         endpoint.ask(QUESTION)
@@ -232,14 +243,14 @@ def test_an_error_in_a_good_answer_is_told(server, make_endpoint):
 def test_a_server_that_fails_over_a_form_cannot_do_it(make_server, make_endpoint, clock, incapable):
     server = make_server(forms=set(), incapable=incapable)
     endpoint = make_endpoint(server)
-    for way in (Way.SCHEMA, Way.OBJECT, Way.TOOL):
-        assert endpoint.try_way(way, QUESTION, Patience(60)) is None
+    for form in (AnswerForm.SCHEMA, AnswerForm.OBJECT, AnswerForm.TOOL):
+        assert endpoint.try_form(form, QUESTION, Patience(60)) is None
     assert len(server.requests) == 3 and clock.pauses == []  # nothing was sent twice
 
 
 def test_a_trial_waits_for_a_busy_server(server, make_endpoint, clock):
     server.script(Status(503, "loading the model"), Say("ok"))
-    assert make_endpoint(server).try_way(Way.SCHEMA, QUESTION, Patience(60)).text == "ok"
+    assert make_endpoint(server).try_form(AnswerForm.SCHEMA, QUESTION, Patience(60)).text == "ok"
     assert len(clock.pauses) == 1
 
 

@@ -21,7 +21,7 @@ from tests.experiment.fakes import until
 from tests.proposers.llm.server import Hang, Say, Status, skill_json
 from tests.proposers.llm.starts import KEY
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 PRACTICE = "tests.proposers.llm.practice"
 REAL = "flowrl.bottomup_parallel"
 CLASSIC = ("--env_name", "Craftax-Classic-Symbolic-v1", "--max_parallel_skills", "2")
@@ -216,6 +216,81 @@ def test_bad_input_is_one_clear_line_before_anything_is_trained(starts, make_ser
         assert name in error
     assert KEY not in error
     assert starts.files() == []
+
+
+@pytest.mark.parametrize(
+    "environ, names",
+    [
+        ({"ALL_PROXY": "socks5://me:hunter2@127.0.0.1:1"}, ["ALL_PROXY names a SOCKS proxy", "pip install socksio"]),
+        ({"all_proxy": "socks://127.0.0.1:1"}, ["all_proxy does not name a proxy", "socks5://proxy:1080"]),
+        ({"HTTPS_PROXY": "http://me:hunter2@proxy:99x"}, ["HTTPS_PROXY does not name a proxy", "unset it"]),
+        ({"http_proxy": "http://127.0.0.1:999999"}, ["http_proxy does not name a proxy", "unset it"]),
+        ({"SSL_CERT_FILE": "/nowhere.pem"}, ["SSL_CERT_FILE: ", "/nowhere.pem (No such file", "unset it"]),
+        ({"SSL_CERT_FILE": "", "SSL_CERT_DIR": "/nowhere"}, ["SSL_CERT_DIR: there is no folder /nowhere", "unset it"]),
+        ({"SSLKEYLOGFILE": "/nowhere/keys"}, ["SSLKEYLOGFILE: /nowhere/keys cannot be written", "unset it"]),
+        ({"OPENAI_ORG_ID": "org\nhunter2"}, ["OPENAI_ORG_ID holds a line break", "unset it"]),
+        ({"OPENAI_PROJECT_ID": "proj-é"}, ["OPENAI_PROJECT_ID holds a character outside ASCII", "unset it"]),
+        ({"OPENAI_CUSTOM_HEADERS": "X-Key: hunter2\rx"}, ["OPENAI_CUSTOM_HEADERS: the value of X-Key", "unset it"]),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1\r"}, ["a line break", r"'http://127.0.0.1:1/v1\r'", "correct OPENAI_BASE_URL"]),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:99x/v1"}, ["the port is not a number", "correct OPENAI_BASE_URL"]),
+        ({"OPENAI_BASE_URL": "http://[::1/v1"}, ["the brackets", "'http://[::1/v1'", "correct OPENAI_BASE_URL"]),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, ["start the server there, or correct OPENAI_BASE_URL"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_surroundings_that_stop_the_client_are_one_line_that_names_the_variable(starts, environ, names):
+    code, output, error = starts.run(*CLASSIC, "--llm_name", "model-a", **{"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"} | environ)
+    assert (code, error.count("\n")) == (2, 1), error
+    for name in names:
+        assert name in error
+    assert "hunter2" not in error + output
+    assert list(starts.folder.iterdir()) == []
+
+
+def test_a_dry_run_makes_no_client(starts):
+    bad = {"SSL_CERT_FILE": "/nowhere.pem", "ALL_PROXY": "socks://x", "OPENAI_API_KEY": "a\nb", "OPENAI_BASE_URL": "http://[\r"}
+    code, output, error = starts.run(*CLASSIC, "--llm_name", "model-a", "--dry_run", **bad)
+    assert (code, error, json.loads(output)["llm_name"]) == (0, "", "model-a")
+    assert list(starts.folder.iterdir()) == []
+
+
+def test_surroundings_stop_a_later_start_as_well_and_change_nothing(starts, make_server):
+    server = make_server()
+    server.script(WOOD)
+    flags = (*CLASSIC, "--max_nodes", "1", "--llm_base_url", server.url)
+    assert starts.run(*flags)[0] == 0
+    before = {path: path.read_bytes() for path in starts.files()}
+    code, _, error = starts.run(*flags, SSL_CERT_FILE="/nowhere.pem")
+    assert (code, error.count("\n")) == (2, 1) and "SSL_CERT_FILE" in error
+    assert {path: path.read_bytes() for path in starts.files()} == before
+
+
+def test_a_replay_does_not_care_about_surroundings(starts, make_server):
+    server = make_server()
+    server.script(WOOD)
+    assert starts.run(*CLASSIC, "--max_nodes", "1", "--llm_base_url", server.url)[0] == 0
+    shutil.copytree(starts.paths.llm, starts.folder / "again" / "llm")
+    bad = {"SSL_CERT_FILE": "/nowhere.pem", "ALL_PROXY": "socks://x", "OPENAI_API_KEY": "a\nb"}
+    code, output, error = starts.run(*CLASSIC, "--max_nodes", "1", "--llm_mode", "replay", root="again", **bad)
+    assert (code, error) == (0, ""), output
+
+
+@pytest.mark.parametrize("key", ["sk-one\nand-another", "sk-é-secret", "sk-one\r-secret"])
+def test_a_key_that_cannot_be_sent_is_told_at_once_and_not_shown(starts, server, key):
+    flags = (*CLASSIC, "--llm_base_url", server.url)
+    code, output, error = starts.run(*flags, OPENAI_API_KEY=key)
+    assert (code, output, error.count("\n")) == (2, "", 1), error
+    assert error.startswith("flowrl: OPENAI_API_KEY holds a ")
+    assert "sk-" not in error and "secret" not in error
+    assert server.requests == [] and starts.files() == []
+
+
+def test_a_key_read_from_a_file_with_its_line_break_is_taken(starts, make_server):
+    server = make_server(key=KEY)
+    server.script(WOOD)
+    code, output, error = starts.run(*CLASSIC, "--max_nodes", "1", "--llm_base_url", server.url, OPENAI_API_KEY=f"{KEY}\n")
+    assert (code, error) == (0, ""), output
+    assert set(server.keys) == {KEY}
 
 
 def test_what_ends_while_the_model_thinks_is_merged_and_told_at_once(starts, make_server):

@@ -9,20 +9,20 @@ import pytest
 
 from flowrl.errors import BadInput
 from flowrl.proposers.llm.account import Account
+from flowrl.proposers.llm.calls import Call, Reply, Request, Tokens
 from flowrl.proposers.llm.endpoint import Usage
 from flowrl.proposers.llm.errors import BudgetSpent
 from flowrl.proposers.llm.prices import FREE, Price, find_price, is_local, usd
-from flowrl.proposers.llm.recordings import Recording, Request, Said, Tokens
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
 
 OPENING = [{"role": "system", "content": "x" * 9000}, {"role": "user", "content": "y" * 3000}]
 
 
 def call(cost_usd, proposal=1):
-    request = Request(address="a", model="m", way="text", tokens_parameter="max_tokens", max_tokens=1, messages=[])
-    return Recording(
+    request = Request(address="a", model="m", form="text", tokens_parameter="max_tokens", max_tokens=1, messages=[])
+    return Call(
         proposal=proposal, repair=0, asked_at=datetime.now(UTC), request=request, tokens=Tokens(prompt=1, completion=1),
-        answer=Said(text="", finish_reason="stop", model="m"), seconds=1.0, cost_usd=cost_usd,
+        answer=Reply(text="", finish_reason="stop", model="m"), seconds=1.0, cost_usd=cost_usd,
     )  # fmt: skip
 
 
@@ -114,8 +114,16 @@ def test_sums_of_money_are_readable():
     assert [usd(amount) for amount in (0, 0.00123, 0.1, 12.345, None)] == ["$0.00", "$0.0012", "$0.10", "$12.35", "an unknown amount"]
 
 
-@pytest.mark.parametrize("address", ["localhost:8000", "ftp://x/v1", "http://", "https://me:secret@x.org/v1", "https://x.org/v1?key=secret"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:8000", "ftp://x/v1", "http://", "https://me:secret@x.org/v1", "https://x.org/v1?key=secret",
+        "me:secret@x.org/v1", "https://me:secret@x.org:99x/v1", "https://x.org:99x/v1?key=secret", "https://x.org/v1\r",
+        "https://x.org\r/v1", " https://x.org/v1", "https://x.org:99999/v1", "https://x.org:0/v1", "https://[::1/v1",
+        "https://::1]/v1", "https://[zz]/v1", "https://x..org/v1", "https://" + "x" * 64 + ".org/v1", "https://x\x00.org/v1",
+    ],
+)  # fmt: skip
 def test_an_address_that_cannot_be_or_holds_a_secret_is_refused(address):
-    with pytest.raises(BadInput) as refused:
-        check_address(address)
-    assert "secret" not in str(refused.value)
+    with pytest.raises(BadInput, match="OPENAI_") as refused:
+        check_address(address, "OPENAI_BASE_URL")
+    assert "secret" not in str(refused.value) and "\r" not in str(refused.value)

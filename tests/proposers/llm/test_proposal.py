@@ -9,7 +9,7 @@ import pytest
 from flowrl.envs.registry import GAMES, game
 from flowrl.errors import BadInput
 from flowrl.proposers.llm.errors import AnswerRefused
-from flowrl.proposers.llm.proposal import MenuTerm, json_object, parse_proposal, schema
+from flowrl.proposers.llm.proposal import MenuTerm, parse_proposal, schema
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recover
 from tests.proposers.llm.server import skill_json
@@ -21,31 +21,6 @@ CODE = {
     "task_is_done": "```python\ndef task_is_done(inventory, n):\n    return inventory.wood >= n\n```",
     "task_reward": "def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.wood",
 }
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"name": "X"}',
-        '```json\n{"name": "X"}\n```',
-        'Sure! Here is {a skill}:\n{"name": "X"}\nDoes it help?',
-        '<think>{"name": "Y"} or rather</think>{"name": "X"}',
-        '{"note": 1} {"name": "X"}',
-    ],
-)
-def test_the_object_is_found_whatever_stands_around_it(text):
-    assert json_object(text) == {"name": "X"}
-
-
-def test_line_breaks_in_a_text_are_forgiven():
-    assert json_object('{"name": "X", "task_reward": "def f(n):\n\treturn n"}')["task_reward"] == "def f(n):\n\treturn n"
-
-
-@pytest.mark.parametrize("text", ["", "I cannot.", '{"name": "X", "gains": [', "{" * 10_000, "[1, 2]", '{"name": "X"'])
-def test_a_text_without_an_object_is_refused_in_one_line(text):
-    with pytest.raises(AnswerRefused) as refused:
-        json_object(text)
-    assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 
 from flowrl.errors import BadInput
 from flowrl.proposers.base import ProposerError
-from flowrl.proposers.llm.proposer import MOST_ABANDONED, _trial_limit_s
+from flowrl.proposers.llm import form_check
+from flowrl.proposers.llm.proposer import MOST_ABANDONED
 from flowrl.skills.checks import CodeRefused
-from tests.proposers.llm.server import Hang, Say, Status, form_of, skill_json
+from tests.proposers.llm.server import Body, Hang, Message, Say, Status, form_of, skill_json
 from tests.proposers.llm.starts import KEY, LlmStart
 
 WOOD, SAPLING = (Say(skill_json(f"Collect_{gain.capitalize()}", gain)) for gain in ("wood", "sapling"))
@@ -74,6 +75,10 @@ def test_a_name_with_spaces_and_brackets_is_made_into_one_and_said(start, server
         (Say("", refusal="I would rather not."), "AnswerRefused: the model declined to answer (I would rather not.)"),
         (Say("", finish_reason="content_filter"), "declined"),
         (Say(""), "no JSON object"),
+        (Message({"role": "assistant", "content": [{"type": "reasoning", "text": WOOD.text}]}), "no JSON object"),
+        (Message({"role": "assistant", "content": 3}), "no JSON object"),
+        (Message({"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}), "declined to answer (No.)"),
+        (Say("half a character: \ud800"), "no JSON object"),
         (Say(skill_json("\x1b[2J\nX")), r"BadInput: skill name '\x1b[2J\nX' is not usable"),
     ],
 )  # fmt: skip
@@ -88,6 +93,52 @@ def test_a_bad_proposal_is_told_to_the_model_and_mended(start, server, bad, reas
     assert reason in recorded(run)["1-0"]["outcome"]["reason"]
     assert recorded(run)["1-1"]["outcome"] == {"verdict": "accepted", "skill_name": "Collect_Wood", "reason": None}
     assert reason in (run.settings.folder / "proposer.log").read_text()
+
+
+CALLED = {"id": "1", "type": "function", "function": {"name": "propose_skill", "arguments": json.loads(WOOD.text)}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": [{"type": "reasoning", "text": "{hm"}, {"type": "text", "text": WOOD.text}]},
+        {"role": "assistant", "content": json.loads(WOOD.text)},
+        {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+        {"role": "assistant", "content": None, "tool_calls": CALLED},
+        {"role": "assistant", "content": None, "function_call": CALLED["function"]},
+        {"role": "assistant", "content": f"I would do this:\n</think>\nHere is the skill: {WOOD.text} Hope this helps!"},
+        {"role": "assistant", "content": skill_json("Collect_Wood", description="half a character: \ud800")},
+        WOOD.text,
+    ],
+)
+def test_an_answer_is_read_in_every_shape(start, server, message):
+    run = start(Message(message))
+    assert run.propose() == "Collect_Wood"
+    assert len(server.questions) == 1
+    assert json.loads(json.dumps(run.graph.skills))["Collect_Wood"]["gains"]["wood"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"choices": {"message": {"content": WOOD.text}}},
+        {"choices": [{"text": WOOD.text}]},
+        {"choices": [None]},
+        {"choices": "none"},
+        {"output": WOOD.text},
+    ],
+)
+def test_what_is_no_chat_completion_is_told(start, content):
+    run = start(Body(json.dumps(content).encode()))
+    with pytest.raises(BadInput, match="not as an OpenAI-compatible server does"):
+        run.propose()
+
+
+def test_counts_and_names_that_are_missing_are_no_fault(start):
+    message = {"role": "assistant", "content": WOOD.text}
+    run = start(Body(json.dumps({"choices": [{"message": message, "finish_reason": 7}], "usage": {}}).encode()))
+    assert run.propose() == "Collect_Wood"
+    assert recorded(run)["1-0"]["tokens"]["is_estimated"] and recorded(run)["1-0"]["answer"]["finish_reason"] == "7"
 
 
 def test_a_skill_that_is_there_or_brings_nothing_new_is_refused(start, server):
@@ -194,7 +245,7 @@ def test_the_best_form_that_the_server_can_do_is_used(make_server, start, forms,
     assert run.propose() == "Collect_Wood"
     expected = "text" if used is None else used
     # Where a form is only ignored, a model that was told the schema may answer by itself; this one does not.
-    assert run.proposer.endpoint.way == expected
+    assert run.proposer.model.endpoint.form == expected
     assert form_of(server.questions[0]) == used
     assert f"asked by {expected}" in run.proposer.describe()
 
@@ -242,7 +293,7 @@ def test_what_is_wrong_is_told_at_once_and_nothing_is_written(make_server, start
 
 
 def test_a_server_that_does_not_answer_is_told_before_anything_is_trained(start, server, tmp_path):
-    server.before_trial.extend([Hang(), Hang()])
+    server.before_form_check.extend([Hang(), Hang()])
     with pytest.raises(BadInput, match="no answer.*--llm_timeout_s"):
         start(timeout_s=0.4)
     assert list(tmp_path.iterdir()) == []
@@ -250,11 +301,11 @@ def test_a_server_that_does_not_answer_is_told_before_anything_is_trained(start,
 
 @pytest.mark.parametrize("timeout_s, limit_s", [(0.4, 0.4), (120, 120), (600, 120), (3000, 600)])
 def test_the_first_question_has_more_time_where_answers_have_more(timeout_s, limit_s):
-    assert _trial_limit_s(timeout_s) == limit_s
+    assert form_check.limit_s(timeout_s) == limit_s
 
 
 def test_a_resumed_start_does_not_wait_for_the_model(start, server):
-    server.before_trial.extend([Hang(), Hang()])
+    server.before_form_check.extend([Hang(), Hang()])
     run = start(prepared=False, timeout_s=0.4)
     run.proposer.prepare(is_resumed=True)
     assert server.requests == []
@@ -337,12 +388,23 @@ def test_a_budget_counts_what_earlier_starts_have_paid(start, server, tmp_path, 
 
 def test_the_key_is_sent_and_never_written(make_server, start, tmp_path):
     server = make_server(key=KEY)
-    server.script(Say(f"no, {KEY}"), Status(503, f"{KEY} is busy"), Say(skill_json("Collect_Wood", description=f"by {KEY}")))
+    server.script(Say(skill_json("Collect_Wood", description=f"by {KEY}")), Status(503, f"{KEY} is busy"), WOOD)
     run = start(url=server.url)
     assert run.propose() == "Collect_Wood"
+    assert "AnswerRefused: the answer held the key of the server" in server.questions[1]["messages"][-1]["content"]
+    assert recorded(run)["1-0"]["outcome"]["verdict"] == "refused"
     assert set(server.keys) == {KEY}
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) >= 4
     assert [path.name for path in written if KEY in path.read_text()] == []
     assert KEY not in run.told and KEY not in json.dumps(run.proposer.state)
     assert KEY not in repr(run.settings)
+
+
+@pytest.mark.parametrize("key", ["x", "none", "EMPTY", "fixed", "collect"])
+def test_a_short_key_leaves_answers_and_recordings_as_they_are(make_server, start, key):
+    server = make_server(key=key)
+    server.script(WOOD)
+    run = start(url=server.url, key=key)
+    assert run.propose() == "Collect_Wood"
+    assert recorded(run)["1-0"]["answer"]["text"] == WOOD.text

@@ -88,7 +88,7 @@ def test_choices_are_shuffled_by_seed_and_number_alone():
 
 def test_every_text_is_a_file_and_fills_in_its_values():
     names = {path.stem for path in prompts.FOLDER.glob("*.txt")}
-    assert names == {"rules", "game", "features", "request", "repair", "form", "trial", "rewards", "cut_off"}
+    assert names == {"rules", "game", "features", "request", "repair", "form", "form_check", "rewards", "cut_off"}
     assert prompts.render("repair", reason="$because").count("$because") == 1
     with pytest.raises(AssertionError, match="repair.txt wants"):
         prompts.render("repair", because="x")

@@ -6,6 +6,9 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
+Message = dict[str, str]
+"""``{"role": "system" | "user" | "assistant", "content": text}``."""
+
 FOLDER = Path(__file__).parent
 
 

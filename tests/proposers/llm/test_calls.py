@@ -9,7 +9,7 @@ import pytest
 
 from flowrl.errors import BadInput
 from flowrl.proposers.base import ProposerError
-from flowrl.proposers.llm.recordings import Recordings, hash_of
+from flowrl.proposers.llm.calls import CallFolder, hash_of
 from flowrl.skills.checks import CodeRefused
 from tests.proposers.llm.server import Say, Status, skill_json
 from tests.proposers.llm.starts import LlmStart
@@ -52,9 +52,29 @@ def test_tries_that_failed_are_recorded_with_the_one_that_did_not(start, server)
     server.script(Status(503, "busy"), WOOD)
     run = start()
     run.propose()
-    (call,) = Recordings(run.settings.folder).of(1)
+    (call,) = CallFolder(run.settings.folder).of(1)
     assert call.failed_tries == ["HTTP 503: busy"]
     assert "HTTP 503: busy; asking again in" in (run.settings.folder / "proposer.log").read_text()
+
+
+RECORDED = """{
+  "version": 1, "proposal": 1, "repair": 0, "asked_at": "2026-01-02T03:04:05.678901Z",
+  "request": {"address": "http://localhost:8000/v1", "model": "model-a", "way": "json_object", "tokens_parameter": "max_tokens",
+              "max_tokens": 16000, "messages": [{"role": "system", "content": "rules"}, {"role": "user", "content": "go"}]},
+  "answer": {"text": "{}", "finish_reason": "stop", "model": "model-a", "refusal": null},
+  "tokens": {"prompt": 5170, "completion": 61, "cached": 0, "is_estimated": false},
+  "seconds": 0.004, "cost_usd": 0.0, "failed_tries": [],
+  "outcome": {"verdict": "refused", "skill_name": null, "reason": "AnswerRefused: no", "dropped": ["reward 2: no"]}
+}"""
+
+
+def test_recordings_keep_their_form(tmp_path):
+    (tmp_path / "1-0-3b0f9b36.json").write_text(RECORDED)
+    folder = CallFolder(tmp_path)
+    (call,) = folder.all()
+    assert (call.request.form, call.outcome.verdict) == ("json_object", "refused")
+    folder.save(call)
+    assert json.loads((tmp_path / call.file_name).read_text()) == json.loads(RECORDED)
 
 
 # Going on.
@@ -232,11 +252,11 @@ def test_of_two_files_for_one_call_the_later_one_counts(start, server):
     server.script(WOOD)
     run = start()
     run.propose()
-    (call,) = Recordings(run.settings.folder).of(1)
+    (call,) = CallFolder(run.settings.folder).of(1)
     for number, moment in (("00000000", "2001-01-01T00:00:00Z"), ("ffffffff", "2002-02-02T00:00:00Z")):
         older = json.loads(call.model_dump_json()) | {"asked_at": moment}
         (run.settings.folder / f"1-0-{number}.json").write_text(json.dumps(older))
-    assert Recordings(run.settings.folder).of(1) == [call]
+    assert CallFolder(run.settings.folder).of(1) == [call]
 
 
 @pytest.mark.parametrize("lost, named", [("1-0", "1-0"), ("2-0", "2-0"), ("2-1", "2-1"), ("3-0", None)])

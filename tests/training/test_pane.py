@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flowrl.training.run.progress import FIRST_LINES, LINE_S, Pane, describe, duration
+from flowrl.training.run.pane import FIRST_LINES, LINE_S, Pane
+from flowrl.training.run.progress import describe, duration
 from tests.training.show_a_run import report
 
 ROOT = Path(__file__).parents[2]

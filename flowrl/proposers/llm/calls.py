@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,15 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 
 from flowrl.errors import BadInput
 from flowrl.files import append_line, read_json, write_json
-from flowrl.proposers.llm.ways import Message, Way
+from flowrl.proposers.llm.answer_forms import AnswerForm
+from flowrl.proposers.llm.prompts import Message
 
-TRIAL = 0
+FORM_CHECK = 0
 """The number of the calls that are no proposal."""
 _FILE = re.compile(r"(\d+)-(\d+)-[0-9a-f]+\.json")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
 
 class Request(_Part):
@@ -35,13 +36,13 @@ class Request(_Part):
 
     address: str
     model: str
-    way: Way
+    form: AnswerForm = Field(alias="way")
     tokens_parameter: str
     max_tokens: int
     messages: list[Message]
 
 
-class Said(_Part):
+class Reply(_Part):
     """What came back."""
 
     text: str
@@ -59,7 +60,7 @@ class Tokens(_Part):
     is_estimated: bool = False
 
 
-class Outcome(_Part):
+class Decision(_Part):
     """What was decided."""
 
     verdict: Literal["accepted", "refused", "abandoned"]
@@ -74,7 +75,7 @@ class Outcome(_Part):
         return {name: value for name, value in whole(self).items() if name != "dropped" or value}
 
 
-class Recording(_Part):
+class Call(_Part):
     """One call."""
 
     version: Literal[1] = 1
@@ -82,18 +83,23 @@ class Recording(_Part):
     repair: int = Field(ge=0)
     asked_at: datetime
     request: Request
-    answer: Said
+    answer: Reply
     tokens: Tokens
     seconds: float
     cost_usd: float | None
     """None where the model's price is not known."""
     failed_tries: list[str] = Field(default_factory=list)
-    outcome: Outcome | None = None
+    outcome: Decision | None = None
     """None while it is not decided."""
 
     @property
     def file_name(self) -> str:
         return f"{self.proposal}-{self.repair}-{hash_of(self.request.messages)}.json"
+
+    @property
+    def place(self) -> str:
+        """Which call it is, for a person."""
+        return f"proposal {self.proposal}, repair {self.repair}"
 
     @property
     def is_cut_off(self) -> bool:
@@ -105,31 +111,35 @@ class Recording(_Part):
         return self.outcome is not None and self.outcome.verdict != "accepted"
 
 
-class Recordings:
+class CallFolder:
     """The recordings of one experiment, by proposal and repair.
+
+    Args:
+        hide: takes the secrets out of a line of the log.
 
     Raises:
         BadInput: a file is not a recording; names it.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, hide: Callable[[str], str] = str):
         self.folder = folder
-        self._calls: dict[tuple[int, int], Recording] = {}
+        self._hide = hide
+        self._calls: dict[tuple[int, int], Call] = {}
         self._lines: list[str] = []
         for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
             if _FILE.fullmatch(path.name):
                 self._take(_read(path))
 
-    def get(self, proposal: int, repair: int) -> Recording | None:
+    def get(self, proposal: int, repair: int) -> Call | None:
         return self._calls.get((proposal, repair))
 
-    def of(self, proposal: int) -> list[Recording]:
+    def of(self, proposal: int) -> list[Call]:
         """The calls of one proposal, in order."""
         return [self._calls[key] for key in sorted(self._calls) if key[0] == proposal]
 
     def proposals(self) -> list[int]:
         """The numbers of the proposals, in order."""
-        return sorted({proposal for proposal, _ in self._calls} - {TRIAL})
+        return sorted({proposal for proposal, _ in self._calls} - {FORM_CHECK})
 
     def first_hole(self) -> tuple[int, int] | None:
         """Proposal and repair of the first answer that is missing among those that are there; None if they are whole.
@@ -145,21 +155,21 @@ class Recordings:
                 return number, missing[0]
         return None
 
-    def all(self) -> list[Recording]:
+    def all(self) -> list[Call]:
         return [self._calls[key] for key in sorted(self._calls)]
 
-    def add(self, recording: Recording) -> Recording:
+    def add(self, call: Call) -> Call:
         """Keeps a call, in memory only: see ``save``."""
-        self._take(recording)
-        return recording
+        self._take(call)
+        return call
 
-    def save(self, recording: Recording) -> None:
+    def save(self, call: Call) -> None:
         """Writes a call, whole; again when its outcome has become known."""
-        write_json(self.folder / recording.file_name, recording.model_dump(mode="json"))
+        write_json(self.folder / call.file_name, call.model_dump(mode="json"))
 
     def log(self, line: str) -> None:
         """A line for people in ``proposer.log``; kept in memory until the folder may be made: see ``open_log``."""
-        self._lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z  {line}")
+        self._lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z  {self._hide(line)}")
         if self.folder.is_dir():
             self.open_log()
 
@@ -183,11 +193,11 @@ class Recordings:
         self.folder.rename(aside)
         return aside
 
-    def _take(self, recording: Recording) -> None:
+    def _take(self, call: Call) -> None:
         # The same call twice (a copied file): the later one counts.
-        key = (recording.proposal, recording.repair)
-        if key not in self._calls or self._calls[key].asked_at <= recording.asked_at:
-            self._calls[key] = recording
+        key = (call.proposal, call.repair)
+        if key not in self._calls or self._calls[key].asked_at <= call.asked_at:
+            self._calls[key] = call
 
 
 def hash_of(messages: Iterable[Message]) -> str:
@@ -196,13 +206,13 @@ def hash_of(messages: Iterable[Message]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _awaits_repair(call: Recording) -> bool:
+def _awaits_repair(call: Call) -> bool:
     return call.outcome is not None and call.outcome.verdict == "refused"
 
 
-def _read(path: Path) -> Recording:
+def _read(path: Path) -> Call:
     try:
-        return Recording.model_validate(_content(path))
+        return Call.model_validate(_content(path))
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"]) or "the file"

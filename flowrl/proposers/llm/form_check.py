@@ -1,0 +1,41 @@
+"""Finding out in which form a server gives JSON: one short question in each form, best first, until it keeps to one."""
+
+from __future__ import annotations
+
+from flowrl.proposers.llm import prompts
+from flowrl.proposers.llm.endpoint import Answer, Question
+from flowrl.proposers.llm.errors import AnswerRefused
+from flowrl.proposers.llm.proposal import schema
+from flowrl.proposers.llm.reading import json_object
+
+MOST_TOKENS = 2_000
+_LIMIT_S, _SHARE = 120.0, 0.2
+
+
+def limit_s(timeout_s: float) -> float:
+    """How long to wait for an answer before anything is trained.
+
+    Two minutes, or a fifth of the time for one answer where that is longer (a model on a CPU); at most all of it.
+    """
+    return min(timeout_s, max(_LIMIT_S, _SHARE * timeout_s))
+
+
+def messages() -> list[prompts.Message]:
+    """What is asked."""
+    return [{"role": "user", "content": prompts.render("form_check")}]
+
+
+def question(max_tokens: int) -> Question:
+    """The question, with the schema that the answer is to keep to."""
+    return Question(tuple(messages()), schema(), max_tokens)
+
+
+def keeps_the_form(answer: Answer) -> bool:
+    """Whether an answer shows that the server keeps to the form. One that was cut off does not show the contrary."""
+    text = answer.text.strip()
+    if answer.finish_reason == "length" and (not text or text.startswith("{")):
+        return True
+    try:
+        return {"name", "gains"} <= json_object(text).keys() and text.startswith("{")
+    except AnswerRefused:
+        return False

@@ -1,0 +1,95 @@
+"""The acting experts' functions: what each environment's expert chooses, and what it makes of where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from flowrl.training.compiled.stored_programs import Compile, Program
+from flowrl.training.learning import experts, losses
+from flowrl.training.learning.networks import ExpertNetwork
+from flowrl.training.one_hot import first_layer
+from flowrl.training.playing.world import Decision
+
+ACTING_BLOCK_SIZE = 64
+"""Environments a block while acting; smaller than a learning block, since fewer rows are spread over the experts."""
+
+ACTING_BLOCK_SIZE_OFF_CPU = 1024
+"""A GPU is kept waiting by many small blocks, one after the other."""
+
+
+@dataclass(frozen=True)
+class Acting:
+    """The functions of ``K`` experts that act; their first argument, the parameters, has a first axis of ``K``."""
+
+    num_experts: int
+    """Padded (`experts.padded_count`)."""
+    act: Program
+    """``(params, observation, typical, expert, key, number) -> Decision``."""
+    values: Program
+    """``(params, observation, typical, expert, wanted) -> [B]``."""
+
+
+def build_acting(network: ExpertNetwork, num_experts: int, compiled: Compile) -> Acting:
+    """
+    Args:
+        num_experts: padded.
+    """
+    return Acting(
+        num_experts=num_experts,
+        act=compiled("act", make_act(network, num_experts), network.mixed_precision),
+        values=compiled("values", make_values(network, num_experts), network.mixed_precision),
+    )
+
+
+def acting_block_size() -> int:
+    """Environments a block while acting, on this device."""
+    return ACTING_BLOCK_SIZE if jax.default_backend() == "cpu" else ACTING_BLOCK_SIZE_OFF_CPU
+
+
+def make_act(network: ExpertNetwork, num_experts: int):
+    """Sampled actions of the acting experts, with their log probabilities and values."""
+
+    def both(params, inputs):
+        actor_sums, critic_sums, scalars = inputs
+        actor_first = first_layer.complete(params["actor"], actor_sums, scalars, network.product)
+        critic_first = first_layer.complete(params["critic"], critic_sums, scalars, network.product)
+        value = network.value_after_first(params, critic_first)
+        return jnp.concatenate([network.logits_after_first(params, actor_first), value[:, None]], axis=1)
+
+    def act(params, observation, typical, expert, key, number):
+        everyone = jnp.ones_like(expert, bool)
+        sums = [
+            first_layer.column_sums(
+                first_layer.kernel_of(params[part]), observation.columns, typical, expert, everyone, network.layout
+            )
+            for part in ("actor", "critic")
+        ]
+        blocks = experts.sort_into_blocks(expert, everyone, num_experts, acting_block_size())
+        rest = first_layer.without_columns(params, network.layout)
+        outputs = experts.apply(both, rest, (*sums, observation.scalars), blocks)
+        logits, value = outputs[:, :-1], outputs[:, -1]
+        action = jax.random.categorical(jax.random.fold_in(key, number), logits)
+        return Decision(action, losses.log_prob_of(logits, action), value)
+
+    return act
+
+
+def make_values(network: ExpertNetwork, num_experts: int):
+    """The values of the wanted rows by each row's expert; 0 for the others, which cost nothing."""
+
+    def one_block(params, inputs):
+        sums, scalars = inputs
+        first = first_layer.complete(params["critic"], sums, scalars, network.product)
+        return network.value_after_first(params, first)
+
+    def values(params, observation, typical, expert, wanted):
+        kernel = first_layer.kernel_of(params["critic"])
+        sums = first_layer.column_sums(kernel, observation.columns, typical, expert, wanted, network.layout)
+        blocks = experts.sort_into_blocks(expert, wanted, num_experts, acting_block_size())
+        rest = first_layer.without_columns(params, network.layout)
+        return experts.apply(one_block, rest, (sums, observation.scalars), blocks)
+
+    return values

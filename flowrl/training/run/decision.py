@@ -1,0 +1,81 @@
+"""Which of several rewards goes on, and why: what ``candidates.json`` says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowrl.errors import BadInput
+from flowrl.files import read_json
+from flowrl.paths import RunPaths
+from flowrl.skills.fingerprint import fingerprint
+from flowrl.skills.module import read_module
+from flowrl.training.playing.comparison import Score
+from flowrl.training.run.specification import RunSpecification
+
+
+def read_decision(paths: RunPaths) -> dict[str, Any] | None:
+    """What was decided in an earlier attempt, None where nothing was.
+
+    Raises:
+        BadInput: the file is there, and damaged.
+    """
+    try:
+        record = read_json(paths.candidates)
+    except FileNotFoundError:
+        return None
+    if not isinstance(record, dict) or not {"chosen", "frames", "candidates"} <= record.keys():
+        raise BadInput(f"{paths.candidates} does not say which reward was chosen; restore it from a copy, or remove it")
+    return record
+
+
+def decision(run: RunSpecification, frames: int, episodes: int, scores: list[Score]) -> dict[str, Any]:
+    """Which reward goes on, and why.
+
+    Args:
+        frames: trained for all rewards together.
+        episodes: that each was compared by.
+        scores: of the rewards, in order.
+    """
+    module, (chosen, why) = read_module(run.module_text), best(scores)
+    is_done = module.tasks[-1].task_is_done
+    return {
+        "skill_name": run.skill_name,
+        "attempt": run.attempt,
+        "frames": frames,
+        "episodes": episodes,
+        "chosen": chosen + 1,
+        "why": why,
+        "candidates": [
+            {
+                "number": number,
+                "success_rate": score.success_rate,
+                "progress": round(score.progress, 4),
+                "mean_return": round(score.mean_return, 4),
+                "sha256": fingerprint(is_done, reward),
+                "task_reward": reward,
+            }
+            for number, (score, reward) in enumerate(zip(scores, module.rewards), 1)
+        ],
+    }
+
+
+def best(scores: list[Score]) -> tuple[int, str]:
+    """Which reward goes on, and why: the highest success rate; then the furthest along the plan; then the first."""
+    chosen = max(range(len(scores)), key=lambda index: (scores[index].success_rate, scores[index].progress, -index))
+    others = [score for index, score in enumerate(scores) if index != chosen]
+    equals = [score for score in others if score.success_rate == scores[chosen].success_rate]
+    if not equals:
+        return chosen, "the highest success rate"
+    if all(score.progress < scores[chosen].progress for score in equals):
+        return chosen, "the furthest along the plan, of those with the highest success rate"
+    return chosen, "proposed first, of those that did equally well"
+
+
+def described(decided: dict[str, Any]) -> list[str]:
+    """What was decided, for a person."""
+    lines = [
+        f"reward {score['number']}: success rate {score['success_rate']:.3f} of {decided['episodes']} fresh episodes, "
+        f"{score['progress']:.2f} of the plan, {score['mean_return']:.3f} paid an episode"
+        for score in decided["candidates"]
+    ]
+    return [*lines, f"reward {decided['chosen']} of {len(lines)} goes on: {decided['why']}"]

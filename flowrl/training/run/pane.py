@@ -1,0 +1,121 @@
+"""What a person sees of a run: the live tmux pane, and ``training.log``.
+
+Nothing that happens to the terminal reaches the run: one that has died is dropped, and one that was stopped
+(Ctrl-S) misses what is drawn until it goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from flowrl.files import append_line
+from flowrl.training.host.terminal import Terminal, can_be_drawn_on, print_if_possible
+from flowrl.training.run.progress import UpdateReport, describe
+from flowrl.training.run.view import View
+
+DRAWINGS_PER_S = 1
+"""How often the pane is drawn: at 4 ms each time this costs the training more than all else that watches it. Between
+updates only its clock moves: it shows that a long compilation is alive."""
+
+FIRST_LINES = 3
+"""Updates that have a line in the log each; after them a line comes every `LINE_S`."""
+
+LINE_S = 10.0
+"""Seconds between two lines of the log about updates."""
+
+
+class Pane:
+    """Shows a run on the terminal and writes its log; a context manager around the whole run."""
+
+    def __init__(
+        self,
+        skill_name: str,
+        expert_idx: int,
+        task_names: Sequence[str],
+        total_frames: int,
+        goal: float,
+        log: Path,
+        start_frames: int = 0,
+        *,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """
+        Args:
+            task_names: the plan's tasks with their counts, as ``Collect_Wood x3``.
+            total_frames: the frame budget.
+            goal: the success rate at which the run ends.
+            log: a file that lines are added to.
+            start_frames: frames trained before a resumption.
+            stream: where a person looks; ``sys.stdout`` when None.
+            clock: seconds, for the pace of log lines.
+        """
+        self._view = View(f"{skill_name} (expert {expert_idx})", tuple(task_names), goal, start_frames, total_frames)
+        self._log = log
+        self._out = sys.stdout if stream is None else stream
+        self._live = _live(self._out, self._view) if can_be_drawn_on(self._out) else None
+        self._clock = clock
+        self._next_line_s = clock()
+        self._unlogged: UpdateReport | None = None
+
+    def __enter__(self) -> Pane:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        try:
+            self._log_latest()
+        finally:
+            if self._live:
+                self._live.stop()
+                self._live.console.file.close()
+
+    def phase(self, text: str) -> None:
+        """What the run is at, such as ``compiling`` or ``evaluating 300/512``; shown until it changes."""
+        self._view.set_phase(text)
+
+    def update(self, report: UpdateReport) -> None:
+        """Shows the latest update; it has a line in the log if it is an early one, or enough time has passed."""
+        self._view.report = self._unlogged = report
+        if report.update <= FIRST_LINES or self._clock() >= self._next_line_s:
+            self._log_latest()
+
+    def line(self, text: str) -> None:
+        """A line for the log and for whoever watches; in the log it follows the latest update's."""
+        self._log_latest()
+        stamped = self._add(text)
+        if self._live:
+            self._live.console.print(Text(stamped))
+
+    def _log_latest(self) -> None:
+        if self._unlogged:
+            self._next_line_s = self._clock() + LINE_S
+            self._add(describe(self._unlogged))
+            self._unlogged = None
+
+    def _add(self, text: str) -> str:
+        stamped = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%SZ} {text}"
+        with contextlib.suppress(OSError):  # a log that cannot be written ends no training
+            append_line(self._log, stamped)
+        if not self._live:
+            print_if_possible(stamped, self._out)
+        return stamped
+
+
+def _live(stream: TextIO, view: View) -> Live:
+    # The stream is known to be a terminal: no variable of the environment (FORCE_COLOR, ...) decides it again.
+    console = Console(file=Terminal(stream), force_terminal=True, force_interactive=True, highlight=False)
+    return Live(
+        console=console, refresh_per_second=DRAWINGS_PER_S, get_renderable=lambda: view.draw(console.size.height)
+    )
