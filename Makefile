@@ -8,18 +8,19 @@ DEMO := exp/demo/
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (2 to 8 minutes)"
 	@echo "make test        run the tests"
-	@echo "make test-llm    try the proposer on a small language model served on this machine (opt-in)"
-	@echo "make campaign    20,000 simulated histories of the scheduler, 100 real runs with faults (an hour and a half; goes on where it was stopped)"
-	@echo "make bench       frames per second beside another trainer, and with many experts (opt-in)"
-	@echo "make setup       only make .venv, tmux, jq and watch ready"
-	@echo "make clean-demo  end the demo's trainings and forget them, so that the next demo starts afresh"
-	@echo "make clean       forget .venv and what Python and pytest left behind"
+	@echo "make test-llm    try the proposer on a small language model on this machine (opt-in)"
+	@echo "make campaign    20,000 simulated histories of the scheduler and 100 real runs with faults (an hour and a half; can be"
+	@echo "                 stopped and continued)"
+	@echo "make bench       frames per second beside another trainer and with many experts (opt-in)"
+	@echo "make setup       make .venv, and install tmux, jq and watch where they are missing"
+	@echo "make clean-demo  end the demo's trainings and delete its folder, so that the next demo starts from nothing"
+	@echo "make clean       delete .venv and what Python and pytest left behind"
 
 setup:
 	@scripts/install_tools.sh
 	@scripts/make_venv.sh
 
-# No network, no key; a second `make demo` goes on where the first one stopped.
+# No network, no key; a second `make demo` continues where the first one stopped.
 demo: setup
 	@JAX_PLATFORMS=cpu scripts/offline.sh $(PY) -m flowrl.bottomup_parallel \
 	  --env_name Craftax-Classic-Symbolic-v1 \
@@ -38,7 +39,7 @@ demo: setup
 test: setup
 	@scripts/offline.sh $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-# Opt-in: a real model of 98 MB served on this machine; needs the network and about ten minutes the first time.
+# Opt-in: a real model of 98 MB on this machine; needs the network and about ten minutes the first time.
 test-llm: setup
 	@scripts/offline.sh tests/llm_local/run.sh $(PY)
 
@@ -46,7 +47,7 @@ campaign: setup
 	$(PY) benchmarks/campaign.py --histories 20000
 	PYTHONPATH=. $(PY) benchmarks/faults.py --runs 100
 
-# Opt-in: installs the peer it is compared with into an environment of its own.
+# Opt-in: installs the peer into an environment of its own.
 bench: setup
 	@benchmarks/run.sh $(PY)
 

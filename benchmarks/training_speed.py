@@ -30,9 +30,6 @@ from sizes import as_a_training, size_parser, use_compile_cache
 from flowrl.envs.registry import GAMES
 from flowrl.training.calibration.workload import Workload
 
-PEER_RANGES = {"Craftax-Classic-Symbolic-v1": (700, 1300), "Craftax-Symbolic-v1": (180, 400)}
-"""Frames/s of an ordinary PPO at 256 x 32 and width 512 on two cores: a peer above or below is no measure for the aims."""
-
 
 class Size(NamedTuple):
     """What is trained."""
@@ -159,17 +156,7 @@ def report(env_name: str, runs: dict[str, Any], taken: dict[str, list[dict[str, 
         parts = {part: round(median_of(taken[name], part), 3) for part in taken[name][0]}
         rows.append({"env_name": env_name, "run": name, "frames_per_s": round(rate), "ratio": round(rate / base, 3), **parts})
         print(f"  {name:24s} {rate:8,.0f} frames/s   {rate / base:6.2f} x the first   {parts}", flush=True)
-        if name == "peer" and (said := out_of_range(run.size, rate)):
-            print(f"  {said}", flush=True)
     return rows
-
-
-def out_of_range(size: Size, rate: float) -> str | None:
-    """What is to be said where the peer was not as fast as the aims suppose; None where it was, or at other sizes."""
-    low, high = PEER_RANGES[size.env_name]
-    if size[1:4] != (256, 32, 512) or low <= rate <= high:
-        return None
-    return f"the peer is expected between {low} and {high:,} frames/s: against the aims this comparison is void"
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:

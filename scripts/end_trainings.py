@@ -1,6 +1,6 @@
-"""Ends the trainings of an experiment that is to be deleted: `python scripts/end_trainings.py FOLDER`.
+"""Kills the trainings of an experiment that is to be deleted: `python scripts/end_trainings.py FOLDER`.
 
-Without a word to them: what they would still save is not wanted. A folder without trainings, or no folder, is all right.
+They are not asked to stop first: what they would save is not wanted. A folder that is missing or has no trainings is no error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ def main(arguments: list[str]) -> int:
         return 2
     folder = Path(arguments[0])
     if not kill_runs_below(folder, PATIENCE_S):
-        print(f"trainings of {folder} did not end; it is left as it is", file=sys.stderr)
+        print(
+            f"trainings of {folder} did not end within {PATIENCE_S:g} s, so it is kept; end them, then try again",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

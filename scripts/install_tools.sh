@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure of tmux (trainings live in its sessions), jq and watch (the monitoring commands): installs what is
-# missing where that needs no question, else says in one line how to.
+# Installs tmux (trainings run in its sessions), jq and watch (for the monitoring commands) where they are missing and that
+# needs no password. Otherwise says in one line how to install them.
 set -euo pipefail
 
 missing=()

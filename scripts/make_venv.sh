@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv with the pinned packages. Does nothing when the lock, the Python and the folder are unchanged.
+# Makes .venv with the pinned packages. Does nothing if requirements.lock, $PYTHON and the folder are unchanged.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

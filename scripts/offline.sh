@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command without the keys of paid services, so that a demo or a test can never use them.
+# Runs a command without the keys of paid services, so that a demo or a test cannot use them.
 set -euo pipefail
 for name in $(compgen -e | grep -E '^(OPENAI_|WANDB_)' || true); do
     unset "$name"

@@ -1,7 +1,7 @@
-"""Draws captured terminal text as one picture, an SVG: `python scripts/picture.py OUT.svg TITLE=FILE ...`
+"""Draws captured terminal text as an SVG: `python scripts/picture.py OUT.svg TITLE=FILE ...`
 
-Each FILE holds text with colours, as `tmux capture-pane -e -p -t SESSION > FILE` and `script` write it. The README's
-picture was made so from the demo; an SVG becomes a PNG with `rsvg-convert --zoom 1.5`.
+Each FILE holds coloured text, as `tmux capture-pane -e -p -t SESSION > FILE` and `script` write it. The README's picture of
+the demo was made this way; `rsvg-convert --zoom 1.5` turns the SVG into a PNG.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def draw(panes: list[tuple[str, str]]) -> str:
     frames = [Panel(Text.from_ansi(text.rstrip()), title=title, title_align="left", box=box.ROUNDED) for title, text in panes]
     console.print(Group(*frames))
     svg = console.export_svg(title="make demo", theme=MONOKAI)
-    # Rich's SVG would fetch a web font; the viewer's own fixed-width font serves.
+    # Rich's SVG would fetch a web font; use the viewer's own fixed-width font.
     svg = _FONTS.sub("", svg).replace("Fira Code", "DejaVu Sans Mono").replace("font-size: 20px", "font-size: 20.26px")
     return svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
 

@@ -85,15 +85,6 @@ def test_experts_act_in_as_many_environments_as_the_mix_says(benchmark, monkeypa
     assert made["num_experts"] == 4 and np.bincount(made["acting"], minlength=4).tolist() == expected
 
 
-@pytest.mark.parametrize(
-    ("num_envs", "rate", "void"), [(256, 699, True), (256, 700, False), (256, 1300, False), (256, 1301, True), (1024, 9, False)]
-)
-def test_a_peer_that_is_too_fast_or_too_slow_makes_the_comparison_void(benchmark, num_envs, rate, void):
-    speed = benchmark("training_speed")
-    said = speed.out_of_range(speed.Size(GAME, num_envs, 32, 512), rate)
-    assert bool(said) == void and (not said or "void" in said and "700 and 1,300" in said)
-
-
 def test_growth_is_shown_along_every_axis(benchmark, capsys, monkeypatch):
     class Run:
         """Takes as many seconds as it has experts."""
