@@ -87,7 +87,7 @@ def test_training_waits_for_room_says_so_and_loses_no_frame(disk, quick, capsys)
     run = specification(disk.root, success_rate=1.0, total_timesteps=6 * 128)
     lifetime = Watcher(run, {2: disk.fill, 4: disk.make_read_only}, disk.mend)
     result = train(run, lifetime)
-    assert result["frames"] == 6 * 128 == result["acted_frames"]["7"]
+    assert result.frames == 6 * 128 == result.acted_frames["7"]
     assert lifetime.phases.count("paused") == 6
     shown = capsys.readouterr().out
     for why in ("the disk is full", "the disk is read-only"):

@@ -76,7 +76,7 @@ def _train(run, lifetime: process.Lifetime) -> int:
     tracker = tracking.no_tracker()
     try:
         tracker = _tracker(run)
-        result, code = _result(lifetime, Outcome.COMPLETED, **_session(run, tracker, lifetime)), 0
+        result, code = _session(run, tracker, lifetime), 0
     except KeyboardInterrupt:
         result, code = _cancelled(lifetime), 130
     except Stopped as stopped:
@@ -129,7 +129,7 @@ def _log(paths: RunPaths, text: str) -> None:
         append_line(paths.log, text)
 
 
-def _session(run, tracker, lifetime: process.Lifetime) -> dict:
+def _session(run, tracker, lifetime: process.Lifetime) -> RunResult:
     from flowrl.training.run import loop, reward_trial
     from flowrl.training.run.clock import Clock
     from flowrl.training.run.pane import Pane

@@ -105,7 +105,7 @@ def test_a_run_goes_over_to_fused_rollouts_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(Rollouts, "collect", lambda self, *parts: fused.append(self.is_fused) or collect(self, *parts))
     monkeypatch.setenv(process.FUSED_ROLLOUT, "1")
     run = specification(tmp_path, total_timesteps=512, stop_at_goal=False)
-    assert train(run)["frames"] == 512
+    assert train(run).frames == 512
     assert fused == [False, True, True, True]
     assert "rollouts are one program from here on" in run.paths.log.read_text()
 

@@ -152,13 +152,13 @@ def metrics(run):
 def test_a_run_ends_at_the_goal_and_reports_the_episodes_that_showed_it(tmp_path):
     run = specification(tmp_path)
     result = train(run)
-    assert result["goal_reached"] and result["success_rate"] >= 0.9
+    assert result.goal_reached and result.success_rate >= 0.9
     # At random, each of 4 steps finds gold with probability 0.4.
-    assert result["random_success_rate"] == pytest.approx(1 - 0.6**4, abs=0.08)
-    assert 0 < result["frames"] < 100_000
-    assert result["acted_frames"] == {"7": result["frames"]}
-    assert (run.paths.folder / result["checkpoint"]).exists()
-    assert [task["skill_name"] for task in result["tasks"]] == ["Find_Gold"]
+    assert result.random_success_rate == pytest.approx(1 - 0.6**4, abs=0.08)
+    assert 0 < result.frames < 100_000
+    assert result.acted_frames == {"7": result.frames}
+    assert (run.paths.folder / result.checkpoint).exists()
+    assert [task.skill_name for task in result.tasks] == ["Find_Gold"]
 
 
 def test_a_slow_skills_own_budget_goes_from_its_declaration_through_the_runs_folder_into_training(tmp_path, monkeypatch):
@@ -189,8 +189,8 @@ def test_a_run_ends_at_the_budget_below_the_goal_and_says_so_and_has_its_worlds_
     monkeypatch.setattr(updates, "refresh_worlds", refresh)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128 + 50)
     result = train(run)
-    assert not result["goal_reached"]
-    assert result["frames"] == 3 * 128  # never more than the budget
+    assert not result.goal_reached
+    assert result.frames == 3 * 128  # never more than the budget
     assert len(ended) == 3 and sum(counts) == sum(ended) // 64 * 16 > 0  # a fresh one for four episodes, 16 at a time
     assert [line["frames"] for line in metrics(run)] == [128, 256, 384]
 
@@ -199,7 +199,7 @@ def test_a_run_that_is_not_to_stop_at_its_goal_uses_its_whole_budget(tmp_path, m
     monkeypatch.setattr(GoalTest, "is_due", lambda *args: True)
     run = specification(tmp_path, success_rate=0.0, total_timesteps=3 * 128, stop_at_goal=False)
     result = train(run)
-    assert result["goal_reached"] and result["frames"] == 3 * 128
+    assert result.goal_reached and result.frames == 3 * 128
 
 
 def test_what_the_first_update_called_is_remembered_once_for_later_runs(tmp_path, monkeypatch):
@@ -229,7 +229,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path):
     assert 0 < stopped_at < 5 * 128
     again = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128, attempt=2)
     result = train(again)
-    assert result["frames"] == 5 * 128 == result["acted_frames"]["7"]
+    assert result.frames == 5 * 128 == result.acted_frames["7"]
     frames = [line["frames"] for line in metrics(run)]
     assert frames == sorted(frames) and len(set(frames[-2:])) == 2
     assert "going on from frame" in run.paths.log.read_text()
@@ -277,7 +277,7 @@ def test_a_run_that_ran_out_of_memory_goes_on_with_fewer_environments_and_counts
     fewer = {"num_envs": 8, "num_minibatches": 1}
     smaller = specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128, attempt=2, **fewer)
     result = train(dataclasses.replace(smaller, asked_num_envs=16))
-    assert result["frames"] == 5 * 128 == result["acted_frames"]["7"]
+    assert result.frames == 5 * 128 == result.acted_frames["7"]
     assert [line["frames"] for line in metrics(run)] == [128, 256, 448, 512, 576, 640]
     assert "8 environments instead of 16: an earlier attempt ran out of memory" in run.paths.log.read_text()
 
@@ -285,7 +285,7 @@ def test_a_run_that_ran_out_of_memory_goes_on_with_fewer_environments_and_counts
 def test_a_run_in_mixed_precision_reaches_its_goal_too_with_other_numbers(tmp_path):
     runs = {mixed: specification(tmp_path / str(mixed), mixed_precision=mixed) for mixed in (False, True)}
     results = {mixed: train(run) for mixed, run in runs.items()}
-    assert all(result["goal_reached"] for result in results.values())
+    assert all(result.goal_reached for result in results.values())
     losses = [[line["value_loss"] for line in metrics(run)] for run in runs.values()]
     assert losses[0] != losses[1] and losses[0][0] == pytest.approx(losses[1][0], rel=0.05)
 
@@ -295,7 +295,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(run, Cancelled(beats=2))
     assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_384.pkl"]  # the update that was under way
-    assert train(specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128, attempt=2))["frames"] == 5 * 128
+    assert train(specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128, attempt=2)).frames == 5 * 128
     assert "going on from frame 384" in run.paths.log.read_text()
 
 
@@ -347,7 +347,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, monkeypatch)
     newest = run.paths.checkpoints()[-1]
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     result = train(specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128, attempt=2))
-    assert result["frames"] == 3 * 128
+    assert result.frames == 3 * 128
     assert "going on from frame 256" in run.paths.log.read_text()
 
 
@@ -362,11 +362,11 @@ def test_the_librarys_experts_are_where_training_starts(tmp_path):
     plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
     run = specification(tmp_path, plan=plan, params=(known, None), success_rate=1.0, total_timesteps=128, lr=1e-300)  # 0 in float32
     result = train(run)
-    checkpoint = pickles.load(run.paths.folder / result["checkpoint"])
+    checkpoint = pickles.load(run.paths.folder / result.checkpoint)
     jax.tree.map(np.testing.assert_array_equal, checkpoint["experts"]["0"]["params"], known)
     assert checkpoint["metadata"]["local_to_global"] == {"0": 0, "1": 7}
-    assert sum(result["acted_frames"].values()) == result["frames"]
-    assert set(result["acted_frames"]) == {"0", "7"}
+    assert sum(result.acted_frames.values()) == result.frames
+    assert set(result.acted_frames) == {"0", "7"}
 
 
 def test_a_reward_that_is_not_a_number_ends_the_run_and_names_the_skill(tmp_path):
@@ -386,15 +386,15 @@ def test_every_task_has_its_rates_and_every_frame_is_counted_for_the_expert_that
     plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
     run = specification(tmp_path, plan=plan, params=(None, None), success_rate=1.0, total_timesteps=3 * 128)
     result = train(run)
-    assert sum(result["acted_frames"].values()) == result["frames"] == 3 * 128
-    assert min(result["acted_frames"].values()) > 0
-    little, gold = result["tasks"]
-    assert (little["skill_name"], little["n"], gold["skill_name"], gold["n"]) == ("Find_Little", 1, "Find_Gold", 2)
+    assert sum(result.acted_frames.values()) == result.frames == 3 * 128
+    assert min(result.acted_frames.values()) > 0
+    little, gold = result.tasks
+    assert (little.skill_name, little.n, gold.skill_name, gold.n) == ("Find_Little", 1, "Find_Gold", 2)
     # At random: one piece within 4 steps, and then another one within 8.
-    assert little["random_success_rate"] == pytest.approx(1 - 0.6**4, abs=0.06)
-    assert gold["random_success_rate"] == pytest.approx(1 - 0.6**8, abs=0.03)
-    assert result["random_success_rate"] == pytest.approx((1 - 0.6**4) * (1 - 0.6**8), abs=0.06)
-    assert little["success_rate"] * gold["success_rate"] == pytest.approx(result["success_rate"])
+    assert little.random_success_rate == pytest.approx(1 - 0.6**4, abs=0.06)
+    assert gold.random_success_rate == pytest.approx(1 - 0.6**8, abs=0.03)
+    assert result.random_success_rate == pytest.approx((1 - 0.6**4) * (1 - 0.6**8), abs=0.06)
+    assert little.success_rate * gold.success_rate == pytest.approx(result.success_rate)
 
 
 def test_the_tracker_is_told_of_every_update(tmp_path):

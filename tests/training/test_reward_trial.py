@@ -106,25 +106,25 @@ def test_the_reward_that_brings_success_wins_over_one_that_pays_more(whole):
     assert paying["success_rate"] > misleading["success_rate"] + 0.3
     assert (found["chosen"], found["why"]) == (2, "the highest success rate")
     assert found["frames"] == TRIAL_FRAMES and found["episodes"] == 64
-    assert whole.result["candidates"] == {
+    assert whole.result.candidates == {
         "chosen": 2, "frames": TRIAL_FRAMES, "success_rates": [misleading["success_rate"], paying["success_rate"]],
     }  # fmt: skip
-    assert whole.result["success_rate"] > 0.9
+    assert whole.result.success_rate > 0.9
     log = whole.run.paths.log.read_text()
     assert "reward 2 of 2 goes on: the highest success rate" in log and ", rewards 0." in log
 
 
 def test_the_frames_of_the_trial_are_frames_of_the_run(whole):
     result, lines = whole.result, metrics(whole.run)
-    assert result["frames"] == TRIAL_FRAMES + 256
+    assert result.frames == TRIAL_FRAMES + 256
     assert [line["frames"] for line in lines] == list(range(128, TRIAL_FRAMES + 257, 128))
     assert [line["update"] for line in lines] == list(range(1, 19))
     # Every second environment was the winner's; after the trial all are.
-    assert result["acted_frames"] == {"7": TRIAL_FRAMES // 2 + 256}
+    assert result.acted_frames == {"7": TRIAL_FRAMES // 2 + 256}
     assert "reward_2_success" in lines[0] and "reward_2_success" not in lines[-1]
     assert not whole.run.paths.trial.policies.exists()
     # The pace is that of all updates, of which two compile.
-    assert result["seconds_training"] == pytest.approx(sum(whole.clock.update_seconds), abs=0.01)
+    assert result.seconds_training == pytest.approx(sum(whole.clock.update_seconds), abs=0.01)
     assert len(whole.clock.update_seconds) == 18 and whole.run.paths.log.read_text().count("first update after") == 1
 
 
@@ -140,12 +140,12 @@ def test_what_the_plan_builds_on_is_shared_and_the_others_rewards_are_forgotten(
     plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
     run = several(tmp_path, USELESS, MISLEADING, PAY, plan=plan, params=(known, None), num_envs=18, num_minibatches=3)
     result = train(run)
-    assert result["candidates"]["chosen"] == 3
-    assert set(result["acted_frames"]) == {"0", "7"}
+    assert result.candidates["chosen"] == 3
+    assert set(result.acted_frames) == {"0", "7"}
     of_experts = metrics(run)[0]["experts"]
     assert list(of_experts) == ["Find_Little", "Find_Gold", "Find_Gold (reward 2)", "Find_Gold (reward 3)"]
     assert list(metrics(run)[-1]["experts"]) == ["Find_Little", "Find_Gold"]
-    checkpoint = pickles.load(run.paths.folder / result["checkpoint"])
+    checkpoint = pickles.load(run.paths.folder / result.checkpoint)
     assert checkpoint["metadata"]["local_to_global"] == {"0": 0, "1": 7} and set(checkpoint["experts"]) == {"0", "1"}
     changed = jax.tree.map(lambda a, b: np.any(a != b), checkpoint["experts"]["0"]["params"], known)
     assert any(jax.tree.leaves(changed))
@@ -161,7 +161,7 @@ def test_a_run_stopped_in_the_trial_goes_on_with_the_trial(tmp_path):
     result = train(replace(run, attempt=2))
     assert f"going on from frame {stopped_at:,} (attempt 2)" in run.paths.log.read_text()
     assert decision(run)["frames"] == TRIAL_FRAMES and decision(run)["chosen"] == 2
-    assert result["frames"] == TRIAL_FRAMES + 256
+    assert result.frames == TRIAL_FRAMES + 256
 
 
 def test_a_trial_that_an_earlier_version_has_begun_goes_on(tmp_path):
@@ -232,8 +232,8 @@ def test_a_run_killed_after_the_decision_never_decides_again(tmp_path, monkeypat
             patch.setattr(reward_trial, part, die)
         result = train(replace(run, attempt=2))
     assert run.paths.candidates.read_bytes() == first
-    assert result["candidates"]["chosen"] == 2 and result["frames"] == TRIAL_FRAMES + 256
-    assert result["success_rate"] > 0.9
+    assert result.candidates["chosen"] == 2 and result.frames == TRIAL_FRAMES + 256
+    assert result.success_rate > 0.9
 
 
 def test_a_reward_that_is_not_a_number_is_named(tmp_path):
@@ -245,7 +245,7 @@ def test_a_skill_with_one_reward_has_no_trial(tmp_path, monkeypatch):
     monkeypatch.setattr(reward_trial, "try_rewards", None)
     run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
     result = train(run)
-    assert "candidates" not in result and not run.paths.candidates.exists()
+    assert result.candidates is None and not run.paths.candidates.exists()
     assert not any(name.startswith("reward_") for name in metrics(run)[0])
 
 

@@ -207,7 +207,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_the_file_holds_what_
     assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_128.pkl", "checkpoint_640.pkl"]
     record = pickles.load(run.paths.checkpoints()[0])
     jax.tree.map(np.testing.assert_array_equal, record["experts"]["0"]["params"], begun[128].params)
-    assert record["metadata"]["frames"] == 128 and result["checkpoint"].endswith("checkpoint_640.pkl")
+    assert record["metadata"]["frames"] == 128 and result.checkpoint.endswith("checkpoint_640.pkl")
 
 
 def test_ctrl_c_while_a_checkpoint_is_written_leaves_that_one_and_the_newest(tmp_path, monkeypatch, gate):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
+from flowrl.records.result import RunResult
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.run.parts import Parts, first_games, ordinary, restored
 from flowrl.training.run.result import result
@@ -15,11 +15,11 @@ from flowrl.training.run.supervision import Supervision
 from flowrl.training.run.updates import budget_allows
 
 
-def train(run: RunSpecification, supervision: Supervision) -> dict[str, Any]:
+def train(run: RunSpecification, supervision: Supervision) -> RunResult:
     """Trains to the goal or to the frame budget.
 
     Returns:
-        the fields of ``result.json`` that only training knows.
+        what it came to.
 
     Raises:
         Stopped: the run was asked to end.
@@ -76,7 +76,7 @@ def in_turn(parts: Parts, state: RunState) -> Iterator[None]:
         yield
 
 
-def measured(parts: Parts, state: RunState, reached: Evaluation | None, checkpoint: str) -> dict[str, Any]:
+def measured(parts: Parts, state: RunState, reached: Evaluation | None, checkpoint: str) -> RunResult:
     """Measures what is still to be measured, and puts the result together."""
     found = reached or parts.tests.of_experts(state)
     by_chance = parts.tests.of_random_policy()

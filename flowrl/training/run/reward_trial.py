@@ -24,6 +24,7 @@ from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.registry import make_adapter
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.files import write_json
+from flowrl.records.result import RunResult
 from flowrl.skills.module import compile_module, compile_rewards, read_module, with_reward
 from flowrl.training.learning import experts as stacks
 from flowrl.training.learning.ppo import Learner
@@ -50,13 +51,13 @@ class Tried(NamedTuple):
     record: dict[str, Any] | None
     """``candidates.json``; None where there was nothing to decide."""
 
-    def completed(self, result: dict[str, Any]) -> dict[str, Any]:
+    def completed(self, result: RunResult) -> RunResult:
         """The run's result, with what the trial has shown."""
         if self.record is None:
             return result
         rates = [score["success_rate"] for score in self.record["candidates"]]
         trial = {"chosen": self.record["chosen"], "success_rates": rates, "frames": self.record["frames"]}
-        return {**result, "candidates": trial}
+        return dataclasses.replace(result, candidates=trial)
 
 
 def decide(run: RunSpecification, supervision: Supervision) -> Tried:
