@@ -24,7 +24,7 @@ from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, 
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs, no_room
 from flowrl.parallel.slots import check_number, plan_slots
-from flowrl.parallel.state import Rendering, SchedulerState, StateStore, Status
+from flowrl.parallel.state import SchedulerState, StateStore, Status
 from flowrl.parallel.training_processor import sweep
 from flowrl.paths import ExperimentPaths, check_cache_folder, given_path
 from flowrl.skills.graph import check_acyclic, names_graph
@@ -72,7 +72,6 @@ class SkillScheduler:
         stall_timeout_s = getattr(args, "stall_timeout", None) or 0.0
         self._runs = Runs(self.paths, self._launcher, command, stall_timeout_s, self._wake.set)
         self._store = StateStore(self.paths)
-        self._rendering = Rendering()
         core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
         self._dispatcher = Dispatcher(core, self._runs, self._save, self._announce)
         self._lock = self._dispatcher.lock
@@ -217,7 +216,7 @@ class SkillScheduler:
         """A copy of the state, as in ``scheduler_state.json``; skills that wait for ``run`` to begin are in it too."""
         with self._lock:
             early = [waiting_entry(event).model_dump(mode="json") for event in self._early.values()]
-            data = self._rendering.data(self._core.state)
+            data = self._core.state.to_data()
         return data | {"skills": data["skills"] + early}
 
     def get_completed_skill_names(self) -> list[str]:
@@ -231,8 +230,10 @@ class SkillScheduler:
 
         A skill that waits for another takes no slot yet.
         """
-        unfinished = {entry["skill_name"]: entry for entry in self.state["skills"] if entry["status"] in _UNFINISHED}
-        startable = [entry for entry in unfinished.values() if not unfinished.keys() & entry["dependencies"]]
+        with self._lock:
+            waiting = {event.name: event.dependencies for event in self._early.values()}
+            waiting |= {e.skill_name: e.dependencies for e in self._core.state.skills if e.status in _UNFINISHED}
+        startable = [name for name, dependencies in waiting.items() if waiting.keys().isdisjoint(dependencies)]
         return max(0, self.max_parallel - len(startable))
 
     def known_skills(self) -> dict[str, dict[str, Any]]:
