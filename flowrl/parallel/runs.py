@@ -43,7 +43,8 @@ from flowrl.parallel.library.locks import WaitGivenUp, waiting_unless
 from flowrl.parallel.processes import end_tree, with_cookie
 from flowrl.parallel.slots import driver_environment
 from flowrl.parallel.state import SkillEntry
-from flowrl.parallel.training_processor import DamagedCheckpoint, process_completed_training, set_aside
+from flowrl.parallel.trained_experts import DamagedCheckpoint, set_damaged_aside
+from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import ending, heartbeat, liveness, run_record
@@ -211,7 +212,7 @@ class Runs:
         except WaitGivenUp:
             return None
         except DamagedCheckpoint as error:
-            set_aside(run, attempt)
+            set_damaged_aside(run, attempt)
             return MergeFailed(name, attempt, f"{name} has to be trained on from an earlier checkpoint: {error}", True)
         except Exception as error:  # the run's files stay, so that it can be tried again
             self._raise_if_no_room(error)

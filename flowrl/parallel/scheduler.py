@@ -19,13 +19,13 @@ from flowrl.parallel.dispatcher import Dispatcher, utc_now
 from flowrl.parallel.events import ContinueRequested, Paused, Resumed, SkillAdded
 from flowrl.parallel.launchers.base import Launcher
 from flowrl.parallel.launchers.tmux import TmuxLauncher
+from flowrl.parallel.library.archive import sweep
 from flowrl.parallel.library.contents import skill_data_in_library, skills_in_library
 from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, merge_lock
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs, no_room
 from flowrl.parallel.slots import check_number, plan_slots
 from flowrl.parallel.state import SchedulerState, StateStore, Status
-from flowrl.parallel.training_processor import sweep
 from flowrl.paths import ExperimentPaths, check_cache_folder, given_path
 from flowrl.skills.graph import check_acyclic, names_graph
 from flowrl.skills.spec import check_name

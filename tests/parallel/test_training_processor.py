@@ -19,11 +19,11 @@ import pytest
 from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
-from flowrl.parallel import training_processor
-from flowrl.parallel.library import locks
+from flowrl.parallel.library import archive, locks
 from flowrl.parallel.library.locks import LockTimeout, merge_lock
 from flowrl.parallel.processes import retry_until
-from flowrl.parallel.training_processor import DamagedCheckpoint, process_completed_training
+from flowrl.parallel.trained_experts import DamagedCheckpoint, set_damaged_aside
+from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records.liveness import is_held
@@ -273,7 +273,7 @@ def test_a_merge_killed_at_any_file_operation_is_repaired_by_merging_again(exper
         process.start()
         process.join(PATIENCE_S)
         assert merge(root, run, 80) == expected_updates
-        training_processor.sweep(ExperimentPaths(root))
+        archive.sweep(ExperimentPaths(root))
         assert without_paths(snapshot(root)) == expected, f"operation {fatal}"
         if process.exitcode == 0:
             break  # there is no operation of this number: the merge went through
@@ -328,7 +328,7 @@ def test_what_a_killed_merge_left_behind_is_swept_away(experiment):
     half = [experiment.root / ".scheduler_state.json.x.tmp", experiment.skill_folder(0, "Collect_Wood") / ".run.json.y.tmp"]
     for path in half:
         path.touch()
-    training_processor.sweep(experiment)
+    archive.sweep(experiment)
     assert list(experiment.training_runs.iterdir()) == []
     assert [path.name for path in experiment.skills.iterdir()] == ["0_Collect_Wood"]
     assert not [path for path in half if path.exists()]
@@ -348,7 +348,7 @@ def test_a_damaged_checkpoint_is_not_merged_and_moved_aside_with_its_result(expe
     with pytest.raises(DamagedCheckpoint, match="checkpoint_100.pkl is damaged"):
         merge(experiment.root, run, 100)
     assert experiment.library() == {}
-    training_processor.set_aside(run, 1)
+    set_damaged_aside(run, 1)
     assert not run.result.exists() and run.checkpoints() == []
     assert {path.name for path in run.policies.iterdir()} == {"checkpoint_100.pkl.damaged"} | ({"initial.pkl"})
     assert (run.folder / "result_1.json").exists()
