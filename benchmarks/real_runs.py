@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flowrl.parallel.library.experts import ExpertVersion, save_expert_to_skills
 from flowrl.parallel.slots import plan_slots
-from flowrl.parallel.training_processor import ExpertVersion, save_expert_to_skills
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import RunPaths
 

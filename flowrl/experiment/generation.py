@@ -28,6 +28,8 @@ class Scheduler(Protocol):
 
     def free_slots(self) -> int: ...
 
+    def attach_line(self, skill: Mapping[str, Any]) -> str: ...
+
     def add_skill(self, skill_name: str, skill_data: dict[str, Any], dependencies: list[str]) -> None: ...
 
     def set_callbacks(self, **callbacks: Callable) -> None: ...
@@ -54,7 +56,7 @@ class Generation:
         self.proposer_error: str | None = None
         """Why the proposer gave up, None while it has not."""
         self._say = say
-        self._announcer = Announcer(say, scheduler.state["skills"])
+        self._announcer = Announcer(say, scheduler.attach_line, scheduler.state["skills"])
         self._newest = next((entry["skill_name"] for entry in reversed(scheduler.state["skills"])), None)
         self._news = threading.Event()
         self._library: dict[str, SkillData] = {}

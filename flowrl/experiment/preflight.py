@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flowrl.config import Settings
 from flowrl.errors import BadInput
-from flowrl.parallel.launchers.tmux import TmuxLauncher
+from flowrl.parallel.launchers.base import Launcher
 from flowrl.paths import ExperimentPaths, check_cache_folder, why_not_writable
 from flowrl.proposers.llm.credentials import usable_key
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
@@ -20,15 +20,15 @@ from flowrl.tracking.wandb_access import check_wandb
 DEFAULT_LLM = "gpt-5"
 
 
-def check_machine(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
-    """All of the checks below.
+def check_machine(settings: Settings, launcher: Launcher, environ: Mapping[str, str] = os.environ) -> None:
+    """All of the checks below, and the launcher's own.
 
     Raises:
         BadInput: the first thing that is missing.
     """
     check_folder(settings.graph_path)
     check_cache_folder()
-    TmuxLauncher().check()
+    launcher.check()
     check_llm(settings, environ)
     if settings.use_wandb:
         check_wandb(environ)

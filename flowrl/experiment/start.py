@@ -27,6 +27,7 @@ from flowrl.files import read_json
 from flowrl.gate.client import Gate as ProbedGate
 from flowrl.parallel.calibration import Calibration
 from flowrl.parallel.gpus import cpu_remark
+from flowrl.parallel.launchers.default import default_launcher
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
@@ -87,7 +88,8 @@ class Start:
         if settings.continue_skill:
             _check_continuation(settings)
             settings = dataclasses.replace(settings, proposer="curriculum", llm_name=None)  # nobody is asked for skills
-        check_machine(settings)
+        self.launcher = default_launcher()
+        check_machine(settings, self.launcher)
         self.paths = ExperimentPaths(settings.graph_path)
         self.began = datetime.now(UTC)
         self.out = console()
@@ -134,7 +136,7 @@ class Start:
         except KeyboardInterrupt:
             return self._interrupted()
         skills = self.scheduler.state["skills"]
-        print_summary(skills, self.paths.root, self.began, datetime.now(UTC), self.out)
+        print_summary(skills, self.paths.root, self.began, datetime.now(UTC), self.out, self.scheduler.attach_line)
         if line := proposer_line(self.scheduler.state["proposer"]):
             self.out.print(line, markup=False, soft_wrap=True)
         if self.generation.proposer_error is not None:
@@ -184,7 +186,7 @@ class Start:
     def _open_scheduler(self, settings: Settings) -> SkillScheduler:
         if taken_over := migration.take_over_copied_checkpoint(self.paths):
             self.say(f"took over {len(taken_over.skills)} skills of a sequential run")
-        scheduler = SkillScheduler(settings, base_dir=self.paths.root)
+        scheduler = SkillScheduler(settings, base_dir=self.paths.root, launcher=self.launcher)
         scheduler.open()
         if scheduler.remark:
             self.say(scheduler.remark)
@@ -195,17 +197,18 @@ class Start:
     def _interrupted(self) -> int:
         """Launches nothing more; a second Ctrl-C within 5 s ends the trainings, else they go on without us."""
         self.scheduler.interrupt()
-        sessions = [skill["tmux_session"] for skill in self._running() if skill["stage"] != "merging"]
+        training = [skill for skill in self._running() if skill["stage"] != "merging"]
         try:
-            if sessions:
+            if training:
                 self.say(f"interrupted; Ctrl-C again within {SECOND_CTRL_C_S:g} s ends the trainings as well")
                 time.sleep(SECOND_CTRL_C_S)
             self.scheduler.stop()
             if merging := [skill["skill_name"] for skill in self._running() if skill["stage"] == "merging"]:
                 self.say(f"merging {', '.join(merging)} first; Ctrl-C again leaves that to the next start where it has to wait")
             self.generation.join()
-            for session in sessions:
-                self.say(f"goes on    tmux attach -t {session}")
+            for skill in training:
+                if skill["tmux_session"]:  # it may have been about to start, and waits again
+                    self.say(f"goes on    {self.scheduler.attach_line(skill)}")
         except KeyboardInterrupt:
             self.say("ending the trainings; what they have learned is kept in their checkpoints")
             self.scheduler.stop(kill=True)

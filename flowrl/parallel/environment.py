@@ -1,8 +1,8 @@
 """The environment that a run gets. The only module of this room that reads ``os.environ``.
 
-A pane of tmux has the environment of whoever started the tmux server, perhaps weeks ago. So a run gets its own: what
-Python needs to start is set by the launcher, everything else (keys among it) comes in a file that only the user can read
-and that the training process removes as it starts.
+An engine may start a run with the environment of whoever started the engine, perhaps weeks ago. So a run gets its own:
+what Python needs to start is set by the launcher, everything else (keys among it) comes in a file that only the user can
+read and that the training process removes as it starts.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from flowrl.errors import BadInput
 # What Python, and the C library below it, need before they can read a file.
 _TO_START = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR",
              "GLIBC_TUNABLES")  # fmt: skip
-# What steers a training.
-_STEERING = ("CUDA_", "FLOWRL_", "GLIBC_", "JAX_", "LIBTPU_", "MKL_", "NCCL_", "NUMEXPR_", "NVIDIA_", "OMP_", "OPENBLAS_",
+# What a training reads: its libraries, its GPUs, its reports, its proxies.
+_FOR_TRAINING = ("CUDA_", "FLOWRL_", "GLIBC_", "JAX_", "LIBTPU_", "MKL_", "NCCL_", "NUMEXPR_", "NVIDIA_", "OMP_", "OPENBLAS_",
              "PYTHON", "ROCM_", "TF_", "WANDB_", "XDG_", "XLA_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
              "SSL_CERT_", "http_proxy", "https_proxy", "no_proxy")  # fmt: skip
 # What belongs to the proposer alone, and never reaches a training.
 _PROPOSER = ("OPENAI_",)
 _LONGEST_BYTES = 128 * 1024
-"""Of a variable with its name, and the byte that ends it: Linux starts no program with a longer one."""
+"""Of a variable, its name and the final zero byte included: Linux starts no program with a longer one."""
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 
@@ -35,15 +35,15 @@ def to_start() -> dict[str, str]:
     return {name: os.environ[name] for name in _TO_START if name in os.environ} | _where_flowrl_is()
 
 
-def steering() -> dict[str, str]:
+def for_training() -> dict[str, str]:
     """What the training process puts into its own environment as it starts; may hold keys."""
-    return {name: value for name, value in os.environ.items() if _steers(name) and name not in _TO_START}
+    return {name: value for name, value in os.environ.items() if _is_for_training(name) and name not in _TO_START}
 
 
 def check_lengths() -> None:
     """Raises BadInput where a variable is too long for any program to be started with it.
 
-    Ours have come in that way, but for those that were set since, and for ``PYTHONPATH``, to which the runs' gets an entry.
+    We were started with ours; but some may have been set since, and the runs' ``PYTHONPATH`` has one entry more.
     """
     for name, value in {**os.environ, **to_start()}.items():
         length = len(os.fsencode(f"{name}={value}")) + 1
@@ -60,7 +60,7 @@ def variable(name: str) -> str | None:
 
 
 def without_secrets() -> dict[str, str]:
-    """Our environment for tools that keep it for ever, such as a tmux server that we happen to start."""
+    """Our environment for programs that keep it for ever, such as a server of sessions that we happen to start."""
     return {name: value for name, value in os.environ.items() if not is_private(name)}
 
 
@@ -70,8 +70,8 @@ def is_private(name: str) -> bool:
 
 
 def is_misleading(name: str) -> bool:
-    """Whether a variable that a tmux server has kept from its first client would change a training, or leak into it."""
-    return is_private(name) or _steers(name)
+    """Whether a variable that an engine kept from whoever started it would change a training, or leak into it."""
+    return is_private(name) or _is_for_training(name)
 
 
 def write_run_environment(path: Path, values: Mapping[str, str]) -> None:
@@ -97,5 +97,5 @@ def _where_flowrl_is() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(root), *others])}
 
 
-def _steers(name: str) -> bool:
-    return name.startswith(_STEERING) and not name.startswith(_PROPOSER)
+def _is_for_training(name: str) -> bool:
+    return name.startswith(_FOR_TRAINING) and not name.startswith(_PROPOSER)

@@ -6,19 +6,18 @@ answer of its own, and never a reason to start a second copy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flowrl.parallel.launchers.base import EngineStatus, Phase
-from flowrl.parallel.processes import with_cookie
+from flowrl.parallel.launchers.base import Handle, Phase
 from flowrl.paths import RunPaths
 from flowrl.records import liveness
 from flowrl.records import result as run_result
-from flowrl.records.process_id import ProcessId
 from flowrl.records.result import RunResult
 
 LAUNCH_GRACE_S = 5.0
-INVISIBLE_LIMIT_S = 120.0
+"""Seconds that a launched run has until some process of it can be seen."""
 
 
 class RunState(StrEnum):
@@ -36,10 +35,10 @@ class RunState(StrEnum):
 class Evidence:
     """What was seen of one attempt. None stands for "cannot tell", or for "not there (yet)".
 
-    result: the result of this very attempt. lock_held: of run.lock, once this attempt has taken it.
+    result: the result of this very attempt. lock_held: of run.lock, once this attempt has taken it on this host.
     process_alive: the training process. keeper_alive: the one that the engine started, where that is another, which
-    records how the training ended. cookie_alive: any process that carries the run's cookie.
-    stalled: its heartbeat has been the same for too long.
+    records how the training ended. cookie_alive: any process of the attempt, where none is known by its number.
+    stalled: its heartbeat has been the same for too long. engine: the engine's word.
     """
 
     result: RunResult | None = None
@@ -70,49 +69,53 @@ def judge(seen: Evidence) -> RunState:
 
 
 def _alive(seen: Evidence, state: RunState) -> RunState:
-    if seen.engine in (Phase.LOST, Phase.EXITED):  # its pane, or what kept it there, has ended before it
+    if seen.engine in (Phase.LOST, Phase.EXITED):  # its session, or what kept it there, has ended before it
         return RunState.ORPHANED
     return RunState.STALLED if seen.stalled else state
 
 
 def _without_a_process(seen: Evidence) -> RunState:
-    if seen.engine in (Phase.QUEUED, Phase.STARTING, Phase.RUNNING) or seen.cookie_alive:
+    if seen.engine is Phase.QUEUED:  # for hours, perhaps, and with nothing to tell
+        return RunState.STARTING
+    if seen.engine in (Phase.STARTING, Phase.RUNNING) or seen.cookie_alive:
         return _alive(seen, RunState.STARTING)
     if seen.engine in (Phase.EXITED, Phase.LOST):
         return RunState.DEAD
-    patience_s = LAUNCH_GRACE_S if seen.cookie_alive is False else INVISIBLE_LIMIT_S
-    return RunState.UNKNOWN if seen.since_launch_s < patience_s else RunState.DEAD
+    has_ended = seen.cookie_alive is False and seen.since_launch_s >= LAUNCH_GRACE_S
+    return RunState.DEAD if has_ended else RunState.UNKNOWN
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """Where to look for one attempt. ``started``: the process that the engine started, where it told.
+    """Where to look for one attempt, and what was seen of it before: the engine's latest word, and its heartbeat.
 
-    ``stalled``: what listening to its heartbeat has come to.
+    ``run`` is the folder as this process knows it, ``handle.run_folder`` is absolute.
     """
 
     run: RunPaths
-    attempt: int
-    cookie: str
-    started: ProcessId | None = None
+    handle: Handle
+    engine: Phase = Phase.UNKNOWN
     since_launch_s: float = 0.0
     stalled: bool = False
 
 
-def look(at: Sighting, engine: EngineStatus | None = None) -> Evidence:
-    """Gathers the evidence of one attempt: cheap (files and one process) unless nothing else can tell."""
-    recorded = liveness.find_process(at.run.pid, at.attempt)
-    process = recorded or at.started
+def look(at: Sighting, is_alive: Callable[[Handle], bool | None]) -> Evidence:
+    """Gathers the evidence of one attempt: cheap (files and one process) unless nothing else can tell.
+
+    Args:
+        is_alive: the launcher's.
+    """
+    started = at.handle.process
+    recorded = liveness.find_process(at.run.pid, at.handle.attempt)
     # The lock is only touched once the attempt holds it: a probe must not be in the way of its being taken.
     lock_held = liveness.is_held(at.run.lock) if recorded else None
-    process_alive = process.is_alive() if process else None
-    has_keeper = recorded is not None and at.started is not None and at.started.pid != recorded.pid
-    keeper_alive = at.started.is_alive() if has_keeper and not process_alive else None
-    phase = engine.phase if engine else Phase.UNKNOWN
-    in_the_dark = process is None and phase in (Phase.UNKNOWN, Phase.LOST)
-    cookie_alive = bool(with_cookie(at.cookie)) if in_the_dark else None
+    process_alive = recorded.is_alive() if recorded else is_alive(at.handle) if started else None
+    has_keeper = recorded is not None and started is not None and started.pid != recorded.pid
+    keeper_alive = is_alive(at.handle) if has_keeper and not process_alive else None
+    only_cookie_tells = not recorded and not started and at.engine in (Phase.UNKNOWN, Phase.LOST)
+    cookie_alive = is_alive(at.handle) if only_cookie_tells else None
     # The result is looked for last: it is written before its process ends, so it is there if the process is gone.
-    result = run_result.find(at.run.result, at.attempt)
+    result = run_result.find(at.run.result, at.handle.attempt)
     return Evidence(
-        result, lock_held, process_alive, keeper_alive, cookie_alive, at.stalled, phase, at.since_launch_s
+        result, lock_held, process_alive, keeper_alive, cookie_alive, at.stalled, at.engine, at.since_launch_s
     )

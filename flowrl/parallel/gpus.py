@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from flowrl.errors import BadInput
-from flowrl.parallel.environment import is_private, steering, to_start, variable
+from flowrl.parallel.environment import for_training, is_private, to_start, variable
 
 CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 DEVICE_NODES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
@@ -111,7 +111,7 @@ def _find(platforms: str, allowed: str | None) -> Gpus:
 
 def _ask_jax(allowed: list[str] | None) -> Gpus:
     """What JAX finds in the surroundings that a training is given."""
-    told = to_start() | steering() | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    told = to_start() | for_training() | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment = {name: value for name, value in told.items() if not is_private(name)}
     try:
         said = subprocess.run(ASK, env=environment, capture_output=True, text=True, timeout=ANSWER_S, check=False)

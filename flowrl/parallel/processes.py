@@ -95,7 +95,7 @@ def _members(roots: Iterable[ProcessId], cookie: str) -> set[psutil.Process]:
 
 
 def _await_end(processes: Iterable[psutil.Process], timeout_s: float) -> None:
-    # Not psutil.wait_procs, which waits for zombies too: tmux 3.3a was seen to leave one unreaped for as long as it ran.
+    # Not psutil.wait_procs, which waits for zombies too, and a server of sessions may leave one unreaped for as long as it runs.
     processes = list(processes)
     retry_until(lambda: not any(map(runs, processes)), timeout_s, interval_s=0.01)
 

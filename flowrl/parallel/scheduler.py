@@ -6,6 +6,7 @@ It runs in a thread of its own; every public method may be called from any threa
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -18,14 +19,15 @@ from flowrl.parallel.core import SchedulerCore, waiting_entry
 from flowrl.parallel.dispatcher import Dispatcher, utc_now
 from flowrl.parallel.events import ContinueRequested, Paused, Resumed, SkillAdded
 from flowrl.parallel.launchers.base import Launcher
-from flowrl.parallel.launchers.tmux import TmuxLauncher
+from flowrl.parallel.launchers.default import default_launcher
+from flowrl.parallel.library.archive import sweep
 from flowrl.parallel.library.contents import skill_data_in_library, skills_in_library
 from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, merge_lock
+from flowrl.parallel.no_room import no_room
 from flowrl.parallel.reconciliation import FolderRecords
-from flowrl.parallel.runs import TRAINING_COMMAND, Runs, no_room
-from flowrl.parallel.slots import check_number, plan_slots
-from flowrl.parallel.state import Rendering, SchedulerState, StateStore, Status
-from flowrl.parallel.training_processor import sweep
+from flowrl.parallel.runs import TRAINING_COMMAND, Runs
+from flowrl.parallel.slots import check_number
+from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
 from flowrl.paths import ExperimentPaths, check_cache_folder, given_path
 from flowrl.skills.graph import check_acyclic, names_graph
 from flowrl.skills.spec import check_name
@@ -44,7 +46,7 @@ class SkillScheduler:
 
     Args:
         poll_interval: seconds between listings of the engine, the safety net; a finished run is noticed without.
-        launcher: where runs are started; tmux unless given.
+        launcher: where runs are started; in sessions on this machine unless given.
         command: what trains a run; its folder is appended.
     """
 
@@ -67,12 +69,11 @@ class SkillScheduler:
         self.remark: str | None = None
         self._args = args
         self._max_nodes: int | None = getattr(args, "max_nodes", None)
-        self._launcher = launcher or TmuxLauncher()
+        self._launcher = launcher or default_launcher()
         self._wake = threading.Event()
         stall_timeout_s = getattr(args, "stall_timeout", None) or 0.0
         self._runs = Runs(self.paths, self._launcher, command, stall_timeout_s, self._wake.set)
         self._store = StateStore(self.paths)
-        self._rendering = Rendering()
         core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
         self._dispatcher = Dispatcher(core, self._runs, self._save, self._announce)
         self._lock = self._dispatcher.lock
@@ -98,7 +99,7 @@ class SkillScheduler:
         self._on_complete = on_skill_complete or self._on_complete
         self._on_final = on_skill_final or self._on_final
         self._runs.prepare = prepare_training_run or self._runs.prepare
-        self._runs.process = process_completed_training or self._runs.process
+        self._runs.merges.process = process_completed_training or self._runs.merges.process
 
     def open(self) -> None:
         """Takes the experiment: checks what can be checked, takes its lock, reads its state, finds its runs again.
@@ -106,7 +107,7 @@ class SkillScheduler:
         ``run`` does this if nobody has; the front door calls it first, so that bad input is an error of its own thread.
 
         Raises:
-            BadInput: tmux is missing, the folder or the cache folder cannot be written, the state file cannot be used.
+            BadInput: the launcher cannot work here, the folder or the cache folder cannot be written, the state file cannot be used.
             FolderInUse: another scheduler works on the folder.
         """
         if self._folder_lock is not None:
@@ -217,7 +218,7 @@ class SkillScheduler:
         """A copy of the state, as in ``scheduler_state.json``; skills that wait for ``run`` to begin are in it too."""
         with self._lock:
             early = [waiting_entry(event).model_dump(mode="json") for event in self._early.values()]
-            data = self._rendering.data(self._core.state)
+            data = self._core.state.to_data()
         return data | {"skills": data["skills"] + early}
 
     def get_completed_skill_names(self) -> list[str]:
@@ -231,8 +232,10 @@ class SkillScheduler:
 
         A skill that waits for another takes no slot yet.
         """
-        unfinished = {entry["skill_name"]: entry for entry in self.state["skills"] if entry["status"] in _UNFINISHED}
-        startable = [entry for entry in unfinished.values() if not unfinished.keys() & entry["dependencies"]]
+        with self._lock:
+            waiting = {event.name: event.dependencies for event in self._early.values()}
+            waiting |= {e.skill_name: e.dependencies for e in self._core.state.skills if e.status in _UNFINISHED}
+        startable = [name for name, dependencies in waiting.items() if waiting.keys().isdisjoint(dependencies)]
         return max(0, self.max_parallel - len(startable))
 
     def known_skills(self) -> dict[str, dict[str, Any]]:
@@ -245,9 +248,9 @@ class SkillScheduler:
             for name, data, index, status in entries
         }
 
-    def attach_commands(self) -> dict[str, list[str]]:
-        """How a person looks at each training under way."""
-        return self._runs.attach_commands()
+    def attach_line(self, skill: Mapping[str, Any]) -> str:
+        """What a person types to look at a training under way; ``skill`` is its entry in ``state["skills"]``."""
+        return shlex.join(self._runs.attach_command(SkillEntry.model_validate(skill)))
 
     def set_proposer_state(self, proposer: Mapping[str, Any]) -> None:
         """Keeps the proposer's kind, cost and last error in the state file."""
@@ -275,12 +278,12 @@ class SkillScheduler:
 
     def _plan_slots(self) -> None:
         args = self._args
-        self._runs.slots = plan_slots(
+        self._runs.slots = self._launcher.slots(
             self.max_parallel,
             gpu_ids=getattr(args, "gpu_ids", None),
             skills_per_gpu=getattr(args, "skills_per_gpu", None) or 1,
         )
-        self.max_parallel = min(len(self._runs.slots), self._launcher.capacity() or self.max_parallel)
+        self.max_parallel = len(self._runs.slots)
 
     def _take_folder(self):
         try:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from textwrap import indent
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -79,7 +77,6 @@ class SkillEntry(BaseModel):
     )
     skill_data: dict[str, Any] | None = Field(None, description="The skill itself, until the library has it.")
 
-
     @property
     def is_usable(self) -> bool:
         """Whether its expert is in the library: completed, perhaps being trained further."""
@@ -99,79 +96,13 @@ class SchedulerState(BaseModel):
     proposer: dict[str, Any] = Field(default_factory=dict, description="The proposer's kind, cost and last error.")
     skills: list[SkillEntry] = Field(default_factory=list)
 
-    def to_data(self) -> dict:
-        """As in the file."""
+    def to_data(self) -> dict[str, Any]:
+        """Plain values, as in the file."""
         return self.model_dump(mode="json")
 
-
-class Rendering:
-    """The state as data and as text. What a finished skill comes to is worked out once: it changes no more.
-
-    So neither grows slow with the number of finished skills, of which a long experiment has thousands.
-    """
-
-    def __init__(self):
-        self._known: dict[str, _Rendered] = {}
-
-    def data(self, state: SchedulerState) -> dict:
-        """As ``SchedulerState.to_data``; the entries are copies, their values are not."""
-        skills = [dict(known.data) if (known := self._finished(e)) else e.model_dump(mode="json") for e in state.skills]
-        return _without_skills(state).to_data() | {"skills": skills}
-
-    def text(self, state: SchedulerState) -> bytes:
-        """The file: a line for each finished skill, indented JSON for the others."""
-        head = _without_skills(state).model_dump_json(indent=2)
-        if not state.skills:
-            return f"{head}\n".encode()
-        skills = [known.text if (known := self._finished(entry)) else _indented(entry) for entry in state.skills]
-        return head.removesuffix(_NO_SKILLS).encode() + b'"skills": [\n' + b",\n".join(skills) + b"\n  ]\n}\n"
-
-    def _finished(self, entry: SkillEntry) -> _Rendered | None:
-        """What is known of a finished skill; None where it is not finished."""
-        known = self._known.get(entry.skill_name)
-        if known is not None and known.is_of(entry):
-            return known
-        if entry.status not in FINAL:
-            return None
-        data, text = entry.model_dump(mode="json"), f"    {entry.model_dump_json()}".encode()
-        known = _Rendered(entry, entry.status, entry.attempt, entry.error, entry.completed_at, entry.blocked_by, data, text)
-        self._known[entry.skill_name] = known
-        return known
-
-
-@dataclass(frozen=True, slots=True)
-class _Rendered:
-    """What a finished entry came to, and the values by whose identity it is seen that it is still that."""
-
-    entry: SkillEntry
-    status: Status
-    attempt: int
-    error: str | None
-    completed_at: datetime | None
-    blocked_by: list[str]
-    data: dict
-    text: bytes
-
-    def is_of(self, entry: SkillEntry) -> bool:
-        return (
-            self.entry is entry
-            and self.status is entry.status
-            and self.attempt == entry.attempt
-            and self.error is entry.error
-            and self.completed_at is entry.completed_at
-            and self.blocked_by is entry.blocked_by
-        )
-
-
-_NO_SKILLS = '"skills": []\n}'
-
-
-def _indented(entry: SkillEntry) -> bytes:
-    return indent(entry.model_dump_json(indent=2), "    ").encode()
-
-
-def _without_skills(state: SchedulerState) -> SchedulerState:
-    return state.model_copy(update={"skills": []})
+    def to_text(self) -> str:
+        """The file's text: indented JSON."""
+        return self.model_dump_json(indent=2) + "\n"
 
 
 class StateStore:
@@ -179,7 +110,6 @@ class StateStore:
 
     def __init__(self, paths: ExperimentPaths):
         self.paths = paths
-        self._rendering = Rendering()
 
     def load(self) -> tuple[SchedulerState | None, str | None]:
         """The state, or None where there is none yet; and a remark if the previous good one had to be taken.
@@ -210,7 +140,7 @@ class StateStore:
         state.updated_at = datetime.now(UTC)
         if _is_whole(self.paths.state):
             _keep_beside(self.paths.state, self.paths.previous_state)
-        write_whole(self.paths.state, self._rendering.text(state))
+        write_whole(self.paths.state, state.to_text())
 
 
 class TornState(BadInput):

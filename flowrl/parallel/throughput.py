@@ -165,5 +165,5 @@ class _Trainee:
 
 def _environment(slot: Slot) -> dict[str, str]:
     """What a real run is told (see ``environment.py``), but for keys, which nothing here needs."""
-    told = environment.to_start() | environment.steering() | driver_environment(slot)
+    told = environment.to_start() | environment.for_training() | driver_environment(slot)
     return {name: value for name, value in told.items() if not environment.is_private(name)}

@@ -22,6 +22,11 @@ class Holder:
     host: str = ""
     """Empty in a record of an earlier version."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a process of this host: on another one, neither its pid nor its kernel lock means anything here."""
+        return self.host in ("", socket.gethostname())
+
 
 def write_holder(path: Path, attempt: int) -> None:
     """Writes down that this process holds the run's lock."""
@@ -40,9 +45,9 @@ def find_holder(path: Path) -> Holder | None:
 
 
 def find_process(path: Path, attempt: int) -> ProcessId | None:
-    """The process that took the run's lock for this attempt; None if none did so far."""
+    """The process of this host that took the run's lock for this attempt; None if none did so far."""
     holder = find_holder(path)
-    return holder.process if holder and holder.attempt == attempt else None
+    return holder.process if holder and holder.attempt == attempt and holder.is_local else None
 
 
 def is_held(path: Path) -> bool:

@@ -16,11 +16,13 @@ class Announcer:
 
     Args:
         say: takes a line.
+        attach_line: what a person types to look at a training under way.
         known: the skills as they are at a start; what they have been through is not told again.
     """
 
-    def __init__(self, say: Callable[[str], None], known: Iterable[Skill] = ()):
+    def __init__(self, say: Callable[[str], None], attach_line: Callable[[Skill], str], known: Iterable[Skill] = ()):
         self._say = say
+        self._attach_line = attach_line
         self._told = {skill["skill_name"]: _phase(skill) for skill in known}
 
     def look(self, skills: Iterable[Skill]) -> None:
@@ -29,31 +31,30 @@ class Announcer:
             name, phase = skill["skill_name"], _phase(skill)
             if phase != self._told.get(name):
                 self._told[name] = phase
-                if line := _line(skill):
+                if line := self._line(skill):
                     self._say(line)
+
+    def _line(self, skill: Skill) -> str | None:
+        name = skill["skill_name"]
+        match skill["status"]:
+            case "waiting" if skill["retry_count"]:
+                return f"retry {skill['retry_count']:<5}{name}: {_reason(skill)}"
+            case "waiting":
+                return None
+            case "running" if skill["tmux_session"]:
+                return f"training   {name}   watch: {self._attach_line(skill)}"
+            case "running":
+                return None  # its session is not there yet
+            case "completed":
+                return f"completed  {name}   {outcome(skill)}"
+            case "blocked":
+                return f"blocked    {name}: it needs {', '.join(skill['blocked_by'])}"
+        return f"{skill['status']:<10} {name}: {_reason(skill)}"
 
 
 def _phase(skill: Skill) -> tuple:
     # A run has its session only a moment after it has its status; the line that names it waits for it.
     return skill["status"], skill["attempt"], skill["status"] == "running" and skill["tmux_session"]
-
-
-def _line(skill: Skill) -> str | None:
-    name = skill["skill_name"]
-    match skill["status"]:
-        case "waiting" if skill["retry_count"]:
-            return f"retry {skill['retry_count']:<5}{name}: {_reason(skill)}"
-        case "waiting":
-            return None
-        case "running" if skill["tmux_session"]:
-            return f"training   {name}   watch: tmux attach -t {skill['tmux_session']}"
-        case "running":
-            return None  # its session is not there yet
-        case "completed":
-            return f"completed  {name}   {outcome(skill)}"
-        case "blocked":
-            return f"blocked    {name}: it needs {', '.join(skill['blocked_by'])}"
-    return f"{skill['status']:<10} {name}: {_reason(skill)}"
 
 
 def _reason(skill: Skill) -> str:

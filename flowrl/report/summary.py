@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,16 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=_WIDTH_WHEN_PIPED, highlight=False)
 
 
-def print_summary(skills: Sequence[Skill], root: Path, since: datetime, now: datetime, out: Console) -> None:
+def print_summary(
+    skills: Sequence[Skill], root: Path, since: datetime, now: datetime, out: Console, attach_line: Callable[[Skill], str]
+) -> None:
     """Table, side-by-side line and commands.
 
     Args:
         skills: as in scheduler_state.json.
         root: the experiment's folder.
         since, now: the wall time to compare the runs with: when this command started, and ended.
+        attach_line: what a person types to look at a training under way.
     """
     if not skills:
         out.print("No skills.")
@@ -45,7 +48,7 @@ def print_summary(skills: Sequence[Skill], root: Path, since: datetime, now: dat
     if line := side_by_side(skills, since, now):
         out.print(line)
     out.print("\nTo look further:")
-    for command in commands(skills, root):
+    for command in commands(skills, root, attach_line):
         out.print(f"  {command}", soft_wrap=True, markup=False)
 
 
@@ -91,7 +94,7 @@ def side_by_side(skills: Iterable[Skill], since: datetime, now: datetime) -> str
     return f"{run_s / 60:.1f} run minutes in {wall_s / 60:.1f} wall minutes: {run_s / wall_s:.2f} skills at a time, on average"
 
 
-def commands(skills: Sequence[Skill], root: Path) -> list[str]:
+def commands(skills: Sequence[Skill], root: Path, attach_line: Callable[[Skill], str]) -> list[str]:
     """What to type next, for this experiment as it is."""
     paths = ExperimentPaths(root)
     lines = [f"jq . {quoted(paths.state)}", f"ls {quoted(paths.skills)}"]
@@ -101,7 +104,7 @@ def commands(skills: Sequence[Skill], root: Path) -> list[str]:
         lines.append(f"cat {quoted(paths.skill_folder(newest['expert_idx'], newest['skill_name']) / 'training.log')}")
     failed = [skill for skill in skills if skill["status"] in ("failed", "cancelled") and skill["run_folder"]]
     lines += [f"tail {quoted(root / skill['run_folder'] / 'training.log')}" for skill in failed]
-    lines += [f"tmux attach -t {skill['tmux_session']}" for skill in skills if skill["status"] == "running" and skill["tmux_session"]]
+    lines += [attach_line(skill) for skill in skills if skill["status"] == "running" and skill["tmux_session"]]
     if failed:
         lines.append(f"{to_go_on(root)} --retry_failed")
     else:

@@ -172,6 +172,9 @@ class FakeScheduler:
             startable = [entry for entry in unfinished.values() if not unfinished.keys() & entry["dependencies"]]
             return self.max_parallel - len(startable)
 
+    def attach_line(self, skill) -> str:
+        return f"look at {skill['tmux_session']}"
+
     def running(self) -> list[str]:
         return [name for name, entry in self._entries.items() if entry["status"] == "running"]
 

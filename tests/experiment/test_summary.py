@@ -37,9 +37,13 @@ SKILLS = [
 ]
 
 
+def attach_line(skill) -> str:
+    return f"look at {skill['skill_name']}"
+
+
 def printed(skills, since=BEGAN, now=at(5)) -> list[str]:
     out = io.StringIO()
-    print_summary(skills, Path("exp/demo"), since, now, Console(file=out, width=120))
+    print_summary(skills, Path("exp/demo"), since, now, Console(file=out, width=120), attach_line)
     return out.getvalue().splitlines()
 
 
@@ -74,12 +78,15 @@ def test_a_run_that_still_goes_counts_until_now():
 
 
 def test_the_commands_are_those_of_this_experiment():
-    found = commands(SKILLS, Path("exp/demo"))
+    found = commands(SKILLS, Path("exp/demo"), attach_line)
     assert "jq . exp/demo/scheduler_state.json" in found
     assert "cat exp/demo/skills/1_Eat_Cow/training.log" in found
     assert "tail exp/demo/training_runs/skill_2_Place_Table/training.log" in found
+    assert not [line for line in found if line.startswith("look at")]
+    training = [skill("Collect_Wood", 0, Status.RUNNING, tmux_session="flowrl_e0"), skill("Eat_Cow", 1, Status.RUNNING)]
+    assert [line for line in commands(training, Path("exp"), attach_line) if "look at" in line] == ["look at Collect_Wood"]
     assert found[-1] == f"{to_go_on(Path('exp/demo'))} --retry_failed"
-    assert commands(SKILLS[:1], Path("exp/my demo"))[-1].endswith("--graph_path 'exp/my demo' --max_nodes 6")
+    assert commands(SKILLS[:1], Path("exp/my demo"), attach_line)[-1].endswith("--graph_path 'exp/my demo' --max_nodes 6")
 
 
 @pytest.mark.parametrize(

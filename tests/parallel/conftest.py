@@ -7,6 +7,7 @@ import pytest
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths
 from tests.parallel.fakes.experiments import FAKE_TRAINING
+from tests.parallel.launcher_contract import spec  # noqa: F401 (a fixture)
 
 
 @pytest.fixture

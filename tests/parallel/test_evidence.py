@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -11,7 +12,6 @@ from filelock import FileLock
 
 from flowrl.files import write_json
 from flowrl.parallel.evidence import (
-    INVISIBLE_LIMIT_S,
     LAUNCH_GRACE_S,
     Evidence,
     RunState,
@@ -19,7 +19,8 @@ from flowrl.parallel.evidence import (
     judge,
     look,
 )  # fmt: skip
-from flowrl.parallel.launchers.base import EngineStatus, Phase
+from flowrl.parallel.launchers.base import Handle, Phase
+from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.parallel.processes import COOKIE, end_tree, retry_until, with_cookie
 from flowrl.paths import RunPaths
 from flowrl.records import ending
@@ -29,7 +30,7 @@ from flowrl.records.result import Outcome, RunResult
 from tests.parallel.fakes.experiments import PATIENCE_S
 
 DONE = RunResult(1, Outcome.COMPLETED)
-LONG_S = INVISIBLE_LIMIT_S + 1
+LONG_S = 24 * 3600.0
 
 
 @pytest.mark.parametrize(
@@ -61,8 +62,10 @@ LONG_S = INVISIBLE_LIMIT_S + 1
         # Before it has its lock, the process.
         (Evidence(process_alive=True, engine=Phase.UNKNOWN), RunState.STARTING),
         (Evidence(process_alive=False, engine=Phase.RUNNING), RunState.DEAD),
-        # Without a process, the engine; and what nobody sees is not dead until enough time has passed.
+        # Without a process, the engine; and what nobody can look at, as on another host, is never dead while the engine is silent.
         (Evidence(engine=Phase.QUEUED, since_launch_s=LONG_S), RunState.STARTING),
+        (Evidence(engine=Phase.QUEUED, since_launch_s=LONG_S, stalled=True), RunState.STARTING),  # it has nothing to tell
+        (Evidence(engine=Phase.RUNNING, since_launch_s=LONG_S, stalled=True), RunState.STALLED),
         (Evidence(engine=Phase.RUNNING, since_launch_s=LONG_S), RunState.STARTING),
         (Evidence(engine=Phase.LOST), RunState.DEAD),
         (Evidence(engine=Phase.LOST, cookie_alive=True), RunState.ORPHANED),
@@ -71,7 +74,7 @@ LONG_S = INVISIBLE_LIMIT_S + 1
         (Evidence(cookie_alive=False), RunState.UNKNOWN),
         (Evidence(cookie_alive=False, since_launch_s=LAUNCH_GRACE_S + 1), RunState.DEAD),
         (Evidence(), RunState.UNKNOWN),
-        (Evidence(since_launch_s=LONG_S), RunState.DEAD),
+        (Evidence(since_launch_s=LONG_S), RunState.UNKNOWN),
     ],
 )
 def test_the_order_of_truth(evidence, state):
@@ -93,36 +96,42 @@ def write_pid(run, attempt, process):
     write_json(run.pid, {**process.to_record(), "attempt": attempt})
 
 
+def looked(run, attempt=1, engine=Phase.UNKNOWN, process=None):
+    """The evidence of an attempt whose processes are on this host, as the tmux launcher sees them."""
+    handle = Handle("%1", "flowrl_e0_A", run.folder, attempt, process)
+    return look(Sighting(run, handle, engine), TmuxLauncher().is_alive)
+
+
 def test_a_result_of_another_attempt_does_not_count(run):
     write_json(run.result, {"outcome": "completed", "attempt": 1})
-    assert look(Sighting(run, 1, "x#1")).result is not None
-    assert look(Sighting(run, 2, "x#2")).result is None
+    assert looked(run, 1).result is not None
+    assert looked(run, 2).result is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"attempt": 1}', '{"attempt": 1, "outcome": "?"}'])
 def test_a_result_that_is_none_is_none(run, text):
     run.result.write_text(text)
-    assert look(Sighting(run, 1, "x#1")).result is None
+    assert looked(run, 1).result is None
 
 
 def test_the_lock_of_a_live_run_is_seen_held_and_then_free(run):
     write_pid(run, 1, own_process())
     with FileLock(run.lock):
-        seen = look(Sighting(run, 1, "x#1"))
+        seen = looked(run, 1)
         assert (seen.lock_held, seen.process_alive, judge(seen)) == (True, True, RunState.RUNNING)
-    assert look(Sighting(run, 1, "x#1")).lock_held is False
+    assert looked(run, 1).lock_held is False
 
 
 def test_the_lock_of_an_attempt_that_has_not_taken_it_is_not_touched(run):
     write_pid(run, 1, own_process())
     with FileLock(run.lock):
-        assert look(Sighting(run, 2, "x#2")).lock_held is None
+        assert looked(run, 2).lock_held is None
 
 
 def test_a_pid_that_was_given_to_another_process_is_not_the_run(run):
     ours = own_process()
     write_pid(run, 1, ProcessId(ours.pid, "another"))
-    assert look(Sighting(run, 1, "x#1")).process_alive is False
+    assert looked(run, 1).process_alive is False
 
 
 def test_how_a_training_ended_is_what_its_keeper_wrote_about_this_attempt(run):
@@ -136,6 +145,19 @@ def test_how_a_training_ended_is_what_its_keeper_wrote_about_this_attempt(run):
     assert ending.find(run.exit, 2) is None
 
 
+def test_neither_the_pid_nor_the_lock_of_another_host_is_looked_at(run):
+    """A cluster's run: what its number is here is another process, and the lock of a shared folder may not reach us."""
+    ours = own_process()
+    write_json(run.pid, {**ours.to_record(), "host": "node17", "attempt": 1})
+    with FileLock(run.lock):
+        seen = look(Sighting(run, Handle("job-1", "flowrl_e0_A", run.folder, 1), Phase.RUNNING), lambda handle: None)
+    assert (seen.lock_held, seen.process_alive, judge(seen)) == (None, None, RunState.STARTING)
+    silent = look(Sighting(run, Handle("job-1", "flowrl_e0_A", run.folder, 1), Phase.UNKNOWN, LONG_S), lambda handle: None)
+    assert judge(silent) is RunState.UNKNOWN
+    write_json(run.pid, {**ours.to_record(), "host": socket.gethostname(), "attempt": 1})
+    assert looked(run).process_alive is True
+
+
 def test_a_zombie_is_dead():
     child = subprocess.Popen([sys.executable, "-c", ""])
     process = ProcessId.of(child.pid)
@@ -144,11 +166,11 @@ def test_a_zombie_is_dead():
 
 
 def test_where_only_the_cookie_can_tell_it_is_asked(run):
-    child = subprocess.Popen(["sleep", "300"], env={COOKIE: "x#1", "PATH": os.environ["PATH"]})
+    child = subprocess.Popen(["sleep", "300"], env={COOKIE: f"{run.folder}#1", "PATH": os.environ["PATH"]})
     try:
-        assert retry_until(lambda: look(Sighting(run, 1, "x#1")).cookie_alive, PATIENCE_S)
-        assert look(Sighting(run, 1, "y#1")).cookie_alive is False
-        assert look(Sighting(run, 1, "x#1"), EngineStatus(Phase.RUNNING)).cookie_alive is None
+        assert retry_until(lambda: looked(run, 1).cookie_alive, PATIENCE_S)
+        assert looked(run, 2).cookie_alive is False
+        assert looked(run, 1, Phase.RUNNING).cookie_alive is None
     finally:
         child.kill()
         child.wait()

@@ -19,7 +19,7 @@ import pytest
 
 from flowrl import pickles
 from flowrl.files import read_json, write_json
-from flowrl.parallel import runs
+from flowrl.parallel import watched_run
 from flowrl.parallel.processes import of_runs_below, retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths, RunPaths
@@ -265,9 +265,9 @@ def test_a_training_that_crashes_each_time_fails_with_its_last_words(make_schedu
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil takes the start of a process from another place")
 def test_a_step_of_the_clock_ends_no_run(make_scheduler, start, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ENDING_GRACE_S", 0.0)
-    looks, look = [], runs.look
-    monkeypatch.setattr(runs, "look", lambda *where: looks.append(look(*where)) or looks[-1])
+    monkeypatch.setattr(watched_run, "ENDING_GRACE_S", 0.0)
+    looks, look = [], watched_run.look
+    monkeypatch.setattr(watched_run, "look", lambda *where: looks.append(look(*where)) or looks[-1])
     scheduler = make_scheduler(max_parallel=1, poll_interval=NEVER_S)
     scheduler.add_skill("A", skill("A", gate=str(tmp_path / "gate")), [])
     thread = start(scheduler)
@@ -333,7 +333,7 @@ def test_a_training_whose_session_is_ended_goes_on_in_a_new_one(make_scheduler, 
 def test_a_training_that_hangs_is_ended_and_tried_again_also_one_that_was_adopted(
     make_scheduler, start, experiment, monkeypatch
 ):
-    monkeypatch.setattr(runs, "STOP_GRACE_S", 0.2)  # it is deaf
+    monkeypatch.setattr(watched_run, "STOP_GRACE_S", 0.2)  # it is deaf
     flags = {"max_nodes": 1, "max_parallel_skills": 1, "scheduler_poll_interval": NEVER_S}
     first = make_scheduler(SimpleArgs(**flags))  # would wait for five minutes
     first.add_skill("A", skill("A", hang_attempts=[1, 2]), [])
@@ -348,7 +348,7 @@ def test_a_training_that_hangs_is_ended_and_tried_again_also_one_that_was_adopte
     thread.join()
     assert not hanging.is_alive()
     assert (statuses(second), entry_of(second, "A")["retry_count"]) == ({"A": "completed"}, 2)
-    assert [error for error in errors if error and "gave no sign of life" in error]
+    assert [error for error in errors if error and "its heartbeat has not changed" in error]
     assert "attempt 3 of A begins at 500 frames" in (experiment.skill_folder(0, "A") / "training.log").read_text()
     assert processes_of(experiment) == []
 
@@ -446,7 +446,7 @@ def test_a_reward_that_raises_fails_with_the_tracebacks_last_lines_in_the_state_
     entry = read_json(experiment.state)["skills"][0]
     assert entry["status"] == "failed"
     said: list[str] = []
-    Announcer(said.append).look([entry])
+    Announcer(said.append, scheduler.attach_line).look([entry])
     first, *last = entry["error"].splitlines()
     log = (experiment.run_folder(0, "Collect_Wood") / "training.log").read_text()
     assert said == [f"failed     Collect_Wood: {first}"] and first.startswith("ValueError: Calling nonzero")

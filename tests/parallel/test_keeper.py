@@ -18,7 +18,9 @@ from flowrl import machine
 from flowrl.files import write_json
 from flowrl.parallel import keeper
 from flowrl.parallel.evidence import Evidence, RunState, Sighting, judge, look
-from flowrl.parallel.processes import COOKIE, retry_until, with_cookie
+from flowrl.parallel.launchers.base import Handle
+from flowrl.parallel.launchers.tmux import TmuxLauncher
+from flowrl.parallel.processes import COOKIE, with_cookie
 from flowrl.paths import RunPaths
 from flowrl.records import ending
 from flowrl.records.ending import Ending
@@ -228,12 +230,13 @@ def test_the_keeper_is_not_taken_for_the_training(run):
     ended.wait()
     living = subprocess.Popen(["sleep", "300"])
     try:
-        seen = look(Sighting(run, 1, "x#1", started=ProcessId.of(living.pid)))
+        seen = look(Sighting(run, Handle("%1", "", run.folder, 1, ProcessId.of(living.pid))), TmuxLauncher().is_alive)
         assert (seen.process_alive, seen.keeper_alive) == (False, True)
     finally:
         living.kill()
         living.wait()
-    assert retry_until(lambda: look(Sighting(run, 1, "x#1", started=ProcessId(living.pid, "another"))).keeper_alive is False, PATIENCE_S)
+    other = Sighting(run, Handle("%1", "", run.folder, 1, ProcessId(living.pid, "another")))
+    assert look(other, TmuxLauncher().is_alive).keeper_alive is False
 
 
 def test_a_process_without_a_mark_is_nobodys():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flowrl.files import read_json
-from flowrl.parallel.launchers.base import Launcher, LaunchFailed, LaunchSpec, Phase
+from flowrl.parallel.launchers.base import Launcher, LaunchSpec, NotLaunched, Phase
 from flowrl.parallel.processes import end_tree, retry_until, with_cookie
 from flowrl.parallel.runs import KEEPER
 from flowrl.parallel.scheduler import SkillScheduler
@@ -139,7 +139,7 @@ def test_a_run_whose_training_is_killed_is_tried_again(make, experiment, tmp_pat
 
 
 def test_a_program_that_is_not_there_is_a_failed_launch(launcher, spec):
-    with pytest.raises(LaunchFailed, match="no_such_program"):
+    with pytest.raises(NotLaunched, match="no_such_program"):
         launcher.launch(replace(spec, argv=("no_such_program",)))
 
 

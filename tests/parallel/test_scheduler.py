@@ -163,7 +163,7 @@ def test_the_example_of_the_docs(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "scheduling.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     launcher = FakeLauncher(finish)
-    monkeypatch.setattr("flowrl.parallel.scheduler.TmuxLauncher", lambda: launcher)
+    monkeypatch.setattr("flowrl.parallel.scheduler.default_launcher", lambda: launcher)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert sorted(names(launcher)) == ["Collect_Drink", "Collect_Wood", "Place_Table"]
@@ -603,7 +603,7 @@ def test_a_scheduler_that_ends_in_an_error_is_not_gone_before_its_merge_is(sched
     monkeypatch.setattr(scheduler, "_is_over", fail_once_it_began)
     thread = in_thread(scheduler)
     assert began.wait(PATIENCE_S)
-    wait_until(lambda: scheduler._runs._impatient.is_set())
+    wait_until(lambda: scheduler._runs.merges._is_leaving.is_set())
     assert thread.thread.is_alive() and is_held(scheduler.paths.scheduler_lock)
     go_on.set()
     thread.join()

@@ -19,14 +19,14 @@ from flowrl.errors import BadInput
 from flowrl.machine import usable_cores
 from flowrl.parallel import environment
 from flowrl.parallel.launchers import tmux
-from flowrl.parallel.launchers.base import EngineStatus, EngineUnreachable, LaunchFailed, LaunchSpec, Phase
+from flowrl.parallel.launchers.base import EngineStatus, EngineUnreachable, NotLaunched, Phase
 from flowrl.parallel.launchers.tmux import TmuxLauncher
 from flowrl.parallel.processes import retry_until, with_cookie
 from flowrl.parallel.slots import cpu_slots, gpu_slots
 from flowrl.paths import RunPaths
 from tests.parallel.fakes.experiments import PATIENCE_S
+from tests.parallel.launcher_contract import LauncherContract
 
-SLEEP = ("sleep", "300")
 HOSTILE = """
 set -g destroy-unattached on
 set -g default-shell /nonexistent/shell
@@ -54,17 +54,8 @@ def launcher():
         pass
 
 
-@pytest.fixture
-def spec(tmp_path):
-    def make(name="Make_Pickaxe", argv=SLEEP, experiment="exp", attempt=1, index=2, **environment):
-        root = tmp_path / experiment
-        folder = root / "training_runs" / f"skill_{index}_{name}"
-        folder.mkdir(parents=True, exist_ok=True)
-        needed = {"PATH": os.environ["PATH"]} | environment
-        return LaunchSpec(root, folder, name, index, attempt, tuple(argv), tmp_path, needed)
-
-    make.folder = tmp_path  # where the commands run
-    return make
+class TestTmuxLauncher(LauncherContract):
+    pass
 
 
 def test_a_run_has_a_session_that_the_seeds_commands_find(launcher, spec):
@@ -72,7 +63,7 @@ def test_a_run_has_a_session_that_the_seeds_commands_find(launcher, spec):
     assert handle.name == "flowrl_e2_Make_Pickaxe"
     assert sh("tmux list-sessions | grep flowrl_").startswith("flowrl_e2_Make_Pickaxe: 1 windows (created ")
     assert sh("tmux has-session -t flowrl_e2_Make_Pickaxe; echo $?") == "0\n"
-    assert launcher.attach_command(handle) == ["tmux", "attach", "-t", "=flowrl_e2_Make_Pickaxe"]
+    assert launcher.attach_command(handle) == ["tmux", "attach", "-t", "flowrl_e2_Make_Pickaxe"]
     assert launcher.poll([handle])[handle.engine_id].phase is Phase.RUNNING
     assert handle.process.is_alive()
 
@@ -280,7 +271,7 @@ def test_where_no_process_can_be_started_nothing_is_known_of_a_run(launcher, spe
     with monkeypatch.context() as patch:
         patch.setattr(tmux.subprocess, "run", fails)
         assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
-        with pytest.raises(LaunchFailed, match="tmux could not be started for `list-panes`: Resource temporarily unavailable"):
+        with pytest.raises(NotLaunched, match="tmux could not be started for `list-panes`: Resource temporarily unavailable"):
             launcher.launch(spec(attempt=2))
 
 
@@ -360,7 +351,7 @@ def test_a_server_that_does_not_answer_is_unknown_and_never_an_empty_list(launch
         assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
         with pytest.raises(EngineUnreachable):
             launcher.find(handle.run_folder.parent.parent)
-        with pytest.raises(LaunchFailed):
+        with pytest.raises(NotLaunched):
             launcher.launch(spec(attempt=2))
     stuck.write_text("#!/bin/sh\necho 'error connecting to /tmp/x (Permission denied)' >&2\nexit 1\n")
     with monkeypatch.context() as patch:
@@ -467,7 +458,7 @@ def test_a_server_that_cannot_be_connected_to_is_not_no_server(launcher, spec, f
     assert launcher.poll([handle])[handle.engine_id].phase is Phase.UNKNOWN
     with pytest.raises(EngineUnreachable):
         launcher.find(handle.run_folder.parent.parent)
-    with pytest.raises(LaunchFailed, match=re.escape(says)):
+    with pytest.raises(NotLaunched, match=re.escape(says)):
         launcher.launch(spec(attempt=2))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import multiprocessing
 import os
+import re
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -16,10 +19,11 @@ import pytest
 from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
-from flowrl.parallel import training_processor
+from flowrl.parallel.library import archive, locks
 from flowrl.parallel.library.locks import LockTimeout, merge_lock
 from flowrl.parallel.processes import retry_until
-from flowrl.parallel.training_processor import DamagedCheckpoint, process_completed_training
+from flowrl.parallel.trained_experts import DamagedCheckpoint, set_damaged_aside
+from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records.liveness import is_held
@@ -269,7 +273,7 @@ def test_a_merge_killed_at_any_file_operation_is_repaired_by_merging_again(exper
         process.start()
         process.join(PATIENCE_S)
         assert merge(root, run, 80) == expected_updates
-        training_processor.sweep(ExperimentPaths(root))
+        archive.sweep(ExperimentPaths(root))
         assert without_paths(snapshot(root)) == expected, f"operation {fatal}"
         if process.exitcode == 0:
             break  # there is no operation of this number: the merge went through
@@ -324,7 +328,7 @@ def test_what_a_killed_merge_left_behind_is_swept_away(experiment):
     half = [experiment.root / ".scheduler_state.json.x.tmp", experiment.skill_folder(0, "Collect_Wood") / ".run.json.y.tmp"]
     for path in half:
         path.touch()
-    training_processor.sweep(experiment)
+    archive.sweep(experiment)
     assert list(experiment.training_runs.iterdir()) == []
     assert [path.name for path in experiment.skills.iterdir()] == ["0_Collect_Wood"]
     assert not [path for path in half if path.exists()]
@@ -344,7 +348,7 @@ def test_a_damaged_checkpoint_is_not_merged_and_moved_aside_with_its_result(expe
     with pytest.raises(DamagedCheckpoint, match="checkpoint_100.pkl is damaged"):
         merge(experiment.root, run, 100)
     assert experiment.library() == {}
-    training_processor.set_aside(run, 1)
+    set_damaged_aside(run, 1)
     assert not run.result.exists() and run.checkpoints() == []
     assert {path.name for path in run.policies.iterdir()} == {"checkpoint_100.pkl.damaged"} | ({"initial.pkl"})
     assert (run.folder / "result_1.json").exists()
@@ -394,11 +398,21 @@ def test_50_processes_merging_at_once_lose_nothing(experiment):
     assert set(pickles.load(experiment.global_latest)["experts"]) == {str(index) for index in range(51)}
 
 
+def is_free(paths):
+    """Whether a merge could begin now."""
+    try:
+        with merge_lock(paths, 0.0):
+            return True
+    except LockTimeout:
+        return False
+
+
 def test_removing_the_lock_file_does_not_let_a_second_merge_in(experiment):
     with merge_lock(experiment):
         experiment.global_lock.unlink()
         with pytest.raises(LockTimeout, match="Failed to acquire global checkpoint lock"), merge_lock(experiment, 0.1):
             pytest.fail("two merges at once")
+    assert is_free(experiment)
 
 
 def hold_for_ever(root, held):
@@ -407,43 +421,75 @@ def hold_for_ever(root, held):
         threading.Event().wait()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
-def test_a_second_process_waits_for_the_holder_of_a_removed_lock_file_and_names_it(experiment):
-    context = multiprocessing.get_context("fork")
-    held = context.Event()
-    process = context.Process(target=hold_for_ever, args=(experiment.root, held))
-    process.start()
-    try:
-        assert held.wait(PATIENCE_S)
-        subprocess.run(["rm", str(experiment.global_lock)], check=True)  # as an old guide advises
-        with pytest.raises(LockTimeout, match=f"held by process {process.pid} \\("), merge_lock(experiment, 0.1):
-            pytest.fail("two merges at once")
-        waiting = threading.Thread(target=lambda: merged.append(merge(experiment.root, run, 100)))
-        run, merged = finished_run(experiment.root, 0, "Collect_Wood", {}, 100), []
-        waiting.start()
-        waiting.join(0.2)
-        assert merged == [] and experiment.library() == {}
-    finally:
-        process.kill()
-        process.join(PATIENCE_S)
-    waiting.join(PATIENCE_S)  # its holder is dead: taken over
-    assert merged == [{0: {"action": "new", "frames": 100}}]
-
-
-def test_a_lock_is_named_by_its_holder_and_ends_with_it(experiment):
+@pytest.fixture
+def holding_process(experiment):
+    """Another process, in the midst of a merge."""
     context = multiprocessing.get_context("fork")
     held = context.Event()
     process = context.Process(target=hold_for_ever, args=(experiment.root, held))
     process.start()
     assert held.wait(PATIENCE_S)
-    assert is_held(experiment.global_lock)
-    with pytest.raises(LockTimeout, match=f"held by process {process.pid} on .*, merging Make_Pickaxe, since 2"), merge_lock(experiment, 0.1):
-        pytest.fail("the lock is held")
+    yield process
     process.kill()
     process.join(PATIENCE_S)
-    assert retry_until(lambda: not is_held(experiment.global_lock), PATIENCE_S)
-    with merge_lock(experiment, PATIENCE_S):
-        pass
+
+
+def test_a_second_process_waits_for_the_holder_of_a_removed_lock_file(experiment, holding_process):
+    subprocess.run(["rm", str(experiment.global_lock)], check=True)  # as an old guide advises
+    how_to_find_it = re.escape(f"`lsof {experiment.checkpoints}` shows it")
+    with pytest.raises(LockTimeout, match=how_to_find_it), merge_lock(experiment, 0.1):
+        pytest.fail("two merges at once")
+    waiting = threading.Thread(target=lambda: merged.append(merge(experiment.root, run, 100)))
+    run, merged = finished_run(experiment.root, 0, "Collect_Wood", {}, 100), []
+    waiting.start()
+    waiting.join(0.2)
+    assert merged == []
+    assert experiment.library() == {}
+    holding_process.kill()
+    waiting.join(PATIENCE_S)  # the kernel has freed the lock of the dead process
+    assert merged == [{0: {"action": "new", "frames": 100}}]
+
+
+def test_a_lock_is_named_by_its_holder_and_ends_with_it(experiment, holding_process):
+    named = f"held by process {holding_process.pid} on .*, merging Make_Pickaxe, since 2"
+    with pytest.raises(LockTimeout, match=named), merge_lock(experiment, 0.1):
+        pytest.fail("the lock is held")
+    holding_process.kill()
+    assert retry_until(lambda: is_free(experiment), PATIENCE_S)
+    assert experiment.global_lock.exists()
+
+
+@pytest.fixture
+def unlockable_folders(monkeypatch):
+    """As on NFS, where only a file that is open for writing can be locked."""
+    flock = locks.fcntl.flock
+
+    def refuse_folders(descriptor, how):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return flock(descriptor, how)
+
+    monkeypatch.setattr(locks.fcntl, "flock", refuse_folders)
+
+
+def test_where_a_folder_cannot_be_locked_the_file_is(experiment, unlockable_folders, holding_process):
+    with pytest.raises(LockTimeout, match=f"held by process {holding_process.pid} on"), merge_lock(experiment, 0.1):
+        pytest.fail("two merges at once")
+    assert is_held(experiment.global_lock)
+    holding_process.kill()
+    assert retry_until(lambda: is_free(experiment), PATIENCE_S)
+    with merge_lock(experiment):
+        assert is_held(experiment.global_lock)
+    assert not is_held(experiment.global_lock)
+
+
+def test_another_error_of_the_lock_is_not_taken_for_a_file_system_that_has_none(experiment, monkeypatch):
+    def no_locks(descriptor, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
+    with pytest.raises(OSError, match="No locks available"), merge_lock(experiment):
+        pytest.fail("not locked")
 
 
 def test_of_several_rewards_the_chosen_one_stays_with_the_skill(experiment):

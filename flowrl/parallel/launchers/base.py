@@ -1,7 +1,7 @@
-"""What the scheduler asks of an engine that runs trainings: tmux today, a cluster's queue later.
+"""What the scheduler asks of whatever runs trainings: sessions on this machine today, a cluster's queue later.
 
 A launcher keeps no state of its own. All it needs to find a run again is in the handle, and handles can be found
-again from the experiment's folder.
+again from the experiment's folder. Every launcher passes the tests in ``tests/parallel/launcher_contract.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Protocol
 
 from flowrl.errors import FlowrlError
 from flowrl.records.process_id import ProcessId
+from flowrl.records.run_record import Slot
 
 EXPERIMENT = "FLOWRL_EXPERIMENT"
 
@@ -35,6 +36,9 @@ class EngineStatus:
     phase: Phase
     code: int | None = None
     signal: int | None = None
+
+
+NOT_ASKED = EngineStatus(Phase.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Handle:
         return cookie(self.run_folder, self.attempt)
 
 
-class LaunchFailed(FlowrlError):
+class NotLaunched(FlowrlError):
     """The engine did not start the run. The scheduler tries again later."""
 
 
@@ -89,21 +93,30 @@ class EngineUnreachable(FlowrlError):
 
 
 class Launcher(Protocol):
-    """An engine.
+    """Starts runs in an engine, and tells what became of them.
 
-    ``poll_every_s``: how often it may be asked at little cost; None: no oftener than ``--scheduler_poll_interval``.
+    ``poll_every_s``: how often the engine may be asked at little cost; None: no oftener than ``--scheduler_poll_interval``.
     """
 
     poll_every_s: float | None
 
     def check(self) -> None:
-        """Raises BadInput, with the remedy, where the engine cannot work on this machine."""
+        """Raises BadInput, with the remedy, where the engine cannot work on this machine. Starts and writes nothing."""
+
+    def slots(self, max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int = 1) -> list[Slot]:
+        """The part of the machine for each run at a time: from one slot to ``max_parallel``.
+
+        An engine that places its runs itself gives ``Slot()``: no cores, no GPU.
+
+        Raises:
+            BadInput: a number is below one, or a GPU is asked for that is not there.
+        """
 
     def launch(self, spec: LaunchSpec) -> Handle:
         """Starts an attempt, or finds the one already started: at most one for each run folder and attempt.
 
         Raises:
-            LaunchFailed: it was not started.
+            NotLaunched: it was not started.
         """
 
     def find(self, experiment: Path) -> list[Handle]:
@@ -112,17 +125,19 @@ class Launcher(Protocol):
     def poll(self, handles: Sequence[Handle]) -> dict[str, EngineStatus]:
         """The engine's word on each handle, by ``engine_id``, in one call. Never raises: UNKNOWN is an answer."""
 
+    def is_alive(self, handle: Handle) -> bool | None:
+        """Whether the process lives that the engine started for this attempt, or, where the handle names none, any process
+        of the attempt. None: that cannot be seen from here, as it may run on another host; then ``poll`` alone tells.
+        """
+
     def output(self, handle: Handle) -> str:
         """The last lines that the run showed, as far as the engine still has them."""
 
     def cancel(self, handle: Handle, grace_s: float) -> bool:
-        """Ends the whole tree of processes, then forgets the run; safe to repeat. Whether nothing is left."""
+        """Ends the whole tree of processes, then forgets the run; safe to repeat. Returns whether nothing is left."""
 
     def attach_command(self, handle: Handle) -> list[str]:
-        """The command with which a person looks at the run."""
-
-    def capacity(self) -> int | None:
-        """How many runs the engine takes at once; None where it has no opinion."""
+        """The command that a person types to look at the run; its ``name`` is enough for it."""
 
 
 def cookie(run_folder: Path, attempt: int) -> str:

@@ -28,13 +28,15 @@ from flowrl.parallel.launchers.base import (
     EngineStatus,
     EngineUnreachable,
     Handle,
-    LaunchFailed,
     LaunchSpec,
+    NotLaunched,
     Phase,
 )
-from flowrl.parallel.processes import COOKIE, end_tree, name_of
+from flowrl.parallel.processes import COOKIE, end_tree, name_of, with_cookie
+from flowrl.parallel.slots import plan_slots
 from flowrl.paths import RunPaths
 from flowrl.records.process_id import ProcessId
+from flowrl.records.run_record import Slot
 
 CALL_TIMEOUT_S = 15.0
 LAUNCH_TRIES = 20
@@ -133,7 +135,7 @@ class _Pane:
 
 
 class TmuxLauncher:
-    """The first launcher (see ``Launcher``). ``server`` is the user's default one unless a test says otherwise."""
+    """See :class:`flowrl.parallel.launchers.base.Launcher`. ``server`` is the user's default one unless a test says otherwise."""
 
     poll_every_s = 1.0  # one listing takes 3 ms
 
@@ -150,6 +152,9 @@ class TmuxLauncher:
         except EngineUnreachable as error:
             raise BadInput(str(error)) from error
 
+    def slots(self, max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int = 1) -> list[Slot]:
+        return plan_slots(max_parallel, gpu_ids=gpu_ids, skills_per_gpu=skills_per_gpu)
+
     def launch(self, spec: LaunchSpec) -> Handle:
         names = [spec.session_name, *(f"{spec.session_name}_{number}" for number in range(2, MAX_SUFFIX))]
         for _ in range(LAUNCH_TRIES):
@@ -159,7 +164,7 @@ class TmuxLauncher:
                 script = _write_script(spec, self._unwanted_variables())
                 answer = self.server.cmd("new-session", *_creation(spec, names[0], script))
             except EngineUnreachable as error:
-                raise LaunchFailed(str(error)) from error
+                raise NotLaunched(str(error)) from error
             if answer.returncode == 0 and answer.stdout:
                 return _created(spec, names[0], answer.stdout[0])
             if answer.says([_TAKEN]) and len(names) > 1:
@@ -167,8 +172,8 @@ class TmuxLauncher:
             elif answer.says(_TRY_AGAIN):
                 time.sleep(random.uniform(0.005, 0.05))
             else:
-                raise LaunchFailed(f"tmux refused the session {names[0]}: {_words(answer)}")
-        raise LaunchFailed(f"tmux did not start {spec.session_name} in {LAUNCH_TRIES} tries: {_words(answer)}")
+                raise NotLaunched(f"tmux refused the session {names[0]}: {_words(answer)}")
+        raise NotLaunched(f"tmux did not start {spec.session_name} in {LAUNCH_TRIES} tries: {_words(answer)}")
 
     def find(self, experiment: Path) -> list[Handle]:
         ours = (pane for pane in self._panes() if pane.cookie)
@@ -183,6 +188,11 @@ class TmuxLauncher:
             return {handle.engine_id: EngineStatus(Phase.UNKNOWN) for handle in handles}
         answering = {pane.server_pid for pane in panes.values()}
         return {handle.engine_id: _status(handle, panes.get(handle.engine_id), answering) for handle in handles}
+
+    def is_alive(self, handle: Handle) -> bool | None:
+        if handle.process is not None:
+            return handle.process.is_alive()
+        return bool(with_cookie(handle.cookie))
 
     def output(self, handle: Handle) -> str:
         try:
@@ -204,10 +214,7 @@ class TmuxLauncher:
         return gone
 
     def attach_command(self, handle: Handle) -> list[str]:
-        return ["tmux", "attach", "-t", f"={handle.name}"]
-
-    def capacity(self) -> int | None:
-        return None
+        return ["tmux", "attach", "-t", handle.name]  # not "=name", which zsh takes for the path of a command
 
     def _panes(self) -> list[_Pane]:
         """All panes of the server; none where no server runs, or it has no session. Raises EngineUnreachable where one may run unseen."""

@@ -1,0 +1,89 @@
+"""The experts of a library: ``skills/<i>_<Name>/expert_<i>_policy/params.pkl``, and ``global_latest.pkl``, which lists them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowrl import pickles
+from flowrl.paths import ExperimentPaths
+
+
+@dataclass(frozen=True)
+class ExpertVersion:
+    """An expert as one run leaves it.
+
+    total_frames: its age in training. acted_frames: those in which it acted itself. acted: whether it acted in this run
+    at all. params: nested dicts of numpy arrays.
+    """
+
+    skill_name: str
+    global_expert_idx: int
+    params: Mapping[str, Any]
+    total_frames: int
+    acted_frames: int
+    acted: bool = True
+
+
+def save_expert_to_skills(version: ExpertVersion, base_dir: Path) -> Path:
+    """Writes an expert to its place in the library, whole, and returns that path. A damaged file there is moved aside."""
+    paths = ExperimentPaths(base_dir)
+    path = paths.expert_params(version.global_expert_idx, version.skill_name)
+    if path.exists() and library_frames(base_dir, version.global_expert_idx, version.skill_name) is None:
+        os.replace(path, path.with_name(f"{path.name}.damaged"))
+    write_expert(path, version)
+    return path
+
+
+def write_expert(path: Path, version: ExpertVersion) -> None:
+    """Writes ``params.pkl``, whole."""
+    metadata = {
+        "skill_name": version.skill_name,
+        "global_expert_idx": version.global_expert_idx,
+        "total_frames": version.total_frames,
+        "acted_frames": version.acted_frames,
+    }
+    pickles.dump(path, {"format": "flowrl-expert", "version": 1, "params": version.params, "metadata": metadata})
+
+
+def library_frames(base_dir: Path, global_expert_idx: int, skill_name: str) -> int | None:
+    """The total frames of an expert in the library; None if it is missing or damaged."""
+    metadata = _metadata(ExperimentPaths(base_dir).expert_params(global_expert_idx, skill_name))
+    try:
+        return int(metadata["total_frames"])
+    except (KeyError, TypeError):
+        return None
+
+
+def write_global_latest(paths: ExperimentPaths, changed: Collection[int] | None = None) -> None:
+    """Writes ``global_latest.pkl``: the metadata of all experts, without any array.
+
+    Only the experts with the indices ``changed`` (None: all), and those that the present file lacks, are read for it: an
+    expert is tens of megabytes, and a library has many.
+    """
+    known = {} if changed is None else _listed_experts(paths)
+    experts = {}
+    for index, name in sorted(paths.library().items()):
+        if str(index) in known and index not in changed:
+            experts[str(index)] = known[str(index)]
+        elif metadata := _metadata(paths.expert_params(index, name)):
+            experts[str(index)] = metadata
+    pickles.dump(paths.global_latest, {"format": "flowrl-library", "version": 1, "experts": experts})
+
+
+def _metadata(params: Path) -> dict | None:
+    """The metadata of an expert; None if it is missing or damaged: it is not listed until it is replaced."""
+    try:
+        return pickles.load(params)["metadata"]
+    except (FileNotFoundError, pickles.ForeignPickle, KeyError, TypeError):
+        return None
+
+
+def _listed_experts(paths: ExperimentPaths) -> dict[str, dict]:
+    try:
+        return pickles.load(paths.global_latest)["experts"]
+    except (FileNotFoundError, pickles.ForeignPickle, KeyError, TypeError):
+        return {}

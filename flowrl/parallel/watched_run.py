@@ -1,0 +1,188 @@
+"""One attempt under way, and what becomes of it."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor, Future
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flowrl.parallel.events import RunDied, RunEnded, RunStopped
+from flowrl.parallel.evidence import RunState, Sighting, judge, look
+from flowrl.parallel.heartbeats import Pulse
+from flowrl.parallel.launchers.base import NOT_ASKED, EngineStatus, Handle, Launcher, Phase
+from flowrl.paths import RunPaths
+from flowrl.records import ending, heartbeat, run_record
+from flowrl.records import result as run_result
+from flowrl.records.ending import Ending
+from flowrl.records.result import OUT_OF_MEMORY, RunResult
+
+ENDING_GRACE_S = 10.0
+"""Seconds that the remains of a run have to end by themselves, once its result or its end is known."""
+STOP_GRACE_S = 10.0
+ORPHAN_GRACE_S = 30.0
+"""Seconds that a training without its session has for the update that it is in, and for its checkpoint."""
+LEFTOVER_GRACE_S = 2.0
+_SHOWN_LINES = 8
+_SHOWN_CHARACTERS = 1500
+
+
+class WatchedRun:
+    """An attempt that was launched. Times are monotonic.
+
+    Args:
+        run: its folder, as this process knows it.
+        executor: where the launcher's waiting for a tree of processes to end happens, beside the scheduler's loop.
+        stall_timeout_s: seconds without a heartbeat after which it counts as hanging; 0: ten times its usual update.
+        engine: the engine's latest word.
+    """
+
+    def __init__(
+        self,
+        skill_name: str,
+        run: RunPaths,
+        handle: Handle,
+        launcher: Launcher,
+        executor: Executor,
+        stall_timeout_s: float = 0.0,
+        engine: EngineStatus = NOT_ASKED,
+    ):
+        self.handle = handle
+        self._skill_name, self._attempt = skill_name, handle.attempt
+        self._run = run
+        self._launcher = launcher
+        self._executor = executor
+        self._stall_timeout_s = stall_timeout_s
+        self._launched_s = time.monotonic()
+        self._remains_since_s: float | None = None
+        self._pulse = Pulse()
+        self._end: Future[bool] | None = None
+        self._why_ended = ""
+        self.hear(engine)
+
+    def hear(self, engine: EngineStatus) -> None:
+        """Takes the engine's word. A run that waits in a queue is not silent: there is nothing that it could tell."""
+        self._engine = engine
+        if engine.phase is Phase.QUEUED:
+            self._pulse = Pulse()
+
+    def look(self) -> RunEnded | RunDied | None:
+        """What has become of it, None while it goes on. It is over, and must not be asked again, once this is an event."""
+        if self._end is not None:
+            return self._look_at_end(self._end)
+        seen = look(self._sighting(), self._launcher.is_alive)
+        match judge(seen):
+            case RunState.FINISHED:
+                self._clear()
+                return self._ended(seen.result)
+            case RunState.DEAD:
+                return self._died()
+            case RunState.ORPHANED:
+                self._begin_end(ORPHAN_GRACE_S, f"its session {self.handle.name} was ended from outside")
+            case RunState.STALLED:
+                silent_s = self._pulse.silent_s
+                self._begin_end(STOP_GRACE_S, f"its heartbeat has not changed for {silent_s:.0f} s (see --stall_timeout)")
+            case RunState.ENDING:
+                self._wait_for_remains()
+            case _:
+                self._remains_since_s = None
+        return None
+
+    def stop(self) -> None:
+        """Ends the run; returns once nothing of it is left, or it is deaf even to a kill."""
+        self._launcher.cancel(self.handle, STOP_GRACE_S)
+
+    def after_stop(self) -> RunStopped | RunEnded:
+        """What came of :meth:`stop`: a run that had just ended by itself counts as that."""
+        result = self._result()
+        return self._ended(result) if result and result.outcome.is_its_own else RunStopped(self._skill_name, self._attempt)
+
+    def _sighting(self) -> Sighting:
+        if self._pulse.is_due():
+            self._pulse.listen(heartbeat.find(self._run.heartbeat, self._attempt))
+        return Sighting(
+            self._run,
+            self.handle,
+            self._engine.phase,
+            since_launch_s=time.monotonic() - self._launched_s,
+            stalled=self._pulse.is_stalled(self._stall_timeout_s),
+        )
+
+    def _wait_for_remains(self) -> None:
+        now_s = time.monotonic()
+        self._remains_since_s = self._remains_since_s or now_s
+        if now_s - self._remains_since_s > ENDING_GRACE_S:
+            self._launcher.cancel(self.handle, LEFTOVER_GRACE_S)
+
+    def _begin_end(self, grace_s: float, why: str) -> None:
+        """Asks the run to stop, which leaves a checkpoint, and gives it ``grace_s`` for that; does not wait."""
+        self._why_ended = why
+        self._end = self._executor.submit(self._launcher.cancel, self.handle, grace_s)
+
+    def _look_at_end(self, end: Future[bool]) -> RunEnded | RunDied | None:
+        """A run that we are ending. Its slot is free once nothing of it is left; a result that it left counts."""
+        if not end.done():
+            return None
+        if not end.result():
+            self._begin_end(LEFTOVER_GRACE_S, self._why_ended)
+            return None
+        if result := self._result():
+            return self._ended(result)
+        error = f"attempt {self._attempt} was stopped: {self._why_ended}; it goes on from its last checkpoint"
+        return RunDied(self._skill_name, self._attempt, error)
+
+    def _died(self) -> RunDied:
+        code = self._launcher.poll([self.handle]).get(self.handle.engine_id, self._engine).code
+        words = _last_lines(_read_text(self._run.log)) or _last_lines(self._launcher.output(self.handle))
+        self._clear()
+        how = ending.find(self._run.exit, self._attempt) or Ending(self._attempt, code)
+        error = f"attempt {self._attempt} {how} without a result; see {self._run.log}"
+        too_many = _num_envs(self._run) if how.out_of_memory else None
+        return RunDied(self._skill_name, self._attempt, f"{error}\n{words}" if words else error, too_many)
+
+    def _ended(self, result: RunResult) -> RunEnded:
+        return RunEnded(
+            self._skill_name,
+            self._attempt,
+            outcome=result.outcome,
+            error=result.error,
+            frames=result.frames,
+            goal_reached=result.goal_reached,
+            success_rate=result.success_rate,
+            random_success_rate=result.random_success_rate,
+            frames_per_success=result.frames_per_success,
+            ended_at=_written_at(self._run.result),
+            too_many_envs=_num_envs(self._run) if result.reason == OUT_OF_MEMORY else None,
+        )
+
+    def _result(self) -> RunResult | None:
+        return run_result.find(self._run.result, self._attempt)
+
+    def _clear(self) -> None:
+        """Ends what an ended run may have left behind, and has the engine forget it."""
+        self._launcher.cancel(self.handle, LEFTOVER_GRACE_S)
+
+
+def _num_envs(run: RunPaths) -> int | None:
+    """The environments of the latest attempt, None where its record is gone."""
+    record = run_record.find(run.run_json)
+    return record.settings.num_envs if record else None
+
+
+def _written_at(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_lines(text: str) -> str:
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-_SHOWN_LINES:])[-_SHOWN_CHARACTERS:]

@@ -1,0 +1,46 @@
+"""Which version of an expert stays in the library."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowrl.parallel.library.experts import ExpertVersion
+from flowrl.parallel.library.merge_rule import merge_action, merge_expert, planned_update
+from flowrl.paths import ExperimentPaths
+from tests.parallel.fakes.experiments import put_in_library
+
+
+def version(total_frames: int, acted: bool = True) -> ExpertVersion:
+    return ExpertVersion("Collect_Wood", 0, {"actor": {}, "critic": {}}, total_frames, 0, acted)
+
+
+@pytest.mark.parametrize(
+    ("total_frames", "acted", "in_library", "action"),
+    [
+        (100, True, None, "new"),
+        (100, False, None, "new"),
+        (150, True, 130, "updated"),
+        (130, True, 130, "kept"),
+        (120, True, 130, "kept"),
+        (150, False, 130, "kept"),
+    ],
+)
+def test_an_expert_that_acted_and_is_older_replaces_the_librarys(total_frames, acted, in_library, action):
+    assert merge_action(version(total_frames, acted), in_library) == action
+
+
+def test_a_planned_update_reports_the_frames_that_the_library_has_afterwards(experiment: ExperimentPaths):
+    assert planned_update(experiment, version(100)) == {"action": "new", "frames": 100}
+    put_in_library(experiment.root, 0, "Collect_Wood", 130)
+    assert planned_update(experiment, version(150)) == {"action": "updated", "frames": 150}
+    assert planned_update(experiment, version(150, acted=False)) == {"action": "kept", "frames": 130}
+
+
+def test_the_rule_is_asked_again_when_an_expert_is_saved(experiment: ExperimentPaths):
+    """Two merges decided on the same library, and this one was killed: the other's version may be the older one by now."""
+    put_in_library(experiment.root, 0, "Collect_Wood", 50)
+    assert planned_update(experiment, version(130))["action"] == "updated"
+    put_in_library(experiment.root, 0, "Collect_Wood", 150)
+    before = experiment.expert_params(0, "Collect_Wood").read_bytes()
+    merge_expert(experiment, version(130))
+    assert experiment.expert_params(0, "Collect_Wood").read_bytes() == before
