@@ -78,7 +78,9 @@ def save_line(num_finished: int, slots: int) -> str:
             store.save(state)
             took_s.append(time.perf_counter() - begun)
         size_mb = store.paths.state.stat().st_size / 1e6
-    return f"saving a state with {num_finished} finished and {slots} running skills ({size_mb:.1f} MB): {_spread(sorted(took_s))}"
+    return (
+        f"saving a state with {num_finished} finished and {slots} running skills ({size_mb:.1f} MB): {_spread(sorted(took_s))}"
+    )
 
 
 def readying_line(num_finished: int) -> str:
@@ -93,7 +95,9 @@ def readying_line(num_finished: int) -> str:
             written.append(time.perf_counter())
 
         paths = ExperimentPaths(Path(folder) / "exp")
-        state = SchedulerState(skills=[SkillEntry(skill_name=f"S{i}", status=Status.COMPLETED, expert_idx=i) for i in range(num_finished)])
+        state = SchedulerState(
+            skills=[SkillEntry(skill_name=f"S{i}", status=Status.COMPLETED, expert_idx=i) for i in range(num_finished)]
+        )
         StateStore(paths).save(state)
         scheduler = SkillScheduler(base_dir=paths.root, max_parallel=1, poll_interval=3600, launcher=FakeLauncher(end))
         for number in range(CHAIN):
@@ -101,7 +105,9 @@ def readying_line(num_finished: int) -> str:
         thread = threading.Thread(target=scheduler.run)
         thread.start()
         thread.join()
-    return f"from a result to the next launch, {num_finished} skills finished before: {_spread(sorted(took_s))} (merge included)"
+    return (
+        f"from a result to the next launch, {num_finished} skills finished before: {_spread(sorted(took_s))} (merge included)"
+    )
 
 
 def _spread(sorted_s: list[float]) -> str:

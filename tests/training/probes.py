@@ -139,7 +139,9 @@ class Trained(NamedTuple):
         return jax.nn.softmax(self.network.logits(params, dense(jnp.float32(sights)[:, None])))[:, action]
 
 
-def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, seed=0, mixed_precision=False, **hyper) -> Trained:
+def train(
+    adapter, functions, owners=None, max_task_steps=10, num_updates=60, seed=0, mixed_precision=False, **hyper
+) -> Trained:
     """Trains with the programs of a real run; ``owners`` names the expert of each task."""
     owners = owners or [0] * len(functions)
     num_experts = max(owners) + 1

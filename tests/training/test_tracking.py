@@ -39,7 +39,8 @@ def report(tmp_path):
             folder = pathlib.Path({str(tmp_path)!r})
             said = []
             def track(name="3_Collect_Wood", project="flow_rl_parallel"):
-                return tracking.wandb_tracker(project, "my_experiment", name, {{"lr": 2e-4, "plan": ["a"]}}, folder, said.append)
+                return tracking.wandb_tracker(project, "my_experiment", name, {{"lr": 2e-4, "plan": ["a"]}}, folder,
+                said.append)
         """
         code = textwrap.dedent(start) + textwrap.dedent(lines)
         return subprocess.run(

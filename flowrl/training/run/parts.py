@@ -109,9 +109,7 @@ def restored(parts: Parts) -> RunState:
         BadInput: the newest checkpoint that is whole is of another run or another shape.
     """
     run, learning, pane = parts.run, parts.programs.learning, parts.supervision.pane
-    params = [
-        learning.fresh_expert(parts.keys.init) if expert.params is None else expert.params for expert in parts.experts
-    ]
+    params = [learning.fresh_expert(parts.keys.init) if expert.params is None else expert.params for expert in parts.experts]
     fresh = RunState(learning.fresh_learner(params), 0, 0, np.zeros(len(params), np.int64), parts.keys.updates)
     found = checkpoints.newest(run.paths, fresh.learner, global_indices(parts.experts), pane.line)
     if found is None:
