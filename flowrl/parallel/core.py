@@ -354,7 +354,4 @@ def _with_fewer_envs(entry: SkillEntry, error: str, too_many: int | None) -> str
 
 def waiting_entry(event: SkillAdded) -> SkillEntry:
     """A skill as it is before anything has happened to it."""
-    return SkillEntry(
-        skill_name=event.name, skill_data=event.skill_data, dependencies=list(dict.fromkeys(event.dependencies))
-    )
-
+    return SkillEntry(skill_name=event.name, skill_data=event.skill_data, dependencies=list(dict.fromkeys(event.dependencies)))

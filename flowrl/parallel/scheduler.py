@@ -1,4 +1,4 @@
-"""Many skills in training at once: each as soon as what it needs is in the library, at most so many at a time.
+"""Trains many skills at a time, each as soon as what it needs is in the library.
 
 :class:`SkillScheduler` drives the core (``core.py``) with what the runs report (``runs.py``), and keeps the state file.
 It runs in a thread of its own; every public method may be called from any thread.
@@ -26,8 +26,8 @@ from flowrl.parallel.launchers.default import default_launcher
 from flowrl.parallel.library.archive import sweep
 from flowrl.parallel.library.contents import skill_data_in_library, skills_in_library
 from flowrl.parallel.library.locks import hold_scheduler_lock, merge_lock
-from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.no_room import no_room
+from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs
 from flowrl.parallel.scheduler_options import SchedulerOptions
 from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
@@ -40,6 +40,8 @@ _UNFINISHED = (Status.WAITING, Status.RUNNING)
 
 class SkillScheduler:
     """Trains skills in dependency order, many at once, and merges them into the library.
+
+    What users call, and the loop; what is decided, done and checked is in the modules that it puts together.
 
     Two ways to make one. ``SkillScheduler(base_dir=..., max_parallel=..., poll_interval=...)``: ``run`` returns when all
     that was added is done. ``SkillScheduler(args, base_dir=...)``, ``args`` having the front door's flags as attributes:
@@ -104,12 +106,13 @@ class SkillScheduler:
         self._runs.merges.process = process_completed_training or self._runs.merges.process
 
     def open(self) -> None:
-        """Takes the experiment: checks what can be checked, takes its lock, reads its state, finds its runs again.
+        """Opens the experiment: checks what can be checked, takes its lock, reads its state, finds its runs again.
 
-        ``run`` does this if nobody has; the front door calls it first, so that bad input is an error of its own thread.
+        ``run`` does this if it was not done; the front door calls it first, so that its own thread raises for bad input.
 
         Raises:
-            BadInput: the launcher cannot work here, the folder or the cache folder cannot be written, the state file cannot be used.
+            BadInput: the launcher cannot work here, the folder or the cache folder cannot be written, or the state file
+                cannot be used.
             FolderInUse: another scheduler works on the folder.
         """
         if self._folder_lock is not None:
@@ -193,7 +196,7 @@ class SkillScheduler:
         self._wake.set()
 
     def interrupt(self) -> None:
-        """Launches nothing more; what trains goes on. ``resume`` takes it back, ``stop`` ends ``run``."""
+        """Launches nothing more; trainings go on. ``resume`` undoes this, ``stop`` ends ``run``."""
         self._tell_running(Paused())
 
     def resume(self) -> None:
@@ -233,12 +236,11 @@ class SkillScheduler:
         return max(0, self.max_parallel - len(startable))
 
     def known_skills(self) -> dict[str, dict[str, Any]]:
-        """Every skill of the experiment: its data, with ``expert_idx`` and ``status``. For a proposer that resumes."""
+        """Every skill of the experiment: its data, with ``expert_idx`` and ``status``; for a proposer that goes on."""
         with self._lock:
             entries = [(e.skill_name, e.skill_data, e.expert_idx, e.status) for e in self._core.state.skills]
         return {
-            name: dict(data or skill_data_in_library(self.paths, index, name))
-            | {"expert_idx": index, "status": str(status)}
+            name: dict(data or skill_data_in_library(self.paths, index, name)) | {"expert_idx": index, "status": str(status)}
             for name, data, index, status in entries
         }
 
@@ -377,7 +379,7 @@ class SkillScheduler:
                 self._submit(event)
 
     def _submit(self, event: object) -> None:
-        """Tells the core from outside of the loop, which then looks at what is to be done."""
+        """Passes an event to the core from outside the loop, and wakes the loop."""
         self._dispatcher.tell(event)
         self._wake.set()
 
