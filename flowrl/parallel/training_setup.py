@@ -1,4 +1,4 @@
-"""One run is prepared: its folder, its module with local expert indices, and the experts it starts from.
+"""Prepares a run: its folder, its module with local expert indices, and the experts that it starts from.
 
 Everything the training process needs lies in the folder afterwards; a run is reproducible from it.
 """
@@ -129,7 +129,7 @@ class _Code:
 
 @dataclass(frozen=True)
 class _Order:
-    """A run to be prepared, and where that which it needs is found."""
+    """A run to be prepared, and where to find what it needs."""
 
     paths: ExperimentPaths
     skill_name: str
@@ -251,7 +251,12 @@ def _archived(path: Path) -> Mapping[str, Any]:
 
 
 def _write(
-    run: RunPaths, experiment: ExperimentPaths, prepared: _Prepared, env_name: str, settings: RunSettings, skill_data: dict[str, Any]
+    run: RunPaths,
+    experiment: ExperimentPaths,
+    prepared: _Prepared,
+    env_name: str,
+    settings: RunSettings,
+    skill_data: dict[str, Any],
 ) -> None:
     """``run.json`` comes last: a folder that has it is complete."""
     run.policies.mkdir(parents=True, exist_ok=True)

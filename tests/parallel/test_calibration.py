@@ -149,7 +149,7 @@ def test_an_answer_that_cannot_be_kept_is_an_answer(tmp_path):
 def test_figures_of_a_busy_machine_are_not_kept(tmp_path):
     found = Found(tmp_path, {"4": updates(1.0), "2": updates(9.0)}, busy=0.6)
     assert found.arrangement == Arrangement(1)
-    assert "not kept, for 60% of the cores were in use by others" in found.said
+    assert "not kept, as other processes used 60% of the cores" in found.said
     assert not found.path.exists()
 
 
@@ -190,7 +190,7 @@ def test_more_than_the_memory_holds_is_not_tried(tmp_path):
     most_mb = psutil.virtual_memory().total / 2**20
     found = Found(tmp_path, {"4": updates(1.0, peak_mb=most_mb / 2), "2": updates(1.0, peak_mb=most_mb / 2)})
     assert len(found.started()) in (1, 3)  # 1 or 2 at a time, as much as is free of the machine's memory
-    assert f"at a time: not tried, needs {2 if len(found.started()) == 1 else 4} x" in found.said
+    assert f"at a time: not tried, as it needs {2 if len(found.started()) == 1 else 4} x" in found.said
 
 
 def test_more_than_a_container_holds_is_not_tried(tmp_path, monkeypatch):
@@ -203,7 +203,7 @@ def test_more_than_a_container_holds_is_not_tried(tmp_path, monkeypatch):
     (group / "memory.current").write_text(f"{2**29}\n")
     found = Found(tmp_path, {"4": updates(1.0, peak_mb=300.0)})
     assert len(found.started()) == 1
-    assert "2 at a time: not tried, needs 2 x 300 MB of memory, and 461 MB are free" in found.said
+    assert "2 at a time: not tried, as it needs 2 x 300 MB of memory, and 461 MB are free" in found.said
     assert json.loads(found.path.read_text())["answers"][0]["key"]["memory_gb"] == 1
 
 
@@ -211,7 +211,7 @@ def test_still_more_are_not_tried_where_more_were_slower(tmp_path):
     found = Found(tmp_path, {"4": updates(1.0), "2": updates(3.0), "1": {"exits": 1}})
     assert found.arrangement == Arrangement(1)
     assert len(found.started()) == 3
-    assert "still more at a time are not tried" in found.said
+    assert "higher numbers are not tried" in found.said
 
 
 def test_one_core_needs_no_measurement(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flowrl.parallel.core import MAX_BACKOFF_S, SchedulerCore, backoff_s, is_due
+from flowrl.parallel.backoff import MAX_BACKOFF_S, backoff_s, is_due
+from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.events import (
     Announce,
     ContinueRequested,

@@ -119,7 +119,7 @@ def test_a_state_without_permission_is_refused_with_the_remedy(store, monkeypatc
 
     store.save(state_with("A"))
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(BadInput, match=r"cannot be read \(Permission denied\); let it be a file that you may read"):
+    with pytest.raises(BadInput, match=r"cannot be read \(Permission denied\); make it a file that you may read"):
         store.load()
 
 
