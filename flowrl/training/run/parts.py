@@ -49,7 +49,8 @@ class Parts(NamedTuple):
 def ordinary(run: RunSpecification, supervision: Supervision) -> Parts:
     """The parts of a run that trains the experts of its plan."""
     adapter = make_adapter(run.env_name)
-    judge = plan_judge(compile_module(run.module_text, adapter.scope), plan_of(run), run.settings.num_envs)
+    functions = compile_module(run.module_text, adapter.scope, adapter.facts.feature_names)
+    judge = plan_judge(functions, plan_of(run), run.settings.num_envs)
     return assemble(run, library_experts(run), adapter, judge, supervision)
 
 
