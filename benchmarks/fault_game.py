@@ -43,7 +43,7 @@ class GoldGame(GameAdapter):
     num_actions = 2
     observation_size = 1
     layout = Layout(num_columns=0, num_fields=0, num_scalars=1)
-    scope = {"jnp": jnp}  # noqa: RUF012 - nobody changes it
+    scope = {"jnp": jnp}
 
     @property
     def identity(self):

@@ -53,9 +53,11 @@ def schedule_line(num_skills: int, num_layers: int, slots: int) -> str:
     gc.enable()
     adding, deciding = sorted(schedule.decisions_s[:num_skills]), sorted(schedule.decisions_s[num_skills + 1 :])
     return (
-        f"{num_skills} skills in {num_layers} layers, {slots} slots: makespan {schedule.makespan_s / lower_bound_s(jobs, slots):.4f} "
+        f"{num_skills} skills in {num_layers} layers, {slots} slots: "
+        f"makespan {schedule.makespan_s / lower_bound_s(jobs, slots):.4f} "
         f"of the lower bound (critical path {critical_path_s(jobs):.0f} s, work over slots "
-        f"{sum(job.duration_s for job in jobs) / slots:.0f} s); a decision takes {_spread(deciding)}; adding a skill {_spread(adding)}"
+        f"{sum(job.duration_s for job in jobs) / slots:.0f} s); "
+        f"a decision takes {_spread(deciding)}; adding a skill {_spread(adding)}"
     )
 
 
@@ -111,7 +113,8 @@ def readying_line(num_finished: int) -> str:
 
 
 def _spread(sorted_s: list[float]) -> str:
-    return f"{_ms(statistics.median(sorted_s))} (99 in 100 under {_ms(sorted_s[int(0.99 * len(sorted_s))])}, at most {_ms(sorted_s[-1])})"
+    almost_all_s = sorted_s[int(0.99 * len(sorted_s))]
+    return f"{_ms(statistics.median(sorted_s))} (99 in 100 under {_ms(almost_all_s)}, at most {_ms(sorted_s[-1])})"
 
 
 def _ms(seconds: float) -> str:

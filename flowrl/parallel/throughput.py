@@ -51,9 +51,7 @@ class Throughput(NamedTuple):
     """Memory that the largest of them had at any time."""
 
 
-def measure(
-    slots: Sequence[Slot], env_name: str, settings: Mapping[str, Any], command: Sequence[str] = COMMAND
-) -> Throughput:
+def measure(slots: Sequence[Slot], env_name: str, settings: Mapping[str, Any], command: Sequence[str] = COMMAND) -> Throughput:
     """Trains in all slots at once; each compiles first, then all make updates over the same stretch of time.
 
     Args:
@@ -98,9 +96,7 @@ def _hear(news: queue.SimpleQueue) -> None:
 class _Trainee:
     """One of the processes. Its lines are put into ``news`` as (trainee, line), and its death as (trainee, None)."""
 
-    def __init__(
-        self, slot: Slot, env_name: str, settings: Mapping[str, Any], command: Sequence[str], news: queue.SimpleQueue
-    ):
+    def __init__(self, slot: Slot, env_name: str, settings: Mapping[str, Any], command: Sequence[str], news: queue.SimpleQueue):
         self.is_ready = False
         self.seconds: list[float] = []
         """Of each update in which nothing was compiled."""

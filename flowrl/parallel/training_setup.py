@@ -31,9 +31,7 @@ FIXED_SETTINGS = frozenset({"layer_size", "seed"})
 """What a run with checkpoints keeps: its networks have this width, and its random state began with this seed."""
 
 
-def build_remapping(
-    dependency_expert_indices: Iterable[int], global_expert_idx: int
-) -> tuple[dict[int, int], dict[int, int]]:
+def build_remapping(dependency_expert_indices: Iterable[int], global_expert_idx: int) -> tuple[dict[int, int], dict[int, int]]:
     """Global expert indices to contiguous local ones, in ascending order, and back.
 
     Experts 0, 5 and 10 of the library become 0, 1 and 2 in a run, which then holds no networks for the others.

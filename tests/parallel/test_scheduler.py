@@ -761,7 +761,14 @@ def test_a_state_that_fell_back_behind_a_launch_finds_the_run_and_its_index_agai
     first.stop()
     thread.join()
     data = json.loads(first.paths.state.read_text())
-    data["skills"][0] |= {"status": "waiting", "expert_idx": None, "attempt": 0, "stage": None, "slot": None, "tmux_session": None}
+    data["skills"][0] |= {
+        "status": "waiting",
+        "expert_idx": None,
+        "attempt": 0,
+        "stage": None,
+        "slot": None,
+        "tmux_session": None,
+    }
     data |= {"currently_running": [], "next_expert_idx": 0}
     first.paths.previous_state.write_text(json.dumps(data) + "\n")
     first.paths.state.write_bytes(first.paths.state.read_bytes()[:100])
@@ -896,7 +903,13 @@ def test_the_state_file_fits_its_schema_at_every_moment(scheduler_of, monkeypatc
     for data in written:
         validator.validate(data)
         assert data["currently_running"] == [s["skill_name"] for s in data["skills"] if s["status"] == "running"]
-    assert {s["status"] for data in written for s in data["skills"]} == {"waiting", "running", "completed", "cancelled", "blocked"}
+    assert {s["status"] for data in written for s in data["skills"]} == {
+        "waiting",
+        "running",
+        "completed",
+        "cancelled",
+        "blocked",
+    }
 
 
 # Bad input.

@@ -132,7 +132,9 @@ def test_a_newer_state_is_refused_with_the_remedy_though_the_previous_one_is_goo
         store.load()
 
 
-@pytest.mark.parametrize("data", [[], {"skills": {}}, {"version": 1, "skills": {"A": {}}}, {"version": 1, "other": 3}, {"version": 0}])
+@pytest.mark.parametrize(
+    "data", [[], {"skills": {}}, {"version": 1, "skills": {"A": {}}}, {"version": 1, "other": 3}, {"version": 0}]
+)
 def test_a_foreign_state_is_refused_with_the_remedy(store, data):
     store.paths.state.write_text(json.dumps(data))
     with pytest.raises(BadInput, match="not a scheduler state of flowrl .*move it away"):

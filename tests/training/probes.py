@@ -63,7 +63,9 @@ class Probe(GameAdapter):
 
     facts = GameFacts(
         env_name="Probe",
-        features=(Feature("inventory", "gold and steps", over_step=OverStep.CHANGE, step_meaning="their change over the step"),),
+        features=(
+            Feature("inventory", "gold and steps", over_step=OverStep.CHANGE, step_meaning="their change over the step"),
+        ),
     )
     num_actions = 2
     observation_size = 1

@@ -58,9 +58,7 @@ _HINDRANCES = {
     "Permission denied": "the socket, or its folder, belongs to another user",
 }
 _MARK = "@flowrl_run"
-_LISTING = (
-    "#{pid}|#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{pane_dead_signal}|#{" + _MARK + "}|#{session_name}"
-)
+_LISTING = "#{pid}|#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{pane_dead_signal}|#{" + _MARK + "}|#{session_name}"
 
 
 @dataclass(frozen=True)
