@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from flowrl.skills.copying import Copier
 from flowrl.skills.language import check_size, dotted, refuse_at
@@ -43,6 +44,7 @@ class _Helpers:
         self._taken = {name for tree in (function, *helpers) for name in _names_in(tree)}
         self._open: list[str] = []
         self._written: set[str] = set()
+        self._free: dict[str, set[str]] = {}
         for helper in helpers:
             self._check_shape(helper)
         if len(self.by_name) < len(helpers):
@@ -53,14 +55,15 @@ class _Helpers:
     def write_out(self, function: ast.FunctionDef) -> None:
         """Replaces the calls in one function, the skill's or a helper, by what they return."""
         body: list[ast.stmt] = []
+        caller = _Caller(function, _bound_in(function))
         for statement in function.body:
-            calls = _Calls(self, function)
+            calls = _Calls(self, caller)
             written = calls.visit(statement)
             body += [*calls.before, written]
         function.body = body
         check_size(function)
 
-    def called(self, call: ast.Call, caller: ast.FunctionDef) -> tuple[list[ast.stmt], ast.expr]:
+    def called(self, call: ast.Call, caller: _Caller) -> tuple[list[ast.stmt], ast.expr]:
         """A helper's assignments under names of their own, and what it returns."""
         helper = self._ready(call.func.id, call)
         self._check_knowledge(helper, caller, call)
@@ -95,6 +98,7 @@ class _Helpers:
             self.write_out(helper)
             self._open.pop()
             self._written.add(name)
+            self._free[name] = _names_in(helper) - _bound_in(helper)
         return helper
 
     def _check_shape(self, helper: ast.FunctionDef) -> None:
@@ -111,11 +115,11 @@ class _Helpers:
         if not isinstance(last, ast.Return) or last.value is None:
             refuse_at(helper, last, "does not end with `return <value>`; return one value")
 
-    def _check_knowledge(self, helper: ast.FunctionDef, caller: ast.FunctionDef, call: ast.Call) -> None:
+    def _check_knowledge(self, helper: ast.FunctionDef, caller: _Caller, call: ast.Call) -> None:
         """A name that a helper does not give a value must not be one of the caller's, unless it is defined in the caller."""
-        if caller is self.function and helper.name in self.inside:
+        if caller.function is self.function and helper.name in self.inside:
             return
-        for name in sorted((_names_in(helper) - _bound_in(helper)) & _bound_in(caller)):
+        for name in sorted(self._free[helper.name] & caller.bound):
             refuse_at(self.function, call, f"has a helper {helper.name} that uses {name!r} without a parameter for it; add one")
 
     def _arguments(self, helper: ast.FunctionDef, call: ast.Call) -> dict[str, ast.expr]:
@@ -140,10 +144,17 @@ class _Helpers:
         return ast.Name(fresh, ast.Load())
 
 
+class _Caller(NamedTuple):
+    """A function in which calls are written out, and the names that it gives values."""
+
+    function: ast.FunctionDef
+    bound: set[str]
+
+
 class _Calls(ast.NodeTransformer):
     """Writes out the calls of helpers in one statement; ``before`` are the assignments that they need before it."""
 
-    def __init__(self, helpers: _Helpers, caller: ast.FunctionDef):
+    def __init__(self, helpers: _Helpers, caller: _Caller):
         self.helpers = helpers
         self.caller = caller
         self.before: list[ast.stmt] = []

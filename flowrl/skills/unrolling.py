@@ -39,7 +39,7 @@ class _Loops(ast.NodeTransformer):
     def visit_FunctionDef(self, function: ast.FunctionDef) -> ast.AST:
         of_outer = self._literals
         parameters = {argument.arg for argument in function.args.args}
-        self._literals = {name: value for name, value in of_outer.items() if name not in parameters}
+        self._literals = {name: value for name, value in of_outer.items() if not parameters & {name, *_names_in(value)}}
         body: list[ast.stmt] = []
         for statement in function.body:
             written = self.visit(statement)
@@ -50,15 +50,22 @@ class _Loops(ast.NodeTransformer):
         return function
 
     def _note_literal(self, statement: ast.stmt) -> None:
-        """A name for a tuple or a list, assigned to once, may be looped over after its assignment."""
+        """A name for a tuple, a list or a range, assigned to once, may be looped over after its assignment.
+
+        A zip or an enumerate is not kept: Python's can be looped over once only. A name then never stands for other names,
+        which could double what there is to loop over with each line.
+        """
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        if isinstance(target, ast.Name) and self._assigned[target.id] == 1:
+        if isinstance(target, ast.Name) and self._assigned[target.id] == 1 and _is_sequence(statement.value):
             self._literals[target.id] = statement.value
 
     def visit_For(self, loop: ast.For) -> list[ast.stmt]:
         if loop.orelse or any(isinstance(node, _NOT_IN_A_LOOP) for node in ast.walk(loop)):
             self._refuse(loop, "leaves a loop early, or defines a function in it; compute every round, and use jnp.where")
-        rounds = [self._values(loop.target, element) for element in self._elements(loop.iter)]
+        elements = self._elements(loop.iter)
+        if not all(map(self._is_fixed, elements)):
+            self._refuse(loop.iter, f"loops over names that it assigns to; {_REMEDY}")
+        rounds = [self._values(loop.target, element) for element in elements]
         names = {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
         if names & {name for statement in loop.body for name in _assigned_in(statement)}:
             self._refuse(loop, "assigns to the variable of a loop inside of it; choose another name")
@@ -69,7 +76,7 @@ class _Loops(ast.NodeTransformer):
     def _elements(self, node: ast.expr) -> list[ast.expr]:
         """What is looped over, element by element."""
         node = self._literals.get(getattr(node, "id", None), node)
-        called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+        called = _called_name(node)
         if isinstance(node, (ast.Tuple, ast.List)):
             elements = node.elts
         elif called == "range" and not node.keywords:
@@ -83,8 +90,6 @@ class _Loops(ast.NodeTransformer):
             self._refuse(node, f"loops over what is no literal; {_REMEDY}")
         if len(elements) > MAX_ROUNDS:
             self._refuse(node, f"loops {len(elements)} times; {_REMEDY}")
-        if not all(map(self._is_fixed, elements)):
-            self._refuse(node, f"loops over names that it assigns to; {_REMEDY}")
         return elements
 
     def _range(self, call: ast.Call) -> list[ast.expr]:
@@ -110,9 +115,8 @@ class _Loops(ast.NodeTransformer):
 
     def _is_fixed(self, element: ast.expr) -> bool:
         """Whether an element means the same in every round: it may be put where the variable stands."""
-        nodes = list(ast.walk(element))
-        names = {node.id for node in nodes if isinstance(node, ast.Name)}
-        return not any(self._assigned[name] for name in names) and not any(isinstance(node, ast.Starred) for node in nodes)
+        has_star = any(isinstance(node, ast.Starred) for node in ast.walk(element))
+        return not has_star and not any(self._assigned[name] for name in _names_in(element))
 
     def _refuse(self, node: ast.AST, reason: str) -> None:
         refuse_at(self.function, node, reason)
@@ -120,6 +124,18 @@ class _Loops(ast.NodeTransformer):
 
 def _assigned_in(tree: ast.AST) -> Iterable[str]:
     return (node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+
+
+def _names_in(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _called_name(node: ast.expr) -> str | None:
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+
+
+def _is_sequence(node: ast.expr) -> bool:
+    return isinstance(node, (ast.Tuple, ast.List)) or _called_name(node) == "range"
 
 
 def _side_by_side(columns: list[list[ast.expr]]) -> list[ast.expr]:

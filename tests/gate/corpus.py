@@ -247,6 +247,11 @@ REWRITTEN = [  # what is accepted because it is rewritten, put to other ends
     unlisted("select_by_text", "return jnp.select([n > 1], ['a'], default='b')"),
     unlisted("loop_too_long", "for i in range(1000):", "    n = n + i", "return n"),
     unlisted("loops_in_loops", *("    " * i + f"for i{i} in range(30):" for i in range(6)), "    " * 6 + "n = n + 1", "return n"),
+    unlisted(
+        "zips_of_zips",  # each line doubles what there is to loop over
+        "a0 = (1, 2)", *(f"a{i} = zip(a{i - 1}, a{i - 1})" for i in range(1, 60)), "for a in a59:", "    n = n + 1", "return n",
+    ),
+    unlisted("zip_of_itself", "a = zip(a)", "for b in a:", "    n = n + 1", "return n"),
     unlisted("loop_over_jnp", "for jnp in (jax.debug, jax.experimental):", "    jnp.print(n)", "return n"),
     unlisted("loop_over_modules", "for m in (jax.debug, jax.experimental):", "    n = m.callback(n)", "return n"),
     unlisted("loop_over_attributes", "for m in (jnp.__loader__,):", "    n = m", "return n"),

@@ -123,6 +123,21 @@ def test_a_module_holds_what_was_checked_and_not_what_was_written():
             compile_module(module.replace("return jnp.where", f"x = {code}\n    return jnp.where"), scope, FACTS.feature_names)
 
 
+def test_a_parameter_of_a_helper_is_not_what_a_literal_of_the_function_names():
+    text = """def task_reward(inventory, closest_blocks, n):
+    both = (n, 1)
+    def helper(n):
+        total = 0
+        for value in both:
+            total = total + value
+        return total
+    return helper(5)
+"""
+    assert evaluated(text, n=2) == 3
+    with pytest.raises(CodeRefused, match="loops over what is no literal"):
+        parse_function(text, "task_reward")
+
+
 # What is refused.
 
 REFUSED = [
@@ -173,6 +188,8 @@ REFUSED = [
     ("x = n\nfor i in (x, 1):\n    x += i\nreturn x", "names that it assigns to"),
     ("for i in (*range(3), 1):\n    n += i\nreturn n", "names that it assigns to"),
     ("for i in enumerate(n):\n    x = i\nreturn n", "loops over what is no literal"),
+    ("xs = zip((1, 2), (3, 4))\nfor i, j in xs:\n    n += i\nreturn n", "loops over what is no literal"),
+    ("xs = zip(xs)\nfor i in xs:\n    n += i\nreturn n", "loops over what is no literal"),
     ("for i, j in ((1, 2), (3, 4, 5)):\n    x = i\nreturn n", "unpacks elements"),
     ("xs = (1, 2)\nxs += (3,)\nfor i in xs:\n    n += i\nreturn n", "loops over what is no literal"),
     ("for i in (1, 2):\n    def f(x):\n        return x\nreturn n", "defines a function in it"),
@@ -239,6 +256,8 @@ BOMBS = {
     + "".join(f"def f{i}(x):\n    return f{i - 1}(x)\n" for i in range(1, 150))
     + "return f149(n)",
     "comparisons": "x = n\n" + "return " + "n < (" * 14 + "n" + ") < n" * 14,
+    "zips": "for a in " + "zip(" * 28 + ", ".join(["range(32)"] * 90) + ")" * 28 + ":\n    n += 1\nreturn n",
+    "calls": "def f(x, y):\n    return x\n" + "n = f(n, n)\n" * 120 + "return n",
     "conditions": "return " + "jax.lax.cond(n > 1, lambda x: x + x + x, lambda x: x * x * x, " * 12 + "n" + ")" * 12,
 }  # fmt: skip
 

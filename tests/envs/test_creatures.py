@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowrl.envs.observations import Creatures, creature_cells
+from flowrl.envs.craftax.creatures import Creatures, creature_cells
 
 VIEW, CHANNELS, COUNT = (3, 5), 2, 4
 PLAYER = (10, 10)
