@@ -33,8 +33,8 @@ NEEDS = json.loads(os.environ.get("MARK_NEEDS", "{}"))
 class PracticeScheduler(SkillScheduler):
     """Real but for the command that it starts in its sessions."""
 
-    def __init__(self, args, base_dir):
-        super().__init__(args, base_dir=base_dir, command=FAKE_TRAINING)
+    def __init__(self, args, base_dir, launcher):
+        super().__init__(args, base_dir=base_dir, launcher=launcher, command=FAKE_TRAINING)
 
     def add_skill(self, skill_name, skill_data, dependencies=()):
         wish = WISHES.get(skill_name, WISHES.get("*", {}))
