@@ -3,11 +3,12 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 DEMO := exp/demo/
 
-.PHONY: help setup demo test test-llm campaign bench clean clean-demo
+.PHONY: help setup demo test lint format test-llm campaign bench clean clean-demo
 
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (2 to 8 minutes)"
 	@echo "make test        run the tests"
+	@echo "make lint        check the code with ruff, as make test does first (make format: correct what can be corrected)"
 	@echo "make test-llm    try the proposer on a small language model on this machine (opt-in)"
 	@echo "make campaign    20,000 simulated histories of the scheduler and 100 real runs with faults (an hour and a half; can be"
 	@echo "                 stopped and continued)"
@@ -36,8 +37,16 @@ demo: setup
 	  --total_timesteps 1e6 \
 	  --no-use_wandb
 
-test: setup
+test: setup lint
 	@scripts/offline.sh $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+lint: setup
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+format: setup
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
 
 # Opt-in: a real model of 98 MB on this machine; needs the network and about ten minutes the first time.
 test-llm: setup

@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from flowrl.files import append_line
-from tests.parallel.simulation.machine import histories
+from flowrl.files import append_line  # noqa: E402
+from tests.parallel.simulation.machine import histories  # noqa: E402
 
 BLOCK = 500
 SOURCES = ("flowrl/parallel", "tests/parallel/simulation")

@@ -10,11 +10,23 @@ import jax
 import jax.numpy as jnp
 
 from flowrl.envs.adapter import GameAdapter
-from flowrl.envs.features import NOT_IN_VIEW, Features
 from flowrl.envs.observations import Layout, dense
+from flowrl.envs.registry import GAMES, GameEntry
+from flowrl.skills.facts import Feature, GameFacts, OverStep
 
 ENV_NAME = "Gold"
 LUCK = 0.8
+FACTS = GameFacts(
+    env_name=ENV_NAME,
+    features=(Feature("inventory", "what is held: gold", over_step=OverStep.CHANGE, step_meaning="its change over the step"),),
+    stocks={"gold": 1_000_000},
+)
+ENTRY = GameEntry(FACTS, f"{__name__}:GoldGame", "none", observation_size=1, num_actions=2)
+
+
+def register() -> None:
+    """Makes the game one of those that this process knows."""
+    GAMES[ENV_NAME] = ENTRY
 
 
 class Pouch(NamedTuple):
@@ -27,14 +39,11 @@ class Pouch(NamedTuple):
 class GoldGame(GameAdapter):
     """Choosing 1 finds gold, four times out of five; choosing 0 never does. The agent sees what it has."""
 
-    env_name = ENV_NAME
+    facts = FACTS
     num_actions = 2
     observation_size = 1
     layout = Layout(num_columns=0, num_fields=0, num_scalars=1)
     scope = {"jnp": jnp}
-
-    def __init__(self, env_name: str):
-        self.env_name = env_name
 
     @property
     def identity(self):
@@ -53,14 +62,7 @@ class GoldGame(GameAdapter):
         return dense(self._seen(state))
 
     def features(self, state):
-        return Features(
-            inventory=state,
-            closest_blocks=jnp.full((2, 2, 1), NOT_IN_VIEW, jnp.int32),
-            player_level=jnp.int32(0),
-            monsters_killed=jnp.zeros(0, jnp.int32),
-            player_intrinsics=jnp.full(4, 9, jnp.int32),
-            achievements=jnp.zeros(1, bool),
-        )
+        return self.features_type(inventory=state)
 
     def _seen(self, pouch):
         return pouch.gold.astype(jnp.float32)[None] / 10

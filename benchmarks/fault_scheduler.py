@@ -17,7 +17,7 @@ from flowrl import pickles
 from flowrl.bottomup_parallel import hangups_as_interrupts
 from flowrl.errors import INTERRUPTED
 from flowrl.files import read_json, write_json
-from flowrl.parallel import core, watched_run
+from flowrl.parallel import backoff, watched_run
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.paths import RunPaths
@@ -78,7 +78,7 @@ def merge_and_tell(run_folder: Path, skill_name: str, **kwargs) -> dict:
 
 
 def main(folder: Path) -> int:
-    core.FIRST_BACKOFF_S, core.MAX_BACKOFF_S, watched_run.STOP_GRACE_S, watched_run.ORPHAN_GRACE_S = 0.05, 0.5, 2.0, 2.0
+    backoff.FIRST_BACKOFF_S, backoff.MAX_BACKOFF_S, watched_run.STOP_GRACE_S, watched_run.ORPHAN_GRACE_S = 0.05, 0.5, 2.0, 2.0
     flags = SimpleNamespace(max_parallel_skills=2, scheduler_poll_interval=0.5, max_retries=MANY_RETRIES, stall_timeout=2.0)
     scheduler = SkillScheduler(flags, base_dir=folder, command=TRAINER)
     scheduler.set_callbacks(process_completed_training=merge_and_tell)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from flowrl.envs.craftax.facts_classic import FACTS
-from flowrl.envs.registry import GAMES, GameEntry
+import fault_game
+
 from flowrl.training import __main__ as training
 
 CHECKPOINT_S = 0.3
@@ -13,7 +13,7 @@ TEST_EPISODES = 64
 
 
 def main(arguments: list[str]) -> int:
-    GAMES["Gold"] = GameEntry("Gold", FACTS, "fault_game:GoldGame", "none", observation_size=1, num_actions=2)
+    fault_game.register()
     train = training._session
 
     def train_with_frequent_checkpoints(*args):

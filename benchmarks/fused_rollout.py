@@ -50,7 +50,9 @@ def compare(env_name: str, options: argparse.Namespace) -> None:
         different += count_different(*found)
         numbers += sum(np.size(leaf) for leaf in jax.tree.leaves(found[0]))
     taken = {name: statistics.median(values[1:] or values) for name, values in seconds.items()}
-    print(f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}: an update takes {update_s:.2f} s")
+    print(
+        f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}: an update takes {update_s:.2f} s"
+    )
     for name, median_s in taken.items():
         print(f"  {name:14s} {median_s:7.3f} s a rollout, {taken['step by step'] / median_s:5.3f} x the steps")
     print(f"  compiled in {compiled_s:.0f} s; {different:,} of {numbers:,} numbers differ", flush=True)

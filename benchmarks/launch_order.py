@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flowrl.parallel.core import SchedulerCore
+from flowrl.parallel.launch_queue import LaunchQueue
 from tests.parallel.simulation.schedules import FirstCome, Job, layered_graph, lower_bound_s, run, tech_tree
 
 CASES = [(40, 3), (40, 8), (100, 3), (100, 8), (400, 16)]
@@ -33,11 +34,11 @@ def knowing(jobs: list[Job]) -> type[SchedulerCore]:
             below[need] = max(below[need], below[job.name] + job.duration_s)
     remaining = {job.name: below[job.name] + job.duration_s for job in jobs}
 
-    class Knowing(SchedulerCore):
-        def _raise_heights(self, name):
+    class KnowingQueue(LaunchQueue):
+        def raise_heights(self, name):
             self._heights[name] = remaining[name]
 
-    return Knowing
+    return type("Knowing", (SchedulerCore,), {"queue_type": KnowingQueue})
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """Peak memory of a run and of the peer's, each in a process of its own: ``python benchmarks/memory.py``.
 
 The default is Craftax with 1024 environments, 64 steps and width 512. flowrl's is a whole run: two updates, checkpoints,
-programs compiled for later runs, a test for the goal (after each update, so that there is one in the midst of training) and the
-two measurements of success at its end; once with nothing compiled before, once with everything. The peer makes two updates.
-Needs rejax, as `training_speed.py` does (``make bench`` installs it into ``.venv-bench``). With a GPU, the device's memory comes
-second.
+programs compiled for later runs, a test for the goal (after each update, so that there is one in the midst of training) and
+the two measurements of success at its end; once with nothing compiled before, once with everything. The peer makes two
+updates. Needs rejax, as `training_speed.py` does (``make bench`` installs it into ``.venv-bench``). With a GPU, the
+device's memory comes second.
 """
 
 from __future__ import annotations

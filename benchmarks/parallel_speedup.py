@@ -1,8 +1,8 @@
 """What training side by side gains: frames per second of two runs beside one, and the demo beside its skills one by one.
 
     python benchmarks/parallel_speedup.py                    # both games: a run on all cores, two runs on half of them each
-    python benchmarks/parallel_speedup.py --demo             # `make demo`, 2 skills at a time and 1 at a time: a quarter of an hour
-    python benchmarks/parallel_speedup.py --help
+    python benchmarks/parallel_speedup.py --demo             # `make demo`, 2 skills at a time and 1 at a time: a quarter of
+    an hour python benchmarks/parallel_speedup.py --help
 
 The first uses the processes of `--max_parallel_skills auto`, one number after the other, again and again; medians. The
 demo is that of the Makefile, through the front door, each time in a fresh folder, with a tmux server of its own. Before
@@ -59,7 +59,9 @@ def report(env_name: str, options: argparse.Namespace, found: dict[int, list[flo
     print(f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}")
     for number, median in medians.items():
         rates = ", ".join(f"{rate:,.0f}" for rate in found[number])
-        print(f"  {number} at a time {median:9,.0f} frames/s in all   {median / first:5.2f} x the first   ({rates})", flush=True)
+        print(
+            f"  {number} at a time {median:9,.0f} frames/s in all   {median / first:5.2f} x the first   ({rates})", flush=True
+        )
 
 
 def demo_flags() -> list[str]:

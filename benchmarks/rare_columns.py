@@ -52,7 +52,9 @@ def report(env_name: str, options: argparse.Namespace) -> None:
     updates = {
         f"all {network.layout.num_columns} multiplied": plain(network, run.learner, inputs),
         f"{bound} multiplied": compiled(1.0, network, bound, run.learner, inputs),
-        f"{active_columns.num_dense(bound)} multiplied, the rest added": compiled(active_columns.DENSE_SHARE, network, bound, run.learner, inputs),
+        f"{active_columns.num_dense(bound)} multiplied, the rest added": compiled(
+            active_columns.DENSE_SHARE, network, bound, run.learner, inputs
+        ),
     }
     seconds: dict[str, list[float]] = {name: [] for name in updates}
     learned = {}
@@ -64,8 +66,9 @@ def report(env_name: str, options: argparse.Namespace) -> None:
     print(f"\n{env_name}, {options.num_envs} x {options.num_steps}, width {options.layer_size}: {num_shown} columns shown")
     first, reference = next(iter(seconds.items()))[1], next(iter(learned.values()))
     for name, taken in seconds.items():
+        usual_s = statistics.median(taken)
         print(
-            f"  {name:36s} {statistics.median(taken):6.2f} s, {statistics.median(first) / statistics.median(taken):5.2f} times as "
+            f"  {name:36s} {usual_s:6.2f} s, {statistics.median(first) / usual_s:5.2f} times as "
             f"fast; largest difference of a parameter {largest_difference(learned[name], reference):.0e}",
             flush=True,
         )

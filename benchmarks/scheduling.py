@@ -53,9 +53,11 @@ def schedule_line(num_skills: int, num_layers: int, slots: int) -> str:
     gc.enable()
     adding, deciding = sorted(schedule.decisions_s[:num_skills]), sorted(schedule.decisions_s[num_skills + 1 :])
     return (
-        f"{num_skills} skills in {num_layers} layers, {slots} slots: makespan {schedule.makespan_s / lower_bound_s(jobs, slots):.4f} "
+        f"{num_skills} skills in {num_layers} layers, {slots} slots: "
+        f"makespan {schedule.makespan_s / lower_bound_s(jobs, slots):.4f} "
         f"of the lower bound (critical path {critical_path_s(jobs):.0f} s, work over slots "
-        f"{sum(job.duration_s for job in jobs) / slots:.0f} s); a decision takes {_spread(deciding)}; adding a skill {_spread(adding)}"
+        f"{sum(job.duration_s for job in jobs) / slots:.0f} s); "
+        f"a decision takes {_spread(deciding)}; adding a skill {_spread(adding)}"
     )
 
 
@@ -78,7 +80,9 @@ def save_line(num_finished: int, slots: int) -> str:
             store.save(state)
             took_s.append(time.perf_counter() - begun)
         size_mb = store.paths.state.stat().st_size / 1e6
-    return f"saving a state with {num_finished} finished and {slots} running skills ({size_mb:.1f} MB): {_spread(sorted(took_s))}"
+    return (
+        f"saving a state with {num_finished} finished and {slots} running skills ({size_mb:.1f} MB): {_spread(sorted(took_s))}"
+    )
 
 
 def readying_line(num_finished: int) -> str:
@@ -93,7 +97,9 @@ def readying_line(num_finished: int) -> str:
             written.append(time.perf_counter())
 
         paths = ExperimentPaths(Path(folder) / "exp")
-        state = SchedulerState(skills=[SkillEntry(skill_name=f"S{i}", status=Status.COMPLETED, expert_idx=i) for i in range(num_finished)])
+        state = SchedulerState(
+            skills=[SkillEntry(skill_name=f"S{i}", status=Status.COMPLETED, expert_idx=i) for i in range(num_finished)]
+        )
         StateStore(paths).save(state)
         scheduler = SkillScheduler(base_dir=paths.root, max_parallel=1, poll_interval=3600, launcher=FakeLauncher(end))
         for number in range(CHAIN):
@@ -101,11 +107,14 @@ def readying_line(num_finished: int) -> str:
         thread = threading.Thread(target=scheduler.run)
         thread.start()
         thread.join()
-    return f"from a result to the next launch, {num_finished} skills finished before: {_spread(sorted(took_s))} (merge included)"
+    return (
+        f"from a result to the next launch, {num_finished} skills finished before: {_spread(sorted(took_s))} (merge included)"
+    )
 
 
 def _spread(sorted_s: list[float]) -> str:
-    return f"{_ms(statistics.median(sorted_s))} (99 in 100 under {_ms(sorted_s[int(0.99 * len(sorted_s))])}, at most {_ms(sorted_s[-1])})"
+    almost_all_s = sorted_s[int(0.99 * len(sorted_s))]
+    return f"{_ms(statistics.median(sorted_s))} (99 in 100 under {_ms(almost_all_s)}, at most {_ms(sorted_s[-1])})"
 
 
 def _ms(seconds: float) -> str:

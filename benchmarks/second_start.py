@@ -12,6 +12,7 @@ processes, started as the scheduler starts them.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -52,7 +53,7 @@ def overhead_s(run: RunPaths, cache: Path, until_done: bool = False) -> tuple[fl
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    later = statistics.median(after - before for before, after in zip(seconds, seconds[1:]))
+    later = statistics.median(after - before for before, after in itertools.pairwise(seconds))
     return seconds[0] - later, later
 
 

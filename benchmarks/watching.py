@@ -242,7 +242,9 @@ def parts(rounds: list[dict[str, Interval]], updates_a_checkpoint: float) -> lis
 def of_an_update(rounds: list[dict[str, Interval]], part: str, kind: str = WATCHED) -> float:
     # The parts are told apart by wrapping what the run's parts do: one that was never called has another name by now.
     if not any(part in found[kind].parts for found in rounds):
-        raise LookupError(f"expected the part {part!r} in some updates, found it in none: its name in `watching.py` is out of date")
+        raise LookupError(
+            f"expected the part {part!r} in some updates, found it in none: its name in `watching.py` is out of date"
+        )
     return statistics.median(found[kind].parts.get(part, 0.0) / found[PLAIN].seconds for found in rounds)
 
 

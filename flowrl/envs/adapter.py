@@ -1,6 +1,6 @@
 """How flowrl talks to a game: one small class a game, all of it pure functions of JAX arrays.
 
-To add a game, subclass `GameAdapter`, describe it in a ``facts_*.py`` and name both in ``registry.py``.
+docs/add_a_game.md shows a whole one.
 """
 
 from __future__ import annotations
@@ -11,25 +11,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flowrl.envs.craftax.sampling import quick_choice
-from flowrl.envs.features import Features, nearest_blocks
-from flowrl.envs.observations import Creatures, Layout, Observation, creature_cells
+from flowrl.envs.features import Features, features_type
+from flowrl.envs.observations import Layout, Observation
+from flowrl.skills.facts import GameFacts
 
 State = Any
 """A game's own state: a pytree of arrays, whatever is in it."""
-
-NO_TIME_LIMIT = 2**30
-"""Steps. The plan's step budgets end an episode, so the game's own limit must never do it first."""
 
 
 class GameAdapter(ABC):
     """A game as flowrl needs it. All methods are for one environment, and are traced, mapped and compiled by others."""
 
-    env_name: str
+    facts: GameFacts
+    """What is declared of the game."""
     num_actions: int
     observation_size: int
     scope: dict[str, Any]
-    """The names that a skill's code may use, beside its parameters."""
+    """The names that a skill's code may use, beside its parameters: ``jax``, ``jnp`` and the facts' constants. A constant is
+    an enum, or any other object with the members that the facts list."""
+
+    def __init__(self, env_name: str):
+        """
+        Args:
+            env_name: the name under which the game is registered.
+        """
+        self.env_name = env_name
 
     @property
     def identity(self) -> str | None:
@@ -46,7 +52,7 @@ class GameAdapter(ABC):
 
     @abstractmethod
     def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[jax.Array, State, jax.Array]:
-        """One step: observation, state, and whether the game is over (bool scalar; never for want of time)."""
+        """One step: observation, state, and whether the game is over (bool scalar; never because time is up)."""
 
     @abstractmethod
     def observe(self, state: State) -> Observation:
@@ -59,120 +65,19 @@ class GameAdapter(ABC):
 
     @abstractmethod
     def features(self, state: State) -> Features:
-        """What a skill's code may know of a state."""
-
-
-class CraftaxFamily(GameAdapter):
-    """What Craftax-Classic and Craftax have in common; the two games differ in view, floors and intrinsics."""
-
-    def __init__(self, env_name: str, env: Any, constants: Any, inventory_type: type):
-        self.env_name = env_name
-        self._env = env
-        self._params = env.default_params.replace(max_timesteps=NO_TIME_LIMIT)
-        self._constants = constants
-        self.num_actions = env.num_actions
-        self.observation_size = env.observation_space(self._params).shape[0]
-        self.scope = {
-            "jax": jax,
-            "jnp": jnp,
-            "Inventory": inventory_type,
-            **{name: getattr(constants, name) for name in self.enums},
-        }
-
-    enums: tuple[str, ...] = ("BlockType", "Achievement", "Action")
+        """What a skill's code may know of a state: ``self.features_type`` with a value for each declared `Feature`."""
 
     @property
-    def identity(self):
-        if not type(self).__module__.startswith("flowrl.envs."):
-            return None  # derived elsewhere: its own code is not among what programs are known by
-        return f"{type(self).__qualname__} {self.env_name} {self._params!r} {self._env.static_env_params!r}"
+    def features_type(self) -> type[Features]:
+        """The NamedTuple of the declared features."""
+        return features_type(self.facts.features)
 
-    def reset(self, key):
-        with quick_choice():
-            observation, state = self._env.reset_env(key, self._params)
-        return observation.astype(jnp.float32), _strongly_typed(state)
+    # How the game is played for the gate, which tries code on recorded states.
 
-    def step(self, key, state, action):
-        with quick_choice():
-            observation, state, _, game_over, _ = self._env.step_env(key, state, action, self._params)
-        return observation.astype(jnp.float32), _strongly_typed(state), game_over
+    def equipped(self, states: State) -> State:
+        """The worlds ``[B, ...]`` to record from; as a rule some stay fresh, and some have what play takes long to get."""
+        return states
 
-    @property
-    def layout(self):
-        rows, columns = self._constants.OBS_DIM
-        num_columns = rows * columns * self.channels
-        num_fields = rows * columns * self.fields_a_cell + self.num_creatures
-        return Layout(num_columns, num_fields, self.observation_size - num_columns)
-
-    def observe(self, state):
-        layout = self.layout
-        # Only the end of the game's own observation is used, so the compiler drops the rest of it.
-        scalars = self._env.get_obs(state)[layout.num_columns :]
-        cells, visible = self.cell_channels(state)
-        places = jnp.arange(visible.size).reshape(visible.shape) * self.channels
-        shown = [jnp.where(visible, places + channel, layout.num_columns).reshape(-1) for channel in cells]
-        columns = jnp.concatenate([*shown, self._creature_columns(state, visible)])
-        return Observation(columns.astype(jnp.uint16), scalars.astype(jnp.float32))
-
-    def _creature_columns(self, state: State, visible: jax.Array) -> jax.Array:
-        creatures = self.creatures(state)
-        cell, shown = creature_cells(creatures, state.player_position, self._constants.OBS_DIM)
-        shown = shown & visible.reshape(-1)[cell]
-        return jnp.where(shown, cell * self.channels + creatures.channel, self.layout.num_columns)
-
-    channels: int
-    """One-hot columns of each cell in view."""
-    fields_a_cell: int
-    """How many of them are 1 in a cell that can be seen, creatures aside."""
-    num_creatures: int
-    """Creatures that a state has places for (on one floor)."""
-
-    @abstractmethod
-    def cell_channels(self, state: State) -> tuple[list[jax.Array], jax.Array]:
-        """For each field of a cell its channel (int32 ``[rows, columns]``), and which cells can be seen."""
-
-    @abstractmethod
-    def creatures(self, state: State) -> Creatures:
-        """The creatures around, in the order in which the game draws them."""
-
-    def features(self, state):
-        view, visible = self.view(state)
-        return Features(
-            inventory=jax.tree.map(lambda amount: jnp.asarray(amount, jnp.int32), state.inventory),
-            closest_blocks=nearest_blocks(view, visible, len(self._constants.BlockType)),
-            player_level=self.player_level(state),
-            monsters_killed=self.monsters_killed(state),
-            player_intrinsics=self.player_intrinsics(state),
-            achievements=state.achievements.astype(bool),
-        )
-
-    @abstractmethod
-    def view(self, state: State) -> tuple[jax.Array, jax.Array]:
-        """Block types around the player (int32 ``[rows, columns]``), and which of them can be seen."""
-
-    @abstractmethod
-    def player_level(self, state: State) -> jax.Array:
-        """int32 scalar."""
-
-    @abstractmethod
-    def monsters_killed(self, state: State) -> jax.Array:
-        """int32 ``[num_levels]``, or ``[0]``."""
-
-    @abstractmethod
-    def player_intrinsics(self, state: State) -> jax.Array:
-        """int32 ``[4 or 5]``."""
-
-    def window(self, grid: jax.Array, position: jax.Array, outside: Any) -> jax.Array:
-        """The part of a map that the player sees; ``outside`` stands for what lies beyond its edge."""
-        rows, columns = self._constants.OBS_DIM
-        padded = jnp.pad(grid, ((rows // 2, rows // 2), (columns // 2, columns // 2)), constant_values=outside)
-        return jax.lax.dynamic_slice(padded, position, (rows, columns))
-
-
-def _strongly_typed(state: State) -> State:
-    # A fresh world holds Python numbers, a played one arrays: one type, so that both share one program.
-    def strong(leaf):
-        leaf = jnp.asarray(leaf)
-        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
-
-    return jax.tree.map(strong, state)
+    def scripted_action(self, key: jax.Array, features: Features) -> jax.Array:
+        """What a simple player does, int32 scalar: one that brings about more than chance. By default, chance."""
+        return jax.random.randint(key, (), 0, self.num_actions, jnp.int32)

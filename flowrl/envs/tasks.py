@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.envs.features import Features, TaskInputs, task_inputs
+from flowrl.envs.features import Features, task_inputs
 from flowrl.skills.module import TaskFunctions
 
 
@@ -138,11 +138,11 @@ def _next_open_task(done: jax.Array, task: jax.Array) -> jax.Array:
     return jnp.min(jnp.where((numbers > task) & ~done, numbers, done.shape[0]))
 
 
-def _is_done(task: TaskFunctions, inputs: TaskInputs) -> jax.Array:
+def _is_done(task: TaskFunctions, inputs: NamedTuple) -> jax.Array:
     arguments = {name: getattr(inputs, name) for name in task.is_done_params}
     return jnp.asarray(task.is_done(**arguments)).astype(bool).reshape(())
 
 
-def _reward(task: TaskFunctions, inputs: TaskInputs) -> jax.Array:
+def _reward(task: TaskFunctions, inputs: NamedTuple) -> jax.Array:
     arguments = {name: getattr(inputs, name) for name in task.reward_params}
     return jnp.asarray(task.reward(**arguments)).astype(jnp.float32).reshape(())

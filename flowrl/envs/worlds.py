@@ -115,6 +115,6 @@ def renew(bank: WorldBank, scene: Scene, ended: jax.Array) -> tuple[WorldBank, S
         there = (bank.next_world + first + jnp.arange(AT_ONCE)) % size
         return jax.tree.map(lambda current, ready: current.at[here].set(ready[there], mode="drop"), scene, bank.worlds)
 
-    # Only the places of ended environments are written: a batch of Craftax's states has 85 MB.
+    # Only the places of ended environments are written: a batch of states may have 85 MB.
     renewed = jax.lax.fori_loop(0, -(-count // AT_ONCE), swap, scene)
     return bank._replace(next_world=bank.next_world + count), renewed

@@ -1,6 +1,6 @@
 """``python -m flowrl.gate.probe ENV_NAME FOLDER``: tries generated code on recorded states, each skill in its own child.
 
-One warm process serves many probes. It imports jax and loads the recording, but never starts jax's CPU backend, so that
+One warm process serves many probes. It imports jax and loads the recorded states, but never starts jax's CPU backend, so that
 it can be forked: each question is answered by a child behind limits and kernel filters (`flowrl.gate.sandbox`). A line of
 JSON on standard input, ``{"skill_data": ...}``, is answered by one on standard output, the report. The first line it
 writes says that it is ready. It ends when its input ends.
@@ -18,15 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flowrl.envs.registry import game
+from flowrl.envs.registry import make_steps
+from flowrl.envs.steps import GameSteps
 from flowrl.errors import BadInput
 from flowrl.gate import recorded_states
-from flowrl.gate.execution import COMPILED_WITHOUT_KERNELS, QUICKLY_COMPILED, CompilerFault, Faulty
-from flowrl.gate.recorded_states import Recording
+from flowrl.gate.execution import COMPILED_WITHOUT_KERNELS, QUICKLY_COMPILED, CodeFault, CompilerFault
+from flowrl.gate.recorded_states import RecordedStates
 from flowrl.gate.rules import examine
-from flowrl.gate.sandbox import Child, Limits, Outcome, Protection
+from flowrl.gate.sandbox import Child, Limits, Protection, Response
 from flowrl.skills.checks import CodeRefused, check_skill_code
-from flowrl.skills.facts import GameFacts
 from flowrl.skills.fingerprint import fingerprint
 from flowrl.skills.gate_report import RAN, UNTRIED
 from flowrl.skills.spec import SkillSpec
@@ -42,14 +42,15 @@ _UNTRIED = (
     "skill {name} is trained without having been tried: XLA fails on it in the gate, compiled in two ways ({fault}), which "
     "is no fault of its code; watch its success rate"
 )
-_WAYS_TO_COMPILE = (QUICKLY_COMPILED, COMPILED_WITHOUT_KERNELS)
+LIMITS = Limits()
+_COMPILER_OPTIONS = (QUICKLY_COMPILED, COMPILED_WITHOUT_KERNELS)
 
 
 class Probe:
     """Tries the skills of one game."""
 
-    def __init__(self, facts: GameFacts, recording: Recording, limits: Limits = Limits()):
-        self.facts, self.recording, self.limits = facts, recording, limits
+    def __init__(self, game_steps: GameSteps, recorded: RecordedStates, limits: Limits = LIMITS):
+        self.game_steps, self.recorded, self.limits = game_steps, recorded, limits
 
     def report(self, spec: SkillSpec) -> dict[str, Any]:
         """Judges one skill.
@@ -63,24 +64,24 @@ class Probe:
         report = {"passed": False, "reason": None, "message": None, "sha256": None, "checks": [], "probe": RAN}
         sandbox = None
         try:
-            check_skill_code(spec, self.facts)
+            check_skill_code(spec, self.game_steps.facts)
             report["sha256"] = fingerprint(spec.task_is_done, spec.task_reward)
-            sandbox, outcome = self._tried(spec)
-            report |= self._judged(spec, outcome)
+            sandbox, response = self._tried(spec)
+            report |= self._judged(spec, response)
         except CodeRefused as refused:
             report |= {"reason": refused.reason, "message": str(refused)}
         seconds = round(time.monotonic() - begun_s, 3)
         return report | {"seconds": seconds, "sandbox": sandbox and asdict(sandbox)}
 
-    def _tried(self, spec: SkillSpec) -> tuple[Protection, Outcome]:
+    def _tried(self, spec: SkillSpec) -> tuple[Protection, Response]:
         """What became of a skill in a child; where the compiler may have failed, in one that compiles in another way."""
-        for compiler_options in _WAYS_TO_COMPILE:
-            protection, outcome = self._ask(spec, compiler_options)
-            if not (outcome.kind == "crashed" or _compiler_fault(outcome)):
+        for compiler_options in _COMPILER_OPTIONS:
+            protection, response = self._ask(spec, compiler_options)
+            if not (response.kind == "crashed" or _compiler_fault(response)):
                 break
-        return protection, outcome
+        return protection, response
 
-    def _ask(self, spec: SkillSpec, compiler_options: dict[str, Any]) -> tuple[Protection, Outcome]:
+    def _ask(self, spec: SkillSpec, compiler_options: dict[str, Any]) -> tuple[Protection, Response]:
         child = Child(lambda: None, partial(self._examine, compiler_options), self.limits)
         protection = child.protection()
         if protection is None:
@@ -88,31 +89,31 @@ class Probe:
             raise RuntimeError("the probe's child died before it was asked; see the lines above")
         return protection, child.ask(spec.to_data())
 
-    def _judged(self, spec: SkillSpec, outcome: Outcome) -> dict[str, Any]:
-        if fault := _compiler_fault(outcome):
+    def _judged(self, spec: SkillSpec, response: Response) -> dict[str, Any]:
+        if fault := _compiler_fault(response):
             return {"passed": True, "probe": UNTRIED, "message": _UNTRIED.format(name=spec.name, fault=fault)}
-        if outcome.kind == "answered":
-            answer = outcome.answer
+        if response.kind == "answered":
+            answer = response.answer
             if answer["reason"] is None:
                 return {"passed": True, "checks": answer["checks"]}
             return {"reason": answer["reason"], "message": f"skill {spec.name}: {answer['message']}"}
-        text = _UNANSWERED.get(outcome.kind, f"crashed: the two functions could not be tried: {outcome.answer}")
+        text = _UNANSWERED.get(response.kind, f"crashed: the two functions could not be tried: {response.answer}")
         text = text.format(limits=self.limits) if text in _UNANSWERED.values() else text
         return {"reason": text.partition(":")[0], "message": f"skill {spec.name}: {text}"}
 
     def _examine(self, compiler_options: dict[str, Any], skill_data: dict[str, Any]) -> dict[str, Any]:
         try:
-            checks = examine(SkillSpec.from_data(skill_data), self.facts, self.recording, compiler_options)
+            checks = examine(SkillSpec.from_data(skill_data), self.game_steps, self.recorded, compiler_options)
             return {"reason": None, "message": None, "checks": checks}
-        except Faulty as fault:
+        except CodeFault as fault:
             return {"reason": fault.reason, "message": str(fault), "checks": []}
         except CompilerFault as fault:
             return {"compiler_fault": str(fault)}
 
 
-def _compiler_fault(outcome: Outcome) -> str | None:
+def _compiler_fault(response: Response) -> str | None:
     """The compiler's error, where that is the answer."""
-    return outcome.answer.get("compiler_fault") if outcome.kind == "answered" else None
+    return response.answer.get("compiler_fault") if response.kind == "answered" else None
 
 
 def main(arguments: list[str]) -> int:
@@ -120,7 +121,7 @@ def main(arguments: list[str]) -> int:
     env_name, folder = arguments[0], Path(arguments[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever prints does not get between the answers
-    probe = Probe(game(env_name).facts, _recording(env_name, folder))
+    probe = Probe(make_steps(env_name), _recorded(env_name, folder))
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         report = probe.report(SkillSpec.from_data(json.loads(line)["skill_data"]))
@@ -128,8 +129,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _recording(env_name: str, folder: Path) -> Recording:
-    """The recording, made in another process if need be: playing starts jax's backend, and this process must not."""
+def _recorded(env_name: str, folder: Path) -> RecordedStates:
+    """The recorded states, made in another process if need be: playing starts jax's backend, and this process must not."""
     try:
         return recorded_states.load(env_name, folder)
     except FileNotFoundError:

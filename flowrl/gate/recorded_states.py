@@ -1,12 +1,11 @@
 """Recorded states of the real games: what generated code is tried on before it is trained.
 
-A recording is made once for each game and version of Craftax, and kept in the user's cache folder. A quarter of its
-worlds is played by each of four ways: at random or by script, from a fresh world or from one that was equipped by hand
-(tools, materials and, where the game has floors, somewhere down below). The script walks to a block that it can see
-and uses it, and tries to craft; it is no trained policy, but it gathers, places, crafts and fights, and it meets the
-game's own rules in every step. What even so is not seen is edited: see `edited_states`.
+States are recorded once for each game, version of it and set of features, and kept in the user's cache folder. A quarter
+of the worlds is played in each of four ways: at random or by the game's own script, from a fresh world or from one that
+the game has equipped (`GameAdapter.equipped`, `GameAdapter.scripted_action`). What even so is not seen is edited: see
+`edited_states`.
 
-``python -m flowrl.gate.recorded_states ENV_NAME FOLDER`` makes a recording.
+``python -m flowrl.gate.recorded_states ENV_NAME FOLDER`` records the states of a game.
 """
 
 from __future__ import annotations
@@ -14,29 +13,28 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
+import flowrl
 from flowrl import number_types, pickles
-from flowrl.envs.registry import GAMES
+from flowrl.envs.registry import GAMES, game, make_adapter
 from flowrl.errors import BadInput
 from flowrl.paths import CACHE, given_path
+from flowrl.skills.facts import Feature, GameFacts
+
+if TYPE_CHECKING:
+    from flowrl.envs.adapter import GameAdapter
+    from flowrl.envs.features import Features
 
 FORMAT = "flowrl-recorded-states"
 VERSION = 1
 NUM_WORLDS = 32
 NUM_STEPS = 96
-HELD = 9
-"""Of each material, where a world is equipped by hand."""
-EQUIPMENT = """wood stone coal iron diamond sapling arrows torches ruby sapphire wood_pickaxe stone_pickaxe iron_pickaxe
-    wood_sword stone_sword iron_sword pickaxe sword bow""".split()
-SOUGHT = "TREE TREE WATER STONE STONE COAL IRON DIAMOND GRASS CRAFTING_TABLE CHEST SAPPHIRE RUBY PLANT".split()
-"""Blocks that the script walks to, the ones most often needed more than once."""
-MOVES = ("UP", "DOWN", "LEFT", "RIGHT")
 
 
-class Recording(NamedTuple):
+class RecordedStates(NamedTuple):
     """``K`` steps of a game, as plain arrays; features are dicts, by field, and so is the inventory in them."""
 
     env_name: str
@@ -51,38 +49,43 @@ class Recording(NamedTuple):
 
 
 def path_of(env_name: str, folder: Path) -> Path:
-    """Where the recording of a game lies: another version of Craftax or of this module has another."""
-    craftax = importlib.metadata.version("craftax")
-    return folder / "recorded_states" / f"{env_name}_craftax_{craftax}_v{VERSION}.pkl"
+    """Where the recorded states of a game lie: another version of the game or of this module has others."""
+    package = game(env_name).package
+    version = flowrl.__version__ if package == "flowrl" else importlib.metadata.version(package)
+    return folder / "recorded_states" / f"{env_name}_{package}_{version}_v{VERSION}.pkl"
 
 
-def load(env_name: str, folder: Path) -> Recording:
-    """A recording that was made before. Needs neither jax nor the game.
+def load(env_name: str, folder: Path) -> RecordedStates:
+    """States that were recorded before. Needs neither jax nor the game.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there are none, or none with all features that the game declares.
         BadInput: the file holds something else.
     """
     path = path_of(env_name, folder)
     data = pickles.load(path)
-    if not isinstance(data, dict) or data.get("format") != FORMAT or set(Recording._fields) - data.keys():
-        raise BadInput(f"{path} holds no recorded states; delete it, and it is made anew")
-    return Recording(**{name: data[name] for name in Recording._fields})
+    if not isinstance(data, dict) or data.get("format") != FORMAT or set(RecordedStates._fields) - data.keys():
+        raise BadInput(f"{path} holds no recorded states; delete it, and they are recorded again")
+    declared = [feature.name for feature in game(env_name).facts.features if isinstance(feature, Feature)]
+    if missing := set(declared) - data["before"].keys():
+        raise FileNotFoundError(f"{path} lacks {', '.join(sorted(missing))}")
+    rows = {name: {feature: data[name][feature] for feature in declared} for name in ("before", "after", "fresh")}
+    return RecordedStates(data["env_name"], data["enums"], **rows)
 
 
 def ensure(env_name: str, folder: Path) -> None:
-    """Makes the recording of a game unless it is there. One process at a time; this imports jax and the game.
+    """Records the states of a game unless they are there. One process at a time; this imports jax and the game.
 
     Raises:
         BadInput: the folder cannot be written.
     """
     path = path_of(env_name, folder)
-    if path.exists():
+    if _is_there(env_name, folder):
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            if not path.exists():
+            if not _is_there(env_name, folder):
                 pickles.dump(path, {"format": FORMAT, **record(env_name)._asdict()})
     except OSError as error:
         raise BadInput(
@@ -91,20 +94,25 @@ def ensure(env_name: str, folder: Path) -> None:
         ) from error
 
 
-def record(env_name: str, num_worlds: int = NUM_WORLDS, num_steps: int = NUM_STEPS) -> Recording:
+def _is_there(env_name: str, folder: Path) -> bool:
+    try:
+        load(env_name, folder)
+    except OSError:
+        return False
+    return True
+
+
+def record(env_name: str, num_worlds: int = NUM_WORLDS, num_steps: int = NUM_STEPS) -> RecordedStates:
     """Plays a game. Steps that end a world are left out: the world goes on from where it began."""
     import jax
     import numpy as np
 
-    from flowrl.envs.registry import game, make_adapter
-
     adapter, facts = make_adapter(env_name), game(env_name).facts
-    player = _Player(adapter, facts)
     fresh = jax.vmap(lambda key: adapter.reset(key)[1])
     states = _compiled(fresh)(jax.random.split(jax.random.key(0), num_worlds))
     fresh_features = jax.device_get(_compiled(jax.vmap(adapter.features))(states))
-    states = begun = player.equip(states)
-    step = _compiled(jax.vmap(player.step))
+    states = begun = adapter.equipped(states)
+    step = _compiled(jax.vmap(_Player(adapter).step))
     scripted = np.arange(num_worlds) % 2 == 1
     steps = []
     for key in jax.random.split(jax.random.key(1), num_steps):
@@ -117,41 +125,14 @@ def record(env_name: str, num_worlds: int = NUM_WORLDS, num_steps: int = NUM_STE
         for name in facts.constants
         if hasattr(adapter.scope[name], "__members__")
     }
-    return Recording(env_name, enums, _plain(before, facts), _plain(after, facts), _plain(fresh_features, facts))
+    return RecordedStates(env_name, enums, _plain(before, facts), _plain(after, facts), _plain(fresh_features, facts))
 
 
 class _Player:
     """Plays one world; `step` is mapped over many."""
 
-    def __init__(self, adapter, facts):
-        self.adapter, self.facts = adapter, facts
-        self.actions = adapter.scope["Action"]
-        self.sought = [adapter.scope["BlockType"][name].value for name in SOUGHT if name in facts.blocks]
-
-    def equip(self, states):
-        """Every world whose number leaves 2 or 3 when divided by 4 begins equipped, and on one floor or another."""
-        import jax.numpy as jnp
-        import numpy as np
-
-        equipped = np.arange(len(states.player_position)) % 4 >= 2
-        inventory = states.inventory.replace(
-            **{name: self._equipped(states.inventory, name, equipped) for name in EQUIPMENT if hasattr(states.inventory, name)}
-        )
-        states = states.replace(inventory=inventory)
-        if not self.facts.levels:
-            return states
-        floor = jnp.where(equipped, np.arange(len(equipped)) // 4 % len(self.facts.levels), 0)
-        ladders = jnp.take_along_axis(states.up_ladders, floor[:, None, None], axis=1)[:, 0]
-        position = jnp.where((floor > 0)[:, None], ladders, states.player_position)
-        return states.replace(player_level=floor.astype(states.player_level.dtype), player_position=position.astype(states.player_position.dtype))
-
-    def _equipped(self, inventory, name, equipped):
-        import jax.numpy as jnp
-
-        held = getattr(inventory, name)
-        # Tools stay one level below the best, so that there is something left to make.
-        most = HELD if name in self.facts.stocks else max(1, self.facts.possessions[name] - 1)
-        return jnp.where(equipped, most, held).astype(held.dtype)
+    def __init__(self, adapter: GameAdapter):
+        self.adapter = adapter
 
     def step(self, key, state, begun, is_scripted):
         """One step: the next state, and features before and after with whether the step counts."""
@@ -161,31 +142,11 @@ class _Player:
         action_key, random_key, game_key = jax.random.split(key, 3)
         before = self.adapter.features(state)
         at_random = jax.random.randint(random_key, (), 0, self.adapter.num_actions)
-        action = jnp.where(is_scripted, self._scripted(action_key, before), at_random)
+        action = jnp.where(is_scripted, self.adapter.scripted_action(action_key, before), at_random)
         _, following, game_over = self.adapter.step(game_key, state, action)
         after = self.adapter.features(following)
         following = jax.tree.map(lambda new, old: jax.lax.select(game_over, old, new), following, begun)
         return following, (before, after, ~game_over)
-
-    def _scripted(self, key, features):
-        """Half of the time towards a block in view, or using it when beside it; else crafting, placing or anything."""
-        import jax
-        import jax.numpy as jnp
-
-        block_key, kind_key, other_key = jax.random.split(key, 3)
-        offsets = features.closest_blocks[jnp.asarray(self.sought), :, 0]
-        in_view = jnp.abs(offsets).sum(axis=1) < 30
-        chances = jnp.where(in_view, 0.0, -1e9)
-        row, column = offsets[jax.random.categorical(block_key, chances)]
-        up, down, left, right = (self.actions[name].value for name in MOVES)
-        towards = jnp.where(
-            jnp.abs(row) >= jnp.abs(column), jnp.where(row < 0, up, down), jnp.where(column < 0, left, right)
-        )
-        kind = jax.random.uniform(kind_key)
-        is_beside = jnp.abs(row) + jnp.abs(column) <= 1
-        seeking = jnp.where(is_beside & (kind < 0.4), self.actions["DO"].value, towards)
-        anything = jax.random.randint(other_key, (), 0, self.adapter.num_actions)
-        return jnp.where((kind < 0.75) & in_view.any(), seeking, anything)
 
 
 def _compiled(function):
@@ -195,11 +156,12 @@ def _compiled(function):
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
 
 
-def _plain(features, facts) -> dict[str, Any]:
+def _plain(features: Features, facts: GameFacts) -> dict[str, Any]:
     import numpy as np
 
-    inventory = {name: np.asarray(getattr(features.inventory, name)) for name in (*facts.stocks, *facts.possessions)}
-    return {**{name: np.asarray(value) for name, value in features._asdict().items() if name != "inventory"}, "inventory": inventory}
+    rows = {name: np.asarray(value) for name, value in features._asdict().items() if name != "inventory"}
+    fields = {name: np.asarray(getattr(features.inventory, name)) for name in facts.inventory_fields}
+    return rows | ({"inventory": fields} if fields else {})
 
 
 def main(arguments: list[str]) -> int:

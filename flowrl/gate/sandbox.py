@@ -58,8 +58,8 @@ class Protection:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a question."""
+class Response:
+    """How a question ended."""
 
     kind: str
     """``answered``, ``failed`` (an exception), ``time``, ``memory`` or ``crashed``."""
@@ -130,7 +130,7 @@ class Child:
         line = self._line(time.monotonic() + self.limits.wall_s)
         return None if line is None else Protection(**{**json.loads(line), "notes": tuple(json.loads(line)["notes"])})
 
-    def ask(self, question: Any) -> Outcome:
+    def ask(self, question: Any) -> Response:
         """Puts the question, and ends the child. Call `protection` first."""
         begun_s = time.monotonic()
         try:
@@ -141,12 +141,12 @@ class Child:
             self.end()
         seconds = time.monotonic() - begun_s
         if line is None:
-            return Outcome(self._cause(), None, seconds)
+            return Response(self._cause(), None, seconds)
         try:
             reply = json.loads(line)
-            return Outcome(reply["kind"], reply["answer"], seconds)
+            return Response(reply["kind"], reply["answer"], seconds)
         except (ValueError, KeyError, TypeError):
-            return Outcome("crashed", "it did not answer in JSON", seconds)
+            return Response("crashed", "it did not answer in JSON", seconds)
 
     def end(self) -> None:
         """Kills the child and its group. May be called again."""
@@ -209,7 +209,7 @@ def _live(prepare, answer, limits: Limits, question_end: int, answer_end: int) -
         if line:
             _write(answer_end, _reply(answer, json.loads(line)))
         code = 0
-    except BaseException:  # noqa: BLE001 - the parent hears of it by the closed pipe
+    except BaseException:
         with contextlib.suppress(BaseException):
             traceback.print_exc()
     finally:
@@ -221,7 +221,7 @@ def _reply(answer: Callable[[Any], Any], question: Any) -> dict[str, Any]:
         return {"kind": "answered", "answer": answer(question)}
     except MemoryError:
         return {"kind": "memory", "answer": None}
-    except BaseException as error:  # noqa: BLE001 - whatever code from outside raises
+    except BaseException as error:
         return {"kind": "failed", "answer": _text(error)}
 
 

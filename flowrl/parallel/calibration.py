@@ -1,7 +1,7 @@
-"""``--max_parallel_skills auto``: how many trainings at a time make most frames per second on this machine.
+"""``--max_parallel_skills auto``: how many trainings at a time make the most frames per second on this machine.
 
-The numbers worth a try are tried (`side_by_side`), and the answer is kept for the next start. Of numbers that are
-about as fast in all, the smallest is taken: each single skill is then finished sooner, and so is what waits for it; and
+Each number worth a try is measured (``throughput.py``), and the answer is kept for the next start. Of numbers that are
+about equally fast, the smallest is taken: each single skill is then finished sooner, and so is what waits for it; and
 where fewer skills are ready than there are slots, less of the machine stands idle.
 """
 
@@ -26,7 +26,7 @@ from flowrl.machine import free_memory, total_memory, usable_cores
 from flowrl.parallel import throughput
 from flowrl.parallel.gpus import choose_gpus, gpu_models, visible_gpus
 from flowrl.parallel.slots import plan_slots
-from flowrl.parallel.throughput import DoesNotWork, Measured
+from flowrl.parallel.throughput import DoesNotWork, Throughput
 from flowrl.paths import calibrations
 from flowrl.records.run_record import Slot
 
@@ -39,7 +39,7 @@ MOST_ON_A_GPU = 4
 USABLE_MEMORY = 0.9
 """Of what is free before the first trial; a training also grows with the experts that it builds on."""
 QUIET = 0.25
-"""Slot of the cores that others may use while figures are worth keeping."""
+"""Share of the cores that other processes may use while figures are worth keeping."""
 _LOOK_S = 0.5
 _SETTINGS_THAT_COUNT = ("num_envs", "num_steps", "layer_size", "update_epochs", "num_minibatches", "mixed_precision")
 
@@ -77,7 +77,7 @@ class _Answers(BaseModel):
 
 
 def candidates(num_cores: int, num_gpus: int) -> list[Arrangement]:
-    """What is worth a try: on GPUs 1 to 4 on each; else 1, 2, 4, ... and one for each core."""
+    """The numbers worth a try: 1 to 4 on each GPU; without GPUs 1, 2, 4, ... and one for each core."""
     if num_gpus:
         return [Arrangement(num_gpus * on_each, on_each) for on_each in range(1, MOST_ON_A_GPU + 1)]
     powers = (2**exponent for exponent in range(num_cores.bit_length()))
@@ -163,7 +163,7 @@ class Calibration:
 
     def _measured(self, key: dict[str, Any], wanted: Sequence[Arrangement]) -> Arrangement:
         if len(wanted) == 1:
-            self.say(f"--max_parallel_skills auto: {wanted[0]}, for there is one core")
+            self.say(f"--max_parallel_skills auto: {wanted[0]}, as there is one core")
             return wanted[0]
         numbers = ", ".join(str(arrangement.max_parallel) for arrangement in wanted)
         self.say(
@@ -175,11 +175,11 @@ class Calibration:
         number = choose(frames_per_s)
         chosen = next(arrangement for arrangement in wanted if arrangement.max_parallel == number)
         if busy > QUIET:
-            self.say(f"chosen: {chosen}; not kept, for {busy:.0%} of the cores were in use by others, and figures may be off")
+            self.say(f"chosen: {chosen}; not kept, as other processes used {busy:.0%} of the cores, and the figures may be off")
         else:
             measured_at = datetime.now(UTC).isoformat(timespec="seconds")
             self._keep(Answer(key=key, **chosen._asdict(), frames_per_s=frames_per_s, measured_at=measured_at))
-            self.say(f"chosen: {chosen}; kept in {self.path} (without that file, it is measured anew)")
+            self.say(f"chosen: {chosen}; kept in {self.path} (delete it to measure again)")
         return chosen
 
     def _try_all(self, wanted: Sequence[Arrangement]) -> dict[int, float]:
@@ -190,7 +190,8 @@ class Calibration:
         for arrangement in wanted:
             number = arrangement.max_parallel
             if number * peak_mb > free_mb:
-                self.say(f"{arrangement}: not tried, needs {number} x {peak_mb:,.0f} MB of memory, and {free_mb:,.0f} MB are free")
+                needed = f"{number} x {peak_mb:,.0f} MB of memory"
+                self.say(f"{arrangement}: not tried, as it needs {needed}, and {free_mb:,.0f} MB are free")
                 break
             try:
                 measured = self._try(arrangement)
@@ -200,11 +201,11 @@ class Calibration:
             found[number], peak_mb = measured.frames_per_s, max(peak_mb, measured.peak_mb)
             self.say(f"{arrangement}: {measured.frames_per_s:,.0f} frames/s in all, {measured.peak_mb:,.0f} MB of memory each")
             if measured.frames_per_s < HOPELESS * max(found.values()):
-                self.say("still more at a time are not tried: they get slower")
+                self.say("higher numbers are not tried: they would be slower still")
                 break
         return found
 
-    def _try(self, arrangement: Arrangement) -> Measured:
+    def _try(self, arrangement: Arrangement) -> Throughput:
         slots: list[Slot] = plan_slots(
             arrangement.max_parallel, gpu_ids=self.gpu_ids, skills_per_gpu=arrangement.skills_per_gpu
         )
@@ -219,7 +220,7 @@ class Calibration:
         self.say(f"{arrangement}: does not work here, {error}")
 
     def _read(self) -> list[Answer]:
-        # Whatever is not one of our files is measured anew, and then replaced.
+        # A file that is not ours is replaced by what is measured now.
         with contextlib.suppress(OSError, ValueError):
             return _Answers.model_validate_json(self.path.read_bytes()).answers
         return []

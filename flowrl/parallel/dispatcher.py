@@ -1,4 +1,4 @@
-"""Between the core, which decides, and the hands, which act: every decision is written down before it is carried out.
+"""Between the core, which decides, and the hands, which act: every decision is saved before it is carried out.
 
 Clock, hands and store are passed in, so that the same code runs on a machine and in the simulation of the tests.
 """
@@ -34,7 +34,7 @@ from flowrl.parallel.state import SchedulerState, SkillEntry, Stage, Status
 
 
 class Hands(Folders, Protocol):
-    """What acts: :class:`flowrl.parallel.runs.Runs`, or a stand-in. Whatever goes wrong comes back as an event."""
+    """What acts: :class:`flowrl.parallel.runs.Runs`, or a stand-in. Whatever goes wrong is returned as an event."""
 
     def launch(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> Launched | LaunchFailed:
         """Starts the attempt that ``entry`` names."""
@@ -43,26 +43,26 @@ class Hands(Folders, Protocol):
         """What has become of these runs."""
 
     def ask_engine(self) -> None:
-        """Has the engine tell which runs it still knows."""
+        """Asks the engine, once for all runs, what has become of them."""
 
     def stop(self, entries: Sequence[SkillEntry]) -> list[RunStopped | RunEnded | RunDied]:
         """Ends these runs."""
 
     def merge(self, entry: SkillEntry) -> None:
-        """Begins to have a finished run merged into the library; returns at once."""
+        """Starts the merge of a finished run into the library; returns at once."""
 
     def merged(self, wait_s: float = 0.0) -> Iterable[Merged | MergeFailed]:
-        """What has come of merges since; waits up to ``wait_s`` seconds for the first that was begun."""
+        """Reports of merges that have ended; waits up to ``wait_s`` seconds for the oldest."""
 
     def is_merging(self) -> bool:
-        """Whether some merge was begun, and its end was not told yet."""
+        """Whether a merge was started, and its report was not read yet."""
 
     def hurry(self) -> None:
-        """From now on, a merge that would have to wait for somebody else is not made, and nothing is told of it."""
+        """From now on, a merge that would have to wait for another process is given up, without a report."""
 
 
 LEAVE_S = 0.05
-"""Seconds after which one who leaves, and waits for a merge, asks again whether to end the trainings too."""
+"""Seconds between looks, while leaving waits for a merge, at whether the trainings are to be ended as well."""
 
 
 def utc_now() -> datetime:
@@ -74,7 +74,7 @@ class Dispatcher:
 
     Args:
         save: keeps the state; returns once it is safe.
-        announce: told of each final status.
+        announce: called with each final status.
         completed_skills: what the caller knows of completed skills besides their indices, given to a launch.
         lock: held while the core is used; public methods may be called from any thread.
     """
@@ -97,19 +97,19 @@ class Dispatcher:
         self._clock = clock
 
     def begin(self, records: Records, retry_failed: bool) -> None:
-        """Brings a loaded state in line with what is there; nothing is written or done yet."""
+        """Brings a loaded state in line with what is there; saves nothing and does nothing yet."""
         with self.lock:
             self.actions.extend(reconcile(self.core, self.hands, records, self._clock()))
             if retry_failed:
                 self.admit(RetryRequested())
 
     def admit(self, event: object) -> None:
-        """Tells the core without writing it down: before the first ``tell``."""
+        """Passes an event to the core without saving the state: before the first ``tell``."""
         with self.lock:
             self.actions.extend(self.core.handle(event, self._clock()))
 
     def tell(self, event: object) -> None:
-        """Tells the core, and writes down what it has decided before any of it is done."""
+        """Passes an event to the core, and saves what it has decided before any of it is done."""
         with self.lock:
             actions = self.core.handle(event, self._clock())
             if actions or not isinstance(event, Ticked):
@@ -129,7 +129,7 @@ class Dispatcher:
                 self.hands.merge(entry)
 
     def look(self) -> None:
-        """Tells what has become of the merges and the runs, and that time has passed where somebody waits for it."""
+        """Tells the core what has become of the merges and the runs, and that time has passed where a retry is due."""
         self._tell_merged()
         for event in self.hands.watch(self.entries_in(Stage.TRAINING)):
             self.tell(event)
@@ -137,11 +137,11 @@ class Dispatcher:
             self.tell(Ticked())
 
     def settle(self, is_killing: Callable[[], bool]) -> None:
-        """Before leaving: what was to be launched waits again, what was to be merged is merged.
+        """Before leaving: what was about to be launched waits again, finished runs are merged.
 
         Args:
-            is_killing: whether the trainings are to be ended as well, and no merge waits for whoever else holds the
-                library: the state says that it is to be made. Asked again and again, as this may be wanted later.
+            is_killing: whether the trainings are to be ended as well, and no merge is to wait for another process: the
+                next start makes it. Asked repeatedly, as the answer may change while a merge is waited for.
         """
         self.tell(Paused())
         has_ended = False

@@ -1,4 +1,4 @@
-"""What the scheduler's core is told, and what it wants done."""
+"""What the scheduler's core is told (events), and what it wants done (actions)."""
 
 from __future__ import annotations
 
@@ -18,33 +18,37 @@ class SkillAdded:
 
 
 @dataclass(frozen=True)
-class Launched:
+class RunReport:
+    """What came of one attempt at a skill, or of its merge."""
+
     name: str
     attempt: int
+
+
+@dataclass(frozen=True)
+class Launched(RunReport):
+    """The attempt was started, in this session."""
+
     session: str
     run_folder: str
 
 
 @dataclass(frozen=True)
-class LaunchFailed:
+class LaunchFailed(RunReport):
     """Nothing was started. ``hopeless``: another try would end the same way."""
 
-    name: str
-    attempt: int
     error: str
     hopeless: bool = False
 
 
 @dataclass(frozen=True)
-class RunEnded:
+class RunEnded(RunReport):
     """A run left a result: ``outcome`` is completed, failed or cancelled; nothing of it runs any more.
 
     ``ended_at``: when the result was written, which may be long before a scheduler reads it. ``too_many_envs``: the
     environments with which memory ran out, where that is what happened.
     """
 
-    name: str
-    attempt: int
     outcome: str
     error: str | None = None
     frames: int | None = None
@@ -57,21 +61,16 @@ class RunEnded:
 
 
 @dataclass(frozen=True)
-class RunDied:
+class RunDied(RunReport):
     """A run ended without a result. ``too_many_envs``: as in RunEnded."""
 
-    name: str
-    attempt: int
     error: str
     too_many_envs: int | None = None
 
 
 @dataclass(frozen=True)
-class RunStopped:
-    """The scheduler itself ended a run."""
-
-    name: str
-    attempt: int
+class RunStopped(RunReport):
+    """The scheduler itself ended a run, or did not start it after all."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +89,14 @@ class RunFound:
 
 
 @dataclass(frozen=True)
-class Merged:
-    name: str
-    attempt: int
+class Merged(RunReport):
+    """The library has what the run has learned."""
 
 
 @dataclass(frozen=True)
-class MergeFailed:
+class MergeFailed(RunReport):
     """``train_again``: what was to be merged is damaged, so the run has to go on from an earlier checkpoint."""
 
-    name: str
-    attempt: int
     error: str
     train_again: bool = False
 

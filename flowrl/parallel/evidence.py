@@ -116,6 +116,4 @@ def look(at: Sighting, is_alive: Callable[[Handle], bool | None]) -> Evidence:
     cookie_alive = is_alive(at.handle) if only_cookie_tells else None
     # The result is looked for last: it is written before its process ends, so it is there if the process is gone.
     result = run_result.find(at.run.result, at.handle.attempt)
-    return Evidence(
-        result, lock_held, process_alive, keeper_alive, cookie_alive, at.stalled, at.engine, at.since_launch_s
-    )
+    return Evidence(result, lock_held, process_alive, keeper_alive, cookie_alive, at.stalled, at.engine, at.since_launch_s)

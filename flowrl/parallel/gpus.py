@@ -37,7 +37,7 @@ class Gpus(NamedTuple):
     why_none: str = ""
     """Why trainings run on the CPU, and what to do for a GPU; empty where there are GPUs."""
     is_surprise: bool = False
-    """Whether there are signs of a GPU all the same."""
+    """Whether there are signs of a GPU, so that a person should know why none is used."""
 
 
 def visible_gpus() -> list[str]:
@@ -56,7 +56,7 @@ def cpu_remark(gpu_ids: object) -> str | None:
     """What a person should know where trainings run on the CPU of a machine that seems to have a GPU; None elsewhere.
 
     Args:
-        gpu_ids: as the flag has them; whoever names GPUs, or none, is told elsewhere.
+        gpu_ids: as the flag has them; no remark where it was given.
     """
     found = find_gpus()
     return f"trainings run on the CPU: {found.why_none}" if gpu_ids is None and found.is_surprise else None
@@ -85,7 +85,7 @@ def gpu_models(gpus: Sequence[str]) -> list[str]:
 
 
 def find_gpus() -> Gpus:
-    """Looks, once in a process for each environment."""
+    """The GPUs of this machine; JAX is asked once in a process."""
     return _find(variable("JAX_PLATFORMS") or "", variable("CUDA_VISIBLE_DEVICES"))
 
 
@@ -110,9 +110,9 @@ def _find(platforms: str, allowed: str | None) -> Gpus:
 
 
 def _ask_jax(allowed: list[str] | None) -> Gpus:
-    """What JAX finds in the surroundings that a training is given."""
-    told = to_start() | for_training() | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment = {name: value for name, value in told.items() if not is_private(name)}
+    """What JAX finds in the environment of a training."""
+    values = to_start() | for_training() | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {name: value for name, value in values.items() if not is_private(name)}
     try:
         said = subprocess.run(ASK, env=environment, capture_output=True, text=True, timeout=ANSWER_S, check=False)
     except subprocess.TimeoutExpired:
@@ -132,7 +132,7 @@ def _none_for_jax(reason: str) -> Gpus:
 
 
 def _demands_cuda(platforms: str) -> bool:
-    """JAX ends with an error where a platform that it is told does not work."""
+    """JAX ends with an error where a platform that JAX_PLATFORMS names does not work."""
     return any(platform.strip() in ("cuda", "gpu") for platform in platforms.split(","))
 
 

@@ -15,7 +15,8 @@ LOOK_EVERY_S = 1.0
 LEAST_TIMEOUT_S = 300.0
 USUAL_UPDATES = 10
 COMPILE_LIMIT_S = 3600.0
-"""Seconds without a sign of life that starting and compiling may take: they are long, and have nothing to tell."""
+"""Seconds without a heartbeat that starting and compiling may take: both are long, and write none."""
+
 
 def limit_s(beat: Heartbeat | None, stall_timeout_s: float) -> float:
     """Seconds of silence after which a run counts as hanging.
@@ -31,8 +32,8 @@ def limit_s(beat: Heartbeat | None, stall_timeout_s: float) -> float:
 class Pulse:
     """Counts a run's silence.
 
-    A pause of our own (a long merge, a stopped scheduler, a machine that slept) is no silence of the run: between two
-    looks at most ``LONGEST_STEP_S`` are counted.
+    A pause of our own (a stopped scheduler, a machine that slept) is not silence of the run: between two looks at most
+    ``LONGEST_STEP_S`` are counted.
     """
 
     LONGEST_STEP_S = 5.0
@@ -48,7 +49,7 @@ class Pulse:
         return self._clock() - self._looked_s >= LOOK_EVERY_S
 
     def listen(self, beat: Heartbeat | None) -> None:
-        """Takes what the file holds now; a heartbeat that cannot be read tells nothing."""
+        """Takes the heartbeat that the file holds now; None where it could not be read."""
         now_s = self._clock()
         self.silent_s += min(now_s - self._looked_s, self.LONGEST_STEP_S)
         self._looked_s = now_s

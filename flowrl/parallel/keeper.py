@@ -1,6 +1,6 @@
-"""``python -m flowrl.parallel.keeper RUN_FOLDER ATTEMPT -- COMMAND...``: runs a training, and says how it ended.
+"""``python -m flowrl.parallel.keeper RUN_FOLDER ATTEMPT -- COMMAND...``: runs a training, and records how it ended.
 
-A training that is killed can say nothing any more; its parent can. So the pane's process is this one: it starts the
+A training that is killed cannot record that; its parent can. So the pane's process is this one: it starts the
 training in its own place at the terminal, waits for it, ends whatever the training leaves behind, and writes down
 (``run.exit``) with which code or signal it ended, and whether the kernel was killing for want of memory.
 
@@ -72,7 +72,7 @@ def _await(child: list[int]) -> tuple[int | None, int | None]:
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    try:  # noqa: SIM105 - one import less before the training starts
         os.kill(pid, number)
     except ProcessLookupError:
         pass
@@ -118,7 +118,7 @@ def _record(folder: str, attempt: int, ended_s: float, ending: dict) -> None:
 
 
 def _say(line: str) -> None:
-    try:
+    try:  # noqa: SIM105 - as above
         os.write(2, f"{line}\n".encode())  # not print: what is left in a buffer could fail once more, at the very end
     except OSError:
         pass

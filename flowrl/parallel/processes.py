@@ -34,12 +34,12 @@ def with_cookie(cookie: str) -> list[psutil.Process]:
 
 
 def of_runs_below(folder: Path) -> list[psutil.Process]:
-    """The living processes, of those that we may look into, that belong to a run somewhere in ``folder``."""
+    """The living processes, of those that we may look into, that belong to a run in ``folder`` or below."""
     return _marked(lambda mark: mark.startswith(f"{folder.resolve()}/"))
 
 
 def kill_runs_below(folder: Path, timeout_s: float) -> bool:
-    """Kills, without a word to them, all processes that belong to a run somewhere in ``folder``; returns whether none is left."""
+    """Kills, without asking them to stop, all processes of runs in ``folder`` and below; returns whether none is left."""
 
     def none_is_left() -> bool:
         living = of_runs_below(folder)
@@ -95,7 +95,7 @@ def _members(roots: Iterable[ProcessId], cookie: str) -> set[psutil.Process]:
 
 
 def _await_end(processes: Iterable[psutil.Process], timeout_s: float) -> None:
-    # Not psutil.wait_procs, which waits for zombies too, and a server of sessions may leave one unreaped for as long as it runs.
+    # Not psutil.wait_procs, which waits for zombies too: a server of sessions may leave one unreaped for as long as it runs.
     processes = list(processes)
     retry_until(lambda: not any(map(runs, processes)), timeout_s, interval_s=0.01)
 

@@ -1,7 +1,7 @@
-"""At a start, once: the state against the folder and against what the engine runs. Then scheduling begins.
+"""At a start, the state is compared once with the folder and with what the engine runs; then scheduling begins.
 
 The files win. What the state believes to be running is adopted if it lives, and left to the watching of runs if it
-does not; what the state knows nothing of, but the folders hold, is taken up again.
+does not; what the folders hold and the state does not know is taken up again.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Folders(Protocol):
         """Whether the process that the engine started lives."""
 
     def end(self, handle: Handle) -> None:
-        """Ends a run that nobody waits for."""
+        """Ends a run whose result is no longer wanted."""
 
 
 class FolderRecords:
@@ -89,7 +89,7 @@ class FolderRecords:
 
 
 def reconcile(core: SchedulerCore, runs: Folders, records: Records, now: datetime) -> list[Action]:
-    """Brings the core in line with what is there; returns what remains to be done about it."""
+    """Brings the core in line with what is there; returns what is still to be done."""
     handles, engine_answers = runs.find()
     live = {handle.run_folder.name: handle for handle in sorted(handles, key=lambda handle: handle.attempt)}
     _take_in_library(core, records)
@@ -105,7 +105,7 @@ def reconcile(core: SchedulerCore, runs: Folders, records: Records, now: datetim
         if entry.status is Status.RUNNING:
             actions += _go_on(core, runs, entry, _of_attempt(handle, entry), engine_answers, now)
         elif entry.status in FINAL and handle is not None and runs.is_alive(handle):
-            runs.end(handle)  # after a fall back to an older state: its result would be nobody's
+            runs.end(handle)  # after a fall back to an older state: its result would not count
     return [action for action in actions if not _waits_for_a_slot(core, action, now)]
 
 
@@ -141,7 +141,7 @@ def _take_in_run_folders(core: SchedulerCore, prepared: Iterable[PreparedRun], n
 def _take_up(
     core: SchedulerCore, runs: Folders, records: Records, entry: SkillEntry, handle: Handle | None, now: datetime
 ) -> None:
-    """A skill that waits, though a run of it lives, or left a result that nobody has read."""
+    """A skill that waits, although a run of it lives, or has left a result that was not read yet."""
     if handle is not None and runs.is_alive(handle):
         core.handle(RunFound(entry.skill_name, handle.attempt, entry.expert_idx, handle.name), now)
     elif entry.expert_idx is not None and entry.attempt and entry.stage is not Stage.MERGING:
@@ -165,7 +165,7 @@ def _go_on(
 
 
 def _waits_for_a_slot(core: SchedulerCore, action: Action, now: datetime) -> bool:
-    """A launch that was written down and never made, where other runs were found in all the slots: it waits again."""
+    """A launch that was saved but never made waits again where other runs were found in all the slots."""
     if not isinstance(action, Launch) or len(core.state.currently_running) <= core.state.max_parallel:
         return False
     core.handle(RunStopped(action.name, action.attempt), now)

@@ -193,7 +193,7 @@ class Runs:
         if liveness.is_held(run.lock):
             host = f" on {holder.host}" if holder and not holder.is_local else ""
             raise FlowrlError(
-                f"{run.lock} is held by another process{host} ({run.pid} names it); end that process, and the run is tried again"
+                f"{run.lock} is held by another process{host} (see {run.pid}); end that process, and the run is tried again"
             )
 
     def _spec(self, entry: SkillEntry, run: RunPaths) -> LaunchSpec:

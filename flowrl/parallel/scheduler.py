@@ -1,4 +1,4 @@
-"""Many skills in training at once: each as soon as what it needs is in the library, at most so many at a time.
+"""Trains many skills at a time, each as soon as what it needs is in the library.
 
 :class:`SkillScheduler` drives the core (``core.py``) with what the runs report (``runs.py``), and keeps the state file.
 It runs in a thread of its own; every public method may be called from any thread.
@@ -9,12 +9,15 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from flowrl.errors import BadInput
 from flowrl.files import why_no_room
+from flowrl.parallel.admission import EarlySkills, check_dependencies, check_is_new, check_not_on_itself
 from flowrl.parallel.core import SchedulerCore, waiting_entry
 from flowrl.parallel.dispatcher import Dispatcher, utc_now
 from flowrl.parallel.events import ContinueRequested, Paused, Resumed, SkillAdded
@@ -22,23 +25,23 @@ from flowrl.parallel.launchers.base import Launcher
 from flowrl.parallel.launchers.default import default_launcher
 from flowrl.parallel.library.archive import sweep
 from flowrl.parallel.library.contents import skill_data_in_library, skills_in_library
-from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, hold_scheduler_lock, merge_lock
+from flowrl.parallel.library.locks import hold_scheduler_lock, merge_lock
 from flowrl.parallel.no_room import no_room
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs
-from flowrl.parallel.slots import check_number
+from flowrl.parallel.scheduler_options import SchedulerOptions
 from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
 from flowrl.paths import ExperimentPaths, check_cache_folder, given_path
-from flowrl.skills.graph import check_acyclic, names_graph
 from flowrl.skills.spec import check_name
 
 WATCH_S = 0.05
-DEFAULT_MAX_RETRIES = 2
 _UNFINISHED = (Status.WAITING, Status.RUNNING)
 
 
 class SkillScheduler:
     """Trains skills in dependency order, many at once, and merges them into the library.
+
+    What users call, and the loop; what is decided, done and checked is in the modules that it puts together.
 
     Two ways to make one. ``SkillScheduler(base_dir=..., max_parallel=..., poll_interval=...)``: ``run`` returns when all
     that was added is done. ``SkillScheduler(args, base_dir=...)``, ``args`` having the front door's flags as attributes:
@@ -61,25 +64,23 @@ class SkillScheduler:
         command: Sequence[str] = TRAINING_COMMAND,
     ):
         self.paths = ExperimentPaths(given_path(base_dir, "base_dir"))
-        self.max_parallel: int = max_parallel or getattr(args, "max_parallel_skills", None) or 3
-        check_number("max_parallel_skills", self.max_parallel)
-        self.poll_interval: float = poll_interval or getattr(args, "scheduler_poll_interval", None) or 30
-        self._lock_timeout_s: float = getattr(args, "lock_timeout_s", None) or MERGE_TIMEOUT_S
+        self.options = SchedulerOptions.of(args, max_parallel, poll_interval)
+        self.max_parallel = self.options.max_parallel
+        """Runs at a time; fewer than were asked for, from ``open`` on, where the machine has fewer slots."""
         self.error: BaseException | None = None
+        """What ended ``run``."""
         self.remark: str | None = None
-        self._args = args
-        self._max_nodes: int | None = getattr(args, "max_nodes", None)
+        """What a person should know about how the state was read."""
         self._launcher = launcher or default_launcher()
         self._wake = threading.Event()
-        stall_timeout_s = getattr(args, "stall_timeout", None) or 0.0
-        self._runs = Runs(self.paths, self._launcher, command, stall_timeout_s, self._wake.set)
+        self._runs = Runs(self.paths, self._launcher, command, self.options.stall_timeout_s, self._wake.set)
         self._store = StateStore(self.paths)
         core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
         self._dispatcher = Dispatcher(core, self._runs, self._save, self._announce)
         self._lock = self._dispatcher.lock
-        self._early: dict[str, SkillAdded] = {}
-        self._folder_lock = None
-        self._ready_to_run = self._closed = self._stopping = self._killing = False
+        self._early = EarlySkills(self.paths.root)
+        self._folder_lock: FileLock | None = None
+        self._takes_events = self._is_closed = self._is_stopping = self._is_killing = False
         self._on_complete: Callable[[str], Any] = lambda skill_name: None
         self._on_final: Callable[[str, str], Any] = lambda skill_name, status: None
         self._proposer: dict[str, Any] = {}
@@ -91,10 +92,13 @@ class SkillScheduler:
         process_completed_training: Callable | None = None,
         on_skill_final: Callable[[str, str], Any] | None = None,
     ) -> None:
-        """Who is told, from the scheduler's thread, and who prepares and merges.
+        """Sets what is called from the scheduler's thread; what is not given stays.
 
-        ``on_skill_complete(skill_name)``: a skill is in the library. ``on_skill_final(skill_name, status)``: a skill has
-        reached a final status, good or bad (told after ``on_skill_complete``).
+        Args:
+            on_skill_complete: called with a skill's name once it is in the library.
+            prepare_training_run: makes a run's folder; see ``training_setup.py``.
+            process_completed_training: merges a run, in a thread of its own; see ``training_processor.py``.
+            on_skill_final: called with a skill's name and its final status, good or bad; after ``on_skill_complete``.
         """
         self._on_complete = on_skill_complete or self._on_complete
         self._on_final = on_skill_final or self._on_final
@@ -102,12 +106,13 @@ class SkillScheduler:
         self._runs.merges.process = process_completed_training or self._runs.merges.process
 
     def open(self) -> None:
-        """Takes the experiment: checks what can be checked, takes its lock, reads its state, finds its runs again.
+        """Opens the experiment: checks what can be checked, takes its lock, reads its state, finds its runs again.
 
-        ``run`` does this if nobody has; the front door calls it first, so that bad input is an error of its own thread.
+        ``run`` does this if it was not done; the front door calls it first, so that its own thread raises for bad input.
 
         Raises:
-            BadInput: the launcher cannot work here, the folder or the cache folder cannot be written, the state file cannot be used.
+            BadInput: the launcher cannot work here, the folder or the cache folder cannot be written, or the state file
+                cannot be used.
             FolderInUse: another scheduler works on the folder.
         """
         if self._folder_lock is not None:
@@ -116,16 +121,16 @@ class SkillScheduler:
         check_cache_folder()
         self._plan_slots()
         found, _ = self._store.load()
-        self._check_early({entry.skill_name for entry in found.skills} if found else set())
+        self._check_early(entry.skill_name for entry in (found.skills if found else ()))
         self._folder_lock = self._take_folder()  # nothing was written before this
         try:
             state, self.remark = self._store.load()
             self._dispatcher.core = self._new_core(state or SchedulerState())
             self._core.state.max_parallel = self.max_parallel
             self._core.state.proposer = self._proposer or self._core.state.proposer
-            with merge_lock(self.paths, self._lock_timeout_s, "opening the experiment"):
+            with merge_lock(self.paths, self.options.lock_timeout_s, "opening the experiment"):
                 sweep(self.paths)
-            self._dispatcher.begin(FolderRecords(self.paths), bool(getattr(self._args, "retry_failed", False)))
+            self._dispatcher.begin(FolderRecords(self.paths), self.options.retry_failed)
         except BaseException:
             self._release()
             raise
@@ -142,10 +147,10 @@ class SkillScheduler:
         with self._lock:
             self._check_new(check_name(skill_name), dependencies)
             event = SkillAdded(skill_name, dict(skill_data), dependencies)
-            if self._ready_to_run:
+            if self._takes_events:
                 self._submit(event)
             else:
-                self._early[skill_name] = event
+                self._early.add(event)
 
     def continue_skill(self, skill_name: str, frames: int) -> None:
         """Has a completed skill trained further, from its expert; call it after ``open`` and before ``run``.
@@ -157,15 +162,7 @@ class SkillScheduler:
             BadInput: the skill is not completed, or its expert is missing.
         """
         with self._lock:
-            entry = self._core.entries.get(skill_name)
-            completed = ", ".join(self.get_completed_skill_names()) or "none"
-            if entry is None:
-                raise BadInput(f"there is no skill {skill_name} in {self.paths.root}; completed are: {completed}")
-            if not entry.is_usable:
-                raise BadInput(f"{skill_name} is {entry.status}, and only a completed skill can be trained further: {completed}")
-            params = self.paths.expert_params(entry.expert_idx, skill_name)
-            if not params.exists():
-                raise BadInput(f"the expert of {skill_name}, {params}, is missing; restore it from a copy")
+            entry = self._completed_entry(skill_name)
             data = skill_data_in_library(self.paths, entry.expert_idx, skill_name)
             self._dispatcher.admit(ContinueRequested(skill_name, frames, dict(data)))
 
@@ -183,10 +180,10 @@ class SkillScheduler:
             with self._lock:
                 self._dispatcher.completed_skills = dict(completed_skills or {})
                 self._admit_early()
-                self._ready_to_run = True
+                self._takes_events = True
                 self._dispatcher.tell(Resumed())
             self._loop()
-            self._dispatcher.settle(lambda: self._killing)
+            self._dispatcher.settle(lambda: self._is_killing)
         except BaseException as error:
             self.error = error
             raise
@@ -195,11 +192,11 @@ class SkillScheduler:
 
     def close(self) -> None:
         """No more skills will come: ``run`` returns when all are done."""
-        self._closed = True
+        self._is_closed = True
         self._wake.set()
 
     def interrupt(self) -> None:
-        """Launches nothing more; what trains goes on. ``resume`` takes it back, ``stop`` ends ``run``."""
+        """Launches nothing more; trainings go on. ``resume`` undoes this, ``stop`` ends ``run``."""
         self._tell_running(Paused())
 
     def resume(self) -> None:
@@ -209,17 +206,17 @@ class SkillScheduler:
     def stop(self, kill: bool = False) -> None:
         """Makes ``run`` return soon. Trainings go on in their sessions, or are ended (``kill``): then their skills wait
         again, without a retry spent, and go on from their checkpoints next time."""
-        self._killing = self._killing or kill
-        self._stopping = True
+        self._is_killing = self._is_killing or kill
+        self._is_stopping = True
         self._wake.set()
 
     @property
     def state(self) -> dict[str, Any]:
         """A copy of the state, as in ``scheduler_state.json``; skills that wait for ``run`` to begin are in it too."""
         with self._lock:
-            early = [waiting_entry(event).model_dump(mode="json") for event in self._early.values()]
-            data = self._core.state.to_data()
-        return data | {"skills": data["skills"] + early}
+            early = [waiting_entry(event) for event in self._early]
+            state = self._core.state
+            return state.model_copy(update={"skills": state.skills + early}).to_data()
 
     def get_completed_skill_names(self) -> list[str]:
         """The skills in the library, in the order in which they were added."""
@@ -233,18 +230,17 @@ class SkillScheduler:
         A skill that waits for another takes no slot yet.
         """
         with self._lock:
-            waiting = {event.name: event.dependencies for event in self._early.values()}
+            waiting = {event.name: event.dependencies for event in self._early}
             waiting |= {e.skill_name: e.dependencies for e in self._core.state.skills if e.status in _UNFINISHED}
         startable = [name for name, dependencies in waiting.items() if waiting.keys().isdisjoint(dependencies)]
         return max(0, self.max_parallel - len(startable))
 
     def known_skills(self) -> dict[str, dict[str, Any]]:
-        """Every skill of the experiment: its data, with ``expert_idx`` and ``status``. For a proposer that resumes."""
+        """Every skill of the experiment: its data, with ``expert_idx`` and ``status``; for a proposer that goes on."""
         with self._lock:
             entries = [(e.skill_name, e.skill_data, e.expert_idx, e.status) for e in self._core.state.skills]
         return {
-            name: dict(data or skill_data_in_library(self.paths, index, name))
-            | {"expert_idx": index, "status": str(status)}
+            name: dict(data or skill_data_in_library(self.paths, index, name)) | {"expert_idx": index, "status": str(status)}
             for name, data, index, status in entries
         }
 
@@ -257,7 +253,7 @@ class SkillScheduler:
         self._reraise()
         with self._lock:
             self._proposer = self._core.state.proposer = dict(proposer)
-            if self._ready_to_run:
+            if self._takes_events:
                 self._save(self._core.state)
 
     @property
@@ -273,19 +269,15 @@ class SkillScheduler:
     # Opening and closing.
 
     def _new_core(self, state: SchedulerState) -> SchedulerCore:
-        retries = getattr(self._args, "max_retries", None)
-        return SchedulerCore(state, max_retries=DEFAULT_MAX_RETRIES if retries is None else retries)
+        return SchedulerCore(state, max_retries=self.options.max_retries)
 
     def _plan_slots(self) -> None:
-        args = self._args
         self._runs.slots = self._launcher.slots(
-            self.max_parallel,
-            gpu_ids=getattr(args, "gpu_ids", None),
-            skills_per_gpu=getattr(args, "skills_per_gpu", None) or 1,
+            self.max_parallel, gpu_ids=self.options.gpu_ids, skills_per_gpu=self.options.skills_per_gpu
         )
         self.max_parallel = len(self._runs.slots)
 
-    def _take_folder(self):
+    def _take_folder(self) -> FileLock:
         try:
             self.paths.root.mkdir(parents=True, exist_ok=True)
             return hold_scheduler_lock(self.paths)
@@ -302,38 +294,46 @@ class SkillScheduler:
             if self._folder_lock is not None:
                 self._folder_lock.release()
                 self._folder_lock = None
-            self._ready_to_run = False
+            self._takes_events = False
 
     # Skills that come in.
 
     def _check_new(self, name: str, dependencies: Sequence[str]) -> None:
-        if name in self._core.entries or name in self._early:
-            raise _taken(name, self.paths)
-        if name in dependencies:
-            raise BadInput(f"these skills depend on each other in a circle: {name} -> {name}; drop that dependency")
-        if self._ready_to_run:
-            _check_known(name, dependencies, self._core.entries.keys())
+        check_is_new(name, {*self._core.entries, *(event.name for event in self._early)}, self.paths.root)
+        check_not_on_itself(name, dependencies)
+        if self._takes_events:
+            check_dependencies(name, dependencies, self._core.entries)
 
-    def _check_early(self, known: set[str]) -> None:
-        """The skills that were added before ``run``, in any order: all are checked before the first is taken."""
-        known = known | set(skills_in_library(self.paths))
-        if taken := [name for name in self._early if name in known]:
-            raise _taken(taken[0], self.paths)
-        check_acyclic(names_graph({event.name: event.dependencies for event in self._early.values()}))
-        for event in self._early.values():
-            _check_known(event.name, event.dependencies, known | set(self._early))
+    def _check_early(self, known: Iterable[str]) -> None:
+        """All of them are checked before the first is taken."""
+        self._early.check({*known, *skills_in_library(self.paths)})
 
     def _admit_early(self) -> None:
-        self._check_early(set(self._core.entries))
-        for event in self._early.values():
+        self._check_early(self._core.entries)
+        for event in self._early:
             self._dispatcher.admit(event)
-        self._early = {}
+        self._early.clear()
+
+    def _completed_entry(self, name: str) -> SkillEntry:
+        """The entry of a skill that can be trained further. Raises BadInput where it cannot."""
+        entry = self._core.entries.get(name)
+        completed = ", ".join(self.get_completed_skill_names()) or "none"
+        if entry is None:
+            raise BadInput(f"there is no skill {name} in {self.paths.root}; completed are: {completed}")
+        if not entry.is_usable:
+            raise BadInput(
+                f"{name} is {entry.status}, and only a completed skill can be trained further; completed are: {completed}"
+            )
+        params = self.paths.expert_params(entry.expert_idx, name)
+        if not params.exists():
+            raise BadInput(f"the expert of {name}, {params}, is missing; restore it from a copy")
+        return entry
 
     # The loop.
 
     def _loop(self) -> None:
         next_listing = 0.0
-        while not self._stopping:
+        while not self._is_stopping:
             self._perform_all()
             if time.monotonic() >= next_listing:
                 self._runs.ask_engine()
@@ -348,23 +348,24 @@ class SkillScheduler:
 
     def _listing_interval_s(self) -> float:
         """An engine that can be asked cheaply is asked often: a session that is gone is noticed within two seconds."""
-        return min(self.poll_interval, self._launcher.poll_every_s or self.poll_interval)
+        return min(self.options.poll_interval_s, self._launcher.poll_every_s or self.options.poll_interval_s)
 
     def _is_over(self) -> bool:
         with self._lock:
             if self._early or not self._core.is_complete():
                 return False
-            enough = self._max_nodes is not None and len(self._core.entries) >= self._max_nodes
-            return self._args is None or self._closed or enough
+            most = self.options.max_nodes
+            is_enough = most is not None and len(self._core.entries) >= most
+            return self._is_closed or is_enough or not self.options.more_may_come
 
     def _idle_s(self) -> float:
         with self._lock:
             retry_at = self._core.next_retry()
-        until_retry_s = (retry_at - utc_now()).total_seconds() if retry_at else self.poll_interval
-        return min(max(until_retry_s, WATCH_S), self.poll_interval)
+        until_retry_s = (retry_at - utc_now()).total_seconds() if retry_at else self.options.poll_interval_s
+        return min(max(until_retry_s, WATCH_S), self.options.poll_interval_s)
 
     def _perform_all(self) -> None:
-        while self._dispatcher.actions and not self._stopping:
+        while self._dispatcher.actions and not self._is_stopping:
             self._dispatcher.perform()
 
     def _announce(self, name: str, status: Status) -> None:
@@ -374,11 +375,11 @@ class SkillScheduler:
 
     def _tell_running(self, event: object) -> None:
         with self._lock:
-            if self._ready_to_run:
+            if self._takes_events:
                 self._submit(event)
 
     def _submit(self, event: object) -> None:
-        """Tells the core from outside of the loop, which then looks at what is to be done."""
+        """Passes an event to the core from outside the loop, and wakes the loop."""
         self._dispatcher.tell(event)
         self._wake.set()
 
@@ -391,15 +392,3 @@ class SkillScheduler:
     def _reraise(self) -> None:
         if self.error is not None:
             raise self.error
-
-
-def _taken(name: str, paths: ExperimentPaths) -> BadInput:
-    return BadInput(f"there is already a skill {name} in {paths.root}; give the new one another name")
-
-
-def _check_known(name: str, dependencies: Iterable[str], known: Collection[str]) -> None:
-    if unknown := [dependency for dependency in dependencies if dependency not in known]:
-        raise BadInput(
-            f"{name} depends on {', '.join(unknown)}, which no skill here is called; "
-            f"add {unknown[0]} first, or take it out of the dependencies of {name}"
-        )

@@ -1,4 +1,4 @@
-"""The parts of this machine: each run at a time gets one slot, with its cores, or its GPU and a share of its memory."""
+"""The parts of this machine, one for each run at a time: its cores, or a GPU and a share of the GPU's memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ USABLE_GPU_MEMORY = 0.9
 
 
 def driver_environment(slot: Slot) -> dict[str, str]:
-    """What the CUDA driver and XLA read as they start in this slot."""
+    """The variables that the CUDA driver and XLA read when they start in this slot."""
     if slot.gpu is None:
         return {}
     return {"CUDA_VISIBLE_DEVICES": slot.gpu, "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{slot.memory_fraction:g}"}
@@ -34,9 +34,9 @@ def plan_slots(max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int
 
 
 def check_number(name: str, value: object) -> None:
-    """Raises BadInput where ``value`` is no number of runs; ``auto`` is one to the front door only."""
+    """Raises BadInput where ``value`` is not a number of runs; ``auto`` is understood by the front door only."""
     if not isinstance(value, int) or value < 1:
-        raise BadInput(f"--{name} is a whole number from 1 on, not {value!r}")
+        raise BadInput(f"--{name} must be a whole number, 1 or more, not {value!r}")
 
 
 def cpu_slots(max_parallel: int, cores: Sequence[int]) -> list[Slot]:

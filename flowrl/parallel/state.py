@@ -1,4 +1,4 @@
-"""``scheduler_state.json``: the scheduler's one truth, its schema, and how it is kept.
+"""``scheduler_state.json``: the scheduler's state, its schema, and how it is saved.
 
 The file is written whole at each transition, and the good one before it stays beside it (``.prev``). ``python -m
 flowrl.parallel.state`` writes the JSON Schema that is shipped with the package.
@@ -37,7 +37,7 @@ USELESS = frozenset({Status.FAILED, Status.CANCELLED, Status.BLOCKED})
 
 
 class Stage(StrEnum):
-    """Where a running skill is. Written before the deed, so that a restarted scheduler knows what may have happened."""
+    """Where a running skill is. Saved before it is acted on, so that a restarted scheduler knows what may have happened."""
 
     LAUNCHING = "launching"
     TRAINING = "training"
@@ -162,7 +162,7 @@ def read_state(path: Path) -> SchedulerState:
     except OSError as error:
         raise BadInput(
             f"{path} cannot be read ({error.strerror or error}); "
-            "let it be a file that you may read, or move it away: what was trained is found again in the folder"
+            "make it a file that you may read, or move it away: what was trained is found again in the folder"
         ) from None
     except ValueError as error:
         raise TornState(f"{path} is not valid JSON ({error})") from None

@@ -1,7 +1,7 @@
-"""How many frames per second several trainings make together: each in its slot, as a real run would be, for seconds.
+"""Measures how many frames per second several trainings make together, each in its slot as a real run would be.
 
-The processes are ``flowrl.training.calibration``. Nothing of them outlives the measurement: they are killed in the end
-and, should this process be killed first, end by themselves when their input ends.
+The processes are ``flowrl.training.calibration``. They are killed at the end of the measurement; if this process is
+killed first, they end by themselves when their input ends.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMMAND = (sys.executable, "-m", "flowrl.training.calibration")
 
 LEAST_UPDATES = 3
 LEAST_S = 6.0
-"""Each process makes as many updates at least, and for so long; once ``LONG_S`` have passed, one update is enough."""
+"""Each process makes at least so many updates, for at least so long; once ``LONG_S`` have passed, one is enough."""
 LONG_S = 60.0
 SILENT_S = 3600.0
 """Seconds without any answer after which a measurement is given up: compiling may take long."""
@@ -39,11 +39,11 @@ _DEATH_S = 5.0
 
 
 class DoesNotWork(FlowrlError):
-    """So many trainings do not run side by side on this machine; the message says what happened to one of them."""
+    """This machine cannot run so many trainings at a time; the message says what happened to one of them."""
 
 
-class Measured(NamedTuple):
-    """What came of a measurement."""
+class Throughput(NamedTuple):
+    """What a measurement found."""
 
     frames_per_s: float
     """Of all trainings together."""
@@ -51,9 +51,7 @@ class Measured(NamedTuple):
     """Memory that the largest of them had at any time."""
 
 
-def measure(
-    slots: Sequence[Slot], env_name: str, settings: Mapping[str, Any], command: Sequence[str] = COMMAND
-) -> Measured:
+def measure(slots: Sequence[Slot], env_name: str, settings: Mapping[str, Any], command: Sequence[str] = COMMAND) -> Throughput:
     """Trains in all slots at once; each compiles first, then all make updates over the same stretch of time.
 
     Args:
@@ -61,7 +59,7 @@ def measure(
         command: what is started for each slot.
 
     Raises:
-        DoesNotWork: one of them died, or nothing was heard of any for ``SILENT_S``.
+        DoesNotWork: one of them died, or none answered for ``SILENT_S``.
     """
     news: queue.SimpleQueue = queue.SimpleQueue()
     frames = settings["num_envs"] * settings["num_steps"]
@@ -76,7 +74,7 @@ def measure(
         begun_s = time.monotonic()
         while not _is_enough(trainees, time.monotonic() - begun_s):
             _hear(news)
-        return Measured(
+        return Throughput(
             sum(frames / statistics.median(trainee.seconds) for trainee in trainees),
             max(trainee.peak_mb for trainee in trainees),
         )
@@ -96,14 +94,12 @@ def _hear(news: queue.SimpleQueue) -> None:
 
 
 class _Trainee:
-    """One of the processes. Its lines come in by ``news``, as (trainee, line), and as (trainee, None) when it is dead."""
+    """One of the processes. Its lines are put into ``news`` as (trainee, line), and its death as (trainee, None)."""
 
-    def __init__(
-        self, slot: Slot, env_name: str, settings: Mapping[str, Any], command: Sequence[str], news: queue.SimpleQueue
-    ):
+    def __init__(self, slot: Slot, env_name: str, settings: Mapping[str, Any], command: Sequence[str], news: queue.SimpleQueue):
         self.is_ready = False
         self.seconds: list[float] = []
-        """Of each update that is worth counting."""
+        """Of each update in which nothing was compiled."""
         self.peak_mb = 0.0
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
@@ -118,13 +114,13 @@ class _Trainee:
         self._tell("go")
 
     def take(self, line: str | None) -> None:
-        """Takes in what it said."""
+        """Takes a line that it wrote."""
         if line is None:
             raise DoesNotWork(self._death())
         answer = json.loads(line)
         self.is_ready = True
         self.peak_mb = max(self.peak_mb, answer["peak_mb"])
-        # Within an update that compiled, the machine did something else than train.
+        # While an update compiles, the machine is not training.
         if "seconds" in answer and not answer["compiled"]:
             self.seconds.append(answer["seconds"])
 
@@ -140,7 +136,7 @@ class _Trainee:
         self._said.close()
 
     def _tell(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # it is dead, which the news will tell
+        with contextlib.suppress(OSError):  # it is dead, and ``news`` will say so
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
@@ -164,6 +160,6 @@ class _Trainee:
 
 
 def _environment(slot: Slot) -> dict[str, str]:
-    """What a real run is told (see ``environment.py``), but for keys, which nothing here needs."""
-    told = environment.to_start() | environment.for_training() | driver_environment(slot)
-    return {name: value for name, value in told.items() if not environment.is_private(name)}
+    """The environment of a real run (see ``environment.py``), without keys, which nothing here needs."""
+    values = environment.to_start() | environment.for_training() | driver_environment(slot)
+    return {name: value for name, value in values.items() if not environment.is_private(name)}

@@ -1,4 +1,4 @@
-"""One run is prepared: its folder, its module with local expert indices, and the experts it starts from.
+"""Prepares a run: its folder, its module with local expert indices, and the experts that it starts from.
 
 Everything the training process needs lies in the folder afterwards; a run is reproducible from it.
 """
@@ -31,9 +31,7 @@ FIXED_SETTINGS = frozenset({"layer_size", "seed"})
 """What a run with checkpoints keeps: its networks have this width, and its random state began with this seed."""
 
 
-def build_remapping(
-    dependency_expert_indices: Iterable[int], global_expert_idx: int
-) -> tuple[dict[int, int], dict[int, int]]:
+def build_remapping(dependency_expert_indices: Iterable[int], global_expert_idx: int) -> tuple[dict[int, int], dict[int, int]]:
     """Global expert indices to contiguous local ones, in ascending order, and back.
 
     Experts 0, 5 and 10 of the library become 0, 1 and 2 in a run, which then holds no networks for the others.
@@ -129,7 +127,7 @@ class _Code:
 
 @dataclass(frozen=True)
 class _Order:
-    """A run to be prepared, and where that which it needs is found."""
+    """A run to be prepared, and where to find what it needs."""
 
     paths: ExperimentPaths
     skill_name: str
@@ -251,7 +249,12 @@ def _archived(path: Path) -> Mapping[str, Any]:
 
 
 def _write(
-    run: RunPaths, experiment: ExperimentPaths, prepared: _Prepared, env_name: str, settings: RunSettings, skill_data: dict[str, Any]
+    run: RunPaths,
+    experiment: ExperimentPaths,
+    prepared: _Prepared,
+    env_name: str,
+    settings: RunSettings,
+    skill_data: dict[str, Any],
 ) -> None:
     """``run.json`` comes last: a folder that has it is complete."""
     run.policies.mkdir(parents=True, exist_ok=True)

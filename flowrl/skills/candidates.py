@@ -37,7 +37,9 @@ class NoRewardLeft(CodeRefused):
 
     def __init__(self, skill_name: str, refusals: Sequence[tuple[int, str]]):
         faults = "; ".join(f"reward {number}: {fault}" for number, fault in refusals)
-        super().__init__(f"none of the {len(refusals)} rewards of skill {skill_name} can be trained: {faults}", "no_reward_left")
+        super().__init__(
+            f"none of the {len(refusals)} rewards of skill {skill_name} can be trained: {faults}", "no_reward_left"
+        )
 
 
 def reason_of(skill_name: str, faults: Mapping[int, BadInput]) -> BadInput:

@@ -35,9 +35,9 @@ from flowrl.skills.language import (
     is_text,
     refuse_at,
 )
+from flowrl.skills.parsing import parse
 from flowrl.skills.rewriting import rewritten
 from flowrl.skills.spec import SkillSpec
-from flowrl.skills.trees import parse
 
 _IN_SCOPE = "nothing can be imported; jax, jnp and the game's constants are in scope, so leave the line out"
 _WRITE_OUT = "write the elements out, or use jnp functions over whole arrays"
@@ -83,12 +83,11 @@ def check_skill_code(spec: SkillSpec, facts: GameFacts) -> None:
     Raises:
         CodeRefused: names the skill, the function, the line and what to write instead.
     """
-    members = {"BlockType": facts.blocks, "Achievement": facts.achievements}
-    fields = (*facts.stocks, *facts.possessions)
+    members = {name: members for name, members in facts.constants.items() if members}
     for name in FUNCTION_NAMES:
         try:
             function = parse_function(getattr(spec, name), name)
-            check_function(function, facts.features, ("jax", "jnp", *facts.constants), members, fields)
+            check_function(function, facts.feature_names, ("jax", "jnp", *facts.constants), members, facts.inventory_fields)
         except CodeRefused as error:
             raise CodeRefused(f"skill {spec.name}: {error}") from error
 
@@ -103,9 +102,7 @@ def parse_function(source: str, name: str) -> ast.FunctionDef:
         CodeRefused: the source is too long, is not Python, is not that function, or cannot be rewritten.
     """
     if len(source) > MAX_SOURCE_CHARACTERS:
-        raise CodeRefused(
-            f"{name} has {len(source)} characters, more than {MAX_SOURCE_CHARACTERS}; shorten it to a few lines"
-        )
+        raise CodeRefused(f"{name} has {len(source)} characters, more than {MAX_SOURCE_CHARACTERS}; shorten it to a few lines")
     try:
         return rewritten(_parsed(source, name), name)
     except RecursionError:
@@ -137,7 +134,7 @@ def check_function(
     Args:
         function: its tree.
         features: the parameter names it may ask for.
-        names: what is in scope beside its parameters (``jnp``, ``BlockType``, ...).
+        names: what is in scope beside its parameters: ``jnp``, the game's constants.
         members: for those of ``names`` whose members are known, the members.
         inventory_fields: the inventory's fields; empty where they are not known.
 
@@ -281,7 +278,7 @@ class _Judge:
 
     def attribute(self, node: ast.Attribute, is_called: bool = False) -> None:
         path = dotted(node)
-        if path is None or path[0] in self.parameters and path[0] not in INVENTORIES or path[0] in self.locals:
+        if path is None or (path[0] in self.parameters and path[0] not in INVENTORIES) or path[0] in self.locals:
             return self.array_attribute(node, is_called)
         root, *members = path
         if any(member.startswith("_") for member in members):
@@ -325,7 +322,7 @@ class _Judge:
 
     def not_allowed(self, node: ast.AST) -> None:
         remedy = _REMEDIES.get(type(node))
-        if isinstance(node, ast.Constant) or isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        if isinstance(node, ast.Constant) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             remedy = "text has no place here"
         remedy = remedy or "write it with assignments, arithmetic, comparisons and jnp functions"
         self.refuse(node, f"uses {type(node).__name__}, which is not allowed; {remedy}")

@@ -33,12 +33,6 @@ def feasible(spec: SkillSpec, available: Mapping[str, SkillSpec], facts: GameFac
     return not missing(spec, reachable_skills(available, facts), facts)
 
 
-def unreached_gains(available: Mapping[str, SkillSpec], facts: GameFacts) -> list[str]:
-    """The game's resources that no reachable skill gains: what is left to propose. Mere places are left out."""
-    gained = {resource for spec in reachable_skills(available, facts).values() for resource in spec.gains}
-    return [name for name in facts.resources() if name not in gained and not name.startswith("near:")]
-
-
 def blocked_by(dependencies: Collection[str], training: Collection[str]) -> list[str]:
     """The dependencies that are still in training: while there are any, the frontier is blocked."""
     return [name for name in dependencies if name in training]

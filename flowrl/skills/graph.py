@@ -17,13 +17,13 @@ from flowrl.skills.spec import SkillSpec
 def needs(spec: SkillSpec, facts: GameFacts, n: int = 1) -> dict[str, int | float]:
     """What must be there when the skill starts, resource by resource: the most of what it requires and consumes.
 
-    Standing on the floor where episodes start is not a need: an episode begins with it.
+    Being at the place where episodes start is not a need: an episode begins there.
     """
     found: dict[str, int | float] = {}
     for amounts in (spec.requires, spec.consumes):
         for resource, amount in amounts.items():
             found[resource] = max(found.get(resource, 0), amount.at(n))
-    found.pop(f"level:{facts.start_level}", None)
+    found.pop(facts.start_place, None)
     return {resource: level for resource, level in found.items() if level > 0}
 
 
@@ -41,9 +41,7 @@ def provider(
     resource: str, level: int | float, skills: Mapping[str, SkillSpec], facts: GameFacts, consumer: str
 ) -> SkillSpec | None:
     """The first of ``skills``, other than the consumer, that provides ``level`` of a resource, or None."""
-    return next(
-        (spec for name, spec in skills.items() if name != consumer and provides(spec, resource, level, facts)), None
-    )
+    return next((spec for name, spec in skills.items() if name != consumer and provides(spec, resource, level, facts)), None)
 
 
 def dependency_graph(skills: Mapping[str, SkillSpec], facts: GameFacts) -> nx.DiGraph:

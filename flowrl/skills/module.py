@@ -12,16 +12,15 @@ import ast
 import builtins
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.skills.checks import check_function, parse_function
-from flowrl.skills.facts import FEATURES
 from flowrl.skills.language import BUILTINS, FUNCTION_NAMES
+from flowrl.skills.parsing import parse
 from flowrl.skills.spec import check_name
-from flowrl.skills.trees import parse
 
 _TITLE = re.compile(r"# Auto-generated training module for: (\S+)")
 _INDEX = re.compile(r"# Global expert index: (\d+)")
@@ -118,12 +117,13 @@ def read_module(text: str) -> ModuleSource:
     return ModuleSource(title[1], int(index[1]), maps["GLOBAL_TO_LOCAL"], maps["LOCAL_TO_GLOBAL"], tasks, candidates)
 
 
-def compile_module(text: str, scope: Mapping[str, Any]) -> list[TaskFunctions]:
+def compile_module(text: str, scope: Mapping[str, Any], features: Collection[str]) -> list[TaskFunctions]:
     """The functions of every task, ready to be traced.
 
     Args:
         text: a module that :func:`render_module` wrote.
-        scope: the names that skill code may use (``jnp``, ``BlockType``, ...), with what they stand for.
+        scope: the names that skill code may use (``jnp``, the game's constants), with what they stand for.
+        features: what the functions may ask for by parameter name.
 
     Raises:
         CodeRefused: a function fails the static checks, which are made again here.
@@ -131,19 +131,20 @@ def compile_module(text: str, scope: Mapping[str, Any]) -> list[TaskFunctions]:
     """
     _, pairs, _ = _parts(text)
     return [
-        TaskFunctions(*_compiled(pair["task_is_done"], scope), *_compiled(pair["task_reward"], scope)) for pair in pairs
+        TaskFunctions(*_compiled(pair["task_is_done"], scope, features), *_compiled(pair["task_reward"], scope, features))
+        for pair in pairs
     ]
 
 
-def compile_rewards(text: str, scope: Mapping[str, Any]) -> list[TaskFunctions]:
+def compile_rewards(text: str, scope: Mapping[str, Any], features: Collection[str]) -> list[TaskFunctions]:
     """The last task's functions, once with each of its rewards: its own first, then the others on trial.
 
     Raises:
         CodeRefused, BadInput: as :func:`compile_module`.
     """
     _, pairs, others = _parts(text)
-    is_done = _compiled(pairs[-1]["task_is_done"], scope)
-    return [TaskFunctions(*is_done, *_compiled(tree, scope)) for tree in (pairs[-1]["task_reward"], *others)]
+    is_done = _compiled(pairs[-1]["task_is_done"], scope, features)
+    return [TaskFunctions(*is_done, *_compiled(tree, scope, features)) for tree in (pairs[-1]["task_reward"], *others)]
 
 
 def with_reward(text: str, number: int) -> str:
@@ -159,9 +160,7 @@ def with_reward(text: str, number: int) -> str:
     if not 1 <= number <= len(module.rewards):
         raise BadInput(f"the module of {module.skill_name} has no reward {number}: it has {len(module.rewards)}")
     chosen = module.rewards[number - 1]
-    tasks = [
-        replace(task, task_reward=chosen) if task.skill_name == module.skill_name else task for task in module.tasks
-    ]
+    tasks = [replace(task, task_reward=chosen) if task.skill_name == module.skill_name else task for task in module.tasks]
     return render_module(module.skill_name, module.global_expert_idx, module.global_to_local, tasks)
 
 
@@ -218,8 +217,10 @@ def _restored(functions: dict[str, ast.FunctionDef]) -> dict[str, str]:
     return {name: ast.unparse(function) for name, function in functions.items()}
 
 
-def _compiled(function: ast.FunctionDef, scope: Mapping[str, Any]) -> tuple[Callable[..., Any], tuple[str, ...]]:
-    check_function(function, FEATURES, scope.keys())
+def _compiled(
+    function: ast.FunctionDef, scope: Mapping[str, Any], features: Collection[str]
+) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    check_function(function, features, scope.keys())
     allowed = {name: getattr(builtins, name) for name in BUILTINS}
     namespace: dict[str, Any] = {"__builtins__": allowed, **scope}
     module = ast.Module(body=[function], type_ignores=[])

@@ -12,13 +12,14 @@ much is *held* when it is done, not how much is added.
 
 *Possessions are provided once,* by the same rule.
 
-*Places come last.* What stands ``near:`` its consumer is put directly before it (a *block* of tasks). A floor
-(``level:``) is changed by a *mover*, a skill that gains one floor and requires another; a skill that names no floor can
-be done on any, and is planned on the floor of what it needs, else where episodes start.
+*Where the player is comes last.* A nearness is provided directly before its consumer (a *block* of tasks). A place is
+changed by a *mover*, a skill that gains one place and requires another. A skill that names no place can be done in any,
+and is planned where what it needs is provided, else where episodes start.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from flowrl.skills.graph import check_acyclic, dependencies, dependency_graph, n
 from flowrl.skills.spec import SkillSpec
 
 MAX_TASKS = 200
-"""Longer plans are refused: no agent would get through them, and it ends any disagreement about floors."""
+"""Longer plans are refused: no agent would get through them, and it ends any disagreement about places."""
 
 Plan = list[dict[str, Any]]
 """``[{"skill_name": "Collect_Wood", "n": 3}, ...]``, the new skill last."""
@@ -50,7 +51,7 @@ def build_plan(spec: SkillSpec, available: Mapping[str, SkillSpec], facts: GameF
 
     Raises:
         BadInput: something that is needed is provided by no skill, skills depend on each other in a circle, more is
-            needed at once than can be held, or no skill leads from one floor to another; names them and the remedy.
+            needed at once than can be held, or no skill leads from one place to another; names them and the remedy.
     """
     others = {name: other for name, other in available.items() if name != spec.name}
     reached = reachable_skills(others, facts)
@@ -78,7 +79,7 @@ class _Task:
 class _Demand:
     """What must hold at the front of the plan that stands so far."""
 
-    floor: str | None
+    place: str | None
     stocks: dict[str, int | float] = field(default_factory=dict)
     possessions: dict[str, int | float] = field(default_factory=dict)
 
@@ -95,29 +96,29 @@ class _Explosion:
         self.skills = {**reached, goal.name: goal}
         self.graph = dependency_graph(self.skills, facts)
         self.rank = {name: position for position, name in enumerate(topological_order(self.graph))}
-        self.floors = _floor_graph(reached, facts)
+        self.movers = _movers(reached, facts)
         self.tasks: list[_Task] = []
         self.being_put: list[str] = []
-        self.demand = _Demand(floor=facts.start_level)
+        self.demand = _Demand(place=facts.start_place)
 
     def explode(self, n: int) -> list[_Task]:
-        self.demand.floor = self.end_floor(self.goal)
+        self.demand.place = self.end_place(self.goal)
         self.put_in_front(self.block(_Task(self.goal, n)))
         while (task := self.next_task()) is not None:
             self.put_in_front(self.block(task))
         return self.tasks
 
     def next_task(self) -> _Task | None:
-        """What to put in front next: a provider on the floor at hand, else a change of floor, else nothing."""
+        """What to put in front next: a provider at the place at hand, else a change of place, else nothing."""
         wanted = {self.provider(resource, level).name for resource, level in self.demand.items()}
-        route = self.route(self.facts.start_level, self.demand.floor)
+        route = self.route(self.facts.start_place, self.demand.place)
         ready = self.not_needed_by_others(wanted, route)
-        here = [name for name in ready if self.end_floor(self.skills[name]) == self.demand.floor]
+        here = [name for name in ready if self.end_place(self.skills[name]) == self.demand.place]
         if here:
             return self.enough_of(self.skills[max(here, key=self.rank.__getitem__)])
         if ready:
             latest = max(ready, key=self.rank.__getitem__)
-            route = self.route(self.end_floor(self.skills[latest]), self.demand.floor)
+            route = self.route(self.end_place(self.skills[latest]), self.demand.place)
         return _Task(route[-1], 1) if route else None
 
     def not_needed_by_others(self, wanted: set[str], route: Sequence[SkillSpec]) -> list[str]:
@@ -130,26 +131,26 @@ class _Explosion:
         wanted = [(name, level) for name, level in self.demand.items() if self.provider(name, level) is spec]
         return _Task(spec, max(spec.gains[name].count_for(level) for name, level in wanted))
 
-    def block(self, task: _Task, floor: str | None = None) -> list[_Task]:
-        """A task after the providers of what must stand near it, each of these once, all on one floor."""
-        floor = floor or self.home(task.spec)
+    def block(self, task: _Task, place: str | None = None) -> list[_Task]:
+        """A task after the providers of what must stand near it, each of these once, all at one place."""
+        place = place or self.home(task.spec)
         before: list[_Task] = []
         for resource, level in needs(task.spec, self.facts, task.n).items():
-            if resource.startswith("near:"):
+            if self.facts.kind(resource) is Kind.NEARNESS:
                 found = self.provider(resource, level, task.spec.name)
-                if _floor(found.requires) not in (None, floor):
-                    raise self.on_another_floor(task.spec, floor, found, resource)
-                provided = self.block(_Task(found, found.gains[resource].count_for(level)), floor)
+                if _place(found.requires, self.facts) not in (None, place):
+                    raise self.at_another_place(task.spec, place, found, resource)
+                provided = self.block(_Task(found, found.gains[resource].count_for(level)), place)
                 before += [other for other in provided if other not in before]
         return [*before, task]
 
     def put_in_front(self, block: list[_Task]) -> None:
-        """Puts a block before the tasks so far, with what must go between them: a refill, a change of floor."""
+        """Puts a block before the tasks so far, with what must go between them: a refill, a change of place."""
         name = block[-1].spec.name
         if name in self.being_put:  # a refill waits for a way there, which waits for the refill
             raise BadInput(
-                f"skill {self.goal.name}: {name} and what follows it need more than a player can carry from floor to "
-                "floor; let them require less"
+                f"skill {self.goal.name}: {name} and what follows it need more than a player can carry from place to "
+                "place; let them require less"
             )
         self.being_put.append(name)
         while between := self.between(block):
@@ -165,7 +166,7 @@ class _Explosion:
 
     def between(self, block: list[_Task]) -> _Task | None:
         """What has to come after a block, before it can be put in front; None where it can be at once."""
-        if route := self.route(self.end_floor(block[-1].spec), self.demand.floor):
+        if route := self.route(self.end_place(block[-1].spec), self.demand.place):
             return _Task(route[-1], 1)
         for resource, level in self.demand_before(block).stocks.items():
             if level > self.most(resource):
@@ -182,7 +183,7 @@ class _Explosion:
 
     def demand_before(self, block: list[_Task]) -> _Demand:
         """The demand once a block stands in front: walks backwards through its tasks."""
-        stocks, possessions, floor = dict(self.demand.stocks), dict(self.demand.possessions), self.demand.floor
+        stocks, possessions, place = dict(self.demand.stocks), dict(self.demand.possessions), self.demand.place
         for task in reversed(block):
             for resource, amount in task.spec.gains.items():
                 for demanded in (stocks, possessions):
@@ -192,11 +193,12 @@ class _Explosion:
                 stocks[resource] = stocks.get(resource, 0) + amount.at(task.n)
             for resource, level in needs(task.spec, self.facts, task.n).items():
                 kind = self.facts.kind(resource)
-                if kind is not Kind.NEARNESS:
+                if kind in (Kind.STOCK, Kind.POSSESSION):
                     demanded = stocks if kind is Kind.STOCK else possessions
                     demanded[resource] = max(demanded.get(resource, 0), level)
-            floor = _floor(task.spec.requires) or (self.facts.start_level if _floor(task.spec.gains) else floor)
-        return _Demand(floor, {name: level for name, level in stocks.items() if level > 0}, possessions)
+            is_mover = _place(task.spec.gains, self.facts) is not None
+            place = _place(task.spec.requires, self.facts) or (self.facts.start_place if is_mover else place)
+        return _Demand(place, {name: level for name, level in stocks.items() if level > 0}, possessions)
 
     def provider(self, resource: str, level: int | float, consumer: str | None = None) -> SkillSpec:
         found = provider(resource, level, self.skills, self.facts, consumer or self.goal.name)
@@ -205,39 +207,39 @@ class _Explosion:
         return found
 
     def home(self, spec: SkillSpec) -> str | None:
-        """The floor that a skill is planned on: its own, else the deepest of what it needs, else the first."""
-        if own := _floor(spec.requires):
+        """The place that a skill is planned at: its own, else the last place of what it needs, else the first."""
+        if own := _place(spec.requires, self.facts):
             return own
-        deepest = self.facts.start_level
+        furthest = self.facts.start_place
         for resource, level in needs(spec, self.facts).items():
-            if not resource.startswith("level:"):
-                deepest = max(deepest, self.home(self.provider(resource, level, spec.name)), key=self.depth)
-        return deepest
+            if self.facts.kind(resource) is not Kind.PLACE:
+                furthest = max(furthest, self.home(self.provider(resource, level, spec.name)), key=self.number_of)
+        return furthest
 
-    def end_floor(self, spec: SkillSpec) -> str | None:
-        """The floor that the player is on when a skill is done."""
-        return _floor(spec.gains) or self.home(spec)
+    def end_place(self, spec: SkillSpec) -> str | None:
+        """The place that the player is at when a skill is done."""
+        return _place(spec.gains, self.facts) or self.home(spec)
 
-    def depth(self, floor: str | None) -> int:
-        return self.facts.levels.index(floor) if floor else 0
+    def number_of(self, place: str | None) -> int:
+        return self.facts.places.index(place) if place else 0
 
     def route(self, start: str | None, end: str | None) -> list[SkillSpec]:
-        """The movers from one floor to another, in order; none where it is the same floor."""
+        """The movers from one place to another, in order; none where it is the same place."""
         if start == end:
             return []
         try:
-            floors = nx.shortest_path(self.floors, start, end)
+            places = nx.shortest_path(self.movers, start, end)
         except (nx.NetworkXNoPath, nx.NodeNotFound) as error:
             raise BadInput(
-                f"skill {self.goal.name} needs things on floor {start} and then floor {end}, and no skill leads "
-                f"there; add one that requires level:{start} and gains level:{end}"
+                f"skill {self.goal.name} needs things at {start} and then at {end}, and no skill leads "
+                f"there; add one that requires {start} and gains {end}"
             ) from error
-        return [self.floors.edges[edge]["mover"] for edge in zip(floors, floors[1:])]
+        return [self.movers.edges[edge]["mover"] for edge in itertools.pairwise(places)]
 
-    def on_another_floor(self, consumer: SkillSpec, floor: str | None, found: SkillSpec, resource: str) -> BadInput:
+    def at_another_place(self, consumer: SkillSpec, place: str | None, found: SkillSpec, resource: str) -> BadInput:
         return BadInput(
-            f"skill {self.goal.name}: {consumer.name} is done on floor {floor}, but {found.name}, which provides "
-            f"{resource}, on floor {_floor(found.requires)}; add a skill that provides {resource} on floor {floor}"
+            f"skill {self.goal.name}: {consumer.name} is done at {place}, but {found.name}, which provides {resource}, "
+            f"at {_place(found.requires, self.facts)}; add a skill that provides {resource} at {place}"
         )
 
     def over_cap(self, block: list[_Task], resource: str, level: int | float) -> BadInput:
@@ -248,16 +250,16 @@ class _Explosion:
         )
 
 
-def _floor(resources: Mapping[str, Any]) -> str | None:
-    return next((name.partition(":")[2] for name in resources if name.startswith("level:")), None)
+def _place(resources: Collection[str], facts: GameFacts) -> str | None:
+    return next((name for name in resources if name in facts.places), None)
 
 
-def _floor_graph(skills: Mapping[str, SkillSpec], facts: GameFacts) -> nx.DiGraph:
-    """Floors, with an edge for each mover; where two skills make the same move, the first."""
+def _movers(skills: Mapping[str, SkillSpec], facts: GameFacts) -> nx.DiGraph:
+    """Places, with an edge for each mover; where two skills make the same move, the first."""
     graph = nx.DiGraph()
     for spec in skills.values():
-        end = _floor(spec.gains)
-        start = _floor(spec.requires) or facts.start_level
+        end = _place(spec.gains, facts)
+        start = _place(spec.requires, facts) or facts.start_place
         if end and start != end and not graph.has_edge(start, end):
             graph.add_edge(start, end, mover=spec)
     return graph

@@ -13,10 +13,10 @@ import ast
 import re
 from collections.abc import Sequence
 
-from flowrl.skills.copies import Copies
-from flowrl.skills.helper_functions import write_out_helpers
+from flowrl.skills.copying import Copier
+from flowrl.skills.inlining import inline_helpers
 from flowrl.skills.language import BUILTINS, FUNCTION_NAMES, CodeRefused, check_size, dotted, is_text, refuse_at
-from flowrl.skills.loops import write_out_loops
+from flowrl.skills.unrolling import unroll_loops
 
 _IMPORTS = {("jax", None), ("jax.numpy", None), ("jax.numpy", "jnp")}
 _FROM_JAX = ("numpy", "jnp")
@@ -36,16 +36,16 @@ def rewritten(module: ast.Module, name: str) -> ast.FunctionDef:
     function, helpers = _functions(module, name)
     for tree in (function, *helpers):
         check_size(tree)
-    copies = Copies(function)
+    copier = Copier(function)
     for tree in (function, *helpers):
         _without_scope(tree)
         _check_bindings(tree)
         _without_annotations(tree)
-        _Branches(tree, copies).visit(tree)
+        _Branches(tree, copier).visit(tree)
         check_size(tree)
-        write_out_loops(tree, copies)
+        unroll_loops(tree, copier)
         check_size(tree)
-    write_out_helpers(function, helpers, copies)
+    inline_helpers(function, helpers, copier)
     check_size(function)
     return function
 
@@ -109,7 +109,7 @@ def _check_bindings(function: ast.FunctionDef) -> None:
     """What the steps after this write, ``jnp.where`` and such, means the same everywhere in the function."""
     for node in ast.walk(function):
         name = _bound(node)
-        if name in _RESERVED and node is not function or name.startswith("__"):
+        if (name in _RESERVED and node is not function) or name.startswith("__"):
             refuse_at(function, node, f"assigns to {name!r}; choose another name")
 
 
@@ -158,9 +158,9 @@ class _Annotations(ast.NodeTransformer):
 class _Branches(ast.NodeTransformer):
     """``and``, ``or``, ``not``, ``a < b < c``, ``x if c else y`` and ``jax.lax.cond`` as functions of ``jnp``."""
 
-    def __init__(self, function: ast.FunctionDef, copies: Copies):
+    def __init__(self, function: ast.FunctionDef, copier: Copier):
         self.function = function
-        self.copies = copies
+        self.copier = copier
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         self.generic_visit(node)
@@ -177,7 +177,7 @@ class _Branches(ast.NodeTransformer):
         self.generic_visit(node)
         if len(node.ops) == 1:
             return node
-        lefts = [node.left, *map(self.copies.of, node.comparators[:-1])]
+        lefts = [node.left, *map(self.copier.of, node.comparators[:-1])]
         pairs = [ast.Compare(left, [op], [right]) for left, op, right in zip(lefts, node.ops, node.comparators)]
         return _combined("logical_and", [ast.copy_location(pair, node) for pair in pairs], node)
 
@@ -206,7 +206,7 @@ class _Branches(ast.NodeTransformer):
     def _applied(self, branch: ast.expr, operands: Sequence[ast.expr]) -> ast.expr:
         """What a branch of ``jax.lax.cond`` returns."""
         if isinstance(branch, (ast.Name, ast.Attribute)):
-            return ast.copy_location(ast.Call(branch, [self.copies.of(operand) for operand in operands], []), branch)
+            return ast.copy_location(ast.Call(branch, [self.copier.of(operand) for operand in operands], []), branch)
         if not isinstance(branch, ast.Lambda):
             refuse_at(self.function, branch, "gives jax.lax.cond a branch that is no lambda; use jnp.where(condition, a, b)")
         given = branch.args
@@ -214,7 +214,7 @@ class _Branches(ast.NodeTransformer):
         is_odd = given.vararg or given.kwarg or given.posonlyargs or given.kwonlyargs or given.defaults
         if is_odd or len(names) != len(operands) or _binds(branch.body):
             refuse_at(self.function, branch, "gives jax.lax.cond a lambda that does not fit; use jnp.where(condition, a, b)")
-        return self.copies.replaced(branch.body, dict(zip(names, operands)))
+        return self.copier.replaced(branch.body, dict(zip(names, operands)))
 
 
 def _combined(name: str, operands: Sequence[ast.expr], node: ast.expr) -> ast.expr:

@@ -86,7 +86,8 @@ def _train(run, lifetime: process.Lifetime) -> int:
     except Exception as error:
         _log(run.paths, traceback.format_exc())
         result, code = _failure(lifetime, error, run), 1
-    numbers = {name: value for name, value in asdict(result).items() if isinstance(value, (int, float))}
+    values = asdict(result).items()
+    numbers = {name: value for name, value in values if isinstance(value, (int, float)) and name != "attempt"}
     tracker.finish(numbers, failed=code != 0)
     return _record(run.paths, lifetime, result, code)
 

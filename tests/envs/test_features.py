@@ -1,43 +1,86 @@
-"""Cases of the nearest blocks that random play does not reach by itself; ``test_games`` has those that it does."""
+"""A game's declarations decide what is read off its states, and what a step offers to the code of skills."""
 
 from __future__ import annotations
 
+import pickle
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
-import numpy as np
+import pytest
 
-from flowrl.envs.features import NOT_IN_VIEW, nearest_blocks
+from flowrl.envs.features import features_type, task_inputs
+from flowrl.errors import BadInput
+from flowrl.skills.facts import Feature, GameFacts, OverStep, Penalty
 
-
-def nearest(view, visible=None, num_types=5):
-    view = jnp.asarray(view, jnp.int32)
-    visible = jnp.ones(view.shape, bool) if visible is None else jnp.asarray(visible)
-    return np.asarray(nearest_blocks(view, visible, num_types))[:, :, 0].tolist()
-
-
-def test_of_equally_near_blocks_the_first_in_reading_order_counts():
-    view = [[0, 2, 0], [2, 0, 2], [0, 2, 0]]
-    assert nearest(view)[2] == [-1, 0]
-    view = [[0, 0, 0], [2, 0, 2], [0, 2, 0]]
-    assert nearest(view)[2] == [0, -1]
-    view = [[1, 0, 1], [0, 0, 2], [1, 0, 1]]
-    assert nearest(view)[1] == [-1, -1]
-
-
-def test_distance_is_counted_in_steps():
-    view = np.zeros((5, 7), int)
-    view[0, 1], view[2, 6] = 4, 4  # 2 + 2 steps and 3 steps away; in a straight line the first would be nearer
-    assert nearest(view)[4] == [0, 3]
+FACTS = GameFacts(
+    env_name="Park",
+    features=(
+        Feature("bag", "what is carried", over_step=OverStep.CHANGE, step_meaning="its change"),
+        Feature("ducks", "where they are", shape="[2]", over_step=OverStep.BEFORE, step_meaning="before the step"),
+        Feature("seen", "which ducks were seen", over_step=OverStep.CHANGE, step_meaning="seen by this step"),
+        Feature("light", "from 0 to 1"),
+        Penalty("tiredness", "half a point for each step walked", feature="ducks", entry=1, weight=0.5),
+    ),
+)
+Park = features_type(FACTS.features)
 
 
-def test_the_player_stands_on_a_block_too():
-    assert nearest([[1, 1, 1], [1, 3, 1], [1, 1, 1]])[3] == [0, 0]
+class Bag(NamedTuple):
+    bread: jax.Array
 
 
-def test_what_is_not_visible_is_not_in_view():
-    view = [[1, 0, 0], [0, 0, 0], [0, 0, 1]]
-    visible = np.ones((3, 3), bool)
-    visible[0, 0] = False
-    assert nearest(view, visible)[1] == [1, 1]
-    visible[2, 2] = False
-    assert nearest(view, visible)[1] == [NOT_IN_VIEW, NOT_IN_VIEW]
-    assert nearest(view, np.zeros((3, 3), bool)) == [[NOT_IN_VIEW, NOT_IN_VIEW]] * 5
+def park(bread, ducks, seen, light):
+    return Park(Bag(jnp.int32(bread)), jnp.int32(ducks), jnp.array(seen), jnp.float32(light))
+
+
+BEFORE = park(3, [5, 5], [True, False], 0.5)
+AFTER = park(2, [5, 1], [True, True], 0.25)
+
+
+def test_a_step_offers_what_is_declared_and_nothing_else():
+    inputs = jax.jit(task_inputs)(BEFORE, AFTER, 2)
+    assert inputs._fields == FACTS.feature_names
+    assert inputs._fields == ("bag", "bag_diff", "ducks", "ducks_prev", "seen", "seen_diff", "light", "tiredness", "n")
+
+
+def test_changes_are_differences_and_truth_values_become_true():
+    inputs = jax.jit(task_inputs)(BEFORE, AFTER, 2)
+    assert (inputs.bag.bread, inputs.bag_diff.bread, inputs.n) == (2, -1, 2)
+    assert inputs.ducks.tolist() == [5, 1] and inputs.ducks_prev.tolist() == [5, 5]
+    assert inputs.seen_diff.tolist() == [False, True] and inputs.seen_diff.dtype == bool
+    assert task_inputs(AFTER, BEFORE, 1).seen_diff.tolist() == [False, False]
+
+
+def test_a_penalty_counts_what_was_lost_and_not_what_was_won():
+    assert task_inputs(BEFORE, AFTER, 1).tiredness == -2.0
+    assert task_inputs(AFTER, BEFORE, 1).tiredness == 0.0
+
+
+def test_features_are_one_type_for_each_set_of_declarations():
+    """A program compiled for them fits those of another process, which come out of a pickle."""
+    assert features_type(tuple(FACTS.features)) is Park
+    assert features_type(FACTS.features[:2]) is not Park
+    again = pickle.loads(pickle.dumps(BEFORE))
+    assert jax.tree.structure(again) == jax.tree.structure(BEFORE)
+    assert again.ducks.tolist() == [5, 5]
+
+
+def test_each_parameter_is_described_by_its_declaration():
+    assert FACTS.feature_lines[:3] == ["bag: what is carried", "bag_diff: its change", "ducks: [2], where they are"]
+    assert [line.partition(":")[0] for line in FACTS.feature_lines] == list(FACTS.feature_names)
+
+
+@pytest.mark.parametrize(
+    ("declared", "fault"),
+    [
+        ({"features": (*FACTS.features, Feature("bag_diff", "again"))}, "two features have one name"),
+        ({"features": FACTS.features[-1:]}, "not declared: ['ducks']"),
+        ({"stocks": {"bread": 9}}, "not declared: ['inventory']"),
+        ({"arrays": frozenset({"nuts"})}, "no inventory fields: ['nuts']"),
+    ],
+)
+def test_declarations_that_contradict_each_other_are_refused(declared, fault):
+    with pytest.raises(BadInput) as refusal:
+        GameFacts(**{"env_name": "Park", "features": FACTS.features} | declared)
+    assert fault in str(refusal.value)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from flowrl.envs import tasks
-from flowrl.envs.features import Features
+from flowrl.envs.craftax.facts import HEALTH_PENALTY, INVENTORY, PLAYER_INTRINSICS
+from flowrl.envs.features import features_type
 from flowrl.envs.tasks import Progress
 from flowrl.skills.module import TaskFunctions
 
@@ -23,18 +24,13 @@ class Pockets(NamedTuple):
     gem: jax.Array
 
 
+Features = features_type((INVENTORY, PLAYER_INTRINSICS, HEALTH_PENALTY))
+
+
 def features(wood=0, stone=0, gem=0, health=9):
     """Features of a batch; each argument is a number for every environment, or one for all."""
     wood, stone, gem, health = np.broadcast_arrays(*map(np.atleast_1d, (wood, stone, gem, health)))
-    batch = len(wood)
-    return Features(
-        inventory=Pockets(*map(jnp.int32, (wood, stone, gem))),
-        closest_blocks=jnp.zeros((batch, 2, 2, 1), jnp.int32),
-        player_level=jnp.zeros(batch, jnp.int32),
-        monsters_killed=jnp.zeros((batch, 0), jnp.int32),
-        player_intrinsics=jnp.stack([jnp.int32(health)] * 4, axis=1),
-        achievements=jnp.zeros((batch, 1), bool),
-    )
+    return Features(Pockets(*map(jnp.int32, (wood, stone, gem))), jnp.int32(health)[:, None])
 
 
 def collect_wood_is_done(inventory, n):
@@ -62,9 +58,7 @@ def find_gem_reward():
 
 
 WOOD = TaskFunctions(collect_wood_is_done, ("inventory", "n"), collect_wood_reward, ("inventory_diff", "n"))
-STONE = TaskFunctions(
-    collect_stone_is_done, ("inventory", "n"), collect_stone_reward, ("health_penalty", "inventory_diff")
-)
+STONE = TaskFunctions(collect_stone_is_done, ("inventory", "n"), collect_stone_reward, ("health_penalty", "inventory_diff"))
 GEM = TaskFunctions(find_gem_is_done, ("inventory",), find_gem_reward, ())
 BUDGET = 10
 PLAN = tasks.plan_arrays(experts=[4, 2, 7], counts=[3, 2, 1], max_task_steps=BUDGET)

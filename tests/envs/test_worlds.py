@@ -206,7 +206,7 @@ class NumberedWorlds(GameAdapter):
 
 
 def test_a_generated_world_is_the_one_that_the_game_makes_with_its_key():
-    adapter = NumberedWorlds()
+    adapter = NumberedWorlds("Numbers")
     keys = jax.random.split(jax.random.key(4), 5)
     generated = worlds.generate(adapter, keys)
     assert names_of(generated) == [int(adapter.reset(key)[1]["steps"]) for key in keys]

@@ -32,7 +32,7 @@ def begun(tmp_path):
 def test_a_run_goes_on_from_its_checkpoint_and_the_library_stays(begun):
     before = pickles.load(begun.expert_params(0, "Collect_Wood"))
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, "-m", "flowrl.bottomup_parallel", "--graph_path", str(begun.root), "--max_nodes", "2"]
+    command = [sys.executable, "-m", "flowrl.bottomup_parallel", "--graph_path", str(begun.root), "--max_nodes", "2", "--num_envs", "128"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     skills = {skill["skill_name"]: skill for skill in read_json(begun.state)["skills"]}

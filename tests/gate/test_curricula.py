@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowrl.envs.registry import GAMES
+from flowrl.envs.registry import GAMES, make_steps
 from flowrl.gate import recorded_states
 from flowrl.gate.rules import examine
 from flowrl.paths import cache_folder
@@ -13,12 +13,12 @@ SKILLS = [(entry, spec) for entry in GAMES.values() for spec in load_curriculum(
 
 
 @pytest.fixture(scope="module")
-def recordings(gates):
+def recorded_games(gates):
     for env_name, gate in gates.items():
         gate.report(next(case for case in GOOD if case.env_name == env_name).spec)
     return {env_name: recorded_states.load(env_name, cache_folder()) for env_name in GAMES}
 
 
 @pytest.mark.parametrize(("entry", "spec"), SKILLS, ids=[f"{entry.curriculum}-{spec.name}" for entry, spec in SKILLS])
-def test_a_built_in_skill_passes_the_examination(entry, spec, recordings):
-    assert len(examine(spec, entry.facts, recordings[entry.env_name])) >= 5
+def test_a_built_in_skill_passes_the_examination(entry, spec, recorded_games):
+    assert len(examine(spec, make_steps(entry.env_name), recorded_games[entry.env_name])) >= 5

@@ -95,7 +95,7 @@ def test_the_static_checks_accept_or_refuse_in_one_line(source):
         assert refused.reason == "not_allowed" and "\n" not in str(refused)
         return
     text = render_module(spec.name, 0, {0: 0}, [TaskSource(spec.name, 1, 0, spec.task_is_done, spec.task_reward)])
-    compile_module(text, dict.fromkeys(("jax", "jnp", *FACTS.constants)))
+    compile_module(text, dict.fromkeys(("jax", "jnp", *FACTS.constants)), FACTS.feature_names)
     assert fingerprint(*skill_functions(text)) == fingerprint(spec.task_is_done, spec.task_reward)
 
 

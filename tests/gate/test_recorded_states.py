@@ -1,19 +1,21 @@
 """What is recorded of the games is worth trying code on, and what is edited is what was meant."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from flowrl.envs.registry import GAMES, game
+from flowrl.envs.registry import GAMES, game, make_steps
 from flowrl.errors import BadInput
 from flowrl.gate import edited_states, recorded_states
 from flowrl.gate.edited_states import Editor
 from flowrl.paths import cache_folder
-from flowrl.skills.facts import Kind
+from flowrl.skills.facts import Feature, Kind
 from tests.gate.corpus import CLASSIC, CRAFTAX
 
 
 @pytest.fixture(scope="module", params=GAMES)
-def recording(request, gates):
+def recorded(request, gates):
     gates[request.param].report(_any_skill(request.param))  # makes the recording where there is none
     return recorded_states.load(request.param, cache_folder())
 
@@ -29,23 +31,23 @@ def held(rows, name):
     return values.reshape(len(values), -1).sum(axis=1)
 
 
-def test_it_holds_thousands_of_steps_of_the_real_game(recording):
-    facts = game(recording.env_name).facts
-    assert edited_states.count(recording.before) > 2_500
-    assert recording.before["closest_blocks"].shape[1:] == (len(facts.blocks), 2, 1)
-    assert set(recording.enums) >= {"BlockType", "Achievement", "Action"}
-    assert set(recording.enums["Achievement"]) == set(facts.achievements)
+def test_it_holds_thousands_of_steps_of_the_real_game(recorded):
+    facts = game(recorded.env_name).facts
+    assert edited_states.count(recorded.before) > 2_500
+    assert recorded.before["closest_blocks"].shape[1:] == (len(facts.members("near")), 2, 1)
+    assert set(recorded.enums) >= {"BlockType", "Achievement", "Action"}
+    assert set(recorded.enums["Achievement"]) == set(facts.members("achievement"))
 
 
-def test_in_play_much_is_gained_lost_made_and_placed(recording):
-    facts = game(recording.env_name).facts
-    change = {name: held(recording.after, name) - held(recording.before, name) for name in (*facts.stocks, *facts.possessions)}
+def test_in_play_much_is_gained_lost_made_and_placed(recorded):
+    facts = game(recorded.env_name).facts
+    change = {name: held(recorded.after, name) - held(recorded.before, name) for name in facts.inventory_fields}
     gained = {name for name, diff in change.items() if (diff > 0).any()}
     lost = {name for name, diff in change.items() if (diff < 0).any()}
     assert gained >= {"wood", "stone", "sapling"} and lost >= {"wood", "stone"}
-    unlocked = (recording.after["achievements"] & ~recording.before["achievements"]).any(axis=0)
+    unlocked = (recorded.after["achievements"] & ~recorded.before["achievements"]).any(axis=0)
     assert unlocked.sum() >= 12
-    health = recording.after["player_intrinsics"][:, 0] - recording.before["player_intrinsics"][:, 0]
+    health = recorded.after["player_intrinsics"][:, 0] - recorded.before["player_intrinsics"][:, 0]
     assert (health < 0).any() and (health > 0).any()
 
 
@@ -54,39 +56,39 @@ def test_craftax_is_played_on_several_floors(gates):
     assert len(floors) >= 5
 
 
-def test_fresh_worlds_hold_nothing_yet(recording):
-    facts = game(recording.env_name).facts
-    assert not recording.fresh["achievements"].any()
-    assert not sum(held(recording.fresh, name).sum() for name in ("wood", "stone", "diamond"))
-    assert facts.start_level is None or not recording.fresh["player_level"].any()
+def test_fresh_worlds_hold_nothing_yet(recorded):
+    facts = game(recorded.env_name).facts
+    assert not recorded.fresh["achievements"].any()
+    assert not sum(held(recorded.fresh, name).sum() for name in ("wood", "stone", "diamond"))
+    assert facts.start_place is None or not recorded.fresh["player_level"].any()
 
 
-def test_every_resource_can_be_edited_in_and_out(recording):
-    facts = game(recording.env_name).facts
-    editor = Editor(facts, recording.enums)
-    rows = edited_states.taken(recording.before, np.arange(5))
+def test_every_resource_can_be_edited_in_and_out(recorded):
+    facts = game(recorded.env_name).facts
+    editor = Editor(make_steps(facts.env_name))
+    rows = edited_states.taken(recorded.before, np.arange(5))
     original = edited_states.copied(rows)
     for resource in facts.resources():
         level = facts.highest(resource)
         before, full, without = editor.gained(rows, rows, {resource: level})
-        assert (read(facts, recording, full, resource) == level).all(), resource
+        assert (read(facts, recorded, full, resource) == level).all(), resource
         for short in (before, without):
-            assert (read(facts, recording, short, resource) < level).all(), resource
+            assert (read(facts, recorded, short, resource) < level).all(), resource
     for name in ("achievements", "closest_blocks", "player_level"):
         np.testing.assert_array_equal(rows[name], original[name], err_msg="the recording itself was changed")
 
 
-def read(facts, recording, rows, resource):
+def read(facts, recorded, rows, resource):
     """How much of a resource there is, as the docs say."""
     family, _, member = resource.partition(":")
     if family == "near":
-        return (np.abs(rows["closest_blocks"][:, recording.enums["BlockType"][member]]).max(axis=(1, 2)) <= 1).astype(int)
+        return (np.abs(rows["closest_blocks"][:, recorded.enums["BlockType"][member]]).max(axis=(1, 2)) <= 1).astype(int)
     if family == "achievement":
-        return rows["achievements"][:, recording.enums["Achievement"][member]].astype(int)
+        return rows["achievements"][:, recorded.enums["Achievement"][member]].astype(int)
     if family == "level":
-        return (rows["player_level"] == facts.levels.index(member)).astype(int)
+        return (rows["player_level"] == facts.members("level").index(member)).astype(int)
     if family == "cleared":
-        return (rows["monsters_killed"][:, facts.levels.index(member)] >= 8).astype(int)
+        return (rows["monsters_killed"][:, facts.members("level").index(member)] >= 8).astype(int)
     assert facts.kind(resource) in (Kind.STOCK, Kind.POSSESSION)
     return held(rows, resource)
 
@@ -107,13 +109,13 @@ def read(facts, recording, rows, resource):
     ],
 )
 def test_an_achievement_goes_with_what_the_game_gives_with_it(env_name, achievement, expected):
-    assert edited_states.together(achievement, game(env_name).facts) == expected
+    assert make_steps(env_name).together.get(f"achievement:{achievement}") == expected
 
 
 def test_whoever_eats_a_cow_is_less_hungry(gates):
-    recording = recorded_states.load(CLASSIC, cache_folder())
-    editor = Editor(game(CLASSIC).facts, recording.enums)
-    before, full, without = editor.gained(recording.before, recording.after, {"achievement:EAT_COW": 1})
+    recorded = recorded_states.load(CLASSIC, cache_folder())
+    editor = Editor(make_steps(CLASSIC))
+    before, full, without = editor.gained(recorded.before, recorded.after, {"achievement:EAT_COW": 1})
     assert (full["player_intrinsics"][:, 1] >= before["player_intrinsics"][:, 1]).all()
     assert (full["player_intrinsics"][:, 1] > without["player_intrinsics"][:, 1]).any()
 
@@ -148,7 +150,28 @@ def test_what_the_command_cannot_do_is_one_line_and_exit_code_2(arguments, words
 def test_the_command_finds_the_home_folder_for_a_tilde(monkeypatch, tmp_path):
     path = recorded_states.path_of(CLASSIC, tmp_path / "kept")
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"made before")
+    before = pickle.dumps(_recorded_before())
+    path.write_bytes(before)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert recorded_states.main([CLASSIC, "~/kept"]) == 0
-    assert path.read_bytes() == b"made before"
+    assert path.read_bytes() == before
+
+
+def test_states_are_recorded_again_where_a_feature_is_missing(tmp_path):
+    path = recorded_states.path_of(CLASSIC, tmp_path)
+    path.parent.mkdir()
+    path.write_bytes(pickle.dumps(_recorded_before()))
+    assert set(recorded_states.load(CLASSIC, tmp_path).before) == set(_features())
+    path.write_bytes(pickle.dumps(_recorded_before(without="closest_blocks")))
+    with pytest.raises(FileNotFoundError, match="lacks closest_blocks"):
+        recorded_states.load(CLASSIC, tmp_path)
+
+
+def _features():
+    return [feature.name for feature in game(CLASSIC).facts.features if isinstance(feature, Feature)]
+
+
+def _recorded_before(without=None):
+    """What an earlier version has recorded: it kept features that the game does not declare, as well."""
+    rows = {name: np.zeros(1) for name in (*_features(), "monsters_killed") if name != without}
+    return {"format": recorded_states.FORMAT, "env_name": CLASSIC, "enums": {}, "before": rows, "after": rows, "fresh": rows}

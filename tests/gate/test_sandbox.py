@@ -13,7 +13,7 @@ import pytest
 
 from flowrl.gate import kernel_filters, sandbox
 from flowrl.gate.kernel_filters import NotOffered, landlock_version
-from flowrl.gate.sandbox import Child, Limits, Outcome, enclose
+from flowrl.gate.sandbox import Child, Limits, Response, enclose
 
 QUICK = Limits(cpu_s=5, wall_s=120.0, memory_mb=256)
 
@@ -30,13 +30,13 @@ needs_landlock = pytest.mark.skipif(not landlock_version(), reason="this kernel 
 needs_seccomp = pytest.mark.skipif(not has_seccomp(), reason="this kernel has no seccomp; its note is tested instead")
 
 
-def outcome(action, limits=QUICK) -> Outcome:
+def response(action, limits=QUICK) -> Response:
     child = Child(lambda: None, lambda question: action(), limits)
     assert child.protection() is not None
     return child.ask("go")
 
 
-def assert_refused(result: Outcome) -> None:
+def assert_refused(result: Response) -> None:
     assert result.kind == "failed" and result.answer.startswith("PermissionError"), result
 
 
@@ -54,17 +54,17 @@ def test_computing_may_use_threads():
         thread.join()
         return found
 
-    assert outcome(add_in_a_thread).answer == [45]
+    assert response(add_in_a_thread).answer == [45]
 
 
 @needs_landlock
 def test_no_file_is_read_but_those_of_the_python_library(tmp_path):
     secret = tmp_path / "key"
     secret.write_text("sk-secret")
-    assert_refused(outcome(secret.read_text))
-    assert_refused(outcome(lambda: open("/proc/self/environ").read()))
-    assert_refused(outcome(lambda: os.listdir(tmp_path)))
-    assert outcome(lambda: open(os.__file__).read(1)).kind == "answered"
+    assert_refused(response(secret.read_text))
+    assert_refused(response(lambda: open("/proc/self/environ").read()))
+    assert_refused(response(lambda: os.listdir(tmp_path)))
+    assert response(lambda: open(os.__file__).read(1)).kind == "answered"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_no_file_is_changed(tmp_path, change):
     path = tmp_path / "file"
     path.write_text("as it was")
     before = path.stat()
-    assert_refused(outcome(lambda: change(path)))
+    assert_refused(response(lambda: change(path)))
     assert path.read_text() == "as it was" and path.stat().st_mode == before.st_mode
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
@@ -96,22 +96,22 @@ def test_no_file_is_changed(tmp_path, change):
 @needs_landlock
 def test_landlock_alone_keeps_files_from_being_written_and_programs_from_being_run(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_filters, "close_calls", _not_offered)
-    assert_refused(outcome((tmp_path / "new").touch))
-    assert_refused(outcome(lambda: os.execv("/bin/true", ["true"])))
+    assert_refused(response((tmp_path / "new").touch))
+    assert_refused(response(lambda: os.execv("/bin/true", ["true"])))
 
 
 @needs_seccomp
 def test_seccomp_alone_keeps_files_from_being_written_and_programs_from_being_run(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_filters, "close_files", _not_offered)
-    assert_refused(outcome((tmp_path / "new").touch))
-    assert_refused(outcome(lambda: os.execv("/bin/true", ["true"])))
+    assert_refused(response((tmp_path / "new").touch))
+    assert_refused(response(lambda: os.execv("/bin/true", ["true"])))
 
 
 @needs_seccomp
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW], ids=["tcp", "udp", "raw"])
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX], ids=["ipv4", "ipv6", "unix"])
 def test_no_socket_is_opened(family, kind):
-    assert_refused(outcome(lambda: socket.socket(family, kind).close()))
+    assert_refused(response(lambda: socket.socket(family, kind).close()))
 
 
 @needs_seccomp
@@ -124,8 +124,8 @@ def test_nothing_gets_out_by_udp_and_nothing_connects_by_tcp():
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
                 own.sendto(b"secret", udp_address)
 
-        assert_refused(outcome(send))
-        assert_refused(outcome(lambda: socket.create_connection(tcp_address, timeout=2)))
+        assert_refused(response(send))
+        assert_refused(response(lambda: socket.create_connection(tcp_address, timeout=2)))
         udp.setblocking(False)
         with pytest.raises(BlockingIOError):
             udp.recv(10)
@@ -135,7 +135,7 @@ def test_nothing_gets_out_by_udp_and_nothing_connects_by_tcp():
 def test_an_open_socket_of_the_parent_is_not_inherited():
     left, right = socket.socketpair()
     os.set_inheritable(right.fileno(), True)
-    result = outcome(lambda: os.write(right.fileno(), b"x"))
+    result = response(lambda: os.write(right.fileno(), b"x"))
     assert result.kind == "failed" and "Bad file descriptor" in result.answer
     left.close(), right.close()
 
@@ -155,7 +155,7 @@ def test_an_open_socket_of_the_parent_is_not_inherited():
     ids="execv subprocess fork spawn kill setsid setuid".split(),
 )
 def test_no_program_no_process_and_no_signal(action):
-    assert_refused(outcome(action))
+    assert_refused(response(action))
 
 
 @needs_seccomp
@@ -168,13 +168,13 @@ def test_no_call_that_loosens_its_bonds(name, arguments):
         libc = ctypes.CDLL(None, use_errno=True)
         return [getattr(libc, name)(*arguments), ctypes.get_errno()]
 
-    assert outcome(call).answer == [-1, 1]
+    assert response(call).answer == [-1, 1]
 
 
 def test_its_limits_cannot_be_raised():
     import resource
 
-    result = outcome(lambda: resource.setrlimit(resource.RLIMIT_CPU, (999, 999)))
+    result = response(lambda: resource.setrlimit(resource.RLIMIT_CPU, (999, 999)))
     assert result.kind == "failed"
 
 
@@ -183,28 +183,28 @@ def test_an_endless_loop_in_python_ends_at_its_cpu_time():
         while True:
             pass
 
-    result = outcome(spin, Limits(cpu_s=1, wall_s=300.0))
+    result = response(spin, Limits(cpu_s=1, wall_s=300.0))
     assert result.kind == "time" and result.seconds < 300
 
 
 def test_a_sleeper_ends_at_its_wall_time():
-    result = outcome(lambda: time.sleep(60), Limits(wall_s=0.5))
+    result = response(lambda: time.sleep(60), Limits(wall_s=0.5))
     assert result.kind == "time" and result.seconds < 60
 
 
 def test_an_array_that_is_too_large_is_not_made():
-    assert outcome(lambda: len(bytearray(50 * 10**9))).kind == "memory"
-    assert outcome(lambda: len(bytearray(400 * 2**20))).kind == "memory"
-    assert outcome(lambda: len(bytearray(50 * 2**20))).answer == 50 * 2**20
+    assert response(lambda: len(bytearray(50 * 10**9))).kind == "memory"
+    assert response(lambda: len(bytearray(400 * 2**20))).kind == "memory"
+    assert response(lambda: len(bytearray(50 * 2**20))).answer == 50 * 2**20
 
 
 def test_an_answer_without_end_is_cut_off():
-    assert outcome(lambda: "x" * 10**7).kind == "crashed"
+    assert response(lambda: "x" * 10**7).kind == "crashed"
 
 
 def test_a_child_that_kills_itself_is_no_harm():
-    assert outcome(os.abort).kind == "crashed"
-    assert outcome(lambda: os._exit(0)).kind == "crashed"
+    assert response(os.abort).kind == "crashed"
+    assert response(lambda: os._exit(0)).kind == "crashed"
 
 
 def test_no_child_outlives_its_question():
@@ -267,9 +267,9 @@ def in_a_child(which):
     child.protection()
     return child.ask(which)
 inside = [in_a_child(which) for which in range(len(programs))]
-for which, outcome in enumerate(inside):  # a process that has computed is not forked
-    assert outcome.kind == "answered", outcome
-    np.testing.assert_array_equal(outcome.answer, computed(which))
+for which, response in enumerate(inside):  # a process that has computed is not forked
+    assert response.kind == "answered", response
+    np.testing.assert_array_equal(response.answer, computed(which))
 print("the same")
 """
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -65,7 +65,7 @@ def test_the_numbers_worth_a_try():
 
 
 @pytest.mark.parametrize(
-    "frames_per_s, number",
+    ("frames_per_s", "number"),
     [
         ({1: 100.0}, 1),
         ({1: 100.0, 2: 104.0}, 1),  # as good as equal: each skill is done sooner
@@ -149,12 +149,12 @@ def test_an_answer_that_cannot_be_kept_is_an_answer(tmp_path):
 def test_figures_of_a_busy_machine_are_not_kept(tmp_path):
     found = Found(tmp_path, {"4": updates(1.0), "2": updates(9.0)}, busy=0.6)
     assert found.arrangement == Arrangement(1)
-    assert "not kept, for 60% of the cores were in use by others" in found.said
+    assert "not kept, as other processes used 60% of the cores" in found.said
     assert not found.path.exists()
 
 
 @pytest.mark.parametrize(
-    "wish, words",
+    ("wish", "words"),
     [
         ({"exits": 1}, "one of them ended with exit code 1: RESOURCE_EXHAUSTED: planted"),
         ({"killed": True}, "one of them was killed from outside, as the kernel does when memory runs out"),
@@ -168,7 +168,9 @@ def test_a_number_with_which_a_training_dies_does_not_work(wish, words, tmp_path
 
 
 def test_where_not_even_one_training_runs_that_is_one_clear_line(tmp_path):
-    with pytest.raises(FlowrlError, match="1 at a time does not work here, .*RESOURCE_EXHAUSTED: planted; give a smaller") as caught:
+    with pytest.raises(
+        FlowrlError, match="1 at a time does not work here, .*RESOURCE_EXHAUSTED: planted; give a smaller"
+    ) as caught:
         Found(tmp_path, {"4": {"exits": 3}})
     assert "\n" not in str(caught.value) and caught.value.exit_code == 1
     assert not (tmp_path / "calibration.json").exists()
@@ -179,7 +181,9 @@ def test_on_gpus_it_is_found_how_many_share_one(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "visible_gpus", lambda: ["0", "1"])
     found = Found(tmp_path, {"0.9": updates(1.0), "0.45": updates(1.2), "0.3": {"exits": 1}})
     assert found.arrangement == Arrangement(max_parallel=4, skills_per_gpu=2)
-    tried = [(process["environment"]["CUDA_VISIBLE_DEVICES"], process["task"]["slot"]["gpu"]) for process in found.started()[:6]]
+    tried = [
+        (process["environment"]["CUDA_VISIBLE_DEVICES"], process["task"]["slot"]["gpu"]) for process in found.started()[:6]
+    ]
     assert sorted(tried[:2]) == [("0", "0"), ("1", "1")] and sorted(tried[2:]) == [("0", "0")] * 2 + [("1", "1")] * 2
     assert "4 at a time (2 on each GPU): 427 frames/s in all" in found.said
     assert "6 at a time (3 on each GPU): does not work here" in found.said
@@ -190,7 +194,7 @@ def test_more_than_the_memory_holds_is_not_tried(tmp_path):
     most_mb = psutil.virtual_memory().total / 2**20
     found = Found(tmp_path, {"4": updates(1.0, peak_mb=most_mb / 2), "2": updates(1.0, peak_mb=most_mb / 2)})
     assert len(found.started()) in (1, 3)  # 1 or 2 at a time, as much as is free of the machine's memory
-    assert f"at a time: not tried, needs {2 if len(found.started()) == 1 else 4} x" in found.said
+    assert f"at a time: not tried, as it needs {2 if len(found.started()) == 1 else 4} x" in found.said
 
 
 def test_more_than_a_container_holds_is_not_tried(tmp_path, monkeypatch):
@@ -203,7 +207,7 @@ def test_more_than_a_container_holds_is_not_tried(tmp_path, monkeypatch):
     (group / "memory.current").write_text(f"{2**29}\n")
     found = Found(tmp_path, {"4": updates(1.0, peak_mb=300.0)})
     assert len(found.started()) == 1
-    assert "2 at a time: not tried, needs 2 x 300 MB of memory, and 461 MB are free" in found.said
+    assert "2 at a time: not tried, as it needs 2 x 300 MB of memory, and 461 MB are free" in found.said
     assert json.loads(found.path.read_text())["answers"][0]["key"]["memory_gb"] == 1
 
 
@@ -211,7 +215,7 @@ def test_still_more_are_not_tried_where_more_were_slower(tmp_path):
     found = Found(tmp_path, {"4": updates(1.0), "2": updates(3.0), "1": {"exits": 1}})
     assert found.arrangement == Arrangement(1)
     assert len(found.started()) == 3
-    assert "still more at a time are not tried" in found.said
+    assert "higher numbers are not tried" in found.said
 
 
 def test_one_core_needs_no_measurement(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flowrl.parallel.core import MAX_BACKOFF_S, SchedulerCore, backoff_s, is_due
+from flowrl.parallel.backoff import MAX_BACKOFF_S, backoff_s, is_due
+from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.events import (
     Announce,
     ContinueRequested,
@@ -296,7 +297,9 @@ def test_nothing_is_launched_while_paused():
     assert driver.tell(Resumed()) == [Launch("A", 1)]
 
 
-@pytest.mark.parametrize("event", [RunEnded("A", 1, "completed"), RunDied("A", 1, "x"), Merged("A", 1), LaunchFailed("A", 1, "x")])
+@pytest.mark.parametrize(
+    "event", [RunEnded("A", 1, "completed"), RunDied("A", 1, "x"), Merged("A", 1), LaunchFailed("A", 1, "x")]
+)
 def test_what_an_older_attempt_reports_changes_nothing(event):
     driver = Driver()
     driver.add("A"), driver.launched("A"), driver.tell(RunDied("A", 1, "planted")), driver.wait(10), driver.launched("A")
@@ -402,7 +405,7 @@ def test_a_time_of_retry_from_a_clock_that_jumped_does_not_hold_a_skill_for_ever
 def random_event(driver, rng):
     """Something that may happen next, in any order, late reports of older attempts included."""
     entries = list(driver.core.entries.values())
-    if not entries or rng.random() < 0.2 and len(entries) < 12:
+    if not entries or (rng.random() < 0.2 and len(entries) < 12):
         names = [entry.skill_name for entry in entries]
         return SkillAdded(f"S{len(entries)}", {}, tuple(rng.sample(names, min(len(names), rng.randrange(3)))))
     entry = rng.choice(entries)

@@ -62,7 +62,8 @@ LONG_S = 24 * 3600.0
         # Before it has its lock, the process.
         (Evidence(process_alive=True, engine=Phase.UNKNOWN), RunState.STARTING),
         (Evidence(process_alive=False, engine=Phase.RUNNING), RunState.DEAD),
-        # Without a process, the engine; and what nobody can look at, as on another host, is never dead while the engine is silent.
+        # Without a process, the engine; and what nobody can look at, as on another host, is never dead while the engine
+        # is silent.
         (Evidence(engine=Phase.QUEUED, since_launch_s=LONG_S), RunState.STARTING),
         (Evidence(engine=Phase.QUEUED, since_launch_s=LONG_S, stalled=True), RunState.STARTING),  # it has nothing to tell
         (Evidence(engine=Phase.RUNNING, since_launch_s=LONG_S, stalled=True), RunState.STALLED),
@@ -191,9 +192,7 @@ time.sleep(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="the environment of other processes is only readable on Linux")
 def test_a_whole_tree_is_ended_with_what_has_left_it(run):
     cookie = f"{run.folder}#1"
-    child = subprocess.Popen(
-        [sys.executable, "-c", LEAVES_THE_TREE], env=os.environ | {COOKIE: cookie}, stdout=subprocess.PIPE
-    )
+    child = subprocess.Popen([sys.executable, "-c", LEAVES_THE_TREE], env=os.environ | {COOKIE: cookie}, stdout=subprocess.PIPE)
     assert child.stdout.readline() == b"ready\n"
     assert retry_until(lambda: len(with_cookie(cookie)) == 5, PATIENCE_S)
     assert end_tree([ProcessId.of(child.pid)], cookie, grace_s=0.2)

@@ -88,7 +88,7 @@ def test_gpus_are_those_that_jax_finds_though_there_is_no_nvidia_smi(machine, mo
 
 
 @pytest.mark.parametrize(
-    "allowed, count, left",
+    ("allowed", "count", "left"),
     [("1", 1, ["1"]), ("GPU-2,GPU-1", 2, ["GPU-2", "GPU-1"]), ("0,-1,1", 1, ["0"]), ("3, 1", 2, ["3", "1"])],
 )
 def test_a_gpu_keeps_the_name_that_it_has_outside(machine, monkeypatch, allowed, count, left):

@@ -1,4 +1,5 @@
-"""End to end: real tmux, real processes, real files, real kills. A library is really trained in `tests/proposers/llm/test_front_door.py`."""
+"""End to end: real tmux, real processes, real files, real kills. A library is really trained in
+`tests/proposers/llm/test_front_door.py`."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ ROOT = Path(__file__).parents[2]
 
 def sh(line: str) -> str:
     """What a person types in a shell, to the letter. Returns what it shows; fails where it fails."""
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, f"`{line}` failed: {done.stderr}"
     return done.stdout
 
@@ -176,18 +179,22 @@ def test_every_monitoring_command_of_the_seeds_works_as_printed(tmp_path, monkey
 
     assert json.loads(sh("cat exp/parallel_test/scheduler_state.json | jq"))["version"] == 1
     summary = sh(
-        'cat exp/parallel_test/scheduler_state.json | jq ".skills | group_by(.status) | map({status: .[0].status, count: length})"'
+        "cat exp/parallel_test/scheduler_state.json | "
+        'jq ".skills | group_by(.status) | map({status: .[0].status, count: length})"'
     )
     assert json.loads(summary) == [
         {"status": "completed", "count": 1}, {"status": "running", "count": 2}, {"status": "waiting", "count": 1},
     ]  # fmt: skip
     waiting = sh(
-        "cat exp/parallel_test/scheduler_state.json | jq '.skills[] | select(.status==\"waiting\") | "
+        'cat exp/parallel_test/scheduler_state.json | jq \'.skills[] | select(.status=="waiting") | '
         "{name: .skill_name, deps: .dependencies}'"
     )
     assert json.loads(waiting) == {"name": "Mine_Diamond", "deps": ["Collect_Wood"]}
     listing = sh("tmux list-sessions | grep flowrl_").splitlines()
-    assert [line.split(" (created")[0] for line in listing] == ["flowrl_e0_Collect_Wood: 1 windows", "flowrl_e2_Make_Pickaxe: 1 windows"]
+    assert [line.split(" (created")[0] for line in listing] == [
+        "flowrl_e0_Collect_Wood: 1 windows",
+        "flowrl_e2_Make_Pickaxe: 1 windows",
+    ]
     assert sh("tmux has-session -t flowrl_e0_Collect_Wood\necho $?  # 0 = exists, 1 = doesn't exist") == "0\n"
     log = "exp/parallel_test/training_runs/skill_0_Collect_Wood/training.log"
     assert "attempt 1 of Collect_Wood begins" in sh(f"timeout 1 tail -f {log} || true")
@@ -410,7 +417,8 @@ def test_a_scheduler_killed_finds_all_again_and_trains_nothing_twice(experiment,
 def test_two_experiments_with_equal_skills_do_not_touch_each_other(tmp_path, start):
     experiments = [ExperimentPaths(tmp_path / name) for name in ("one", "two")]
     schedulers = [
-        SkillScheduler(base_dir=paths.root, max_parallel=1, poll_interval=NEVER_S, command=FAKE_TRAINING) for paths in experiments
+        SkillScheduler(base_dir=paths.root, max_parallel=1, poll_interval=NEVER_S, command=FAKE_TRAINING)
+        for paths in experiments
     ]
     threads = []
     for scheduler, seconds in zip(schedulers, (LONG_S, LONG_S)):
@@ -435,7 +443,8 @@ def test_a_reward_that_raises_fails_with_the_tracebacks_last_lines_in_the_state_
     """In a real training."""
     write_json(experiment.config, TINY)
     bad = {
-        "skill_name": "Collect_Wood", "description": "", "requires": {}, "consumes": {}, "gains": {"wood": {"per": 1, "fixed": 0}},
+        "skill_name": "Collect_Wood", "description": "", "requires": {}, "consumes": {},
+        "gains": {"wood": {"per": 1, "fixed": 0}},
         "task_is_done": "def task_is_done(inventory, n):\n    return inventory.wood >= n",
         "task_reward": "def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.wood + jnp.where(True)",
         "execution_plan": [{"skill_name": "Collect_Wood", "n": 1}],

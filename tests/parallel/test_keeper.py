@@ -67,7 +67,9 @@ def test_a_command_that_does_not_exist_is_said(run):
     assert (process.returncode, ending.find(run.exit, 1)) == (127, Ending(1, 127, None, False))
 
 
-@pytest.mark.parametrize("arguments", [[], ["folder", "1", "--"], ["folder", "one", "--", "true"], ["folder", "1", "true", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["folder", "1", "--"], ["folder", "one", "--", "true"], ["folder", "1", "true", "x"]]
+)
 def test_a_wrong_command_line_is_refused(arguments, capfd):
     assert keeper.main(arguments) == 2
     assert "expected python -m flowrl.parallel.keeper RUN_FOLDER ATTEMPT -- COMMAND" in capfd.readouterr().err
@@ -181,7 +183,9 @@ def keep_with(root, arguments, codes):
 
 
 @pytest.mark.parametrize("kind", ["cgroup 2", "cgroup 1", "machine"])
-@pytest.mark.parametrize(("blow", "rises", "out_of_memory"), [("KILL", True, True), ("KILL", False, False), ("TERM", True, False)])
+@pytest.mark.parametrize(
+    ("blow", "rises", "out_of_memory"), [("KILL", True, True), ("KILL", False, False), ("TERM", True, False)]
+)
 def test_a_kill_while_the_kernel_was_killing_is_want_of_memory(run, tmp_path, kind, blow, rises, out_of_memory):
     counter = counters(tmp_path, kind, 3)
     script = f"sed -i 's/oom_kill 3/oom_kill {4 if rises else 3}/' {counter}; kill -{blow} $$"

@@ -21,7 +21,7 @@ from flowrl.envs.craftax.facts_classic import FACTS as CLASSIC
 from flowrl.errors import BadInput, FlowrlError, FolderInUse, NoRoom
 from flowrl.experiment.flow_graph import FlowGraph
 from flowrl.files import write_json
-from flowrl.parallel import core, state
+from flowrl.parallel import backoff, state
 from flowrl.parallel.library.locks import merge_lock
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import WATCH_S, SkillScheduler
@@ -38,7 +38,7 @@ NEVER_S = 3600  # a poll interval that no test lives to see: what happens, happe
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch):
-    monkeypatch.setattr(core, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_BACKOFF_S", 0.01)
 
 
 @pytest.fixture
@@ -761,7 +761,14 @@ def test_a_state_that_fell_back_behind_a_launch_finds_the_run_and_its_index_agai
     first.stop()
     thread.join()
     data = json.loads(first.paths.state.read_text())
-    data["skills"][0] |= {"status": "waiting", "expert_idx": None, "attempt": 0, "stage": None, "slot": None, "tmux_session": None}
+    data["skills"][0] |= {
+        "status": "waiting",
+        "expert_idx": None,
+        "attempt": 0,
+        "stage": None,
+        "slot": None,
+        "tmux_session": None,
+    }
     data |= {"currently_running": [], "next_expert_idx": 0}
     first.paths.previous_state.write_text(json.dumps(data) + "\n")
     first.paths.state.write_bytes(first.paths.state.read_bytes()[:100])
@@ -896,7 +903,13 @@ def test_the_state_file_fits_its_schema_at_every_moment(scheduler_of, monkeypatc
     for data in written:
         validator.validate(data)
         assert data["currently_running"] == [s["skill_name"] for s in data["skills"] if s["status"] == "running"]
-    assert {s["status"] for data in written for s in data["skills"]} == {"waiting", "running", "completed", "cancelled", "blocked"}
+    assert {s["status"] for data in written for s in data["skills"]} == {
+        "waiting",
+        "running",
+        "completed",
+        "cancelled",
+        "blocked",
+    }
 
 
 # Bad input.
@@ -938,7 +951,7 @@ def test_a_name_of_the_library_is_taken(scheduler_of, experiment):
 def test_an_unknown_dependency_is_refused(scheduler_of):
     scheduler = scheduler_of()
     scheduler.add_skill("A", skill("A"), ["Nothing"])
-    refused(scheduler, "A depends on Nothing, which no skill here is called; add Nothing first")
+    refused(scheduler, "A depends on Nothing, and there is no such skill in this experiment; add Nothing first")
 
 
 def test_an_unknown_dependency_is_refused_at_once_while_running(scheduler_of):

@@ -53,10 +53,10 @@ def test_slots_say_what_run_json_has():
 
 @pytest.mark.parametrize("number", [0, -1, 1.5])
 def test_a_number_of_slots_that_is_none_is_refused(number):
-    with pytest.raises(BadInput, match="--max_parallel_skills is a whole number from 1 on"):
+    with pytest.raises(BadInput, match="--max_parallel_skills must be a whole number, 1 or more"):
         plan_slots(number)
 
 
 def test_a_scheduler_without_the_front_door_wants_a_number(tmp_path):
-    with pytest.raises(BadInput, match="--max_parallel_skills is a whole number from 1 on, not 'auto'"):
+    with pytest.raises(BadInput, match="--max_parallel_skills must be a whole number, 1 or more, not 'auto'"):
         SkillScheduler(SimpleNamespace(max_parallel_skills="auto"), base_dir=tmp_path)

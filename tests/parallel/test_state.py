@@ -119,7 +119,7 @@ def test_a_state_without_permission_is_refused_with_the_remedy(store, monkeypatc
 
     store.save(state_with("A"))
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(BadInput, match=r"cannot be read \(Permission denied\); let it be a file that you may read"):
+    with pytest.raises(BadInput, match=r"cannot be read \(Permission denied\); make it a file that you may read"):
         store.load()
 
 
@@ -132,7 +132,9 @@ def test_a_newer_state_is_refused_with_the_remedy_though_the_previous_one_is_goo
         store.load()
 
 
-@pytest.mark.parametrize("data", [[], {"skills": {}}, {"version": 1, "skills": {"A": {}}}, {"version": 1, "other": 3}, {"version": 0}])
+@pytest.mark.parametrize(
+    "data", [[], {"skills": {}}, {"version": 1, "skills": {"A": {}}}, {"version": 1, "other": 3}, {"version": 0}]
+)
 def test_a_foreign_state_is_refused_with_the_remedy(store, data):
     store.paths.state.write_text(json.dumps(data))
     with pytest.raises(BadInput, match="not a scheduler state of flowrl .*move it away"):

@@ -111,7 +111,10 @@ def test_a_session_of_the_users_own_is_neither_taken_nor_ended(launcher, spec):
     assert handle.name == "flowrl_e2_Make_Pickaxe_2"
     assert launcher.find(handle.run_folder.parent.parent) == [handle]
     launcher.cancel(handle, grace_s=5)
-    assert sorted(sh("tmux list-sessions -F '#{session_name}'").split()) == ["flowrl_e2_Make_Pickaxe", "flowrl_e2_Make_Pickaxe_10"]
+    assert sorted(sh("tmux list-sessions -F '#{session_name}'").split()) == [
+        "flowrl_e2_Make_Pickaxe",
+        "flowrl_e2_Make_Pickaxe_10",
+    ]
 
 
 def test_a_pane_that_the_user_split_off_is_the_users(launcher, spec):
@@ -186,7 +189,9 @@ def test_a_name_that_tmux_would_take_for_something_else_is_launched_and_found(la
     """Skills are not called so (see ``check_name``); a session has to bear it all the same."""
     handle, plain = launcher.launch(spec(name)), launcher.launch(spec("a_b", index=2))
     assert handle.process.is_alive() and plain.engine_id != handle.engine_id
-    assert sorted(h.engine_id for h in launcher.find(handle.run_folder.parent.parent)) == sorted([handle.engine_id, plain.engine_id])
+    assert sorted(h.engine_id for h in launcher.find(handle.run_folder.parent.parent)) == sorted(
+        [handle.engine_id, plain.engine_id]
+    )
     assert launcher.cancel(handle, grace_s=5)
     assert launcher.poll([plain])[plain.engine_id].phase is Phase.RUNNING
 
@@ -254,7 +259,9 @@ def test_a_variable_with_which_no_program_can_be_started_is_named(launcher, monk
     monkeypatch.setenv("MARK_LONG", "x" * (128 * 1024 - len("MARK_LONG=") - 1))
     launcher.check()
     monkeypatch.setenv("MARK_LONG", "x" * (128 * 1024 - len("MARK_LONG=")))
-    with pytest.raises(BadInput, match="the environment variable MARK_LONG has 131,073 bytes, .* more than 131,072; shorten it"):
+    with pytest.raises(
+        BadInput, match="the environment variable MARK_LONG has 131,073 bytes, .* more than 131,072; shorten it"
+    ):
         launcher.check()
     monkeypatch.delenv("MARK_LONG")
     monkeypatch.setenv("PYTHONPATH", "x" * (128 * 1024 - len("PYTHONPATH=") - 1))
@@ -286,10 +293,14 @@ def test_a_run_gets_the_cores_of_its_slot_whatever_cores_the_server_was_started_
     """The scheduler's cores count: a server that was started under taskset would keep every run to its own."""
     ours = usable_cores()
     sh(f"taskset -c {ours[0]} tmux new-session -d -s mine sleep 300")
-    out, code = tmp_path / "out", (
-        "import os, sys; from flowrl.training.host.process import take_slot; from flowrl.machine import usable_cores;"
-        "from flowrl.records.run_record import Slot;"
-        "before = usable_cores(); take_slot(Slot(**eval(sys.argv[2]))); open(sys.argv[1], 'w').write(repr((before, usable_cores())))"
+    out, code = (
+        tmp_path / "out",
+        (
+            "import os, sys; from flowrl.training.host.process import take_slot; from flowrl.machine import usable_cores;"
+            "from flowrl.records.run_record import Slot;"
+            "before = usable_cores(); take_slot(Slot(**eval(sys.argv[2])));"
+            "open(sys.argv[1], 'w').write(repr((before, usable_cores())))"
+        ),
     )
     slot = (gpu_slots(1, [gpu], 1, ours) if gpu else cpu_slots(2, ours))[-1]
     argv = (sys.executable, "-c", code, str(out), repr(asdict(slot)))
@@ -310,7 +321,9 @@ def test_neither_the_proposers_key_nor_any_other_reaches_a_run_or_a_server(launc
 
 
 @pytest.mark.parametrize("ours", [None, "glibc.malloc.hugetlb=0"])
-def test_how_a_run_gets_its_memory_is_decided_by_us_and_not_by_the_first_who_used_tmux(launcher, spec, tmp_path, monkeypatch, ours):
+def test_how_a_run_gets_its_memory_is_decided_by_us_and_not_by_the_first_who_used_tmux(
+    launcher, spec, tmp_path, monkeypatch, ours
+):
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.perturb=0")
     sh("tmux new-session -d -s mine sleep 300")
     monkeypatch.delenv("GLIBC_TUNABLES")
@@ -463,7 +476,8 @@ def test_a_server_that_cannot_be_connected_to_is_not_no_server(launcher, spec, f
 
 
 @pytest.mark.parametrize("says", [
-    "no server running on {}", "error connecting to {} (No such file or directory)", "error connecting to {} (Connection refused)",
+    "no server running on {}", "error connecting to {} (No such file or directory)",
+    "error connecting to {} (Connection refused)",
 ])  # fmt: skip
 def test_where_no_server_runs_one_can_be_started_unless_its_folder_cannot_be_written(launcher, fake_tmux, tmp_path, says):
     fake_tmux(says=says.format(tmp_path / "default"))

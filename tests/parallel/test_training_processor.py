@@ -46,7 +46,9 @@ def finished_run(base_dir, index, name, dependencies, frames, acted=None, attemp
     run = RunPaths(folder)
     write_launch(folder, attempt, Slot())
     tree = {"w": np.full(3, index, np.float32)}
-    experts = {str(e["local_expert_idx"]): {"params": {"actor": tree, "critic": tree}} for e in read_json(run.run_json)["experts"]}
+    experts = {
+        str(e["local_expert_idx"]): {"params": {"actor": tree, "critic": tree}} for e in read_json(run.run_json)["experts"]
+    }
     pickles.dump(run.checkpoint(frames), {"format": "flowrl-checkpoint", "experts": experts, "metadata": {"frames": frames}})
     named = f"{index}_policies/checkpoint_{frames}.pkl"
     result = {"outcome": "completed", "attempt": attempt, "frames": frames, "checkpoint": named}
@@ -155,7 +157,9 @@ def test_reports_that_were_not_sent_stay_with_the_skill(experiment):
     report(run, "first")
     merge(experiment.root, run, 100)
     folder = experiment.skill_folder(0, "Collect_Wood") / "wandb"
-    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] == ["offline-run-1/run-1.wandb"]
+    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] == [
+        "offline-run-1/run-1.wandb"
+    ]
     assert (folder / "offline-run-1" / "run-1.wandb").read_text() == "first"
 
 
@@ -513,7 +517,9 @@ def test_of_several_rewards_the_chosen_one_stays_with_the_skill(experiment):
     assert (archived["task_reward"], archived["gate"]) == (other, reports[1])
     assert not {"candidates", "candidate_gates"} & archived.keys()
     assert read_json(kept / "candidates.json")["chosen"] == 2
-    _, later, _ = prepare_training_run("Make_Table", skill("Make_Table"), 1, ["Collect_Wood"], {"Collect_Wood": {"expert_idx": 0}}, experiment.root)
+    _, later, _ = prepare_training_run(
+        "Make_Table", skill("Make_Table"), 1, ["Collect_Wood"], {"Collect_Wood": {"expert_idx": 0}}, experiment.root
+    )
     first = read_module(later.read_text()).tasks[0]
     assert "return 7.0 *" in first.task_reward and read_module((kept / "0.py").read_text()).candidates == []
 

@@ -213,7 +213,9 @@ def test_preparing_again_without_checkpoints_takes_the_library_as_it_is_now(libr
     ("envs", "steps", "minibatches", "fewer", "expected"),
     [(1024, 64, 8, 512, 4), (1024, 64, 8, 64, 1), (1000, 64, 8, 500, 4), (24, 5, 6, 12, 3), (9, 8, 6, 8, 4), (30, 7, 7, 15, 3)],
 )
-def test_with_fewer_environments_minibatches_keep_about_their_size_and_divide_the_frames(envs, steps, minibatches, fewer, expected):
+def test_with_fewer_environments_minibatches_keep_about_their_size_and_divide_the_frames(
+    envs, steps, minibatches, fewer, expected
+):
     settings = RunSettings(num_envs=envs, num_steps=steps, num_minibatches=minibatches, lr=0.1)
     assert settings.with_num_envs(fewer) == RunSettings(num_envs=fewer, num_steps=steps, num_minibatches=expected, lr=0.1)
     assert fewer * steps % expected == 0

@@ -45,7 +45,7 @@ def test_the_first_skills_of_classic_are_those_of_the_demo():
 
 def test_classic_has_a_skill_for_each_of_its_achievements():
     gained = {name for spec in load_curriculum("craftax_classic", CLASSIC) for name in spec.gains}
-    assert {f"achievement:{name}" for name in CLASSIC.achievements} <= gained
+    assert {f"achievement:{name}" for name in CLASSIC.members("achievement")} <= gained
     assert len(load_curriculum("craftax_classic", CLASSIC)) == 22
 
 

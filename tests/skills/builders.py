@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from flowrl.skills.facts import FEATURES, GameFacts
+from flowrl.envs.craftax import facts
+from flowrl.skills.facts import GameFacts
 from flowrl.skills.spec import SkillSpec
 
 IS_DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
 REWARD = "def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.wood\n"
 
+BLOCKS = ("TREE", "TABLE", "FURNACE")
+FLOORS = ("GROUND", "CELLAR", "CAVE")
 FACTS = GameFacts(
     env_name="Test-Game",
     stocks={"wood": 9, "stone": 9, "arrows": 9, "gem": 9},
     possessions={"pickaxe": 2, "bow": 1},
-    blocks=("TREE", "TABLE", "FURNACE"),
-    achievements=("SLEEP",),
-    levels=("GROUND", "CELLAR", "CAVE"),
-    features=FEATURES,
-    constants=("BlockType", "Achievement"),
+    features=(
+        facts.INVENTORY, facts.CLOSEST_BLOCKS, facts.PLAYER_LEVEL, facts.MONSTERS_KILLED, facts.PLAYER_INTRINSICS,
+        facts.ACHIEVEMENTS, facts.HEALTH_PENALTY,
+    ),
+    families=(facts.near(BLOCKS), facts.unlocked(("SLEEP",)), facts.on_floor(FLOORS), facts.cleared(FLOORS)),
+    constants={"BlockType": BLOCKS, "Achievement": ("SLEEP",)},
 )
 
 

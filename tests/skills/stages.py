@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.envs.features import Features, TaskInputs, task_inputs
+from flowrl.envs.craftax.facts import MONSTERS_TO_CLEAR
+from flowrl.envs.features import Features, task_inputs
 from flowrl.envs.registry import game, make_adapter
-from flowrl.skills.menu import MONSTERS_TO_CLEAR
 from flowrl.skills.module import TaskSource, compile_module, render_module
 from flowrl.skills.spec import SkillSpec
 
@@ -57,6 +57,7 @@ class Stage:
 
     def __init__(self, env_name: str):
         self.facts = game(env_name).facts
+        self.floors = self.facts.members("level")
         self.adapter = make_adapter(env_name)
         self._reset, self._step, self._features = map(jax.jit, (self.adapter.reset, self.adapter.step, self.adapter.features))
         fresh = self.new_world(0)
@@ -101,10 +102,10 @@ class Stage:
 
     def functions(self, spec: SkillSpec):
         task = TaskSource(spec.name, 1, 0, spec.task_is_done, spec.task_reward)
-        return compile_module(render_module(spec.name, 0, {0: 0}, [task]), self.adapter.scope)[0]
+        return compile_module(render_module(spec.name, 0, {0: 0}, [task]), self.adapter.scope, self.facts.feature_names)[0]
 
-    def held(self, look: TaskInputs) -> dict[str, int]:
-        names = (*self.facts.stocks, *self.facts.possessions)
+    def held(self, look: Any) -> dict[str, int]:
+        names = self.facts.inventory_fields
         return {name: int(np.sum(getattr(look.inventory, name))) for name in names}
 
     def prepared(self, spec: SkillSpec, scene: Scene, n: int, without: str | None) -> Any:
@@ -123,13 +124,13 @@ class Stage:
             state = self.with_mob(state, spec, *scene.mob)
         if scene.setup:
             state = self.edit(state, **scene.setup(state, self))
-        if "near:PLANT" in levels and levels["near:PLANT"]:
+        if levels.get("near:PLANT"):
             state = self.with_young_plant(state)
         return state.replace(state_rng=self.rng)
 
     def inventory(self, state: Any, levels: dict[str, int]) -> Any:
         held = {}
-        for name in (*self.facts.stocks, *self.facts.possessions):
+        for name in self.facts.inventory_fields:
             empty = np.zeros_like(getattr(state.inventory, name))
             level = levels.get(name, 0)
             held[name] = empty + level if empty.ndim == 0 else np.eye(len(empty), dtype=empty.dtype)[0] * level
@@ -147,11 +148,11 @@ class Stage:
     def restocked(self, state: Any, spec: SkillSpec, scene: Scene) -> Any:
         return self.with_blocks(state, spec, {FRONT: scene.front}) if scene.front else state
 
-    def _look(self, state: Any, n: int) -> TaskInputs:
+    def _look(self, state: Any, n: int) -> Any:
         found: Features = self._features(state)
         return task_inputs(found, found, n)
 
-    def _play_step(self, key: jax.Array, state: Any, action: int, n: int) -> tuple[Any, TaskInputs]:
+    def _play_step(self, key: jax.Array, state: Any, action: int, n: int) -> tuple[Any, Any]:
         before: Features = self._features(state)
         _, state, _ = self._step(key, state, jnp.int32(action))
         return state, task_inputs(before, self._features(state), n)
@@ -237,7 +238,7 @@ class CraftaxStage(ClassicStage):
 
     def floor(self, spec: SkillSpec) -> int:
         names = [name.removeprefix("level:") for name in spec.requires if name.startswith("level:")]
-        return self.facts.levels.index(names[0]) if names else 0
+        return self.floors.index(names[0]) if names else 0
 
     def on_floor(self, state: Any, levels: dict[str, int]) -> Any:
         kills = np.array(state.monsters_killed)
@@ -245,9 +246,9 @@ class CraftaxStage(ClassicStage):
         for name, level in levels.items():
             family, _, member = name.partition(":")
             if family == "level":
-                floor = self.facts.levels.index(member if level else ELSEWHERE)
+                floor = self.floors.index(member if level else ELSEWHERE)
             if family == "cleared":
-                kills[self.facts.levels.index(member)] = MONSTERS_TO_CLEAR - 1 + level
+                kills[self.floors.index(member)] = MONSTERS_TO_CLEAR - 1 + level
         return self.edit(state, player_level=floor, monsters_killed=kills)
 
     def with_blocks(self, state: Any, spec: SkillSpec, blocks: dict[tuple[int, int], str]) -> Any:
@@ -279,14 +280,14 @@ def ladder_down(state: Any, stage: Stage) -> dict[str, Any]:
     """A ladder down under the player, on every floor but the one that stands for elsewhere."""
     items = np.array(state.item_map)
     items[(slice(None), *stage.middle)] = stage.adapter.scope["ItemType"].LADDER_DOWN.value
-    items[stage.facts.levels.index(ELSEWHERE)] = 0
+    items[stage.floors.index(ELSEWHERE)] = 0
     return {"item_map": items}
 
 
 def seven_killed(state: Any, stage: Stage) -> dict[str, Any]:
     """One monster fewer than clears the dungeon."""
     kills = np.array(state.monsters_killed)
-    kills[stage.facts.levels.index("DUNGEON")] = MONSTERS_TO_CLEAR - 1
+    kills[stage.floors.index("DUNGEON")] = MONSTERS_TO_CLEAR - 1
     return {"monsters_killed": kills}
 
 
@@ -295,5 +296,5 @@ def tired(state: Any, stage: Stage) -> dict[str, Any]:
     return {"player_energy": 8}
 
 
-def _call(function: Callable[..., Any], names: Sequence[str], look: TaskInputs) -> Any:
+def _call(function: Callable[..., Any], names: Sequence[str], look: Any) -> Any:
     return function(*(getattr(look, name) for name in names))

@@ -1,13 +1,14 @@
 import subprocess
 import sys
 
+import jax
 import pytest
 
+from flowrl.envs.craftax.facts import MONSTERS_TO_CLEAR
 from flowrl.envs.registry import GAMES, game, make_adapter
 from flowrl.errors import BadInput
 from flowrl.proposers.curriculum import load_curriculum
-from flowrl.skills.facts import FEATURES, Kind, check_resources
-from flowrl.skills.menu import MONSTERS_TO_CLEAR
+from flowrl.skills.facts import Kind, check_resources
 from tests.skills.builders import FACTS, skill
 
 CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
@@ -22,7 +23,7 @@ CRAFTAX = game("Craftax-Symbolic-v1").facts
         ("achievement:WAKE_UP", Kind.POSSESSION),
         ("cleared:DUNGEON", Kind.POSSESSION),
         ("near:CRAFTING_TABLE", Kind.NEARNESS),
-        ("level:GNOMISH_MINES", Kind.NEARNESS),
+        ("level:GNOMISH_MINES", Kind.PLACE),
     ],
 )
 def test_a_resource_has_one_kind(resource, kind):
@@ -48,8 +49,8 @@ def test_every_listed_resource_has_a_kind_and_a_highest_level():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (skill("A", requires={"mithril": 1}), "skill A requires what is not there.*mithril"),
-        (skill("A", gains={"near:LAKE": 1}), "skill A gains what is not there"),
+        (skill("A", requires={"mithril": 1}), "skill A requires an unknown resource.*mithril"),
+        (skill("A", gains={"near:LAKE": 1}), "skill A gains an unknown resource"),
         (skill("A", consumes={"pickaxe": 1}), "consumes pickaxe, which is a possession: only stocks are used up"),
         (skill("A", requires={"wood": 10}), "requires 10 of wood, but Test-Game lets a player hold 9"),
         (skill("A", gains={"pickaxe": 3}), "gains 3 of pickaxe, but Test-Game lets a player hold 2"),
@@ -83,12 +84,11 @@ def test_facts_and_curricula_are_there_without_jax():
 def test_the_facts_are_those_of_the_game(entry):
     """Blocks, achievements and inventory fields by name and in the game's own order; every field is listed once."""
     scope, facts = make_adapter(entry.env_name).scope, entry.facts
-    assert facts.blocks == tuple(block.name for block in sorted(scope["BlockType"], key=lambda block: block.value))
-    assert facts.achievements == tuple(
-        member.name for member in sorted(scope["Achievement"], key=lambda member: member.value)
-    )
+    for constant, family in (("BlockType", "near"), ("Achievement", "achievement")):
+        members = tuple(member.name for member in sorted(scope[constant], key=lambda member: member.value))
+        assert facts.constants[constant] == facts.members(family) == members
     fields = list(scope["Inventory"].__dataclass_fields__)
-    assert sorted([*facts.stocks, *facts.possessions]) == sorted(fields)
+    assert sorted(facts.inventory_fields) == sorted(fields)
     assert {"jax", "jnp", *facts.constants} == set(scope)
 
 
@@ -96,9 +96,10 @@ def test_craftax_names_its_floors_as_its_achievements_do():
     from craftax.craftax import constants
     from craftax.craftax.craftax_state import StaticEnvParams
 
-    assert len(CRAFTAX.levels) == StaticEnvParams().num_levels
+    floors = CRAFTAX.members("level")
+    assert len(floors) == StaticEnvParams().num_levels
     entering = {member.value: member.name for member in constants.Achievement}
-    for floor, name in list(enumerate(CRAFTAX.levels))[1:]:
+    for floor, name in list(enumerate(floors))[1:]:
         assert entering[int(constants.LEVEL_ACHIEVEMENT_MAP[floor])] == f"ENTER_{name}"
     assert constants.MONSTERS_KILLED_TO_CLEAR_LEVEL == MONSTERS_TO_CLEAR
 
@@ -119,7 +120,7 @@ def test_stocks_stop_at_the_cap_of_the_real_games():
 
     def heaped(facts):
         scope = make_adapter(facts.env_name).scope
-        return scope["Inventory"](**dict.fromkeys((*facts.stocks, *facts.possessions), 1000))
+        return scope["Inventory"](**dict.fromkeys(facts.inventory_fields, 1000))
 
     attributes = ("strength", "dexterity", "intelligence", "health", "food", "drink", "energy", "mana")
     full = State(inventory=heaped(CRAFTAX), **{f"player_{name}": 1 for name in attributes})
@@ -131,5 +132,13 @@ def test_stocks_stop_at_the_cap_of_the_real_games():
         assert {name: int(getattr(inventory, name)) for name in facts.stocks} == facts.stocks
 
 
-def test_a_game_offers_only_known_features():
-    assert set(CLASSIC.features) < set(CRAFTAX.features) == set(FEATURES)
+def test_craftax_counts_monsters_and_classic_does_not():
+    counted = {"monsters_killed", "monsters_killed_diff"}
+    assert set(CRAFTAX.feature_names) - set(CLASSIC.feature_names) == counted
+
+
+def test_an_array_is_what_the_game_holds_as_an_array():
+    for entry in GAMES.values():
+        state = jax.eval_shape(make_adapter(entry.env_name).reset, jax.random.key(0))[1]
+        arrays = {name for name in entry.facts.inventory_fields if getattr(state.inventory, name).ndim}
+        assert arrays == entry.facts.arrays

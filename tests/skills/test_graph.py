@@ -1,7 +1,7 @@
 import pytest
 
 from flowrl.errors import BadInput
-from flowrl.skills.frontier import blocked_by, feasible, missing, reachable_skills, unreached_gains
+from flowrl.skills.frontier import blocked_by, feasible, missing, reachable_skills
 from flowrl.skills.graph import (
     check_acyclic,
     dependencies,
@@ -60,12 +60,6 @@ def test_what_is_reachable_is_what_a_fresh_world_leads_to():
 
 def test_a_skill_does_not_provide_for_itself():
     assert missing(skill("Seed", {"wood": 1}, gains={"wood": "n"}), {}, FACTS) == ["wood"]
-
-
-def test_what_is_left_to_propose_is_what_no_reachable_skill_gains():
-    left = unreached_gains(LIBRARY, FACTS)
-    assert "gem" in left and "achievement:SLEEP" in left and "wood" not in left
-    assert not any(name.startswith("near:") for name in left)
 
 
 def test_the_frontier_is_blocked_by_dependencies_in_training():

@@ -11,16 +11,18 @@ from flowrl.envs.registry import GAMES, game
 from flowrl.errors import BadInput
 from flowrl.proposers.curriculum import load_curriculum
 from flowrl.skills.checks import check_skill_code
-from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recipe, Recover, each, once, write_is_done, write_reward
+from flowrl.skills.menu import Approach, Gain, Pay, Recipe, Recover, each, once, write_is_done, write_reward
 from flowrl.skills.module import TaskSource, compile_module, render_module
 
 FACTS = game("Craftax-Symbolic-v1").facts
+CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
+BLOCKS, ACHIEVEMENTS = FACTS.members("near"), FACTS.members("achievement")
 SCOPE = {
     "jnp": jnp,
-    "BlockType": SimpleNamespace(**{name: SimpleNamespace(value=i) for i, name in enumerate(FACTS.blocks)}),
-    "Achievement": SimpleNamespace(**{name: SimpleNamespace(value=i) for i, name in enumerate(FACTS.achievements)}),
+    "BlockType": SimpleNamespace(**{name: SimpleNamespace(value=i) for i, name in enumerate(BLOCKS)}),
+    "Achievement": SimpleNamespace(**{name: SimpleNamespace(value=i) for i, name in enumerate(ACHIEVEMENTS)}),
 }
-NOTHING = write_reward([AvoidDamage()], FACTS)
+NOTHING = write_reward([Pay("avoid_damage")], FACTS)
 
 
 def reward(*terms, **features):
@@ -33,7 +35,7 @@ def is_done(gains, **features):
 
 def _run(done_source, reward_source, which, features):
     text = render_module("Trial", 0, {0: 0}, [TaskSource("Trial", 1, 0, done_source, reward_source)])
-    [task] = compile_module(text, SCOPE)
+    [task] = compile_module(text, SCOPE, FACTS.feature_names)
     return getattr(task, which)(*(_on_device(features[name]) for name in getattr(task, f"{which}_params")))
 
 
@@ -43,14 +45,14 @@ def _on_device(feature):
 
 def blocks(**offsets):
     """``closest_blocks`` in which only the given blocks are in view."""
-    found = np.full((len(FACTS.blocks), 2, 1), 30)
+    found = np.full((len(BLOCKS), 2, 1), 30)
     for name, offset in offsets.items():
-        found[FACTS.blocks.index(name), :, 0] = offset
+        found[BLOCKS.index(name), :, 0] = offset
     return found
 
 
 def unlocked(*names):
-    return np.array([name in names for name in FACTS.achievements])
+    return np.array([name in names for name in ACHIEVEMENTS])
 
 
 def inventory(**fields):
@@ -110,7 +112,7 @@ def test_done_is_when_every_gain_holds(gains, enough, too_little):
         (Gain("level:DUNGEON"), {"player_level": 1, "player_level_diff": 0}, 0.0),
         (Gain("cleared:DUNGEON"), {"monsters_killed_diff": np.array([3, 1, 5])}, 0.5),
         (Recover("energy", 0.2), {"player_intrinsics_diff": np.array([9, 9, 9, 1, 9])}, 0.2),
-        (AvoidDamage(2), {"health_penalty": -0.3}, -0.6),
+        (Pay("avoid_damage", weight=2), {"health_penalty": -0.3}, -0.6),
     ],
 )
 def test_each_term_pays_its_weight(term, features, paid):
@@ -164,8 +166,13 @@ def test_collecting_pays_clearly_even_if_no_other_block_is_in_view(block):
         (lambda: write_reward([], FACTS), "at least one term"),
         (lambda: write_is_done({}, FACTS), "never done"),
         (lambda: write_reward([Gain("mithril")], FACTS), "no resource 'mithril'"),
-        (lambda: write_reward([Approach("LAKE")], FACTS), "no resource 'near:LAKE'"),
-        (lambda: write_reward([Recover("mood")], FACTS), "unknown intrinsic 'mood'; choose one of health, food"),
+        (lambda: write_reward([Approach("LAKE")], FACTS), "approach of Craftax-Symbolic-v1 has no target 'LAKE'; choose one of"),
+        (lambda: write_reward([Approach("TREES")], FACTS), "no target 'TREES'; did you mean TREE"),
+        (lambda: write_reward([Recover("mood")], FACTS), "no target 'mood'; did you mean food"),
+        (lambda: write_reward([Recover("mana")], CLASSIC), "no target 'mana'"),
+        (lambda: write_reward([Pay("approach")], FACTS), "needs a target"),
+        (lambda: write_reward([Pay("avoid_damage", "TREE")], FACTS), "takes no target, found 'TREE'"),
+        (lambda: write_reward([Pay("fly")], FACTS), "no reward term 'fly'; its terms are: approach, recover, avoid_damage"),
     ],
 )
 def test_what_the_game_does_not_have_is_refused(write, message):

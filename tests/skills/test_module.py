@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flowrl.errors import BadInput
 from flowrl.skills.checks import CodeRefused
 from flowrl.skills.module import TaskSource, compile_module, read_module, render_module, skill_functions
-from tests.skills.builders import IS_DONE, REWARD
+from tests.skills.builders import FACTS, IS_DONE, REWARD
 
 EXPRESSIONS = st.recursive(
     st.sampled_from(["n", "1", "0.25", "inventory.wood", "player_level", "BlockType.TREE.value", "True"]),
@@ -108,7 +108,7 @@ class Wood:
 
 def test_compiled_functions_know_which_features_they_ask_for_and_do_what_they_say():
     reward = "def task_reward(health_penalty, inventory_diff):\n    return 2 * inventory_diff.wood + health_penalty\n"
-    first, second = compile_module(module(("A", 1, 0), ("B", 2, 1), task_reward=reward), {})
+    first, second = compile_module(module(("A", 1, 0), ("B", 2, 1), task_reward=reward), {}, FACTS.feature_names)
     assert second.is_done_params == ("inventory", "n")
     assert second.reward_params == ("health_penalty", "inventory_diff")
     assert second.is_done(Wood(2), 2) and not second.is_done(Wood(1), 2)
@@ -118,7 +118,7 @@ def test_compiled_functions_know_which_features_they_ask_for_and_do_what_they_sa
 def test_functions_see_the_scope_and_nothing_else():
     scope = {"jnp": __import__("numpy"), "BlockType": None}
     done = "def task_is_done(n):\n    return jnp.abs(n - 5) <= 1\n"
-    [task] = compile_module(module(("A", 1, 0), task_is_done=done), scope)
+    [task] = compile_module(module(("A", 1, 0), task_is_done=done), scope, FACTS.feature_names)
     assert task.is_done(4) and not task.is_done(3)
     assert "open" not in task.is_done.__globals__["__builtins__"]
     assert "__import__" not in task.is_done.__globals__["__builtins__"]
@@ -132,7 +132,7 @@ def test_functions_see_the_scope_and_nothing_else():
 def test_a_module_that_was_tampered_with_is_refused_where_it_is_compiled(line):
     text = module(("A", 1, 0)).replace("    return inventory.wood >= n", f"    {line}\n    return n", 1)
     with pytest.raises(CodeRefused, match="task_0_is_done, line 2"):
-        compile_module(text, {"jnp": None})
+        compile_module(text, {"jnp": None}, FACTS.feature_names)
 
 
 @pytest.mark.parametrize(

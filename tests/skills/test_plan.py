@@ -34,7 +34,7 @@ def play_forward(plan, skills, facts):
 
     Fails where a requirement does not hold when its task starts, or more is to be held than the game allows.
     """
-    held, near, floor = {}, set(), facts.start_level
+    held, near, floor = {}, set(), facts.start_place
     for task in plan:
         spec, n = skills[task["skill_name"]], task["n"]
         for amounts in (spec.requires, spec.consumes):
@@ -42,7 +42,7 @@ def play_forward(plan, skills, facts):
                 if resource.startswith("near:"):
                     assert resource in near, f"{spec.name} starts away from {resource}"
                 elif resource.startswith("level:"):
-                    assert resource == f"level:{floor}", f"{spec.name} starts on {floor}"
+                    assert resource == floor, f"{spec.name} starts on {floor}"
                 else:
                     assert held.get(resource, 0) >= amount.at(n), f"{spec.name} starts without {resource}"
         for resource, amount in spec.consumes.items():
@@ -51,7 +51,7 @@ def play_forward(plan, skills, facts):
         near = near | gained_places if gained_places else set()
         for resource, amount in spec.gains.items():
             if resource.startswith("level:"):
-                floor = resource.removeprefix("level:")
+                floor = resource
             elif resource not in gained_places:
                 held[resource] = max(held.get(resource, 0), amount.at(n))
                 assert held[resource] <= facts.highest(resource), f"{spec.name} is never done: {resource} over the cap"
@@ -150,7 +150,7 @@ def test_an_achievement_of_another_floor_is_brought_back_from_there():
         (
             skill("X", {"near:TABLE": 1, "level:CELLAR": 1}),
             by_name(WOOD, DOWN, skill("Table", {"level:GROUND": 1}, gains={"near:TABLE": 1})),
-            "X is done on floor CELLAR, but Table, which provides near:TABLE, on floor GROUND",
+            "X is done at level:CELLAR, but Table, which provides near:TABLE, at level:GROUND",
         ),
     ],
 )
@@ -230,7 +230,7 @@ def test_any_plan_can_be_played_forward(skills, n):
         plan = build_plan(goal, available, FACTS, n)
     except BadInput as error:
         # What is generated can only fail for want of room, or of a way between two floors.
-        for_want = "at once, but a player can be given|from floor to floor|no skill leads there|is done on floor"
+        for_want = "at once, but a player can be given|from place to place|no skill leads there|is done at"
         assert re.search(for_want, str(error))
         reject()
     event(f"{min(len(plan), 12)} tasks")

@@ -117,10 +117,10 @@ def test_a_module_holds_what_was_checked_and_not_what_was_written():
     assert "jnp.where(jnp.logical_and(0 < inventory.wood, inventory.wood <= n), 1.0, 0.0)" in module and "import" not in module
     assert fingerprint(*skill_functions(module)) == fingerprint(IS_DONE, text)
     scope = dict.fromkeys(("jax", "jnp", *FACTS.constants))
-    compile_module(module, scope)
+    compile_module(module, scope, FACTS.feature_names)
     for code in ("1 if n else 2", "n > 1 and n < 3", "not n", "0 < n < 3"):
         with pytest.raises(CodeRefused, match="use jnp|chains comparisons"):
-            compile_module(module.replace("return jnp.where", f"x = {code}\n    return jnp.where"), scope)
+            compile_module(module.replace("return jnp.where", f"x = {code}\n    return jnp.where"), scope, FACTS.feature_names)
 
 
 # What is refused.

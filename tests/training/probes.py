@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from flowrl.envs import tasks
 from flowrl.envs.adapter import GameAdapter
-from flowrl.envs.features import NOT_IN_VIEW, Features
 from flowrl.envs.observations import Layout, dense
+from flowrl.skills.facts import Feature, GameFacts, OverStep
 from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning import experts, optimiser
 from flowrl.training.learning.networks import ExpertNetwork
@@ -61,11 +61,19 @@ def by_source(game: type[GameAdapter]) -> str:
 class Probe(GameAdapter):
     """A game in which the agent sees one number; says nothing, pays nothing and never ends by itself."""
 
-    env_name = "Probe"
+    facts = GameFacts(
+        env_name="Probe",
+        features=(
+            Feature("inventory", "gold and steps", over_step=OverStep.CHANGE, step_meaning="their change over the step"),
+        ),
+    )
     num_actions = 2
     observation_size = 1
     layout = Layout(num_columns=0, num_fields=0, num_scalars=1)
     scope: dict = {}
+
+    def __init__(self, env_name: str = "Probe"):
+        super().__init__(env_name)
 
     def reset(self, key):
         world = World(self.first_sight(key), Pouch(jnp.float32(0), jnp.int32(0)))
@@ -80,14 +88,7 @@ class Probe(GameAdapter):
         return dense(self.observation(state))
 
     def features(self, state):
-        return Features(
-            inventory=state.pouch,
-            closest_blocks=jnp.full((2, 2, 1), NOT_IN_VIEW, jnp.int32),
-            player_level=jnp.int32(0),
-            monsters_killed=jnp.zeros(0, jnp.int32),
-            player_intrinsics=jnp.full(4, 9, jnp.int32),
-            achievements=jnp.zeros(1, bool),
-        )
+        return self.features_type(inventory=state.pouch)
 
     def observation(self, world):
         return world.sight[None]
@@ -139,7 +140,9 @@ class Trained(NamedTuple):
         return jax.nn.softmax(self.network.logits(params, dense(jnp.float32(sights)[:, None])))[:, action]
 
 
-def train(adapter, functions, owners=None, max_task_steps=10, num_updates=60, seed=0, mixed_precision=False, **hyper) -> Trained:
+def train(
+    adapter, functions, owners=None, max_task_steps=10, num_updates=60, seed=0, mixed_precision=False, **hyper
+) -> Trained:
     """Trains with the programs of a real run; ``owners`` names the expert of each task."""
     owners = owners or [0] * len(functions)
     num_experts = max(owners) + 1

@@ -14,7 +14,7 @@ from flowrl.training.run.progress import UpdateReport
 
 
 def report(update: int, num_tasks: int) -> UpdateReport:
-    rates = tuple(round(0.99 - number / 100, 2) for number in range(num_tasks - 1)) + (None,)
+    rates = (*tuple(round(0.99 - number / 100, 2) for number in range(num_tasks - 1)), None)
     return UpdateReport(update, update * 8192, 3_000_000, 4321.0, 678.0, 0.61, 0.58, rates, 0.0123, 2.34, -0.01, 0.25, 0.004)
 
 

@@ -32,8 +32,10 @@ def learner(seed, layer_size=4, count=3):
     return jax.tree.map(lambda leaf: rng.integers(1, 1000, leaf.shape).astype(leaf.dtype), shapes)
 
 
-def state(learner, frames, key=jax.random.key(3)):
-    return RunState(learner, frames, frames // 64, np.array([frames, frames // 2, 7]), key)
+def state(learner, frames, key=None):
+    return RunState(
+        learner, frames, frames // 64, np.array([frames, frames // 2, 7]), jax.random.key(3) if key is None else key
+    )
 
 
 def save(paths, seed, frames):

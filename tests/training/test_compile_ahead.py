@@ -98,8 +98,8 @@ def test_a_later_run_with_more_experts_finds_its_programs(cache, loads):
     assert len(said) == 1 and stored(cache) == ahead  # nothing to do, nothing to say
     assert loads == []
     programs = updated(2)
-    assert OF_GAME <= {name for name, beforehand in loads if beforehand}  # what any run calls
-    assert OF_EXPERTS <= {name for name, beforehand in loads if not beforehand}  # no run with two experts has called these
+    assert {name for name, beforehand in loads if beforehand} >= OF_GAME  # what any run calls
+    assert {name for name, beforehand in loads if not beforehand} >= OF_EXPERTS  # no run with two experts has called these
     programs.store.remember()
     loads.clear()
     updated(2)
@@ -111,7 +111,9 @@ def test_a_later_run_with_more_experts_finds_its_programs(cache, loads):
     assert compile_ahead.compile_for(programs, 5, turn, lambda: False).num_left > 0
 
 
-def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory_or_where_it_is_switched_off(cache, monkeypatch):
+def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory_or_where_it_is_switched_off(
+    cache, monkeypatch
+):
     programs, said = updated(1), []
     before = stored(cache)
     compile_ahead.begin(programs, FairLock(), lambda: False, said.append)

@@ -52,9 +52,7 @@ def test_sums_of_rows_are_the_plain_product_whatever_is_typical(params, typical)
         "of no use": jnp.arange(LAYOUT.num_fields, dtype=jnp.uint16),
     }[typical]
     everyone = np.ones(NUM_ROWS, bool)
-    found = jax.jit(first_layer.column_sums, static_argnums=5)(
-        kernel, observation.columns, chosen, expert, everyone, LAYOUT
-    )
+    found = jax.jit(first_layer.column_sums, static_argnums=5)(kernel, observation.columns, chosen, expert, everyone, LAYOUT)
     np.testing.assert_allclose(found, plain_sums(kernel, observation, expert), rtol=1e-5, atol=1e-5)
 
 

@@ -126,9 +126,7 @@ def specification(folder, reward=PAY, plan=(("Find_Gold", 1, 0),), params=(None,
         env_name="Probe",
         settings=RunSettings(**SETTINGS | settings),
         plan=tuple(PlannedTask(name, n, indices[local], local) for name, n, local in plan),
-        experts=tuple(
-            StartingExpert(names[local], indices[local], local, 0, 0, value) for local, value in enumerate(params)
-        ),
+        experts=tuple(StartingExpert(names[local], indices[local], local, 0, 0, value) for local, value in enumerate(params)),
         module_text=render_module("Find_Gold", 7, {index: local for local, index in indices.items()}, tasks),
         experiment=str(folder),
     )
@@ -327,7 +325,9 @@ def test_resuming_restores_parameters_and_adam_bit_for_bit(tmp_path):
     learner = state.learner
     assert state.frames == 256 and state.updates == 2
     assert (np.asarray(jax.random.key_data(state.key)) == record["random"]).all()
-    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[0], learner.params), record["experts"]["0"]["params"])
+    jax.tree.map(
+        np.testing.assert_array_equal, jax.tree.map(lambda leaf: leaf[0], learner.params), record["experts"]["0"]["params"]
+    )
     stored = jax.tree.leaves(record["optimiser"]["0"])
     assert all((np.asarray(a[0]) == b).all() for a, b in zip(jax.tree.leaves(learner.optimiser_state), stored, strict=True))
     assert any(np.any(leaf) for leaf in stored)
@@ -360,7 +360,9 @@ def test_a_checkpoint_of_another_width_is_refused_by_shape(tmp_path):
 def test_the_librarys_experts_are_where_training_starts(tmp_path):
     known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
     plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
-    run = specification(tmp_path, plan=plan, params=(known, None), success_rate=1.0, total_timesteps=128, lr=1e-300)  # 0 in float32
+    run = specification(
+        tmp_path, plan=plan, params=(known, None), success_rate=1.0, total_timesteps=128, lr=1e-300
+    )  # 0 in float32
     result = train(run)
     checkpoint = pickles.load(run.paths.folder / result.checkpoint)
     jax.tree.map(np.testing.assert_array_equal, checkpoint["experts"]["0"]["params"], known)

@@ -21,7 +21,9 @@ def plain_forward(params, observation):
 def test_actor_and_critic_are_plain_tanh_networks():
     params = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.1), init(jax.random.key(0)))
     observation = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
-    np.testing.assert_allclose(NETWORK.logits(params, dense(observation)), plain_forward(params["actor"], observation), rtol=1e-5)
+    np.testing.assert_allclose(
+        NETWORK.logits(params, dense(observation)), plain_forward(params["actor"], observation), rtol=1e-5
+    )
     np.testing.assert_allclose(
         NETWORK.value(params, dense(observation)), plain_forward(params["critic"], observation)[:, 0], rtol=1e-5
     )

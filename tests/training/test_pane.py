@@ -154,7 +154,9 @@ def test_in_a_pipe_there_are_only_plain_lines(show, log, go_on):
 def test_everything_fits_in_a_pane(private_tmux, log, go_on, num_tasks):
     command = f"{shlex.quote(sys.executable)} -m tests.training.show_a_run {log} {num_tasks} {go_on}; sleep 60"
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(["tmux", "new-session", "-d", "-x", "80", "-y", "24", "-s", "run", command], check=True, env=environ, cwd=ROOT)
+    subprocess.run(
+        ["tmux", "new-session", "-d", "-x", "80", "-y", "24", "-s", "run", command], check=True, env=environ, cwd=ROOT
+    )
 
     def screen():
         return subprocess.run(["tmux", "capture-pane", "-p", "-t", "run"], capture_output=True, text=True).stdout

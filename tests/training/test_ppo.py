@@ -147,7 +147,14 @@ def plain_update(all_params, rollout, last_values, key):
                 normal = (advantages[own] - advantages[own].mean()) / (advantages[own].std() + 1e-8)
                 seen[epoch, number, k] = expert.learn(
                     [
-                        (flat.observation.scalars[row], flat.action[row], flat.log_prob[row], flat.value[row], advantage, target[row])
+                        (
+                            flat.observation.scalars[row],
+                            flat.action[row],
+                            flat.log_prob[row],
+                            flat.value[row],
+                            advantage,
+                            target[row],
+                        )
                         for row, advantage in zip(own, normal.astype(np.float32))
                     ]
                 )

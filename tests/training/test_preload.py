@@ -38,7 +38,7 @@ def test_what_one_run_called_is_loaded_in_a_thread_for_the_next(tmp_path, loads)
     assert walk(tmp_path)[0] == 0 and loads == [("walk", True)]
 
 
-@pytest.mark.parametrize("other", [dict(kind=2), dict(group="2 experts"), dict(preloaded=("2 experts",))], ids=str)
+@pytest.mark.parametrize("other", [{"kind": 2}, {"group": "2 experts"}, {"preloaded": ("2 experts",)}], ids=str)
 def test_runs_of_another_kind_load_what_they_call_when_they_call_it(tmp_path, loads, other):
     walk(tmp_path, **({"group": other["group"]} if "group" in other else {}))[1].remember()
     assert walk(tmp_path, **other)[0] == 0 and loads == [("walk", False)]

@@ -43,7 +43,10 @@ def signals_as_before():
 
 def in_a_child(run, code):
     """Runs ``code`` after `prepare`, in a process of its own; returns what it prints."""
-    program = f"from pathlib import Path; from flowrl.paths import RunPaths; from flowrl.training.host import process\nimport os\nprocess.prepare(RunPaths(Path({str(run.folder)!r})))\n{code}"
+    imports = (
+        "import os\nfrom pathlib import Path\nfrom flowrl.paths import RunPaths\nfrom flowrl.training.host import process\n"
+    )
+    program = f"{imports}process.prepare(RunPaths(Path({str(run.folder)!r})))\n{code}"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 

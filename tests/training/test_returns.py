@@ -27,9 +27,7 @@ def advantages(rewards, values, last_value, continues, truncation_values, gamma,
 
     continues = jnp.asarray(continues)[:, None]
     last_values = jnp.float32([last_value])
-    return compiled(
-        column(rewards), column(values), last_values, continues, column(truncation_values), gamma, gae_lambda
-    )[:, 0]
+    return compiled(column(rewards), column(values), last_values, continues, column(truncation_values), gamma, gae_lambda)[:, 0]
 
 
 @pytest.mark.parametrize(

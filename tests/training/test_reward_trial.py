@@ -251,6 +251,7 @@ def test_a_skill_with_one_reward_has_no_trial(tmp_path, monkeypatch):
 
 def test_the_same_worlds_are_played_with_every_reward(tmp_path):
     run = several(tmp_path, USELESS, MISLEADING, PAY)
+
     class Numbered(Gold):
         def first_sight(self, key):
             return jax.random.uniform(key)
@@ -266,7 +267,7 @@ def test_the_same_worlds_are_played_with_every_reward(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "scores, chosen, why",
+    ("scores", "chosen", "why"),
     [
         ([Score(0.2, 0.9, 9.0), Score(0.3, 0.1, 0.0)], 1, "the highest success rate"),
         ([Score(0.0, 0.2, 9.0), Score(0.0, 0.4, 0.0)], 1, "the furthest along the plan"),

@@ -106,7 +106,7 @@ def test_a_process_waits_for_another_that_compiles_the_same_program(folder, tmp_
 
 @pytest.mark.parametrize(
     "other",
-    [dict(identity="another game"), dict(name="run"), dict(made_from=3), dict(size=4), dict(step=jnp.int32)],
+    [{"identity": "another game"}, {"name": "run"}, {"made_from": 3}, {"size": 4}, {"step": jnp.int32}],
     ids=["identity", "name", "made from", "shape", "type"],
 )
 def test_what_differs_is_another_program(folder, other):

@@ -39,7 +39,8 @@ def report(tmp_path):
             folder = pathlib.Path({str(tmp_path)!r})
             said = []
             def track(name="3_Collect_Wood", project="flow_rl_parallel"):
-                return tracking.wandb_tracker(project, "my_experiment", name, {{"lr": 2e-4, "plan": ["a"]}}, folder, said.append)
+                return tracking.wandb_tracker(project, "my_experiment", name, {{"lr": 2e-4, "plan": ["a"]}}, folder,
+                said.append)
         """
         code = textwrap.dedent(start) + textwrap.dedent(lines)
         return subprocess.run(
@@ -125,10 +126,11 @@ def test_a_run_is_written_offline_with_config_metrics_and_summary(report, tmp_pa
 
 TRAIN = """
 import sys
+from flowrl.records.result import Outcome, RunResult
 from flowrl.training import __main__ as command
 def one_update(run, tracker, lifetime):
     tracker.log(128, {"reward": 0.5})
-    return {"frames": 128}
+    return RunResult(run.attempt, Outcome.COMPLETED, run.skill_name, frames=128)
 command._session = one_update
 sys.exit(max(command.main([folder]) for folder in sys.argv[1:]))
 """

@@ -28,7 +28,8 @@ NUM_FRESH = 1024
 
 
 class FarGold(Probe):
-    """Gold lies one to six steps away, as the world has it; action 1 is a step towards it. Episodes in easy worlds are short."""
+    """Gold lies one to six steps away, as the world has it; action 1 is a step towards it. Episodes in easy worlds are
+    short."""
 
     def first_sight(self, key):
         return jax.random.randint(key, (), 1, BUDGET + 1).astype(jnp.float32)

@@ -8,13 +8,15 @@ from craftax.craftax_classic import constants
 from craftax.craftax_classic.envs.craftax_state import Inventory
 from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymbolicEnvNoAutoReset
 
-from flowrl.envs.adapter import CraftaxFamily
-from flowrl.envs.observations import Creatures
+from flowrl.envs.craftax.adapter import CraftaxGame, stacked
+from flowrl.envs.craftax.creatures import Creatures
+from flowrl.envs.craftax.facts_classic import FACTS
 
 
-class ClassicAdapter(CraftaxFamily):
+class ClassicAdapter(CraftaxGame):
     """One floor, four intrinsics, nothing hidden by the dark."""
 
+    facts = FACTS
     kinds = ("zombies", "cows", "skeletons", "arrows")
     channels = len(constants.BlockType) + len(kinds)
     fields_a_cell = 1
@@ -39,12 +41,6 @@ class ClassicAdapter(CraftaxFamily):
         position = jnp.concatenate([kind.position for kind in kinds])
         return Creatures(position, jnp.concatenate([kind.mask for kind in kinds]), channel)
 
-    def player_level(self, state):
-        return jnp.int32(0)
-
-    def monsters_killed(self, state):
-        return jnp.zeros(0, jnp.int32)
-
-    def player_intrinsics(self, state):
+    def own_features(self, state):
         levels = [state.player_health, state.player_food, state.player_drink, state.player_energy]
-        return jnp.stack([jnp.asarray(level, jnp.int32) for level in levels])
+        return {"player_level": jnp.int32(0), "player_intrinsics": stacked(levels)}

@@ -1,26 +1,34 @@
 """Craftax-Classic as data (craftax 1.6.1; a test holds it against the game's own enums and inventory)."""
 
-from flowrl.skills.facts import FEATURES, GameFacts
+from flowrl.envs.craftax import facts
+from flowrl.skills.facts import GameFacts
 
 CAP = 9
 """The game cuts every inventory field to this (``cap_inventory``)."""
+BLOCKS = tuple(
+    """INVALID OUT_OF_BOUNDS GRASS WATER STONE TREE WOOD PATH COAL IRON DIAMOND CRAFTING_TABLE FURNACE SAND LAVA
+    PLANT RIPE_PLANT""".split()
+)
+ACHIEVEMENTS = tuple(
+    """COLLECT_WOOD PLACE_TABLE EAT_COW COLLECT_SAPLING COLLECT_DRINK MAKE_WOOD_PICKAXE MAKE_WOOD_SWORD PLACE_PLANT
+    DEFEAT_ZOMBIE COLLECT_STONE PLACE_STONE EAT_PLANT DEFEAT_SKELETON MAKE_STONE_PICKAXE MAKE_STONE_SWORD WAKE_UP
+    PLACE_FURNACE COLLECT_COAL COLLECT_IRON COLLECT_DIAMOND MAKE_IRON_PICKAXE MAKE_IRON_SWORD""".split()
+)
 
 FACTS = GameFacts(
     env_name="Craftax-Classic-Symbolic-v1",
     stocks=dict.fromkeys(("wood", "stone", "coal", "iron", "diamond", "sapling"), CAP),
-    possessions=dict.fromkeys(
-        ("wood_pickaxe", "stone_pickaxe", "iron_pickaxe", "wood_sword", "stone_sword", "iron_sword"), 1
+    possessions=dict.fromkeys(("wood_pickaxe", "stone_pickaxe", "iron_pickaxe", "wood_sword", "stone_sword", "iron_sword"), 1),
+    features=(
+        facts.INVENTORY,
+        facts.CLOSEST_BLOCKS,
+        facts.PLAYER_LEVEL,  # always 0
+        facts.PLAYER_INTRINSICS,
+        facts.ACHIEVEMENTS,
+        facts.HEALTH_PENALTY,
     ),
-    blocks=tuple(
-        """INVALID OUT_OF_BOUNDS GRASS WATER STONE TREE WOOD PATH COAL IRON DIAMOND CRAFTING_TABLE FURNACE SAND LAVA
-        PLANT RIPE_PLANT""".split()
-    ),
-    achievements=tuple(
-        """COLLECT_WOOD PLACE_TABLE EAT_COW COLLECT_SAPLING COLLECT_DRINK MAKE_WOOD_PICKAXE MAKE_WOOD_SWORD PLACE_PLANT
-        DEFEAT_ZOMBIE COLLECT_STONE PLACE_STONE EAT_PLANT DEFEAT_SKELETON MAKE_STONE_PICKAXE MAKE_STONE_SWORD WAKE_UP
-        PLACE_FURNACE COLLECT_COAL COLLECT_IRON COLLECT_DIAMOND MAKE_IRON_PICKAXE MAKE_IRON_SWORD""".split()
-    ),
-    levels=(),
-    features=tuple(feature for feature in FEATURES if not feature.startswith("monsters_killed")),
-    constants=("BlockType", "Achievement", "Action", "Inventory"),
+    families=(facts.near(BLOCKS), facts.unlocked(ACHIEVEMENTS)),
+    terms=facts.reward_menu(BLOCKS, facts.INTRINSICS[:4]),
+    constants={"BlockType": BLOCKS, "Achievement": ACHIEVEMENTS, "Action": (), "Inventory": ()},
+    lists={"Floors from the top down": ("one",), "Blocks": BLOCKS, "Achievements": ACHIEVEMENTS},
 )

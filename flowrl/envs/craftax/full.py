@@ -8,21 +8,22 @@ from craftax.craftax import constants
 from craftax.craftax.craftax_state import Inventory
 from craftax.craftax.envs.craftax_symbolic_env import CraftaxSymbolicEnvNoAutoReset
 
-from flowrl.envs.adapter import CraftaxFamily
-from flowrl.envs.observations import Creatures
+from flowrl.envs.craftax.adapter import CraftaxGame, stacked
+from flowrl.envs.craftax.creatures import Creatures
+from flowrl.envs.craftax.facts_full import FACTS
 
 VISIBLE_LIGHT = 0.05
 """Cells with less light are dark: the game's own observation leaves them out at the same level."""
 
 
-class CraftaxAdapter(CraftaxFamily):
+class CraftaxAdapter(CraftaxGame):
     """Floors, mana, a count of monsters killed, and darkness that hides blocks."""
 
+    facts = FACTS
     kinds = ("melee_mobs", "passive_mobs", "ranged_mobs", "mob_projectiles", "player_projectiles")
     types_a_kind = 8
     channels = len(constants.BlockType) + len(constants.ItemType) + len(kinds) * types_a_kind + 1  # the last: it is lit
     fields_a_cell = 3
-    enums = ("BlockType", "Achievement", "Action", "ItemType")
 
     def __init__(self, env_name: str = "Craftax-Symbolic-v1"):
         super().__init__(env_name, CraftaxSymbolicEnvNoAutoReset(), constants, Inventory)
@@ -48,12 +49,10 @@ class CraftaxAdapter(CraftaxFamily):
         position = jnp.concatenate([kind.position for kind in kinds])
         return Creatures(position, jnp.concatenate([kind.mask for kind in kinds]), jnp.concatenate(channels))
 
-    def player_level(self, state):
-        return jnp.asarray(state.player_level, jnp.int32)
-
-    def monsters_killed(self, state):
-        return state.monsters_killed.astype(jnp.int32)
-
-    def player_intrinsics(self, state):
+    def own_features(self, state):
         levels = [state.player_health, state.player_food, state.player_drink, state.player_energy, state.player_mana]
-        return jnp.stack([jnp.asarray(level).astype(jnp.int32) for level in levels])
+        return {
+            "player_level": jnp.asarray(state.player_level, jnp.int32),
+            "monsters_killed": state.monsters_killed.astype(jnp.int32),
+            "player_intrinsics": stacked(levels),
+        }

@@ -44,7 +44,7 @@ WIDTH, HEIGHT = 120, 30
 SHELL = "/bin/sh"
 MAX_SUFFIX = 99
 
-# Regular expressions for what tmux says. A socket that is there and cannot be connected to is not among these.
+# Regular expressions for what tmux says. A socket that exists and refuses the connection for another reason is not among these.
 _NO_SERVER = ("no server running on (.+)", r"error connecting to (.+) \((?:No such file or directory|Connection refused)\)")
 # A server that is just ending takes a client's call and drops it; the next call starts a new server.
 _TRY_AGAIN = ("server exited unexpectedly", "lost server", *_NO_SERVER)
@@ -58,9 +58,7 @@ _HINDRANCES = {
     "Permission denied": "the socket, or its folder, belongs to another user",
 }
 _MARK = "@flowrl_run"
-_LISTING = (
-    "#{pid}|#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{pane_dead_signal}|#{" + _MARK + "}|#{session_name}"
-)
+_LISTING = "#{pid}|#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{pane_dead_signal}|#{" + _MARK + "}|#{session_name}"
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ class _Pane:
 
 
 class TmuxLauncher:
-    """See :class:`flowrl.parallel.launchers.base.Launcher`. ``server`` is the user's default one unless a test says otherwise."""
+    """See :class:`flowrl.parallel.launchers.base.Launcher`. ``server`` is the user's default one except in tests."""
 
     poll_every_s = 1.0  # one listing takes 3 ms
 
@@ -217,7 +215,11 @@ class TmuxLauncher:
         return ["tmux", "attach", "-t", handle.name]  # not "=name", which zsh takes for the path of a command
 
     def _panes(self) -> list[_Pane]:
-        """All panes of the server; none where no server runs, or it has no session. Raises EngineUnreachable where one may run unseen."""
+        """All panes of the server; none where no server runs, or it has no session.
+
+        Raises:
+            EngineUnreachable: a server may run, and does not answer.
+        """
         answer = self._list()
         if answer.returncode == 0:
             return [_Pane.parse(line) for line in answer.stdout if line]

@@ -1,4 +1,4 @@
-"""What the library holds, as its folders tell: the truth about completed skills, whatever became of the state file."""
+"""What the library holds, read from its folders: they are right about completed skills, whatever became of the state file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowrl.records.run_record import RunRecord
 
 
 def skills_in_library(paths: ExperimentPaths) -> dict[str, int]:
-    """The skills whose expert is there: name to global expert index."""
+    """The skills whose expert is in the library: name to global expert index."""
     found = sorted(paths.library().items())
     return {name: index for index, name in found if paths.expert_params(index, name).exists()}
 

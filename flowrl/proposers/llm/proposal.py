@@ -12,7 +12,7 @@ from flowrl.proposers.llm.errors import AnswerRefused
 from flowrl.proposers.llm.reading import json_object, short
 from flowrl.skills.candidates import Offer, reason_of
 from flowrl.skills.facts import GameFacts, check_resources
-from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recover, Term, write_is_done, write_reward
+from flowrl.skills.menu import Gain, Pay, Term, write_is_done, write_reward
 from flowrl.skills.spec import SkillSpec, name_from
 
 HEAVIEST = 10.0
@@ -47,17 +47,15 @@ class MenuTerm(_Strict):
         if not 0 < self.weight <= HEAVIEST:
             raise BadInput(f"reward_menu: {self.term} has weight {self.weight:g}; choose one above 0, up to {HEAVIEST:g}")
         if self.term == "avoid_damage":
-            return AvoidDamage(self.weight)
+            return Pay(self.term, None, self.weight)
         if not self.target:
             raise BadInput(f"reward_menu: {self.term} has no target; name the resource, block, floor or intrinsic")
         match self.term:
             case "gain":
                 return Gain(self.target, self.weight)
-            case "approach":
-                return Approach(self.target.removeprefix("near:"), self.weight)
-            case "recover":
-                return Recover(self.target, self.weight)
-        return Gain(f"level:{self.target.removeprefix('level:')}", self.weight)
+            case "descend":
+                return Gain(f"level:{self.target.removeprefix('level:')}", self.weight)
+        return Pay(self.term, self.target.removeprefix("near:"), self.weight)
 
 
 class Reward(_Strict):

@@ -9,7 +9,7 @@ from flowrl.proposers.base import LibraryView, Measured
 from flowrl.proposers.llm import prompts
 from flowrl.proposers.llm.prompts import Message
 from flowrl.skills import checks
-from flowrl.skills.facts import GameFacts
+from flowrl.skills.facts import GameFacts, Kind
 from flowrl.skills.frontier import reachable_skills
 from flowrl.skills.graph import provides
 from flowrl.skills.spec import Amount, SkillSpec
@@ -37,10 +37,8 @@ def game_text(facts: GameFacts) -> str:
         env_name=facts.env_name,
         stocks=_pairs(facts.stocks),
         possessions=_pairs(facts.possessions),
-        levels=_words(facts.levels) or "one",
-        blocks=_words(facts.blocks),
-        achievements=_words(facts.achievements),
-        features="\n".join(f"- {line}" for line in _features(facts)),
+        lists="\n".join(f"{heading}: {_words(words)}" for heading, words in facts.lists.items()),
+        features="\n".join(f"- {line}" for line in facts.feature_lines),
         constants=_words(facts.constants),
         jnp_names=_words(sorted(checks.JNP_NAMES)),
         jax_names=_words(sorted(checks.JAX_NAMES)),
@@ -66,22 +64,24 @@ def request_text(library: LibraryView, seed: int, proposal: int) -> str:
 
 
 def missing_gains(available: Mapping[str, SkillSpec], facts: GameFacts) -> list[str]:
-    """What no skill in reach provides and could be next: of levels only the one above, of floors only neighbours."""
+    """What no skill in reach provides and could be next: of levels only the one above, of places only neighbours."""
     reached = reachable_skills(available, facts)
 
     def is_missing(resource: str, level: int = 1) -> bool:
         return not any(provides(spec, resource, level, facts) for spec in reached.values())
 
-    floors = [floor for floor in facts.levels if floor == facts.start_level or not is_missing(f"level:{floor}")]
-    next_floors = {facts.levels[i + 1] for i in map(facts.levels.index, floors) if i + 1 < len(facts.levels)}
     missing = [stock for stock in facts.stocks if is_missing(stock)]
     for possession, highest in facts.possessions.items():
         levels = [level for level in range(1, highest + 1) if is_missing(possession, level)]
         missing += [possession if highest == 1 else f"{possession} (level {levels[0]})"] if levels else []
-    missing += [f"achievement:{name}" for name in facts.achievements if is_missing(f"achievement:{name}")]
-    missing += [f"cleared:{floor}" for floor in floors if is_missing(f"cleared:{floor}")]
-    missing += [f"level:{floor}" for floor in facts.levels if floor in next_floors and is_missing(f"level:{floor}")]
-    return missing
+    places = [place for place in facts.places if place == facts.start_place or not is_missing(place)]
+    reached_names = {place.partition(":")[2] for place in places}
+    for family in facts.families:
+        if family.kind is Kind.POSSESSION:
+            members = [name for name in family.members if not family.is_at_places or name in reached_names]
+            missing += [resource for resource in map(family.resource, members) if is_missing(resource)]
+    following = {after for place, after in zip(facts.places, facts.places[1:]) if place in places}
+    return missing + [place for place in facts.places if place in following and is_missing(place)]
 
 
 def _skill(spec: SkillSpec, measured: Measured | None) -> str:
@@ -107,12 +107,6 @@ def _amount(amount: Amount) -> str:
         return f"{amount.fixed:g}"
     per = "n" if amount.per == 1 else f"{amount.per:g}*n"
     return f"{per}+{amount.fixed:g}" if amount.fixed else per
-
-
-def _features(facts: GameFacts) -> list[str]:
-    lines = prompts.render("features").splitlines()
-    described = {line.partition(":")[0]: line for line in lines}
-    return [described[feature] for feature in facts.features]
 
 
 def _pairs(numbers: Mapping[str, int]) -> str:

@@ -28,6 +28,8 @@ from flowrl.training.playing.world import WORLDS_AT_ONCE
 from flowrl.training.run.measuring import TEST_EPISODES
 from flowrl.training.run.updates import bank_size, turnover
 
+DEFAULTS = Hyperparameters()
+
 MAX_TASK_STEPS = 200
 LR = 2e-4
 
@@ -59,7 +61,7 @@ class Workload:
         num_envs: int,
         num_steps: int,
         layer_size: int,
-        hyper: Hyperparameters = Hyperparameters(),
+        hyper: Hyperparameters = DEFAULTS,
         num_experts: int = 1,
         num_tasks: int | None = None,
         acting: np.ndarray | None = None,
@@ -99,7 +101,7 @@ class Workload:
         """Memory that a run's tests for the goal hold beside its training: environments and worlds of their own."""
         num_envs = len(self.playing.expert)
         of_each = sum(leaf.nbytes for leaf in jax.tree.leaves(self.playing.scene)) // num_envs
-        return of_each * (num_envs + (WORLDS_AT_ONCE if TEST_EPISODES <= num_envs else TEST_EPISODES))
+        return of_each * (num_envs + (WORLDS_AT_ONCE if num_envs >= TEST_EPISODES else TEST_EPISODES))
 
     def update(self) -> dict[str, float]:
         """Collects and learns once; the seconds of each part, as the host saw them, and their ``total``."""

@@ -59,9 +59,7 @@ class ProgramStore:
         announce: called before a program that was called for the first time is loaded or compiled.
     """
 
-    def __init__(
-        self, folder: Path | None, identity: Any, kind: Any = None, announce: Callable[[], None] = lambda: None
-    ):
+    def __init__(self, folder: Path | None, identity: Any, kind: Any = None, announce: Callable[[], None] = lambda: None):
         self.hindrance = hindrance(folder) if identity is not None and folder is not None else None
         """Why nothing is stored, where that is not as it should be."""
         usable = identity is not None and folder is not None and self.hindrance is None

@@ -1,10 +1,11 @@
 """How a training gets its memory from the machine.
 
 A step of the games works in a piece of up to some hundred MB, which XLA asks for and frees at every step. As the C library
-does it, such a piece comes fresh from the machine each time, and the machine hands it out in pages of 4 KiB, each
-blanked when it is first touched: 7.5 processor seconds in a rollout of 10.5 s (Craftax, 1024 x 64, two cores). So pages are to be large, where the
-machine can (`begin_with_large_pages`), and what is small enough to be kept without waste is kept (`settle`). Nothing here
-changes what is computed, and all of it is left undone where the C library is another one than glibc.
+does it, such a piece comes fresh from the machine each time, and the machine hands it out in pages of 4 KiB, each blanked
+when it is first touched: 7.5 processor seconds in a rollout of 10.5 s (Craftax, 1024 x 64, two cores). So pages are to be
+large, where the machine can (`begin_with_large_pages`), and what is small enough to be kept without waste is kept
+(`settle`). Nothing here changes what is computed, and all of it is left undone where the C library is another one than
+glibc.
 """
 
 from __future__ import annotations

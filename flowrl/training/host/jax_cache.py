@@ -45,7 +45,7 @@ def can_be_limited(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK, timeout=LOCK_WAIT_S):
-            return all([_has_a_last_use(path) for path in folder.glob(f"*{_PROGRAM}")])
+            return all(_has_a_last_use(path) for path in folder.glob(f"*{_PROGRAM}"))
     except Timeout:
         return True  # in use by others, who have repaired it
     except OSError:

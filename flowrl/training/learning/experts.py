@@ -86,9 +86,7 @@ def sort_into_blocks(expert: jax.Array, wanted: jax.Array, num_experts: int, blo
     return Blocks(rows.astype(jnp.int32), block_expert.astype(jnp.int32), last_block[-1].astype(jnp.int32))
 
 
-def apply(
-    function: Callable[[Params, Any], jax.Array], stacked: Params, inputs: Any, blocks: Blocks
-) -> jax.Array:
+def apply(function: Callable[[Params, Any], jax.Array], stacked: Params, inputs: Any, blocks: Blocks) -> jax.Array:
     """``function(params of the row's expert, row)`` for every row in a block; rows in no block give 0.
 
     Args:
@@ -116,9 +114,7 @@ def apply(
     return jax.lax.fori_loop(0, blocks.num_blocks, one_block, outputs)
 
 
-def one_by_one(
-    function: Callable[[jax.Array, Any], tuple[Any, Any]], stacked: Any, wanted: jax.Array
-) -> tuple[Any, Any]:
+def one_by_one(function: Callable[[jax.Array, Any], tuple[Any, Any]], stacked: Any, wanted: jax.Array) -> tuple[Any, Any]:
     """Changes the wanted experts, one after the other; the others keep their entries bit for bit, and cost nothing.
 
     Args:
@@ -141,9 +137,7 @@ def one_by_one(
     return jax.lax.fori_loop(0, jnp.sum(wanted), one, (stacked, others))
 
 
-def masked(
-    function: Callable[[Params, Any], jax.Array], stacked: Params, inputs: Any, expert: jax.Array
-) -> jax.Array:
+def masked(function: Callable[[Params, Any], jax.Array], stacked: Params, inputs: Any, expert: jax.Array) -> jax.Array:
     """The plain reference of :func:`apply`: every expert on every row, then the row's own is kept."""
     everything = jax.vmap(function, in_axes=(0, None))(stacked, inputs)
     return everything[expert, jnp.arange(expert.shape[0])]

@@ -1,9 +1,10 @@
 """The gradient of one expert, from its own samples of a minibatch.
 
-Within a minibatch the samples of an expert lie side by side, as many as happen to be its own. They are computed in blocks of
-the largest size, and before these one that is just large enough for the rest. Each block costs more than its samples: it reads
-the parameters, and adds its gradient to that of the others. So an expert whose samples fit into one block has one, and its gradient is
-all there is. `masked_gradient` is the plain reference: it computes every sample, and gives those of others no weight.
+Within a minibatch the samples of an expert lie side by side, as many as happen to be its own. They are computed in blocks
+of the largest size, and before these one that is just large enough for the rest. Each block costs more than its samples: it
+reads the parameters, and adds its gradient to that of the others. So an expert whose samples fit into one block has one,
+and its gradient is all there is. `masked_gradient` is the plain reference: it computes every sample, and gives those of
+others no weight.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ FEW_SIZES = 3 / 4, 1 / 2, 1 / 4
 """Of the other blocks, as parts of the largest: for experts that fill many of these, and where compiling is slow. (Each size
 takes a second and 50 MB to compile.)"""
 MANY_SIZES = 3 / 4, 17 / 32, 1 / 2, 3 / 8, 9 / 32, 1 / 4, 1 / 8, 1 / 16, 1 / 32
-"""For experts that have one block. Where environments are shared evenly, counts scatter around a half or a quarter, so there is a
-size a little above each."""
+"""For experts that have one block. Where environments are shared evenly, counts scatter around a half or a quarter, so
+there is a size a little above each."""
 
 Loss = Callable[[Params, Any, jax.Array], tuple[jax.Array, Any]]
 """``(params, samples [n, ...], weights [n]) -> (weighted sum of the samples' losses, the same of whatever else is told)``."""
@@ -66,7 +67,9 @@ def gradient(
     return jax.lax.fori_loop(0, num_more, one_more, first_block)
 
 
-def masked_gradient(loss: Loss, params: Params, draw: Draw, begin: jax.Array, end: jax.Array, num_rows: int) -> tuple[Params, Any]:
+def masked_gradient(
+    loss: Loss, params: Params, draw: Draw, begin: jax.Array, end: jax.Array, num_rows: int
+) -> tuple[Params, Any]:
     """The plain reference of `gradient`: all ``num_rows`` samples of the minibatch, of which others count nothing."""
     places = jnp.arange(num_rows)
     weights = ((begin <= places) & (places < end)) / (end - begin)

@@ -25,9 +25,7 @@ class Torso(nn.Module):
 
     def setup(self):
         def layer():
-            return nn.Dense(
-                self.layer_size, kernel_init=nn.initializers.orthogonal(np.sqrt(2)), dot_general=self.dot_general
-            )
+            return nn.Dense(self.layer_size, kernel_init=nn.initializers.orthogonal(np.sqrt(2)), dot_general=self.dot_general)
 
         # The names that a compact module would give them: parameters on disk have them.
         self.Dense_0 = layer()
@@ -50,9 +48,7 @@ class Actor(nn.Module):
 
     def setup(self):
         self.torso = Torso(self.layer_size, self.dot_general)
-        self.head = nn.Dense(
-            self.num_actions, kernel_init=nn.initializers.orthogonal(0.01), dot_general=self.dot_general
-        )
+        self.head = nn.Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01), dot_general=self.dot_general)
 
     def __call__(self, values: jax.Array) -> jax.Array:
         return self.head(self.torso(values))

@@ -1,7 +1,8 @@
 """Matrix products: exact ones, and such in mixed precision.
 
 In those the factors are rounded to bfloat16, and what is added up stays float32. `mixed` stands in for ``jnp.matmul``, its
-plain reference in the tests. Parameters, losses, what gradients add up to and Adam are float32 either way (Kalamkar et al. 2019,
+plain reference in the tests. Parameters, losses, what gradients add up to and Adam are float32 either way (Kalamkar et al.
+2019,
 https://arxiv.org/abs/1905.12322). A factor loses one part in 256 at most. It pays on devices that multiply bfloat16 natively.
 """
 

@@ -142,7 +142,9 @@ def make_narrow_learning(network: ExpertNetwork, hyper: Hyperparameters, num_exp
         unseen = jnp.ones(layout.size, bool).at[kept].set(False, mode="drop").at[layout.num_columns :].set(False)
 
         def around(learn, expert: Learner):
-            learned, statistics = learn(_each_network(rare_columns.joined, _narrowed(expert, kept, layout), dense, bound - dense))
+            learned, statistics = learn(
+                _each_network(rare_columns.joined, _narrowed(expert, kept, layout), dense, bound - dense)
+            )
             learned = _each_network(rare_columns.parted, learned, dense)
             steps = optimiser.num_steps(learned.optimiser_state) - optimiser.num_steps(expert.optimiser_state)
             coasted = optimiser.coast(*expert, steps, lr, lambda path: unseen if _is_first_kernel(path) else None)

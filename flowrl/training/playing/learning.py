@@ -98,9 +98,7 @@ def build_learning(
         find_columns=compiled("find columns", lambda rollout: active_columns.find(rollout, layout)),
         demands=compiled("demands", lambda columns: active_columns.demands(columns, layout)),
         plain_batch=compiled("batch", lambda rollout, *rest: ppo.make_batch(stack_time(rollout), *rest, hyper), hyper),
-        narrow_batches={
-            bound: compiled(f"batch {bound}", make_narrow_batch(layout, hyper, bound), hyper) for bound in bounds
-        },
+        narrow_batches={bound: compiled(f"batch {bound}", make_narrow_batch(layout, hyper, bound), hyper) for bound in bounds},
         plain_update=learning("update", ppo.make_learning(network, hyper, num_experts)),
         narrow_updates={
             bound: learning(f"update {bound}", active_columns.make_narrow_learning(network, hyper, num_experts, bound))

@@ -127,8 +127,6 @@ def _in_the_library(index: int | None) -> int | None:
 def _check_shapes(found: Learner, expected: Learner) -> None:
     def check(path, mine, theirs):
         if jnp.shape(mine) != jnp.shape(theirs):
-            raise BadInput(
-                f"{jax.tree_util.keystr(path)} has shape {jnp.shape(mine)}, expected {jnp.shape(theirs)}"
-            )
+            raise BadInput(f"{jax.tree_util.keystr(path)} has shape {jnp.shape(mine)}, expected {jnp.shape(theirs)}")
 
     jax.tree_util.tree_map_with_path(check, found, expected)

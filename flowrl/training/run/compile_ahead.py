@@ -87,9 +87,7 @@ def begin(programs: Programs, turn: FairLock, go_on: Callable[[], bool], say: Ca
     threading.Thread(target=compile_for_later, name=process.BACKGROUND, daemon=True).start()
 
 
-def compile_for(
-    programs: Programs, num_experts: int, turn: FairLock, go_on: Callable[[], bool] = lambda: True
-) -> Stored:
+def compile_for(programs: Programs, num_experts: int, turn: FairLock, go_on: Callable[[], bool] = lambda: True) -> Stored:
     """Compiles and stores the programs of a later run with another number of experts.
 
     For the shapes, and the bound of columns, with which this run has made its updates. Takes up to a minute of

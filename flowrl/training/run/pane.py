@@ -10,7 +10,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -105,7 +105,7 @@ class Pane:
             self._unlogged = None
 
     def _add(self, text: str) -> str:
-        stamped = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%SZ} {text}"
+        stamped = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}"
         with contextlib.suppress(OSError):  # a log that cannot be written ends no training
             append_line(self._log, stamped)
         if not self._live:
@@ -116,6 +116,4 @@ class Pane:
 def _live(stream: TextIO, view: View) -> Live:
     # The stream is known to be a terminal: no variable of the environment (FORCE_COLOR, ...) decides it again.
     console = Console(file=Terminal(stream), force_terminal=True, force_interactive=True, highlight=False)
-    return Live(
-        console=console, refresh_per_second=DRAWINGS_PER_S, get_renderable=lambda: view.draw(console.size.height)
-    )
+    return Live(console=console, refresh_per_second=DRAWINGS_PER_S, get_renderable=lambda: view.draw(console.size.height))

@@ -49,7 +49,8 @@ class Parts(NamedTuple):
 def ordinary(run: RunSpecification, supervision: Supervision) -> Parts:
     """The parts of a run that trains the experts of its plan."""
     adapter = make_adapter(run.env_name)
-    judge = plan_judge(compile_module(run.module_text, adapter.scope), plan_of(run), run.settings.num_envs)
+    functions = compile_module(run.module_text, adapter.scope, adapter.facts.feature_names)
+    judge = plan_judge(functions, plan_of(run), run.settings.num_envs)
     return assemble(run, library_experts(run), adapter, judge, supervision)
 
 
@@ -109,9 +110,7 @@ def restored(parts: Parts) -> RunState:
         BadInput: the newest checkpoint that is whole is of another run or another shape.
     """
     run, learning, pane = parts.run, parts.programs.learning, parts.supervision.pane
-    params = [
-        learning.fresh_expert(parts.keys.init) if expert.params is None else expert.params for expert in parts.experts
-    ]
+    params = [learning.fresh_expert(parts.keys.init) if expert.params is None else expert.params for expert in parts.experts]
     fresh = RunState(learning.fresh_learner(params), 0, 0, np.zeros(len(params), np.int64), parts.keys.updates)
     found = checkpoints.newest(run.paths, fresh.learner, global_indices(parts.experts), pane.line)
     if found is None:

@@ -131,7 +131,8 @@ def experts_on_trial(run: RunSpecification, num_rewards: int) -> tuple[LocalExpe
 
 def judge_of(run: RunSpecification, split: RewardSplit, adapter: GameAdapter) -> Judge:
     """The judge that pays each reward in environments of its own."""
-    functions, rewards = (compiled(run.module_text, adapter.scope) for compiled in (compile_module, compile_rewards))
+    code = (run.module_text, adapter.scope, adapter.facts.feature_names)
+    functions, rewards = compile_module(*code), compile_rewards(*code)
     return trial_judge(functions, rewards, plan_of(run), split)
 
 

@@ -79,9 +79,7 @@ def wandb_tracker(
         "config": dict(config),
         "dir": str(folder),
         "resume": "auto",
-        "settings": wandb.Settings(
-            console="off", silent=True, init_timeout=START_LIMIT_S, finish_timeout=FINISH_LIMIT_S
-        ),
+        "settings": wandb.Settings(console="off", silent=True, init_timeout=START_LIMIT_S, finish_timeout=FINISH_LIMIT_S),
     }
     try:
         run = _start(wandb, settings, say)

@@ -55,9 +55,7 @@ class Made(NamedTuple):
 class Updates:
     """Makes the updates of one run, each from the state and the games that the one before has left."""
 
-    def __init__(
-        self, run: RunSpecification, programs: Programs, judge: Judge, kept: Safekeeping, supervision: Supervision
-    ):
+    def __init__(self, run: RunSpecification, programs: Programs, judge: Judge, kept: Safekeeping, supervision: Supervision):
         self._run, self._kept, self._supervision = run, kept, supervision
         self._keys, self._stage = programs.keys, Stage(programs.world, programs.acting, judge)
         self._updater = Updater(programs.learning)

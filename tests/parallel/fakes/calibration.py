@@ -1,8 +1,9 @@
 """Stands in for ``python -m flowrl.training.calibration``: says what it is told to, at once.
 
 The first argument is JSON: by the number of cores in the slot (``"2"``), or by its share of a GPU's memory (``"0.45"``),
-what its processes do: ``updates`` (a list of [seconds, compiled]), ``peak_mb``, ``exits`` (a code, after a line on standard error), ``killed``, ``deaf`` (goes on when
-its input ends, and never gets ready). A second one names a file that gets a line from each process.
+what its processes do: ``updates`` (a list of [seconds, compiled]), ``peak_mb``, ``exits`` (a code, after a line on standard
+error), ``killed``, ``deaf`` (goes on when its input ends, and never gets ready). A second one names a file that gets a line
+from each process.
 """
 
 from __future__ import annotations

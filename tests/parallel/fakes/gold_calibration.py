@@ -2,12 +2,9 @@
 
 import sys
 
-from flowrl.envs.craftax.facts_classic import FACTS
-from flowrl.envs.registry import GAMES, GameEntry
+from benchmarks import fault_game
 from flowrl.training.calibration import __main__ as calibration
 
-GOLD = GameEntry("Gold", FACTS, "benchmarks.fault_game:GoldGame", "none", observation_size=1, num_actions=2)
-
 if __name__ == "__main__":
-    GAMES[GOLD.env_name] = GOLD
+    fault_game.register()
     sys.exit(calibration.main())

@@ -1,8 +1,9 @@
 """A training without learning, which keeps the contract of the run folder: lock, pid, log, checkpoint, result.
 
-Started as ``python training.py RUN_FOLDER``. What it does stands under ``"fake"`` in the skill's data:
-``seconds``, ``gate`` (a file to wait for), ``frames``, ``outcome``, ``error``, ``crash_attempts`` (dies without a result
-in these), ``hang_attempts`` (stops working in these, and is deaf), ``stray`` (leaves a process of its own session behind), ``deaf`` (ignores TERM), ``acted`` (local expert indices that act; all by default).
+Started as ``python training.py RUN_FOLDER``. What it does stands under ``"fake"`` in the skill's data: ``seconds``,
+``gate`` (a file to wait for), ``frames``, ``outcome``, ``error``, ``crash_attempts`` (dies without a result in these),
+``hang_attempts`` (stops working in these, and is deaf), ``stray`` (leaves a process of its own session behind), ``deaf``
+(ignores TERM), ``acted`` (local expert indices that act; all by default).
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def save(run: RunPaths, order: dict, frames: int, wish: dict) -> None:
         experts[local] = {"params": {"actor": tree, "critic": tree}}
     counted = {str(e["local_expert_idx"]): acted(e, wish, frames) for e in order["experts"]}
     metadata = {"frames": frames, "attempt": order["attempt"], "acted_frames": counted}
-    pickles.dump(run.checkpoint(frames), {"format": "flowrl-checkpoint", "version": 1, "experts": experts, "metadata": metadata})
+    pickles.dump(
+        run.checkpoint(frames), {"format": "flowrl-checkpoint", "version": 1, "experts": experts, "metadata": metadata}
+    )
 
 
 def acted(expert: dict, wish: dict, frames: int) -> int:

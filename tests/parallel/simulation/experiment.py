@@ -45,9 +45,7 @@ class Experiment:
         state = SchedulerState.model_validate_json(saved[-1]) if saved else SchedulerState()
         state.max_parallel = self.world.max_parallel
         core = self.parts.core(state, max_retries=self.world.max_retries)
-        self.dispatcher = self.parts.dispatcher(
-            core, self.parts.hands(self.world), self._save, clock=lambda: self.world.now
-        )
+        self.dispatcher = self.parts.dispatcher(core, self.parts.hands(self.world), self._save, clock=lambda: self.world.now)
         known = self.world.saved
         retried = [entry.skill_name for entry in state.skills if retry_failed and entry.status in USELESS]
         self._do(lambda: self.dispatcher.begin(WorldRecords(self.world), retry_failed))

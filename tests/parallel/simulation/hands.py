@@ -65,7 +65,8 @@ class SimulatedHands:
         self.impatient = True
 
     def _merge(self, entry: SkillEntry) -> Iterator[Merged | MergeFailed | None]:
-        """None as often as it takes longer than until the next look, and then what has come of it; nothing if it is given up."""
+        """None as often as it takes longer than until the next look, and then what has come of it; nothing if it is given
+        up."""
         while self.world.library_held_for > 0:
             if self.impatient:
                 return
@@ -110,7 +111,9 @@ class SimulatedHands:
 
     def adopt(self, entry: SkillEntry, handle: Handle | None, engine_answers: bool) -> None:
         phase = Phase.LOST if engine_answers and handle is None else Phase.UNKNOWN
-        handle = handle or Handle("", entry.tmux_session or "", PATHS.run_folder(entry.expert_idx, entry.skill_name), entry.attempt)
+        handle = handle or Handle(
+            "", entry.tmux_session or "", PATHS.run_folder(entry.expert_idx, entry.skill_name), entry.attempt
+        )
         self.watched[entry.skill_name] = Seen(handle, phase)
 
     def was_started(self, entry: SkillEntry) -> bool:

@@ -8,6 +8,7 @@ from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.dispatcher import Dispatcher
 from flowrl.parallel.events import Merged, MergeFailed, RunDied, RunEnded, RunFound, RunStopped
 from flowrl.parallel.evidence import RunState
+from flowrl.parallel.launch_queue import LaunchQueue
 from flowrl.parallel.launchers.base import Phase
 from flowrl.parallel.state import Stage, Status
 from tests.parallel.simulation.experiment import Parts
@@ -18,8 +19,8 @@ class FreesDependentsTooSoon(SchedulerCore):
     """One of the skills that are needed is taken for all of them."""
 
     def _free_dependents(self, name):
-        for dependent in self._dependents.get(name, ()):
-            self._missing[dependent].clear()
+        for dependent in self._dependencies.dependents(name):
+            self._dependencies._missing[dependent.skill_name].clear()
         super()._free_dependents(name)
 
 
@@ -109,16 +110,16 @@ class RetriesOnlyWhatFailedItself(SchedulerCore):
         actions = super()._retry_all()
         for entry in blocked:
             entry.status, entry.blocked_by = Status.BLOCKED, culprits[entry.skill_name]
-            self._unfinished.discard(entry.skill_name)
-            self._ready.discard(entry.skill_name)
+            self._queue.discard(entry.skill_name)
         return actions
 
 
 class TrustsTheClock(SchedulerCore):
     """A time of retry a year off, from before the clock jumped back, is waited for."""
 
-    def _is_due(self, name, now):
-        return not (at := self.entries[name].retry_at) or at <= now
+    class queue_type(LaunchQueue):
+        def _is_due(self, name, now):
+            return not (at := self._entries[name].retry_at) or at <= now
 
 
 class DoesNotAdopt(SchedulerCore):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.events import Launch, Launched, Merge, Merged, Resumed, RunEnded, SkillAdded
+from flowrl.parallel.launch_queue import LaunchQueue
 from flowrl.parallel.state import SchedulerState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,8 +38,9 @@ class Schedule:
 class FirstCome(SchedulerCore):
     """Launches what was added first, whatever waits for it."""
 
-    def _raise_heights(self, name):
-        pass
+    class queue_type(LaunchQueue):
+        def raise_heights(self, name):
+            pass
 
 
 def layered_graph(num_jobs: int, num_layers: int, rng: random.Random, most_needs: int = 3) -> list[Job]:

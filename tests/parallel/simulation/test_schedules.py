@@ -8,13 +8,14 @@ import statistics
 import pytest
 
 from flowrl.parallel.core import SchedulerCore
+from flowrl.parallel.launch_queue import LaunchQueue
 from tests.parallel.simulation.schedules import FirstCome, layered_graph, lower_bound_s, run, tech_tree
 
 SLOTS = 64
 
 
-class CountingCore(SchedulerCore):
-    """Counts the skills that it looks at to find those that it launches."""
+class CountingQueue(LaunchQueue):
+    """Counts the skills that it looks at to find those to launch."""
 
     looks = 0
 
@@ -26,8 +27,8 @@ class CountingCore(SchedulerCore):
 @pytest.mark.parametrize("num_layers", [50, 100])
 def test_ten_thousand_skills_take_hardly_longer_than_they_must_and_each_is_looked_at_once(num_layers):
     jobs = layered_graph(10_000, num_layers, random.Random(num_layers))
-    counting = type("Counting", (CountingCore,), {})
-    schedule = run(jobs, SLOTS, counting)
+    counting = type("Counting", (CountingQueue,), {})
+    schedule = run(jobs, SLOTS, type("CountingCore", (SchedulerCore,), {"queue_type": counting}))
     assert schedule.makespan_s <= 1.05 * lower_bound_s(jobs, SLOTS)
     assert counting.looks == len(jobs)
 

@@ -292,7 +292,11 @@ class WorldRecords:
         return [version.index for version in self._world.library.values()]
 
     def completed_entry(self, index: int, name: str) -> SkillEntry:
-        own = sum(frames for run, frames in self._world.library[name].lineage if RunPaths(PATHS.training_runs / run).skill_name == name)
+        own = sum(
+            frames
+            for run, frames in self._world.library[name].lineage
+            if RunPaths(PATHS.training_runs / run).skill_name == name
+        )
         return SkillEntry(skill_name=name, status=Status.COMPLETED, expert_idx=index, frames=own)
 
     def has_run(self, index: int, name: str) -> bool:

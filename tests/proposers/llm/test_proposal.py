@@ -11,7 +11,7 @@ from flowrl.errors import BadInput
 from flowrl.proposers.llm.errors import AnswerRefused
 from flowrl.proposers.llm.proposal import MenuTerm, parse_proposal, schema
 from flowrl.skills.checks import check_skill_code
-from flowrl.skills.menu import Approach, AvoidDamage, Gain, Recover
+from flowrl.skills.menu import Approach, Gain, Pay, Recover
 from tests.proposers.llm.server import skill_json
 
 CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
@@ -59,7 +59,7 @@ def test_the_terms_of_the_menu_are_those_of_the_skills_room():
     assert written("gain", "wood") == Gain("wood", 0.5)
     assert written("approach", "near:TREE") == written("approach", "TREE") == Approach("TREE", 0.5)
     assert written("recover", "food") == Recover("food", 0.5)
-    assert written("avoid_damage", None) == AvoidDamage(0.5)
+    assert written("avoid_damage", None) == Pay("avoid_damage", None, 0.5)
     assert written("descend", "DUNGEON") == written("descend", "level:DUNGEON") == Gain("level:DUNGEON", 0.5)
 
 

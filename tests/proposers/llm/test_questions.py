@@ -25,11 +25,11 @@ def skills(facts, *names):
 @pytest.mark.parametrize("facts", [CLASSIC, CRAFTAX], ids=["classic", "craftax"])
 def test_the_game_is_told_from_its_facts(facts):
     text = game_text(facts)
-    for word in (*facts.stocks, *facts.possessions, *facts.blocks, *facts.achievements, *facts.levels, *facts.constants,
+    for word in (*facts.stocks, *facts.possessions, *facts.members("near"), *facts.members("achievement"), *facts.members("level"), *facts.constants,
                  *checks.JNP_NAMES, *checks.BUILTINS):  # fmt: skip
         assert word in text
     features = text[text.index("FEATURES") : text.index("IN SCOPE")]
-    assert [line[2:].partition(":")[0] for line in features.splitlines() if line.startswith("- ")] == list(facts.features)
+    assert [line[2:].partition(":")[0] for line in features.splitlines() if line.startswith("- ")] == list(facts.feature_names)
 
 
 def test_what_never_changes_comes_first_and_does_not_change():
@@ -88,7 +88,7 @@ def test_choices_are_shuffled_by_seed_and_number_alone():
 
 def test_every_text_is_a_file_and_fills_in_its_values():
     names = {path.stem for path in prompts.FOLDER.glob("*.txt")}
-    assert names == {"rules", "game", "features", "request", "repair", "form", "form_check", "rewards", "cut_off"}
+    assert names == {"rules", "game", "request", "repair", "form", "form_check", "rewards", "cut_off"}
     assert prompts.render("repair", reason="$because").count("$because") == 1
     with pytest.raises(AssertionError, match="repair.txt wants"):
         prompts.render("repair", because="x")

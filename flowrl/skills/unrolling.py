@@ -6,7 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterable
 
-from flowrl.skills.copies import Copies
+from flowrl.skills.copying import Copier
 from flowrl.skills.language import MAX_NUMBER, refuse_at
 
 MAX_ROUNDS = 32
@@ -14,13 +14,13 @@ _NOT_IN_A_LOOP = (ast.Break, ast.Continue, ast.Return, ast.FunctionDef)
 _REMEDY = f"loop over a tuple, a list or a range of up to {MAX_ROUNDS} constants, or use jnp functions over whole arrays"
 
 
-def write_out_loops(function: ast.FunctionDef, copies: Copies) -> None:
+def unroll_loops(function: ast.FunctionDef, copier: Copier) -> None:
     """Replaces every ``for`` of a function.
 
     Raises:
         CodeRefused: it loops over something else than constants, too often, or its variable is used outside of it.
     """
-    loops = _Loops(function, copies)
+    loops = _Loops(function, copier)
     loops.visit(function)
     used = {node.arg: node for node in ast.walk(function) if isinstance(node, ast.arg)}
     used |= {node.id: node for node in ast.walk(function) if isinstance(node, ast.Name)}
@@ -29,9 +29,9 @@ def write_out_loops(function: ast.FunctionDef, copies: Copies) -> None:
 
 
 class _Loops(ast.NodeTransformer):
-    def __init__(self, function: ast.FunctionDef, copies: Copies):
+    def __init__(self, function: ast.FunctionDef, copier: Copier):
         self.function = function
-        self.copies = copies
+        self.copier = copier
         self.variables: set[str] = set()
         self._assigned = Counter(_assigned_in(function))
         self._literals: dict[str, ast.expr] = {}
@@ -64,7 +64,7 @@ class _Loops(ast.NodeTransformer):
             self._refuse(loop, "assigns to the variable of a loop inside of it; choose another name")
         self.variables |= names
         self.generic_visit(loop)
-        return [self.copies.replaced(statement, values) for values in rounds for statement in loop.body]
+        return [self.copier.replaced(statement, values) for values in rounds for statement in loop.body]
 
     def _elements(self, node: ast.expr) -> list[ast.expr]:
         """What is looped over, element by element."""

@@ -11,7 +11,7 @@ MAX_COPIED = 4 * MAX_NODES
 """Nodes that may be copied in all while one source is rewritten; what is left in the end is held to ``MAX_NODES``."""
 
 
-class Copies:
+class Copier:
     """Makes copies of trees for one function, and refuses it when they are too many.
 
     Args:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from flowrl.skills.copies import Copies
+from flowrl.skills.copying import Copier
 from flowrl.skills.language import check_size, dotted, refuse_at
 
 
-def write_out_helpers(function: ast.FunctionDef, beside: Sequence[ast.FunctionDef], copies: Copies) -> None:
+def inline_helpers(function: ast.FunctionDef, beside: Sequence[ast.FunctionDef], copier: Copier) -> None:
     """Replaces every call of a helper by what it returns, and drops the helpers.
 
     Raises:
@@ -23,7 +23,7 @@ def write_out_helpers(function: ast.FunctionDef, beside: Sequence[ast.FunctionDe
     function.body = [statement for statement in function.body if not isinstance(statement, ast.FunctionDef)]
     if not function.body:
         function.body = [ast.copy_location(ast.Pass(), function)]
-    helpers = _Helpers(function, [*beside, *inside], {helper.name for helper in inside}, copies)
+    helpers = _Helpers(function, [*beside, *inside], {helper.name for helper in inside}, copier)
     helpers.write_out(function)
     helpers.check_all_called()
 
@@ -35,9 +35,9 @@ class _Helpers:
         inside: the names of those that are defined in the function.
     """
 
-    def __init__(self, function: ast.FunctionDef, helpers: list[ast.FunctionDef], inside: set[str], copies: Copies):
+    def __init__(self, function: ast.FunctionDef, helpers: list[ast.FunctionDef], inside: set[str], copier: Copier):
         self.function = function
-        self.copies = copies
+        self.copier = copier
         self.inside = inside
         self.by_name = {helper.name: helper for helper in helpers}
         self._taken = {name for tree in (function, *helpers) for name in _names_in(tree)}
@@ -74,7 +74,7 @@ class _Helpers:
             values[parameter] = self._fresh(helper, parameter)
             statements.append(ast.Assign([ast.Name(values[parameter].id, ast.Store())], argument))
         values |= {name: self._fresh(helper, name) for name in sorted(assigned - values.keys())}
-        *assignments, returned = [self.copies.replaced(statement, values) for statement in helper.body]
+        *assignments, returned = [self.copier.replaced(statement, values) for statement in helper.body]
         for node in (node for statement in (*statements, *assignments, returned) for node in ast.walk(statement)):
             ast.copy_location(node, call)
         return [*statements, *assignments], returned.value

@@ -1,0 +1,134 @@
+"""The adapter of both Craftax games, but for what they do each in their own way."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flowrl.envs.adapter import GameAdapter, State
+from flowrl.envs.craftax.creatures import Creatures, creature_cells
+from flowrl.envs.craftax.nearest import nearest_blocks
+from flowrl.envs.craftax.player import equipped, scripted_action
+from flowrl.envs.craftax.sampling import quick_choice
+from flowrl.envs.observations import Layout, Observation
+
+NO_TIME_LIMIT = 2**30
+"""Steps. The plan's step budgets end an episode, so the game's own limit must never do it first."""
+
+
+class CraftaxGame(GameAdapter):
+    """What Craftax-Classic and Craftax have in common; the two games differ in view, floors and intrinsics."""
+
+    def __init__(self, env_name: str, env: Any, constants: Any, inventory_type: type):
+        super().__init__(env_name)
+        self._env = env
+        self._params = env.default_params.replace(max_timesteps=NO_TIME_LIMIT)
+        self._constants = constants
+        self.num_actions = env.num_actions
+        self.observation_size = env.observation_space(self._params).shape[0]
+        self.scope = {
+            "jax": jax,
+            "jnp": jnp,
+            "Inventory": inventory_type,
+            **{name: getattr(constants, name) for name in self.facts.constants if name != "Inventory"},
+        }
+
+    @property
+    def identity(self):
+        if not type(self).__module__.startswith("flowrl.envs."):
+            return None  # derived elsewhere: its own code is not among what programs are known by
+        return f"{type(self).__qualname__} {self.env_name} {self._params!r} {self._env.static_env_params!r}"
+
+    def reset(self, key):
+        with quick_choice():
+            observation, state = self._env.reset_env(key, self._params)
+        return observation.astype(jnp.float32), _strongly_typed(state)
+
+    def step(self, key, state, action):
+        with quick_choice():
+            observation, state, _, game_over, _ = self._env.step_env(key, state, action, self._params)
+        return observation.astype(jnp.float32), _strongly_typed(state), game_over
+
+    @property
+    def layout(self):
+        rows, columns = self._constants.OBS_DIM
+        num_columns = rows * columns * self.channels
+        num_fields = rows * columns * self.fields_a_cell + self.num_creatures
+        return Layout(num_columns, num_fields, self.observation_size - num_columns)
+
+    def observe(self, state):
+        layout = self.layout
+        # Only the end of the game's own observation is used, so the compiler drops the rest of it.
+        scalars = self._env.get_obs(state)[layout.num_columns :]
+        cells, visible = self.cell_channels(state)
+        places = jnp.arange(visible.size).reshape(visible.shape) * self.channels
+        shown = [jnp.where(visible, places + channel, layout.num_columns).reshape(-1) for channel in cells]
+        columns = jnp.concatenate([*shown, self._creature_columns(state, visible)])
+        return Observation(columns.astype(jnp.uint16), scalars.astype(jnp.float32))
+
+    def _creature_columns(self, state: State, visible: jax.Array) -> jax.Array:
+        creatures = self.creatures(state)
+        cell, shown = creature_cells(creatures, state.player_position, self._constants.OBS_DIM)
+        shown = shown & visible.reshape(-1)[cell]
+        return jnp.where(shown, cell * self.channels + creatures.channel, self.layout.num_columns)
+
+    channels: int
+    """One-hot columns of each cell in view."""
+    fields_a_cell: int
+    """How many of them are 1 in a cell that can be seen, creatures aside."""
+    num_creatures: int
+    """Creatures that a state has places for (on one floor)."""
+
+    @abstractmethod
+    def cell_channels(self, state: State) -> tuple[list[jax.Array], jax.Array]:
+        """For each field of a cell its channel (int32 ``[rows, columns]``), and which cells can be seen."""
+
+    @abstractmethod
+    def creatures(self, state: State) -> Creatures:
+        """The creatures around, in the order in which the game draws them."""
+
+    def features(self, state):
+        view, visible = self.view(state)
+        return self.features_type(
+            inventory=jax.tree.map(lambda amount: jnp.asarray(amount, jnp.int32), state.inventory),
+            closest_blocks=nearest_blocks(view, visible, len(self._constants.BlockType)),
+            achievements=state.achievements.astype(bool),
+            **self.own_features(state),
+        )
+
+    def equipped(self, states):
+        return equipped(states, self.facts)
+
+    def scripted_action(self, key, features):
+        return scripted_action(key, features, self)
+
+    @abstractmethod
+    def own_features(self, state: State) -> dict[str, jax.Array]:
+        """The features that the games compute each in their own way."""
+
+    @abstractmethod
+    def view(self, state: State) -> tuple[jax.Array, jax.Array]:
+        """Block types around the player (int32 ``[rows, columns]``), and which of them can be seen."""
+
+    def window(self, grid: jax.Array, position: jax.Array, outside: Any) -> jax.Array:
+        """The part of a map that the player sees; ``outside`` stands for what lies beyond its edge."""
+        rows, columns = self._constants.OBS_DIM
+        padded = jnp.pad(grid, ((rows // 2, rows // 2), (columns // 2, columns // 2)), constant_values=outside)
+        return jax.lax.dynamic_slice(padded, position, (rows, columns))
+
+
+def stacked(levels: list[Any]) -> jax.Array:
+    """Numbers of a state as one array of int32."""
+    return jnp.stack([jnp.asarray(level).astype(jnp.int32) for level in levels])
+
+
+def _strongly_typed(state: State) -> State:
+    # A fresh world holds Python numbers, a played one arrays: one type, so that both share one program.
+    def strong(leaf):
+        leaf = jnp.asarray(leaf)
+        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(strong, state)

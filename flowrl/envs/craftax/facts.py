@@ -1,0 +1,121 @@
+"""What Craftax-Classic and Craftax have in common, as data: features, families of resources, the reward menu."""
+
+from flowrl.skills.facts import Family, Feature, Kind, OverStep, Penalty, RewardTerm
+
+INTRINSICS = ("health", "food", "drink", "energy", "mana")
+"""The entries of ``player_intrinsics``; the last one only where the game has it."""
+MONSTERS_TO_CLEAR = 8
+"""Monsters to beat on a floor before its ladder down opens (Craftax: ``MONSTERS_KILLED_TO_CLEAR_LEVEL``)."""
+HEALTH_WEIGHT = 0.1
+"""Penalty for each point of health lost in a step (the game's own reward uses the same weight)."""
+NOT_IN_VIEW = 30
+"""Row and column offset of a block type that is nowhere in view."""
+
+INVENTORY = Feature(
+    "inventory",
+    "the game's inventory after the step; its fields are the stocks and possessions, as in inventory.wood",
+    over_step=OverStep.CHANGE,
+    step_meaning="the same fields, as their change over the step",
+)
+CLOSEST_BLOCKS = Feature(
+    "closest_blocks",
+    f"row and column offset of the nearest block of each type in view, {NOT_IN_VIEW} where none is",
+    shape="[number of blocks, 2, 1]",
+    over_step=OverStep.BEFORE,
+    step_meaning="the same before the step",
+)
+PLAYER_LEVEL = Feature(
+    "player_level",
+    "the floor that the player stands on, 0 is the first",
+    over_step=OverStep.CHANGE,
+    step_meaning="its change over the step",
+)
+MONSTERS_KILLED = Feature(
+    "monsters_killed",
+    "monsters beaten on each floor",
+    shape="[number of floors]",
+    over_step=OverStep.CHANGE,
+    step_meaning="its change over the step",
+)
+PLAYER_INTRINSICS = Feature(
+    "player_intrinsics",
+    "health, food, drink, energy (and mana, where the game has it), 0 to 9",
+    over_step=OverStep.CHANGE,
+    step_meaning="its change over the step",
+)
+ACHIEVEMENTS = Feature(
+    "achievements",
+    "true where unlocked in this episode",
+    shape="[number of achievements]",
+    over_step=OverStep.CHANGE,
+    step_meaning="true where unlocked by this step",
+)
+HEALTH_PENALTY = Penalty(
+    "health_penalty",
+    f"{HEALTH_WEIGHT:g} for each point of health lost in the step, as a negative number",
+    feature="player_intrinsics",
+    entry=INTRINSICS.index("health"),
+    weight=HEALTH_WEIGHT,
+)
+
+
+def near(blocks: tuple[str, ...]) -> Family:
+    """``near:BLOCK``: both offsets are at most 1. Of blocks as far away as each other, the first in view counts."""
+    beside = "(jnp.abs({offsets}[BlockType.{{member}}.value]).max() <= 1)"
+    now, before = beside.format(offsets="closest_blocks"), beside.format(offsets="closest_blocks_prev")
+    return Family("near", Kind.NEARNESS, blocks, held=now, gained=f"(1.0 * {now} - 1.0 * {before})")
+
+
+def unlocked(achievements: tuple[str, ...]) -> Family:
+    """``achievement:NAME``: the game has unlocked it in this episode."""
+    return Family(
+        "achievement",
+        Kind.POSSESSION,
+        achievements,
+        held="achievements[Achievement.{member}.value]",
+        gained="achievements_diff[Achievement.{member}.value]",
+    )
+
+
+def on_floor(floors: tuple[str, ...]) -> Family:
+    """``level:FLOOR``: the player stands on it."""
+    return Family(
+        "level",
+        Kind.PLACE,
+        floors,
+        held="player_level == {index}",
+        gained="(1.0 * (player_level == {index}) - 1.0 * (player_level - player_level_diff == {index}))",
+    )
+
+
+def cleared(floors: tuple[str, ...]) -> Family:
+    """``cleared:FLOOR``: enough monsters are beaten there for its ladder down to be open.
+
+    Each monster pays half: a fight costs more health than an eighth would pay for.
+    """
+    return Family(
+        "cleared",
+        Kind.POSSESSION,
+        floors,
+        held=f"monsters_killed[{{index}}] >= {MONSTERS_TO_CLEAR}",
+        gained="0.5 * monsters_killed_diff[{index}]",
+        is_at_places=True,
+    )
+
+
+def reward_menu(blocks: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[RewardTerm, ...]:
+    """``approach`` a block, ``recover`` an intrinsic, ``avoid_damage``."""
+    return (
+        # Up to the weight for coming close, a tenth of it for each step; 0 while none is in view. The potential is
+        # max(0, 1 - distance / 10), with the distance in steps (L1) to the nearest block in view. When that one is
+        # collected the next is further away, so the weight stays below that of the gain.
+        RewardTerm("approach", f"({_closeness('closest_blocks')} - {_closeness('closest_blocks_prev')})", blocks, weight=0.5),
+        # The weight for each point by which it rises; the same is lost when it falls.
+        RewardTerm("recover", "player_intrinsics_diff[{index}]", intrinsics, weight=0.1),
+        # The weight times the game's own penalty.
+        RewardTerm("avoid_damage", "health_penalty", is_in_every_reward=True),
+    )
+
+
+def _closeness(offsets: str) -> str:
+    return f"jnp.maximum(1.0 - 0.1 * jnp.abs({offsets}[BlockType.{{target}}.value]).sum(), 0.0)"

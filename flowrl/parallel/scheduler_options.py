@@ -1,0 +1,54 @@
+"""What a scheduler is told once: the front door's flags that concern it, or the arguments of whoever makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flowrl.parallel.library.locks import MERGE_TIMEOUT_S
+from flowrl.parallel.slots import check_number
+
+
+@dataclass(frozen=True)
+class SchedulerOptions:
+    """The options of a scheduler; see the flags of the same names."""
+
+    max_parallel: int = 3
+    poll_interval_s: float = 30.0
+    max_retries: int = 2
+    max_nodes: int | None = None
+    """Skills after which no more will come; None: not known."""
+    more_may_come: bool = False
+    """Whether the scheduler waits for more skills until it is closed, or ``max_nodes`` are known."""
+    stall_timeout_s: float = 0.0
+    lock_timeout_s: float = MERGE_TIMEOUT_S
+    gpu_ids: object = None
+    skills_per_gpu: int = 1
+    retry_failed: bool = False
+
+    @classmethod
+    def of(cls, args: Any, max_parallel: int | None = None, poll_interval_s: float | None = None) -> SchedulerOptions:
+        """Those that were given, then those that ``args`` has as attributes (None: no args at all), then the defaults.
+
+        Raises:
+            BadInput: ``max_parallel`` is no number of runs.
+        """
+
+        def given(name: str, default: Any) -> Any:
+            value = getattr(args, name, None)
+            return default if value is None else value
+
+        options = cls(
+            max_parallel=max_parallel or given("max_parallel_skills", cls.max_parallel),
+            poll_interval_s=poll_interval_s or given("scheduler_poll_interval", 0) or cls.poll_interval_s,
+            max_retries=given("max_retries", cls.max_retries),
+            max_nodes=given("max_nodes", cls.max_nodes),
+            more_may_come=args is not None,
+            stall_timeout_s=given("stall_timeout", cls.stall_timeout_s),
+            lock_timeout_s=given("lock_timeout_s", 0) or cls.lock_timeout_s,
+            gpu_ids=given("gpu_ids", cls.gpu_ids),
+            skills_per_gpu=given("skills_per_gpu", cls.skills_per_gpu),
+            retry_failed=given("retry_failed", cls.retry_failed),
+        )
+        check_number("max_parallel_skills", options.max_parallel)
+        return options
