@@ -113,6 +113,10 @@ class FlowGraph:
         self._proposals[spec.name] = _Proposal(spec, data, self._new_dependencies(spec.name, data))
         return spec.name, data
 
+    def num_left(self) -> int | None:
+        """How many more skills could be proposed at most; None where nobody knows."""
+        return self.proposer.num_left(self.view())
+
     def added(self, skill_name: str) -> None:
         """The scheduler has taken a skill: its proposer is told."""
         self.proposer.accepted(self._proposals[skill_name].spec)

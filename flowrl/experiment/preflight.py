@@ -5,12 +5,14 @@ Each check raises ``BadInput`` with one line that names what is missing and the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from flowrl.config import Settings
 from flowrl.errors import BadInput
+from flowrl.files import read_json
 from flowrl.parallel.launchers.base import Launcher
 from flowrl.paths import ExperimentPaths, check_cache_folder, why_not_writable
 from flowrl.proposers.llm.credentials import usable_key
@@ -38,6 +40,24 @@ def check_folder(folder: Path) -> None:
     """The experiment's folder can be written, or made where it does not exist yet."""
     if why := why_not_writable(folder):
         raise BadInput(f"{why}; make it a folder that can be written, or choose another --graph_path")
+
+
+def check_continuation(settings: Settings) -> None:
+    """The experiment has skills, so that one of them can be trained further."""
+    if not has_skills(ExperimentPaths(settings.graph_path)):
+        raise BadInput(
+            f"there is no skill {settings.continue_skill} in {settings.graph_path}, which holds no skills; "
+            "give the --graph_path of the experiment that has it"
+        )
+
+
+def has_skills(paths: ExperimentPaths) -> bool:
+    """Whether an earlier start left skills. Whether their files are good is for the scheduler to find out."""
+    with contextlib.suppress(OSError, BadInput):
+        state = read_json(paths.state)
+        if isinstance(state, dict) and state.get("skills"):
+            return True
+    return bool(paths.library())
 
 
 def chosen_proposer(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:

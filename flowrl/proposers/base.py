@@ -88,7 +88,10 @@ class Proposer(Protocol):
         """
 
     def accepted(self, spec: SkillSpec) -> None:
-        """What was returned last is a skill of the experiment now."""
+        """The skill that was returned last is now part of the experiment."""
+
+    def num_left(self, library: LibraryView) -> int | None:
+        """How many more skills it could propose at most; None where nobody knows."""
 
     def describe(self) -> str:
         """One line for a person: who proposes, and what it costs."""

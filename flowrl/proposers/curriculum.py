@@ -76,7 +76,7 @@ class CurriculumProposer:
         Raises:
             BadInput: ``examine``'s.
         """
-        new = (spec for spec in self._skills if not library.knows(spec.name))
+        new = self._new(library)
         found = next((spec for spec in new if feasible(spec, library.available, library.facts)), None)
         return None if found is None else examine(Offer.of(found))
 
@@ -84,7 +84,14 @@ class CurriculumProposer:
         """There is nothing to find out."""
 
     def accepted(self, spec: SkillSpec) -> None:
-        """The library says so itself."""
+        """Nothing to do: the next view of the library contains the skill."""
+
+    def num_left(self, library: LibraryView) -> int:
+        """How many skills of the curriculum the experiment does not have yet."""
+        return len(self._new(library))
+
+    def _new(self, library: LibraryView) -> list[SkillSpec]:
+        return [spec for spec in self._skills if not library.knows(spec.name)]
 
     def describe(self) -> str:
         return f"the built-in curriculum {self.name} ({len(self._skills)} skills, no network, no cost)"

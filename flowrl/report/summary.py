@@ -20,18 +20,21 @@ from flowrl.report.invocation import to_go_on
 Skill = Mapping[str, Any]
 """One entry of ``skills`` in scheduler_state.json."""
 
-_WIDTH_WHEN_PIPED = 120
 _STYLES = {"completed": "green", "running": "cyan", "failed": "red", "cancelled": "yellow", "blocked": "yellow"}
 
 
-def console() -> Console:
-    """Standard output; wide enough for a table where it is a file or a pipe."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(width=_WIDTH_WHEN_PIPED, highlight=False)
+_FEW_SKILLS = 5
+"""A larger experiment is suggested in steps of so many skills, or of as many as there are already where those are fewer."""
 
 
 def print_summary(
-    skills: Sequence[Skill], root: Path, since: datetime, now: datetime, out: Console, attach_line: Callable[[Skill], str]
+    skills: Sequence[Skill],
+    root: Path,
+    since: datetime,
+    now: datetime,
+    out: Console,
+    attach_line: Callable[[Skill], str],
+    next_step: str | None,
 ) -> None:
     """Table, side-by-side line and commands.
 
@@ -40,6 +43,7 @@ def print_summary(
         root: the experiment's folder.
         since, now: the wall time to compare the runs with: when this command started, and ended.
         attach_line: what a person types to look at a training under way.
+        next_step: the command that takes the experiment further; None where there is none.
     """
     if not skills:
         out.print("No skills.")
@@ -48,7 +52,7 @@ def print_summary(
     if line := side_by_side(skills, since, now):
         out.print(line)
     out.print("\nTo look further:")
-    for command in commands(skills, root, attach_line):
+    for command in [*commands(skills, root, attach_line), *([next_step] if next_step else [])]:
         out.print(f"  {command}", soft_wrap=True, markup=False)
 
 
@@ -95,7 +99,7 @@ def side_by_side(skills: Iterable[Skill], since: datetime, now: datetime) -> str
 
 
 def commands(skills: Sequence[Skill], root: Path, attach_line: Callable[[Skill], str]) -> list[str]:
-    """What to type next, for this experiment as it is."""
+    """What to type to see more of this experiment."""
     paths = ExperimentPaths(root)
     lines = [f"jq . {quoted(paths.state)}", f"ls {quoted(paths.skills)}"]
     finished = [skill for skill in skills if skill["status"] == "completed"]
@@ -105,11 +109,24 @@ def commands(skills: Sequence[Skill], root: Path, attach_line: Callable[[Skill],
     failed = [skill for skill in skills if skill["status"] in ("failed", "cancelled") and skill["run_folder"]]
     lines += [f"tail {quoted(root / skill['run_folder'] / 'training.log')}" for skill in failed]
     lines += [attach_line(skill) for skill in skills if skill["status"] == "running" and skill["tmux_session"]]
-    if failed:
-        lines.append(f"{to_go_on(root)} --retry_failed")
-    else:
-        lines.append(f"{to_go_on(root)} --max_nodes {len(skills) + 5}")
     return lines
+
+
+def next_step(skills: Sequence[Skill], root: Path, max_nodes: int, num_left: int | None) -> str | None:
+    """The command that takes an experiment further; None where there is none.
+
+    Args:
+        max_nodes: most skills of the experiment.
+        num_left: how many more skills could be proposed; None where nobody knows.
+    """
+    if any(skill["status"] in ("failed", "cancelled") for skill in skills):
+        return f"{to_go_on(root)} --retry_failed"
+    if num_left == 0:
+        return None
+    if len(skills) < max_nodes:
+        return to_go_on(root)
+    num_more = min(_FEW_SKILLS, len(skills), _FEW_SKILLS if num_left is None else num_left)
+    return f"{to_go_on(root)} --max_nodes {len(skills) + num_more}"
 
 
 def proposer_line(proposer: Mapping[str, Any]) -> str | None:

@@ -70,6 +70,9 @@ class ListProposer:
     def accepted(self, spec: SkillSpec) -> None:
         self.was_accepted.append(spec.name)
 
+    def num_left(self, library: LibraryView) -> int:
+        return len(self.proposals)
+
     def describe(self) -> str:
         return "a list"
 

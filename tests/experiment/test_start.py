@@ -38,13 +38,15 @@ def test_skills_are_proposed_trained_merged_and_told_in_a_table(practice):
         assert row.split()[2:6] == ["completed", "1.0k", "0.90", "0.10"]
     assert "run minutes in" in table
     assert "jq . exp/test/scheduler_state.json" in table
+    assert "--max_nodes" not in table  # the proposer has no more skills than these
 
 
 def test_skills_are_trained_where_modules_have_filled_the_environment(practice):
     modules = ":".join(["/cluster/modules/" + "x" * 180] * 200)  # 40 kB
     large = {"PATH": f"{os.environ['PATH']}:{modules}", "LD_LIBRARY_PATH": modules}
-    code, _, error = practice.run(*CLASSIC, "--max_nodes", "1", **large)
+    code, output, error = practice.run(*CLASSIC, "--max_nodes", "1", **large)
     assert (code, error, practice.statuses()) == (0, "", {"Collect_Wood": "completed"})
+    assert "--max_nodes 2\n" in output
 
 
 def test_the_folder_alone_goes_on(practice):

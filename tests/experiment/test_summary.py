@@ -11,7 +11,7 @@ from rich.console import Console
 from flowrl.parallel.state import SkillEntry, Status
 from flowrl.report.figures import frames_text
 from flowrl.report.invocation import to_go_on
-from flowrl.report.summary import commands, print_summary, side_by_side
+from flowrl.report.summary import commands, next_step, print_summary, side_by_side
 
 BEGAN = datetime(2025, 10, 7, 14, 0, tzinfo=UTC)
 
@@ -43,7 +43,7 @@ def attach_line(skill) -> str:
 
 def printed(skills, since=BEGAN, now=at(5)) -> list[str]:
     out = io.StringIO()
-    print_summary(skills, Path("exp/demo"), since, now, Console(file=out, width=120), attach_line)
+    print_summary(skills, Path("exp/demo"), since, now, Console(file=out, width=120), attach_line, "the next step")
     return out.getvalue().splitlines()
 
 
@@ -85,8 +85,35 @@ def test_the_commands_are_those_of_this_experiment():
     assert not [line for line in found if line.startswith("look at")]
     training = [skill("Collect_Wood", 0, Status.RUNNING, tmux_session="flowrl_e0"), skill("Eat_Cow", 1, Status.RUNNING)]
     assert [line for line in commands(training, Path("exp"), attach_line) if "look at" in line] == ["look at Collect_Wood"]
-    assert found[-1] == f"{to_go_on(Path('exp/demo'))} --retry_failed"
-    assert commands(SKILLS[:1], Path("exp/my demo"), attach_line)[-1].endswith("--graph_path 'exp/my demo' --max_nodes 6")
+    assert "jq . 'exp/my demo/scheduler_state.json'" in commands(SKILLS[:1], Path("exp/my demo"), attach_line)
+
+
+@pytest.mark.parametrize(
+    "num_skills, max_nodes, num_left, flags",
+    [
+        (1, 1, 43, " --max_nodes 2"),  # as many again
+        (10, 10, 34, " --max_nodes 15"),
+        (22, 22, 0, None),  # the whole curriculum
+        (20, 20, 2, " --max_nodes 22"),  # what is left of it
+        (10, 10, None, " --max_nodes 15"),  # a language model has no list
+        (3, 40, None, ""),  # proposing ended early: the same again
+        (3, 40, 0, None),
+    ],
+)
+def test_the_next_step_never_asks_for_more_skills_than_there_are(num_skills, max_nodes, num_left, flags):
+    skills = [skill(f"Skill_{index}", index) for index in range(num_skills)]
+    expected = None if flags is None else f"{to_go_on(Path('exp/demo'))}{flags}"
+    assert next_step(skills, Path("exp/demo"), max_nodes, num_left) == expected
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+def test_the_next_step_after_a_failure_is_to_try_it_again(status):
+    skills = [*SKILLS[:1], skill("Place_Table", 2, status)]
+    assert next_step(skills, Path("exp/my demo"), 2, 0) == f"{to_go_on(Path('exp/my demo'))} --retry_failed"
+
+
+def test_the_next_step_stands_at_the_end():
+    assert printed(SKILLS)[-1].strip() == "the next step"
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,12 @@ def test_a_failed_skill_is_not_proposed_again():
     assert proposer().propose(view, spec_of).name == "Collect_Sapling"
 
 
+def test_the_skills_that_are_left_are_those_that_the_experiment_does_not_have():
+    assert proposer().num_left(LibraryView(CLASSIC, {})) == 22
+    view = LibraryView(CLASSIC, named("Collect_Wood"), named("Place_Table"), frozenset({"Collect_Drink", "Of_My_Own"}))
+    assert proposer().num_left(view) == 19
+
+
 def test_a_skill_that_does_not_pass_ends_a_fixed_list():
     def examine(offer):
         raise BadInput(f"not {offer.name}")

@@ -105,6 +105,10 @@ class LlmProposer:
         self._abandoned_in_a_row = 0
         self._go_on()
 
+    def num_left(self, library: LibraryView) -> int | None:
+        """None: a model has no list of skills. 0 where its budget is spent."""
+        return 0 if self._status == "budget_spent" else None
+
     # One answer after the other.
 
     def _next_answer(self, library: LibraryView) -> Call | None:

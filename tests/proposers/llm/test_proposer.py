@@ -366,8 +366,9 @@ def test_the_budget_ends_proposing_and_is_not_an_error(start, server):
     assert run.propose() == "Collect_Wood"
     limits = [question["max_tokens"] for question in server.questions]
     assert 500 <= limits[0] < 16000  # an answer that would cost more than what is left is not asked for
+    assert run.graph.num_left() is None
     assert [run.propose(), run.propose()] == ["Collect_Sapling", None]
-    assert len(server.questions) == 2
+    assert len(server.questions) == 2 and run.graph.num_left() == 0
     state = run.proposer.state
     assert (state["status"], state["last_error"]) == ("budget_spent", None)
     assert state["cost_usd"] > 0.04
