@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.envs.registry import GAMES, make_adapter
+from flowrl.envs.registry import make_adapter
 
-CLASSIC, CRAFTAX = GAMES
+CLASSIC, CRAFTAX = "Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1"
 WORLDS, STEPS, STEPS_A_FLOOR = 3, 100, 12
 
 

@@ -7,15 +7,14 @@ from flowrl.gate import recorded_states
 from flowrl.gate.rules import examine
 from flowrl.paths import cache_folder
 from flowrl.proposers.curriculum import load_curriculum
-from tests.gate.corpus import GOOD
 
 SKILLS = [(entry, spec) for entry in GAMES.values() for spec in load_curriculum(entry.curriculum, entry.facts)]
 
 
 @pytest.fixture(scope="module")
-def recorded_games(gates):
-    for env_name, gate in gates.items():
-        gate.report(next(case for case in GOOD if case.env_name == env_name).spec)
+def recorded_games():
+    for env_name in GAMES:
+        recorded_states.ensure(env_name, cache_folder())
     return {env_name: recorded_states.load(env_name, cache_folder()) for env_name in GAMES}
 
 

@@ -17,7 +17,7 @@ from flowrl.envs.craftax.facts_classic import FACTS as CLASSIC_FACTS
 from flowrl.envs.craftax.facts_full import FACTS as CRAFTAX_FACTS
 from flowrl.proposers.curricula import craftax
 from flowrl.proposers.curriculum import load_curriculum
-from flowrl.skills.menu import Approach, once
+from flowrl.skills.menu import once
 from tests.skills import scenes
 from tests.skills.stages import ClassicStage, CraftaxStage, ladder_down
 
@@ -96,7 +96,7 @@ def num_in_worlds(stages):
 def looked_for(spec):
     """The blocks and items that a skill's scene is about, and those that its reward leads to, but for what players build."""
     scene, recipe = scenes.CRAFTAX[spec.name], RECIPES[spec.name]
-    approached = {term.block for term in recipe.reward if isinstance(term, Approach)}
+    approached = {term.target for term in recipe.reward if term.term == "approach"}
     at_hand = {resource.removeprefix("near:") for resource in spec.requires} - GROWS_ON.keys()
     names = {scene.front, "LADDER_DOWN" if scene.setup is ladder_down else None} - {None} | approached - at_hand
     return {GROWS_ON.get(name, name) for name in names}
