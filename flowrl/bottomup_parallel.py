@@ -1,6 +1,6 @@
 """The front door: ``python -m flowrl.bottomup_parallel``.
 
-Flags in, exit code out. What happens between is in :mod:`flowrl.experiment.start`; dependencies of your own go into
+Reads the flags and returns the exit code; :mod:`flowrl.experiment.start` does the work. Add dependencies of your own in
 :func:`get_skill_dependencies`.
 """
 
@@ -21,14 +21,14 @@ from flowrl.errors import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED, FlowrlEr
 def get_skill_dependencies(
     skill_name: str, all_skills: Mapping[str, Mapping[str, Any]], training_skills: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """The place for dependencies of your own: the skills that ``skill_name`` has to wait for, and starts from.
+    """Edit this to add dependencies of your own: the skills that ``skill_name`` waits for, and whose experts it starts from.
 
-    All other skills of its execution plan are dependencies anyway; what this returns is added to them. Each has to have been
-    proposed before. Asked once for each skill, when it is proposed; later starts take the answer from the experiment's state.
+    The other skills of its execution plan are dependencies anyway; what this returns is added to them. Each must have been
+    proposed before. Called once for each skill, when it is proposed; later starts read the answer from the experiment's state.
 
     Args:
         all_skills: every skill of the experiment by name, the new one included: its data, with ``expert_idx`` and ``status``.
-        training_skills: those among them that wait or run.
+        training_skills: those of them that are waiting or running.
 
     Example::
 
@@ -48,14 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output (head, a pager) has gone; Python would complain once more as it ends.
+        # The reader of our output (head, a pager) has gone. Without this, Python reports the broken pipe again as it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOMETHING_FAILED
 
 
 def _main(arguments: Sequence[str]) -> int:
     parse(Settings, arguments, PROG)
-    # --help and a mistyped flag have ended here, at once; what follows takes its time to import.
+    # --help and mistyped flags have returned by now; the imports below are slow.
     from flowrl.experiment.migration import find_stored
     from flowrl.experiment.start import Start, described
     from flowrl.experiment.stored_settings import resolve
@@ -70,7 +70,7 @@ def _main(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def hangups_as_interrupts() -> Iterator[None]:
-    """SIGTERM and SIGHUP behave as one Ctrl-C. A signal that our caller ignores (nohup) stays ignored."""
+    """SIGTERM and SIGHUP behave as one Ctrl-C. A signal that our parent ignores (nohup) stays ignored."""
 
     def interrupt(signal_number: int, frame: Any) -> None:
         raise KeyboardInterrupt

@@ -38,14 +38,14 @@ AUTO = "auto"
 def _number_of_skills(text: str) -> int | str:
     with contextlib.suppress(ValueError):
         return text if text == AUTO else whole_number(text)
-    raise ValueError(f"expected a whole number from 1 on, such as 3, or {AUTO}; found {text!r}")
+    raise ValueError(f"expected a whole number of at least 1, such as 3, or {AUTO}; found {text!r}")
 
 
 _NUMBER_OR_AUTO = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="INT|auto",
     instance_from_str=lambda texts: _number_of_skills(texts[0]),
-    is_instance=lambda value: value == AUTO or isinstance(value, int) and not isinstance(value, bool),
+    is_instance=lambda value: value == AUTO or (isinstance(value, int) and not isinstance(value, bool)),
     str_from_instance=lambda value: [str(value)],
 )
 
@@ -57,9 +57,9 @@ class ProposalSettings:
     env_name: str = DEFAULT_ENV_NAME
     """The game: Craftax-Symbolic-v1 or Craftax-Classic-Symbolic-v1."""
     graph_path: Path = Path("exp/bottom_up/")
-    """Folder of the experiment; made where it is missing, resumed where it exists."""
+    """Folder of the experiment; created if it does not exist, resumed if it does."""
     max_nodes: int = 40
-    """Most skills of the experiment, whatever becomes of them, those of earlier starts included."""
+    """Most skills that the experiment may hold, whatever their status; those of earlier starts count."""
     proposer: Literal["auto", "curriculum", "llm"] = "auto"
     """Who proposes skills: the built-in curriculum (no network), a language model, or auto: the model when --llm_name,
     --llm_base_url, --llm_mode replay, OPENAI_API_KEY or OPENAI_BASE_URL is given, else the curriculum."""
@@ -71,14 +71,14 @@ class ProposalSettings:
     """live: ask the model, and record every answer in GRAPH_PATH/llm. record: begin with new recordings, moving
     earlier ones aside. replay: take the answers from the recordings; no key, no cost."""
     max_repairs: int = 3
-    """How often the model may mend a refused proposal before it is asked for another skill."""
+    """How often the model may repair a refused proposal before it is asked for another skill."""
     llm_budget_usd: Annotated[float | None, tyro.conf.arg(metavar="USD")] = None
-    """Dollars after which no more skills are proposed, earlier starts included (no limit)."""
+    """Stop proposing skills when this many dollars are spent; earlier starts count (no limit)."""
     llm_timeout_s: float = 600
-    """Seconds for one answer of the model, repeated tries included."""
+    """Seconds to wait for one answer of the model, retries included."""
     candidates: int = 1
-    """Rewards that the model proposes for each skill. They are trained side by side for a while, and the one under which
-    the skill succeeds most often goes on."""
+    """Rewards that the model proposes for each skill. They are trained side by side for a while, and the one with which
+    the skill succeeds most often is kept."""
 
 
 @dataclass(frozen=True)
@@ -86,40 +86,40 @@ class SchedulingSettings:
     """Many runs at once."""
 
     max_parallel_skills: Annotated[int | Literal["auto"], _NUMBER_OR_AUTO] = 3
-    """Skills in training at the same time; 1 trains one after the other. auto: as many as make most frames per second in
-    all, measured once on this machine, which takes minutes; on GPUs it finds skills_per_gpu too."""
+    """Skills in training at the same time. auto: as many as give the most frames per second in total, measured once on
+    this machine, which takes minutes; on GPUs it finds skills_per_gpu too."""
     scheduler_poll_interval: float = 30
-    """Most seconds between safety checks; a finished run is noticed at once, without them."""
+    """Most seconds between safety checks; a finished run is noticed at once anyway."""
     max_retries: int = 2
-    """New tries for a run that ended with an error, died, hung, lost its session or ran out of memory."""
+    """Retries for a run that ended with an error, died, hung, lost its session or ran out of memory."""
     stall_timeout: float = 0
-    """Seconds without a sign of life after which a run is ended and tried again; 0: ten times its usual update, at
-    least 300. Starting and compiling may take an hour."""
+    """Seconds without a heartbeat after which a run is ended and retried; 0: ten times its usual update, at least 300.
+    Starting and compiling may take an hour."""
     lock_timeout_s: float = 300
-    """Seconds to wait for another process that holds the library; then it is named, and the merge is tried again later."""
+    """Seconds to wait for another process that holds the library; after that it is named, and the merge is retried later."""
     gpu_ids: Annotated[str | None, tyro.conf.arg(metavar="LIST")] = None
-    """GPUs to train on, as 0,1 (all visible ones)."""
+    """GPUs to train on, such as 0,1 (all visible ones)."""
     skills_per_gpu: int = 1
     """Runs that share one GPU and its memory."""
     continue_skill: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Train this completed skill further, from its expert, for extra_timesteps; no new skills are proposed."""
+    """Train the expert of this completed skill for another extra_timesteps; no new skills are proposed."""
     extra_timesteps: int | None = None
-    """Frames that continue_skill is trained further."""
+    """Frames to train continue_skill for."""
     retry_failed: bool = False
-    """Try failed and cancelled skills again, and what they blocked."""
+    """Retry failed and cancelled skills, and train those that they blocked."""
 
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
     """Proposes skills, trains each in a tmux session of its own, many at once, and merges them into a library.
 
-    Settings are stored in GRAPH_PATH/config.json: `--graph_path` alone goes on with an experiment, and flags given
-    again override. `-` and `_` are the same in a flag, and counts may be written as 1e8.
+    Settings are stored in GRAPH_PATH/config.json: `--graph_path` alone resumes an experiment, and flags given again
+    override what is stored. `-` and `_` are the same in a flag, and counts may be written as 1e8.
     """
 
     # --help lists the bases from the last to the first.
     dry_run: bool = False
-    """Print the resolved settings as JSON and leave; nothing is touched."""
+    """Print the resolved settings as JSON and exit; nothing is written."""
 
     def __post_init__(self):
         object.__setattr__(self, "graph_path", given_path(self.graph_path, "--graph_path"))
@@ -145,7 +145,7 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
             )
         if self.candidate_timesteps is not None and self.candidate_timesteps > self.total_timesteps:
             raise BadInput(
-                f"--candidate_timesteps must be at most --total_timesteps ({self.total_timesteps}), of which they are a part; "
+                f"--candidate_timesteps must be at most --total_timesteps ({self.total_timesteps}), of which it is a part; "
                 f"found {self.candidate_timesteps}"
             )
 
@@ -155,7 +155,7 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
             return None
         gpus = [gpu.strip() for gpu in self.gpu_ids.split(",")]
         if not all(gpu.isdigit() for gpu in gpus) or len(set(gpus)) < len(gpus):
-            raise BadInput(f"--gpu_ids must be different numbers with commas between, as 0,1; found {self.gpu_ids!r}")
+            raise BadInput(f"--gpu_ids must be different numbers separated by commas, such as 0,1; found {self.gpu_ids!r}")
         return gpus
 
     def to_json(self) -> dict[str, Any]:
@@ -167,13 +167,13 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
 class MigrationArguments:
     """Splits the checkpoint of a sequential run into a library that parallel training goes on with.
 
-    The form of such a checkpoint is told in docs/migration.md.
+    docs/migration.md describes the format of such a checkpoint.
     """
 
     src: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SRC")]
     """The checkpoint: a pickle with expert_params and skills."""
     graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
-    """Folder of the experiment to make; it must not hold one yet."""
+    """Folder of the new experiment; it must not hold one yet."""
 
 
 def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: T | None = None) -> T:
@@ -198,7 +198,7 @@ def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: 
 
 
 def _values() -> tyro.constructors.ConstructorRegistry:
-    """Rules that read ``1e8`` as a whole number and ``~`` as the home folder, and say what a number or a path is."""
+    """Rules that read ``1e8`` as a whole number and ``~`` as the home folder, and explain what a number or a path must be."""
     registry = tyro.constructors.ConstructorRegistry()
     for number_type, read in ((int, whole_number), (float, _decimal)):
         registry.primitive_rule(_number_rule(number_type, read))
@@ -282,7 +282,7 @@ def _one_line(event: tyro_errors.ParseErrorEvent, flags: list[str]) -> str:
         case tyro_errors.UnrecognizedArgs(tokens=[token, *_]) if token.startswith("-"):
             return unknown_choice("flag", token, flags)
         case tyro_errors.UnrecognizedArgs(tokens=[token, *_]):
-            return f"unexpected argument {token!r}: a value follows its flag, and an on/off flag takes none (--no-FLAG is off)"
+            return f"unexpected argument {token!r}: a value follows its flag; an on/off flag takes none (--no-FLAG turns it off)"
         case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
             return unknown_choice(f"value for {_flag(argument)}", value, choices)
         case tyro_errors.InstantiationFailure(argument=argument, message=message) if argument is not None:
@@ -291,7 +291,7 @@ def _one_line(event: tyro_errors.ParseErrorEvent, flags: list[str]) -> str:
             return f"missing: {_flag(argument)} {argument.lowered.metavar}; see --help"
         case tyro_errors.MissingArgs(missing_arguments=missing):
             return f"missing: {', '.join(_flag(item.arg) for item in missing)}; see --help"
-    return f"the command line is not understood ({type(event).__name__}); see --help"
+    return f"the command line cannot be read ({type(event).__name__}); see --help"
 
 
 def _flag(argument: Any) -> str:
@@ -299,7 +299,7 @@ def _flag(argument: Any) -> str:
 
 
 def unknown_choice(what: str, found: str, choices: Sequence[str]) -> str:
-    """One line for a word that is none of the choices: the near matches, or else all of them."""
+    """One line for a word that is not among the choices: names close matches, or else all of them."""
     word = found.replace("-", "_").replace("__", "--", 1)
     beginnings = [choice for choice in choices if len(word) > 4 and choice.startswith(word)]
     matches = beginnings[:3] or difflib.get_close_matches(word, choices, n=3, cutoff=0.7)

@@ -19,23 +19,23 @@ from flowrl.errors import BadInput
 
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota of the disk is used up",
-    errno.EFBIG: "files may not grow any more",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the largest file size that is allowed is reached",
     errno.EROFS: "the disk is read-only",
 }
 
 _NO_FOLDER_SYNC = {
     errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM,
 }  # fmt: skip
-"""How a file system says that it cannot force a folder to disk, or that a folder may be written and not be opened to read."""
+"""How a file system says that it cannot force a folder to disk, or that a folder may be written but not opened to read."""
 
 TEMPORARY = ".tmp"
-"""How a file ends that is not finished; it begins with a dot."""
+"""The ending of an unfinished file's name, which begins with a dot."""
 
 
 @contextlib.contextmanager
 def whole_file(path: Path | str) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of ``path`` in one step at the end of the block, and only if nothing failed.
+    """A file to write to; it replaces ``path`` in one step at the end of the block, and only if nothing failed.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; ``path`` then holds what it held before.
@@ -56,7 +56,7 @@ def whole_file(path: Path | str) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path | str, data: bytes | str) -> None:
-    """Writes ``data`` (text is UTF-8) to ``path`` in one step, creating the folder where it is missing.
+    """Writes ``data`` (text is UTF-8) to ``path`` in one step, creating the folder if it is missing.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; ``path`` then holds what it held before.
@@ -82,12 +82,12 @@ def read_json(path: Path | str) -> Any:
         return json.loads(path.read_text())
     except ValueError as error:
         raise BadInput(
-            f"{path} is not valid JSON ({error}); restore it from a copy, or move it away to start afresh"
+            f"{path} is not valid JSON ({error}); restore it from a copy, or move it away to start again without it"
         ) from error
 
 
 def append_line(path: Path | str, text: str) -> None:
-    """Adds one line to a log; a reader that tails the file sees it at once, and never half of it.
+    """Adds one line to a log; a reader that follows the file sees it at once, and never half of it.
 
     Raises:
         OSError: the disk is full, or the file cannot be written; it then holds what it held before.
@@ -95,27 +95,27 @@ def append_line(path: Path | str, text: str) -> None:
     line = (text.rstrip("\n") + "\n").encode()
     with open(path, "ab", buffering=0) as file:
         before = file.tell()
-        if file.write(line) < len(line):  # there was room for a part of it
+        if file.write(line) < len(line):  # only part of it fitted
             file.truncate(before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def why_no_room(error: BaseException) -> str | None:
-    """In words, where an error says that nothing more can be stored on a disk; None where it is another error."""
+    """Why a disk takes no more data, if that is what the error says; None for any other error."""
     return _NO_ROOM.get(error.errno) if isinstance(error, OSError) else None
 
 
 def sweep_files(folder: Path | str, deep: bool = True) -> None:
-    """Removes unfinished files from ``folder``, in which nobody may be writing; ``deep``: from all below it too."""
+    """Removes unfinished files from ``folder``, where no process may be writing; ``deep``: from its subfolders too."""
     pattern = f".*{TEMPORARY}"
     for path in Path(folder).rglob(pattern) if deep else Path(folder).glob(pattern):
-        with contextlib.suppress(OSError):  # read-only, or gone: it does no harm
+        with contextlib.suppress(OSError):  # read-only, or gone: harmless
             path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
     """Without this the rename itself may be lost when the machine loses power. A disk that fails is an error; a file system
-    that offers no such call (some network shares) is not: the file has its name already."""
+    that has no such call (some network shares) is not: the file already has its name."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,11 +1,12 @@
 """What this process may use of its machine: cores and memory.
 
 A container, or a job on a cluster, may have less memory than its machine has: its control group, and each group around
-that, sets a limit (Linux, version 1 or 2). Every run's keeper imports this as it starts, so little is imported here.
+it, can set a limit (Linux, version 1 or 2). Every run's keeper imports this as it starts, so little is imported here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -25,26 +26,24 @@ def usable_cores() -> list[int]:
 
 
 def keep_to_cores(cores: Sequence[int]) -> None:
-    """Has this process run on these cores, also where whoever started it had kept it to others.
+    """Runs this process on these cores, even if its parent was restricted to others.
 
-    Where the system has no such call, or allows none of them, everything stays as it is.
+    Changes nothing if the system has no such call, or allows none of these cores.
     """
     if hasattr(os, "sched_setaffinity"):
-        try:
+        with contextlib.suppress(OSError):
             os.sched_setaffinity(0, cores)  # the kernel leaves out those that the control group forbids
-        except OSError:
-            pass
 
 
 def total_memory() -> int:
-    """Bytes of memory that this process, and all that share its limits, can have at most."""
+    """Most bytes of memory that this process, and all that share its limits, can have."""
     import psutil
 
     return min([psutil.virtual_memory().total, *(limit for _, _, limit in _limited_groups())])
 
 
 def free_memory() -> int:
-    """Bytes of memory that can still be had: of the machine, or of the control group that has least left."""
+    """Bytes of memory that are still free: on the machine, or in the control group that has least left."""
     import psutil
 
     left = (limit - _in_use(folder, version) for folder, version, limit in _limited_groups())
@@ -52,7 +51,7 @@ def free_memory() -> int:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory, in our control group or else on this machine."""
+    """How many processes the kernel has killed because memory ran out, in our control group or else on this machine."""
     counters = [f"{folder}/{_KILLS[version]}" for folder, version in _memory_groups()]
     for path in (*counters, f"{ROOT}/proc/vmstat"):
         if (count := _entry(path, "oom_kill")) is not None:
@@ -70,7 +69,7 @@ def _limited_groups() -> list[tuple[str, int, int]]:
 
 
 def _in_use(folder: str, version: int) -> int:
-    """Bytes that a group holds, but for files that were read once and are dropped as soon as memory is short."""
+    """Bytes that a group uses, without cached files that are dropped as soon as memory is short."""
     used = _number(f"{folder}/{_USED[version]}") or 0
     return used - (_entry(f"{folder}/memory.stat", _RECLAIMABLE[version]) or 0)
 
@@ -78,8 +77,8 @@ def _in_use(folder: str, version: int) -> int:
 def _memory_groups() -> list[tuple[str, int]]:
     """The folders of our control group and of all groups around it, the innermost first, each with its version.
 
-    Some of them may not exist: a container sees its own group as the outermost folder, and may still be told its place on
-    the machine.
+    Some of them may not exist: a container sees its own group as the outermost folder, but may still see the path that
+    the machine has for it.
     """
     found = []
     for line in _lines(f"{ROOT}/proc/self/cgroup"):

@@ -1,4 +1,4 @@
-"""Where everything of an experiment lies, and what is kept for all experiments. No other module joins these names.
+"""Where the files of an experiment are, and those that all experiments share. No other module builds these paths.
 
 The layout is the project's contract with its users (see docs/architecture.md): people type these paths
 into ``jq``, ``tail`` and ``cat``.
@@ -21,23 +21,23 @@ _SKILL_FOLDER = re.compile(r"(\d+)_(.+)")
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pkl")
 
 CANDIDATES = "candidates.json"
-"""In a run's folder, and then in its skill's, where the skill was proposed with several rewards."""
+"""In a run's folder, and later in its skill's, if the skill was proposed with several rewards."""
 
 
 CACHE = "FLOWRL_CACHE_DIR"
-"""Environment variable: the cache folder, where it is not to be the user's own."""
+"""Environment variable: the cache folder, in place of the user's own."""
 
 
 def given_path(path: Path | str, name: str) -> Path:
     """A path that a person or a program gave, with the home folder for a leading ``~``.
 
-    A shell leaves ``~`` to us where a flag is written with ``=``.
+    A shell does not expand ``~`` in a flag written with ``=``.
 
     Args:
-        name: what the path is called where it was given, for the message.
+        name: what the path is called, for the message.
 
     Raises:
-        BadInput: it is empty, or nobody has this home folder.
+        BadInput: it is empty, or there is no such home folder.
     """
     if isinstance(path, str) and not path.strip():
         raise BadInput(f"{name} is empty; give a path, or . for the current folder")
@@ -48,10 +48,10 @@ def given_path(path: Path | str, name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """What all experiments on this machine share (``FLOWRL_CACHE_DIR``, or the user's cache folder); may be deleted.
+    """The folder that all experiments on this machine share (``FLOWRL_CACHE_DIR``, or the user's own); may be deleted.
 
     Raises:
-        BadInput: the user has no home folder, and the variable names no other place.
+        BadInput: the user has no home folder, and the variable is not set.
     """
     if named := os.environ.get(CACHE):
         return given_path(named, CACHE)
@@ -67,27 +67,27 @@ def cache_folder() -> Path:
 
 
 def check_cache_folder() -> None:
-    """Called before anything is launched: the cache folder is there, or can be made.
+    """Called before anything is launched: accepts a cache folder that exists, or can be created.
 
     Raises:
-        BadInput: it cannot. Nothing was made.
+        BadInput: it does not, and cannot. Nothing was created.
     """
     folder = cache_folder()
     if not folder.is_dir() and (why := why_not_writable(folder)):
         raise BadInput(
-            f"the folder for compiled programs, {folder}, cannot be made: {why}; set {CACHE} to a folder that can be written"
+            f"the folder for compiled programs, {folder}, cannot be created: {why}; set {CACHE} to a folder that can be written"
         )
 
 
 def cache_remark() -> str | None:
-    """What a person should know of a cache folder that serves only in part; None where it can be written."""
+    """What a person should know about a cache folder that is read-only; None if it can be written."""
     if why := why_not_writable(cache_folder()):
-        return f"{why}: compiled programs are loaded from it, new ones are not kept; set {CACHE} to another folder to keep them"
+        return f"{why}: compiled programs are loaded from it, but new ones are not kept; set {CACHE} to another folder"
     return None
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Why a folder, or where it does not exist the nearest one above it, cannot be written to; None where it can."""
+    """Why a folder, or the nearest existing one above it, cannot be written to; None if it can."""
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not os.path.isdir(nearest):
         return f"{nearest} is a file"
@@ -95,7 +95,7 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def compile_cache() -> Path:
-    """Compiled programs, as JAX keeps them; those for another number of cores, which JAX does not tell apart, elsewhere."""
+    """Compiled programs, as JAX keeps them: a folder for each number of cores, which JAX does not distinguish."""
     return cache_folder() / "jax" / f"{len(usable_cores())}-cores"
 
 
@@ -105,7 +105,7 @@ def stored_programs() -> Path:
 
 
 def calibrations() -> Path:
-    """How many trainings at a time serve best, as measured on this machine."""
+    """How many trainings at a time are fastest in total, as measured on this machine."""
     return cache_folder() / "calibration.json"
 
 
@@ -114,7 +114,7 @@ class ExperimentPaths:
     """The folder of one experiment (``--graph_path``).
 
     Raises:
-        BadInput: its path is empty, or begins with the home folder of nobody.
+        BadInput: its path is empty, or begins with a home folder that does not exist.
     """
 
     root: Path
@@ -148,7 +148,7 @@ class ExperimentPaths:
 
     @property
     def llm(self) -> Path:
-        """What the language model was asked and has said."""
+        """The recorded questions and answers of the language model."""
         return self.root / "llm"
 
     @property
@@ -212,17 +212,17 @@ class RunPaths:
 
     @property
     def trial(self) -> RunPaths:
-        """The run while several rewards of its skill are on trial: it has checkpoints of its own."""
+        """The run while several rewards are on trial: the trial has its own checkpoints."""
         return TrialPaths(self.folder)
 
     @property
     def candidates(self) -> Path:
-        """How the rewards on trial have done, and which one was chosen."""
+        """The results of the rewards on trial, and which one was chosen."""
         return self.folder / CANDIDATES
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether the run can go on from what an earlier attempt has left."""
+        """Whether the run can resume from a checkpoint of an earlier attempt."""
         return bool(self.checkpoints() or self.trial.checkpoints())
 
     @property
@@ -252,7 +252,7 @@ class RunPaths:
 
     @property
     def environment(self) -> Path:
-        """Variables for the training process that must not stand on a command line; read once, then removed."""
+        """Variables for the training process that must not appear on a command line; read once, then removed."""
         return self.folder / "run.env"
 
     @property

@@ -1,11 +1,11 @@
 """Pickles that hold arrays and nothing else.
 
-Experts travel between people, so a checkpoint is read as data: the unpickler below admits numpy arrays,
-numpy scalars and plain containers, and refuses every other name, so that a file from a stranger cannot
-run code (a plain ``pickle.load`` runs whatever the file asks for).
+People exchange experts, so a checkpoint is read as data: the unpickler below admits numpy arrays, numpy
+scalars and plain containers, and refuses every other name, so that a file from a stranger cannot run code
+(a plain ``pickle.load`` runs whatever the file asks for).
 
-A file ends with a checksum of what is before it: a bit that flips inside an array still makes a good pickle, and an
-expert with one wrong weight would be trained on. Other readers of pickles do not see it; files without one are read.
+A file ends with a checksum of its content: with a flipped bit inside an array it is still a valid pickle, and training
+would go on with a wrong weight. Other pickle readers ignore the checksum; files without one are accepted.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _SEAL = b"\nflowrl sha256 "
 _SEAL_LENGTH = len(_SEAL) + 64
 
 _BFLOAT16_BITS = "bfloat16 bits"
-"""numpy has no bfloat16 of its own: such an array is stored as its bits, under this key."""
+"""numpy has no bfloat16: such an array is stored as its bits, under this key."""
 
 
 class ForeignPickle(BadInput):
-    """The file is damaged, or holds something other than numpy arrays and plain containers."""
+    """The file is damaged, or holds more than numpy arrays and plain containers."""
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -51,7 +51,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def dump(path: Path | str, tree: Any) -> None:
-    """Writes nested dicts, lists, numbers, strings and numpy arrays, whole, and in memory never more than one array twice."""
+    """Writes nested dicts, lists, numbers, strings and numpy arrays, whole; copies at most one array at a time in memory."""
     plain = _plain(tree)
     with whole_file(path) as file:
         sealed = _Sealed(file)
@@ -60,7 +60,7 @@ def dump(path: Path | str, tree: Any) -> None:
 
 
 class _Sealed:
-    """A file that keeps the checksum of what is written to it."""
+    """A file that keeps a checksum of what is written to it."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -96,7 +96,7 @@ def load(path: Path | str) -> Any:
 def _whole(stream: io.BytesIO) -> Any:
     tree = _ArrayUnpickler(stream).load()
     if stream.read(1):
-        raise pickle.UnpicklingError("it goes on behind its end")  # a seal that was damaged itself
+        raise pickle.UnpicklingError("there is data after its end")  # a damaged checksum
     return tree
 
 
@@ -105,7 +105,7 @@ def _seal(data: bytes) -> bytes:
 
 
 def _plain(tree: Any) -> Any:
-    """The tree with plain containers and numpy arrays only; anything else is refused here, not at reading."""
+    """The tree as plain containers and numpy arrays; anything else is refused here, not when it is read."""
     if isinstance(tree, dict):
         return {key: _plain(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
@@ -123,7 +123,7 @@ def _plain(tree: Any) -> Any:
 
 
 def _with_bfloat16(tree: Any) -> Any:
-    """The tree with arrays of bfloat16 where their bits were stored."""
+    """The tree with bfloat16 arrays in place of their stored bits."""
     if isinstance(tree, dict):
         if tree.keys() == {_BFLOAT16_BITS}:
             import ml_dtypes

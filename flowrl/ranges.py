@@ -1,4 +1,4 @@
-"""What values a setting may have, checked wherever it comes from: a flag, ``config.json``, ``run.json`` or Python."""
+"""The values that a setting may have, checked wherever it comes from: a flag, ``config.json``, ``run.json`` or Python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowrl.errors import BadInput
 
 @dataclass(frozen=True)
 class Range:
-    """Values that are allowed, and how a message says it."""
+    """Values that are allowed, and the words for them in a message."""
 
     words: str
     holds: Callable[[float], bool]
@@ -26,7 +26,7 @@ FRACTION = Range("from 0 to 1", lambda value: 0 <= value <= 1)
 
 
 def check_ranges(settings: Any, allowed: dict[Range, Sequence[str]]) -> None:
-    """Raises BadInput, naming the flag, where a setting is out of its range; settings that are None are not looked at."""
+    """Raises BadInput, naming the flag, if a setting is out of its range; settings that are None are skipped."""
     for allowed_range, names in allowed.items():
         for name in names:
             value = getattr(settings, name)

@@ -20,10 +20,10 @@ print(jnp.arange(3).dtype, jnp.zeros(2).dtype, (jnp.zeros((2, 2), jnp.int32) + j
 """
 PROCESSES = {
     "training": (
-        "from flowrl.paths import RunPaths\nfrom flowrl.training import process\n"
+        "from flowrl.paths import RunPaths\nfrom flowrl.training.host import process\n"
         "process.prepare(RunPaths(Path(sys.argv[1])))"
     ),
-    "calibration": "from flowrl.training import process\nprocess.take_slot({'cores': [0]})",
+    "calibration": "from flowrl.training.host import process\nprocess.take_slot({'cores': [0]})",
     "recording of states": (
         "import runpy\nsys.argv = ['', 'Craftax-Classic-Symbolic-v1', sys.argv[2]]\n"
         "runpy.run_module('flowrl.gate.recorded_states', run_name='__main__')"

@@ -125,7 +125,7 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(homeless, monkeypat
 def test_a_cache_folder_that_cannot_be_made_is_refused_with_the_reason(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    expected = f"{tmp_path}/file/cache, cannot be made: {tmp_path}/file is a file; set FLOWRL_CACHE_DIR"
+    expected = f"{tmp_path}/file/cache, cannot be created: {tmp_path}/file is a file; set FLOWRL_CACHE_DIR"
     with pytest.raises(BadInput, match=expected):
         check_cache_folder()
 
@@ -138,5 +138,5 @@ def test_a_cache_folder_that_can_only_be_read_serves_and_is_remarked(disk, monke
     check_cache_folder()
     assert "cache is not writable" in cache_remark() and "FLOWRL_CACHE_DIR" in cache_remark()
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(disk.root / "other"))
-    with pytest.raises(BadInput, match="cannot be made"):
+    with pytest.raises(BadInput, match="cannot be created"):
         check_cache_folder()

@@ -1,4 +1,4 @@
-"""The commands of ``flowrl`` (``python -m flowrl COMMAND``), a thin module each; the work is done in the other rooms."""
+"""The commands of ``flowrl`` (``python -m flowrl COMMAND``): a thin module for each; other rooms do the work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Command:
     summary: str
 
     def run(self, arguments: list[str]) -> int:
-        """Runs it; only now is its module imported, so that the list of commands appears at once."""
+        """Runs it. Its module is imported only now, so that the list of commands appears at once."""
         return importlib.import_module(f"flowrl.commands.{self.name}").main(arguments)
 
 

@@ -1,1 +1,1 @@
-"""One start of an experiment: stored settings, checks before the start, flow graph, generation loop, wiring. Knows every room."""
+"""One start of an experiment: stored settings, checks, flow graph, generation loop, wiring. Knows every room."""

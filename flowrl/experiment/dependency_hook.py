@@ -1,4 +1,4 @@
-"""``get_skill_dependencies``, the user's own function: asked once for each skill, and never trusted with more than names."""
+"""``get_skill_dependencies``, the user's own function: called once for each skill; only names are accepted from it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from flowrl.errors import BadInput
 
 GetDependencies = Callable[[str, Mapping[str, dict[str, Any]], Mapping[str, dict[str, Any]]], Collection[str]]
-"""``(skill_name, all_skills, training_skills)`` to the names of the skills that it depends on, beside those of its plan."""
+"""``(skill_name, all_skills, training_skills)`` to the names of the skills that it depends on, besides those of its plan."""
 
 NAME = "get_skill_dependencies"
 
 
 def asked_once(function: GetDependencies) -> GetDependencies:
-    """The function, with its answer for a skill kept for whoever asks about that skill again."""
+    """The function with a memory: called a second time for a skill, it gives the first answer."""
     answers: dict[str, Any] = {}
 
     def ask_or_recall(skill_name: str, *skills: Any) -> Any:
@@ -34,14 +34,14 @@ def ask(
     all_skills: Mapping[str, dict[str, Any]],
     training_skills: Mapping[str, dict[str, Any]],
 ) -> tuple[str, ...]:
-    """What the function says of a new skill, each name once.
+    """The names that the function returns for a new skill, each once.
 
     Args:
         all_skills: every skill of the experiment, the new one included. The function gets a copy.
-        training_skills: those among them that wait or run.
+        training_skills: those of them that are waiting or running.
 
     Raises:
-        BadInput: it raised an error, or returned something else than names of other skills; one line.
+        BadInput: it raised an error, or returned anything but a list of names of other skills; one line.
     """
     try:
         said = function(skill_name, copy.deepcopy(dict(all_skills)), copy.deepcopy(dict(training_skills)))
@@ -49,12 +49,12 @@ def ask(
     except (Exception, SystemExit) as error:  # whatever a person's own code may raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BadInput(
-            f"{NAME} raised an error for {skill_name}: {reason} ({_place(error)}); correct it, and give the same command again"
+            f"{NAME} raised an error for {skill_name}: {reason} ({_place(error)}); correct it, and run the same command again"
         ) from error
     if names is None or not all(isinstance(name, str) for name in names):
         raise BadInput(
             f"{NAME} returned {_shown(said)} for {skill_name}, expected a list of names of skills; "
-            "where there is nothing to add, return []"
+            "return [] if there is nothing to add"
         )
     _check_known(names, skill_name, all_skills)
     return tuple(sorted(names) if isinstance(said, set | frozenset) else dict.fromkeys(names))
@@ -69,8 +69,8 @@ def _check_known(names: Collection[str], skill_name: str, all_skills: Collection
         if name not in all_skills or name == skill_name:
             others = ", ".join(other for other in all_skills if other != skill_name) or "there are none yet"
             raise BadInput(
-                f"{NAME} says that {skill_name} depends on {name!r}, which is none of the other skills: {others}; "
-                "name only skills that were proposed before it"
+                f"{NAME} returned {name!r} for {skill_name}, expected names of other skills ({others}); "
+                "return only skills that were proposed before it"
             )
 
 

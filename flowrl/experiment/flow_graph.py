@@ -1,7 +1,7 @@
 """The flow graph: what each skill of an experiment is, and which one comes next.
 
-It stands between whoever proposes skills and the scheduler that trains them: a proposal becomes ``skill_data`` with
-an execution plan. What has become of a skill, and what it waits for, is the scheduler's to say.
+It stands between the proposer of skills and the scheduler that trains them: a proposal becomes ``skill_data`` with an
+execution plan. The status of a skill, and what it waits for, is asked of the scheduler.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flowrl.skills.spec import SkillSpec
 
 SkillData = dict[str, Any]
 Gate = Callable[[SkillSpec], Mapping[str, Any] | None]
-"""Accepts a skill and returns its report, or raises ``CodeRefused``. Without a report, code counts as written by hand."""
+"""Accepts a skill and returns its report, or raises ``CodeRefused``. Code without a report counts as written by hand."""
 
 _IN_TRAINING = ("waiting", "running")
 
@@ -33,7 +33,7 @@ def plan_dependencies(skill_name: str, skill_data: Mapping[str, Any]) -> list[st
 
 
 class Scheduler(Protocol):
-    """Who knows what has become of each skill: :class:`flowrl.parallel.scheduler.SkillScheduler`."""
+    """What knows the status of each skill: :class:`flowrl.parallel.scheduler.SkillScheduler`."""
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -41,13 +41,13 @@ class Scheduler(Protocol):
 
 
 class NothingTrained:
-    """Stands for the scheduler of an experiment that has not begun."""
+    """Takes the place of the scheduler in an experiment that has not begun."""
 
     state: Mapping[str, Any] = {"skills": ()}
 
 
 class _Proposal(NamedTuple):
-    """A skill as it was proposed; none of this ever changes."""
+    """A skill as it was proposed; it never changes."""
 
     spec: SkillSpec
     data: SkillData
@@ -62,7 +62,7 @@ class FlowGraph:
         proposer: asked for each new skill.
         facts: the game.
         get_dependencies: asked once for each new skill; what it returns is added to the skills of its plan.
-        gate: what a skill has to pass beside the static checks. Its report goes along with the skill.
+        gate: what a skill must pass besides the static checks. Its report is stored with the skill.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class FlowGraph:
         self._proposals: dict[str, _Proposal] = {}
 
     def load(self, known_skills: Mapping[str, SkillData]) -> None:
-        """Takes in the skills of earlier starts: the data of each; status and expert index are the scheduler's.
+        """Loads the data of the skills of earlier starts; their status and expert index come from the scheduler.
 
         Raises:
-            BadInput: the data of a skill is not usable; names the skill and the field.
+            BadInput: the data of a skill cannot be used; names the skill and the field.
         """
         for name, known in known_skills.items():
             data = {field: value for field, value in known.items() if field not in ("status", "expert_idx")}
@@ -99,11 +99,11 @@ class FlowGraph:
     def next_skill(self) -> tuple[str, SkillData] | None:
         """The next skill with its execution plan, or None: the proposer has no more.
 
-        A proposal that cannot be trained is the proposer's to repair, or to give up. May be called in a thread of its own.
+        The proposer repairs a proposal that cannot be trained, or gives it up. May be called in a thread of its own.
 
         Raises:
-            BadInput: the proposal cannot be trained, and the proposer cannot repair it; or ``get_skill_dependencies`` is of
-                no use. Names what is wrong.
+            BadInput: the proposal cannot be trained, and the proposer cannot repair it; or ``get_skill_dependencies`` is
+                wrong. Names what is wrong.
             FlowrlError: the proposer gave up.
         """
         found = self.proposer.propose(self.view(), self._checked)
@@ -114,15 +114,15 @@ class FlowGraph:
         return spec.name, data
 
     def num_left(self) -> int | None:
-        """How many more skills could be proposed at most; None where nobody knows."""
+        """How many more skills could be proposed at most; None if that is not known."""
         return self.proposer.num_left(self.view())
 
     def added(self, skill_name: str) -> None:
-        """The scheduler has taken a skill: its proposer is told."""
+        """Tells the proposer that the scheduler has accepted its skill."""
         self.proposer.accepted(self._proposals[skill_name].spec)
 
     def drop(self, skill_name: str) -> None:
-        """The scheduler has not taken a skill that ``next_skill`` returned: there is no such skill."""
+        """Forgets a skill that ``next_skill`` returned and the scheduler did not accept."""
         del self._proposals[skill_name]
 
     def _checked(self, offer: Offer) -> tuple[SkillSpec, SkillData]:
@@ -133,7 +133,7 @@ class FlowGraph:
         """
         spec = offer.spec
         if spec.name in self._proposals or spec.name in self._entries():
-            raise BadInput(f"skill {spec.name} was proposed again; the name is taken, give the new one another")
+            raise BadInput(f"skill {spec.name} exists already; give the new skill another name")
         check_resources(spec, self.facts)
         offer.keep(lambda single: check_skill_code(single, self.facts))
         offer.drop_duplicates()
@@ -142,27 +142,27 @@ class FlowGraph:
         return offer.spec, {**offer.spec.to_data(), "execution_plan": plan, **_gate_reports(reports)}
 
     def _new_dependencies(self, name: str, data: SkillData) -> tuple[str, ...]:
-        """What a new skill is to wait for: the other skills of its plan, and what ``get_skill_dependencies`` adds."""
+        """What a new skill waits for: the other skills of its plan, and what ``get_skill_dependencies`` adds."""
         new = {name: {**data, "status": "waiting", "expert_idx": None}}
         added = ask(self._get_dependencies, name, self.skills | new, self.in_training() | new)
         return tuple(dict.fromkeys([*plan_dependencies(name, data), *added]))
 
     def dependencies(self, skill_name: str) -> list[str]:
-        """What a skill waits for: as the scheduler has it, or for one that it does not have yet, as it is to be added."""
+        """What a skill waits for: as the scheduler has it or, for a skill that it does not have yet, as it will be added."""
         entry = self._entries().get(skill_name)
         return list(entry["dependencies"] if entry else self._proposals[skill_name].dependencies)
 
     def check_frontier_blocked(self, skill_name: str, skill_data: Mapping[str, Any]) -> bool:
-        """Whether a skill needs one that is still in training: then no more are proposed for now."""
+        """Whether a skill needs one that is still in training; until that finishes, nothing more is proposed."""
         is_known = skill_name in self._proposals or skill_name in self._entries()
         needed = self.dependencies(skill_name) if is_known else plan_dependencies(skill_name, skill_data)
         return bool(blocked_by(needed, self.in_training()))
 
     def on_skill_complete(self, skill_name: str) -> None:
-        """A callback for the scheduler, which need not be set: what is completed is asked of it."""
+        """A callback for the scheduler. It need not be set: this class asks the scheduler what is completed."""
 
     def in_training(self) -> dict[str, SkillData]:
-        """The skills that wait or run."""
+        """The skills that are waiting or running."""
         return {name: skill for name, skill in self.skills.items() if skill["status"] in _IN_TRAINING}
 
     def completed(self) -> dict[str, SkillData]:
@@ -170,12 +170,12 @@ class FlowGraph:
         return {name: skill for name, skill in self.skills.items() if skill["status"] == "completed"}
 
     def usable(self) -> dict[str, SkillSpec]:
-        """What a plan may use, in the order in which it was added: a plan must not depend on what finished first."""
+        """What a plan may use, in the order of proposal: a plan must not depend on which skill finished first."""
         usable = ("completed", *_IN_TRAINING)
         return {name: self._proposals[name].spec for name, skill in self.skills.items() if skill["status"] in usable}
 
     def view(self) -> LibraryView:
-        """What the proposer is told."""
+        """What the proposer sees of the experiment."""
         entries = self._entries()
         skills = self._as_of(entries)
         specs = {name: self._proposals[name].spec for name in skills}
@@ -190,7 +190,7 @@ class FlowGraph:
         )
 
     def _as_of(self, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, SkillData]:
-        """The skills with what the scheduler's entries say of them; one that it does not have yet waits."""
+        """The skills with what the scheduler's entries say about them; one that it does not have yet is waiting."""
         new = {"status": "waiting", "expert_idx": None}
         return {
             name: {**proposal.data, **{field: entries.get(name, new)[field] for field in new}}
@@ -202,12 +202,12 @@ class FlowGraph:
 
 
 def _measured(entry: Mapping[str, Any]) -> Measured:
-    """What an entry of the scheduler's state says of the training of its skill."""
+    """What an entry of the scheduler's state says about the training of its skill."""
     return Measured(*(entry.get(name) for name in ("success_rate", "random_success_rate", "frames", "frames_per_success")))
 
 
 def _gate_reports(reports: Sequence[Mapping[str, Any] | None]) -> SkillData:
-    """What ``skill_data`` holds of the gate's reports on a skill's rewards, in order."""
+    """The gate's reports on a skill's rewards, in order, as ``skill_data`` holds them."""
     first, *others = reports
     if not first:
         return {}

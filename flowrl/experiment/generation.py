@@ -1,7 +1,7 @@
-"""The generation loop: proposes skills while a slot is free and the frontier is open, and waits for news when not.
+"""The generation loop: proposes skills while a slot is free and the frontier is open, and otherwise waits for news.
 
-It runs in the main thread, beside the scheduler's, and each proposal is waited for in a thread of its own: a slow
-proposer never holds up a launch, a merge, or a line about what has finished.
+It runs in the main thread beside the scheduler's thread, and each proposal is made in a thread of its own: a slow
+proposer never delays a launch, a merge, or a line about what has finished.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flowrl.experiment.flow_graph import FlowGraph, SkillData
 from flowrl.report.announcements import Announcer
 
 LOOK_EVERY_S = 0.5
-"""Launches are told this often; the end of a run is noticed at once."""
+"""Launches are reported this often; the end of a run is noticed at once."""
 
 
 class Scheduler(Protocol):
@@ -62,13 +62,13 @@ class Generation:
         self._library: dict[str, SkillData] = {}
         self._thread = threading.Thread(target=self._schedule, name="scheduler", daemon=True)
         self._scheduler_error: BaseException | None = None
-        self._told_state: dict[str, Any] | None = None
+        self._stored_state: dict[str, Any] | None = None
 
     def run(self) -> None:
         """Returns when every skill has a final status and no more will come.
 
         Raises:
-            BadInput: the very first proposal is unusable.
+            BadInput: the very first proposal cannot be used.
             Exception: whatever ended the scheduler's thread.
         """
         self._library = self.flow_graph.completed()
@@ -82,11 +82,11 @@ class Generation:
             raise self._scheduler_error
 
     def on_skill_final(self, skill_name: str, status: str) -> None:
-        """The scheduler's callback, in its thread: ends the loop's wait, whatever became of the skill."""
+        """The scheduler's callback, in its thread: wakes the loop, whatever the skill's status is."""
         self._news.set()
 
     def join(self) -> None:
-        """Waits for the scheduler's thread, telling what happens meanwhile."""
+        """Waits for the scheduler's thread to end, and reports what happens meanwhile."""
         while self._thread.is_alive():
             self.wait_for_news()
         self.look()
@@ -97,7 +97,7 @@ class Generation:
         self.look()
 
     def look(self) -> None:
-        """Tells what is new in the scheduler's state."""
+        """Reports what is new in the scheduler's state."""
         self._announcer.look(self.scheduler.state["skills"])
 
     def _generate(self) -> None:
@@ -125,7 +125,7 @@ class Generation:
         except FlowrlError as error:
             return self._give_up(error)
         finally:
-            self._tell_proposer_state()
+            self._store_proposer_state()
         self._newest = name
         self._say(f"proposed   {name}" + (f", on top of {', '.join(dependencies)}" if dependencies else ""))
         if self.is_blocked():
@@ -133,7 +133,7 @@ class Generation:
         return True
 
     def _add(self, name: str, data: SkillData) -> list[str]:
-        """Gives a skill to the scheduler; returns its dependencies. A skill that is not taken is no skill."""
+        """Gives a skill to the scheduler; returns its dependencies. A skill that is not accepted is forgotten."""
         try:
             dependencies = self.flow_graph.dependencies(name)
             self.scheduler.add_skill(name, data, dependencies)
@@ -144,7 +144,7 @@ class Generation:
         return dependencies
 
     def _next_skill(self) -> tuple[str, SkillData] | None:
-        """The next skill, None for no more, or where the scheduler's thread ends. Meanwhile what happens is told."""
+        """The next skill; None if there is none, or if the scheduler's thread ends. Reports what happens meanwhile."""
         results: list[tuple[tuple[str, SkillData] | None, BaseException | None]] = []
 
         def ask() -> None:
@@ -158,17 +158,17 @@ class Generation:
         threading.Thread(target=ask, name="proposer", daemon=True).start()
         while not results and self._thread.is_alive():
             self.wait_for_news()
-            self._tell_proposer_state()
+            self._store_proposer_state()
         found, error = results[0] if results else (None, None)
         if error is not None:
             raise error
         return found
 
-    def _tell_proposer_state(self) -> None:
+    def _store_proposer_state(self) -> None:
         state = {**self.flow_graph.proposer.state, **self._gave_up()}
-        if state != self._told_state:
+        if state != self._stored_state:
             self.scheduler.set_proposer_state(state)
-            self._told_state = state
+            self._stored_state = state
 
     def _give_up(self, error: FlowrlError) -> bool:
         if isinstance(error, BadInput) and not self._newest:
@@ -183,7 +183,7 @@ class Generation:
     def _schedule(self) -> None:
         try:
             self.scheduler.run(self._library)
-        except BaseException as error:  # told in the main thread, whatever it is
+        except BaseException as error:  # raised again in the main thread, whatever it is
             self._scheduler_error = error
         finally:
             self._news.set()

@@ -1,4 +1,4 @@
-"""What has to be there before anything is launched. Looks and never touches.
+"""What must be there before anything is launched. These checks read, and never write.
 
 Each check raises ``BadInput`` with one line that names what is missing and the remedy.
 """
@@ -17,13 +17,13 @@ from flowrl.parallel.launchers.base import Launcher
 from flowrl.paths import ExperimentPaths, check_cache_folder, why_not_writable
 from flowrl.proposers.llm.credentials import usable_key
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
-from flowrl.tracking.wandb_access import check_wandb
+from flowrl.tracking.wandb_key import check_wandb_key
 
 DEFAULT_LLM = "gpt-5"
 
 
 def check_machine(settings: Settings, launcher: Launcher, environ: Mapping[str, str] = os.environ) -> None:
-    """All of the checks below, and the launcher's own.
+    """Runs all of the checks below, and the launcher's own.
 
     Raises:
         BadInput: the first thing that is missing.
@@ -33,17 +33,17 @@ def check_machine(settings: Settings, launcher: Launcher, environ: Mapping[str, 
     launcher.check()
     check_llm(settings, environ)
     if settings.use_wandb:
-        check_wandb(environ)
+        check_wandb_key(environ)
 
 
 def check_folder(folder: Path) -> None:
-    """The experiment's folder can be written, or made where it does not exist yet."""
+    """Accepts an experiment's folder that can be written, or created if it does not exist yet."""
     if why := why_not_writable(folder):
-        raise BadInput(f"{why}; make it a folder that can be written, or choose another --graph_path")
+        raise BadInput(f"{why}; choose another --graph_path, or make this one a folder that can be written")
 
 
 def check_continuation(settings: Settings) -> None:
-    """The experiment has skills, so that one of them can be trained further."""
+    """Accepts an experiment that has skills, one of which can then be trained further."""
     if not has_skills(ExperimentPaths(settings.graph_path)):
         raise BadInput(
             f"there is no skill {settings.continue_skill} in {settings.graph_path}, which holds no skills; "
@@ -61,7 +61,7 @@ def has_skills(paths: ExperimentPaths) -> bool:
 
 
 def chosen_proposer(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
-    """``curriculum`` or ``llm``: what ``--proposer auto`` comes to."""
+    """``curriculum`` or ``llm``: what ``--proposer auto`` stands for."""
     if settings.proposer != "auto":
         return settings.proposer
     is_wanted = settings.llm_name or settings.llm_base_url or settings.llm_mode == "replay" or _has_llm_access(environ)
@@ -74,7 +74,7 @@ def chosen_llm(settings: Settings) -> str:
 
 
 def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
-    """A language model that was asked for has a key, or the address of a server that needs none, or a recording."""
+    """Accepts a language model with a key, with the address of a server that may need none, or with a recording."""
     if chosen_proposer(settings, environ) == "curriculum":
         return
     found = llm_settings(settings, environ)
@@ -88,10 +88,10 @@ def check_llm(settings: Settings, environ: Mapping[str, str] = os.environ) -> No
 
 
 def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) -> LlmSettings:
-    """What the language model's proposer needs to know.
+    """The settings of the language model's proposer.
 
     Raises:
-        BadInput: the key cannot be sent. A replay needs none.
+        BadInput: the key cannot be sent in a header. A replay needs no key.
     """
     address, address_from = _address(settings, environ)
     return LlmSettings(
@@ -111,7 +111,7 @@ def llm_settings(settings: Settings, environ: Mapping[str, str] = os.environ) ->
 
 
 def _address(settings: Settings, environ: Mapping[str, str]) -> tuple[str, str]:
-    """The address of the model's server, and the flag or variable in which it can be corrected."""
+    """The address of the model's server, and the flag or variable that sets it."""
     from_environment = environ.get("OPENAI_BASE_URL", "")
     if not settings.llm_base_url and from_environment.strip():
         return from_environment, "OPENAI_BASE_URL"

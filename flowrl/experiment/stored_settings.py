@@ -1,7 +1,7 @@
 """An experiment's settings from one start to the next: ``config.json`` in its folder.
 
-Written at the first start. Later starts take it for the defaults of all flags, so that ``--graph_path`` alone goes
-on; flags given again override, and are then the stored ones.
+Written at the first start. Later starts take the defaults of all flags from it, so that ``--graph_path`` alone resumes
+the experiment; flags given again override it, and are stored in turn.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from flowrl.files import read_json, write_json
 from flowrl.paths import ExperimentPaths
 
 VERSION = 1
-# Said anew at every start.
+# Given anew at every start.
 _NOT_STORED = ("graph_path", "dry_run", "retry_failed", "continue_skill", "extra_timesteps")
-# What the experts of a library have in common: an expert that saw another world, or has another shape, does not fit.
+# The same for all experts of a library: an expert from another game, or of another width, does not fit.
 _FIXED = ("env_name", "layer_size")
 
-# What, given with ``--proposer auto``, asks for a language model.
+# Flags that choose a language model under ``--proposer auto``.
 _NAMES_A_MODEL = ("llm_name", "llm_base_url", "llm_mode")
 
 
@@ -36,19 +36,17 @@ class StoredExperiment:
 
     settings: Settings
     observation_size: int
-    """Numbers in an observation, when the experiment was made."""
+    """Numbers in an observation, when the experiment was created."""
 
 
-def resolve(
-    arguments: Sequence[str], find: Callable[[ExperimentPaths], StoredExperiment | None] | None = None
-) -> Settings:
+def resolve(arguments: Sequence[str], find: Callable[[ExperimentPaths], StoredExperiment | None] | None = None) -> Settings:
     """The settings of a command line, on top of those that its experiment has stored.
 
     Args:
-        find: where to find what an experiment has stored, if not in its config.json alone.
+        find: finds what an experiment has stored; the default reads its config.json alone.
 
     Raises:
-        BadInput: a flag is wrong, config.json cannot be read, or something changed that an experiment keeps.
+        BadInput: a flag is wrong, config.json cannot be read, or something changed that must stay as it is.
         SystemExit: 0, after ``--help`` was printed.
     """
     given = parse(Settings, arguments, PROG)
@@ -66,22 +64,22 @@ def read(paths: ExperimentPaths) -> StoredExperiment | None:
     """The stored settings, None where the experiment has not been started yet.
 
     Raises:
-        BadInput: config.json is not one of ours, or is from a newer flowrl.
+        BadInput: flowrl did not write config.json, or a newer flowrl did.
     """
     try:
         content = read_json(paths.config)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise BadInput(f"{paths.config} cannot be read ({error.strerror}); make it readable") from error
+        raise BadInput(f"{paths.config} cannot be read ({error.strerror}); make it a readable file") from error
     return _from_json(content, paths)
 
 
 def write(paths: ExperimentPaths, settings: Settings) -> None:
-    """Stores the settings; does nothing where they are stored already.
+    """Stores the settings; does nothing if they are stored already.
 
     Raises:
-        BadInput: others were stored since these were resolved, of another game or width.
+        BadInput: since these were resolved, settings of another game or width were stored.
     """
     stored = read(paths)
     content = _to_json(settings)
@@ -92,10 +90,9 @@ def write(paths: ExperimentPaths, settings: Settings) -> None:
 
 
 def _on_top_of(stored: Settings, arguments: Sequence[str], graph_path: Path) -> Settings:
-    """What the arguments change of the stored settings.
+    """The stored settings, with the arguments on top.
 
-    Who proposes stays as it was, though the environment may hold a key now, or none any more. A model that is named anew is
-    a wish for it.
+    The proposer stays the same, even if a key has appeared in the environment or is gone. Naming a model asks for one.
     """
     given = parse(Settings, arguments, PROG, dataclasses.replace(stored, graph_path=graph_path, proposer="auto"))
     names_a_model = any(getattr(given, name) != getattr(stored, name) for name in _NAMES_A_MODEL)
@@ -115,10 +112,10 @@ def _to_json(settings: Settings) -> dict[str, Any]:
 def _from_json(content: Any, paths: ExperimentPaths) -> StoredExperiment:
     version = content.get("version") if isinstance(content, dict) else None
     if not isinstance(version, int):
-        raise BadInput(f"{paths.config} is not flowrl's; move it away, or choose another --graph_path")
+        raise BadInput(f"{paths.config} was not written by flowrl; move it away, or choose another --graph_path")
     if version > VERSION:
         raise BadInput(
-            f"{paths.config} has version {version}, and this flowrl knows {VERSION}; update flowrl, or choose "
+            f"{paths.config} has version {version}, and this flowrl reads version {VERSION}; update flowrl, or choose "
             "another --graph_path"
         )
     values = {name: value for name, value in content.items() if name not in ("version", "observation_size")}
@@ -131,24 +128,22 @@ def _from_json(content: Any, paths: ExperimentPaths) -> StoredExperiment:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"]) or "observation_size"
-        raise BadInput(f"{paths.config}: {place}: {fault['msg']}, found {fault['input']!r}; mend that entry") from error
+        raise BadInput(f"{paths.config}: {place}: {fault['msg']}, found {fault['input']!r}; correct that entry") from error
     except BadInput as error:
         raise BadInput(f"{paths.config}: {error}") from error
 
 
-def _refuse_changes(
-    stored: StoredExperiment, given: Settings, observation_size: int, paths: ExperimentPaths
-) -> None:
+def _refuse_changes(stored: StoredExperiment, given: Settings, observation_size: int, paths: ExperimentPaths) -> None:
     for name in _FIXED:
         before, now = getattr(stored.settings, name), getattr(given, name)
         if before != now:
             raise BadInput(
-                f"--{name} of the experiment in {paths.root} is {before}, found {now}: its experts do not fit another; "
+                f"the experiment in {paths.root} has --{name} {before}, found {now}: its experts fit no other; "
                 "leave the flag out, or choose another --graph_path"
             )
     if stored.observation_size != observation_size:
         raise BadInput(
             f"the observation of {given.env_name} had {stored.observation_size} numbers when the experiment in "
-            f"{paths.root} was made, and has {observation_size} now: its experts do not fit; install the flowrl and "
-            "Craftax that it was made with, or choose another --graph_path"
+            f"{paths.root} was created, and has {observation_size} now: its experts do not fit; install the versions of flowrl "
+            "and Craftax that created it, or choose another --graph_path"
         )

@@ -91,7 +91,7 @@ class Proposer(Protocol):
         """The skill that was returned last is now part of the experiment."""
 
     def num_left(self, library: LibraryView) -> int | None:
-        """How many more skills it could propose at most; None where nobody knows."""
+        """How many more skills it could propose at most; None if that is not known."""
 
     def describe(self) -> str:
         """One line for a person: who proposes, and what it costs."""

@@ -1,4 +1,4 @@
-"""What processes tell each other by files: each format has its one type, version and place here, and both sides use it.
+"""The files through which processes communicate: each format has one type and one version here, used by both sides.
 
-The scheduler, a training and its keeper share nothing but the run's folder. No jax in this room.
+The scheduler, a training and its keeper share nothing but the run's folder. This package does not import jax.
 """

@@ -1,4 +1,4 @@
-"""``run.exit``: how the process of an attempt ended, written by its parent, the keeper: a process that is killed can say nothing."""
+"""``run.exit``: how the process of an attempt ended. Its parent, the keeper, writes it: a killed process cannot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowrl.files import read_json, write_json
 
 @dataclass(frozen=True)
 class Ending:
-    """How the training of an attempt ended. One of ``code`` and ``signal`` is set, or neither where nobody knows."""
+    """How the training of an attempt ended. One of ``code`` and ``signal`` is set; neither if it is not known."""
 
     attempt: int
     code: int | None = None
@@ -35,7 +35,7 @@ def write(path: Path, ending: Ending) -> None:
 
 
 def find(path: Path, attempt: int) -> Ending | None:
-    """How this attempt ended, or None: nobody has written it down."""
+    """How this attempt ended; None if that is not recorded."""
     try:
         data = read_json(path)
         if data["attempt"] != attempt:

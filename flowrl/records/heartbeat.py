@@ -1,4 +1,4 @@
-"""``heartbeat``: a line that a training writes from the loop that does the work, never from a thread beside it."""
+"""``heartbeat``: one line, written by the training loop itself, never by a thread beside it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 
 WIDTH = 120
-"""Characters of the line: always the same, so that a new one takes the place of the one before."""
+"""Characters of the line: always the same, so that a new line overwrites the old one."""
 
 
 class Activity(StrEnum):
-    """What a training is doing. Only while it is `TRAINING` does a heartbeat come with each update."""
+    """What a training is doing. Only while it is `TRAINING` is there a heartbeat for each update."""
 
     STARTING = "starting"
     COMPILING = "compiling"
@@ -27,15 +27,15 @@ class Heartbeat:
 
     attempt: int
     activity: str
-    """An `Activity`; a newer flowrl may know more of them."""
+    """An `Activity`; a newer flowrl may have more of them."""
     usual_s: float
-    """Seconds that an update usually takes, 0 while that is not known."""
+    """Seconds that an update usually takes; 0 while that is not known."""
     text: str = ""
-    """The whole line: two heartbeats that differ nowhere are the same one."""
+    """The whole line: two equal lines are the same heartbeat."""
 
 
 def write(path: Path, beat: Heartbeat) -> None:
-    """Writes the line, in place: an update may take milliseconds, and whoever reads half a line looks again.
+    """Writes the line in place: an update may take milliseconds, and a reader that finds half a line looks again.
 
     Raises:
         OSError: the file cannot be written.
@@ -52,7 +52,7 @@ def write(path: Path, beat: Heartbeat) -> None:
 
 
 def find(path: Path, attempt: int) -> Heartbeat | None:
-    """The heartbeat of this attempt; None where there is none that can be read."""
+    """The heartbeat of this attempt; None if there is none that can be read."""
     try:
         text = path.read_text()
         data = json.loads(text)

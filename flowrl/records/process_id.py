@@ -1,7 +1,7 @@
-"""Which process is meant: its number, and a mark of its start that no setting of the clock changes.
+"""The identity of a process: its pid, and a mark of its start that does not change when the clock is set.
 
-A number alone names nothing, for numbers are reused. The time of the start does not do either where it is derived from the
-clock, as psutil's ``create_time`` is on Linux: one second of correction, and every process seems to be another one.
+The pid alone is not enough, because pids are reused. Nor is a start time that is derived from the clock, as psutil's
+``create_time`` is on Linux: after one second of correction, every process would seem to be another one.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 import psutil
 
 _BY_THE_CLOCK = "by the clock "
-"""How the mark begins of a process whose record an earlier version wrote, with its ``create_time`` alone."""
+"""Prefix of the mark when an earlier version wrote the record, which stored ``create_time`` alone."""
 _CLOCK_SLACK_S = 0.5
 _START_IN_STAT = 19
-"""Place of the start among the fields of ``/proc/PID/stat``, counted from the one after the command's name."""
+"""Index of the start among the fields of ``/proc/PID/stat`` that follow the command's name."""
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process beyond doubt.
+    """Identifies one process.
 
     Attributes:
-        started: On Linux, the kernel's clock ticks from its boot to the start of the process, and which boot that was. On
-            macOS, the time of the start that the kernel has written down, and leaves as it is. Empty for one that has ended.
+        started: On Linux, the id of the boot and the kernel's clock ticks from it to the start of the process. On macOS, the
+            start time that the kernel has recorded and does not change. Empty for a process that has ended.
     """
 
     pid: int
@@ -43,20 +43,20 @@ class ProcessId:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ProcessId:
-        """The process of a ``run.pid``, also of one that an earlier version wrote, which knew it by the clock alone.
+        """The process of a ``run.pid``, which an earlier version may have written with the start time alone.
 
         Raises:
-            KeyError, TypeError, ValueError: it is no such record.
+            KeyError, TypeError, ValueError: it is not such a record.
         """
         pid = int(record["pid"])
         return cls(pid, str(record.get("started") or f"{_BY_THE_CLOCK}{float(record['create_time'])}"))
 
     def to_record(self) -> dict[str, Any]:
-        """As ``run.pid`` has it. ``create_time``, in seconds since the epoch, is for people and for earlier versions."""
+        """The fields of ``run.pid``. ``create_time``, in seconds since the epoch, is for people and for earlier versions."""
         return {"pid": self.pid, "create_time": psutil.Process(self.pid).create_time(), "started": self.started}
 
     def living(self) -> psutil.Process | None:
-        """The process, if it runs; a zombie does not."""
+        """The process, if it is running; a zombie is not."""
         try:
             process = psutil.Process(self.pid)
             return process if self._is_now(process) and runs(process) else None
@@ -64,11 +64,11 @@ class ProcessId:
             return None
 
     def is_alive(self) -> bool:
-        """Whether it runs; a zombie does not."""
+        """Whether it is running; a zombie is not."""
         return self.living() is not None
 
     def variable(self, name: str) -> str:
-        """A variable of the environment that it was started with; empty where there is none, or we may not look."""
+        """A variable of the environment that it was started with; empty if it is not set, or may not be read."""
         try:
             process = self.living()
             return process.environ().get(name, "") if process else ""
@@ -82,7 +82,7 @@ class ProcessId:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Whether it is still the same process, and no zombie."""
+    """Whether it is still the same process, and not a zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -103,7 +103,7 @@ def _ticks_from_boot(pid: int) -> str | None:
 
 
 def _start_in_kernel(pid: int) -> str | None:
-    # psutil's public ``create_time`` corrects this for what the clock was set by since psutil was imported.
+    # psutil's public ``create_time`` adjusts this when the clock is set after psutil was imported.
     try:
         start = psutil.Process(pid)._ident[1]
     except psutil.Error:
@@ -113,7 +113,7 @@ def _start_in_kernel(pid: int) -> str | None:
 
 @functools.cache
 def _boot() -> str:
-    """Which start of the machine this is: ticks and process numbers begin anew with each."""
+    """The id of this boot: clock ticks and pids start again with each boot."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""

@@ -1,4 +1,4 @@
-"""``result.json``: what became of one attempt. The training writes it last and whole; the scheduler believes it first."""
+"""``result.json``: the outcome of one attempt. A training writes it last, and whole; the scheduler reads it first."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ class Outcome(StrEnum):
 
     @property
     def is_its_own(self) -> bool:
-        """Whether it stands whatever was done to the run afterwards: it was done, or a person had ended it."""
+        """Whether it is final whatever happened to the run afterwards: the run was finished, or a person had ended it."""
         return self is not Outcome.FAILED
 
 
 @dataclass(frozen=True)
 class TaskRate:
-    """How often one task of the plan was done in fresh episodes, of those that reached it."""
+    """How often one task of the plan was done, among the fresh episodes that reached it."""
 
     skill_name: str
     n: int
     success_rate: float | None
     random_success_rate: float | None
-    """The random policy's, on the same task."""
+    """The random policy's rate on the same task."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What ``result.json`` holds; None where an attempt has nothing to say."""
+    """What ``result.json`` holds; None for what an attempt has not measured."""
 
     attempt: int
     outcome: Outcome
     skill_name: str = ""
     error: str | None = None
     reason: str | None = None
-    """The kind of a failure, where it is `OUT_OF_MEMORY`."""
+    """`OUT_OF_MEMORY` if that was the cause of the failure."""
     goal_reached: bool | None = None
     frames: int | None = None
     """Frames that the run has trained, over all its attempts."""
@@ -68,7 +68,7 @@ class RunResult:
     seconds_training: float | None = None
     frames_per_s: float | None = None
     candidates: dict[str, Any] | None = None
-    """What the trial of several rewards has shown, where there was one."""
+    """The results of the trial of several rewards, if there was one."""
 
 
 def write(path: Path, result: RunResult) -> None:
@@ -81,7 +81,7 @@ def read(path: Path) -> RunResult:
 
     Raises:
         FileNotFoundError: there is none.
-        BadInput: it is damaged; says what is wrong with it.
+        BadInput: it is damaged; says how.
     """
     try:
         return _ADAPTER.validate_python(read_json(path))
@@ -89,12 +89,12 @@ def read(path: Path) -> RunResult:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "the whole"
         raise BadInput(
-            f"{path} is damaged ({place}: {fault['msg']}); restore it from a copy, or remove it to train on"
+            f"{path} is damaged ({place}: {fault['msg']}); restore it from a copy, or remove it to resume the training"
         ) from error
 
 
 def find(path: Path, attempt: int | None = None) -> RunResult | None:
-    """The result, or None where there is none that can be read.
+    """The result; None if there is none that can be read.
 
     Args:
         attempt: a result of another attempt does not count; None: any counts.

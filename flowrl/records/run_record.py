@@ -1,4 +1,4 @@
-"""``run.json``: everything that one run is to do. With the other files of its folder, a run can be reproduced from it."""
+"""``run.json``: all that one run is to do. Together with the other files of its folder it makes the run reproducible."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PlannedTask:
     global_expert_idx: int
     local_expert_idx: int
     max_task_steps: int | None = None
-    """The skill's own limit; None for the setting."""
+    """The skill's own limit; None if the setting applies."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RunExpert:
 
 @dataclass(frozen=True)
 class Slot:
-    """The share of the machine that a run has: cores, a GPU, and a fraction of the GPU's memory."""
+    """A run's share of the machine: cores, a GPU, and a fraction of the GPU's memory."""
 
     cores: tuple[int, ...] | None = None
     gpu: str | None = None
@@ -57,25 +57,25 @@ class RunRecord:
     skill_name: str
     global_expert_idx: int
     attempt: int
-    """The attempt that was launched last; 0 before the first."""
+    """The newest attempt; 0 before the first launch."""
     env_name: str
     settings: RunSettings
     experiment: str
     """The experiment's folder, absolute."""
     plan: tuple[PlannedTask, ...]
     gate: tuple[dict[str, Any], ...]
-    """The gate's report on the code of each task, and then of each further reward on trial."""
+    """The gate's reports: on the code of each task, then on each further reward on trial."""
     experts: tuple[RunExpert, ...]
     """By local index."""
     slot: Slot = Slot()
     asked_num_envs: int | None = None
-    """The environments that were asked for, where an earlier attempt ran out of memory with them."""
+    """The number of environments that was asked for, if an earlier attempt ran out of memory with it."""
 
     def for_attempt(self, attempt: int, slot: Slot, num_envs: int | None) -> RunRecord:
         """The record of an attempt that is about to start.
 
         Args:
-            num_envs: environments, where an earlier attempt ran out of memory with more; None: as the settings have it.
+            num_envs: environments, if an earlier attempt ran out of memory with more; None: as in the settings.
         """
         record = dataclasses.replace(self, attempt=attempt, slot=slot)
         if num_envs is None or num_envs >= self.settings.num_envs:
@@ -85,7 +85,7 @@ class RunRecord:
 
 
 def write(path: Path, record: RunRecord) -> None:
-    """Writes the record, whole. What is optional is left out where it is None."""
+    """Writes the record, whole. Optional fields that are None are left out."""
     data = dataclasses.asdict(record)
     data["plan"] = [_without_none(task) for task in data["plan"]]
     if record.asked_num_envs is None:
@@ -98,7 +98,7 @@ def read(path: Path) -> RunRecord:
 
     Raises:
         FileNotFoundError: there is none.
-        BadInput: it is damaged, or of another version; says what is wrong with it.
+        BadInput: it is damaged, or has another version; says how.
     """
     data = read_json(path)
     version = data.get("version") if isinstance(data, dict) else None
@@ -115,7 +115,7 @@ def read(path: Path) -> RunRecord:
 
 
 def attempt(path: Path) -> int:
-    """The attempt that was launched last, also of a record of another version or with damaged entries; 1 where it has none.
+    """The newest attempt, even in a record of another version or with damaged entries; 1 if it names none.
 
     Raises:
         FileNotFoundError: there is no record.
@@ -127,7 +127,7 @@ def attempt(path: Path) -> int:
 
 
 def find(path: Path) -> RunRecord | None:
-    """The record, or None where there is none that can be read."""
+    """The record; None if there is none that can be read."""
     try:
         return read(path)
     except (OSError, BadInput):

@@ -1,4 +1,4 @@
-"""The settings of one training: their names, defaults and help stand here and nowhere else.
+"""The settings of one training: the only place of their names, defaults and help.
 
 The front door's flags, ``run.json`` and the trainer all take them from `TrainingSettings`.
 """
@@ -31,15 +31,15 @@ _RANGES = {
     FRACTION: ("success_rate", "gamma", "gae_lambda"),
 }
 _TRIAL_SHARE = 5
-"""Where nothing else is said, rewards are tried for a fifth of a run's frames."""
+"""By default, rewards are tried for a fifth of a run's frames."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What one training is given; a field is a flag of the front door, and its docstring the flag's help.
+    """The settings of one training. A field is a flag of the front door, and its docstring the flag's help.
 
     Raises:
-        BadInput: a value is out of its range, or two do not go together; names the flag.
+        BadInput: a value is out of its range, or two do not fit together; names the flag.
     """
 
     total_timesteps: int = 100_000_000
@@ -47,7 +47,7 @@ class TrainingSettings:
     success_rate: float = 0.8
     """A run ends early when this share of fresh episodes succeeds, 0 to 1."""
     max_task_steps: int = 200
-    """Steps that an episode has for one task of the plan, for each time it is to be done."""
+    """Steps that an episode may spend on one task of the plan, for each time that the task is to be done."""
     num_envs: int = 1024
     """Environments stepped side by side in a run."""
     num_steps: int = 64
@@ -59,9 +59,9 @@ class TrainingSettings:
     anneal_lr: bool = True
     """Let the learning rate fall to zero over total_timesteps."""
     gamma: float = 0.99
-    """Discount of the reward, for each step."""
+    """Discount of the reward, per step."""
     gae_lambda: float = 0.95
-    """Trade of bias for variance in the advantage estimate, 0 to 1."""
+    """Bias-variance trade-off of the advantage estimate, 0 to 1."""
     clip_eps: float = 0.2
     """PPO's clipping range."""
     ent_coef: float = 0.01
@@ -69,7 +69,7 @@ class TrainingSettings:
     vf_coef: float = 0.5
     """Weight of the critic's loss."""
     max_grad_norm: float = 1.0
-    """Largest gradient norm of an expert; larger ones are scaled down."""
+    """Largest gradient norm of an expert; larger gradients are scaled down."""
     update_epochs: int = 4
     """Passes over the collected steps in an update."""
     num_minibatches: int = 8
@@ -79,7 +79,7 @@ class TrainingSettings:
     seed: int = 0
     """Seed of all randomness."""
     candidate_timesteps: int | None = None
-    """Frames of total_timesteps in which the rewards of a skill are tried, all together (a fifth of total_timesteps)."""
+    """Frames of total_timesteps in which a skill's rewards are tried, for all of them (a fifth of total_timesteps)."""
     use_wandb: bool = False
     """Report each run to Weights & Biases, grouped by experiment."""
     wandb_project: str = "flow_rl_parallel"
@@ -101,11 +101,11 @@ class TrainingSettings:
 
     @property
     def trial_frames(self) -> int:
-        """For all rewards on trial together, where a skill has several."""
+        """Frames of the trial, for all rewards together, if a skill has several."""
         return self.candidate_timesteps or max(1, self.total_timesteps // _TRIAL_SHARE)
 
     def training(self) -> dict[str, Any]:
-        """The training settings as plain values, whatever else a subclass holds."""
+        """The training settings as plain values, without the fields of a subclass."""
         return {name: getattr(self, name) for name in self.names()}
 
     def _check_minibatches(self) -> None:
@@ -121,16 +121,16 @@ class RunSettings(TrainingSettings):
     """The training settings of one run, as ``run.json`` holds them."""
 
     stop_at_goal: bool = True
-    """Whether the run ends at its goal; else it trains to the end of its budget. No flag sets this by itself."""
+    """Whether the run ends at its goal; if not, it trains to the end of its budget. No flag sets this directly."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """The settings among ``values``; what is not given has its default, and other names are passed over."""
+        """The settings among ``values``; missing ones have their defaults, and other names are ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
     def with_num_envs(self, num_envs: int) -> Self:
-        """With ``num_envs`` environments, and minibatches of about the size that they had."""
+        """With ``num_envs`` environments, and minibatches of about the same size as before."""
         frames = num_envs * self.num_steps
         wanted = self.num_minibatches * num_envs / self.num_envs
         fitting = (count for count in range(1, self.num_minibatches + 1) if frames % count == 0)

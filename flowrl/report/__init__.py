@@ -1,1 +1,1 @@
-"""What people look at: lines while skills are trained, and the table at the end. Knows the state file, nothing else."""
+"""What people look at: lines while skills are trained, and the table at the end. Knows the state file and nothing else."""

@@ -1,4 +1,4 @@
-"""Lines for the terminal, made of what changed in the scheduler's state since the last look."""
+"""Lines for the terminal about what has changed in the scheduler's state since the last look."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ Skill = Mapping[str, Any]
 
 
 class Announcer:
-    """Says each change of a skill once.
+    """Announces each change of a skill once.
 
     Args:
         say: takes a line.
         attach_line: what a person types to look at a training under way.
-        known: the skills as they are at a start; what they have been through is not told again.
+        known: the skills as they are at the start; what happened to them before is not announced.
     """
 
     def __init__(self, say: Callable[[str], None], attach_line: Callable[[Skill], str], known: Iterable[Skill] = ()):
         self._say = say
         self._attach_line = attach_line
-        self._told = {skill["skill_name"]: _phase(skill) for skill in known}
+        self._announced = {skill["skill_name"]: _phase(skill) for skill in known}
 
     def look(self, skills: Iterable[Skill]) -> None:
-        """Compares the skills with those of the last look."""
+        """Announces what has changed since the last look."""
         for skill in skills:
             name, phase = skill["skill_name"], _phase(skill)
-            if phase != self._told.get(name):
-                self._told[name] = phase
+            if phase != self._announced.get(name):
+                self._announced[name] = phase
                 if line := self._line(skill):
                     self._say(line)
 
@@ -53,12 +53,12 @@ class Announcer:
 
 
 def _phase(skill: Skill) -> tuple:
-    # A run has its session only a moment after it has its status; the line that names it waits for it.
+    # A run gets its session a moment after its status; the line about it waits for the session.
     return skill["status"], skill["attempt"], skill["status"] == "running" and skill["tmux_session"]
 
 
 def _reason(skill: Skill) -> str:
-    """The first line of an error; what follows are a log's last lines, which stay in the state file."""
+    """The first line of an error; the log's last lines, which follow it, stay in the state file."""
     return (skill["error"] or "").partition("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""How to start flowrl again, from where and as it was started."""
+"""The command that starts flowrl again, as it was started and from the same folder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 
 def to_go_on(graph_path: Path) -> str:
-    """The command for an experiment, with this very interpreter where ``python`` would be another one."""
+    """The command that resumes an experiment, with the path of this interpreter if ``python`` is another one."""
     return f"{_interpreter()} -m flowrl.bottomup_parallel --graph_path {shlex.quote(str(graph_path))}"
 
 
 def _interpreter() -> str:
     found = shutil.which("python")
-    # Not resolved: in a virtual environment the interpreter is a link to one that knows none of its packages.
+    # Links are not followed: a virtual environment's interpreter is a link to one that lacks its packages.
     if found and os.path.abspath(found) == os.path.abspath(sys.executable):
         return "python"
     path = Path(sys.executable)

@@ -1,4 +1,4 @@
-"""The table at the end: what each skill came to, how much ran side by side, and where to look further."""
+"""The table at the end: the result of each skill, how many ran side by side, and commands to see more."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STYLES = {"completed": "green", "running": "cyan", "failed": "red", "cancelled"
 
 
 _FEW_SKILLS = 5
-"""A larger experiment is suggested in steps of so many skills, or of as many as there are already where those are fewer."""
+"""How many more skills are suggested: as many as there are already, and at most this many."""
 
 
 def print_summary(
@@ -36,14 +36,14 @@ def print_summary(
     attach_line: Callable[[Skill], str],
     next_step: str | None,
 ) -> None:
-    """Table, side-by-side line and commands.
+    """Prints the table, the side-by-side line and the commands.
 
     Args:
         skills: as in scheduler_state.json.
         root: the experiment's folder.
-        since, now: the wall time to compare the runs with: when this command started, and ended.
+        since, now: when this command started, and ended: the wall time to compare the runs with.
         attach_line: what a person types to look at a training under way.
-        next_step: the command that takes the experiment further; None where there is none.
+        next_step: the command that takes the experiment further; None if there is none.
     """
     if not skills:
         out.print("No skills.")
@@ -86,9 +86,9 @@ def _status(skill: Skill) -> str:
 
 
 def side_by_side(skills: Iterable[Skill], since: datetime, now: datetime) -> str | None:
-    """Sum of run minutes over wall minutes; None where nothing was trained in that time.
+    """Run minutes over wall minutes; None if nothing was trained in that time.
 
-    Of a run that began earlier, or is still going, only the part between ``since`` and ``now`` counts.
+    Of a run that began earlier, or is still running, only the part between ``since`` and ``now`` counts.
     """
     spans = ((moment(skill["started_at"]), moment(skill["completed_at"]) or now) for skill in skills)
     run_s = sum(max(0.0, (min(end, now) - max(start, since)).total_seconds()) for start, end in spans if start)
@@ -113,11 +113,11 @@ def commands(skills: Sequence[Skill], root: Path, attach_line: Callable[[Skill],
 
 
 def next_step(skills: Sequence[Skill], root: Path, max_nodes: int, num_left: int | None) -> str | None:
-    """The command that takes an experiment further; None where there is none.
+    """The command that takes an experiment further; None if there is none.
 
     Args:
         max_nodes: most skills of the experiment.
-        num_left: how many more skills could be proposed; None where nobody knows.
+        num_left: how many more skills could be proposed; None if that is not known.
     """
     if any(skill["status"] in ("failed", "cancelled") for skill in skills):
         return f"{to_go_on(root)} --retry_failed"
@@ -130,7 +130,7 @@ def next_step(skills: Sequence[Skill], root: Path, max_nodes: int, num_left: int
 
 
 def proposer_line(proposer: Mapping[str, Any]) -> str | None:
-    """What asking a language model came to; None where none was asked.
+    """What a language model was asked and cost; None if there was none.
 
     Args:
         proposer: as in scheduler_state.json.
@@ -138,7 +138,7 @@ def proposer_line(proposer: Mapping[str, Any]) -> str | None:
     if proposer.get("kind") != "llm":
         return None
     if proposer["mode"] == "replay":
-        return f"{proposer['model']}: replayed, nothing was asked and nothing was paid"
+        return f"{proposer['model']}: replayed from recordings at no cost"
     tokens = sum(proposer["tokens"].values())
     paid = "price not known" if proposer["cost_usd"] is None else f"${proposer['cost_usd']:.4f}"
     budget = "" if proposer["budget_usd"] is None else f" of ${proposer['budget_usd']:g}"
@@ -147,5 +147,5 @@ def proposer_line(proposer: Mapping[str, Any]) -> str | None:
 
 
 def quoted(path: Path) -> str:
-    """A path as one types it."""
+    """A path as it is typed in a shell."""
     return shlex.quote(str(path))

@@ -1,1 +1,1 @@
-"""Where a run is reported to besides its own folder."""
+"""Where a run is reported besides its own folder."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowrl.experiment.migration import expert_shapes
+from flowrl.experiment.sequential_checkpoint import expert_shapes
 from tests.experiment.fakes import PICKAXE, STONE, WOOD
 
 OBSERVATION, ACTIONS, WIDTH = 1345, 17, 8

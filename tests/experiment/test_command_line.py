@@ -200,7 +200,7 @@ def test_a_key_in_the_environment_chooses_the_model(capsys, monkeypatch):
         (["--max_nodes", "1e999"], ["--max_nodes", "'1e999'"]),
         (["--max_nodes", "0"], ["--max_nodes", "at least 1", "0"]),
         (["--max_nodes"], ["--max_nodes", "missing"]),
-        (["--max_parallel_skills", "few"], ["--max_parallel_skills", "'few'", "whole number from 1 on", "auto"]),
+        (["--max_parallel_skills", "few"], ["--max_parallel_skills", "'few'", "whole number of at least 1", "auto"]),
         (["--max_parallel_skills", "1.5"], ["--max_parallel_skills", "'1.5'", "auto"]),
         (["--max_parallel_skills", "0"], ["--max_parallel_skills", "at least 1, or auto", "0"]),
         (["--max_parallel_skills"], ["--max_parallel_skills", "missing", "INT|auto"]),

@@ -95,8 +95,8 @@ def test_a_changed_observation_is_refused_by_name(paths, monkeypatch):
     "content, names",
     [
         ('{"version": 1, ', ["not valid JSON"]),
-        ("[]", ["not flowrl's"]),
-        ('{"max_nodes": 3}', ["not flowrl's"]),
+        ("[]", ["not written by flowrl"]),
+        ('{"max_nodes": 3}', ["not written by flowrl"]),
         ('{"version": 2}', ["version 2", "update flowrl"]),
         ('{"version": 1, "observation_size": 8268, "max_node": 3}', ["max_node", "max_nodes"]),
         ('{"version": 1, "observation_size": 8268, "max_nodes": "many"}', ["max_nodes", "'many'"]),

@@ -15,6 +15,7 @@ from flowrl.envs.observations import Layout
 from flowrl.envs.registry import GAMES
 from flowrl.errors import BadInput
 from flowrl.experiment import migration
+from flowrl.experiment.sequential_checkpoint import expert_shapes
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, RunPaths
@@ -132,7 +133,7 @@ def test_an_experiment_is_never_overwritten(content, write, tmp_path, capsys):
     assert migration.main([source, str(tmp_path / "exp")]) == 0
     before = snapshot(tmp_path / "exp")
     assert migration.main([source, str(tmp_path / "exp")]) == 2
-    assert "holds an experiment already" in capsys.readouterr().err
+    assert "already holds an experiment" in capsys.readouterr().err
     assert snapshot(tmp_path / "exp") == before
 
 
@@ -216,7 +217,7 @@ def test_the_documented_shapes_are_those_that_training_makes():
     network = ExpertNetwork(Layout(num_columns=0, num_fields=0, num_scalars=OBSERVATION), ACTIONS, WIDTH)
     made = jax.tree_util.tree_flatten_with_path(network.init(jax.random.key(0)))[0]
     found = {"/".join(key.key for key in path): leaf.shape for path, leaf in made}
-    assert found == migration.expert_shapes(OBSERVATION, WIDTH, ACTIONS)
+    assert found == expert_shapes(OBSERVATION, WIDTH, ACTIONS)
     assert GAMES["Craftax-Classic-Symbolic-v1"].observation_size == OBSERVATION
 
 

@@ -7,7 +7,7 @@ import pytest
 from flowrl.config import Settings
 from flowrl.errors import BadInput
 from flowrl.experiment import preflight
-from flowrl.tracking.wandb_access import check_wandb
+from flowrl.tracking.wandb_key import check_wandb_key
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path):
@@ -71,30 +71,30 @@ def test_what_the_model_needs_to_know_comes_from_flags_and_environment(tmp_path)
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
 def test_wandb_needs_no_key_offline(mode, tmp_path):
-    check_wandb({"HOME": str(tmp_path), "WANDB_MODE": mode})
+    check_wandb_key({"HOME": str(tmp_path), "WANDB_MODE": mode})
 
 
 def test_wandb_takes_a_key_from_the_environment_or_from_netrc(tmp_path):
-    check_wandb({"HOME": str(tmp_path), "WANDB_API_KEY": "k"})
+    check_wandb_key({"HOME": str(tmp_path), "WANDB_API_KEY": "k"})
     (tmp_path / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password key\n")
-    check_wandb({"HOME": str(tmp_path)})
+    check_wandb_key({"HOME": str(tmp_path)})
     with pytest.raises(BadInput):
-        check_wandb({"HOME": str(tmp_path), "WANDB_BASE_URL": "https://wandb.example.org"})
+        check_wandb_key({"HOME": str(tmp_path), "WANDB_BASE_URL": "https://wandb.example.org"})
 
 
 def test_wandb_without_a_key_is_one_line_with_the_remedies(tmp_path):
     with pytest.raises(BadInput, match="wandb login.*WANDB_API_KEY.*WANDB_MODE=offline.*--no-use_wandb"):
-        check_wandb({"HOME": str(tmp_path)})
+        check_wandb_key({"HOME": str(tmp_path)})
 
 
 def test_a_user_without_a_home_has_no_netrc(monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda user_id: {}[user_id])
     with pytest.raises(BadInput, match="wandb login"):
-        check_wandb({})
+        check_wandb_key({})
 
 
 def test_a_netrc_elsewhere_may_be_named_with_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "logins").write_text("machine api.wandb.ai\n  login user\n  password key\n")
-    check_wandb({"NETRC": "~/logins"})
+    check_wandb_key({"NETRC": "~/logins"})

@@ -199,7 +199,7 @@ def everything(folder):
         ([], {"PATH": "/nowhere"}, ["tmux is missing"]),
         (["--llm_name", "gpt-4o-mini"], {}, ["gpt-4o-mini", "OPENAI_API_KEY"]),
         (["--gpu_ids", "7"], {}, ["7"]),
-        ([], {"FLOWRL_CACHE_DIR": "/dev/null/cache"}, ["/dev/null/cache, cannot be made", "set FLOWRL_CACHE_DIR"]),
+        ([], {"FLOWRL_CACHE_DIR": "/dev/null/cache"}, ["/dev/null/cache, cannot be created", "set FLOWRL_CACHE_DIR"]),
     ],
 )
 def test_what_is_missing_is_told_before_anything_is_launched(practice, flags, environ, names):

@@ -101,5 +101,5 @@ def _host_of(address: str) -> str:
 
 def _shown(address: str) -> str:
     """The address for a message: without a user, a password or a query, one of which may be a key."""
-    before, at, host = address.partition("?")[0].rpartition("@")
+    _, at, host = address.partition("?")[0].rpartition("@")
     return ascii(f"***@{host}" if at else host)

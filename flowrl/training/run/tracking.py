@@ -69,7 +69,7 @@ def wandb_tracker(
     """
     import wandb
 
-    from flowrl.tracking.wandb_access import check_wandb
+    from flowrl.tracking.wandb_key import check_wandb
 
     check_wandb(os.environ)
     settings = {

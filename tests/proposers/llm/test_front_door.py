@@ -133,7 +133,7 @@ def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts
     shutil.copytree(starts.paths.llm, starts.folder / "again" / "llm")
     code, output, error = starts.run(*flags, "--llm_mode", "replay", root="again")
     assert (code, error) == (0, ""), output
-    assert "replayed, nothing was asked and nothing was paid" in output
+    assert "replayed from recordings at no cost" in output
     assert len(server.questions) == 7
     assert list(starts.statuses("again")) == names
     for index, name in ExperimentPaths(starts.folder / "again").library().items():

@@ -1,4 +1,4 @@
-"""Whether Weights & Biases can be reported to, told without importing wandb (which takes a second)."""
+"""Whether there is a key for Weights & Biases, found out without importing wandb (which takes a second)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _CLOUD = "https://api.wandb.ai"
 _WITHOUT_KEY = ("offline", "dryrun", "disabled")
 
 
-def check_wandb(environ: Mapping[str, str]) -> None:
-    """wandb will not stop in a pane to ask for a key.
+def check_wandb_key(environ: Mapping[str, str]) -> None:
+    """Accepts an environment in which wandb finds a key, or needs none, and so does not stop in a pane to ask for one.
 
     Raises:
-        BadInput: there is none, and reports are not kept offline.
+        BadInput: there is no key, and reports are not kept offline.
     """
     if environ.get("WANDB_MODE") in _WITHOUT_KEY:
         return
@@ -31,7 +31,7 @@ def check_wandb(environ: Mapping[str, str]) -> None:
 
 
 def _netrc_has_wandb(environ: Mapping[str, str]) -> bool:
-    home = environ.get("HOME") or os.path.expanduser("~")  # stays as it is for a user without a home
+    home = environ.get("HOME") or os.path.expanduser("~")  # unchanged for a user without a home folder
     path = Path(environ["NETRC"]).expanduser() if environ.get("NETRC") else Path(home) / ".netrc"
     try:
         logins = netrc.netrc(path)
