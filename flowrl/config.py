@@ -282,7 +282,9 @@ def _one_line(event: tyro_errors.ParseErrorEvent, flags: list[str]) -> str:
         case tyro_errors.UnrecognizedArgs(tokens=[token, *_]) if token.startswith("-"):
             return unknown_choice("flag", token, flags)
         case tyro_errors.UnrecognizedArgs(tokens=[token, *_]):
-            return f"unexpected argument {token!r}: a value follows its flag; an on/off flag takes none (--no-FLAG turns it off)"
+            return (
+                f"unexpected argument {token!r}: a value follows its flag; an on/off flag takes none (--no-FLAG turns it off)"
+            )
         case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
             return unknown_choice(f"value for {_flag(argument)}", value, choices)
         case tyro_errors.InstantiationFailure(argument=argument, message=message) if argument is not None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SLOW_FILES = """test_begun_before test_faults test_games test_corpus test_front_door test_loop test_reward_trial test_start test_compile_ahead
+SLOW_FILES = """test_begun_before test_faults test_games test_corpus test_front_door test_loop test_reward_trial test_start
+test_compile_ahead
     test_benchmarks test_active_columns test_probe_environments test_simulation test_integration test_curriculum_in_the_game
     test_monitoring test_scheduler test_curricula""".split()
 
@@ -19,8 +20,8 @@ SLOW_FILES = """test_begun_before test_faults test_games test_corpus test_front_
 def pytest_collection_modifyitems(items):
     """Files that take long begin first: two processes share the files, and end together if the last ones are short.
 
-    Of files that compile or record the same, one comes much later, and finds that in a cache. What waits for processes of its own
-    most of the time is played beside what computes.
+    Of files that compile or record the same, one comes much later, and finds that in a cache. What waits for processes of
+    its own most of the time is played beside what computes.
     """
     order = {name: place for place, name in enumerate(SLOW_FILES)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
@@ -49,6 +50,6 @@ def private_tmux(monkeypatch):
     monkeypatch.delenv("TMUX_PANE", raising=False)
     yield folder
     if any(folder.rglob("default")):
-        subprocess.run(["tmux", "kill-server"], env={"TMUX_TMPDIR": str(folder), "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"},
-                       capture_output=True, check=False)  # fmt: skip
+        environment = {"TMUX_TMPDIR": str(folder), "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"}
+        subprocess.run(["tmux", "kill-server"], env=environment, capture_output=True, check=False)
     shutil.rmtree(folder, ignore_errors=True)

@@ -70,7 +70,7 @@ def test_a_room_knows_only_what_it_may_know(room):
         assert rooms <= allowed, f"{name} imports {sorted(rooms - allowed)}"
 
 
-@pytest.mark.parametrize("room, part", [(room, part) for room, parts in SUB_ROOMS.items() for part in parts])
+@pytest.mark.parametrize(("room", "part"), [(room, part) for room, parts in SUB_ROOMS.items() for part in parts])
 def test_a_part_of_a_room_knows_only_what_it_may_know(room, part):
     allowed = SUB_ROOMS[room][part] | {part}
     names = [name for name in modules() if name.startswith(f"{room}/{part}/")]

@@ -41,7 +41,9 @@ def masks(size):
     }
 
 
-CASES = [pytest.param(weights, id=f"{name}-{size}") for size in (2 * BLOCK, 1000, 4096) for name, weights in masks(size).items()]
+CASES = [
+    pytest.param(weights, id=f"{name}-{size}") for size in (2 * BLOCK, 1000, 4096) for name, weights in masks(size).items()
+]
 
 
 @pytest.mark.parametrize("weights", CASES)

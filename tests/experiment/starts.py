@@ -25,9 +25,12 @@ class Practice:
 
     def start(self, *flags: str, wishes=None, **environ: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "tests.experiment.practice", "--graph-path", self.graph_path, *flags]
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "WANDB_"))
-        } | {"PYTHONPATH": str(CHECKOUT), "MARK_WISHES": json.dumps(wishes or {}), "HOME": str(self.folder), **environ}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "WANDB_"))} | {
+            "PYTHONPATH": str(CHECKOUT),
+            "MARK_WISHES": json.dumps(wishes or {}),
+            "HOME": str(self.folder),
+            **environ,
+        }
         process = subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

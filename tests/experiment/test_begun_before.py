@@ -1,7 +1,8 @@
 """An experiment that an earlier version began goes on with this one, with real trainings.
 
-``begun_before/version_0_1_0.tar.gz`` is what version 0.1.0 left of a start with the built-in curriculum: one skill in the library,
-and one whose training was stopped after 6,400 of 20,000 frames, when its scheduler had been killed. Networks are tiny.
+``begun_before/version_0_1_0.tar.gz`` is what version 0.1.0 left of a start with the built-in curriculum: one skill in the
+library, and one whose training was stopped after 6,400 of 20,000 frames, when its scheduler had been killed. Networks are
+tiny.
 """
 
 from __future__ import annotations
@@ -32,14 +33,26 @@ def begun(tmp_path):
 def test_a_run_goes_on_from_its_checkpoint_and_the_library_stays(begun):
     before = pickles.load(begun.expert_params(0, "Collect_Wood"))
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, "-m", "flowrl.bottomup_parallel", "--graph_path", str(begun.root), "--max_nodes", "2", "--num_envs", "128"]
+    command = [
+        sys.executable,
+        "-m",
+        "flowrl.bottomup_parallel",
+        "--graph_path",
+        str(begun.root),
+        "--max_nodes",
+        "2",
+        "--num_envs",
+        "128",
+    ]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     skills = {skill["skill_name"]: skill for skill in read_json(begun.state)["skills"]}
     assert len(skills) == 2 and {skill["status"] for skill in skills.values()} == {"completed"}
     drink = begun.skill_folder(1, "Collect_Drink")
     assert "going on from frame 6,400 (attempt 2)" in (drink / "training.log").read_text()
-    assert pickles.load(begun.expert_params(1, "Collect_Drink"))["metadata"]["total_frames"] == skills["Collect_Drink"]["frames"]
+    assert (
+        pickles.load(begun.expert_params(1, "Collect_Drink"))["metadata"]["total_frames"] == skills["Collect_Drink"]["frames"]
+    )
     after = pickles.load(begun.expert_params(0, "Collect_Wood"))
     assert after["metadata"]["total_frames"] >= before["metadata"]["total_frames"]
     assert read_json(begun.skill_folder(0, "Collect_Wood") / "result.json")["attempt"] == 1

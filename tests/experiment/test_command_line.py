@@ -138,7 +138,9 @@ def test_a_run_made_without_the_front_door_has_the_same_defaults():
     assert Settings().training() == TrainingSettings().training()
 
 
-@pytest.mark.parametrize("text, number", [("1e8", 10**8), ("5e7", 5 * 10**7), ("2.5e3", 2500), ("100_000", 10**5), ("7", 7)])
+@pytest.mark.parametrize(
+    ("text", "number"), [("1e8", 10**8), ("5e7", 5 * 10**7), ("2.5e3", 2500), ("100_000", 10**5), ("7", 7)]
+)
 def test_counts_are_read_as_people_write_them(text, number, capsys):
     assert dry_run(capsys, "--total_timesteps", text)["total_timesteps"] == number
 
@@ -186,7 +188,7 @@ def test_a_key_in_the_environment_chooses_the_model(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments, names",
+    ("arguments", "names"),
     [
         (["--max_node", "3"], ["--max_node'", "--max_nodes"]),
         (["--skills_gpu", "1"], ["--skills_gpu", "--skills_per_gpu"]),

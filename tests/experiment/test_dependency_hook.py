@@ -13,7 +13,7 @@ def asked(function):
 
 
 @pytest.mark.parametrize(
-    "said, names",
+    ("said", "names"),
     [
         ([], ()),
         (["Collect_Wood", "Collect_Stone", "Collect_Wood"], ("Collect_Wood", "Collect_Stone")),
@@ -30,22 +30,32 @@ def test_any_collection_of_names_will_do(said, names):
     "said", [None, "Collect_Wood", b"x", 3, {"Make_Pickaxe": ["Collect_Wood"]}, [None], [["Collect_Wood"]], iter([]), True]
 )
 def test_what_is_no_list_of_names_is_one_line_that_names_the_function(said):
-    with pytest.raises(BadInput, match="^get_skill_dependencies returned .* for Make_Pickaxe, expected a list .* return \\[\\] if there is nothing to add$"):
+    with pytest.raises(
+        BadInput,
+        match="^get_skill_dependencies returned .* for Make_Pickaxe, expected a list .* "
+        "return \\[\\] if there is nothing to add$",
+    ):
         asked(lambda *_: said)
 
 
 @pytest.mark.parametrize("name", ["Mine_Diamond", "Make_Pickaxe", ""])
 def test_a_name_that_is_none_of_the_other_skills_is_told_with_those_that_are(name):
-    with pytest.raises(BadInput, match=f"^get_skill_dependencies returned {name!r} for Make_Pickaxe, .* \\(Collect_Wood, Collect_St"):
+    with pytest.raises(
+        BadInput, match=f"^get_skill_dependencies returned {name!r} for Make_Pickaxe, .* \\(Collect_Wood, Collect_St"
+    ):
         asked(lambda *_: [name])
 
 
-@pytest.mark.parametrize("error", [KeyError("Make_Pickaxe"), ValueError("a line\nand another"), RecursionError(), SystemExit(3)])
+@pytest.mark.parametrize(
+    "error", [KeyError("Make_Pickaxe"), ValueError("a line\nand another"), RecursionError(), SystemExit(3)]
+)
 def test_an_error_of_the_function_is_one_line_with_its_place(error):
     def fails(*_):
         raise error
 
-    with pytest.raises(BadInput, match=f"^get_skill_dependencies raised an error for Make_Pickaxe: {type(error).__name__}") as caught:
+    with pytest.raises(
+        BadInput, match=f"^get_skill_dependencies raised an error for Make_Pickaxe: {type(error).__name__}"
+    ) as caught:
         asked(fails)
     assert "\n" not in str(caught.value) and "(test_dependency_hook.py:" in str(caught.value)
 

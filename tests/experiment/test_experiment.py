@@ -47,7 +47,7 @@ def test_what_is_said_anew_at_every_start_is_not_stored(paths):
 
 
 @pytest.mark.parametrize(
-    "stored, arguments, proposer",
+    ("stored", "arguments", "proposer"),
     [
         ({"proposer": "curriculum"}, [], "curriculum"),
         ({"proposer": "curriculum"}, ["--llm_name", "model-a"], "auto"),
@@ -71,7 +71,8 @@ def test_an_experiment_can_be_moved(paths, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flag, value, before", [("--layer_size", "64", "128"), ("--env_name", "Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1")]
+    ("flag", "value", "before"),
+    [("--layer_size", "64", "128"), ("--env_name", "Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1")],
 )
 def test_a_change_that_experts_do_not_survive_is_refused_by_name(paths, flag, value, before):
     with pytest.raises(BadInput) as refused:
@@ -92,7 +93,7 @@ def test_a_changed_observation_is_refused_by_name(paths, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content, names",
+    ("content", "names"),
     [
         ('{"version": 1, ', ["not valid JSON"]),
         ("[]", ["not written by flowrl"]),

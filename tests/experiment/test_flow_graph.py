@@ -78,7 +78,7 @@ def test_a_name_that_is_taken_is_refused():
 
 
 @pytest.mark.parametrize(
-    "proposal, names",
+    ("proposal", "names"),
     [
         (spec("Find_Gold", "gold"), ["Find_Gold", "gold"]),
         (spec("Make_Pickaxe", "wood_pickaxe", requires=["wood"]), ["Make_Pickaxe", "wood"]),
@@ -99,7 +99,9 @@ def test_a_proposal_that_cannot_be_trained_is_refused_and_leaves_no_trace(propos
 
 
 def test_a_dependency_of_ones_own_blocks_the_frontier_too():
-    graph = graph_of(WOOD, STONE, get_dependencies=lambda name, skills, training: {"Collect_Stone": ["Collect_Wood"]}.get(name, []))
+    graph = graph_of(
+        WOOD, STONE, get_dependencies=lambda name, skills, training: {"Collect_Stone": ["Collect_Wood"]}.get(name, [])
+    )
     graph.next_skill()
     assert graph.check_frontier_blocked(*graph.next_skill())
 

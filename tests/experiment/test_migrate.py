@@ -155,7 +155,7 @@ def change(content: dict, place: str, value) -> dict:
 
 
 @pytest.mark.parametrize(
-    "place, value, names",
+    ("place", "value", "names"),
     [
         ("skills", None, ["expert_params and skills"]),
         ("optimizer", {}, ["optimizer"]),

@@ -11,8 +11,10 @@ from tests.experiment.fakes import until
 from tests.experiment.starts import CLASSIC, Practice, in_training
 
 FOLDER = "exp/parallel_test/"
-GROUPED = """cat exp/parallel_test/scheduler_state.json | jq ".skills | group_by(.status) | map({status: .[0].status, count: length})\""""
-WAITING = """cat exp/parallel_test/scheduler_state.json | jq '.skills[] | select(.status=="waiting") | {name: .skill_name, deps: .dependencies}'"""
+GROUPED = """cat exp/parallel_test/scheduler_state.json | jq ".skills | group_by(.status) | map({status: .[0].status, count:
+length})\""""
+WAITING = """cat exp/parallel_test/scheduler_state.json | jq '.skills[] | select(.status=="waiting") | {name: .skill_name,
+deps: .dependencies}'"""
 
 
 def shell(practice: Practice, command: str) -> str:

@@ -29,7 +29,7 @@ def test_a_folder_that_can_be_made_is_not_made_yet(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags, environ, chosen",
+    ("flags", "environ", "chosen"),
     [
         ({}, {}, "curriculum"),
         ({}, {"OPENAI_API_KEY": ""}, "curriculum"),

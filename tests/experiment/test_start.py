@@ -116,7 +116,7 @@ def test_a_second_command_on_the_folder_leaves_with_exit_code_3(practice):
     assert first.poll() is None
 
 
-@pytest.mark.parametrize("number, wait_s", [(signal.SIGINT, 5), (signal.SIGTERM, 0.3), (signal.SIGHUP, 0.3)])
+@pytest.mark.parametrize(("number", "wait_s"), [(signal.SIGINT, 5), (signal.SIGTERM, 0.3), (signal.SIGHUP, 0.3)])
 def test_interrupted_once_trainings_go_on_and_are_taken_up_again(practice, number, wait_s):
     gate = practice.folder / "gate"
     wishes = {"*": {"gate": str(gate)}}
@@ -151,7 +151,7 @@ def test_interrupted_twice_the_trainings_end_and_wait_and_nothing_is_left(practi
 
 
 @pytest.mark.parametrize(
-    "content, names",
+    ("content", "names"),
     [
         ('{"version": 99, "skills": []}', ["newer flowrl", "version 99", "update flowrl"]),
         ('{"version": 1, "skills": [', ["not valid JSON", "move it away"]),
@@ -193,7 +193,7 @@ def everything(folder):
 
 
 @pytest.mark.parametrize(
-    "flags, environ, names",
+    ("flags", "environ", "names"),
     [
         (["--use_wandb"], {}, ["--use_wandb", "WANDB_MODE=offline"]),
         ([], {"PATH": "/nowhere"}, ["tmux is missing"]),
@@ -248,7 +248,9 @@ def test_a_copied_checkpoint_says_which_game_and_width_the_experiment_has(copied
     assert "going on: 4 of 4" in output
 
 
-@pytest.mark.parametrize("flag, value, own", [("--layer_size", "512", "8"), ("--env_name", "Craftax-Symbolic-v1", "Craftax-Classic")])
+@pytest.mark.parametrize(
+    ("flag", "value", "own"), [("--layer_size", "512", "8"), ("--env_name", "Craftax-Symbolic-v1", "Craftax-Classic")]
+)
 def test_a_flag_that_conflicts_with_a_copied_checkpoint_is_refused_by_name(copied, flag, value, own):
     before = copied.files()
     code, _, error = copied.run(flag, value)
@@ -276,7 +278,7 @@ def test_two_starts_do_not_both_take_over_a_copied_checkpoint(copied):
 
 
 @pytest.mark.parametrize(
-    "environ, names",
+    ("environ", "names"),
     [
         ({"MARK_SKILLS": '["Make_Pickaxe"]'}, ["Make_Pickaxe needs"]),
         ({"MARK_NEEDS": '{"Collect_Wood": ["Mine_Diamond"]}'}, ["get_skill_dependencies", "'Mine_Diamond'"]),
@@ -370,7 +372,7 @@ def half_done(practice):
 
 
 @pytest.mark.parametrize(
-    "flags, words",
+    ("flags", "words"),
     [
         (["--continue_skill", "Collect_Silver", "--extra_timesteps", "1e6"], ["no skill Collect_Silver", "Collect_Wood"]),
         (["--continue_skill", "Collect_Stone", "--extra_timesteps", "1e6"], ["Collect_Stone is failed", "completed skill"]),

@@ -30,8 +30,19 @@ def skill(name: str, index: int | None, status: Status = Status.COMPLETED, start
 
 
 SKILLS = [
-    skill("Collect_Wood", 0, start=at(0), end=at(2), frames=1_234_567, success_rate=0.912, random_success_rate=0.1, goal_reached=True),
-    skill("Eat_Cow", 1, start=at(0), end=at(4), frames=3_000_000, success_rate=0.5, random_success_rate=0.04, goal_reached=False),
+    skill(
+        "Collect_Wood",
+        0,
+        start=at(0),
+        end=at(2),
+        frames=1_234_567,
+        success_rate=0.912,
+        random_success_rate=0.1,
+        goal_reached=True,
+    ),
+    skill(
+        "Eat_Cow", 1, start=at(0), end=at(4), frames=3_000_000, success_rate=0.5, random_success_rate=0.04, goal_reached=False
+    ),
     skill("Place_Table", 2, Status.FAILED, start=at(2), end=at(3), error="planted"),
     skill("Make_Pickaxe", None, Status.BLOCKED, blocked_by=["Place_Table"]),
 ]
@@ -89,7 +100,7 @@ def test_the_commands_are_those_of_this_experiment():
 
 
 @pytest.mark.parametrize(
-    "num_skills, max_nodes, num_left, flags",
+    ("num_skills", "max_nodes", "num_left", "flags"),
     [
         (1, 1, 43, " --max_nodes 2"),  # as many again
         (10, 10, 34, " --max_nodes 15"),
@@ -117,7 +128,7 @@ def test_the_next_step_stands_at_the_end():
 
 
 @pytest.mark.parametrize(
-    "executable, on_path, typed",
+    ("executable", "on_path", "typed"),
     [
         ("venv/bin/python", "venv/bin", "python"),
         ("venv/bin/python", "other", "venv/bin/python"),
@@ -142,7 +153,8 @@ def test_an_experiment_without_skills_says_so():
 
 
 @pytest.mark.parametrize(
-    "frames, text", [(None, "-"), (0, "0"), (999, "999"), (1000, "1.0k"), (49_152, "49.2k"), (10**8, "100.0M"), (2 * 10**9, "2.0B")]
+    ("frames", "text"),
+    [(None, "-"), (0, "0"), (999, "999"), (1000, "1.0k"), (49_152, "49.2k"), (10**8, "100.0M"), (2 * 10**9, "2.0B")],
 )
 def test_frames_are_short(frames, text):
     assert frames_text(frames) == text

@@ -163,8 +163,18 @@ WRONG_KIND = [
         nothing="return None",
     ),
     *_done_cases("wrong_shape", "closest_blocks", mask="return closest_blocks[BlockType.TREE.value] <= 1"),
-    *_done_cases("wrong_dtype", "inventory, n", number_as_truth="return inventory.wood", float_as_truth="return 1.0 * (inventory.wood >= n)"),
-    *_reward_cases("wrong_dtype", "inventory_diff", truth_as_number="return inventory_diff.wood > 0", unsigned="return inventory_diff.wood.astype(jnp.uint8)"),
+    *_done_cases(
+        "wrong_dtype",
+        "inventory, n",
+        number_as_truth="return inventory.wood",
+        float_as_truth="return 1.0 * (inventory.wood >= n)",
+    ),
+    *_reward_cases(
+        "wrong_dtype",
+        "inventory_diff",
+        truth_as_number="return inventory_diff.wood > 0",
+        unsigned="return inventory_diff.wood.astype(jnp.uint8)",
+    ),
 ]
 NOT_FINITE = [
     *_reward_cases(
@@ -176,7 +186,9 @@ NOT_FINITE = [
         overflow="return inventory_diff.wood * jnp.exp(jnp.exp(1.0 * inventory.wood))",
         masked_nan="return jnp.where(inventory.wood > 3, jnp.log(inventory.wood - 3.0), 0.0) + inventory_diff.wood",
     ),
-    *_done_cases("not_finite", "inventory, n", nan_in_a_comparison="return (inventory.wood >= n) & ~(jnp.sqrt(1.0 - inventory.iron) > 5)"),
+    *_done_cases(
+        "not_finite", "inventory, n", nan_in_a_comparison="return (inventory.wood >= n) & ~(jnp.sqrt(1.0 - inventory.iron) > 5)"
+    ),
 ]
 OUT_OF_RANGE = [
     *_reward_cases(

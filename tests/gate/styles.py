@@ -454,4 +454,3 @@ def task_reward(inventory_diff, player_intrinsics_diff):
     return 1.0 * total + (0.01 * mana if mana > 0 else 0.0)
 ''', {"potions": {"per": 1}}, env_name=CRAFTAX),
 ]  # fmt: skip
-

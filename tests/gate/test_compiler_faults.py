@@ -60,8 +60,8 @@ def fails(*arguments, compiler_options):
     if compiler_options in trials.{ways}:
         {fault}
     return plain(*arguments, compiler_options=compiler_options)
-execution.jax.jit = fails
-execution.ONE_WAY, execution.BOTH_WAYS = [execution.QUICKLY_COMPILED], [execution.QUICKLY_COMPILED, execution.COMPILED_WITHOUT_KERNELS]
+execution.jax.jit = fails execution.ONE_WAY, execution.BOTH_WAYS = [execution.QUICKLY_COMPILED],
+[execution.QUICKLY_COMPILED, execution.COMPILED_WITHOUT_KERNELS]
 """
 
 

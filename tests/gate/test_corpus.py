@@ -25,7 +25,13 @@ def test_every_reason_is_explained():
     page = (Path(__file__).parents[2] / "docs" / "gate.md").read_text()
     explained = set(re.findall(r"^\| `(\w+)` \|.*\|.*\w.*\|$", page, re.MULTILINE))
     sources = "".join(Path(module.__file__).read_text() for module in (rules, execution, probe, checks, candidates))
-    named = set(re.findall(r'CodeFault\(\s*f?"(\w+)"', sources)) | {"not_allowed", "crashed", "too_slow", "out_of_range", "no_reward_left"}
+    named = set(re.findall(r'CodeFault\(\s*f?"(\w+)"', sources)) | {
+        "not_allowed",
+        "crashed",
+        "too_slow",
+        "out_of_range",
+        "no_reward_left",
+    }
     assert {case.reason for case in BAD} <= named | explained
     assert len(named) >= 14 and named <= explained
 

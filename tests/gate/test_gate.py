@@ -62,7 +62,9 @@ def test_a_probe_ends_with_the_process_that_started_it(gates):
         "import os\nfrom flowrl.gate.client import Gate\nfrom tests.gate.corpus import CLASSIC, GOOD\n"
         "gate = Gate(CLASSIC)\ngate(GOOD[0].spec)\nprint(gate._process._process.pid, flush=True)\nos.kill(os.getpid(), 9)"
     )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ)).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ)
+    ).stdout
     try:
         psutil.Process(int(printed)).wait(timeout=20)
     except psutil.NoSuchProcess:

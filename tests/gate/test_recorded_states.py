@@ -133,7 +133,7 @@ def test_a_recording_is_made_anew_for_another_version_and_refused_if_it_is_somet
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    ("arguments", "words"),
     [
         ([CLASSIC, "/dev/null/cache"], ["/dev/null/cache/recorded_states", "set FLOWRL_CACHE_DIR"]),
         ([CLASSIC, ""], ["FOLDER is empty"]),

@@ -100,7 +100,7 @@ GOLD, GEM = (Recipe(name, "", {f"achievement:{what}": once(1)}) for name, what i
 
 
 @pytest.mark.parametrize(
-    "recipes, words",
+    ("recipes", "words"),
     [
         ([GOLD, GEM, GOLD], "two skills called Gold"),
         ([replace(GOLD, requires={"diamond": once(1)})], "Gold .* needs diamond, which no other skill there gains; add"),

@@ -21,6 +21,7 @@ FACING_UP = 3
 ELSEWHERE = "SEWERS"
 """A floor that no skill of the curriculum has to do with: where the player stands when a floor is taken away."""
 
+
 @dataclass(frozen=True)
 class Scene:
     """What a skill's world holds beside what the skill declares, and what to do there."""
@@ -87,7 +88,8 @@ class Stage:
         return self._reset(jax.random.key(seed))[1]
 
     def steps_to_eat(self, spec: SkillSpec, scene: Scene, at_most: int) -> int | None:
-        """Steps of one who is kept well, waits beside a plant just set, and eats it when ripe; None for more than ``at_most``."""
+        """Steps of one who is kept well, waits beside a plant just set, and eats it when ripe; None for more than
+        ``at_most``."""
         functions = self.functions(spec)
         state = self.with_young_plant(self.prepared(spec, scene, 1, None), age=0)
         well = {name: getattr(state, name) for name in ("player_health", "player_food", "player_drink", "player_energy")}
@@ -207,9 +209,7 @@ class ClassicStage(Stage):
         return int(np.asarray(state.map)[tuple(self.middle + FRONT)])
 
     def with_young_plant(self, state: Any, age: int = 590) -> Any:
-        places, ages, mask = (
-            np.array(getattr(state, f"growing_plants_{name}")) for name in ("positions", "age", "mask")
-        )
+        places, ages, mask = (np.array(getattr(state, f"growing_plants_{name}")) for name in ("positions", "age", "mask"))
         places[0], ages[0], mask[0] = self.middle + FRONT, age, True
         return self.edit(state, growing_plants_positions=places, growing_plants_age=ages, growing_plants_mask=mask)
 

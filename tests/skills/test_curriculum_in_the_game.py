@@ -104,7 +104,8 @@ def looked_for(spec):
 
 @pytest.mark.parametrize("spec", SPECS["craftax"].values(), ids=SPECS["craftax"])
 def test_the_floor_that_a_skill_names_has_what_it_looks_for(stages, num_in_worlds, spec):
-    """In every fresh world, and no less of it than a floor above; where no floor is named, the overworld, which is the first."""
+    """In every fresh world, and no less of it than a floor above; where no floor is named, the overworld, which is the
+    first."""
     floor = stages("craftax").floor(spec)
     for name in looked_for(spec):
         found = num_in_worlds(name)

@@ -16,13 +16,21 @@ def module(reward=REWARD):
 
 
 def test_layout_comments_and_docstrings_make_no_difference_to_a_fingerprint():
-    spaced = 'def task_reward( inventory_diff ):\n    """Pays."""\n    # for wood\n    return (1.0 *\n        inventory_diff.wood)\n'
+    spaced = (
+        'def task_reward( inventory_diff ):\n    """Pays."""\n    # for wood\n    return (1.0 *\n        inventory_diff.wood)\n'
+    )
     assert fingerprint(IS_DONE, spaced) == fingerprint(IS_DONE, REWARD)
 
 
 @pytest.mark.parametrize(
     "changed",
-    [OTHER_REWARD, REWARD.replace("*", "+"), REWARD.replace("wood", "stone"), REWARD.replace("1.0", "1"), REWARD.replace("1.0", "-1.0")],
+    [
+        OTHER_REWARD,
+        REWARD.replace("*", "+"),
+        REWARD.replace("wood", "stone"),
+        REWARD.replace("1.0", "1"),
+        REWARD.replace("1.0", "-1.0"),
+    ],
 )
 def test_names_numbers_and_operators_make_one(changed):
     assert fingerprint(IS_DONE, changed) != fingerprint(IS_DONE, REWARD)

@@ -1,5 +1,6 @@
 """The menu's code is judged by running it on small made-up features."""
 
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -137,7 +138,7 @@ def test_coming_a_step_closer_pays_a_tenth_of_the_weight(before, after, paid):
 
 def test_a_walk_that_ends_where_it_began_pays_nothing():
     walk = [(30, 30), (3, 0), (2, 1), (1, 0), (0, 2), (1, 4), (30, 30)]
-    steps = zip(walk, walk[1:])
+    steps = itertools.pairwise(walk)
     total = sum(
         reward(Approach("TREE"), closest_blocks_prev=blocks(TREE=before), closest_blocks=blocks(TREE=after))
         for before, after in steps
@@ -166,7 +167,10 @@ def test_collecting_pays_clearly_even_if_no_other_block_is_in_view(block):
         (lambda: write_reward([], FACTS), "at least one term"),
         (lambda: write_is_done({}, FACTS), "never done"),
         (lambda: write_reward([Gain("mithril")], FACTS), "no resource 'mithril'"),
-        (lambda: write_reward([Approach("LAKE")], FACTS), "approach of Craftax-Symbolic-v1 has no target 'LAKE'; choose one of"),
+        (
+            lambda: write_reward([Approach("LAKE")], FACTS),
+            "approach of Craftax-Symbolic-v1 has no target 'LAKE'; choose one of",
+        ),
         (lambda: write_reward([Approach("TREES")], FACTS), "no target 'TREES'; did you mean TREE"),
         (lambda: write_reward([Recover("mood")], FACTS), "no target 'mood'; did you mean food"),
         (lambda: write_reward([Recover("mana")], CLASSIC), "no target 'mana'"),

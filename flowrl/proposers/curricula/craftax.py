@@ -123,9 +123,7 @@ SKILLS = [
     ),
     make("Make_Iron_Pickaxe", "pickaxe", 3, SMELTING, TABLE_AND_FURNACE, TO_TABLE_AND_FURNACE),
     make("Make_Iron_Sword", "sword", 3, SMELTING, TABLE_AND_FURNACE, TO_TABLE_AND_FURNACE),
-    make(
-        "Make_Iron_Armour", "armour", 1, {"iron": once(3), "coal": once(3)}, TABLE_AND_FURNACE, TO_TABLE_AND_FURNACE
-    ),
+    make("Make_Iron_Armour", "armour", 1, {"iron": once(3), "coal": once(3)}, TABLE_AND_FURNACE, TO_TABLE_AND_FURNACE),
     achieve("Defeat_Skeleton", "DEFEAT_SKELETON", "Beat a skeleton in a cave.", OVERWORLD, Approach("PATH", 0.2)),
     Recipe(
         name="Enter_Dungeon",

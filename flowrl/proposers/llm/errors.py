@@ -28,9 +28,7 @@ class Transient(Exception):
         is_absent: nobody listens at the address.
     """
 
-    def __init__(
-        self, reason: str, retry_after_s: float | None = None, is_internal: bool = False, is_absent: bool = False
-    ):
+    def __init__(self, reason: str, retry_after_s: float | None = None, is_internal: bool = False, is_absent: bool = False):
         super().__init__(reason)
         self.retry_after_s = retry_after_s
         self.is_internal = is_internal

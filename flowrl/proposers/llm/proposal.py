@@ -122,7 +122,9 @@ class Proposal(_Strict):
         if not self.gains:
             raise BadInput(f"skill {self.name} gains nothing; declare what holds once it is done")
         blank = "def written_below(): pass"
-        spec = SkillSpec.from_data({"skill_name": name_from(self.name), **self._data(), "task_is_done": blank, "task_reward": blank})
+        spec = SkillSpec.from_data(
+            {"skill_name": name_from(self.name), **self._data(), "task_is_done": blank, "task_reward": blank}
+        )
         check_resources(spec, facts)
         spec = spec.model_copy(update={"task_is_done": self._is_done(spec, facts)})
         rewards, dropped = self._written(spec, facts, most)

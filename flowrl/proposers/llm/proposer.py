@@ -156,7 +156,7 @@ class LlmProposer:
         decision = calls[-1].outcome
         if decision is None:  # the start that asked was killed; perhaps just after it had added the skill
             return library.knows(self._skill_in(calls[-1]) or "")
-        return decision.verdict == "abandoned" or decision.verdict == "accepted" and library.knows(decision.skill_name or "")
+        return decision.verdict == "abandoned" or (decision.verdict == "accepted" and library.knows(decision.skill_name or ""))
 
     def _skill_in(self, call: Call) -> str | None:
         """The name under which a skill would have been added."""

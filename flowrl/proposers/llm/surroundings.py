@@ -27,7 +27,9 @@ def check_certificates(environ: Mapping[str, str]) -> None:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).keylog_filename = key_log
         except OSError as error:
-            raise Misconfigured(f"SSLKEYLOGFILE: {key_log} cannot be written ({error.strerror}); correct it, or unset it") from None
+            raise Misconfigured(
+                f"SSLKEYLOGFILE: {key_log} cannot be written ({error.strerror}); correct it, or unset it"
+            ) from None
     if file := environ.get("SSL_CERT_FILE"):
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
@@ -88,8 +90,8 @@ def check_custom_headers(environ: Mapping[str, str]) -> None:
     for name, value in custom_headers(environ):
         if not _HEADER_NAME.fullmatch(name):
             raise Misconfigured(
-                f"OPENAI_CUSTOM_HEADERS: {name!r} is not the name of a header; write NAME: VALUE, one header in a line, or unset "
-                "it"
+                f"OPENAI_CUSTOM_HEADERS: {name!r} is not the name of a header; write NAME: VALUE, one header in a line, "
+                "or unset it"
             )
         if fault := unsendable(value.replace("\t", " ")):
             raise Misconfigured(f"OPENAI_CUSTOM_HEADERS: the value of {name} holds {fault}; correct it, or unset it")

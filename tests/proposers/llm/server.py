@@ -85,7 +85,10 @@ def skill_json(name: str, gain: str = "wood", /, **changes: Any) -> str:
         "requires": [],
         "consumes": [],
         "gains": [{"resource": gain, "per": 1, "fixed": 0}],
-        "reward_menu": [{"term": "gain", "target": gain, "weight": 1.0}, {"term": "avoid_damage", "target": None, "weight": 1.0}],
+        "reward_menu": [
+            {"term": "gain", "target": gain, "weight": 1.0},
+            {"term": "avoid_damage", "target": None, "weight": 1.0},
+        ],
         "task_is_done": None,
         "task_reward": None,
     }
@@ -154,7 +157,9 @@ class ModelServer:
         if self.models is not None and request["model"] not in self.models:
             return Status(404, f"The model `{request['model']}` does not exist", "model_not_found")
         if unknown := [name for name in request if name.endswith("_tokens") and name not in self.tokens]:
-            return Status(400, f"Unsupported parameter: '{unknown[0]}' is not supported with this model.", "unsupported_parameter")
+            return Status(
+                400, f"Unsupported parameter: '{unknown[0]}' is not supported with this model.", "unsupported_parameter"
+            )
         form = form_of(request)
         if form is not None and form not in self.forms:
             if self.incapable is not None:
@@ -189,7 +194,10 @@ def completion(request: dict, say: Say | Message) -> bytes:
     message: dict[str, Any] = {"role": "assistant", "content": say.text, "refusal": say.refusal}
     if form_of(request) == "tool_call":
         name = request["tool_choice"]["function"]["name"]
-        message |= {"content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": name, "arguments": say.text}}]}
+        message |= {
+            "content": None,
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": name, "arguments": say.text}}],
+        }
     usage = {
         "prompt_tokens": say.prompt_tokens, "completion_tokens": say.completion_tokens,
         "total_tokens": say.prompt_tokens + say.completion_tokens, "prompt_tokens_details": {"cached_tokens": 0},

@@ -230,7 +230,9 @@ def test_recording_anew_moves_earlier_recordings_aside(start, server, tmp_path):
 # Files that are not as they were.
 
 
-@pytest.mark.parametrize("content, told", [("{", "not valid JSON"), ("[]", "not a recording"), ('{"version": 1}', "not a recording")])
+@pytest.mark.parametrize(
+    ("content", "told"), [("{", "not valid JSON"), ("[]", "not a recording"), ('{"version": 1}', "not a recording")]
+)
 def test_a_damaged_recording_is_named(start, tmp_path, content, told):
     folder = tmp_path / "exp" / "llm"
     folder.mkdir(parents=True)
@@ -259,7 +261,7 @@ def test_of_two_files_for_one_call_the_later_one_counts(start, server):
     assert CallFolder(run.settings.folder).of(1) == [call]
 
 
-@pytest.mark.parametrize("lost, named", [("1-0", "1-0"), ("2-0", "2-0"), ("2-1", "2-1"), ("3-0", None)])
+@pytest.mark.parametrize(("lost", "named"), [("1-0", "1-0"), ("2-0", "2-0"), ("2-1", "2-1"), ("3-0", None)])
 def test_a_hole_in_the_recordings_is_found_before_anything_is_trained(start, server, lost, named):
     server.script(WOOD, Say("no"), SAPLING, STONE)
     run = start()

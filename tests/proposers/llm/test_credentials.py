@@ -21,7 +21,7 @@ def test_nothing_is_no_key(text):
 
 
 @pytest.mark.parametrize(
-    "inner, fault",
+    ("inner", "fault"),
     [("\n", "a line break"), ("\r", "a line break"), ("\x00", "a control"), ("\t", "a control"), ("\x7f", "a control"),
      *((character, "a character outside ASCII") for character in "é€\u2028\udc80")],
 )  # fmt: skip

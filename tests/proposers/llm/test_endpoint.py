@@ -110,7 +110,10 @@ def test_what_the_server_calls_invalid_is_never_sent_again_unchanged(server, mak
     with pytest.raises(Misconfigured, match="no such thing"):
         make_endpoint(server, form=AnswerForm.SCHEMA).ask(QUESTION)
     assert clock.pauses == []
-    forms = [str(sorted(request.keys() & {"response_format", "tools"})) + str(request.get("response_format")) for request in server.requests]
+    forms = [
+        str(sorted(request.keys() & {"response_format", "tools"})) + str(request.get("response_format"))
+        for request in server.requests
+    ]
     assert len(forms) == len(set(forms)) == 4
 
 
@@ -122,7 +125,7 @@ def test_a_form_that_is_refused_later_is_replaced_by_the_next(make_server, make_
     assert endpoint.form is AnswerForm.OBJECT
 
 
-@pytest.mark.parametrize("taken, first", [("max_completion_tokens", "max_tokens"), ("max_tokens", "max_completion_tokens")])
+@pytest.mark.parametrize(("taken", "first"), [("max_completion_tokens", "max_tokens"), ("max_tokens", "max_completion_tokens")])
 def test_the_name_of_the_token_limit_is_found_out(make_server, make_endpoint, taken, first):
     server = make_server(tokens=(taken,))
     server.script(Say("ok"), Say("ok"))

@@ -41,7 +41,8 @@ TABLE = Say(
         consumes=[{"resource": "wood", "per": 0, "fixed": 2}],
         gains=[{"resource": "near:CRAFTING_TABLE", "per": 0, "fixed": 1}],
         reward_menu=None,
-        task_is_done="def task_is_done(closest_blocks):\n    return jnp.abs(closest_blocks[BlockType.CRAFTING_TABLE.value]).max() <= 1",
+        task_is_done="def task_is_done(closest_blocks):\n"
+        "    return jnp.abs(closest_blocks[BlockType.CRAFTING_TABLE.value]).max() <= 1",
         task_reward="def task_reward(achievements_diff, health_penalty):\n"
         "    return 1.0 * achievements_diff[Achievement.PLACE_TABLE.value] + health_penalty",
     )
@@ -119,7 +120,9 @@ def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts
     check_what_was_trained(starts)
 
     proposer = starts.state()["proposer"]
-    assert [(skill["name"], skill["calls"]) for skill in proposer["skills"]] == [(name, 1 + (name == "Collect_Wood")) for name in names]
+    assert [(skill["name"], skill["calls"]) for skill in proposer["skills"]] == [
+        (name, 1 + (name == "Collect_Wood")) for name in names
+    ]
     (given_up,) = proposer["refused"]
     assert (given_up["name"], given_up["repairs"]) == ("Make_Pickaxe", 1) and "needs iron" in given_up["reason"]
     assert (proposer["status"], proposer["cost_usd"], proposer["calls"]) == ("proposing", 0.0, 8)
@@ -141,7 +144,9 @@ def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts
             next((starts.folder / root / "skills").glob(f"*_{name}/skill.json")).read_text() for root in ("exp", "again")
         ]
         first, second = (json.loads(text) for text in code_of)
-        assert [first[key] for key in ("task_is_done", "task_reward")] == [second[key] for key in ("task_is_done", "task_reward")]
+        assert [first[key] for key in ("task_is_done", "task_reward")] == [
+            second[key] for key in ("task_is_done", "task_reward")
+        ]
 
 
 def check_what_was_trained(starts):
@@ -180,7 +185,9 @@ def test_of_several_rewards_the_best_is_trained_and_kept(starts, make_server):
     assert (code, error) == (0, ""), output
     assert "dropped    reward 1 of Collect_Wood: skill Collect_Wood: task_reward" in output
     folder = starts.paths.skill_folder(0, "Collect_Wood")
-    found, skill, result = (json.loads((folder / name).read_text()) for name in ("candidates.json", "skill.json", "result.json"))
+    found, skill, result = (
+        json.loads((folder / name).read_text()) for name in ("candidates.json", "skill.json", "result.json")
+    )
     chosen = found["candidates"][found["chosen"] - 1]
     assert len(found["candidates"]) == 2 and found["frames"] == result["frames"] == 512
     assert result["candidates"]["chosen"] == found["chosen"]
@@ -194,7 +201,7 @@ def test_of_several_rewards_the_best_is_trained_and_kept(starts, make_server):
 
 
 @pytest.mark.parametrize(
-    "of_server, flags, environ, names",
+    ("of_server", "flags", "environ", "names"),
     [
         ({"key": "another"}, [], {"OPENAI_API_KEY": KEY}, ["refuses the key", "OPENAI_API_KEY"]),
         ({"models": {"b"}}, ["--llm_name", "a"], {}, ["does not know the model a", "--llm_name"]),
@@ -219,7 +226,7 @@ def test_bad_input_is_one_clear_line_before_anything_is_trained(starts, make_ser
 
 
 @pytest.mark.parametrize(
-    "environ, names",
+    ("environ", "names"),
     [
         ({"ALL_PROXY": "socks5://me:hunter2@127.0.0.1:1"}, ["ALL_PROXY names a SOCKS proxy", "pip install socksio"]),
         ({"all_proxy": "socks://127.0.0.1:1"}, ["all_proxy does not name a proxy", "socks5://proxy:1080"]),
@@ -231,7 +238,10 @@ def test_bad_input_is_one_clear_line_before_anything_is_trained(starts, make_ser
         ({"OPENAI_ORG_ID": "org\nhunter2"}, ["OPENAI_ORG_ID holds a line break", "unset it"]),
         ({"OPENAI_PROJECT_ID": "proj-é"}, ["OPENAI_PROJECT_ID holds a character outside ASCII", "unset it"]),
         ({"OPENAI_CUSTOM_HEADERS": "X-Key: hunter2\rx"}, ["OPENAI_CUSTOM_HEADERS: the value of X-Key", "unset it"]),
-        ({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1\r"}, ["a line break", r"'http://127.0.0.1:1/v1\r'", "correct OPENAI_BASE_URL"]),
+        (
+            {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1\r"},
+            ["a line break", r"'http://127.0.0.1:1/v1\r'", "correct OPENAI_BASE_URL"],
+        ),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:99x/v1"}, ["the port is not a number", "correct OPENAI_BASE_URL"]),
         ({"OPENAI_BASE_URL": "http://[::1/v1"}, ["the brackets", "'http://[::1/v1'", "correct OPENAI_BASE_URL"]),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, ["start the server there, or correct OPENAI_BASE_URL"]),
@@ -239,7 +249,9 @@ def test_bad_input_is_one_clear_line_before_anything_is_trained(starts, make_ser
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_surroundings_that_stop_the_client_are_one_line_that_names_the_variable(starts, environ, names):
-    code, output, error = starts.run(*CLASSIC, "--llm_name", "model-a", **{"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"} | environ)
+    code, output, error = starts.run(
+        *CLASSIC, "--llm_name", "model-a", **{"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"} | environ
+    )
     assert (code, error.count("\n")) == (2, 1), error
     for name in names:
         assert name in error

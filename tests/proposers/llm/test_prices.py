@@ -64,10 +64,11 @@ def test_a_price_list_that_cannot_be_read_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "address, local",
+    ("address", "local"),
     [
-        ("http://localhost:8000/v1", True), ("http://127.0.0.1:1/v1", True), ("http://[::1]:1/v1", True), ("http://192.168.1.5/v1", True),
-        ("http://gpu-box:8000/v1", True), (OPENAI, False), ("https://8.8.8.8/v1", False), ("https://openrouter.ai/api/v1", False),
+        ("http://localhost:8000/v1", True), ("http://127.0.0.1:1/v1", True), ("http://[::1]:1/v1", True),
+        ("http://192.168.1.5/v1", True), ("http://gpu-box:8000/v1", True), (OPENAI, False), ("https://8.8.8.8/v1", False),
+        ("https://openrouter.ai/api/v1", False),
     ],
 )  # fmt: skip
 def test_a_local_server_costs_nothing_and_says_so(tmp_path, address, local):
@@ -111,7 +112,13 @@ def test_one_unknown_cost_makes_the_sum_unknown(tmp_path):
 
 
 def test_sums_of_money_are_readable():
-    assert [usd(amount) for amount in (0, 0.00123, 0.1, 12.345, None)] == ["$0.00", "$0.0012", "$0.10", "$12.35", "an unknown amount"]
+    assert [usd(amount) for amount in (0, 0.00123, 0.1, 12.345, None)] == [
+        "$0.00",
+        "$0.0012",
+        "$0.10",
+        "$12.35",
+        "an unknown amount",
+    ]
 
 
 @pytest.mark.parametrize(

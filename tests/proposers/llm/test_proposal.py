@@ -24,7 +24,7 @@ CODE = {
 
 
 @pytest.mark.parametrize(
-    "change, place",
+    ("change", "place"),
     [
         ({"gains": [{"resource": "wood", "per": "two", "fixed": 0}]}, "gains.0.per"),
         ({"gains": "wood"}, "gains"),
@@ -69,7 +69,7 @@ def test_a_menu_that_forgets_the_gain_is_paid_for_it_all_the_same():
 
 
 @pytest.mark.parametrize(
-    "term, complaint",
+    ("term", "complaint"),
     [
         ({"term": "gain", "target": "gold", "weight": 1}, "gold"),
         ({"term": "approach", "target": None, "weight": 1}, "no target"),
@@ -96,7 +96,7 @@ def test_half_of_the_code_is_refused(missing):
 
 
 @pytest.mark.parametrize(
-    "change, complaint",
+    ("change", "complaint"),
     [
         ({"name": "../../etc"}, "not usable"),
         ({"gains": []}, "gains nothing"),
@@ -125,7 +125,11 @@ def test_the_schema_keeps_to_what_structured_outputs_allow():
         if node.get("type") == "object":
             assert node["additionalProperties"] is False
             assert sorted(node["required"]) == sorted(node["properties"])
-        for child in [*node.get("properties", {}).values(), *node.get("anyOf", []), *([node["items"]] if "items" in node else [])]:
+        for child in [
+            *node.get("properties", {}).values(),
+            *node.get("anyOf", []),
+            *([node["items"]] if "items" in node else []),
+        ]:
             check(child)
 
     check(schema())

@@ -64,7 +64,7 @@ def test_a_name_with_spaces_and_brackets_is_made_into_one_and_said(start, server
 
 
 @pytest.mark.parametrize(
-    "bad, reason",
+    ("bad", "reason"),
     [
         (Say("I would collect wood."), "AnswerRefused: the answer holds no JSON object"),
         (Say('{"name": "Collect_Wood", "gains": [{"resour'), "AnswerRefused: the answer holds no JSON object"),
@@ -234,8 +234,13 @@ def test_skills_refused_by_the_caller_count_as_well(start, server):
 
 
 @pytest.mark.parametrize(
-    "forms, used",
-    [({"json_schema"}, "json_schema"), ({"json_object", "tool_call"}, "json_object"), ({"tool_call"}, "tool_call"), (set(), None)],
+    ("forms", "used"),
+    [
+        ({"json_schema"}, "json_schema"),
+        ({"json_object", "tool_call"}, "json_object"),
+        ({"tool_call"}, "tool_call"),
+        (set(), None),
+    ],
 )
 @pytest.mark.parametrize("incapable", [Status(400, "no"), Status(500, "no"), None], ids=["says 400", "says 500", "ignores it"])
 def test_the_best_form_that_the_server_can_do_is_used(make_server, start, forms, used, incapable):
@@ -275,7 +280,7 @@ def test_any_model_name_is_taken_where_the_server_does(start):
 
 
 @pytest.mark.parametrize(
-    "of_server, of_start, told",
+    ("of_server", "of_start", "told"),
     [
         ({"key": "another"}, {}, "refuses the key.*OPENAI_API_KEY"),
         ({"models": {"model-b"}}, {}, "does not know the model model-a.*--llm_name"),
@@ -299,7 +304,7 @@ def test_a_server_that_does_not_answer_is_told_before_anything_is_trained(start,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("timeout_s, limit_s", [(0.4, 0.4), (120, 120), (600, 120), (3000, 600)])
+@pytest.mark.parametrize(("timeout_s", "limit_s"), [(0.4, 0.4), (120, 120), (600, 120), (3000, 600)])
 def test_the_first_question_has_more_time_where_answers_have_more(timeout_s, limit_s):
     assert form_check.limit_s(timeout_s) == limit_s
 

@@ -59,8 +59,8 @@ def test_half_a_character_does_not_reach_a_file():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "I cannot.", '{"name": "X", "gains": [', "{" * 10_000, '{"a":' * 10_000, "[1, 2]", '{"name": "X"', '"', '""', "1" * 9_000,
-     '{"name": ' + "1" * 9_000 + "}", "<think>hm</think>", '{"name": "X", "arguments": "{'],
+    ["", "I cannot.", '{"name": "X", "gains": [', "{" * 10_000, '{"a":' * 10_000, "[1, 2]", '{"name": "X"', '"', '""',
+     "1" * 9_000, '{"name": ' + "1" * 9_000 + "}", "<think>hm</think>", '{"name": "X", "arguments": "{'],
 )  # fmt: skip
 def test_a_text_without_an_object_is_refused_in_one_line(text):
     with pytest.raises(AnswerRefused) as refused:
@@ -101,9 +101,7 @@ def test_what_a_message_says_is_found_in_every_shape(message):
     assert json_object(text_of(message)) == SKILL
 
 
-@pytest.mark.parametrize(
-    "content", [None, [], [None, 3], [part("reasoning", TEXT)], 3, {"type": "text"}, [part("text", None)]]
-)
+@pytest.mark.parametrize("content", [None, [], [None, 3], [part("reasoning", TEXT)], 3, {"type": "text"}, [part("text", None)]])
 def test_a_message_without_a_text_says_nothing(content):
     assert text_of({"content": content}) == ""
 

@@ -83,7 +83,9 @@ def test_no_proxy_is_looked_at_where_none_is_to_be_used(name):
     assert list(proxies({"ALL_PROXY": "socks://x", name: "localhost, *"})) == []
 
 
-@pytest.mark.parametrize("line, named", [("é: b", "'é' is not"), ("two words: b", "'two words' is not"), (": b", "'' is not")])
+@pytest.mark.parametrize(
+    ("line", "named"), [("é: b", "'é' is not"), ("two words: b", "'two words' is not"), (": b", "'' is not")]
+)
 def test_a_header_that_cannot_be_sent_is_named(line, named):
     with pytest.raises(Misconfigured, match=f"OPENAI_CUSTOM_HEADERS: {named} the name of a header; write NAME: VALUE"):
         check_custom_headers({"OPENAI_CUSTOM_HEADERS": f"X-Team: a\n{line}"})
