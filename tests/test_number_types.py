@@ -10,8 +10,9 @@ import pytest
 from flowrl import number_types
 from flowrl.files import write_json
 from flowrl.gate.client import Gate
-from flowrl.paths import cache_folder
+from flowrl.paths import RunPaths, cache_folder
 from tests.gate.corpus import CLASSIC, GOOD
+from tests.records.builders import write_record
 
 ASKED_FOR = {"JAX_ENABLE_X64": "1", "JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
 LOOK = """
@@ -23,10 +24,11 @@ PROCESSES = {
         "from flowrl.paths import RunPaths\nfrom flowrl.training.host import process\n"
         "process.prepare(RunPaths(Path(sys.argv[1])))"
     ),
-    "calibration": "from flowrl.training.host import process\nprocess.take_slot({'cores': [0]})",
+    "calibration": "from flowrl.records.run_record import Slot\nfrom flowrl.training.host import process\n"
+    "process.take_slot(Slot(cores=(0,)))",
     "recording of states": (
         "import runpy\nsys.argv = ['', 'Craftax-Classic-Symbolic-v1', sys.argv[2]]\n"
-        "runpy.run_module('flowrl.gate.recorded_states', run_name='__main__')"
+        "try:\n    runpy.run_module('flowrl.gate.recorded_states', run_name='__main__')\nexcept SystemExit:\n    pass"
     ),
 }
 
@@ -42,7 +44,7 @@ def recording():
 def test_a_process_that_computes_keeps_to_the_defaults(begin, tmp_path):
     run = tmp_path / "skill_0_Collect_Wood"
     run.mkdir()
-    write_json(run / "run.json", {"version": 1, "attempt": 1, "slot": {}})
+    write_record(RunPaths(run))
     write_json(run / "run.env", ASKED_FOR)
     command = [sys.executable, "-c", f"import sys\nfrom pathlib import Path\n{begin}\n{LOOK}", str(run), str(cache_folder())]
     environment = {**os.environ, **ASKED_FOR, "JAX_PLATFORMS": "cpu"}

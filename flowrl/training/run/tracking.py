@@ -69,9 +69,9 @@ def wandb_tracker(
     """
     import wandb
 
-    from flowrl.tracking.wandb_key import check_wandb
+    from flowrl.tracking.wandb_key import check_wandb_key
 
-    check_wandb(os.environ)
+    check_wandb_key(os.environ)
     settings = {
         "project": project,
         "group": group,
