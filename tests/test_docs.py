@@ -71,10 +71,15 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(linked), f"{page.name} links to {target}; {linked.name} has no such heading"
 
 
+def is_made_by_the_reader(page: Path, named: str) -> bool:
+    """Whether a page has its reader make this file; `test_new_game` makes those of the new game, and imports them."""
+    return page.name == "add_a_game.md" and "orchard" in named
+
+
 @pages()
 def test_files_that_are_named_exist(page):
     named = re.findall(r"\b(?:flowrl|tests|benchmarks|scripts|docs)/[\w/.-]*\w/?", page.read_text())
-    missing = [name for name in named if not (ROOT / name).exists()]
+    missing = [name for name in named if not (ROOT / name).exists() and not is_made_by_the_reader(page, name)]
     assert not missing, f"{page.name} names {missing}, which are not there"
 
 
@@ -88,7 +93,8 @@ def test_modules_that_are_named_exist(page):
 @pages()
 def test_what_the_examples_import_is_there(page):
     for line in re.findall(r"^ *from flowrl[\w.]* import \w+(?:, \w+)*$", page.read_text(), flags=re.MULTILINE):
-        exec(line.strip(), {})
+        if not is_made_by_the_reader(page, line):
+            exec(line.strip(), {})
 
 
 @pytest.mark.parametrize(("section", "rooms"), [("The rooms", ROOMS), ("Inside a training", SUB_ROOMS["training"])])
