@@ -389,5 +389,5 @@ def test_what_cannot_be_trained_further_is_one_line_and_exit_code_2(half_done, f
 
 def test_no_folder_is_made_to_find_no_skill_in_it(practice):
     code, _, error = practice.run("--continue_skill", "Collect_Wood", "--extra_timesteps", "1e6")
-    assert (code, error.count("\n")) == (2, 1) and "it holds no skills" in error
+    assert (code, error.count("\n")) == (2, 1) and "which holds no skills" in error
     assert not practice.paths.root.exists()

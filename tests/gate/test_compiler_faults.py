@@ -5,13 +5,14 @@ import textwrap
 import pytest
 
 from flowrl.envs.registry import game
-from flowrl.experiment.flow_graph import FlowGraph
+from flowrl.experiment.flow_graph import FlowGraph, NothingTrained
 from flowrl.gate import client as gate_module
 from flowrl.gate.client import Gate
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.skills.checks import CodeRefused
 from flowrl.skills.gate_report import RAN, UNTRIED
 from tests.gate.corpus import CLASSIC, CRAFTAX, Case, reward
+from tests.gate.proposing import OneSkill
 
 SUMS = {
     "the distance to a block": (
@@ -56,12 +57,13 @@ FAILS = """
 import os
 from flowrl.gate import execution
 plain = execution.jax.jit
+one_way = [execution.QUICKLY_COMPILED]
+both_ways = [execution.QUICKLY_COMPILED, execution.COMPILED_WITHOUT_KERNELS]
 def fails(*arguments, compiler_options):
-    if compiler_options in trials.{ways}:
+    if compiler_options in {ways}:
         {fault}
     return plain(*arguments, compiler_options=compiler_options)
-execution.jax.jit = fails execution.ONE_WAY, execution.BOTH_WAYS = [execution.QUICKLY_COMPILED],
-[execution.QUICKLY_COMPILED, execution.COMPILED_WITHOUT_KERNELS]
+execution.jax.jit = fails
 """
 
 
@@ -99,34 +101,21 @@ def test_kernels_that_find_no_processor_are_done_without(faulty, gates):
     assert gate(DISTANCE)["probe"] == UNTRIED and "INTERNAL: YNNPACK operation failed" in said[0]
 
 
-@pytest.mark.parametrize("fault", [xla_says("INTERNAL", "ONE_WAY"), FAILS.format(ways="ONE_WAY", fault="os.abort()")])
+@pytest.mark.parametrize("fault", [xla_says("INTERNAL", "one_way"), FAILS.format(ways="one_way", fault="os.abort()")])
 def test_a_program_that_the_compiler_fails_on_is_compiled_in_another_way(fault, faulty, gates):
     gate, said = faulty(fault)
     report = gate(DISTANCE)
     assert (report["probe"], report["checks"], said) == (RAN, gates[CLASSIC](DISTANCE)["checks"], [])
 
 
-class Proposes:
-    """One skill; hears of a refusal."""
-
-    def __init__(self, spec):
-        self.spec, self.refusals = spec, []
-
-    def propose(self, library):
-        return None if self.refusals else self.spec
-
-    def refused(self, spec, error):
-        self.refusals.append(error)
-
-
 @pytest.mark.parametrize("status", ["INTERNAL", "UNIMPLEMENTED"])
 def test_a_skill_on_which_the_compiler_fails_is_trained_and_a_person_told(status, faulty, tmp_path):
     from flowrl.training.run import specification
 
-    gate, said = faulty(xla_says(status, "BOTH_WAYS"))
-    proposer = Proposes(DISTANCE)
-    name, data = FlowGraph(proposer, game(CLASSIC).facts, lambda *_: [], gate).next_skill()
-    assert proposer.refusals == [] and data["gate"]["probe"] == UNTRIED
+    gate, said = faulty(xla_says(status, "both_ways"))
+    proposer = OneSkill(DISTANCE)
+    name, data = FlowGraph(NothingTrained(), proposer, game(CLASSIC).facts, lambda *_: [], gate).next_skill()
+    assert proposer.heard == [] and data["gate"]["probe"] == UNTRIED
     [line] = said
     assert line.startswith("note: skill Trial is trained without having been tried: ") and f"{status}: of the test" in line
     assert "no fault of its code" in line and "\n" not in line
@@ -136,7 +125,7 @@ def test_a_skill_on_which_the_compiler_fails_is_trained_and_a_person_told(status
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [(xla_says("RESOURCE_EXHAUSTED", "BOTH_WAYS"), "too_big"), (FAILS.format(ways="BOTH_WAYS", fault="os.abort()"), "crashed")],
+    [(xla_says("RESOURCE_EXHAUSTED", "both_ways"), "too_big"), (FAILS.format(ways="both_ways", fault="os.abort()"), "crashed")],
 )
 def test_what_code_may_have_done_is_still_refused(fault, reason, faulty):
     gate, said = faulty(fault)

@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from flowrl.envs.registry import game
+from flowrl.envs.registry import game, make_steps
 from flowrl.errors import BadInput
 from flowrl.experiment.flow_graph import FlowGraph, NothingTrained
 from flowrl.files import read_json
@@ -20,6 +20,7 @@ from flowrl.paths import RunPaths, cache_folder
 from flowrl.skills.checks import CodeRefused
 from flowrl.skills.gate_report import BY_HAND, RAN
 from tests.gate.corpus import CLASSIC, GOOD, Case, reward
+from tests.gate.proposing import OneSkill
 
 PLAIN = GOOD[0].spec
 
@@ -109,24 +110,9 @@ def test_the_report_says_what_the_sandbox_is_made_of(gates):
 
 def test_the_probe_itself_makes_the_static_checks_again(gates):
     gates[CLASSIC](PLAIN)
-    probe = Probe(game(CLASSIC).facts, load(CLASSIC, cache_folder()))
+    probe = Probe(make_steps(CLASSIC), load(CLASSIC, cache_folder()))
     report = probe.report(Case("", reward=reward("n", "import os", "return n")).spec)
     assert (report["passed"], report["reason"]) == (False, "not_allowed")
-
-
-class OneSkill:
-    """Proposes one skill, and hears what became of it."""
-
-    state = {"kind": "one", "cost_usd": 0.0, "last_error": None}
-
-    def __init__(self, spec):
-        self.spec, self.heard = spec, []
-
-    def propose(self, library):
-        return None if self.heard or library.knows(self.spec.name) else self.spec
-
-    def refused(self, spec, error):
-        self.heard.append(error)
 
 
 def test_a_refusal_goes_back_to_the_proposer_with_its_reason(gates):

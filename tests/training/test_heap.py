@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from flowrl.paths import RunPaths
 from flowrl.training.host import heap
+from tests.records.builders import write_record
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_GLIBC = sys.platform == "linux" and "glibc" in (os.confstr("CS_GNU_LIBC_VERSION") or "")
@@ -174,7 +176,7 @@ heap.settle = lambda: done.append("settled")
 def test_a_training_settles_its_memory(tmp_path):
     folder = tmp_path / "skill_0_Collect_Wood"
     folder.mkdir()
-    (folder / "run.json").write_text("{}")
+    write_record(RunPaths(folder))
     assert said(f"{SETTLED}\nprocess.prepare(RunPaths(Path({str(folder)!r})))\nprint(done)")[1] == "['settled']"
 
 

@@ -10,11 +10,12 @@ import zlib
 
 import pytest
 
-from flowrl.files import write_json
 from flowrl.paths import RunPaths
+from flowrl.records.run_record import Slot
 from flowrl.training.host.jax_cache import LIMIT_BYTES, can_be_limited, is_torn
 from tests.full_disk import on_a_small_disk
 from tests.parallel.fakes.experiments import PATIENCE_S
+from tests.records.builders import write_record
 
 COMPILE = """
 import sys
@@ -35,7 +36,7 @@ print(len(hits), jax.config.jax_compilation_cache_max_size)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     run = RunPaths(tmp_path_factory.mktemp("run") / "skill_3_Collect_Wood")
-    write_json(run.run_json, {"version": 1, "attempt": 1, "slot": {"cores": None, "gpu": None, "memory_fraction": None}})
+    write_record(run, slot=Slot())
     return run
 
 

@@ -6,9 +6,7 @@ The programs are those of a real run with the same settings, so what is compiled
 from __future__ import annotations
 
 import contextlib
-import inspect
 import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +14,7 @@ import numpy as np
 
 from flowrl.envs import tasks
 from flowrl.envs.registry import make_adapter
+from flowrl.skills.facts import GameFacts
 from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters
@@ -34,22 +33,23 @@ MAX_TASK_STEPS = 200
 LR = 2e-4
 
 
-def task(number: int) -> TaskFunctions:
-    """The code of a plan's task, in no two tasks the same; only its step budget ends it. For every game."""
+def task(number: int, facts: GameFacts) -> TaskFunctions:
+    """The code of a plan's task, in no two tasks the same; only its step budget ends it. Asks for all that the game offers."""
+    now = tuple(feature.name for feature in facts.features)
+    over_step = tuple(name for feature in facts.features for name in feature.names)
 
-    def is_done(closest_blocks):
-        return jnp.abs(closest_blocks[number % len(closest_blocks)]).sum() > 1000 + number
+    def is_done(**features):
+        return _sum(features) > 1e9 + number
 
-    def reward(closest_blocks, closest_blocks_prev, achievements_diff, health_penalty):
-        block = number % len(closest_blocks)
-        nearer = jnp.abs(closest_blocks_prev[block]).sum() - jnp.abs(closest_blocks[block]).sum()
-        return 0.01 * nearer + achievements_diff[number % len(achievements_diff)] / (1 + number) + health_penalty
+    def reward(**features):
+        return _sum(features) / (1000 + number)
 
-    return TaskFunctions(is_done, _parameters(is_done), reward, _parameters(reward))
+    return TaskFunctions(is_done, now, reward, over_step)
 
 
-def _parameters(function: Callable) -> tuple[str, ...]:
-    return tuple(inspect.signature(function).parameters)
+def _sum(features: dict) -> jax.Array:
+    """Of all numbers in the features."""
+    return sum(jnp.abs(leaf).astype(jnp.float32).sum() for leaf in jax.tree.leaves(features))
 
 
 class Workload:
@@ -82,7 +82,7 @@ class Workload:
         experts = [task % num_experts for task in range(num_tasks or num_experts)]
         max_task_steps = max_task_steps or MAX_TASK_STEPS
         plan = tasks.plan_arrays(experts, [1] * len(experts), max_task_steps)
-        judge = plan_judge([task(number) for number in range(len(experts))], plan, num_envs)
+        judge = plan_judge([task(number, adapter.facts) for number in range(len(experts))], plan, num_envs)
         judge = judge if acting is None else _assigned(judge, np.asarray(acting, np.int32))
         self.programs = compile_programs(Source(adapter, network, hyper, num_envs), num_experts, num_steps)
         self.stage = Stage(self.programs.world, self.programs.acting, judge)
