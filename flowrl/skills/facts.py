@@ -20,7 +20,7 @@ from flowrl.skills.spec import SkillSpec
 
 COUNT = "n"
 """The parameter for how often a skill is to be done, in every game."""
-_COUNT_LINE = f"{COUNT}: how often the skill is to be done"
+_COUNT_LINE = f"{COUNT}: how many times the skill is to be done"
 
 
 class Kind(Enum):

@@ -1,4 +1,4 @@
-"""What a question to the model says: the rules and the game first, which never change, then the library as it is."""
+"""The text of a question to the model: first the rules and the game, which never change, then the library as it stands."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def opening(library: LibraryView, seed: int, proposal: int, rewards: int = 1) ->
     """The messages that ask for a new skill.
 
     Args:
-        seed, proposal: of the order in which the choices stand.
-        rewards: how many the skill is to have.
+        seed, proposal: they determine the order of the choices.
+        rewards: how many rewards to ask for.
     """
     rules = f"{prompts.render('rules')}\n\n{game_text(library.facts)}"
     if rewards > 1:
@@ -31,7 +31,7 @@ def opening(library: LibraryView, seed: int, proposal: int, rewards: int = 1) ->
 
 
 def game_text(facts: GameFacts) -> str:
-    """What is true of the game, and what code may use."""
+    """The game's facts, and what code may use."""
     return prompts.render(
         "game",
         env_name=facts.env_name,
@@ -64,7 +64,7 @@ def request_text(library: LibraryView, seed: int, proposal: int) -> str:
 
 
 def missing_gains(available: Mapping[str, SkillSpec], facts: GameFacts) -> list[str]:
-    """What no skill in reach provides and could be next: of levels only the one above, of places only neighbours."""
+    """The gains that no skill in reach provides and that could come next: only the next level, only neighbouring places."""
     reached = reachable_skills(available, facts)
 
     def is_missing(resource: str, level: int = 1) -> bool:

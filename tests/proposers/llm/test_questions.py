@@ -1,4 +1,4 @@
-"""What the model is told."""
+"""The prompts: what the model gets to read."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CRAFTAX = game("Craftax-Symbolic-v1").facts
 
 
 def skills(facts, *names):
-    """Of the game's own curriculum."""
+    """Skills of the game's built-in curriculum, by name."""
     entry = next(entry for entry in GAMES.values() if entry.facts is facts)
     found = {spec.name: spec for spec in load_curriculum(entry.curriculum, facts)}
     return {name: found[name] for name in names}
 
 
 @pytest.mark.parametrize("facts", [CLASSIC, CRAFTAX], ids=["classic", "craftax"])
-def test_the_game_is_told_from_its_facts(facts):
+def test_the_prompt_describes_the_game_from_its_facts(facts):
     text = game_text(facts)
     members = (*facts.members("near"), *facts.members("achievement"), *facts.members("level"))
     allowed = (*facts.constants, *checks.JNP_NAMES, *checks.BUILTINS)
@@ -33,7 +33,7 @@ def test_the_game_is_told_from_its_facts(facts):
     assert [line[2:].partition(":")[0] for line in features.splitlines() if line.startswith("- ")] == list(facts.feature_names)
 
 
-def test_what_never_changes_comes_first_and_does_not_change():
+def test_the_fixed_part_comes_first_and_stays_the_same():
     empty = LibraryView(CLASSIC, {})
     fuller = LibraryView(CLASSIC, skills(CLASSIC, "Collect_Wood"))
     one, other = opening(empty, 0, 1), opening(fuller, 7, 2)
@@ -41,7 +41,7 @@ def test_what_never_changes_comes_first_and_does_not_change():
     assert one[1] != other[1]
 
 
-def test_the_library_is_told_with_what_was_measured():
+def test_the_prompt_lists_the_library_with_its_measurements():
     view = LibraryView(
         CLASSIC,
         skills(CLASSIC, "Collect_Wood"),
@@ -50,29 +50,29 @@ def test_the_library_is_told_with_what_was_measured():
         measured={"Collect_Wood": Measured(0.912, 0.123, 1_234_567, 57.4)},
     )
     text = request_text(view, 0, 1)
-    trained, in_training, in_vain = text.index("LIBRARY"), text.index("IN TRAINING"), text.index("TRIED IN VAIN")
+    trained, in_training, failed = text.index("LIBRARY"), text.index("IN TRAINING"), text.index("FAILED")
     assert (
         "success 0.91, a random policy 0.12, 57 frames per success, after 1,234,567 frames of training"
         in text[trained:in_training]
     )
-    assert "Place_Table: requires wood 2; consumes wood 2" in text[in_training:in_vain]
-    assert "- Eat_Cow" in text[in_vain:]
+    assert "Place_Table: requires wood 2; consumes wood 2" in text[in_training:failed]
+    assert "- Eat_Cow" in text[failed:]
     reached = text[text.index("REACHED") : text.index("CHOOSE ONE")]
     assert "wood" in reached and "near:CRAFTING_TABLE" in reached
 
 
-def test_the_choices_are_what_is_missing():
+def test_the_choices_are_the_missing_gains():
     choices = missing_gains(skills(CLASSIC, "Collect_Wood", "Place_Table"), CLASSIC)
     assert "stone" in choices and "wood_pickaxe" in choices and "achievement:EAT_COW" in choices
     assert "wood" not in choices and "achievement:PLACE_TABLE" not in choices
 
 
-def test_what_is_out_of_reach_provides_nothing():
+def test_a_skill_out_of_reach_provides_nothing():
     alone = skills(CLASSIC, "Place_Table")  # without wood
     assert "achievement:PLACE_TABLE" in missing_gains(alone, CLASSIC)
 
 
-def test_of_levels_only_the_next_is_a_choice():
+def test_only_the_next_level_is_a_choice():
     assert "pickaxe (level 1)" in missing_gains({}, CRAFTAX)
     wood = skills(CRAFTAX, "Collect_Wood", "Place_Table", "Make_Wood_Pickaxe")
     choices = missing_gains(wood, CRAFTAX)
@@ -80,7 +80,7 @@ def test_of_levels_only_the_next_is_a_choice():
     assert "level:DUNGEON" in choices and "level:GNOMISH_MINES" not in choices and "cleared:DUNGEON" not in choices
 
 
-def test_choices_are_shuffled_by_seed_and_number_alone():
+def test_choices_are_shuffled_by_seed_and_proposal_number_only():
     def order(seed, number):
         text = request_text(LibraryView(CLASSIC, {}), seed, number)
         return text[text.index("CHOOSE ONE") :]
@@ -90,9 +90,9 @@ def test_choices_are_shuffled_by_seed_and_number_alone():
     assert sorted(order(1, 1).split()) == sorted(order(1, 2).split())
 
 
-def test_every_text_is_a_file_and_fills_in_its_values():
+def test_every_prompt_is_a_file_whose_values_are_filled_in():
     names = {path.stem for path in prompts.FOLDER.glob("*.txt")}
     assert names == {"rules", "game", "request", "repair", "form", "form_check", "rewards", "cut_off"}
     assert prompts.render("repair", reason="$because").count("$because") == 1
-    with pytest.raises(AssertionError, match="repair.txt wants"):
+    with pytest.raises(AssertionError, match="repair.txt takes"):
         prompts.render("repair", because="x")

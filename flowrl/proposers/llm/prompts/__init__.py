@@ -1,4 +1,4 @@
-"""What the model is told, as text files beside this module. ``$name`` in them is filled in."""
+"""The prompts, as text files next to this module. ``$name`` in them is filled in."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FOLDER = Path(__file__).parent
 
 
 def render(name: str, **values: object) -> str:
-    """One text with its values. A value that the text does not have, or the other way round, is our mistake."""
+    """One prompt with its values filled in. A missing or an extra value is a bug in flowrl."""
     text = _text(name)
-    wanted = set(Template(text).get_identifiers())
-    assert wanted == values.keys(), f"{name}.txt wants {sorted(wanted)}, and got {sorted(values)}"
+    expected = set(Template(text).get_identifiers())
+    assert expected == values.keys(), f"{name}.txt takes {sorted(expected)}, got {sorted(values)}"
     return Template(text).substitute(values)
 
 
