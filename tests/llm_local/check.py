@@ -21,7 +21,7 @@ def main(address: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         start = LlmStart(Path(folder), address, time, model="smollm2", key=None, max_repairs=1, timeout_s=1800.0)
         start.proposer.prepare(is_resumed=False)
-        print(f"asked by {start.proposer.model.endpoint.form}", flush=True)
+        print(f"answering as {start.proposer.model.endpoint.form}", flush=True)
         names, gave_up = [], None
         try:
             while len(names) < SKILLS and (name := start.propose()) is not None:

@@ -1,8 +1,7 @@
-"""The forms in which a server can be asked for a JSON object, best first.
+"""The ways to ask a server for a JSON object, best first.
 
-Servers that call themselves compatible differ: some constrain the answer to a schema, some only to JSON, some only
-through a tool call, and some know nothing of the kind. Which of these a server can do is found out by
-:mod:`flowrl.proposers.llm.recorded_model`.
+"OpenAI-compatible" servers differ: some constrain the answer to a schema, some only to JSON, some only through a tool
+call, and some not at all. :mod:`flowrl.proposers.llm.recorded_model` finds out what a server supports.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from flowrl.proposers.llm import prompts
 from flowrl.proposers.llm.prompts import Message
 
 TOOL_NAME = "propose_skill"
-"""What the schema, or the tool, is called in a request."""
+"""The name of the schema, or of the tool, in a request."""
 
 
 class AnswerForm(StrEnum):
-    """How JSON is asked for. The values stand in recordings."""
+    """How to ask for JSON. The values are stored in recordings."""
 
     SCHEMA = "json_schema"
     OBJECT = "json_object"
@@ -28,13 +27,13 @@ class AnswerForm(StrEnum):
 
     @property
     def next(self) -> AnswerForm | None:
-        """What to try where a server cannot do this one."""
+        """What to try if a server does not support this one."""
         forms = list(AnswerForm)
         return next(iter(forms[forms.index(self) + 1 :]), None)
 
 
 def request_fields(form: AnswerForm, schema: dict[str, Any]) -> dict[str, Any]:
-    """What a request says about the answer's form."""
+    """The fields of a request that ask for this form."""
     match form:
         case AnswerForm.SCHEMA:
             return {
@@ -46,7 +45,7 @@ def request_fields(form: AnswerForm, schema: dict[str, Any]) -> dict[str, Any]:
         case AnswerForm.OBJECT:
             return {"response_format": {"type": "json_object"}}
         case AnswerForm.TOOL:
-            function = {"name": TOOL_NAME, "description": "Hands in the skill.", "parameters": schema}
+            function = {"name": TOOL_NAME, "description": "Submits the skill.", "parameters": schema}
             return {
                 "tools": [{"type": "function", "function": function}],
                 "tool_choice": {"type": "function", "function": {"name": TOOL_NAME}},
@@ -55,7 +54,7 @@ def request_fields(form: AnswerForm, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_schema(form: AnswerForm, messages: list[Message], schema: dict[str, Any]) -> list[Message]:
-    """The messages, with the schema at the end of the first where the request's own fields do not carry it."""
+    """The messages; the schema is appended to the first one unless the request has a field for it."""
     if form in (AnswerForm.SCHEMA, AnswerForm.TOOL):
         return list(messages)
     first, *others = messages

@@ -1,7 +1,7 @@
-"""Every call to the model as a file, ``<proposal>-<repair>-<hash>.json``: what was asked, said, paid, and decided.
+"""Every call to the model, recorded as a file ``<proposal>-<repair>-<hash>.json``: request, answer, cost and decision.
 
-From these files a killed start goes on without paying twice, a whole experiment is replayed without a key, and a
-person sees why a proposal was refused. Proposals are numbered from 1; the calls that found out what a server can do
+With these files a killed start continues without paying twice, a whole experiment can be replayed without a key, and a
+person can see why a proposal was refused. Proposals are numbered from 1; the calls that find out what a server supports
 are proposal 0. The hash is of the messages.
 """
 
@@ -23,7 +23,7 @@ from flowrl.proposers.llm.answer_forms import AnswerForm
 from flowrl.proposers.llm.prompts import Message
 
 FORM_CHECK = 0
-"""The number of the calls that are no proposal."""
+"""The proposal number of the calls that only test the server."""
 _FILE = re.compile(r"(\d+)-(\d+)-[0-9a-f]+\.json")
 
 
@@ -32,7 +32,7 @@ class _Part(BaseModel):
 
 
 class Request(_Part):
-    """What was asked."""
+    """The request."""
 
     address: str
     model: str
@@ -43,7 +43,7 @@ class Request(_Part):
 
 
 class Reply(_Part):
-    """What came back."""
+    """The answer."""
 
     text: str
     finish_reason: str
@@ -52,7 +52,7 @@ class Reply(_Part):
 
 
 class Tokens(_Part):
-    """As the server counted them."""
+    """Token counts, as the server reports them."""
 
     prompt: int = Field(ge=0)
     completion: int = Field(ge=0)
@@ -61,17 +61,17 @@ class Tokens(_Part):
 
 
 class Decision(_Part):
-    """What was decided."""
+    """The decision about an answer."""
 
     verdict: Literal["accepted", "refused", "abandoned"]
-    """``abandoned``: refused, and so was every repair."""
+    """``abandoned``: this last repair was refused too, and the skill was given up."""
     skill_name: str | None = None
     reason: str | None = None
     dropped: list[str] = Field(default_factory=list)
-    """The skill's rewards that are not trained, each with the reason."""
+    """The rewards of the skill that are not trained, each with the reason."""
 
     @model_serializer(mode="wrap")
-    def _without_nothing(self, whole: Any) -> dict[str, Any]:
+    def _without_empty_dropped(self, whole: Any) -> dict[str, Any]:
         return {name: value for name, value in whole(self).items() if name != "dropped" or value}
 
 
@@ -87,10 +87,10 @@ class Call(_Part):
     tokens: Tokens
     seconds: float
     cost_usd: float | None
-    """None where the model's price is not known."""
+    """None if the model's price is unknown."""
     failed_tries: list[str] = Field(default_factory=list)
     outcome: Decision | None = None
-    """None while it is not decided."""
+    """None until it is decided."""
 
     @property
     def file_name(self) -> str:
@@ -98,12 +98,12 @@ class Call(_Part):
 
     @property
     def place(self) -> str:
-        """Which call it is, for a person."""
+        """Which call this is, for messages."""
         return f"proposal {self.proposal}, repair {self.repair}"
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the answer ends where its limit was reached."""
+        """Whether the answer stopped at its token limit."""
         return self.answer.finish_reason == "length"
 
     @property
@@ -115,10 +115,10 @@ class CallFolder:
     """The recordings of one experiment, by proposal and repair.
 
     Args:
-        hide: takes the secrets out of a line of the log.
+        hide: removes secrets from a line of the log.
 
     Raises:
-        BadInput: a file is not a recording; names it.
+        BadInput: a file is not a recording; names the file.
     """
 
     def __init__(self, folder: Path, hide: Callable[[str], str] = str):
@@ -141,10 +141,10 @@ class CallFolder:
         """The numbers of the proposals, in order."""
         return sorted({proposal for proposal, _ in self._calls} - {FORM_CHECK})
 
-    def first_hole(self) -> tuple[int, int] | None:
-        """Proposal and repair of the first answer that is missing among those that are there; None if they are whole.
+    def first_gap(self) -> tuple[int, int] | None:
+        """Proposal and repair number of the first missing answer; None if there is no gap.
 
-        The last proposal may be unfinished: its start was killed.
+        The last proposal may be unfinished, because its start was killed.
         """
         last = max(self.proposals(), default=1)
         for number in range(1, last + 1):
@@ -159,33 +159,33 @@ class CallFolder:
         return [self._calls[key] for key in sorted(self._calls)]
 
     def add(self, call: Call) -> Call:
-        """Keeps a call, in memory only: see ``save``."""
+        """Adds a call, in memory only: see ``save``."""
         self._take(call)
         return call
 
     def save(self, call: Call) -> None:
-        """Writes a call, whole; again when its outcome has become known."""
+        """Writes a call to its file; called again once its outcome is known."""
         write_json(self.folder / call.file_name, call.model_dump(mode="json"))
 
     def log(self, line: str) -> None:
-        """A line for people in ``proposer.log``; kept in memory until the folder may be made: see ``open_log``."""
+        """Adds a line to ``proposer.log``; held in memory until the folder exists: see ``open_log``."""
         self._lines.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z  {self._hide(line)}")
         if self.folder.is_dir():
             self.open_log()
 
     def open_log(self) -> None:
-        """Writes the lines that were kept."""
+        """Makes the folder, and writes the lines held in memory."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for line in self._lines:
             append_line(self.folder / "proposer.log", line)
         self._lines = []
 
     def forget(self) -> None:
-        """Forgets all calls; the files stay."""
+        """Drops all calls from memory; the files stay."""
         self._calls = {}
 
     def move_aside(self) -> Path | None:
-        """Gives the folder another name, so that recording begins anew; its new name, None if there was nothing."""
+        """Renames the folder, so that recording starts from scratch; returns the new path, None if there was no folder."""
         if not self.folder.exists():
             return None
         names = (self.folder.with_name(f"{self.folder.name}.{number}") for number in range(1, 1_000_000))
@@ -194,14 +194,14 @@ class CallFolder:
         return aside
 
     def _take(self, call: Call) -> None:
-        # The same call twice (a copied file): the later one counts.
+        # If a call is there twice (a copied file), the later one counts.
         key = (call.proposal, call.repair)
         if key not in self._calls or self._calls[key].asked_at <= call.asked_at:
             self._calls[key] = call
 
 
 def hash_of(messages: Iterable[Message]) -> str:
-    """Eight hexadecimal digits that tell one list of messages from another."""
+    """Eight hexadecimal digits that identify a list of messages."""
     text = json.dumps(list(messages), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -216,7 +216,7 @@ def _read(path: Path) -> Call:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"]) or "the file"
-        raise BadInput(f"{path} is not a recording of flowrl ({place}: {fault['msg']}); restore it, or move it away") from None
+        raise BadInput(f"{path} is not a flowrl recording ({place}: {fault['msg']}); restore it, or move it away") from None
 
 
 def _content(path: Path) -> Any:

@@ -1,7 +1,7 @@
-"""One chat completion after the other over HTTP. The only module that imports ``openai``.
+"""Chat completions over HTTP. The only module that imports ``openai``.
 
-The package's own retries are off: what is tried again, and after which pause, is decided by
-:mod:`flowrl.proposers.llm.endpoint`. Here its errors are sorted by what is to be done about them.
+The package's own retries are off: :mod:`flowrl.proposers.llm.endpoint` decides what to retry and when. This module sorts
+its errors by what to do about them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 from flowrl.proposers.llm.credentials import Secrets, unsendable
 from flowrl.proposers.llm.errors import InvalidRequest, Misconfigured, Transient
+from flowrl.proposers.llm.http_environment import check_certificates, check_custom_headers, check_proxies
 from flowrl.proposers.llm.settings import LlmSettings
-from flowrl.proposers.llm.surroundings import check_certificates, check_custom_headers, check_proxies
 
-_NO_KEY = "none"  # the package insists on one; servers without keys ignore it
+_NO_KEY = "none"  # the package requires a key; servers without keys ignore it
 _NO_MODEL = re.compile(
     r"model.{0,80}(not found|not exist|unknown|not available|not supported|no such)|(unknown|no such|invalid) model",
     re.IGNORECASE | re.DOTALL,
@@ -32,11 +32,11 @@ class Connection:
     """The client of one server.
 
     Args:
-        secrets: are hidden in all messages.
-        environ: what the ``openai`` package and its HTTP client read as well.
+        secrets: hidden in all messages.
+        environ: the environment that the ``openai`` package and its HTTP client also read.
 
     Raises:
-        Misconfigured: no client can be made with this address or in these surroundings; names the variable.
+        Misconfigured: no client can be made with this address or environment; names the variable.
     """
 
     def __init__(self, settings: LlmSettings, secrets: Secrets, environ: Mapping[str, str]):
@@ -45,15 +45,15 @@ class Connection:
         self._client = self._make_client(environ)
 
     def complete(self, request: dict[str, Any], limit_s: float) -> Any:
-        """The package's chat completion, or text where the server does not answer with JSON.
+        """The package's chat completion, or text if the server does not answer with JSON.
 
         Args:
-            limit_s: for the whole answer, even if it comes drop by drop.
+            limit_s: time limit for the whole answer, even if it arrives byte by byte.
 
         Raises:
-            Transient: it may go well next time.
-            InvalidRequest: the server does not take this request.
-            Misconfigured: the key, the model, the address or the surroundings are wrong.
+            Transient: a retry may work.
+            InvalidRequest: the server rejects this request.
+            Misconfigured: the key, the model, the address or an environment variable is wrong.
         """
         results: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -93,16 +93,16 @@ class Connection:
             )
         except Misconfigured:
             raise
-        except Exception as error:  # whatever else the package, or its HTTP client, does not like
+        except Exception as error:  # anything else that the package or its HTTP client rejects
             raise Misconfigured(
                 f"no client can be made for {self.settings.base_url} ({self.line(str(error))}); correct "
-                f"{self.settings.address_from}, or the proxy and certificate variables of the environment"
+                f"{self.settings.address_from}, or the proxy and certificate variables in the environment"
             ) from None
 
     # Errors.
 
     def _sorted(self, error: BaseException, limit_s: float) -> BaseException:
-        """The package's error as one of ours; what is no fault of the surroundings stays what it is."""
+        """The package's error as one of ours; anything unrelated to the server or the request is returned unchanged."""
         import openai
 
         match error:
@@ -113,11 +113,11 @@ class Connection:
             case openai.APIStatusError():
                 return self._by_status(error)
             case json.JSONDecodeError() | openai.APIResponseValidationError():
-                return Transient("the server's answer was not whole")
+                return Transient("the server's answer was incomplete")
             case ValueError() | ArithmeticError() | OSError() | openai.OpenAIError():
                 return Misconfigured(
                     f"no request can be sent to {self.settings.base_url} ({type(error).__name__}: {self.line(str(error))}); "
-                    f"correct {self.settings.address_from}, or the proxy variables of the environment"
+                    f"correct {self.settings.address_from}, or the proxy variables in the environment"
                 )
         return error
 
@@ -125,8 +125,8 @@ class Connection:
         said, address = self.line(str(cause)), self.settings.base_url
         if _UNTRUSTED in said:
             return Misconfigured(
-                f"the certificate of {address} is not trusted ({said}); name a file with the certificates of its authority in "
-                "SSL_CERT_FILE"
+                f"the certificate of {address} is not trusted ({said}); set SSL_CERT_FILE to a file with the certificates of "
+                "its authority"
             )
         return Transient(f"{address}: {said}", is_absent="onnect" in type(cause).__name__)
 
@@ -136,15 +136,15 @@ class Connection:
         match error.status_code:
             case 401:
                 remedy = "set OPENAI_API_KEY to a valid key" if self.settings.key else "set OPENAI_API_KEY"
-                return Misconfigured(f"{address} refuses the key ({said}); {remedy}, or use --proposer curriculum")
+                return Misconfigured(f"{address} rejects the key ({said}); {remedy}, or use --proposer curriculum")
             case 403:
                 return Misconfigured(f"{address} does not let this key use {model} ({said}); choose another --llm_name or key")
             case 400 | 404 | 422 if _names_no_model(error, said):
                 return Misconfigured(f"{address} does not know the model {model} ({said}); correct --llm_name")
             case 404 | 405:
                 return Misconfigured(
-                    f"{address} has no chat completions (HTTP {error.status_code}); correct {self.settings.address_from} (it "
-                    "usually ends in /v1)"
+                    f"{address} has no /chat/completions endpoint (HTTP {error.status_code}); correct "
+                    f"{self.settings.address_from} (it usually ends in /v1)"
                 )
             case 429 if error.code in ("insufficient_quota", "billing_hard_limit_reached"):
                 return Misconfigured(f"the account at {address} has no credit left ({said}); add some, or use another key")
@@ -159,12 +159,12 @@ class Connection:
 
 
 def printable(text: str) -> str:
-    """A text from outside as one line that does a terminal no harm."""
+    """A text from outside as one line that is safe to print on a terminal."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
 def retry_after_s(headers: Any) -> float | None:
-    """What ``Retry-After`` asks for: seconds, milliseconds in the header of that name, or a date."""
+    """The delay that ``Retry-After`` asks for, given in seconds, as a date, or in milliseconds (``retry-after-ms``)."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             return max(0.0, float(headers[name]) / unit)
@@ -175,10 +175,10 @@ def retry_after_s(headers: Any) -> float | None:
 
 
 def _header_of(variable: str, environ: Mapping[str, str]) -> str | None:
-    """What the package sends of a variable, without white space around it; None where it is not set."""
+    """A variable as the package sends it, without surrounding white space; None if it is not set."""
     value = environ.get(variable)
     if value is not None and (fault := unsendable(value.strip())):
-        raise Misconfigured(f"{variable} holds {fault}, and is sent in a header; correct it, or unset it")
+        raise Misconfigured(f"{variable} contains {fault}, but is sent in an HTTP header; correct it, or unset it")
     return value if value is None else value.strip()
 
 

@@ -1,7 +1,7 @@
-"""Asking a language model at an OpenAI-compatible address, in the forms that its server can do.
+"""Asks a language model at an OpenAI-compatible address, in a form that its server supports.
 
-What is tried again, and after which pause, is decided here, so that it is logged, stays within the time allowed, and
-leaves a request alone that the server calls invalid.
+Retries and their pauses are decided here, so that they are logged and stay within the time limit, and a request that
+the server calls invalid is not repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flowrl.proposers.llm.settings import OPENAI, LlmSettings
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 WITHHELD = "withheld"
-"""The ``finish_reason`` of an answer that held the key: its text is thrown away."""
+"""The ``finish_reason`` of an answer that contained the key: its text is thrown away."""
 LEAST_TOKENS = 500
 """A shorter answer cannot hold a skill."""
 _TOO_LONG = re.compile(r"context (length|window|size)|too (large|long|many)|exceed|maximum.{0,20}tokens", re.IGNORECASE)
@@ -34,7 +34,7 @@ _TOKENS = re.compile(r"max_(completion_)?tokens")
 
 
 class Clock(Protocol):
-    """The part of :mod:`time` that is used; a test brings its own."""
+    """The part of :mod:`time` that is used; tests replace it."""
 
     def monotonic(self) -> float: ...
 
@@ -43,7 +43,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """One request, whatever its form."""
+    """One request, independent of its form."""
 
     messages: tuple[Message, ...]
     schema: dict[str, Any]
@@ -57,9 +57,9 @@ class Usage:
     prompt: int
     completion: int
     cached: int = 0
-    """Of the prompt's tokens."""
+    """How many of the prompt's tokens were cached."""
     is_estimated: bool = False
-    """The server did not say."""
+    """The server did not report the tokens."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Answer:
     usage: Usage
     seconds: float
     model: str
-    """As the server calls it."""
+    """The server's name for it."""
     form: AnswerForm
     max_tokens: int
     failed_tries: tuple[str, ...] = ()
@@ -80,21 +80,21 @@ class Answer:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long, and for what, an answer is waited for."""
+    """How long to wait for an answer, and which failures to retry."""
 
     limit_s: float
     waits_for_absent: bool = True
-    """Ask again where nobody listens at the address."""
+    """Retry when nothing listens at the address."""
     waits_after_internal: bool = True
-    """Ask again after HTTP 500; off while it is tried out what a server can do, for some say so in this way."""
+    """Retry after HTTP 500; off while testing what a server supports, since some answer 500 to an unsupported form."""
 
 
 class Endpoint:
     """One model at one address.
 
     Args:
-        secrets: are hidden in all messages.
-        log: takes a line about what was tried again, and why.
+        secrets: hidden in all messages.
+        log: called with a line for each retry, and why.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class Endpoint:
         self.settings = settings
         self.secrets = secrets
         self.form: AnswerForm | None = None
-        """How this server is asked; None while that is not known."""
+        """The form this server is asked in; None until it is known."""
         self.tokens_parameter = "max_completion_tokens" if settings.base_url == OPENAI else "max_tokens"
         self._swapped = False
-        self._most_tokens: int | None = None  # that the server allows, where that was found out
+        self._most_tokens: int | None = None  # the server's limit, once it is known
         self._log = log
         self._clock = clock
         self._environ = environ
@@ -121,15 +121,15 @@ class Endpoint:
         return Connection(self.settings, self.secrets, self._environ)
 
     def connect(self) -> None:
-        """Makes the client ready. Asks nothing yet.
+        """Makes the client. Sends nothing yet.
 
         Raises:
-            Misconfigured: it cannot be made; names what is to be corrected.
+            Misconfigured: it cannot be made; says what to correct.
         """
         assert self._connection is not None
 
     def try_form(self, form: AnswerForm, question: Question, patience: Patience) -> Answer | None:
-        """Asks in one form to find out whether the server can do it; None: it cannot.
+        """Asks in one form to find out whether the server supports it; None if it does not.
 
         Raises:
             Misconfigured, Unreachable: as ``ask``.
@@ -138,7 +138,7 @@ class Endpoint:
         try:
             return self._adapting(question, form, replace(patience, waits_after_internal=not structured))
         except InvalidRequest as error:
-            self._log(f"{self.settings.base_url} cannot be asked by {form}: {error}")
+            self._log(f"{self.settings.base_url} does not support {form}: {error}")
             if structured:
                 return None
             raise Misconfigured(self._refused(error)) from None
@@ -147,21 +147,21 @@ class Endpoint:
         """The model's answer.
 
         Raises:
-            Misconfigured: the key, the model or the address is wrong, or the server does not take the request.
-            Unreachable: there was no answer within ``timeout_s``.
+            Misconfigured: the key, the model or the address is wrong, or the server rejects the request.
+            Unreachable: no answer within ``timeout_s``.
         """
-        assert self.form is not None, "the form to ask in has to be found out first"
+        assert self.form is not None, "find out the form first"
         while True:
             try:
                 return self._adapting(question, self.form, Patience(self.settings.timeout_s))
             except InvalidRequest as error:
                 if self.form.next is None:
                     raise Misconfigured(self._refused(error)) from None
-                self._log(f"{self.settings.base_url} refuses {self.form} ({error}); going on with {self.form.next}")
+                self._log(f"{self.settings.base_url} rejects {self.form} ({error}); continuing with {self.form.next}")
                 self.form = self.form.next
 
     def _adapting(self, question: Question, form: AnswerForm, patience: Patience) -> Answer:
-        """Asks in one form; a request whose token limit is not taken is sent with another one."""
+        """Asks in one form; if the server rejects the token limit, retries with another one."""
         if self._most_tokens is not None:
             question = replace(question, max_tokens=min(question.max_tokens, self._most_tokens))
         while True:
@@ -172,7 +172,7 @@ class Endpoint:
                 if _TOO_LONG.search(text) and question.max_tokens // 2 >= LEAST_TOKENS:
                     self._most_tokens = question.max_tokens // 2
                     question = replace(question, max_tokens=self._most_tokens)
-                    self._log(f"{text}; asking for {question.max_tokens} tokens at most")
+                    self._log(f"{text}; retrying with a limit of {question.max_tokens} tokens")
                 elif _TOKENS.search(text) and not self._swapped:
                     self._swapped = True
                     others = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
@@ -181,13 +181,13 @@ class Endpoint:
                     raise
 
     def _patiently(self, question: Question, form: AnswerForm, patience: Patience) -> Answer:
-        """Asks until there is an answer, with pauses that grow."""
-        self.connect()  # before the time runs: reading the certificates takes a while
+        """Asks until there is an answer, with growing pauses."""
+        self.connect()  # before the clock starts: reading the certificates takes a while
         began = self._clock.monotonic()
         failed: list[str] = []
         for pause_s in pauses():
             try:
-                # A try may take half of the time, so that a server that hangs is asked a second time.
+                # A try may take half of the time, so that a server that hangs is asked twice.
                 answer = self._once(question, form, limit_s=patience.limit_s / 2)
                 return replace(answer, failed_tries=tuple(failed))
             except Transient as error:
@@ -198,7 +198,7 @@ class Endpoint:
                 left_s = patience.limit_s - (self._clock.monotonic() - began)
                 if wait_s >= left_s or (error.is_absent and not patience.waits_for_absent):
                     raise Unreachable(self._gave_up(failed, error, wait_s, left_s)) from None
-                self._log(f"{error}; asking again in {wait_s:.1f} s")
+                self._log(f"{error}; retrying in {wait_s:.1f} s")
                 self._clock.sleep(wait_s)
         raise AssertionError("pauses never end")
 
@@ -216,10 +216,10 @@ class Endpoint:
     def _answer(self, completion: Any, form: AnswerForm, question: Question, seconds: float) -> Answer:
         choices = getattr(completion, "choices", None)
         if not isinstance(completion, str) and getattr(completion, "error", None):
-            raise Transient(self._connection.line(f"the server answers with an error: {completion.error}"))
+            raise Transient(self._connection.line(f"the server answered with an error: {completion.error}"))
         if not choices or not isinstance(choices, list) or getattr(choices[0], "message", None) is None:
             raise Misconfigured(
-                f"{self.settings.base_url} answers, but not as an OpenAI-compatible server does; correct "
+                f"{self.settings.base_url} does not answer like an OpenAI-compatible server; correct "
                 f"{self.settings.address_from} (it usually ends in /v1)"
             )
         message = choices[0].message
@@ -241,21 +241,21 @@ class Endpoint:
     def _refused(self, error: InvalidRequest) -> str:
         is_too_long = _TOO_LONG.search(str(error))
         remedy = "choose a model with a larger context" if is_too_long else "choose another --llm_name or server"
-        return f"{self.settings.base_url} does not take a plain question to {self.settings.model} ({error}); {remedy}"
+        return f"{self.settings.base_url} rejects even a plain-text request to {self.settings.model} ({error}); {remedy}"
 
     def _gave_up(self, failed: list[str], error: Transient, wait_s: float, left_s: float) -> str:
         tries = f"{len(failed)} tries" if len(failed) > 1 else "one try"
         if error.is_absent:
             remedy = f"start the server there, or correct {self.settings.address_from}"
         elif error.retry_after_s is not None and wait_s >= left_s:
-            remedy = f"the server asks to wait {wait_s:.0f} s; start again later, or raise --llm_timeout_s"
+            remedy = f"the server asks to wait {wait_s:.0f} s; run the command again later, or raise --llm_timeout_s"
         else:
-            remedy = "start again later, or raise --llm_timeout_s"
+            remedy = "run the command again later, or raise --llm_timeout_s"
         return f"no answer from {self.settings.model} at {self.settings.base_url} after {tries} ({error}); {remedy}"
 
 
 def pauses() -> Iterator[float]:
-    """Pauses between tries, without end: each about twice the one before, cut by a random share."""
+    """An endless series of pauses between tries: each about twice the last one, shortened by a random share."""
     pause_s = FIRST_PAUSE_S
     while True:
         yield pause_s * random.uniform(0.5, 1.0)
@@ -263,7 +263,7 @@ def pauses() -> Iterator[float]:
 
 
 def usage_of(completion: Any, question: Question, text: str) -> Usage:
-    """Tokens as the server counts them; where it does not, about four characters each."""
+    """Tokens as the server reports them; if it does not, an estimate of four characters each."""
     usage = getattr(completion, "usage", None)
     if getattr(usage, "prompt_tokens", None) is None:
         asked = sum(len(message["content"]) for message in question.messages)
@@ -274,5 +274,5 @@ def usage_of(completion: Any, question: Question, text: str) -> Usage:
 
 
 def estimated_tokens(characters: int) -> int:
-    """About how many tokens a text has."""
+    """Estimated number of tokens in a text of this length."""
     return characters // 4 + 1

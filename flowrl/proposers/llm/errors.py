@@ -1,4 +1,4 @@
-"""What can go wrong with a language model, sorted by what is to be done about it."""
+"""What can go wrong with a language model, sorted by what to do about it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from flowrl.proposers.base import ProposerError
 
 
 class Misconfigured(BadInput):
-    """The key, the model or the address is wrong: asking again does not help."""
+    """The key, the model or the address is wrong: a retry does not help."""
 
 
 class Unreachable(ProposerError):
-    """No answer within the time allowed, however often it was tried."""
+    """No answer within the time limit, in spite of retries."""
 
 
 class InvalidRequest(Exception):
-    """The server does not take the request as it is; another form of it may do. Never sent again unchanged."""
+    """The server rejects this request; another form of it may work. Never sent again unchanged."""
 
 
 class Transient(Exception):
-    """It may go well next time.
+    """A retry may work.
 
     Args:
         reason: one line.
-        retry_after_s: how long the server asks to wait, None where it does not say.
-        is_internal: HTTP 500, which some servers give for a request that they cannot do.
-        is_absent: nobody listens at the address.
+        retry_after_s: how long the server asks to wait; None if it does not say.
+        is_internal: HTTP 500, which some servers send for a request that they do not support.
+        is_absent: nothing listens at the address.
     """
 
     def __init__(self, reason: str, retry_after_s: float | None = None, is_internal: bool = False, is_absent: bool = False):
@@ -36,8 +36,8 @@ class Transient(Exception):
 
 
 class AnswerRefused(BadInput):
-    """An answer that is no skill: cut off, not JSON, not of the form asked for, not new, or out of reach."""
+    """An answer that is not a usable skill: cut off, not JSON, in the wrong format, not new, or out of reach."""
 
 
 class BudgetSpent(Exception):
-    """The next call could cost more than what is left of the budget."""
+    """The next call could cost more than is left of the budget."""

@@ -1,4 +1,4 @@
-"""Finding out in which form a server gives JSON: one short question in each form, best first, until it keeps to one."""
+"""Finds out how a server gives JSON: one short question in each form, best first, until the server supports one."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _LIMIT_S, _SHARE = 120.0, 0.2
 
 
 def limit_s(timeout_s: float) -> float:
-    """How long to wait for an answer before anything is trained.
+    """Time limit for the question at the first start, before anything is trained.
 
-    Two minutes, or a fifth of the time for one answer where that is longer (a model on a CPU); at most all of it.
+    Two minutes, or a fifth of the time for one answer if that is longer (a model on a CPU); never more than that time.
     """
     return min(timeout_s, max(_LIMIT_S, _SHARE * timeout_s))
 
 
 def messages() -> list[prompts.Message]:
-    """What is asked."""
+    """The messages of the question."""
     return [{"role": "user", "content": prompts.render("form_check")}]
 
 
 def question(max_tokens: int) -> Question:
-    """The question, with the schema that the answer is to keep to."""
+    """The question, with the schema for its answer."""
     return Question(tuple(messages()), schema(), max_tokens)
 
 
-def keeps_the_form(answer: Answer) -> bool:
-    """Whether an answer shows that the server keeps to the form. One that was cut off does not show the contrary."""
+def follows_the_form(answer: Answer) -> bool:
+    """Whether an answer shows that the server follows the form. One that was cut off is given the benefit of the doubt."""
     text = answer.text.strip()
     if answer.finish_reason == "length" and (not text or text.startswith("{")):
         return True

@@ -1,4 +1,4 @@
-"""What the proposer itself checks of an answer, before the caller tries the skill in it."""
+"""The proposer's own checks on an answer, before the caller tries the skill."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ def object_in(call: Call) -> dict[str, Any]:
     """The JSON object in an answer.
 
     Raises:
-        AnswerRefused: the answer was cut off or withheld, declines, or holds none.
+        AnswerRefused: the answer was cut off or withheld, the model declined, or there is no object.
     """
     answer = call.answer
     if call.is_cut_off:
         raise AnswerRefused(f"the answer was cut off after {call.request.max_tokens} tokens; answer in fewer words")
     if answer.finish_reason == WITHHELD:
-        raise AnswerRefused("the answer held the key of the server and was thrown away; answer with the JSON object alone")
+        raise AnswerRefused("the answer contained the server's key and was thrown away; answer with the JSON object alone")
     if answer.refusal or answer.finish_reason == "content_filter":
         raise AnswerRefused(f"the model declined to answer ({answer.refusal or answer.finish_reason})")
     return json_object(answer.text)
 
 
 def name_in(data: dict[str, Any]) -> str | None:
-    """How a person is told which skill an answer is about, whether it is usable or not."""
+    """The name of the skill in an answer, for messages; None if it has none."""
     name = data.get("name")
     return printable(name[:64]) or None if isinstance(name, str) else None
 
 
 def check_new(spec: SkillSpec, library: LibraryView) -> None:
-    """Accepts a skill whose name is free, and that gains something which no skill in reach provides.
+    """Checks that a skill's name is free, and that it gains something that no skill in reach provides.
 
     Raises:
-        AnswerRefused: says what is taken already.
+        AnswerRefused: the name is taken, or the gains are not new.
     """
     if library.knows(spec.name):
-        raise AnswerRefused(f"there is a skill {spec.name} already; choose a gain that is still missing, and another name")
+        raise AnswerRefused(f"skill {spec.name} already exists; choose a gain that is still missing, and another name")
     reached = reachable_skills(library.available, library.facts).values()
 
     def is_new(resource: str) -> bool:
@@ -53,6 +53,6 @@ def check_new(spec: SkillSpec, library: LibraryView) -> None:
 
     if not any(is_new(resource) for resource in spec.gains):
         raise AnswerRefused(
-            f"skill {spec.name} is not new: {', '.join(spec.gains)} can be had from the library already; choose a gain "
-            "that is still missing"
+            f"skill {spec.name} is not new: the library already provides {', '.join(spec.gains)}; choose a gain that is "
+            "still missing"
         )

@@ -1,4 +1,4 @@
-"""What tokens cost: a data file, the user's own laid over it, and how a sum of money is written."""
+"""What tokens cost: the shipped price list, overridden by the user's own, and how amounts are printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DATED = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")  # gpt-4o-mini-2024-07-18 costs wh
 
 
 class Price(BaseModel):
-    """USD for a million tokens."""
+    """USD per million tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -45,10 +45,10 @@ class _PriceList(BaseModel):
 
 
 def find_price(model: str, address: str, own_file: Path) -> Price | None:
-    """What a model costs; None where no file says. A server on this machine, or in its network, costs nothing.
+    """The price of a model; None if neither list has it. An unlisted model on a local server is free.
 
     Raises:
-        BadInput: the user's file is not a price list; names the place in it.
+        BadInput: the user's file is not a price list; names the bad entry.
     """
     models = {**_read(SHIPPED), **(_read(own_file) if own_file.exists() else {})}
     names = (model, model.rpartition("/")[2], _DATED.sub("", model.rpartition("/")[2]))
@@ -59,7 +59,7 @@ def find_price(model: str, address: str, own_file: Path) -> Price | None:
 
 
 def is_local(address: str) -> bool:
-    """Whether a server is on this machine or in its own network, where nobody sends a bill."""
+    """Whether a server is on this machine or in its private network."""
     host = urllib.parse.urlsplit(address).hostname or ""
     try:
         return ipaddress.ip_address(host).is_private
@@ -68,9 +68,11 @@ def is_local(address: str) -> bool:
 
 
 def usd(amount: float | None) -> str:
-    """``$0.21``; four places below a cent."""
+    """``$0.21``; four decimals below a cent, and ``under $0.0001`` for what those would round to nothing."""
     if amount is None:
         return "an unknown amount"
+    if 0 < amount < 0.0001:
+        return "under $0.0001"
     return f"${amount:.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.4f}"
 
 
@@ -81,6 +83,6 @@ def _read(path: Path) -> dict[str, Price]:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"]) or "the file"
         raise BadInput(
-            f"{path} is not a price list ({place}: {fault['msg']}); write it as "
+            f"{path} is not a price list ({place}: {fault['msg']}); write it like this: "
             '{"models": {"my-model": {"prompt": 1.25, "completion": 10.0}}}'
         ) from None

@@ -1,4 +1,4 @@
-"""A proposal: what the model's answer has to be, and how it becomes a skill."""
+"""A proposal: the format of the model's answer, and how it becomes a skill."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MenuTerm(_Strict):
             BadInput: the target is missing, or the weight is out of range.
         """
         if not 0 < self.weight <= HEAVIEST:
-            raise BadInput(f"reward_menu: {self.term} has weight {self.weight:g}; choose one above 0, up to {HEAVIEST:g}")
+            raise BadInput(f"reward_menu: {self.term} has weight {self.weight:g}; choose one above 0 and up to {HEAVIEST:g}")
         if self.term == "avoid_damage":
             return Pay(self.term, None, self.weight)
         if not self.target:
@@ -66,14 +66,14 @@ class Reward(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _forgive(cls, data: Any) -> Any:
+    def _fill_in(cls, data: Any) -> Any:
         return {"reward_menu": None, "task_reward": None} | data if isinstance(data, dict) else data
 
     def written(self, spec: SkillSpec, facts: GameFacts) -> str:
-        """The source of a skill's ``task_reward``; a menu that pays for none of the gains gets the first of them added.
+        """The source of a skill's ``task_reward``. If a menu pays for none of the gains, the first gain is added.
 
         Raises:
-            BadInput: there is none, or a term of the menu is wrong.
+            BadInput: there is no reward, or a term of the menu is wrong.
         """
         if not self.reward_menu:
             if self.task_reward and self.task_reward.strip():
@@ -98,12 +98,12 @@ class Proposal(_Strict):
     task_is_done: str | None = Field(...)
     task_reward: str | None = Field(...)
     rewards: SkipJsonSchema[list[Reward] | None] = None
-    """Where several are asked for: in place of ``reward_menu`` and ``task_reward``; see :func:`schema`."""
+    """Replaces ``reward_menu`` and ``task_reward`` when several rewards are asked for; see :func:`schema`."""
 
     @model_validator(mode="before")
     @classmethod
-    def _forgive(cls, data: Any) -> Any:
-        """What is meant is clear: an absent field is empty, and amounts may come as an object by resource."""
+    def _fill_in(cls, data: Any) -> Any:
+        """Accepts what is unambiguous: a missing field is empty, and amounts may be an object keyed by resource."""
         if not isinstance(data, dict):
             return data
         code = dict.fromkeys(("reward_menu", "task_is_done", "task_reward"))
@@ -114,10 +114,10 @@ class Proposal(_Strict):
         return data
 
     def offer(self, facts: GameFacts, most: int) -> Offer:
-        """The skill, with its code and at most so many of its rewards.
+        """The skill, with its code and up to ``most`` of its rewards.
 
         Raises:
-            BadInput: a field of it is wrong, or every reward; names the field and what it should be.
+            BadInput: a field or every reward is wrong; names the field and what it should be.
         """
         if not self.gains:
             raise BadInput(f"skill {self.name} gains nothing; declare what holds once it is done")
@@ -143,7 +143,7 @@ class Proposal(_Strict):
         return self.rewards or [Reward(reward_menu=self.reward_menu, task_reward=self.task_reward)]
 
     def _written(self, spec: SkillSpec, facts: GameFacts, most: int) -> tuple[dict[int, str], dict[int, BadInput]]:
-        """The rewards' sources by number, and what is wrong with the others."""
+        """The sources of the usable rewards by number, and what is wrong with the others."""
         sources: dict[int, str] = {}
         faults: dict[int, BadInput] = {}
         for number, reward in enumerate(self._offered[:most], 1):
@@ -171,7 +171,7 @@ def schema(rewards: int = 1) -> dict[str, Any]:
     """The JSON schema of a proposal, in the part of JSON Schema that structured outputs allow.
 
     Args:
-        rewards: how many are asked for; several stand in a list, in place of ``reward_menu`` and ``task_reward``.
+        rewards: how many are asked for; a list of several replaces ``reward_menu`` and ``task_reward``.
     """
     found = _schema_of(Proposal)
     if rewards > 1:
@@ -191,16 +191,16 @@ def parse_proposal(text: str) -> Proposal:
     """The proposal in the text of an answer.
 
     Raises:
-        AnswerRefused: there is no JSON object in it, or it is not of this form; one line that names the place.
+        AnswerRefused: it has no JSON object, or one with a wrong field; one line that names the field.
     """
     return proposal_of(json_object(text))
 
 
 def proposal_of(data: dict[str, Any]) -> Proposal:
-    """The proposal that a JSON object is.
+    """The proposal in a JSON object.
 
     Raises:
-        AnswerRefused: it is not of this form; one line that names the place.
+        AnswerRefused: a field is wrong; one line that names it.
     """
     try:
         return Proposal.model_validate(data)

@@ -1,4 +1,4 @@
-"""Finding the JSON object in an answer, whatever its shape: parts, a tool call, thoughts and explanations around it."""
+"""Finds the JSON object in an answer of any shape: parts, a tool call, thoughts and explanations around it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _INPUTS_OF_A_CALL = ("arguments", "parameters")
 
 
 def text_of(message: Any) -> str:
-    """What a message says: the input of its tool call where there is one, else its content. Empty if nothing.
+    """The text of a message: the input of its tool call if there is one, else its content. May be empty.
 
     Args:
-        message: of the ``openai`` package, which takes what a server sends without looking at its types.
+        message: from the ``openai`` package, which does not check the types of what a server sends.
     """
     if isinstance(message, str):
         return _encodable(message)
@@ -28,7 +28,7 @@ def text_of(message: Any) -> str:
 
 
 def refusal_of(message: Any) -> str | None:
-    """With which words the model declined to answer; None where it did not."""
+    """The words in which the model declined to answer; None if it did not."""
     content = _field(message, "content")
     parts = content if isinstance(content, list) else []
     refusals = [_field(message, "refusal"), *(part.get("refusal") for part in parts if isinstance(part, dict))]
@@ -36,12 +36,12 @@ def refusal_of(message: Any) -> str | None:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """The skill in a text, as a JSON object. Thoughts, fences, explanations and wrappers around it are passed over.
+    """The skill in a text, as a JSON object. Thoughts, fences, explanations and wrappers around it are skipped.
 
-    Of several objects the first one with a name and gains counts, else the first one with a name.
+    Of several objects, takes the first one with a name and gains, else the first one with a name.
 
     Raises:
-        AnswerRefused: there is none.
+        AnswerRefused: there is no such object.
     """
     fault: str | None = None
     found: list[dict[str, Any]] = []
@@ -66,7 +66,7 @@ def short(text: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text with ``?`` for halves of characters, which JSON can hold, and no file or request can."""
+    """The text with ``?`` for lone surrogates, which JSON may contain but UTF-8 may not."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -92,10 +92,10 @@ def _content_text(content: Any) -> str:
 
 
 def _part_text(part: Any) -> str:
-    """The text of one part of a content; of reasoning, images and the like, none."""
+    """The text of one part of a message's content; empty for reasoning, images and the like."""
     if not isinstance(part, dict):
         return part if isinstance(part, str) else ""
-    if "type" not in part and "text" not in part:  # the skill itself, not written as a text
+    if "type" not in part and "text" not in part:  # the skill itself, as an object
         return _as_text(part)
     text = part.get("text") if part.get("type", "text") in _TEXT_PARTS else None
     return _part_text(text.get("value") if isinstance(text, dict) else text)
@@ -111,21 +111,21 @@ def _as_text(value: Any) -> str:
 
 
 def _decoded_once(text: str) -> str:
-    """The text in a JSON string, where the whole text is one: some servers encode the input of a call twice."""
+    """Decodes a text that is one JSON string: some servers encode the input of a call twice."""
     inner = _loaded(text) if text.strip().startswith('"') else None
     return inner if isinstance(inner, str) else text
 
 
 def _without_thoughts(text: str) -> str:
-    """The text without the thoughts before it. Where the server's template opens them, the text holds only their end."""
+    """The text without thoughts. If the server's template opened them, only their closing tag is in the text."""
     text = _THOUGHTS.sub("", text)
     rest = _END_OF_THOUGHTS.split(text)[-1]
     return rest if "{" in rest else text
 
 
 def _objects(text: str) -> Iterator[dict[str, Any] | str]:
-    """The JSON objects in a text; a fault, in words, where one is broken. Those inside an object with a name are part of it."""
-    # Line breaks inside a JSON text are not allowed, and models that write code make them all the same.
+    """The JSON objects in a text; for a broken one, its error message. Objects nested in a named one are not listed."""
+    # JSON strings must not contain line breaks, but models that write code put them there anyway.
     decoder = json.JSONDecoder(strict=False)
     start = text.find("{")
     while start >= 0:
@@ -134,10 +134,10 @@ def _objects(text: str) -> Iterator[dict[str, Any] | str]:
             found, after = decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
             yield f"{error.msg}, line {error.lineno}"
-        except ValueError as error:  # a number of thousands of digits
+        except ValueError as error:  # a number with thousands of digits
             yield str(error)
         except RecursionError:
-            yield "nested too deep"
+            yield "nested too deeply"
         else:
             yield found
             end = after if _is_named(found) else end
@@ -154,7 +154,7 @@ def _is_skill(found: dict[str, Any]) -> bool:
 
 
 def _call_input(found: dict[str, Any]) -> dict[str, Any]:
-    """The input of a tool call that was written as a text, with its name; else the object itself."""
+    """The input, if the object is a tool call written as text; else the object itself."""
     for field in _INPUTS_OF_A_CALL:
         value = found.get(field)
         with_it = _loaded(value) if isinstance(value, str) else value

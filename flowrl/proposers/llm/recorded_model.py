@@ -1,4 +1,4 @@
-"""The model with everything it has said: a recorded answer is taken as it is, and never paid for twice."""
+"""The model together with its recorded answers: an answer that is recorded is reused, and never paid for twice."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from flowrl.proposers.llm.settings import LlmSettings
 
 
 class RecordedModel:
-    """One model at one address, and the folder of its calls. A replay asks nobody, and changes no recording.
+    """One model at one address, and the folder of its calls. A replay never calls the model, and changes no recording.
 
     Args:
-        say: takes a line for the terminal.
+        say: called with a line for the terminal.
 
     Raises:
-        BadInput: a recording or the price list cannot be read, or no client can be made in these surroundings.
+        BadInput: a recording or the price list cannot be read, or no client can be made in this environment.
     """
 
     def __init__(self, settings: LlmSettings, secrets: Secrets, say: Callable[[str], None], clock: Clock):
@@ -37,26 +37,26 @@ class RecordedModel:
         self.is_replay = settings.mode == "replay"
         self._say = say
         self._is_begun = False
-        self._starts_anew = False
+        self._replaces_recordings = False
         if not self.is_replay:
             self.endpoint.connect()
 
     def prepare(self, opening: Sequence[Message], is_resumed: bool) -> None:
-        """Finds out what can be found out before anything is trained. Touches no file.
+        """Checks everything that can be checked before anything is trained. Touches no file.
 
         Args:
             opening: the first question of an experiment.
-            is_resumed: there are skills already, which are not to wait for the model; it is asked when it is needed.
+            is_resumed: there are skills already, which must not wait for the model; it is called only when needed.
 
         Raises:
-            BadInput: the key, the model, the address, the budget or the recordings are of no use; says what to do.
+            BadInput: the key, the model, the address, the budget or the recordings are unusable; says what to do.
         """
         if self.is_replay:
-            if not is_resumed and (hole := self.calls.first_hole()):
-                raise self._missing(*hole)
+            if not is_resumed and (gap := self.calls.first_gap()):
+                raise self._missing(*gap)
             return
         if self.settings.mode == "record" and not is_resumed:
-            self._starts_anew = True
+            self._replaces_recordings = True
             self.calls.forget()
         self.account.check_budget(opening, [] if is_resumed else self.calls.all())
         self._say(f"{self.settings.model}: {self.account.estimate(opening)}")
@@ -68,30 +68,30 @@ class RecordedModel:
             raise BadInput(str(error)) from None
 
     def begin(self) -> None:
-        """The folder is ours now: what was kept in memory so far is written."""
+        """Called once the folder is ours: writes what was held in memory so far."""
         if self._is_begun:
             return
         self._is_begun = True
-        if self._starts_anew and (aside := self.calls.move_aside()):
-            self._say(f"earlier recordings are in {aside}")
+        if self._replaces_recordings and (aside := self.calls.move_aside()):
+            self._say(f"moved earlier recordings to {aside}")
         if not self.is_replay:
             for call in self.calls.of(FORM_CHECK):
                 self.calls.save(call)
         self.calls.open_log()
 
     def answer(self, conversation: Conversation) -> Call | None:
-        """The next answer, recorded or fresh; None where the run that is replayed has gone on with another skill.
+        """The next answer, recorded or new; None if the replayed run continued with another skill here.
 
         Raises:
-            BudgetSpent: a fresh answer could cost more than what is left.
-            Unreachable: there was none in time.
-            BadInput: the key or the model is of no use any more, or a recording is missing.
+            BudgetSpent: a new answer could cost more than is left.
+            Unreachable: there was no answer in time.
+            BadInput: the key or the model no longer works, or a recording is missing.
         """
         call = self.calls.get(conversation.number, conversation.repair)
         if call is None:
             return self._not_recorded(conversation) if self.is_replay else self._ask(conversation)
         if hash_of(conversation.messages()) != hash_of(call.request.messages):
-            self.calls.log(f"{call.place}: the recorded question was another one")
+            self.calls.log(f"{call.place}: the question differs from the recorded one")
         return call
 
     def decide(self, call: Call, decision: Decision) -> None:
@@ -103,13 +103,13 @@ class RecordedModel:
             self.calls.save(call)
 
     def spent(self, calls: Iterable[Call]) -> float | None:
-        """USD that some calls cost this experiment; None where one of them has no known price."""
+        """USD that some calls cost this experiment; None if the price of one of them is unknown."""
         return 0.0 if self.is_replay else self.account.spent(calls)
 
     def _not_recorded(self, conversation: Conversation) -> None:
         if not any(number > conversation.number for number in self.calls.proposals()):
             raise self._missing(conversation.number, conversation.repair)
-        self.calls.log(f"proposal {conversation.number}: refused now, accepted when it was recorded; going on with the next")
+        self.calls.log(f"proposal {conversation.number}: refused now, accepted when it was recorded; continuing with the next")
 
     def _ask(self, conversation: Conversation) -> Call:
         if self.endpoint.form is None:
@@ -122,30 +122,30 @@ class RecordedModel:
         return call
 
     def _find_form(self, patience: Patience) -> None:
-        """Finds out in which form the server gives JSON, once for an address and a model."""
+        """Finds out in which form the server gives JSON, once per address and model."""
         earlier = [call for call in self.calls.of(FORM_CHECK) if self._is_ours(call.request) and not call.is_refused]
         if earlier:
             self.endpoint.form = earlier[-1].request.form
             self.endpoint.tokens_parameter = earlier[-1].request.tokens_parameter
             return
         for form in AnswerForm:
-            if self._can_answer(form, patience):
+            if self._supports(form, patience):
                 self.endpoint.form = form
                 return
 
-    def _can_answer(self, form: AnswerForm, patience: Patience) -> bool:
+    def _supports(self, form: AnswerForm, patience: Patience) -> bool:
         tokens = self.account.affordable(form_check.messages(), form_check.MOST_TOKENS, self.calls.all())
         question = form_check.question(tokens)
         answer = self.endpoint.try_form(form, question, patience)
         if answer is None:
             return False
-        can = form is AnswerForm.TEXT or form_check.keeps_the_form(answer)
+        is_supported = form is AnswerForm.TEXT or form_check.follows_the_form(answer)
         call = self._recorded(FORM_CHECK, len(self.calls.of(FORM_CHECK)), question, answer)
-        verdict, reason = ("accepted", None) if can else ("refused", "not of the form asked for")
+        verdict, reason = ("accepted", None) if is_supported else ("refused", "not in the requested form")
         call.outcome = Decision(verdict=verdict, reason=reason)
         if self._is_begun:
             self.calls.save(call)
-        return can
+        return is_supported
 
     def _is_ours(self, request: Request) -> bool:
         return (request.address, request.model) == (self.settings.base_url, self.settings.model)
@@ -177,6 +177,6 @@ class RecordedModel:
 
     def _missing(self, number: int, repair: int) -> BadInput:
         return BadInput(
-            f"there is no recording {number}-{repair}-*.json in {self.settings.folder}, and --llm_mode replay asks nobody; "
-            "copy the llm folder of the experiment to be replayed there, or use --llm_mode live"
+            f"there is no recording {number}-{repair}-*.json in {self.settings.folder}, and --llm_mode replay does not call "
+            "the model; copy the llm folder of the experiment to replay there, or use --llm_mode live"
         )

@@ -1,4 +1,4 @@
-"""What a person chooses about the language model."""
+"""The user's settings for the language model."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ OPENAI = "https://api.openai.com/v1"
 
 @dataclass(frozen=True)
 class LlmSettings:
-    """The language model of one start."""
+    """The language model settings of one start."""
 
     model: str
     base_url: str
-    """Address of the server, as ``http://localhost:8000/v1``."""
+    """Address of the server, such as ``http://localhost:8000/v1``."""
     folder: Path
-    """Where the recordings lie: ``llm`` in the experiment's folder."""
+    """Where the recordings are: ``llm`` in the experiment's folder."""
     key: str | None = field(default=None, repr=False)
     """Never written anywhere."""
     mode: Mode = "live"
     max_repairs: int = 3
-    """How often the model may mend one proposal."""
+    """How many times the model may repair one proposal."""
     budget_usd: float | None = None
-    """Most dollars over all starts of the experiment; None for no limit."""
+    """Limit in dollars over all starts of the experiment; None for no limit."""
     timeout_s: float = 600.0
-    """Most seconds for one answer, tries and pauses included."""
+    """Time limit for one answer, including retries and pauses."""
     candidates: int = 1
-    """Rewards that are asked for with each skill."""
+    """How many rewards to ask for with each skill."""
     seed: int = 0
     address_from: str = "--llm_base_url"
-    """The flag or variable in which the address can be corrected."""
+    """The flag or variable that sets the address, for messages."""
     max_skills: int = 40
     """For the estimate of what the experiment will cost."""
 
     @property
     def prices_file(self) -> Path:
-        """Prices of the user's own, laid over those that are shipped."""
+        """The user's own prices, which override the shipped ones."""
         return self.folder.parent / "prices.json"
 
 
 def check_address(address: str, address_from: str = "--llm_base_url") -> str:
-    """The address itself, without a slash at its end, if a server can be asked there.
+    """The address without a trailing slash, if it is a valid one.
 
     Args:
-        address_from: the flag or variable that it comes from.
+        address_from: the flag or variable that set it.
 
     Raises:
         BadInput: it is not a web address, or it holds a password, which would be stored with the settings.
@@ -59,13 +59,13 @@ def check_address(address: str, address_from: str = "--llm_base_url") -> str:
         host = _host_of(address)
     except ValueError as error:
         raise BadInput(
-            f"the model's address has to be as http://localhost:8000/v1, found {_shown(address)} ({error}); correct "
+            f"the model's address must look like http://localhost:8000/v1, found {_shown(address)} ({error}); correct "
             f"{address_from}"
         ) from None
     parts = urllib.parse.urlsplit(address)
     if parts.username or parts.password or parts.query:
         raise BadInput(
-            f"the model's address at {host} holds a user, a password or a query, which would be stored; give the key in "
+            f"the model's address at {host} contains a user, a password or a query, which would be stored; put the key into "
             "OPENAI_API_KEY instead"
         )
     return address.rstrip("/")
@@ -75,15 +75,15 @@ def _host_of(address: str) -> str:
     """The host of a web address.
 
     Raises:
-        ValueError: it is none; says why.
+        ValueError: it is not a web address; says why.
     """
-    # urlsplit drops line breaks without a word, and the HTTP client refuses them.
+    # urlsplit silently drops line breaks, but the HTTP client rejects them.
     if any(character.isspace() or not character.isprintable() for character in address):
-        raise ValueError("there is a space, a line break or a control character in it")
+        raise ValueError("it contains a space, a line break or a control character")
     try:
         parts = urllib.parse.urlsplit(address)
     except ValueError:
-        raise ValueError("the brackets of an IPv6 address are wrong") from None
+        raise ValueError("the brackets of the IPv6 address are wrong") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it does not begin with http:// or https:// and a host")
     try:
@@ -95,11 +95,11 @@ def _host_of(address: str) -> str:
     try:
         parts.hostname.encode("idna")
     except UnicodeError:
-        raise ValueError("the host is not a name") from None
+        raise ValueError("the host is not a valid name") from None
     return parts.hostname
 
 
 def _shown(address: str) -> str:
-    """The address for a message: without a user, a password or a query, one of which may be a key."""
+    """The address for messages, without user, password and query: each of them may be a key."""
     _, at, host = address.partition("?")[0].rpartition("@")
     return ascii(f"***@{host}" if at else host)

@@ -1,4 +1,4 @@
-"""What the state file says of the language model: calls, tokens and dollars, in all and for each skill."""
+"""The language model's entry in the state file: calls, tokens and dollars, in total and per skill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def state_of(model: RecordedModel, next_number: int, status: str, last_error: st
     """The state, as plain values.
 
     Args:
-        next_number: of the proposal that is under way. A replay has come so far, and no further.
+        next_number: the proposal in progress. A replay reports only the proposals before it.
     """
     settings = model.settings
     calls = [] if model.is_replay else model.calls.all()

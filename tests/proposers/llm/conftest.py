@@ -1,4 +1,4 @@
-"""A model server for each test that asks for one, none of the developer's keys, and a clock that does not wait."""
+"""A model server for tests that need one, an environment without the developer's keys, and a clock that does not wait."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def make_server():
 
 @pytest.fixture
 def server(make_server) -> ModelServer:
-    """One that can do everything."""
+    """A server that supports every form."""
     return make_server()
 
 
 class HurriedClock:
-    """Time that passes in pauses without being waited for."""
+    """A clock whose pauses pass at once."""
 
     def __init__(self):
         self.pauses: list[float] = []

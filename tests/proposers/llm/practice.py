@@ -1,6 +1,6 @@
-"""The front door as it is, but nothing is really trained, nor tried on recorded states.
+"""The real command, but with fake trainings and without trying skills on recorded states.
 
-What may be wished for of the fake training: see tests/experiment/practice.py.
+For the options of the fake training see tests/experiment/practice.py.
 """
 
 from __future__ import annotations

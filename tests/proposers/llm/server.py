@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on this machine, which does what a test has scripted and nothing else."""
+"""An OpenAI-compatible server on this machine, which does what a test scripts and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORM_CHECK_ANSWER = {
 
 @dataclass(frozen=True)
 class Say:
-    """A right answer, as far as the protocol goes."""
+    """An answer that is valid in the protocol."""
 
     text: str
     finish_reason: str = "stop"
@@ -36,7 +36,7 @@ class Say:
 
 @dataclass(frozen=True)
 class Message:
-    """A right answer with a message of this shape."""
+    """A valid answer with this message."""
 
     content: Any
 
@@ -53,7 +53,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Body:
-    """HTTP 200 with whatever."""
+    """HTTP 200 with any body."""
 
     content: bytes
     content_type: str = "application/json"
@@ -61,12 +61,12 @@ class Body:
 
 @dataclass(frozen=True)
 class Hang:
-    """No answer while the server lives."""
+    """No answer until the server closes."""
 
 
 @dataclass(frozen=True)
 class Drip:
-    """An answer that comes drop by drop, without end."""
+    """An endless answer that arrives byte by byte."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ Reply = Say | Message | Status | Body | Hang | Drip | Drop
 
 
 def skill_json(name: str, gain: str = "wood", /, **changes: Any) -> str:
-    """A skill that passes, in the form that the schema asks for."""
+    """A skill that passes the checks, in the format of the schema."""
     skill = {
         "name": name,
         "description": f"Hold n of {gain}.",
@@ -96,14 +96,14 @@ def skill_json(name: str, gain: str = "wood", /, **changes: Any) -> str:
 
 
 class ModelServer:
-    """The server. ``replies`` are given in turn; the trial of what it can do is answered by itself.
+    """The server. It sends ``replies`` in turn, and answers the form check by itself.
 
     Args:
-        forms: in which forms it gives JSON; others get ``incapable``, or are ignored where that is None.
-        models: the names it knows; None for any.
-        key: the key it takes; None for any.
-        tokens: the names of the token limit that it takes.
-        is_encrypted: speaks https, with a certificate of its own making.
+        forms: the forms of JSON it supports; requests for others get ``incapable``, or the form is ignored if that is None.
+        models: the model names it knows; None for any.
+        key: the key it accepts; None for any.
+        tokens: the parameter names it accepts for the token limit.
+        is_encrypted: uses https, with a self-signed certificate.
     """
 
     CERTIFICATE = Path(__file__).with_name("localhost.pem")
@@ -136,7 +136,7 @@ class ModelServer:
 
     @property
     def questions(self) -> list[dict]:
-        """The requests that are no trial."""
+        """The requests that are not form checks."""
         return [request for request in self.requests if not is_form_check(request)]
 
     def script(self, *replies: Reply) -> None:
@@ -182,7 +182,7 @@ def is_form_check(request: dict) -> bool:
 
 
 def form_of(request: dict) -> str | None:
-    """In which form a request asks for JSON."""
+    """The form in which a request asks for JSON."""
     if "tools" in request:
         return "tool_call"
     return request.get("response_format", {}).get("type")

@@ -1,4 +1,4 @@
-"""Starts of an experiment without training: what is proposed, checked and added, and nothing else."""
+"""Starts of an experiment without training: skills are proposed, checked and added."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ KEY = "a-key-nobody-may-see"
 
 
 class LlmStart:
-    """One start: a proposer, and the flow graph that judges what it proposes.
+    """One start: a proposer, and the flow graph that checks its proposals.
 
     Args:
         root: the experiment's folder.
-        known: skills of earlier starts, as ``skills`` of their flow graph.
+        known: skills of earlier starts: ``skills`` of their flow graph.
     """
 
     def __init__(self, root: Path, url: str, clock, known=None, gate=lambda spec: None, **settings):
@@ -34,7 +34,7 @@ class LlmStart:
             self.entries.has(name, skill["status"])
 
     def propose(self) -> str | None:
-        """The next skill's name; it counts as trained at once."""
+        """Proposes the next skill, which counts as trained at once; returns its name."""
         found = self.graph.next_skill()
         if found is None:
             return None

@@ -1,4 +1,4 @@
-"""Recordings: nothing is paid twice, a whole experiment is replayed without a key, and nobody's hand is needed."""
+"""Recordings: no answer is paid for twice, and a whole experiment can be replayed without a key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOWHERE = "http://127.0.0.1:9/v1"
 
 @pytest.fixture
 def start(tmp_path, server, clock):
-    """Starts of one experiment (``exp``), or of another one."""
+    """Makes starts of one experiment (``exp``), or of another."""
 
     def make(known=None, folder="exp", url=server.url, **settings) -> LlmStart:
         found = LlmStart(tmp_path / folder, url, clock, known, **settings)
@@ -34,7 +34,7 @@ def files(start: LlmStart) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted(start.settings.folder.glob("*.json"))}
 
 
-def test_a_call_is_a_file_with_everything_in_it(start, server):
+def test_a_call_is_recorded_completely(start, server):
     server.script(WOOD)
     run = start()
     run.propose()
@@ -48,13 +48,13 @@ def test_a_call_is_a_file_with_everything_in_it(start, server):
     assert found["outcome"]["verdict"] == "accepted"
 
 
-def test_tries_that_failed_are_recorded_with_the_one_that_did_not(start, server):
+def test_failed_tries_are_recorded_with_the_answer(start, server):
     server.script(Status(503, "busy"), WOOD)
     run = start()
     run.propose()
     (call,) = CallFolder(run.settings.folder).of(1)
     assert call.failed_tries == ["HTTP 503: busy"]
-    assert "HTTP 503: busy; asking again in" in (run.settings.folder / "proposer.log").read_text()
+    assert "HTTP 503: busy; retrying in" in (run.settings.folder / "proposer.log").read_text()
 
 
 RECORDED = """{
@@ -68,7 +68,7 @@ RECORDED = """{
 }"""
 
 
-def test_recordings_keep_their_form(tmp_path):
+def test_the_format_of_recordings_stays_the_same(tmp_path):
     (tmp_path / "1-0-3b0f9b36.json").write_text(RECORDED)
     folder = CallFolder(tmp_path)
     (call,) = folder.all()
@@ -77,32 +77,32 @@ def test_recordings_keep_their_form(tmp_path):
     assert json.loads((tmp_path / call.file_name).read_text()) == json.loads(RECORDED)
 
 
-# Going on.
+# Resuming.
 
 
 def test_a_start_killed_after_the_answer_does_not_pay_for_it_again(start, server):
     server.script(WOOD)
-    start().graph.next_skill()  # and then it is killed: nothing was added
+    start().graph.next_skill()  # then it is killed, before the skill is added
     again = start(known={})
     assert again.propose() == "Collect_Wood"
     assert len(server.questions) == 1
     assert again.proposer.state["calls"] == 2
 
 
-def test_a_start_killed_after_the_skill_was_added_goes_on_with_the_next(start, server):
+def test_a_start_killed_after_the_skill_was_added_continues_with_the_next(start, server):
     server.script(WOOD, SAPLING)
     run = start()
     name, _ = run.graph.next_skill()
-    run.graph.on_skill_complete(name)  # the scheduler has it, and the proposer was not told any more
+    run.graph.on_skill_complete(name)  # the scheduler has it, but the proposer was never told
     again = start(known=run.graph.skills)
     assert again.propose() == "Collect_Sapling"
-    assert [len(question["messages"]) for question in server.questions] == [2, 2]  # the second is no repair of the first
+    assert [len(question["messages"]) for question in server.questions] == [2, 2]  # the second is not a repair of the first
     assert {name[:4] for name in files(again)} == {"0-0-", "1-0-", "2-0-"}
 
 
-def test_a_start_killed_amid_a_repair_goes_on_with_that_repair(start, server):
+def test_a_start_killed_during_a_repair_continues_with_it(start, server):
     server.script(Say("no"))
-    with pytest.raises(ProposerError):  # nothing more is scripted: as good as a kill
+    with pytest.raises(ProposerError):  # no more replies: equivalent to a kill
         server.answerer = lambda request: server.replies.popleft() if server.replies else Status(503)
         start(timeout_s=3.0).propose()
     server.answerer = None
@@ -123,7 +123,7 @@ def test_given_up_skills_are_not_asked_for_again(start, server):
     assert [entry["repairs"] for entry in again.proposer.state["refused"]] == [1]
 
 
-def test_numbers_go_on_where_the_recordings_end(start, server):
+def test_numbering_continues_after_the_recordings(start, server):
     server.script(WOOD, SAPLING)
     run = start()
     run.propose()
@@ -136,7 +136,7 @@ def test_numbers_go_on_where_the_recordings_end(start, server):
 
 
 def record(start, server) -> LlmStart:
-    """A run with a repair, a skill that was given up, and three that were not."""
+    """A run with a repair, one skill that was given up, and three that were accepted."""
     server.script(Say("no"), WOOD, Say("no"), Say("no"), SAPLING, Say(skill_json("Drink", "achievement:COLLECT_DRINK")))
     run = start(max_repairs=1, seed=3)
     assert [run.propose() for _ in range(3)] == ["Collect_Wood", "Collect_Sapling", "Drink"]
@@ -159,7 +159,7 @@ def test_a_replay_ends_with_the_same_skills_and_the_same_code(start, server, tmp
     assert len(server.requests) == asked
     assert (again.proposer.state["cost_usd"], again.proposer.state["calls"]) == (0.0, 0)
     assert files(again) == files(run)
-    assert "another one" not in (again.settings.folder / "proposer.log").read_text().replace(
+    assert "differs from" not in (again.settings.folder / "proposer.log").read_text().replace(
         (run.settings.folder / "proposer.log").read_text(), ""
     )
 
@@ -168,10 +168,13 @@ def test_a_question_that_differs_is_logged_and_not_refused(start, server, tmp_pa
     run = record(start, server)
     again = replay(start, run, tmp_path, seed=4)
     assert again.propose() == "Collect_Wood"
-    assert "proposal 1, repair 0: the recorded question was another one" in (again.settings.folder / "proposer.log").read_text()
+    assert (
+        "proposal 1, repair 0: the question differs from the recorded one"
+        in (again.settings.folder / "proposer.log").read_text()
+    )
 
 
-def test_a_replay_goes_on_where_it_was_interrupted(start, server, tmp_path):
+def test_an_interrupted_replay_continues(start, server, tmp_path):
     run = record(start, server)
     first = replay(start, run, tmp_path)
     first.propose()
@@ -179,7 +182,7 @@ def test_a_replay_goes_on_where_it_was_interrupted(start, server, tmp_path):
     assert [again.propose(), again.propose()] == ["Collect_Sapling", "Drink"]
 
 
-def test_the_end_of_the_recordings_is_told(start, server, tmp_path):
+def test_a_replay_past_the_last_recording_is_an_error(start, server, tmp_path):
     again = replay(start, record(start, server), tmp_path)
     for _ in range(3):
         again.propose()
@@ -188,7 +191,7 @@ def test_the_end_of_the_recordings_is_told(start, server, tmp_path):
     assert again.proposer.state["status"] == "proposer_error"
 
 
-def test_a_skill_that_is_refused_only_in_the_replay_is_passed_over(start, server, tmp_path, clock):
+def test_a_skill_refused_only_in_the_replay_is_skipped(start, server, tmp_path, clock):
     run = record(start, server)
     shutil.copytree(run.settings.folder, tmp_path / "copy" / "llm")
 
@@ -198,11 +201,11 @@ def test_a_skill_that_is_refused_only_in_the_replay_is_passed_over(start, server
 
     again = LlmStart(tmp_path / "copy", NOWHERE, clock, gate=gate, mode="replay", key=None)
     assert [again.propose(), again.propose()] == ["Collect_Wood", "Drink"]
-    assert files(again) == files(run)  # a replay leaves the recordings as they are
+    assert files(again) == files(run)  # a replay changes no recording
     assert "refused now, accepted when it was recorded" in (again.settings.folder / "proposer.log").read_text()
 
 
-def test_what_is_recorded_elsewhere_is_taken_and_the_rest_is_asked(start, server, tmp_path):
+def test_live_mode_uses_copied_recordings_and_asks_for_the_rest(start, server, tmp_path):
     run = record(start, server)
     server.script(Say(skill_json("Sleep", "achievement:WAKE_UP")))
     again = replay(start, run, tmp_path, mode="live", url=server.url)
@@ -211,7 +214,7 @@ def test_what_is_recorded_elsewhere_is_taken_and_the_rest_is_asked(start, server
     assert len(server.requests) == asked + 1
 
 
-def test_recording_anew_moves_earlier_recordings_aside(start, server, tmp_path):
+def test_record_mode_moves_earlier_recordings_aside(start, server, tmp_path):
     run = record(start, server)
     before = files(run)
     server.script(SAPLING, WOOD)
@@ -227,7 +230,7 @@ def test_recording_anew_moves_earlier_recordings_aside(start, server, tmp_path):
     assert {name[:4] for name in files(resumed)} == {"0-0-", "1-0-", "2-0-"}
 
 
-# Files that are not as they were.
+# Changed files.
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_other_files_in_the_folder_are_left_alone(start, server, tmp_path):
     assert (folder / "notes.json").read_text() == "mine"
 
 
-def test_of_two_files_for_one_call_the_later_one_counts(start, server):
+def test_the_later_of_two_files_for_one_call_counts(start, server):
     server.script(WOOD)
     run = start()
     run.propose()
@@ -262,7 +265,7 @@ def test_of_two_files_for_one_call_the_later_one_counts(start, server):
 
 
 @pytest.mark.parametrize(("lost", "named"), [("1-0", "1-0"), ("2-0", "2-0"), ("2-1", "2-1"), ("3-0", None)])
-def test_a_hole_in_the_recordings_is_found_before_anything_is_trained(start, server, lost, named):
+def test_a_gap_in_the_recordings_is_found_before_anything_is_trained(start, server, lost, named):
     server.script(WOOD, Say("no"), SAPLING, STONE)
     run = start()
     assert [run.propose(), run.propose()] == ["Collect_Wood", "Collect_Sapling"]
@@ -270,7 +273,7 @@ def test_a_hole_in_the_recordings_is_found_before_anything_is_trained(start, ser
     (path,) = run.settings.folder.glob(f"{lost}-*.json")
     path.unlink()
     replay = {"url": NOWHERE, "mode": "replay", "key": None}
-    if named is None:  # as a shorter experiment leaves them
+    if named is None:  # as in a shorter experiment
         assert start(**replay).propose() == "Collect_Wood"
         return
     with pytest.raises(BadInput, match=f"there is no recording {named}-.*copy the llm folder"):

@@ -1,4 +1,4 @@
-"""Several rewards for one skill: what is asked, which of them are dropped, and who is told why."""
+"""Several rewards for one skill: the question, which rewards are dropped, and who learns why."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def outcomes(start: LlmStart) -> list[dict]:
 
 
 def refuses(*faults: str):
-    """A gate that refuses the rewards in which one of these texts stands."""
+    """A gate that refuses rewards containing one of these texts."""
 
     def gate(spec):
         if any(fault in spec.task_reward for fault in faults):
@@ -50,7 +50,7 @@ def refuses(*faults: str):
     return gate
 
 
-def test_several_rewards_are_asked_for_checked_and_handed_on(start, server):
+def test_several_rewards_are_requested_checked_and_stored(start, server):
     run = start(several(GAIN, LEAD, CODE), gate=refuses())
     assert run.propose() == "Collect_Wood"
     (question,) = server.questions
@@ -64,7 +64,7 @@ def test_several_rewards_are_asked_for_checked_and_handed_on(start, server):
     assert "dropped" not in run.told and "dropped" not in outcomes(run)[0]
 
 
-def test_with_one_reward_nothing_is_said_of_several(start, server):
+def test_with_one_reward_the_prompt_does_not_mention_several(start, server):
     run = start(Say(skill_json("Collect_Wood")), candidates=1)
     assert run.propose() == "Collect_Wood"
     (question,) = server.questions
@@ -73,7 +73,7 @@ def test_with_one_reward_nothing_is_said_of_several(start, server):
     assert "rewards" not in json.dumps(schema())
 
 
-def test_rewards_that_do_not_pass_are_dropped_with_the_reason_in_sight(start):
+def test_rewards_that_do_not_pass_are_dropped_with_a_visible_reason(start):
     run = start(several(HEAVY, GAIN, UNSAFE, LEAD, CODE), candidates=5, gate=refuses("TREE"))
     assert run.propose() == "Collect_Wood"
     data = run.graph.skills["Collect_Wood"]
@@ -90,21 +90,21 @@ def test_rewards_that_do_not_pass_are_dropped_with_the_reason_in_sight(start):
     assert "reward 4 of Collect_Wood dropped: skill Collect_Wood: gain_not_paid" in log
 
 
-def test_rewards_that_are_the_same_code_count_once(start):
-    again = {"reward_menu": None, "task_reward": f"{CODE['task_reward']}  # the same, with a word about it"}
+def test_rewards_with_the_same_code_count_once(start):
+    again = {"reward_menu": None, "task_reward": f"{CODE['task_reward']}  # the same, with a comment"}
     run = start(several(CODE, again, GAIN))
     assert run.propose() == "Collect_Wood"
     assert len(run.graph.skills["Collect_Wood"]["candidates"]) == 1
     assert "dropped    reward 2 of Collect_Wood: it is the same code as a reward before it" in run.told
 
 
-def test_only_the_same_code_left_needs_no_trial(start):
+def test_a_single_remaining_reward_needs_no_trial(start):
     run = start(several(GAIN, GAIN), candidates=2)
     run.propose()
     assert "candidates" not in run.graph.skills["Collect_Wood"]
 
 
-def test_where_none_passes_the_model_is_told_of_each_and_mends_them(start, server):
+def test_if_no_reward_passes_the_model_gets_each_reason_and_repairs_them(start, server):
     run = start(several(HEAVY, UNSAFE, LEAD), several(GAIN), gate=refuses("TREE"))
     assert run.propose() == "Collect_Wood"
     complaint = server.questions[1]["messages"][-1]["content"]
@@ -116,7 +116,7 @@ def test_where_none_passes_the_model_is_told_of_each_and_mends_them(start, serve
     assert "candidates" not in run.graph.skills["Collect_Wood"]
 
 
-def test_what_is_wrong_with_all_of_them_is_told_once(start, server):
+def test_a_fault_shared_by_all_rewards_is_reported_once(start, server):
     is_done = "def task_is_done(inventory):\n    return open('x')"
     run = start(several(GAIN, LEAD, CODE, task_is_done=is_done), several(GAIN))
     assert run.propose() == "Collect_Wood"
@@ -124,7 +124,7 @@ def test_what_is_wrong_with_all_of_them_is_told_once(start, server):
     assert complaint.count("task_is_done") == 1 and "none of" not in complaint
 
 
-def test_an_answer_with_one_reward_or_too_many_is_taken_for_what_it_is(start):
+def test_an_answer_with_one_reward_or_too_many_is_accepted(start):
     too_many = skill_json("Collect_Sapling", "sapling", rewards=[GAIN, LEAD, CODE])
     run = start(Say(skill_json("Collect_Wood")), Say(too_many), candidates=2)
     assert [run.propose(), run.propose()] == ["Collect_Wood", "Collect_Sapling"]

@@ -1,4 +1,4 @@
-"""Keys: which can be sent, and where they are hidden."""
+"""Keys: which ones can be sent, and where they are hidden."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_white_space_around_a_key_is_dropped(text):
 
 
 @pytest.mark.parametrize("text", [None, "", " \n"])
-def test_nothing_is_no_key(text):
+def test_an_empty_key_is_no_key(text):
     assert usable_key(text) is None
 
 
@@ -25,14 +25,14 @@ def test_nothing_is_no_key(text):
     [("\n", "a line break"), ("\r", "a line break"), ("\x00", "a control"), ("\t", "a control"), ("\x7f", "a control"),
      *((character, "a character outside ASCII") for character in "é€\u2028\udc80")],
 )  # fmt: skip
-def test_a_key_that_no_header_carries_is_refused_and_not_shown(inner, fault):
-    with pytest.raises(BadInput, match=f"^OPENAI_API_KEY holds {fault}.*set it") as refused:
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(inner, fault):
+    with pytest.raises(BadInput, match=f"^OPENAI_API_KEY contains {fault}.*set it") as refused:
         usable_key(f"sk-before{inner}after\n")
     assert "\n" not in str(refused.value)
     assert "before" not in str(refused.value) and "after" not in str(refused.value)
 
 
-def test_a_key_is_hidden_in_messages_where_it_is_long_enough_to_be_one():
+def test_a_key_long_enough_to_be_secret_is_hidden_in_messages():
     assert Secrets(LONG, {}).hide(f"Incorrect API key {LONG}: {LONG}") == "Incorrect API key ***: ***"
     assert Secrets("k" * SHORTEST_HIDDEN, {}).hide("k" * SHORTEST_HIDDEN) == "***"
     for short in ("x", "none", "EMPTY", "k" * (SHORTEST_HIDDEN - 1), None):
@@ -46,7 +46,7 @@ def test_only_a_long_key_is_found_in_an_answer():
     assert not Secrets(None, {}).are_in("")
 
 
-def test_what_is_sent_in_place_of_a_key_is_hidden_too():
+def test_secrets_in_custom_headers_are_hidden_too():
     environ = {"OPENAI_CUSTOM_HEADERS": f"Authorization: Bearer {LONG}\nX-Team: agents-and-games\nno header"}
     found = Secrets(None, environ)
     assert found.hide(f"{LONG} of agents-and-games") == "*** of agents-and-games"

@@ -1,4 +1,4 @@
-"""The real client against a real server: every way in which a server can be different, or unwell."""
+"""The real client against a real server, with all the ways in which servers differ or fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUESTION = Question(({"role": "system", "content": "rules"}, {"role": "user", "c
 
 @pytest.fixture
 def make_endpoint(tmp_path, clock):
-    """An endpoint whose lines are kept in ``lines``; it asks for plain text unless told otherwise."""
+    """Makes an endpoint that logs to ``lines``; it asks for plain text by default."""
 
     def make(server, form=AnswerForm.TEXT, timeout_s=60.0, key=KEY, url=None) -> Endpoint:
         settings = LlmSettings("model-a", url or server.url, tmp_path / "llm", key=key, timeout_s=timeout_s)
@@ -37,7 +37,7 @@ def make_endpoint(tmp_path, clock):
 
 
 @pytest.mark.parametrize("form", AnswerForm)
-def test_an_answer_is_found_in_every_form(server, make_endpoint, form):
+def test_an_answer_is_read_in_every_form(server, make_endpoint, form):
     server.script(Say('{"name": "X"}', prompt_tokens=12, completion_tokens=3))
     answer = make_endpoint(server, form).ask(QUESTION)
     assert (answer.text, answer.finish_reason, answer.form) == ('{"name": "X"}', "stop", form)
@@ -47,7 +47,7 @@ def test_an_answer_is_found_in_every_form(server, make_endpoint, form):
     assert not {"n", "temperature", "seed", "stream"} & request.keys()
 
 
-def test_only_the_first_of_several_answers_is_taken_and_none_is_asked_for(server, make_endpoint):
+def test_only_the_first_of_several_choices_is_used(server, make_endpoint):
     content = b'{"id":"c","object":"chat.completion","created":0,"model":"m","choices":[%s,%s]}' % tuple(
         b'{"index":%d,"finish_reason":"stop","message":{"role":"assistant","content":"%s"}}' % (i, text)
         for i, text in enumerate((b"first", b"second"))
@@ -58,7 +58,7 @@ def test_only_the_first_of_several_answers_is_taken_and_none_is_asked_for(server
     assert answer.usage.is_estimated and answer.usage.completion > 0  # this server does not count
 
 
-def test_too_many_requests_are_asked_again_after_as_long_as_the_server_says(server, make_endpoint, clock):
+def test_too_many_requests_are_retried_after_the_delay_that_the_server_asks_for(server, make_endpoint, clock):
     server.script(Status(429, "slow down", headers={"Retry_After": "7"}), Say("ok"))
     endpoint = make_endpoint(server)
     answer = endpoint.ask(QUESTION)
@@ -68,7 +68,7 @@ def test_too_many_requests_are_asked_again_after_as_long_as_the_server_says(serv
     assert any("429" in line for line in endpoint.lines)
 
 
-def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(server, make_endpoint, clock):
+def test_a_server_that_asks_for_too_long_a_delay_is_given_up(server, make_endpoint, clock):
     server.script(Status(429, "slow down", headers={"Retry_After": "3600"}))
     with pytest.raises(Unreachable, match="3600 s.*--llm_timeout_s"):
         make_endpoint(server).ask(QUESTION)
@@ -76,7 +76,7 @@ def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(server, make_endp
 
 
 @pytest.mark.parametrize("trouble", [Status(500), Status(502), Status(503), Status(504), Status(408), Drop(), Body(b"{")])
-def test_what_may_pass_is_asked_again_with_pauses_that_grow(server, make_endpoint, clock, trouble):
+def test_transient_failures_are_retried_with_growing_pauses(server, make_endpoint, clock, trouble):
     server.script(trouble, trouble, trouble, Say("ok"))
     assert make_endpoint(server, form=AnswerForm.SCHEMA).ask(QUESTION).text == "ok"
     bounds = [(0.5, 1.0), (1.0, 2.0), (2.0, 4.0)]
@@ -84,16 +84,16 @@ def test_what_may_pass_is_asked_again_with_pauses_that_grow(server, make_endpoin
     assert all(low <= pause <= high for pause, (low, high) in zip(clock.pauses, bounds))
 
 
-def test_trouble_that_does_not_pass_ends_within_the_time_allowed(server, make_endpoint, clock):
+def test_retries_end_within_the_time_limit(server, make_endpoint, clock):
     server.answerer = lambda request: Status(503, "busy")
-    with pytest.raises(Unreachable, match=r"no answer from model-a at http.*tries.*503.*start again"):
+    with pytest.raises(Unreachable, match=r"no answer from model-a at http.*tries.*503.*run the command again"):
         make_endpoint(server, timeout_s=20).ask(QUESTION)
     assert 0 < sum(clock.pauses) < 20
 
 
 @pytest.mark.parametrize("silence", [Hang(), Drip()])
 def test_a_server_that_hangs_is_asked_a_second_time(server, make_endpoint, silence, monkeypatch):
-    monkeypatch.setattr(endpoint_module, "FIRST_PAUSE_S", 0.1)  # no matter how busy the machine is, there is time left
+    monkeypatch.setattr(endpoint_module, "FIRST_PAUSE_S", 0.1)  # leaves time for a second try, however busy the machine is
     server.script(silence, Say("ok"))
     assert make_endpoint(server, timeout_s=2.0).ask(QUESTION).failed_tries == ("no answer within 1 s",)
 
@@ -105,7 +105,7 @@ def test_a_server_that_only_hangs_is_given_up(server, make_endpoint):
 
 
 @pytest.mark.parametrize("code", [400, 422])
-def test_what_the_server_calls_invalid_is_never_sent_again_unchanged(server, make_endpoint, clock, code):
+def test_an_invalid_request_is_never_sent_again_unchanged(server, make_endpoint, clock, code):
     server.answerer = lambda request: Status(code, "no such thing")
     with pytest.raises(Misconfigured, match="no such thing"):
         make_endpoint(server, form=AnswerForm.SCHEMA).ask(QUESTION)
@@ -117,7 +117,7 @@ def test_what_the_server_calls_invalid_is_never_sent_again_unchanged(server, mak
     assert len(forms) == len(set(forms)) == 4
 
 
-def test_a_form_that_is_refused_later_is_replaced_by_the_next(make_server, make_endpoint):
+def test_a_form_that_is_rejected_later_is_replaced_by_the_next(make_server, make_endpoint):
     server = make_server(forms={"json_object"})
     server.script(Say("ok"))
     endpoint = make_endpoint(server, form=AnswerForm.SCHEMA)
@@ -148,37 +148,37 @@ def test_a_smaller_context_gets_a_smaller_limit(server, make_endpoint):
     assert [request["max_tokens"] for request in server.requests] == [4000, 2000, 1000, 1000]
 
 
-def test_a_context_that_does_not_hold_the_question_is_told(server, make_endpoint):
+def test_a_context_too_small_for_the_question_is_an_error(server, make_endpoint):
     server.answerer = lambda request: Status(400, "This model's maximum context length is 100 tokens")
     with pytest.raises(Misconfigured, match="larger context"):
         make_endpoint(server).ask(QUESTION)
 
 
-# What is wrong for good.
+# Faults that a retry does not cure.
 
 
-def test_a_refused_key_is_told_and_not_shown(make_server, make_endpoint):
+def test_a_rejected_key_is_an_error_that_does_not_show_it(make_server, make_endpoint):
     server = make_server(key="the-right-one")
     endpoint = make_endpoint(server)
-    with pytest.raises(Misconfigured, match="refuses the key.*OPENAI_API_KEY") as error:
+    with pytest.raises(Misconfigured, match="rejects the key.*OPENAI_API_KEY") as error:
         endpoint.ask(QUESTION)
     assert KEY not in str(error.value) and KEY not in "".join(endpoint.lines)
     assert len(server.requests) == 1
 
 
-def test_a_missing_key_is_told(make_server, make_endpoint):
+def test_a_missing_key_is_an_error_that_names_the_variable(make_server, make_endpoint):
     with pytest.raises(Misconfigured, match="set OPENAI_API_KEY"):
         make_endpoint(make_server(key="the-right-one"), key=None).ask(QUESTION)
 
 
-def test_an_answer_that_holds_the_key_is_thrown_away(server, make_endpoint):
+def test_an_answer_that_contains_the_key_is_thrown_away(server, make_endpoint):
     server.script(Say(f"your key is {KEY}"))
     answer = make_endpoint(server).ask(QUESTION)
     assert (answer.text, answer.finish_reason) == ("", WITHHELD)
 
 
 @pytest.mark.parametrize("key", ["x", "none", "EMPTY", "fixed", "task_reward"])
-def test_a_key_that_is_no_secret_never_changes_an_answer(server, make_endpoint, key):
+def test_a_key_that_is_not_secret_never_changes_an_answer(server, make_endpoint, key):
     text = '{"name": "X", "fixed": 1, "task_reward": "nonempty EMPTY"}'
     server.script(Say(text))
     answer = make_endpoint(server, key=key).ask(QUESTION)
@@ -194,33 +194,33 @@ def test_a_key_that_is_no_secret_never_changes_an_answer(server, make_endpoint, 
         Status(400, "invalid model ID"),
     ],
 )
-def test_an_unknown_model_is_told(server, make_endpoint, reply):
+def test_an_unknown_model_is_an_error_that_names_the_flag(server, make_endpoint, reply):
     server.script(reply)
     with pytest.raises(Misconfigured, match="does not know the model model-a.*--llm_name"):
         make_endpoint(server).ask(QUESTION)
 
 
 @pytest.mark.parametrize("path", ["", "/v2"])
-def test_an_address_without_chat_is_told(server, make_endpoint, path):
+def test_an_address_without_chat_completions_is_an_error_that_names_the_flag(server, make_endpoint, path):
     url = server.url.removesuffix("/v1") + path
     with pytest.raises(Misconfigured, match="--llm_base_url"):
         make_endpoint(server, url=url).ask(QUESTION)
 
 
-def test_a_web_page_is_no_model(server, make_endpoint):
+def test_a_web_page_is_not_a_model(server, make_endpoint):
     server.script(Body(b"<html>Welcome</html>", "text/html"))
-    with pytest.raises(Misconfigured, match="not as an OpenAI-compatible server.*--llm_base_url"):
+    with pytest.raises(Misconfigured, match="does not answer like an OpenAI-compatible server.*--llm_base_url"):
         make_endpoint(server).ask(QUESTION)
 
 
-def test_an_empty_account_is_not_waited_for(server, make_endpoint, clock):
+def test_an_account_without_credit_is_not_retried(server, make_endpoint, clock):
     server.script(Status(429, "You exceeded your current quota", "insufficient_quota"))
     with pytest.raises(Misconfigured, match="no credit"):
         make_endpoint(server).ask(QUESTION)
     assert clock.pauses == []
 
 
-def test_nobody_at_the_address_is_told(make_endpoint, clock):
+def test_a_dead_address_is_an_error_at_first_and_retried_later(make_endpoint, clock):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
@@ -228,22 +228,22 @@ def test_nobody_at_the_address_is_told(make_endpoint, clock):
     with pytest.raises(Unreachable, match="one try.*start the server there, or correct --llm_base_url"):
         endpoint.try_form(AnswerForm.SCHEMA, QUESTION, Patience(60, waits_for_absent=False))
     assert clock.pauses == []
-    with pytest.raises(Unreachable, match="tries"):  # a server that was there may come back
+    with pytest.raises(Unreachable, match="tries"):  # a server that once answered may come back
         endpoint.ask(QUESTION)
     assert clock.pauses
 
 
-def test_an_error_in_a_good_answer_is_told(server, make_endpoint):
+def test_an_error_sent_with_http_200_is_retried(server, make_endpoint):
     server.script(Body(b'{"error": {"message": "upstream is down"}}'), Say("ok"))
     answer = make_endpoint(server).ask(QUESTION)
     assert "upstream is down" in answer.failed_tries[0]
 
 
-# Trying out what a server can do.
+# Testing what a server supports.
 
 
 @pytest.mark.parametrize("incapable", [Status(400, "no"), Status(422, "no"), Status(500, "internal"), Status(501, "no")])
-def test_a_server_that_fails_over_a_form_cannot_do_it(make_server, make_endpoint, clock, incapable):
+def test_a_form_that_a_server_fails_on_is_unsupported(make_server, make_endpoint, clock, incapable):
     server = make_server(forms=set(), incapable=incapable)
     endpoint = make_endpoint(server)
     for form in (AnswerForm.SCHEMA, AnswerForm.OBJECT, AnswerForm.TOOL):
@@ -251,7 +251,7 @@ def test_a_server_that_fails_over_a_form_cannot_do_it(make_server, make_endpoint
     assert len(server.requests) == 3 and clock.pauses == []  # nothing was sent twice
 
 
-def test_a_trial_waits_for_a_busy_server(server, make_endpoint, clock):
+def test_the_form_check_waits_for_a_busy_server(server, make_endpoint, clock):
     server.script(Status(503, "loading the model"), Say("ok"))
     assert make_endpoint(server).try_form(AnswerForm.SCHEMA, QUESTION, Patience(60)).text == "ok"
     assert len(clock.pauses) == 1
@@ -260,7 +260,7 @@ def test_a_trial_waits_for_a_busy_server(server, make_endpoint, clock):
 # Small parts.
 
 
-def test_retry_after_is_read_in_all_its_forms():
+def test_retry_after_is_read_in_every_format():
     assert retry_after_s({"retry-after": "2.5"}) == 2.5
     assert retry_after_s({"retry-after-ms": "250"}) == 0.25
     assert retry_after_s({"retry-after": formatdate(time.time() - 100)}) == 0.0

@@ -1,4 +1,4 @@
-"""Whole starts with a language model: the front door, the real client, a server of our own, and real tmux."""
+"""Whole starts with a language model: the real command, the real client, a test server, and real tmux."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ PICKAXE = Say(skill_json("Make_Pickaxe", "iron_pickaxe", requires=[{"resource": 
 
 
 class Starts:
-    """Starts of the front door, each in a process of its own."""
+    """Starts of the command, each in its own process."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -99,7 +99,7 @@ def starts(tmp_path):
         if process.poll() is None:
             process.kill()
         process.communicate()
-    # A training outlives the front door and its terminal, so what a failed test leaves is ended here.
+    # A training outlives the command and its terminal, so end what a failed test leaves behind.
     for found in psutil.process_iter(["cmdline"]):
         if any(str(tmp_path) in word for word in found.info["cmdline"] or ()):
             found.kill()
@@ -127,7 +127,7 @@ def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts
     assert (given_up["name"], given_up["repairs"]) == ("Make_Pickaxe", 1) and "needs iron" in given_up["reason"]
     assert (proposer["status"], proposer["cost_usd"], proposer["calls"]) == ("proposing", 0.0, 8)
     assert "refused    Collect_Wood (repair 1 of 1 follows): CodeRefused" in output and "'open'" in output
-    assert "given up   Make_Pickaxe after 1 repairs" in output
+    assert "given up   Make_Pickaxe after 1 repair: " in output
     assert "model-a: 8 calls" in output
     assert [path for path in starts.files() if KEY.encode() in path.read_bytes()] == []
     told = server.questions[-1]["messages"][1]["content"]
@@ -150,7 +150,7 @@ def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts
 
 
 def check_what_was_trained(starts):
-    """Each skill's files tell of a real training, and each expert has the frames of the runs in which it learned."""
+    """Checks that each skill was really trained, and that each expert has the frames of all runs it learned in."""
     trained = {skill["skill_name"]: skill for skill in starts.state()["skills"]}
     total = {name: skill["frames"] for name, skill in trained.items()}
     for name, skill in trained.items():
@@ -159,7 +159,7 @@ def check_what_was_trained(starts):
         assert result["frames"] == skill["frames"] >= 512
         assert 0 <= result["success_rate"] <= 1 and 0 <= result["random_success_rate"] <= 1
         assert (folder / "training.log").read_text() and (folder / "metrics.jsonl").read_text()
-    wood, table = trained["Collect_Wood"], trained["Place_Table"]  # a table takes wood: the first task of its plan
+    wood, table = trained["Collect_Wood"], trained["Place_Table"]  # a table needs wood: the first task of its plan
     total["Collect_Wood"] += table["frames"]
     folder = starts.paths.skill_folder(table["expert_idx"], "Place_Table")
     assert json.loads((folder / "result.json").read_text())["acted_frames"][str(wood["expert_idx"])] > 0
@@ -203,7 +203,7 @@ def test_of_several_rewards_the_best_is_trained_and_kept(starts, make_server):
 @pytest.mark.parametrize(
     ("of_server", "flags", "environ", "names"),
     [
-        ({"key": "another"}, [], {"OPENAI_API_KEY": KEY}, ["refuses the key", "OPENAI_API_KEY"]),
+        ({"key": "another"}, [], {"OPENAI_API_KEY": KEY}, ["rejects the key", "OPENAI_API_KEY"]),
         ({"models": {"b"}}, ["--llm_name", "a"], {}, ["does not know the model a", "--llm_name"]),
         ({}, ["--llm_base_url", "http://127.0.0.1:9/v1"], {}, ["127.0.0.1:9", "--llm_base_url"]),
         ({}, ["--llm_base_url", "localhost:9"], {}, ["'localhost:9'", "http://localhost:8000/v1"]),
@@ -229,14 +229,14 @@ def test_bad_input_is_one_clear_line_before_anything_is_trained(starts, make_ser
     ("environ", "names"),
     [
         ({"ALL_PROXY": "socks5://me:hunter2@127.0.0.1:1"}, ["ALL_PROXY names a SOCKS proxy", "pip install socksio"]),
-        ({"all_proxy": "socks://127.0.0.1:1"}, ["all_proxy does not name a proxy", "socks5://proxy:1080"]),
-        ({"HTTPS_PROXY": "http://me:hunter2@proxy:99x"}, ["HTTPS_PROXY does not name a proxy", "unset it"]),
-        ({"http_proxy": "http://127.0.0.1:999999"}, ["http_proxy does not name a proxy", "unset it"]),
+        ({"all_proxy": "socks://127.0.0.1:1"}, ["all_proxy does not name a usable proxy", "socks5://proxy:1080"]),
+        ({"HTTPS_PROXY": "http://me:hunter2@proxy:99x"}, ["HTTPS_PROXY does not name a usable proxy", "unset it"]),
+        ({"http_proxy": "http://127.0.0.1:999999"}, ["http_proxy does not name a usable proxy", "unset it"]),
         ({"SSL_CERT_FILE": "/nowhere.pem"}, ["SSL_CERT_FILE: ", "/nowhere.pem (No such file", "unset it"]),
         ({"SSL_CERT_FILE": "", "SSL_CERT_DIR": "/nowhere"}, ["SSL_CERT_DIR: there is no folder /nowhere", "unset it"]),
         ({"SSLKEYLOGFILE": "/nowhere/keys"}, ["SSLKEYLOGFILE: /nowhere/keys cannot be written", "unset it"]),
-        ({"OPENAI_ORG_ID": "org\nhunter2"}, ["OPENAI_ORG_ID holds a line break", "unset it"]),
-        ({"OPENAI_PROJECT_ID": "proj-é"}, ["OPENAI_PROJECT_ID holds a character outside ASCII", "unset it"]),
+        ({"OPENAI_ORG_ID": "org\nhunter2"}, ["OPENAI_ORG_ID contains a line break", "unset it"]),
+        ({"OPENAI_PROJECT_ID": "proj-é"}, ["OPENAI_PROJECT_ID contains a character outside ASCII", "unset it"]),
         ({"OPENAI_CUSTOM_HEADERS": "X-Key: hunter2\rx"}, ["OPENAI_CUSTOM_HEADERS: the value of X-Key", "unset it"]),
         (
             {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1\r"},
@@ -248,7 +248,7 @@ def test_bad_input_is_one_clear_line_before_anything_is_trained(starts, make_ser
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_surroundings_that_stop_the_client_are_one_line_that_names_the_variable(starts, environ, names):
+def test_a_bad_environment_variable_is_one_line_that_names_it(starts, environ, names):
     code, output, error = starts.run(
         *CLASSIC, "--llm_name", "model-a", **{"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"} | environ
     )
@@ -266,7 +266,7 @@ def test_a_dry_run_makes_no_client(starts):
     assert list(starts.folder.iterdir()) == []
 
 
-def test_surroundings_stop_a_later_start_as_well_and_change_nothing(starts, make_server):
+def test_a_bad_environment_variable_stops_a_later_start_too_and_changes_nothing(starts, make_server):
     server = make_server()
     server.script(WOOD)
     flags = (*CLASSIC, "--max_nodes", "1", "--llm_base_url", server.url)
@@ -277,7 +277,7 @@ def test_surroundings_stop_a_later_start_as_well_and_change_nothing(starts, make
     assert {path: path.read_bytes() for path in starts.files()} == before
 
 
-def test_a_replay_does_not_care_about_surroundings(starts, make_server):
+def test_a_replay_ignores_the_environment_of_the_client(starts, make_server):
     server = make_server()
     server.script(WOOD)
     assert starts.run(*CLASSIC, "--max_nodes", "1", "--llm_base_url", server.url)[0] == 0
@@ -288,16 +288,16 @@ def test_a_replay_does_not_care_about_surroundings(starts, make_server):
 
 
 @pytest.mark.parametrize("key", ["sk-one\nand-another", "sk-é-secret", "sk-one\r-secret"])
-def test_a_key_that_cannot_be_sent_is_told_at_once_and_not_shown(starts, server, key):
+def test_a_key_that_cannot_be_sent_is_refused_at_once_and_not_shown(starts, server, key):
     flags = (*CLASSIC, "--llm_base_url", server.url)
     code, output, error = starts.run(*flags, OPENAI_API_KEY=key)
     assert (code, output, error.count("\n")) == (2, "", 1), error
-    assert error.startswith("flowrl: OPENAI_API_KEY holds a ")
+    assert error.startswith("flowrl: OPENAI_API_KEY contains a ")
     assert "sk-" not in error and "secret" not in error
     assert server.requests == [] and starts.files() == []
 
 
-def test_a_key_read_from_a_file_with_its_line_break_is_taken(starts, make_server):
+def test_a_key_with_a_trailing_line_break_is_accepted(starts, make_server):
     server = make_server(key=KEY)
     server.script(WOOD)
     code, output, error = starts.run(*CLASSIC, "--max_nodes", "1", "--llm_base_url", server.url, OPENAI_API_KEY=f"{KEY}\n")
@@ -305,7 +305,7 @@ def test_a_key_read_from_a_file_with_its_line_break_is_taken(starts, make_server
     assert set(server.keys) == {KEY}
 
 
-def test_what_ends_while_the_model_thinks_is_merged_and_told_at_once(starts, make_server):
+def test_a_training_that_ends_while_the_model_thinks_is_merged_and_reported_at_once(starts, make_server):
     server = make_server()
     server.script(WOOD, Hang())
     process = starts.start(*CLASSIC, "--max_nodes", "2", "--llm_base_url", server.url)
@@ -332,10 +332,10 @@ def test_a_model_that_fails_lets_training_finish_and_may_be_tried_again(starts, 
     server.script(SAPLING)
     assert starts.run()[0] == 0
     assert starts.statuses() == {"Collect_Wood": "completed", "Collect_Sapling": "completed"}
-    assert len(server.requests) - len(server.questions) == 1  # what the server can do was known
+    assert len(server.requests) - len(server.questions) == 1  # the form was known from the recordings
 
 
-def test_trainings_are_taken_up_again_without_the_model(starts, make_server):
+def test_live_trainings_are_resumed_without_the_model(starts, make_server):
     server = make_server()
     server.script(WOOD, SAPLING)
     gate = starts.folder / "gate"

@@ -1,4 +1,4 @@
-"""Money: what is known of prices, what a budget allows, and what is told before the first call."""
+"""Costs: prices, what a budget allows, and the estimate before the first call."""
 
 from __future__ import annotations
 
@@ -75,20 +75,20 @@ def test_a_local_server_costs_nothing_and_says_so(tmp_path, address, local):
     assert is_local(address) is local
     found = account(tmp_path, "some-model", address)
     assert (found.price == FREE) is local
-    assert ("nothing to pay" in found.estimate(OPENING)) is local
+    assert ("free: the server is local" in found.estimate(OPENING)) is local
 
 
-def test_the_estimate_names_a_skill_and_the_whole(tmp_path):
+def test_the_estimate_covers_one_skill_and_the_whole_experiment(tmp_path):
     text = account(tmp_path, "gpt-5").estimate(OPENING)
-    assert "a skill" in text and "for 40 skills" in text and "$" in text and "no budget is set" in text
+    assert "per skill" in text and "for 40 skills" in text and "$" in text and "no budget is set" in text
     assert "at most $2.00" in account(tmp_path, "gpt-5", budget=2.0).estimate(OPENING)
-    assert "not known" in account(tmp_path, "unheard-of").estimate(OPENING)
+    assert "the price of unheard-of is unknown" in account(tmp_path, "unheard-of").estimate(OPENING)
 
 
-def test_a_budget_that_cannot_be_kept_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="price of unheard-of is not known; write it into .*prices.json"):
+def test_a_budget_that_cannot_be_enforced_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="cannot be enforced: the price of unheard-of is unknown; add it to .*prices.json"):
         account(tmp_path, "unheard-of", budget=1.0).check_budget(OPENING, [])
-    with pytest.raises(BadInput, match="raise --llm_budget_usd"):
+    with pytest.raises(BadInput, match="raise --llm_budget_usd, or use --proposer curriculum"):
         account(tmp_path, "gpt-5", budget=0.001).check_budget(OPENING, [])
     account(tmp_path, "gpt-5", budget=1.0).check_budget(OPENING, [])
     account(tmp_path, "some-model", "http://localhost:1/v1", budget=0.001).check_budget(OPENING, [])
@@ -96,12 +96,12 @@ def test_a_budget_that_cannot_be_kept_is_refused(tmp_path):
 
 def test_a_budget_is_never_overspent(tmp_path):
     found = account(tmp_path, "gpt-5", budget=0.10)
-    messages = [{"role": "user", "content": "x" * 3000}]  # 1000 tokens at the most: $0.00125
+    messages = [{"role": "user", "content": "x" * 3000}]  # at most 1000 tokens: $0.00125
     assert found.affordable(messages, 8000, [call(0.01)]) == 8000
     tokens = found.affordable(messages, 8000, [call(0.05)])
     assert tokens < 8000
     assert 0.05 + found.price.of(Usage(prompt=1000, completion=tokens)) <= 0.10
-    with pytest.raises(BudgetSpent, match=r"\$0.10 of the budget of \$0.10"):
+    with pytest.raises(BudgetSpent, match=r"\$0.10 of the budget of \$0.10 is spent.*raise --llm_budget_usd$"):
         found.affordable(messages, 8000, [call(0.05), call(0.045)])
 
 
@@ -111,9 +111,11 @@ def test_one_unknown_cost_makes_the_sum_unknown(tmp_path):
     assert json.loads(call(None).model_dump_json())["cost_usd"] is None
 
 
-def test_sums_of_money_are_readable():
-    assert [usd(amount) for amount in (0, 0.00123, 0.1, 12.345, None)] == [
+def test_amounts_of_money_are_readable():
+    assert [usd(amount) for amount in (0, 0.000001, 0.0001, 0.00123, 0.1, 12.345, None)] == [
         "$0.00",
+        "under $0.0001",
+        "$0.0001",
         "$0.0012",
         "$0.10",
         "$12.35",
@@ -130,7 +132,7 @@ def test_sums_of_money_are_readable():
         "https://::1]/v1", "https://[zz]/v1", "https://x..org/v1", "https://" + "x" * 64 + ".org/v1", "https://x\x00.org/v1",
     ],
 )  # fmt: skip
-def test_an_address_that_cannot_be_or_holds_a_secret_is_refused(address):
+def test_an_invalid_address_or_one_with_a_secret_is_refused(address):
     with pytest.raises(BadInput, match="OPENAI_") as refused:
         check_address(address, "OPENAI_BASE_URL")
     assert "secret" not in str(refused.value) and "\r" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Answers: how a proposal is found in a text, what it has to be, and what becomes of it."""
+"""Answers: how a proposal is parsed and checked, and how it becomes a skill."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_menu_becomes_code_that_passes_the_checks(facts):
     assert spec.gains["wood"].at(3) == 3
 
 
-def test_the_terms_of_the_menu_are_those_of_the_skills_room():
+def test_menu_terms_map_to_those_of_the_skills_room():
     def written(term, target, weight=0.5):
         return MenuTerm(term=term, target=target, weight=weight).written()
 
@@ -63,7 +63,7 @@ def test_the_terms_of_the_menu_are_those_of_the_skills_room():
     assert written("descend", "DUNGEON") == written("descend", "level:DUNGEON") == Gain("level:DUNGEON", 0.5)
 
 
-def test_a_menu_that_forgets_the_gain_is_paid_for_it_all_the_same():
+def test_a_menu_without_the_gain_gets_it_added():
     menu = [{"term": "avoid_damage", "target": None, "weight": 1}]
     assert "inventory_diff.wood" in parse_proposal(skill_json("X", reward_menu=menu)).spec(CLASSIC).task_reward
 
@@ -83,7 +83,7 @@ def test_a_term_that_the_game_does_not_have_is_refused(term, complaint):
         parse_proposal(skill_json("X", reward_menu=[term])).spec(CLASSIC)
 
 
-def test_code_is_taken_as_it_is_but_for_its_fence():
+def test_code_is_used_unchanged_except_for_its_fence():
     spec = parse_proposal(skill_json("X", **CODE)).spec(CLASSIC)
     assert spec.task_is_done == "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
     check_skill_code(spec, CLASSIC)
@@ -106,18 +106,18 @@ def test_half_of_the_code_is_refused(missing):
         ({"requires": [{"resource": "wood", "per": 0, "fixed": 99}]}, "hold 9"),
     ],
 )
-def test_a_skill_that_cannot_be_is_refused(change, complaint):
+def test_an_impossible_skill_is_refused(change, complaint):
     with pytest.raises(BadInput, match=complaint):
         parse_proposal(skill_json("X", **change)).spec(CLASSIC)
 
 
-def test_amounts_as_an_object_are_understood():
+def test_amounts_may_be_an_object():
     text = json.dumps({"name": "X", "gains": {"wood": {"per": 1}}, "requires": {"stone": 2}, **CODE})
     spec = parse_proposal(text).spec(CLASSIC)
     assert (spec.gains["wood"].at(3), spec.requires["stone"].at(3)) == (3, 2)
 
 
-def test_the_schema_keeps_to_what_structured_outputs_allow():
+def test_the_schema_uses_only_what_structured_outputs_allow():
     allowed = {"type", "properties", "required", "additionalProperties", "items", "anyOf", "enum"}
 
     def check(node):
@@ -136,7 +136,7 @@ def test_the_schema_keeps_to_what_structured_outputs_allow():
 
 
 @pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)
-def test_every_skill_of_the_curriculum_could_have_been_proposed(entry):
+def test_every_skill_of_the_curriculum_can_be_proposed(entry):
     from flowrl.proposers.curriculum import load_curriculum
 
     for skill in load_curriculum(entry.curriculum, entry.facts):

@@ -1,4 +1,4 @@
-"""Answers in every shape that servers and models give them: the JSON object in it is found, or what is there instead told."""
+"""Answers in every shape that servers and models produce: the JSON object is found, or a refusal says what is there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CALL = {"name": "propose_skill", "arguments": SKILL}
         f"Sure! Here is {{a skill}}:\n{TEXT}\nDoes it help?",
         f"<think>{DRAFT} or rather</think>{TEXT}",
         f"<reasoning>{DRAFT}</reasoning>\n{TEXT}",
-        f"{DRAFT} or rather\n</think>\n\n{TEXT}",  # the server's template has opened the thoughts
+        f"{DRAFT} or rather\n</think>\n\n{TEXT}",  # the server's template opened the thoughts
         f"<think>none of this ends {TEXT}",
         f"{TEXT}</think>",
         f'{{"note": 1}} {{"name": "no skill"}} {TEXT}',
@@ -38,20 +38,20 @@ CALL = {"name": "propose_skill", "arguments": SKILL}
         json.dumps(CALL | {"arguments": TEXT}),
     ],
 )
-def test_the_skill_is_found_whatever_stands_around_it(text):
+def test_the_skill_is_found_whatever_is_around_it(text):
     assert json_object(text) == SKILL
 
 
-def test_a_name_alone_is_enough_where_there_is_no_more():
+def test_an_object_with_only_a_name_is_found_if_there_is_no_better_one():
     assert json_object('{"note": 1} {"name": "X"} {"name": "Y"}') == {"name": "X"}
     assert json_object('{"note": 1}') == {"note": 1}
 
 
-def test_line_breaks_in_a_text_are_forgiven():
+def test_line_breaks_in_a_string_are_accepted():
     assert json_object('{"name": "X", "task_reward": "def f(n):\n\treturn n"}')["task_reward"] == "def f(n):\n\treturn n"
 
 
-def test_half_a_character_does_not_reach_a_file():
+def test_a_lone_surrogate_is_replaced():
     found = json_object('{"name": "X", "description": "\\ud800 \\ud83d\\ude00"}')
     assert found["description"] == "? \N{GRINNING FACE}"
     assert text_of("\ud800") == "?"
@@ -97,12 +97,12 @@ def tool_call(arguments):
         {"content": None, "function_call": {"name": "propose_skill", "arguments": TEXT}},
     ],
 )
-def test_what_a_message_says_is_found_in_every_shape(message):
+def test_the_text_of_a_message_is_found_in_every_shape(message):
     assert json_object(text_of(message)) == SKILL
 
 
 @pytest.mark.parametrize("content", [None, [], [None, 3], [part("reasoning", TEXT)], 3, {"type": "text"}, [part("text", None)]])
-def test_a_message_without_a_text_says_nothing(content):
+def test_a_message_without_text_is_empty(content):
     assert text_of({"content": content}) == ""
 
 

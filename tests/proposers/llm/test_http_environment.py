@@ -1,4 +1,4 @@
-"""Variables of the environment that the HTTP client reads: which are taken, and what is said of the others."""
+"""Environment variables that the HTTP client reads: which values are accepted, and the messages about the others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from flowrl.proposers.llm.connection import Connection
 from flowrl.proposers.llm.credentials import Secrets
 from flowrl.proposers.llm.errors import Misconfigured
+from flowrl.proposers.llm.http_environment import check_certificates, check_custom_headers, check_proxies, proxies
 from flowrl.proposers.llm.settings import LlmSettings
-from flowrl.proposers.llm.surroundings import check_certificates, check_custom_headers, check_proxies, proxies
 from tests.proposers.llm.server import Say
 
 
 @pytest.fixture
 def connect(tmp_path, monkeypatch):
-    """Makes the client of an address with these variables and no others that it reads."""
+    """Makes a client for an address, with only these of the variables that it reads."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -29,14 +29,14 @@ def connect(tmp_path, monkeypatch):
     return make
 
 
-def test_good_surroundings_are_taken(connect, tmp_path):
+def test_a_valid_environment_is_accepted(connect, tmp_path):
     connect(
         HTTP_PROXY="proxy:8080", HTTPS_PROXY="https://me:pass@proxy", SSL_CERT_DIR=str(tmp_path), OPENAI_ORG_ID=" org ",
         OPENAI_CUSTOM_HEADERS="X-Team: a\tb\n\nnot a header", SSLKEYLOGFILE=str(tmp_path / "keys"),
     )  # fmt: skip
 
 
-def test_white_space_around_what_is_sent_in_a_header_is_dropped(connect, server):
+def test_white_space_around_header_values_is_dropped(connect, server):
     server.script(Say("ok"))
     connection = connect(url=server.url, key="k", OPENAI_ORG_ID="org-1\n", OPENAI_PROJECT_ID=" proj ", NO_PROXY="*")
     request = {"model": "model-a", "messages": [{"role": "user", "content": "go"}]}
@@ -44,9 +44,9 @@ def test_white_space_around_what_is_sent_in_a_header_is_dropped(connect, server)
     assert (server.headers[0]["OpenAI-Organization"], server.headers[0]["OpenAI-Project"]) == ("org-1", "proj")
 
 
-def test_a_file_without_certificates_is_told(tmp_path):
+def test_a_file_without_certificates_is_an_error(tmp_path):
     (tmp_path / "bundle.pem").write_text("nothing of the kind")
-    with pytest.raises(Misconfigured, match="SSL_CERT_FILE: .*bundle.pem .no certificates in PEM form"):
+    with pytest.raises(Misconfigured, match="SSL_CERT_FILE: .*bundle.pem .it contains no certificates in PEM format"):
         check_certificates({"SSL_CERT_FILE": str(tmp_path / "bundle.pem")})
     with pytest.raises(Misconfigured, match="SSL_CERT_FILE: "):
         check_certificates({"SSL_CERT_FILE": str(tmp_path)})
@@ -79,7 +79,7 @@ def test_proxies_are_read_as_python_reads_them(monkeypatch, environ):
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-def test_no_proxy_is_looked_at_where_none_is_to_be_used(name):
+def test_proxies_are_not_checked_if_no_proxy_excludes_every_host(name):
     assert list(proxies({"ALL_PROXY": "socks://x", name: "localhost, *"})) == []
 
 
@@ -87,22 +87,22 @@ def test_no_proxy_is_looked_at_where_none_is_to_be_used(name):
     ("line", "named"), [("é: b", "'é' is not"), ("two words: b", "'two words' is not"), (": b", "'' is not")]
 )
 def test_a_header_that_cannot_be_sent_is_named(line, named):
-    with pytest.raises(Misconfigured, match=f"OPENAI_CUSTOM_HEADERS: {named} the name of a header; write NAME: VALUE"):
+    with pytest.raises(Misconfigured, match=f"OPENAI_CUSTOM_HEADERS: {named} a header name; write NAME: VALUE"):
         check_custom_headers({"OPENAI_CUSTOM_HEADERS": f"X-Team: a\n{line}"})
 
 
 @pytest.mark.parametrize("url", ["http://", "http://proxy:0", "http://a..b:1", "http://[::1", "http://pro\rxy"])
-def test_a_proxy_that_no_request_would_reach_is_told(url):
-    with pytest.raises(Misconfigured, match="^ALL_PROXY does not name a proxy"):
+def test_an_unusable_proxy_is_an_error(url):
+    with pytest.raises(Misconfigured, match="^ALL_PROXY does not name a usable proxy"):
         check_proxies({"ALL_PROXY": url}, try_out=_as_the_client_does)
 
 
-def test_what_only_the_client_refuses_names_where_the_address_comes_from(connect):
+def test_an_address_that_only_the_client_rejects_is_an_error_that_names_its_source(connect):
     with pytest.raises(Misconfigured, match=r"no client can be made for http://1.2.3.999/v1 .*correct OPENAI_BASE_URL"):
         connect("http://1.2.3.999/v1")
 
 
-def test_a_certificate_that_is_not_trusted_is_told_at_once(connect, make_server):
+def test_an_untrusted_certificate_is_an_error_at_once(connect, make_server):
     server = make_server(is_encrypted=True)
     request = {"model": "model-a", "messages": [{"role": "user", "content": "go"}]}
     with pytest.raises(Misconfigured, match="certificate of https.* is not trusted .*SSL_CERT_FILE"):
