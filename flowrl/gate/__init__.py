@@ -1,4 +1,5 @@
-"""What a language model's code has to pass before it is trained: the client, the probe in its sandbox, rules, recorded states.
+"""The checks that a language model's code must pass before it is trained.
 
-The scheduler's side (``client``, ``sandbox``, ``kernel_filters``) imports no jax; the probe's process does.
+``client`` starts and asks the ``probe``, which runs the code in a ``sandbox`` on ``recorded_states`` and judges it by the
+``rules``. The scheduler's side (``client``, ``sandbox``, ``kernel_filters``) does not import jax; the probe's process does.
 """

@@ -1,7 +1,7 @@
-"""The gate: a skill's code passes the static checks and the probe before a second of training is spent on it.
+"""The gate: a skill's code must pass the static checks and the probe before it is trained.
 
-The probe (`flowrl.gate.probe`) is another process, kept warm between skills. It gets no key and nothing else of our
-environment, has its own session, and ends when this process does.
+The probe (`flowrl.gate.probe`) is a separate process, kept warm between skills. It inherits neither keys nor the rest of
+our environment, has its own session, and ends when this process does.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from flowrl.skills.checks import CodeRefused, check_skill_code
 from flowrl.skills.spec import SkillSpec
 
 RECORDING_S = 1200.0
-"""To wait for a probe that starts, at most: the first on a machine plays the game before."""
+"""Time limit for a probe to start: the first one on a machine plays the game first."""
 PROBE_S = 180.0
-"""To wait for one report, at most; the probe's own limits are far lower."""
+"""Time limit for one report; the probe's own limits are far lower."""
 
 
 class GateError(FlowrlError):
-    """The gate cannot judge: nothing is wrong with the code, as far as is known."""
+    """The gate could not judge; this says nothing about the code."""
 
 
 class Gate:
-    """Judges the skills of one game; may be called by any thread, one at a time.
+    """Judges the skills of one game. Thread-safe: judges one skill at a time.
 
     Args:
         env_name: the game.
-        say: takes a line about what a person should know, such as a kernel that lacks a protection.
-        folder: where recorded states lie.
+        say: called with a line that the user should see, such as a protection that the kernel lacks.
+        folder: where the recorded states are.
     """
 
     def __init__(self, env_name: str, say: Callable[[str], None] = lambda line: None, folder: Path | None = None):
@@ -53,14 +53,14 @@ class Gate:
         self._folder = folder or cache_folder()
         self._process: _WarmProcess | None = None
         self._lock = threading.Lock()
-        self._told: set[str] = set()
+        self._said_notes: set[str] = set()
 
     def __call__(self, spec: SkillSpec) -> dict[str, Any]:
-        """Accepts a skill, and returns its report.
+        """Returns the report of a skill that passes.
 
         Raises:
             CodeRefused: its code does not pass; one line, with the kind of fault in ``reason``.
-            GateError: the probe does not run here.
+            GateError: the probe does not run.
         """
         report = self.report(spec)
         if not report["passed"]:
@@ -68,10 +68,10 @@ class Gate:
         return report
 
     def report(self, spec: SkillSpec) -> dict[str, Any]:
-        """What the gate found out about a skill; see `flowrl.gate.probe`. Code not on the list never gets to the probe.
+        """The gate's report on a skill; see `flowrl.gate.probe`. Code that fails the static checks never reaches the probe.
 
         Raises:
-            GateError: the probe does not run here.
+            GateError: the probe does not run.
         """
         try:
             check_skill_code(spec, self._facts)
@@ -79,7 +79,7 @@ class Gate:
             return {"passed": False, "reason": refused.reason, "message": str(refused), "sha256": None, "probe": None}
         with self._lock:
             report = self._asked({"skill_data": spec.to_data()})
-        self._tell(report.get("sandbox"))
+        self._say_notes(report.get("sandbox"))
         if report["passed"] and report.get("message"):
             self._say(f"note: {report['message']}")
         return report
@@ -107,7 +107,7 @@ class Gate:
         return self._process
 
     def _asked(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Asks the probe, and once more if it died meanwhile: it may have been killed for want of memory."""
+        """Asks the probe, and asks a new one if it died: it may have been killed because memory ran out."""
         try:
             return self._warm().ask(question)
         except GateError:
@@ -118,10 +118,10 @@ class Gate:
             self.close()
             raise
 
-    def _tell(self, sandbox: dict[str, Any] | None) -> None:
+    def _say_notes(self, sandbox: dict[str, Any] | None) -> None:
         for note in (sandbox or {}).get("notes", ()):
-            if note not in self._told:
-                self._told.add(note)
+            if note not in self._said_notes:
+                self._said_notes.add(note)
                 self._say(f"note: the probe of generated code has {note}")
 
 
@@ -133,8 +133,8 @@ class _WarmProcess:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise GateError(
-                f"the folder for recorded states, {folder}, cannot be made ({error.strerror}); set {CACHE} to a folder "
-                "that can be written, or use --proposer curriculum"
+                f"the folder for recorded states, {folder}, cannot be created ({error.strerror}); set {CACHE} to a writable "
+                "folder, or use --proposer curriculum"
             ) from None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
@@ -164,7 +164,7 @@ class _WarmProcess:
         return json.loads(self._line(PROBE_S))
 
     def end(self) -> None:
-        """Closes its input, which ends it; and kills it with its group if that does not."""
+        """Closes its input, which ends it; kills its process group if that does not work."""
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
@@ -196,12 +196,12 @@ class _WarmProcess:
         last = f"; its last line: {said[-1][:300]}" if said else ""
         return GateError(
             f"the probe of generated code does not run: {what}{last}; try `{sys.executable} -m flowrl.gate.recorded_states` "
-            "as in docs/gate.md, or use --proposer curriculum"
+            "(see docs/gate.md), or use --proposer curriculum"
         )
 
 
 def _scrubbed_environment(folder: Path) -> dict[str, str]:
-    """All that the probe is told of our environment. Keys are not among it."""
+    """The only environment variables that the probe gets; no keys."""
     package = Path(flowrl.__file__).resolve().parent.parent
     return {
         "PATH": os.environ.get("PATH", os.defpath),

@@ -1,7 +1,7 @@
-"""Recorded steps, edited: a resource is there, is not there, or comes by this step.
+"""Edits recorded steps: a resource is held, is not held, or is gained in the step.
 
-Play does not reach everything, and a skill's code has to be tried on what it declares. What the game gives together is
-edited together. Everything is NumPy over many rows at once; how a resource stands in them is the game's to say
+Play does not reach everything, but a skill's code has to be tried on what it declares. What the game gives together is
+edited together. Everything is NumPy over many rows at once; the game defines how a resource is stored in them
 (`flowrl.envs.steps`).
 """
 
@@ -18,7 +18,7 @@ class Editor:
     """Edits rows of features of one game.
 
     Args:
-        steps: how resources stand in the rows.
+        steps: how the game stores resources in the rows.
     """
 
     def __init__(self, steps: GameSteps):
@@ -26,9 +26,9 @@ class Editor:
         self.steps = steps
 
     def gained(self, before: Rows, after: Rows, levels: Mapping[str, int]) -> tuple[Rows, Rows, Rows]:
-        """One step in three states: before it, after it with all of ``levels`` just reached, and after it without.
+        """Three versions of the rows: before the step, after it with ``levels`` just reached, and after it without them.
 
-        Whatever else the recorded step changed stays as it was.
+        Everything else that the recorded step changed stays as it was.
         """
         short = {resource: level - 1 for resource, level in levels.items()}
         before, without = self.holding(before, short), self.holding(after, short)
@@ -39,7 +39,7 @@ class Editor:
         return before, full, without
 
     def holding(self, rows: Rows, levels: Mapping[str, int]) -> Rows:
-        """The rows with exactly these levels, and with what the game gives together with them, or does not give yet."""
+        """The rows with exactly these levels, and with the resources that the game gives together with them set to match."""
         rows = copied(rows)
         for resource, level in levels.items():
             self.steps.write(rows, resource, level)
@@ -49,7 +49,7 @@ class Editor:
         return rows
 
     def _add_companion(self, resource: str, before: Rows, after: Rows, levels: Mapping[str, int]) -> None:
-        """Adds what the game gives in the step in which a resource is gained."""
+        """Adds what the game gives in the same step as a resource."""
         other, level = self.steps.together.get(resource, (None, 0))
         if other is None or other in levels:
             return
@@ -60,7 +60,7 @@ class Editor:
 
 
 def copied(rows: Rows) -> Rows:
-    """Rows that can be written into."""
+    """A writable copy of rows."""
     return {name: copied(value) if isinstance(value, dict) else np.array(value) for name, value in rows.items()}
 
 
@@ -70,7 +70,7 @@ def taken(rows: Rows, places: np.ndarray) -> Rows:
 
 
 def joined(parts: list[Rows]) -> Rows:
-    """Rows one below the other."""
+    """The rows of all parts, concatenated."""
     joined_rows = {}
     for name, first in parts[0].items():
         values = [part[name] for part in parts]

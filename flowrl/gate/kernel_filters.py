@@ -1,10 +1,10 @@
-"""What the Linux kernel takes away from a process for good: files through Landlock, the rest through seccomp.
+"""Rights that the Linux kernel takes away from a process for good: files through Landlock, the rest through seccomp.
 
-Both are asked for through ctypes, and neither can be undone, by the process or by its children. Landlock (Linux 5.13)
-works on paths: nothing can be written, made, removed or run, and nothing be read but the paths that are named. It
-binds the calling thread and what that thread starts, so it has to be called before there are others. Seccomp works on
-system calls and binds every thread: no sockets of any kind (Landlock alone leaves UDP open), no other programs or
-processes, no signals, no tracing, no files opened for writing, no limits raised.
+Both are requested through ctypes, and neither the process nor its children can undo them. Landlock (Linux 5.13) works on
+paths: nothing can be written, created, removed or run, and only the named paths can be read. It binds the calling thread
+and what that thread starts, so call it before there are other threads. Seccomp works on system calls and binds every
+thread: no sockets of any kind (Landlock alone leaves UDP open), no other programs or processes, no signals, no tracing,
+no files opened for writing, no limits raised.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _LANDLOCK_VERSION_FLAG = 1
 _LANDLOCK_PATH_BENEATH = 1
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FILE_RIGHTS = ((1, (1 << 13) - 1), (2, 1 << 13), (3, 1 << 14), (5, 1 << 15))
-"""Since which version of Landlock each right over files can be taken away: 13 at first, refer, truncate, ioctl."""
+"""File rights by the version of Landlock that introduced them: the first 13, then refer, truncate, ioctl."""
 _TCP_RIGHTS_VERSION, _TCP_RIGHTS = 4, 0b11
 _SCOPES_VERSION, _SCOPES = 6, 0b11
-"""Abstract unix sockets of others, and signals to others."""
+"""Abstract unix sockets of other processes, and signals to them."""
 
 
 class NotOffered(OSError):
@@ -42,7 +42,7 @@ def landlock_version() -> int:
 
 
 def close_files(readable: Iterable[Path]) -> int:
-    """No file can be written, made, removed or run from now on by this thread; only what is beneath ``readable`` is read.
+    """From now on this thread cannot write, create, remove or run any file, and can read only what is under ``readable``.
 
     Returns:
         the version of Landlock.
@@ -87,10 +87,10 @@ def _allow_reading(libc: ctypes.CDLL, rules: int, path: Path) -> None:
 
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _NEWEST_KNOWN_CALL = 450
-"""Calls that came later are answered as by a kernel that does not have them yet, and so is what looks like another ABI."""
+"""Later calls are answered as if the kernel did not have them, and so are calls that look like another ABI."""
 
 _DENIED = {
-    # the network, and talk to other processes
+    # the network, and communication with other processes
     "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
     "accept": (43, 202), "accept4": (288, 242), "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269),
     "recvfrom": (45, 207), "recvmsg": (47, 212), "recvmmsg": (299, 243), "shmget": (29, 194), "semget": (64, 190),
@@ -100,7 +100,7 @@ _DENIED = {
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_open": (434, 434),
     "pidfd_getfd": (438, 438), "pidfd_send_signal": (424, 424), "kcmp": (312, 272), "kill": (62, 129),
     "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
-    # its own bonds
+    # loosening its own restrictions
     "setsid": (112, 157), "setpgid": (109, 154), "setrlimit": (160, 164), "prctl": (157, 167), "seccomp": (317, 277),
     "setuid": (105, 146), "setgid": (106, 144), "setreuid": (113, 145), "setregid": (114, 143),
     "setresuid": (117, 147), "setresgid": (119, 149), "setgroups": (116, 159), "capset": (126, 91),
@@ -137,10 +137,10 @@ _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 
 
 def close_calls() -> None:
-    """No sockets, processes, signals, limits or changes to files from now on, for all threads of this process.
+    """From now on no sockets, processes, signals, raised limits or changes to files, for all threads of this process.
 
     Raises:
-        NotOffered: the kernel has no seccomp filters, or this machine's calls are not known here.
+        NotOffered: the kernel has no seccomp filters, or the system calls of this architecture are not listed here.
     """
     machine = platform.machine()
     if not sys.platform.startswith("linux") or machine not in _ARCHITECTURES:
@@ -155,7 +155,7 @@ def close_calls() -> None:
 
 
 def _program(architecture: int, column: int, own_pid: int) -> list[bytes]:
-    """The filter. Jumps count instructions to leave out, and reach 255 at most: each rule ends in its own answer."""
+    """The filter. Jumps count the instructions to skip, and reach at most 255: each rule ends with its own answer."""
     refused, missing = _answer(_REFUSE | errno.EPERM), _answer(_REFUSE | errno.ENOSYS)
     program = [
         *(_load(_ARCHITECTURE), _jump(_EQUAL, architecture, 1, 0), _answer(_KILL)),
@@ -163,7 +163,7 @@ def _program(architecture: int, column: int, own_pid: int) -> list[bytes]:
     ]
     for numbers in _DENIED.values():
         program += _if_call(numbers[column], [refused])
-    # glibc falls back to clone, whose flags can be looked at; only threads may be made.
+    # glibc falls back to clone, whose flags can be checked; only threads may be created.
     program += _if_call(_CLONE3[column], [missing])
     program += _if_call(_CLONE[column], [_load(_argument(0)), _jump(_ANY_BIT, _CLONE_THREAD, 1, 0), refused])
     changes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -176,7 +176,7 @@ def _program(architecture: int, column: int, own_pid: int) -> list[bytes]:
 
 
 def _if_call(number: int | None, rule: list[bytes]) -> list[bytes]:
-    """``rule`` for one system call; a rule that gives no answer lets the call pass."""
+    """``rule`` for one system call; if the rule gives no answer, the call is allowed."""
     if number is None:
         return []
     return [_jump(_EQUAL, number, 0, len(rule) + 1), *rule, _answer(_ALLOW)]
@@ -195,7 +195,7 @@ def _answer(value: int) -> bytes:
 
 
 def _argument(position: int) -> int:
-    return 16 + 8 * position  # its lower half, on machines that put it first
+    return 16 + 8 * position  # its lower half, on little-endian machines
 
 
 def _libc() -> ctypes.CDLL:

@@ -1,9 +1,9 @@
 """``python -m flowrl.gate.probe ENV_NAME FOLDER``: tries generated code on recorded states, each skill in its own child.
 
-One warm process serves many probes. It imports jax and loads the recorded states, but never starts jax's CPU backend, so that
-it can be forked: each question is answered by a child behind limits and kernel filters (`flowrl.gate.sandbox`). A line of
-JSON on standard input, ``{"skill_data": ...}``, is answered by one on standard output, the report. The first line it
-writes says that it is ready. It ends when its input ends.
+One warm process serves many probes. It imports jax and loads the recorded states, but never starts jax's CPU backend, so
+that it can be forked: a child behind limits and kernel filters (`flowrl.gate.sandbox`) answers each question. For each line
+of JSON on standard input, ``{"skill_data": ...}``, it writes one to standard output, the report. Its first line says that
+it is ready. It ends when its input ends.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from flowrl.skills.gate_report import RAN, UNTRIED
 from flowrl.skills.spec import SkillSpec
 
 _UNANSWERED = {
-    "time": "too_slow: the two functions were not tried within {limits.cpu_s} s of CPU time and {limits.wall_s:g} s; make them "
+    "time": "too_slow: trying the two functions took more than {limits.cpu_s} s of CPU time or {limits.wall_s:g} s; make them "
     "smaller",
     "memory": "too_big: the two functions need more than {limits.memory_mb} MB; make their arrays smaller",
-    "crashed": "crashed: the process in which the two functions were tried died, and so did one in which they were compiled in "
-    "another way; write them with plain jnp functions",
+    "crashed": "crashed: the process that tried the two functions died, also with other compiler options; write them with "
+    "plain jnp functions",
 }
 _UNTRIED = (
-    "skill {name} is trained without having been tried: XLA fails on it in the gate, compiled in two ways ({fault}), which "
-    "is no fault of its code; watch its success rate"
+    "skill {name} is trained without having been tried: XLA fails on it in the gate, with two sets of options ({fault}), "
+    "which is not a fault of its code; watch its success rate"
 )
 LIMITS = Limits()
 _COMPILER_OPTIONS = (QUICKLY_COMPILED, COMPILED_WITHOUT_KERNELS)
@@ -56,9 +56,9 @@ class Probe:
         """Judges one skill.
 
         Returns:
-            ``passed``, ``reason`` (None where passed) and ``message`` (None where there is nothing to say), ``sha256`` of the
-            two functions as compiled, ``checks`` with what was seen, ``seconds``, ``sandbox``, ``probe`` (``untried`` where
-            the compiler fails on code that keeps all rules as far as is known).
+            ``passed``, ``reason`` (None if passed) and ``message`` (None if there is nothing to say), ``sha256`` of the two
+            functions as compiled, ``checks`` with what was seen, ``seconds``, ``sandbox``, ``probe`` (``untried`` if the
+            compiler failed, so that the rules could not be checked).
         """
         begun_s = time.monotonic()
         report = {"passed": False, "reason": None, "message": None, "sha256": None, "checks": [], "probe": RAN}
@@ -74,7 +74,7 @@ class Probe:
         return report | {"seconds": seconds, "sandbox": sandbox and asdict(sandbox)}
 
     def _tried(self, spec: SkillSpec) -> tuple[Protection, Response]:
-        """What became of a skill in a child; where the compiler may have failed, in one that compiles in another way."""
+        """A child's response about a skill; if the compiler may have failed, that of a second child with other options."""
         for compiler_options in _COMPILER_OPTIONS:
             protection, response = self._ask(spec, compiler_options)
             if not (response.kind == "crashed" or _compiler_fault(response)):
@@ -86,7 +86,7 @@ class Probe:
         protection = child.protection()
         if protection is None:
             child.end()
-            raise RuntimeError("the probe's child died before it was asked; see the lines above")
+            raise RuntimeError("the probe's child process died before it was asked; see the lines above")
         return protection, child.ask(spec.to_data())
 
     def _judged(self, spec: SkillSpec, response: Response) -> dict[str, Any]:
@@ -97,7 +97,10 @@ class Probe:
             if answer["reason"] is None:
                 return {"passed": True, "checks": answer["checks"]}
             return {"reason": answer["reason"], "message": f"skill {spec.name}: {answer['message']}"}
-        text = _UNANSWERED.get(response.kind, f"crashed: the two functions could not be tried: {response.answer}")
+        text = _UNANSWERED.get(
+            response.kind,
+            f"crashed: the two functions could not be tried ({response.answer}); write them with plain jnp functions",
+        )
         text = text.format(limits=self.limits) if text in _UNANSWERED.values() else text
         return {"reason": text.partition(":")[0], "message": f"skill {spec.name}: {text}"}
 
@@ -112,7 +115,7 @@ class Probe:
 
 
 def _compiler_fault(response: Response) -> str | None:
-    """The compiler's error, where that is the answer."""
+    """The compiler's error, if the response is one."""
     return response.answer.get("compiler_fault") if response.kind == "answered" else None
 
 
@@ -120,7 +123,7 @@ def main(arguments: list[str]) -> int:
     """Serves until standard input ends."""
     env_name, folder = arguments[0], Path(arguments[1])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever prints does not get between the answers
+    os.dup2(2, 1)  # so that nothing else is printed between the answers
     probe = Probe(make_steps(env_name), _recorded(env_name, folder))
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
@@ -130,7 +133,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _recorded(env_name: str, folder: Path) -> RecordedStates:
-    """The recorded states, made in another process if need be: playing starts jax's backend, and this process must not."""
+    """The recorded states; if missing, another process records them: playing starts jax's backend, and this one must not."""
     try:
         return recorded_states.load(env_name, folder)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Recorded states of the real games: what generated code is tried on before it is trained.
+"""Recorded states of the real games, on which generated code is tried before it is trained.
 
-States are recorded once for each game, version of it and set of features, and kept in the user's cache folder. A quarter
-of the worlds is played in each of four ways: at random or by the game's own script, from a fresh world or from one that
-the game has equipped (`GameAdapter.equipped`, `GameAdapter.scripted_action`). What even so is not seen is edited: see
+States are recorded once for each game, version and set of features, and stored in the user's cache folder. A quarter of
+the worlds is played in each of four ways: at random or by the game's script, from a fresh world or from one that the game
+has equipped (`GameAdapter.equipped`, `GameAdapter.scripted_action`). What play does not reach is edited in: see
 `edited_states`.
 
 ``python -m flowrl.gate.recorded_states ENV_NAME FOLDER`` records the states of a game.
@@ -35,37 +35,37 @@ NUM_STEPS = 96
 
 
 class RecordedStates(NamedTuple):
-    """``K`` steps of a game, as plain arrays; features are dicts, by field, and so is the inventory in them."""
+    """``K`` steps of a game, as plain arrays; features are dicts keyed by name, and the inventory in them by field."""
 
     env_name: str
     enums: dict[str, dict[str, int]]
-    """The game's constants that skill code may name: enum to member to value."""
+    """The game's constants that skill code may use: enum to member to value."""
     before: dict[str, Any]
     """Features before each step, ``[K, ...]``."""
     after: dict[str, Any]
     """Features after each step, ``[K, ...]``."""
     fresh: dict[str, Any]
-    """Features of worlds in which nothing has happened yet, ``[NUM_WORLDS, ...]``."""
+    """Features of fresh worlds, ``[NUM_WORLDS, ...]``."""
 
 
 def path_of(env_name: str, folder: Path) -> Path:
-    """Where the recorded states of a game lie: another version of the game or of this module has others."""
+    """The file with the recorded states of a game; each version of the game and of this module has its own."""
     package = game(env_name).package
     version = flowrl.__version__ if package == "flowrl" else importlib.metadata.version(package)
     return folder / "recorded_states" / f"{env_name}_{package}_{version}_v{VERSION}.pkl"
 
 
 def load(env_name: str, folder: Path) -> RecordedStates:
-    """States that were recorded before. Needs neither jax nor the game.
+    """Loads recorded states. Needs neither jax nor the game.
 
     Raises:
-        FileNotFoundError: there are none, or none with all features that the game declares.
-        BadInput: the file holds something else.
+        FileNotFoundError: there are none, or they lack a feature that the game declares.
+        BadInput: the file contains something else.
     """
     path = path_of(env_name, folder)
     data = pickles.load(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT or set(RecordedStates._fields) - data.keys():
-        raise BadInput(f"{path} holds no recorded states; delete it, and they are recorded again")
+        raise BadInput(f"{path} contains no recorded states; delete it to have them recorded again")
     declared = [feature.name for feature in game(env_name).facts.features if isinstance(feature, Feature)]
     if missing := set(declared) - data["before"].keys():
         raise FileNotFoundError(f"{path} lacks {', '.join(sorted(missing))}")
@@ -74,7 +74,7 @@ def load(env_name: str, folder: Path) -> RecordedStates:
 
 
 def ensure(env_name: str, folder: Path) -> None:
-    """Records the states of a game unless they are there. One process at a time; this imports jax and the game.
+    """Records the states of a game if they are missing, one process at a time. Imports jax and the game.
 
     Raises:
         BadInput: the folder cannot be written.
@@ -89,8 +89,8 @@ def ensure(env_name: str, folder: Path) -> None:
                 pickles.dump(path, {"format": FORMAT, **record(env_name)._asdict()})
     except OSError as error:
         raise BadInput(
-            f"recorded states of {env_name} cannot be kept in {path.parent} ({error.strerror or error}); "
-            f"make it writable, or set {CACHE} to a folder that can be written"
+            f"recorded states of {env_name} cannot be stored in {path.parent} ({error.strerror or error}); "
+            f"make it writable, or set {CACHE} to a writable folder"
         ) from error
 
 
@@ -103,7 +103,7 @@ def _is_there(env_name: str, folder: Path) -> bool:
 
 
 def record(env_name: str, num_worlds: int = NUM_WORLDS, num_steps: int = NUM_STEPS) -> RecordedStates:
-    """Plays a game. Steps that end a world are left out: the world goes on from where it began."""
+    """Plays a game. Steps that end a world are left out, and the world restarts where it began."""
     import jax
     import numpy as np
 
@@ -129,13 +129,13 @@ def record(env_name: str, num_worlds: int = NUM_WORLDS, num_steps: int = NUM_STE
 
 
 class _Player:
-    """Plays one world; `step` is mapped over many."""
+    """Plays one world; `step` is vmapped over many."""
 
     def __init__(self, adapter: GameAdapter):
         self.adapter = adapter
 
     def step(self, key, state, begun, is_scripted):
-        """One step: the next state, and features before and after with whether the step counts."""
+        """One step: the next state, the features before and after, and whether the step counts."""
         import jax
         import jax.numpy as jnp
 
@@ -152,7 +152,7 @@ class _Player:
 def _compiled(function):
     import jax
 
-    # Few steps are played: compiling takes longer than playing, and less of it so.
+    # Few steps are played, so compiling takes longer than playing; these options shorten it.
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
 
 

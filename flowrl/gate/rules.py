@@ -1,12 +1,12 @@
-"""The rules that a skill's two functions have to keep on recorded and edited steps of the real game.
+"""The rules that a skill's two functions must follow on recorded and edited steps of the real game.
 
-`examine` finds the first rule that is broken. The steps are of five groups:
+`examine` finds the first broken rule. There are five groups of steps:
 
-- *recorded*: as played, under several ``n``;
-- *events*: each resource of the game gained, and lost, so that what is rare is tried as well;
+- *recorded*: as played, with several values of ``n``;
+- *events*: each resource of the game gained and lost, so that rare events are tried too;
 - *starts*: fresh worlds with what the skill requires;
-- *pairs*: one step with and without the declared gains;
-- *ladder*: one amount after the other of the gains that grow with ``n``.
+- *pairs*: the same step with and without the declared gains;
+- *ladder*: increasing amounts of the gains that grow with ``n``.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from flowrl.skills.facts import GameFacts
 from flowrl.skills.spec import SkillSpec
 
 COUNTS = (1, 2, 3, 5)
-"""The ``n`` that are tried, as far as the game lets a player hold so much."""
+"""The values of ``n`` to try, as far as the game lets a player hold that much."""
 PAIR_ROWS = 192
 EVENT_ROWS = 6
 LADDER_ROWS = 12
 HIGHEST_RUNG = 16
 MAX_REWARD = 1_000.0
 SAME = 1e-6
-"""Rewards that differ by less are the same."""
+"""Rewards that differ by less count as equal."""
 RARELY = 0.05
-"""The share of pairs in which the gain may pay less than none: its surroundings may matter more."""
+"""The share of pairs in which gaining may pay less than not gaining: other terms may outweigh it."""
 
 
 class Steps(NamedTuple):
@@ -47,12 +47,12 @@ class Steps(NamedTuple):
 
 
 class StepGroups:
-    """All steps that one skill is tried on, one group below the other.
+    """All steps that one skill is tried on, group after group.
 
     Attributes:
         steps: all of them.
-        place: where each group lies in them, by its name.
-        counts: the ``n`` that are tried.
+        place: the slice of each group, by name.
+        counts: the values of ``n`` that are tried.
     """
 
     def __init__(self, spec: SkillSpec, game_steps: GameSteps, recorded: RecordedStates):
@@ -96,7 +96,7 @@ class StepGroups:
         self._size += size
 
     def _some(self, wanted: int) -> np.ndarray:
-        """Places of recorded steps, evenly spread."""
+        """Indices of recorded steps, evenly spaced."""
         return np.linspace(0, count(self.recorded.before) - 1, wanted).astype(int)
 
     def _recorded(self) -> Steps:
@@ -104,7 +104,7 @@ class StepGroups:
         return _steps(self.recorded.before, self.recorded.after, np.resize([*self.counts, 1], size))
 
     def _events(self) -> Steps:
-        """Every resource, gained and lost, at its lowest and its highest levels."""
+        """Every resource gained and lost, at its lowest and its highest level."""
         places = self._some(EVENT_ROWS)
         before, after = taken(self.recorded.before, places), taken(self.recorded.after, places)
         parts = []
@@ -141,10 +141,10 @@ class StepGroups:
 def examine(
     spec: SkillSpec, game_steps: GameSteps, recorded: RecordedStates, compiler_options: Mapping[str, Any] = QUICKLY_COMPILED
 ) -> list[dict[str, Any]]:
-    """Tries a skill's functions; returns the rules that they keep, with what was seen.
+    """Tries a skill's functions; returns the rules that they follow, with what was seen.
 
     Args:
-        compiler_options: of XLA, by name.
+        compiler_options: XLA options, by name.
 
     Raises:
         CodeFault: the first rule that they break.
@@ -191,11 +191,11 @@ def _check_inside(name: str, fault: str | None, groups: StepGroups, values: np.n
         raise CodeFault(reason, f"{name} reads {details}; {_index_remedy(groups.facts)}")
     if bad.any():
         gave = "NaN" if np.isnan(values[bad][0]) else f"{values[bad][0]:g}"
-        remedy = "keep what it divides by, and the arguments of log and sqrt, above 0 with jnp.maximum"
+        remedy = "use jnp.maximum to keep divisors and the arguments of log and sqrt above 0"
         raise CodeFault("not_finite", f"{name} gave {gave} {_when(groups, bad)}; {remedy}")
     if reason == "not_finite":
         raise CodeFault(
-            reason, f"{name} computes {details}, even if jnp.where leaves it out; put jnp.maximum around the argument instead"
+            reason, f"{name} computes {details}, although jnp.where may discard it; put jnp.maximum around the argument instead"
         )
 
 
@@ -208,12 +208,12 @@ def _check_reward(groups: StepGroups, reward: np.ndarray) -> None:
     large = np.abs(reward) > MAX_REWARD
     if large.any():
         worst = reward[np.abs(reward).argmax()]
-        raise CodeFault("too_large", f"task_reward gave {worst:g} {_when(groups, large)}; rewards are of order 1")
+        raise CodeFault("too_large", f"task_reward gave {worst:g} {_when(groups, large)}; choose weights of order 1")
     if np.ptp(reward) < SAME:
         raise CodeFault(
             "constant_reward",
             f"task_reward is {reward[0]:g} in all {len(reward)} steps, whatever happens; "
-            "pay for a change, as in inventory_diff",
+            "pay for a change, such as inventory_diff",
         )
 
 
@@ -224,7 +224,7 @@ def _check_start(groups: StepGroups, done: np.ndarray) -> None:
             raise CodeFault(
                 "done_at_start",
                 f"task_is_done is true at the start of {at_start.sum()} of {len(at_start)} fresh worlds with n = {n}; "
-                "require what only the skill brings about",
+                "test for something that only the skill achieves",
             )
 
 
@@ -232,7 +232,7 @@ def _check_done(groups: StepGroups, done: np.ndarray, n: int) -> None:
     if not done[groups.place[f"with {n}"]].any():
         gains = _amounts(groups.levels(n))
         raise CodeFault(
-            "never_done", f"task_is_done stays false when {gains} has come about (n = {n}); test for what gains declares"
+            "never_done", f"task_is_done stays false after gaining {gains} (n = {n}); test for exactly what gains declares"
         )
 
 
@@ -243,7 +243,7 @@ def _check_not_early(groups: StepGroups, done: np.ndarray, n: int) -> None:
         raise CodeFault(
             "done_without_gain",
             f"task_is_done is true in {early.sum()} of {len(early)} states with less than {gains} (n = {n}); "
-            "ask for the whole gain, and for n times as much where it grows with n",
+            "test for the whole gain, and for n times as much if it grows with n",
         )
 
 
@@ -252,13 +252,13 @@ def _check_harder(groups: StepGroups, done: np.ndarray) -> None:
     for n, larger, smaller, easy in zip(groups.counts, groups.counts[1:], rates[1:], rates):
         if (smaller & ~easy).any():
             raise CodeFault(
-                "not_harder", f"task_is_done is easier with n = {larger} than with n = {n}; more of n must ask for more"
+                "not_harder", f"task_is_done is easier with n = {larger} than with n = {n}; a larger n must require more"
             )
     if rates[-1].sum() >= rates[0].sum():
         raise CodeFault(
             "not_harder",
             f"task_is_done is as easy with n = {groups.counts[-1]} as with n = {groups.counts[0]}, "
-            "but the gains grow with n; use n in it",
+            "but the gains grow with n; use n in task_is_done",
         )
 
 
@@ -267,18 +267,18 @@ def _check_paid(groups: StepGroups, reward: np.ndarray, n: int) -> None:
     gains = _amounts(groups.levels(n))
     if abs(more.mean()) < SAME and np.abs(more).max() < SAME:
         raise CodeFault(
-            "gain_not_paid", f"task_reward pays the same whether {gains} comes about or not (n = {n}); pay for the gain"
+            "gain_not_paid", f"task_reward pays the same with and without gaining {gains} (n = {n}); pay for the gain"
         )
     if more.mean() < SAME or (more < -SAME).mean() > RARELY:
         raise CodeFault(
             "gain_not_paid",
-            f"task_reward pays {more.mean():+.3g} for {gains} compared to not gaining it, less in "
-            f"{(more < -SAME).mean():.0%} of steps (n = {n}); look at its sign and weight",
+            f"task_reward pays {more.mean():+.3g} for gaining {gains} compared with not gaining it, and less in "
+            f"{(more < -SAME).mean():.0%} of steps (n = {n}); check the sign and the weight of the gain",
         )
 
 
 def _when(groups: StepGroups, bad: np.ndarray) -> str:
-    """What the bad steps have in common, as far as it can be told."""
+    """What the bad steps have in common, if anything stands out."""
     best, best_score, best_text = 0, 0.0, ""
     for text, holds in _conditions(groups):
         score = 2 * (bad & holds).sum() / (bad.sum() + holds.sum())

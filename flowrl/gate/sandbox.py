@@ -1,8 +1,8 @@
-"""A child process that can do nothing but compute: what code from outside runs in.
+"""A child process that can only compute, for running untrusted code.
 
-The child is forked, so it starts with all that its parent has imported. It has its own process group, limits and
-kernel filters (`kernel_filters`), and nothing of the outside but two pipes: one line of JSON comes in, one goes out.
-Whatever happens, the parent ends it, with its group.
+The child is forked, so it starts with everything that its parent has imported. It has its own process group, limits and
+kernel filters (`kernel_filters`), and only two pipes to the outside: one line of JSON comes in, one goes out. Whatever
+happens, the parent ends it, with its group.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Limits:
     """What one child may use."""
 
     cpu_s: int = 5
-    """CPU time of the child's whole life, on all cores."""
+    """CPU time over the child's whole life, on all cores."""
     wall_s: float = 60.0
     """From a question to its answer."""
     memory_mb: int = 2048
-    """Beyond what it has when it is born."""
+    """In addition to what it has when it is forked."""
     file_bytes: int = 0
-    """That a file may grow to."""
+    """Largest size of a file that it writes."""
     open_files: int = 64
 
 
@@ -54,12 +54,12 @@ class Protection:
     """Version of Landlock, 0 where the kernel lacks it."""
     seccomp: bool
     notes: tuple[str, ...] = ()
-    """What is missing here, a line each."""
+    """The protections that are missing here, one line each."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """How a question ended."""
+    """The result of a question."""
 
     kind: str
     """``answered``, ``failed`` (an exception), ``time``, ``memory`` or ``crashed``."""
@@ -69,11 +69,11 @@ class Response:
 
 
 def readable_paths() -> list[Path]:
-    """All that a child may read: Python's own and installed modules, for what is imported late, random numbers, and the
-    kind of processor.
+    """All that a child may read: the modules of Python and its packages, for late imports; random numbers; and the
+    processor's features.
 
-    Libraries of kernels look up the processor when they are first used. XLA's own (YNNPACK) finds no kernel for a sum where it
-    cannot: the program then fails with ``INTERNAL: YNNPACK operation failed: unsupported parameter``.
+    Kernel libraries look up the processor when they are first used. If XLA's (YNNPACK) cannot, it finds no kernel for a sum,
+    and the program fails with ``INTERNAL: YNNPACK operation failed: unsupported parameter``.
     """
     paths = sysconfig.get_paths()
     libraries = sorted({Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -81,28 +81,28 @@ def readable_paths() -> list[Path]:
 
 
 def enclose(limits: Limits) -> Protection:
-    """Gives up, for ever, whatever computing does not need. To be called before there are other threads."""
+    """Gives up for good everything that computing does not need. Call it before there are other threads."""
     _limit(limits)
     notes = []
     landlock, seccomp = 0, False
     try:
         landlock = kernel_filters.close_files(readable_paths())
     except NotOffered as error:
-        notes.append(f"no Landlock: files are closed to the probe by seccomp only where they would be changed ({_text(error)})")
+        notes.append(f"no Landlock: the probe can read files, and seccomp alone keeps it from changing them ({_text(error)})")
     try:
         kernel_filters.close_calls()
         seccomp = True
     except NotOffered as error:
-        notes.append(f"no seccomp: sockets and signals are not closed to the probe ({_text(error)})")
+        notes.append(f"no seccomp: the probe can open sockets and send signals ({_text(error)})")
     return Protection(landlock, seccomp, tuple(notes))
 
 
 class Child:
-    """One child, born at once, that answers one question.
+    """One child, forked at once, that answers one question.
 
     Args:
-        prepare: what it does first, behind the limits; for what takes time before there is a question.
-        answer: from the question to the answer, both of which JSON can hold.
+        prepare: what it does first, behind the limits; for slow preparation before there is a question.
+        answer: turns the question into the answer; both are JSON values.
         limits: what it may use.
     """
 
@@ -112,11 +112,11 @@ class Child:
         self._answers, answer_end = os.pipe()
         sys.stdout.flush()
         with warnings.catch_warnings():
-            # Threads that importing numpy may have left do not matter to a child that starts its own.
+            # Importing numpy may have started threads; the child does not need them, since it starts its own.
             warnings.simplefilter("ignore")
             self.pid = os.fork()
         if self.pid == 0:
-            _live(prepare, answer, limits, question_end, answer_end)
+            _run_child(prepare, answer, limits, question_end, answer_end)
         os.close(question_end)
         os.close(answer_end)
         with contextlib.suppress(OSError):
@@ -126,12 +126,12 @@ class Child:
         self._gave_up: str | None = None
 
     def protection(self) -> Protection | None:
-        """What the child is enclosed by, once it is prepared; None where it did not live to say so."""
+        """The child's protection, once it is prepared; None if it died before."""
         line = self._line(time.monotonic() + self.limits.wall_s)
         return None if line is None else Protection(**{**json.loads(line), "notes": tuple(json.loads(line)["notes"])})
 
     def ask(self, question: Any) -> Response:
-        """Puts the question, and ends the child. Call `protection` first."""
+        """Asks the question, and ends the child. Call `protection` first."""
         begun_s = time.monotonic()
         try:
             with contextlib.suppress(BrokenPipeError):
@@ -149,7 +149,7 @@ class Child:
             return Response("crashed", "it did not answer in JSON", seconds)
 
     def end(self) -> None:
-        """Kills the child and its group. May be called again."""
+        """Kills the child and its group. May be called more than once."""
         if self._status is not None:
             return
         for kill in (os.killpg, os.kill):
@@ -160,7 +160,7 @@ class Child:
         os.close(self._answers)
 
     def _line(self, until_s: float) -> bytes | None:
-        """The next line, or None: the child ended, ran out of time or said too much."""
+        """The next line; None if the child ended, ran out of time or wrote too much."""
         while b"\n" not in self._buffer:
             left_s = until_s - time.monotonic()
             if left_s <= 0 or len(self._buffer) > MAX_ANSWER_BYTES:
@@ -176,7 +176,7 @@ class Child:
         return line
 
     def _reap(self) -> None:
-        """Waits a moment for a child that closed its pipe, so that its own end is seen and not ours."""
+        """Waits a moment for a child that closed its pipe, to see how it ended before we kill it."""
         for _ in range(50):
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -192,8 +192,8 @@ class Child:
         return self._gave_up or ("time" if ended_by == signal.SIGXCPU else "crashed")
 
 
-def _live(prepare, answer, limits: Limits, question_end: int, answer_end: int) -> None:
-    """The child's life. It ends here, whatever happens: no handler of the parent's runs."""
+def _run_child(prepare, answer, limits: Limits, question_end: int, answer_end: int) -> None:
+    """Everything that the child does. It exits here, whatever happens: none of the parent's handlers run."""
     code = 1
     try:
         os.setpgid(0, 0)
@@ -231,7 +231,7 @@ def _end_with_parent() -> None:
 
 
 def _leave_only(*kept: int) -> None:
-    """Closes every file but these and the three standard ones, of which input and output lead nowhere."""
+    """Closes every file except these and the three standard ones; standard input and output become /dev/null."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
@@ -252,17 +252,17 @@ def _limit(limits: Limits) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_DATA: data + limits.memory_mb * mebibyte,
-        # Addresses that are only reserved (thread stacks, the allocator's arenas) are many.
+        # Much address space is only reserved, for thread stacks and the allocator's arenas.
         resource.RLIMIT_AS: address_space + 4 * limits.memory_mb * mebibyte,
     }
     for kind, amount in allowed.items():
-        with contextlib.suppress(ValueError, OSError):  # macOS knows some of them by name only
-            # At the lower limit of CPU time comes SIGXCPU, which tells it from other ends; at the upper one SIGKILL.
+        with contextlib.suppress(ValueError, OSError):  # macOS does not enforce some of them
+            # The soft limit of CPU time sends SIGXCPU, which tells this end from others; the hard limit sends SIGKILL.
             resource.setrlimit(kind, (amount, amount + (kind == resource.RLIMIT_CPU)))
 
 
 def _memory_bytes() -> tuple[int, int]:
-    """This process' writable private memory and all its addresses; 0 where the system does not say."""
+    """This process's writable private memory and its address space; 0 if the system does not say."""
     try:
         pages = Path("/proc/self/statm").read_text().split()
     except OSError:

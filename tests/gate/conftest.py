@@ -1,4 +1,4 @@
-"""One warm probe a game for the whole session: what is recorded, is recorded once on a machine."""
+"""One warm probe per game for the whole session; states are recorded once per machine."""
 
 import jax
 import pytest
@@ -16,7 +16,7 @@ def gates():
 
 @pytest.fixture(scope="session", autouse=True)
 def kept_programs():
-    """What is compiled in this process is kept between test runs; a probe has no such cache."""
+    """Keeps programs compiled in this process between test runs; a probe has no such cache."""
     jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     yield

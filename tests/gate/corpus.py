@@ -1,4 +1,4 @@
-"""Functions as language models write them: good ones in many styles, and bad ones of every kind, with the reason."""
+"""Functions as language models write them: good ones in many styles, and bad ones of every kind, with their reasons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WOOD = {"wood": {"per": 1}}
 
 @dataclass(frozen=True)
 class Case:
-    """One skill, and what the gate is to say of it."""
+    """One skill, and the verdict that the gate should give."""
 
     name: str
     reason: str | None = None
@@ -52,7 +52,7 @@ def _function(name, parameters, lines):
 
 
 def unlisted(name: str, *lines: str, parameters: str = "inventory_diff, n") -> Case:
-    """A reward that does what is not on the list."""
+    """A reward that uses something that is not allowed."""
     return Case(name, "not_allowed", reward=reward(parameters, *lines))
 
 
@@ -238,7 +238,7 @@ HELPER = "def helper(x):\n    return {}\n\n\ndef task_reward(n):\n    return hel
 DEEP_HELPERS = "def f0(x):\n    return x + x\n\n" + "".join(
     f"def f{i}(x):\n    return f{i - 1}(x) * f{i - 1}(x)\n\n" for i in range(1, 60)
 )
-REWRITTEN = [  # what is accepted because it is rewritten, put to other ends
+REWRITTEN = [  # misuses of constructs that are accepted because they are rewritten
     unlisted("other_alias", "import jax.numpy as np", "return np.save(n, n)"),
     unlisted("alias_of_a_module", "import os as jnp", "return jnp.getpid()"),
     unlisted("import_with_another", "import jax, os", "return n"),
@@ -260,7 +260,7 @@ REWRITTEN = [  # what is accepted because it is rewritten, put to other ends
     unlisted("loop_too_long", "for i in range(1000):", "    n = n + i", "return n"),
     unlisted("loops_in_loops", *("    " * i + f"for i{i} in range(30):" for i in range(6)), "    " * 6 + "n = n + 1", "return n"),
     unlisted(
-        "zips_of_zips",  # each line doubles what there is to loop over
+        "zips_of_zips",  # each line doubles the length of the loop
         "a0 = (1, 2)", *(f"a{i} = zip(a{i - 1}, a{i - 1})" for i in range(1, 60)), "for a in a59:", "    n = n + 1", "return n",
     ),
     unlisted("zip_of_itself", "a = zip(a)", "for b in a:", "    n = n + 1", "return n"),

@@ -5,7 +5,7 @@ from flowrl.skills.candidates import Offer
 
 
 class OneSkill:
-    """Proposes one skill, and hears what became of it."""
+    """Proposes one skill, and records the refusals in ``heard``."""
 
     state = {"kind": "one", "cost_usd": 0.0, "last_error": None}
 

@@ -6,7 +6,7 @@ from tests.gate.corpus import CRAFTAX, WOOD, Case
 
 
 def both(name, text, gains=WOOD, **others):
-    """A skill whose two functions stand in one text, apart by a line of dashes."""
+    """A skill whose two functions are in one text, separated by a line of dashes."""
     done, _, reward = text.partition("\n----\n")
     return Case(name, done=done.strip("\n") + "\n", reward=reward, gains=gains, **others)
 

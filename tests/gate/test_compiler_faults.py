@@ -1,4 +1,4 @@
-"""What the compiler cannot do is no fault of a skill's code."""
+"""A fault of the compiler is not a fault of a skill's code."""
 
 import textwrap
 
@@ -73,7 +73,7 @@ def xla_says(status, ways):
 
 @pytest.fixture
 def faulty(monkeypatch, tmp_path, gates):
-    """Gates whose probes run some code of the test's as they start, and what each says to a person."""
+    """Makes gates whose probes run code of the test as they start; returns each with the lines it says."""
     made, plain = [], gate_module._scrubbed_environment
 
     def gate_with(code):
@@ -92,8 +92,8 @@ def faulty(monkeypatch, tmp_path, gates):
         gate.close()
 
 
-def test_kernels_that_find_no_processor_are_done_without(faulty, gates):
-    """The real fault, in a machine that shows no processor: all rules are judged nevertheless."""
+def test_kernels_that_cannot_find_the_processor_are_avoided(faulty, gates):
+    """The real fault, where /proc/cpuinfo is hidden: all rules are checked nevertheless."""
     gate, said = faulty(NO_PROCESSOR)
     report = gate(DISTANCE)
     assert (report["probe"], report["checks"], said) == (RAN, gates[CLASSIC](DISTANCE)["checks"], [])
@@ -102,14 +102,14 @@ def test_kernels_that_find_no_processor_are_done_without(faulty, gates):
 
 
 @pytest.mark.parametrize("fault", [xla_says("INTERNAL", "one_way"), FAILS.format(ways="one_way", fault="os.abort()")])
-def test_a_program_that_the_compiler_fails_on_is_compiled_in_another_way(fault, faulty, gates):
+def test_a_program_that_the_compiler_fails_on_is_compiled_with_other_options(fault, faulty, gates):
     gate, said = faulty(fault)
     report = gate(DISTANCE)
     assert (report["probe"], report["checks"], said) == (RAN, gates[CLASSIC](DISTANCE)["checks"], [])
 
 
 @pytest.mark.parametrize("status", ["INTERNAL", "UNIMPLEMENTED"])
-def test_a_skill_on_which_the_compiler_fails_is_trained_and_a_person_told(status, faulty, tmp_path):
+def test_a_skill_on_which_the_compiler_fails_is_trained_and_the_user_hears_of_it(status, faulty, tmp_path):
     from flowrl.training.run import specification
 
     gate, said = faulty(xla_says(status, "both_ways"))
@@ -118,7 +118,7 @@ def test_a_skill_on_which_the_compiler_fails_is_trained_and_a_person_told(status
     assert proposer.heard == [] and data["gate"]["probe"] == UNTRIED
     [line] = said
     assert line.startswith("note: skill Trial is trained without having been tried: ") and f"{status}: of the test" in line
-    assert "no fault of its code" in line and "\n" not in line
+    assert "not a fault of its code" in line and "\n" not in line
     folder, _, _ = prepare_training_run(name, data, 0, [], {}, tmp_path / "exp", {"env_name": CLASSIC})
     assert specification.read(folder).skill_name == "Trial"
 
@@ -127,7 +127,7 @@ def test_a_skill_on_which_the_compiler_fails_is_trained_and_a_person_told(status
     ("fault", "reason"),
     [(xla_says("RESOURCE_EXHAUSTED", "both_ways"), "too_big"), (FAILS.format(ways="both_ways", fault="os.abort()"), "crashed")],
 )
-def test_what_code_may_have_done_is_still_refused(fault, reason, faulty):
+def test_a_fault_that_code_may_have_caused_is_still_refused(fault, reason, faulty):
     gate, said = faulty(fault)
     with pytest.raises(CodeRefused) as refused:
         gate(DISTANCE)

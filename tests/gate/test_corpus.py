@@ -1,4 +1,4 @@
-"""Every function of the corpus is judged right, by the whole gate."""
+"""The whole gate judges every function of the corpus correctly."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The built-in skills are not probed when they are proposed. They are here: each passes what a model's code has to pass."""
+"""The built-in skills are not probed when they are proposed, but here: each passes the checks for a model's code."""
 
 import pytest
 

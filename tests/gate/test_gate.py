@@ -1,4 +1,4 @@
-"""The gate as others use it: its process, what that is told of our environment, and where its reports go."""
+"""The gate from the outside: its process, the environment that it gets, and where its reports go."""
 
 import json
 import os
@@ -37,14 +37,14 @@ def test_one_warm_process_serves_many_skills(gates):
     assert probe_of(gate).pid == pid
 
 
-def test_the_life_of_a_probe(gates, monkeypatch):
-    """It is told no key and no home, is started again when it was killed, and ends with its gate."""
+def test_the_environment_restart_and_end_of_a_probe(gates, monkeypatch):
+    """It gets neither the key nor HOME, is restarted after being killed, and ends with its gate."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     gate = Gate(CLASSIC)
     gate(PLAIN)
-    told = probe_of(gate).environ()
-    assert "sk-secret" not in json.dumps(told) and "HOME" not in told
-    assert set(told) <= {
+    environ = probe_of(gate).environ()
+    assert "sk-secret" not in json.dumps(environ) and "HOME" not in environ
+    assert set(environ) <= {
         "PATH", "LANG", "PYTHONPATH", "PYTHONWARNINGS", "FLOWRL_CACHE_DIR", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR",
         "TF_CPP_MIN_LOG_LEVEL", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "LC_CTYPE",
     }  # fmt: skip
@@ -86,14 +86,14 @@ def load_path():
     return path_of(CLASSIC, cache_folder())
 
 
-def test_code_that_is_not_on_the_list_never_starts_a_probe():
+def test_code_that_is_not_allowed_never_starts_a_probe():
     with Gate(CLASSIC) as gate:
         with pytest.raises(CodeRefused, match="nothing can be imported"):
             gate(Case("", reward=reward("n", "import os", "return n")).spec)
         assert gate._process is None
 
 
-def test_a_kernel_that_lacks_a_protection_is_told_of_once(gates, monkeypatch):
+def test_a_missing_protection_is_reported_once(gates, monkeypatch):
     said = []
     with Gate(CLASSIC, said.append) as gate:
         sandbox = {"landlock": 0, "seccomp": True, "notes": ["no Landlock: files are open"]}
@@ -102,13 +102,13 @@ def test_a_kernel_that_lacks_a_protection_is_told_of_once(gates, monkeypatch):
     assert said == ["note: the probe of generated code has no Landlock: files are open"]
 
 
-def test_the_report_says_what_the_sandbox_is_made_of(gates):
+def test_the_report_describes_the_sandbox(gates):
     sandbox = gates[CLASSIC](PLAIN)["sandbox"]
     assert set(sandbox) == {"landlock", "seccomp", "notes"}
     assert len(sandbox["notes"]) == (sandbox["landlock"] == 0) + (not sandbox["seccomp"])
 
 
-def test_the_probe_itself_makes_the_static_checks_again(gates):
+def test_the_probe_repeats_the_static_checks(gates):
     gates[CLASSIC](PLAIN)
     probe = Probe(make_steps(CLASSIC), load(CLASSIC, cache_folder()))
     report = probe.report(Case("", reward=reward("n", "import os", "return n")).spec)
@@ -122,7 +122,7 @@ def test_a_refusal_goes_back_to_the_proposer_with_its_reason(gates):
     assert [error.reason for error in proposer.heard] == ["gain_not_paid"]
 
 
-def test_a_report_goes_from_the_proposal_to_the_training(gates, tmp_path):
+def test_a_report_travels_from_the_proposal_to_the_training(gates, tmp_path):
     from flowrl.training.run import specification
 
     graph = FlowGraph(NothingTrained(), OneSkill(PLAIN), game(CLASSIC).facts, lambda *_: [], gates[CLASSIC])
@@ -154,7 +154,7 @@ def test_code_that_was_swapped_after_the_gate_is_not_prepared(gates, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_the_remedy(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error_with_the_remedy(tmp_path):
     (tmp_path / "file").touch()
     with Gate(CLASSIC, folder=tmp_path / "file" / "cache") as gate, pytest.raises(GateError, match="set FLOWRL_CACHE_DIR"):
         gate.warm_up()

@@ -1,4 +1,4 @@
-"""Good functions with pieces swapped, dropped and doubled: whatever comes of it, the gate judges it and does not fall over."""
+"""Good functions with pieces swapped, dropped and doubled: the gate judges whatever results, and never crashes."""
 
 import ast
 import copy
@@ -58,7 +58,7 @@ class Swap(ast.NodeTransformer):
 
 @st.composite
 def grafted(draw, donors=(EXPRESSIONS, STATEMENTS)):
-    """A good function, a part of which is another's."""
+    """A good function with a part taken from another."""
     tree = ast.parse(draw(st.sampled_from(SOURCES)))
     for _ in range(draw(st.integers(1, 3))):
         position = draw(st.integers(1, 40))
@@ -66,12 +66,12 @@ def grafted(draw, donors=(EXPRESSIONS, STATEMENTS)):
     try:
         return ast.unparse(ast.fix_missing_locations(tree))
     except ValueError:
-        assume(False)  # such a tree cannot be written
+        assume(False)  # such a tree cannot be unparsed
 
 
 @st.composite
 def scribbled(draw):
-    """A good function, some of whose characters are others."""
+    """A good function with some characters replaced."""
     source = draw(st.sampled_from(SOURCES))
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, len(source)))

@@ -1,4 +1,4 @@
-"""What is recorded of the games is worth trying code on, and what is edited is what was meant."""
+"""The recorded states cover enough of the games to try code on, and edits do what they should."""
 
 import pickle
 
@@ -16,7 +16,7 @@ from tests.gate.corpus import CLASSIC, CRAFTAX
 
 @pytest.fixture(scope="module", params=[CLASSIC, CRAFTAX])
 def recorded(request, gates):
-    gates[request.param].report(_any_skill(request.param))  # makes the recording where there is none
+    gates[request.param].report(_any_skill(request.param))  # makes the recording if there is none
     return recorded_states.load(request.param, cache_folder())
 
 
@@ -39,7 +39,7 @@ def test_it_holds_thousands_of_steps_of_the_real_game(recorded):
     assert set(recorded.enums["Achievement"]) == set(facts.members("achievement"))
 
 
-def test_in_play_much_is_gained_lost_made_and_placed(recorded):
+def test_play_gains_loses_makes_and_places_many_things(recorded):
     facts = game(recorded.env_name).facts
     change = {name: held(recorded.after, name) - held(recorded.before, name) for name in facts.inventory_fields}
     gained = {name for name, diff in change.items() if (diff > 0).any()}
@@ -79,7 +79,7 @@ def test_every_resource_can_be_edited_in_and_out(recorded):
 
 
 def read(facts, recorded, rows, resource):
-    """How much of a resource there is, as the docs say."""
+    """The amount of a resource, read as the docs describe it."""
     family, _, member = resource.partition(":")
     if family == "near":
         return (np.abs(rows["closest_blocks"][:, recorded.enums["BlockType"][member]]).max(axis=(1, 2)) <= 1).astype(int)
@@ -112,7 +112,7 @@ def test_an_achievement_goes_with_what_the_game_gives_with_it(env_name, achievem
     assert make_steps(env_name).together.get(f"achievement:{achievement}") == expected
 
 
-def test_whoever_eats_a_cow_is_less_hungry(gates):
+def test_eating_a_cow_also_restores_food(gates):
     recorded = recorded_states.load(CLASSIC, cache_folder())
     editor = Editor(make_steps(CLASSIC))
     before, full, without = editor.gained(recorded.before, recorded.after, {"achievement:EAT_COW": 1})
@@ -120,7 +120,7 @@ def test_whoever_eats_a_cow_is_less_hungry(gates):
     assert (full["player_intrinsics"][:, 1] > without["player_intrinsics"][:, 1]).any()
 
 
-def test_a_recording_is_made_anew_for_another_version_and_refused_if_it_is_something_else(tmp_path, monkeypatch):
+def test_another_version_needs_its_own_recording_and_a_foreign_file_is_refused(tmp_path, monkeypatch):
     path = recorded_states.path_of(CLASSIC, tmp_path)
     monkeypatch.setattr(recorded_states, "VERSION", recorded_states.VERSION + 1)
     assert recorded_states.path_of(CLASSIC, tmp_path) != path
@@ -128,7 +128,7 @@ def test_a_recording_is_made_anew_for_another_version_and_refused_if_it_is_somet
         recorded_states.load(CLASSIC, tmp_path)
     recorded_states.path_of(CLASSIC, tmp_path).parent.mkdir()
     recorded_states.pickles.dump(recorded_states.path_of(CLASSIC, tmp_path), {"format": "another"})
-    with pytest.raises(BadInput, match="holds no recorded states; delete it"):
+    with pytest.raises(BadInput, match="contains no recorded states; delete it"):
         recorded_states.load(CLASSIC, tmp_path)
 
 
@@ -141,13 +141,13 @@ def test_a_recording_is_made_anew_for_another_version_and_refused_if_it_is_somet
         ([], ["ENV_NAME FOLDER"]),
     ],
 )
-def test_what_the_command_cannot_do_is_one_line_and_exit_code_2(arguments, words, capsys):
+def test_an_error_of_the_command_is_one_line_and_exit_code_2(arguments, words, capsys):
     assert recorded_states.main(arguments) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and all(word in said for word in words)
 
 
-def test_the_command_finds_the_home_folder_for_a_tilde(monkeypatch, tmp_path):
+def test_the_command_expands_a_tilde(monkeypatch, tmp_path):
     path = recorded_states.path_of(CLASSIC, tmp_path / "kept")
     path.parent.mkdir(parents=True)
     before = pickle.dumps(_recorded_before())
@@ -157,7 +157,7 @@ def test_the_command_finds_the_home_folder_for_a_tilde(monkeypatch, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_states_are_recorded_again_where_a_feature_is_missing(tmp_path):
+def test_states_are_recorded_again_if_a_feature_is_missing(tmp_path):
     path = recorded_states.path_of(CLASSIC, tmp_path)
     path.parent.mkdir()
     path.write_bytes(pickle.dumps(_recorded_before()))
@@ -172,6 +172,6 @@ def _features():
 
 
 def _recorded_before(without=None):
-    """What an earlier version has recorded: it kept features that the game does not declare, as well."""
+    """A recording of an earlier version, which also stored features that the game does not declare."""
     rows = {name: np.zeros(1) for name in (*_features(), "monsters_killed") if name != without}
     return {"format": recorded_states.FORMAT, "env_name": CLASSIC, "enums": {}, "before": rows, "after": rows, "fresh": rows}

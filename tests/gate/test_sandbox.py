@@ -1,4 +1,4 @@
-"""What runs in a child can do nothing but compute. The code here never went through the static checks."""
+"""Code in a child can only compute. The code here has not been through the static checks."""
 
 import ctypes
 import os
@@ -19,7 +19,7 @@ QUICK = Limits(cpu_s=5, wall_s=120.0, memory_mb=256)
 
 
 def has_seccomp() -> bool:
-    """Whether this kernel offers filters to a child of ours."""
+    """Whether this kernel lets a child install seccomp filters."""
     child = Child(lambda: None, lambda question: None, QUICK)
     protection = child.protection()
     child.end()
@@ -40,7 +40,7 @@ def assert_refused(result: Response) -> None:
     assert result.kind == "failed" and result.answer.startswith("PermissionError"), result
 
 
-def test_what_only_computes_is_answered():
+def test_code_that_only_computes_is_answered():
     child = Child(lambda: None, lambda question: {"twice": 2 * question}, QUICK)
     child.protection()
     assert child.ask(21).answer == {"twice": 42}
@@ -58,7 +58,7 @@ def test_computing_may_use_threads():
 
 
 @needs_landlock
-def test_no_file_is_read_but_those_of_the_python_library(tmp_path):
+def test_only_files_of_the_python_library_can_be_read(tmp_path):
     secret = tmp_path / "key"
     secret.write_text("sk-secret")
     assert_refused(response(secret.read_text))
@@ -163,7 +163,7 @@ def test_no_program_no_process_and_no_signal(action):
     ("name", "arguments"),
     [("ptrace", (0, 0, 0, 0)), ("unshare", (0x10000000,)), ("mount", (None, None, None, 0, None)), ("prctl", (1, 0, 0, 0, 0))],
 )
-def test_no_call_that_loosens_its_bonds(name, arguments):
+def test_no_call_that_loosens_its_restrictions(name, arguments):
     def call():
         libc = ctypes.CDLL(None, use_errno=True)
         return [getattr(libc, name)(*arguments), ctypes.get_errno()]
@@ -198,7 +198,7 @@ def test_an_array_that_is_too_large_is_not_made():
     assert response(lambda: len(bytearray(50 * 2**20))).answer == 50 * 2**20
 
 
-def test_an_answer_without_end_is_cut_off():
+def test_an_endless_answer_is_cut_off():
     assert response(lambda: "x" * 10**7).kind == "crashed"
 
 
@@ -250,7 +250,7 @@ print(child(lambda: jax.lax.while_loop(lambda x: x > -5, lambda x: jnp.sin(x) + 
 
 
 def test_jax_computes_in_there_what_it_computes_outside():
-    """Sums, products and softmax go through a library of kernels, which looks up the processor when it is first used."""
+    """Sums, products and softmax use a kernel library, which looks up the processor when it is first used."""
     code = """
 import jax, jax.numpy as jnp, numpy as np
 from flowrl.gate.sandbox import Child, Limits
@@ -288,7 +288,7 @@ def test_a_kernel_without_either_feature_is_noted(monkeypatch):
     assert [note.split(":")[0] for note in protection.notes] == ["no Landlock", "no seccomp"]
 
 
-def test_what_this_kernel_offers_is_told():
+def test_the_protection_matches_what_this_kernel_offers():
     child = Child(lambda: None, lambda question: None, QUICK)
     protection = child.protection()
     child.end()

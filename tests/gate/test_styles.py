@@ -1,4 +1,4 @@
-"""What is compiled of a skill computes what its text says: the text, run by Python one step after the other, agrees."""
+"""The compiled code of a skill computes what its source says: Python, run step by step on the source, agrees."""
 
 import enum
 
@@ -28,7 +28,7 @@ def recorded_games(gates):
 
 
 def steps(spec, recorded):
-    """Recorded steps, in half of which the skill's gains come about."""
+    """Recorded steps, followed by the same steps edited to make the skill's gains."""
     places = np.linspace(0, count(recorded.before) - 1, STEPS).astype(int)
     before, after = taken(recorded.before, places), taken(recorded.after, places)
     levels = {resource: int(amount.at(1)) for resource, amount in spec.gains.items()}
@@ -37,7 +37,7 @@ def steps(spec, recorded):
 
 
 def as_written(source, name, scope):
-    """The function that Python itself makes of a text."""
+    """The function that Python itself makes of the source."""
     code = source.partition("```python\n")[2].partition("```")[0] if "```" in source else source
     namespace = dict(scope)
     exec(f"from __future__ import annotations\n{code}", namespace)
