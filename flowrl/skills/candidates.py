@@ -1,4 +1,4 @@
-"""Several rewards for one skill: how they are told apart, and for how long they are trained side by side.
+"""Several rewards for one skill: how they are numbered, dropped and combined.
 
 The rewards of a skill are numbered from 1: ``task_reward`` first, then its ``candidates``.
 """
@@ -17,7 +17,7 @@ Report = TypeVar("Report")
 
 
 def single_rewards(spec: SkillSpec) -> list[SkillSpec]:
-    """The skill once with each of its rewards alone."""
+    """One copy of the skill per reward, each with that reward only."""
     rewards = (spec.task_reward, *spec.candidates)
     return [spec.model_copy(update={"task_reward": reward, "candidates": ()}) for reward in rewards]
 
@@ -32,7 +32,7 @@ class NoRewardLeft(CodeRefused):
     """None of a skill's several rewards can be trained.
 
     Args:
-        refusals: the number of each reward, with what is wrong with it.
+        refusals: the number of each reward, and what is wrong with it.
     """
 
     def __init__(self, skill_name: str, refusals: Sequence[tuple[int, str]]):
@@ -43,7 +43,7 @@ class NoRewardLeft(CodeRefused):
 
 
 def reason_of(skill_name: str, faults: Mapping[int, BadInput]) -> BadInput:
-    """Why a skill of which no reward is left is refused: one fault that all rewards share, or each one's own.
+    """Why a skill without usable rewards is refused: the fault that all rewards share, or the fault of each.
 
     Args:
         faults: what is wrong with each reward, by number.
@@ -54,11 +54,11 @@ def reason_of(skill_name: str, faults: Mapping[int, BadInput]) -> BadInput:
 
 
 class Offer:
-    """A skill as it is proposed, with its rewards by number. One that cannot be trained is dropped; the others keep theirs.
+    """A proposed skill with its numbered rewards. One that cannot be trained is dropped; the others keep their numbers.
 
     Args:
-        rewards: the skill once with each reward alone, by the number that the reward has in the proposal. At least one.
-        dropped: further rewards of the proposal, each with what is wrong with it.
+        rewards: copies of the skill with one reward each, by the reward's number in the proposal. At least one.
+        dropped: other rewards of the proposal, each with what is wrong with it.
     """
 
     def __init__(self, rewards: Mapping[int, SkillSpec], dropped: Mapping[int, BadInput] | None = None):
@@ -74,11 +74,11 @@ class Offer:
 
     @property
     def spec(self) -> SkillSpec:
-        """The skill with the rewards that are left."""
+        """The skill with the remaining rewards."""
         return with_rewards(list(self.rewards.values()))
 
     def keep(self, judge: Callable[[SkillSpec], Report]) -> list[Report]:
-        """Keeps the rewards that a judge accepts; returns its report on each of them.
+        """Keeps the rewards that a judge accepts; returns its reports on them.
 
         Raises:
             BadInput: no reward is left.
@@ -94,12 +94,12 @@ class Offer:
         return reports
 
     def drop_duplicates(self) -> None:
-        """Of rewards that are the same code, the first stays."""
+        """Of rewards with the same code, keeps the first."""
         seen: set[str] = set()
         for number, single in list(self.rewards.items()):
             code = fingerprint(single.task_is_done, single.task_reward)
             if code in seen:
-                self._drop(number, BadInput("it is the same code as a reward before it"))
+                self._drop(number, BadInput("it has the same code as an earlier reward"))
             seen.add(code)
 
     def _drop(self, number: int, error: BadInput) -> None:

@@ -1,10 +1,10 @@
-"""Static checks on a skill's two functions: what is not on the list does not run.
+"""Static checks on a skill's two functions: an allow-list, so what is not listed does not run.
 
-The code is judged as a tree, never as text, and what was judged is what is compiled. Allowed are assignments to
+The checks work on the syntax tree, never on text, and the checked tree is what is compiled. Allowed are assignments to
 local names, arithmetic, comparisons, indexing, the game's constants, the functions of ``jnp`` that
-:mod:`flowrl.skills.language` lists and a few methods of arrays. There is no import, no loop, no ``if`` (JAX traces both
-branches: ``jnp.where``), no nested function, no attribute that begins with ``_``, and no text. Source comes as people
-write it and is rewritten first (:mod:`flowrl.skills.rewriting`); the checks themselves make no exception for it.
+:mod:`flowrl.skills.language` lists and a few array methods. Imports, loops, ``if`` (JAX traces both branches: use
+``jnp.where``), nested functions, attributes that begin with ``_`` and strings are not allowed. Source as people write it
+is rewritten first (:mod:`flowrl.skills.rewriting`); the checks themselves make no exceptions for it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from flowrl.skills.parsing import parse
 from flowrl.skills.rewriting import rewritten
 from flowrl.skills.spec import SkillSpec
 
-_IN_SCOPE = "nothing can be imported; jax, jnp and the game's constants are in scope, so leave the line out"
-_WRITE_OUT = "write the elements out, or use jnp functions over whole arrays"
+_IN_SCOPE = "nothing can be imported; jax, jnp and the game's constants are already in scope, so leave the line out"
+_WRITE_OUT = "write the elements out, or use jnp functions on whole arrays"
 _COMPARE = "compare with == and combine with jnp.logical_or"
 _REMEDIES = {
     ast.If: "use jnp.where instead of if",
@@ -48,24 +48,24 @@ _REMEDIES = {
     ast.Match: "use jnp.where instead of match",
     ast.BoolOp: "use jnp.logical_and or jnp.logical_or instead of and, or",
     ast.Not: "use jnp.logical_not instead of not",
-    ast.For: "loops are not allowed; use jnp functions over whole arrays",
-    ast.While: "loops are not allowed; use jnp functions over whole arrays",
+    ast.For: "use jnp functions on whole arrays instead of a loop",
+    ast.While: "use jnp functions on whole arrays instead of a loop",
     ast.Import: _IN_SCOPE,
     ast.ImportFrom: _IN_SCOPE,
     ast.Lambda: "write the expression out",
-    ast.FunctionDef: "only the two functions themselves can be defined",
-    ast.JoinedStr: "text has no place here",
+    ast.FunctionDef: "define only the two functions",
+    ast.JoinedStr: "leave the string out",
     **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Starred), _WRITE_OUT),
     **dict.fromkeys((ast.In, ast.NotIn, ast.Is, ast.IsNot), _COMPARE),
-    **dict.fromkeys((ast.Dict, ast.Set), "give each value a local name"),
+    **dict.fromkeys((ast.Dict, ast.Set), "give each value its own local name"),
     **dict.fromkeys((ast.Assert, ast.Raise, ast.Try, ast.Global, ast.Nonlocal, ast.Delete), "leave it out"),
-    ast.NamedExpr: "assign it on a line of its own",
-    ast.MatMult: "use jnp.dot",
-    **dict.fromkeys((ast.LShift, ast.RShift), "multiply or divide by a number"),
-    ast.Expr: "a value that nothing uses has no effect; assign it to a name, or leave it out",
+    ast.NamedExpr: "assign it on a separate line",
+    ast.MatMult: "use jnp.dot instead of @",
+    **dict.fromkeys((ast.LShift, ast.RShift), "multiply or divide by a number instead"),
+    ast.Expr: "an expression on its own has no effect; assign it to a name, or leave it out",
 }
 _OTHER_NAMES = {"np": "jnp", "numpy": "jnp", "math": "jnp", "lax": "jax.lax", "nn": "jax.nn"}
-"""Names under which models look for what is in scope under another."""
+"""Names that models use, and the names in scope that they mean."""
 _FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
 _ALLOWED = (
     *(ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Pass),
@@ -78,7 +78,7 @@ _ALLOWED = (
 
 
 def check_skill_code(spec: SkillSpec, facts: GameFacts) -> None:
-    """Accepts a skill whose two functions use only what the game offers.
+    """Checks that a skill's two functions use only what is allowed in its game.
 
     Raises:
         CodeRefused: names the skill, the function, the line and what to write instead.
@@ -93,10 +93,10 @@ def check_skill_code(spec: SkillSpec, facts: GameFacts) -> None:
 
 
 def parse_function(source: str, name: str) -> ast.FunctionDef:
-    """The tree of the function called ``name`` that ``source`` holds, rewritten into the language of the checks.
+    """The tree of the function ``name`` in ``source``, rewritten into the language of the checks.
 
-    A code fence around the source is left out. The tree has no docstring, and the same source always gives the same
-    tree; the tree, written as source again, gives itself.
+    A code fence around the source is dropped. The tree has no docstring. The same source always gives the same tree, and
+    the tree unparsed to source gives itself again.
 
     Raises:
         CodeRefused: the source is too long, is not Python, is not that function, or cannot be rewritten.
@@ -106,7 +106,7 @@ def parse_function(source: str, name: str) -> ast.FunctionDef:
     try:
         return rewritten(_parsed(source, name), name)
     except RecursionError:
-        raise CodeRefused(f"{name} is nested too deep; give parts of it names") from None
+        raise CodeRefused(f"{name} is nested too deeply; assign parts of it to local names") from None
 
 
 def _parsed(source: str, name: str) -> ast.Module:
@@ -129,23 +129,23 @@ def check_function(
     members: Mapping[str, Collection[str]] | None = None,
     inventory_fields: Collection[str] = (),
 ) -> None:
-    """Accepts a function built only from what is listed.
+    """Checks that a function uses only what is listed.
 
     Args:
         function: its tree.
-        features: the parameter names it may ask for.
-        names: what is in scope beside its parameters: ``jnp``, the game's constants.
-        members: for those of ``names`` whose members are known, the members.
-        inventory_fields: the inventory's fields; empty where they are not known.
+        features: the parameter names that it may have.
+        names: what is in scope besides its parameters: ``jnp``, the game's constants.
+        members: the members of those ``names`` whose members are known.
+        inventory_fields: the inventory's fields; empty if they are not known.
 
     Raises:
-        CodeRefused: one line: the function, the line, what was found, what to do.
+        CodeRefused: one line with the function, the line in it, what was found and what to do.
     """
     _Judge(function, features, names, members or {}, inventory_fields).judge()
 
 
 class _Judge:
-    """Walks one function; every method either accepts a node or refuses the function."""
+    """Walks one function; each method accepts a node or refuses the function."""
 
     def __init__(self, function, features, names, members, inventory_fields):
         self.function = function
@@ -171,18 +171,18 @@ class _Judge:
     def signature(self) -> None:
         arguments = self.function.args
         if arguments.vararg or arguments.kwarg or arguments.posonlyargs or arguments.kwonlyargs:
-            self.refuse(self.function, "has parameters with * or /; ask for features by plain names")
+            self.refuse(self.function, "has parameters with * or /; name features as plain parameters")
         if arguments.defaults or self.function.decorator_list:
-            self.refuse(self.function, "has a default or a decorator; ask for features by plain names")
+            self.refuse(self.function, "has a default or a decorator; name features as plain parameters")
         if self.function.returns or any(argument.annotation for argument in arguments.args):
             self.refuse(self.function, "has annotations; leave them out")
         if getattr(self.function, "type_params", None):
             self.refuse(self.function, "has type parameters; leave them out")
         if not self.parameters:
-            self.refuse(self.function, f"asks for no feature; choose among {', '.join(self.features)}")
+            self.refuse(self.function, f"has no parameters; take at least one of the features {', '.join(self.features)}")
         for name in self.parameters:
             if name not in self.features:
-                self.refuse(self.function, f"asks for {name!r}; {_choices(name, self.features)}")
+                self.refuse(self.function, f"has a parameter {name!r}, which is not a feature; {_choices(name, self.features)}")
 
     def statement(self, statement: ast.stmt) -> None:
         if isinstance(statement, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
@@ -194,7 +194,7 @@ class _Judge:
 
     def assignment(self, statement: ast.Assign | ast.AugAssign | ast.AnnAssign) -> None:
         if isinstance(statement, ast.AnnAssign):
-            self.refuse(statement, "annotates a name; assign without the annotation")
+            self.refuse(statement, "annotates a name; leave the annotation out")
         if isinstance(statement, ast.AugAssign):
             self.operator(statement.op, statement.value)
             self.expression(ast.copy_location(ast.Name(getattr(statement.target, "id", ""), ast.Load()), statement))
@@ -236,21 +236,21 @@ class _Judge:
         if isinstance(operator, ast.Pow):
             exponent = right.value if isinstance(right, ast.Constant) else None
             if type(exponent) not in (int, float) or exponent > MAX_EXPONENT:
-                self.refuse(right, f"raises to a power that is not a number up to {MAX_EXPONENT}; use jnp.power")
+                self.refuse(right, f"has an exponent that is not a constant up to {MAX_EXPONENT}; use jnp.power")
 
     def name(self, node: ast.Name) -> None:
         if node.id in self.parameters or node.id in self.locals or node.id in ("True", "False"):
             return
         if node.id in self.names:
-            self.refuse(node, f"uses {node.id} by itself; use a member of it, as in {node.id}.NAME")
+            self.refuse(node, f"uses {node.id} on its own; use one of its members, as in {node.id}.NAME")
         known = [*self.parameters, *sorted(self.locals), *sorted(self.names), *sorted(BUILTINS)]
         self.refuse(node, f"uses {node.id!r}, which is not in scope; {_choices(node.id, known, self.features)}")
 
     def constant(self, node: ast.Constant) -> None:
         if not isinstance(node.value, (bool, int, float)) and node.value not in (None, ...):
-            self.refuse(node, f"holds a {type(node.value).__name__}; only numbers, True, False and None are allowed")
+            self.refuse(node, f"contains a {type(node.value).__name__}; only numbers, True, False and None are allowed")
         if isinstance(node.value, (int, float)) and not abs(node.value) <= MAX_NUMBER:
-            self.refuse(node, f"holds a number beyond {MAX_NUMBER:g}; rewards are of order 1")
+            self.refuse(node, f"contains a number beyond {MAX_NUMBER:g}; rewards should be of order 1")
 
     def call(self, node: ast.Call) -> None:
         called = node.func
@@ -266,13 +266,13 @@ class _Judge:
             self.argument(argument)
         for keyword in node.keywords:
             if keyword.arg is None:
-                self.refuse(node, "unpacks arguments with **; name them")
+                self.refuse(node, "unpacks arguments with **; pass them by name")
             if keyword.arg.startswith("_"):
-                self.refuse(node, f"names an argument {keyword.arg}; names that begin with _ are not allowed")
+                self.refuse(node, f"passes an argument {keyword.arg}; names that begin with _ are not allowed")
             self.argument(keyword.value)
 
     def argument(self, node: ast.expr) -> None:
-        # A type as an argument, as in .astype(float), is a dtype. Nothing else can be done with it.
+        # A type as an argument, as in .astype(float), is a dtype, and can be nothing else.
         if not (isinstance(node, ast.Name) and node.id in DTYPES):
             self.expression(node)
 
@@ -309,7 +309,7 @@ class _Judge:
         if self.inventory_fields and field not in self.inventory_fields:
             self.refuse(node, f"uses inventory.{field}; {_choices(field, self.inventory_fields)}")
         if not rest and is_called:
-            self.refuse(node, f"calls inventory.{field}; its fields are numbers")
+            self.refuse(node, f"calls inventory.{field}; its fields are numbers, so leave the call out")
         if rest:
             self.array_attribute(node, is_called)
 
@@ -323,7 +323,7 @@ class _Judge:
     def not_allowed(self, node: ast.AST) -> None:
         remedy = _REMEDIES.get(type(node))
         if isinstance(node, ast.Constant) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
-            remedy = "text has no place here"
+            remedy = "leave it out"
         remedy = remedy or "write it with assignments, arithmetic, comparisons and jnp functions"
         self.refuse(node, f"uses {type(node).__name__}, which is not allowed; {remedy}")
 
@@ -332,7 +332,7 @@ class _Judge:
 
 
 def _library_choices(path: list[str]) -> str:
-    """What to write in place of a function that is not there or not allowed, given with the module that it is looked for in."""
+    """What to write instead of a function that does not exist or is not allowed; ``path`` includes its module."""
     listed = [*(f"jnp.{name}" for name in sorted(JNP_NAMES)), *(f"jax.{name}" for name in sorted(JAX_NAMES))]
     known = {name.rpartition(".")[2]: name for name in reversed(listed)}
     meant = ".".join([_OTHER_NAMES.get(path[0], path[0]), *path[1:]])
@@ -346,7 +346,7 @@ def _library_choices(path: list[str]) -> str:
 
 def _choices(word: str, known: Collection[str], features: Collection[str] = ()) -> str:
     if word in features:
-        return "add it to the parameters"
+        return "add it as a parameter"
     matches = difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.6)
     if matches:
         return "did you mean " + ", ".join(matches) + "?"

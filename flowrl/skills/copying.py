@@ -1,4 +1,4 @@
-"""Copies of parts of a skill's code, counted: writing a loop or a helper out must not make a small source a large tree."""
+"""Copies parts of a skill's code, with a limit: expanding loops and helpers must not turn a small source into a huge tree."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from flowrl.skills.language import MAX_NODES, refuse_at
 
 MAX_COPIED = 4 * MAX_NODES
-"""Nodes that may be copied in all while one source is rewritten; what is left in the end is held to ``MAX_NODES``."""
+"""Limit on nodes copied while one source is rewritten; the limit on the result is ``MAX_NODES``."""
 
 
 class Copier:
-    """Makes copies of trees for one function, and refuses it when they are too many.
+    """Copies trees for one function, and refuses the function when there are too many copies.
 
     Args:
         function: named in the refusal.
@@ -30,7 +30,7 @@ class Copier:
         """A copy of a tree in which some names stand for other expressions.
 
         Args:
-            values: by name; the expressions are copied too. Where a name is assigned to, its value has to be a name.
+            values: by name; the expressions are copied too. The value of a name that is assigned to must be a name.
 
         Raises:
             CodeRefused: too much has been copied for this function.
@@ -42,7 +42,7 @@ class Copier:
             return self.replaced(value, {})
         self._left -= 1
         if self._left < 0:
-            reason = f"is larger than {MAX_NODES} terms once loops and helpers are written out; write it shorter"
+            reason = f"is larger than {MAX_NODES} terms once its loops and helpers are expanded; shorten it"
             refuse_at(self._function, node, reason)
         fields = {}
         for name, value in ast.iter_fields(node):

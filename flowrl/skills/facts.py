@@ -1,11 +1,11 @@
-"""What is true of a game, as data: its resources, and what the code of skills may ask for. Each game declares its own.
+"""The facts of a game, as data: its resources, and what the code of skills may use. Each game declares its own.
 
 A *resource* is a name that a skill may require, consume or gain. It is an inventory field, such as ``wood``, or a member
 of a `Family` that the game declares, such as ``near:TABLE``. Its kind says how it behaves along a plan (`Kind`).
 
-A *feature* is what a skill's functions may ask for by parameter name: a `Feature` is read off a state of the game, and
-offers its value before a step or its change over the step as well; a `Penalty` is computed from a step. ``n``, how often
-the skill is to be done, can always be asked for.
+A *feature* is a value that a skill's functions may take as a parameter: a `Feature` is read from a state of the game, and may
+also offer its value before a step or its change over the step; a `Penalty` is computed from a step. ``n``, how many times
+the skill is to be done, is always available.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flowrl.errors import BadInput
 from flowrl.skills.spec import SkillSpec
 
 COUNT = "n"
-"""The parameter for how often a skill is to be done, in every game."""
+"""The parameter for how many times a skill is to be done, in every game."""
 _COUNT_LINE = f"{COUNT}: how many times the skill is to be done"
 
 
@@ -27,45 +27,45 @@ class Kind(Enum):
     """How a resource behaves along a plan."""
 
     STOCK = "stock"
-    """Counted: it adds up along a plan, and is used up."""
+    """Counted: amounts add up along a plan, and can be used up."""
     POSSESSION = "possession"
-    """Once had, it is kept."""
+    """Kept once obtained."""
     NEARNESS = "nearness"
-    """Something is beside the player. It must hold when its consumer starts, and any other skill may end it."""
+    """Something is next to the player. It must hold when its consumer starts, and any other skill may end it."""
     PLACE = "place"
-    """Where the player is: always one place of the game. Only a skill that gains another place changes it."""
+    """Where the player is: always at exactly one place. Only a skill that gains another place changes it."""
 
 
 class OverStep(Enum):
-    """What a step offers of a feature, beside the value after the step: the ending of the parameter's name."""
+    """What a step offers of a feature besides the value after it. The value is the suffix of the parameter's name."""
 
     BEFORE = "prev"
     """The value before the step."""
     CHANGE = "diff"
-    """The value after the step less the one before; of truth values, whether it became true."""
+    """The value after the step minus the one before; for a boolean, whether it became true."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """What can be read off a state of the game."""
+    """A value that can be read from a state of the game."""
 
     name: str
     meaning: str
-    """As a language model reads it; the units and the range are part of it."""
+    """For the language model's prompt, with units and range."""
     shape: str = ""
-    """As a language model reads it, such as ``[number of blocks, 2, 1]``; empty where the meaning says it."""
+    """For the language model's prompt, such as ``[number of blocks, 2, 1]``; empty if the meaning says it."""
     over_step: OverStep | None = None
     step_meaning: str = ""
-    """What `over_step` offers, as a language model reads it."""
+    """What `over_step` offers, for the language model's prompt."""
 
     @property
     def step_name(self) -> str | None:
-        """The parameter under which `over_step` is offered."""
+        """The name of the parameter for `over_step`."""
         return f"{self.name}_{self.over_step.value}" if self.over_step else None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters of functions that ask for it."""
+        """The names of its parameters."""
         return (self.name,) if self.step_name is None else (self.name, self.step_name)
 
     @property
@@ -77,7 +77,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Penalty:
-    """What a step cost: ``weight`` for each unit by which one entry of a feature fell, as a number that is never positive."""
+    """The cost of a step: ``weight`` for each unit by which one entry of a feature fell; never positive."""
 
     name: str
     meaning: str
@@ -96,21 +96,21 @@ class Penalty:
 
 @dataclass(frozen=True)
 class Family:
-    """Resources that are called ``name:MEMBER``, and the code that tests and pays for them.
+    """Resources called ``name:MEMBER``, and the code that tests and pays for them.
 
-    In code, ``{member}`` stands for the member's name and ``{index}`` for its number among the members, from 0.
+    In the code, ``{member}`` stands for the member's name and ``{index}`` for its position among the members, from 0.
     """
 
     name: str
     kind: Kind
-    """All but `Kind.STOCK`. Of a family of places, the first member is where an episode starts."""
+    """Any kind except `Kind.STOCK`. The first member of a family of places is where an episode starts."""
     members: tuple[str, ...]
     held: str
-    """An expression: whether the member is held."""
+    """An expression that tests whether the member is held."""
     gained: str
-    """An expression: what a reward pays for it in a step, 1 where the member is gained in it and -1 where it is lost."""
+    """An expression for what a reward pays in a step: 1 if the member is gained, -1 if it is lost."""
     is_at_places: bool = False
-    """Whether each member is had at the place of the same name, and so only where that place can be reached."""
+    """Whether each member can be obtained only at the place of the same name."""
 
     def resource(self, member: str) -> str:
         return f"{self.name}:{member}"
@@ -127,18 +127,18 @@ class Family:
 
 @dataclass(frozen=True)
 class RewardTerm:
-    """A line of the game's reward menu. Terms of one name for different targets may have different code."""
+    """A term of the game's reward menu. Terms with the same name may have different code for different targets."""
 
     name: str
     code: str
-    """An expression: what it pays in a step, for a weight of 1. ``{target}`` and ``{index}``, the number among the targets,
-    are filled in."""
+    """An expression for what it pays in a step, with a weight of 1. ``{target}`` and ``{index}``, its position among the
+    targets, are filled in."""
     targets: tuple[str, ...] = ()
-    """What it can be paid for; empty where it needs no target."""
+    """The allowed targets; empty if the term needs none."""
     weight: float = 1.0
-    """The weight where none is given."""
+    """The default weight."""
     is_in_every_reward: bool = False
-    """Whether each reward that is written from a recipe ends with it."""
+    """Whether every reward written from a recipe ends with this term."""
 
 
 @dataclass(frozen=True)
@@ -151,21 +151,21 @@ class GameFacts:
 
     env_name: str
     features: tuple[Feature | Penalty, ...]
-    """What a skill's functions may ask for, in the order in which it is listed."""
+    """What a skill's functions may take as parameters, in the order in which prompts list them."""
     stocks: Mapping[str, int] = field(default_factory=dict)
-    """Inventory fields that are used up, each with the most that the game lets a player hold."""
+    """Inventory fields that are used up, each with the most that a player can hold."""
     possessions: Mapping[str, int] = field(default_factory=dict)
     """Inventory fields that are kept, each with its highest level."""
     arrays: frozenset[str] = frozenset()
-    """Those of the inventory fields that are arrays. Such a field counts as the sum of its entries."""
+    """The inventory fields that are arrays. Such a field counts as the sum of its entries."""
     families: tuple[Family, ...] = ()
     terms: tuple[RewardTerm, ...] = ()
-    """The reward menu, beside paying for what is gained."""
+    """The reward menu, besides paying for gains."""
     constants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Names of the game that are in scope of a skill's code, such as ``BlockType``, each with its members; with none where
-    they are not listed, and then any is accepted."""
+    """The game's names in scope of a skill's code, such as ``BlockType``, each with its members. An empty list accepts any
+    member."""
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The game's words that a language model has to know, by heading."""
+    """Other words of the game for the language model's prompt, by heading."""
 
     def __post_init__(self):
         names = self.feature_names
@@ -181,16 +181,16 @@ class GameFacts:
         }
         for fault, is_there in faults.items():
             if is_there:
-                raise BadInput(f"the facts of {self.env_name} cannot hold: {fault}; correct its declarations")
+                raise BadInput(f"the facts of {self.env_name} contradict each other: {fault}; correct its declarations")
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """What a skill's functions may ask for by parameter name."""
+        """The parameters that a skill's functions may have."""
         return (*(name for feature in self.features for name in feature.names), COUNT)
 
     @property
     def feature_lines(self) -> list[str]:
-        """A description of each of `feature_names`, as a language model reads it."""
+        """A description of each of `feature_names`, for the language model's prompt."""
         return [*(line for feature in self.features for line in feature.lines), _COUNT_LINE]
 
     @property
@@ -199,7 +199,7 @@ class GameFacts:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The resources that say where the player is; the first is where an episode starts. Empty: it makes no difference."""
+        """The resources that say where the player is, starting with that of a new episode. Empty if the game has no places."""
         return next((family.resources for family in self.families if family.kind is Kind.PLACE), ())
 
     @property
@@ -207,12 +207,12 @@ class GameFacts:
         return self.places[0] if self.places else None
 
     def family_of(self, resource: str) -> Family | None:
-        """The family that a resource is a member of; None for an inventory field, and for what is no resource."""
+        """The family that a resource is a member of; None for an inventory field or an unknown resource."""
         name, _, member = resource.partition(":")
         return next((family for family in self.families if family.name == name and member in family.members), None)
 
     def members(self, family_name: str) -> tuple[str, ...]:
-        """The members of a family; none where the game has no such family."""
+        """The members of a family; none if the game has no such family."""
         return next((family.members for family in self.families if family.name == family_name), ())
 
     def kind(self, resource: str) -> Kind:
@@ -230,7 +230,7 @@ class GameFacts:
         raise BadInput(f"{self.env_name} has no resource {resource!r}; {self._closest(resource)}")
 
     def highest(self, resource: str) -> int:
-        """The most of a resource that can be held: a stock's cap, a possession's highest level, 1 for the rest.
+        """The most of a resource that can be held: a stock's cap, a possession's highest level, 1 for others.
 
         Raises:
             BadInput: as for `kind`.
@@ -243,7 +243,7 @@ class GameFacts:
         return [*self.inventory_fields, *(name for family in self.families for name in family.resources)]
 
     def term(self, name: str, target: str | None) -> RewardTerm:
-        """The line of the reward menu that pays for a target; ``target`` is None for a term that needs none.
+        """The term of the reward menu for a target; ``target`` is None for a term that needs none.
 
         Raises:
             BadInput: the game's menu has no such term, or none for that target.
@@ -265,17 +265,19 @@ class GameFacts:
         matches = difflib.get_close_matches(resource, self.resources(), n=3, cutoff=0.5)
         if matches:
             return f"did you mean {', '.join(matches)}?"
-        ways = [
+        spellings = [
             *(["an inventory field"] if self.inventory_fields else []),
             *(family.resource("NAME") for family in self.families),
         ]
         return (
-            f"use {', '.join(ways[:-1])} or {ways[-1]}" if len(ways) > 1 else f"use {ways[0] if ways else 'none: it has none'}"
+            f"use {', '.join(spellings[:-1])} or {spellings[-1]}"
+            if len(spellings) > 1
+            else f"use {spellings[0] if spellings else 'none: the game has no resources'}"
         )
 
 
 def close_matches(word: str, known: Iterable[str]) -> str:
-    """What a wrong word may have meant: the closest known ones, or the first few of them."""
+    """A hint for a wrong word: the closest known words, or the first few of them."""
     known = list(known)
     if matches := difflib.get_close_matches(word, known, n=3, cutoff=0.6):
         return f"did you mean {', '.join(matches)}?"
@@ -283,10 +285,10 @@ def close_matches(word: str, known: Iterable[str]) -> str:
 
 
 def check_resources(spec: SkillSpec, facts: GameFacts) -> None:
-    """Accepts a skill whose resources the game knows, in amounts that the game allows.
+    """Checks that the game has a skill's resources, and allows their amounts.
 
     Raises:
-        BadInput: an unknown resource, more than can be held, or something consumed that is not a stock.
+        BadInput: a resource is unknown, more than can be held, or consumed although it is not a stock.
     """
     for role in ("requires", "consumes", "gains"):
         for resource, amount in getattr(spec, role).items():
@@ -297,7 +299,7 @@ def check_resources(spec: SkillSpec, facts: GameFacts) -> None:
             if role == "consumes" and kind is not Kind.STOCK:
                 raise BadInput(
                     f"skill {spec.name} consumes {resource}, which is a {kind.value}: only stocks are used up; "
-                    "declare it in requires alone"
+                    "declare it in requires only"
                 )
             if amount.at(1) > highest:
                 raise BadInput(

@@ -1,7 +1,7 @@
-"""What identifies a skill's code: a hash of its two functions' trees, as they are compiled.
+"""A hash that identifies a skill's code: of the trees of its two functions, as they are compiled.
 
-Layout, comments, docstrings, the version of Python that wrote the text, and whatever else is rewritten before the checks
-(:mod:`flowrl.skills.rewriting`) make no difference; every name, number and operator of what is compiled does.
+Layout, comments, docstrings, the Python version, and everything that is rewritten before the checks
+(:mod:`flowrl.skills.rewriting`) make no difference; every compiled name, number and operator does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def fingerprint(task_is_done: str, task_reward: str) -> str:
     """SHA-256 of two functions, given as source.
 
     Raises:
-        CodeRefused: a source is not the function of its name.
+        CodeRefused: a source is not a function of the expected name.
     """
     digest = hashlib.sha256()
     for name, source in zip(FUNCTION_NAMES, (task_is_done, task_reward)):

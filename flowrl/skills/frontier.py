@@ -1,4 +1,4 @@
-"""The frontier: what the library and the skills in training can reach, and what a new skill still waits for."""
+"""The frontier: what the library and the skills in training can reach, and what a new skill still needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flowrl.skills.spec import SkillSpec
 
 
 def reachable_skills(skills: Mapping[str, SkillSpec], facts: GameFacts) -> dict[str, SkillSpec]:
-    """Those skills that can be done from a fresh world, with what the others among them provide, in order."""
+    """The skills that can be done from a fresh world, using what the others among them provide, in order."""
     reached: dict[str, SkillSpec] = {}
     waiting = dict(skills)
     while ready := {name: spec for name, spec in waiting.items() if not missing(spec, reached, facts)}:
@@ -20,7 +20,7 @@ def reachable_skills(skills: Mapping[str, SkillSpec], facts: GameFacts) -> dict[
 
 
 def missing(spec: SkillSpec, available: Mapping[str, SkillSpec], facts: GameFacts) -> list[str]:
-    """The resources that a skill needs and none of the available skills provides."""
+    """The resources that a skill needs and no available skill provides."""
     return [
         resource
         for resource, level in needs(spec, facts).items()

@@ -1,6 +1,6 @@
-"""Reports of the gate: which code may be trained, told by the fingerprint of its two functions.
+"""Reports of the gate: which code may be trained, identified by the fingerprint of its two functions.
 
-A report is a plain dict that goes along with its skill, as ``gate`` in ``skill_data`` and in ``run.json``:
+A report is a plain dict that is stored with its skill, as ``gate`` in ``skill_data`` and in ``run.json``:
 ``passed``, ``sha256`` (see :mod:`flowrl.skills.fingerprint`) and ``probe``, which says how the code was tried.
 """
 
@@ -18,36 +18,36 @@ from flowrl.skills.spec import SkillSpec
 Report = dict[str, Any]
 
 RAN = "ran"
-"""The probe ran the code on recorded states: all code that a language model wrote."""
+"""The probe ran the code on recorded states, as for all code that a language model wrote."""
 UNTRIED = "untried"
 """The probe could not run code that a language model wrote: the compiler failed on it. It passed the static checks only."""
 BUILT_IN = "built-in"
-"""The code belongs to flowrl, whose own tests play it."""
+"""The code is part of flowrl and tested there."""
 BY_HAND = "by hand"
-"""A person gave the code without a report: by calling ``prepare_training_run``, or with a migrated experiment."""
+"""The user supplied the code without a report, by calling ``prepare_training_run`` or with a migrated experiment."""
 
 
 def unprobed(task_is_done: str, task_reward: str, origin: str) -> Report:
-    """The report on code that is not tried, because of where it comes from.
+    """The report on code that is not tried, because of its origin.
 
-    Training makes the static checks all the same, when it compiles the code.
+    Training still makes the static checks when it compiles the code.
 
     Raises:
-        CodeRefused: it is not two functions.
+        CodeRefused: a source is not a function of the expected name.
     """
     return {"passed": True, "sha256": fingerprint(task_is_done, task_reward), "probe": origin}
 
 
 def built_in(spec: SkillSpec) -> Report:
-    """The gate of the built-in curricula: lets every skill pass."""
+    """The gate of the built-in curricula: passes every skill."""
     return unprobed(spec.task_is_done, spec.task_reward, BUILT_IN)
 
 
 def report_for(skill_name: str, task_is_done: str, task_reward: str, given: Mapping[str, Any] | None) -> Report:
-    """The report that goes with a skill's code into a run: the one given with it, or that it was written by hand.
+    """The report to store with a skill's code in a run: the given one, else one that says it was written by hand.
 
     Raises:
-        BadInput: the given report is of other code, or says that the code did not pass.
+        BadInput: the given report is for other code, or says that the code did not pass.
     """
     if not given:
         return unprobed(task_is_done, task_reward, BY_HAND)
@@ -62,10 +62,10 @@ def report_for(skill_name: str, task_is_done: str, task_reward: str, given: Mapp
 
 
 def check_module(text: str, reports: Iterable[Mapping[str, Any]]) -> None:
-    """Accepts a generated module whose every function has a report that it passed: rewards on trial as well.
+    """Checks that every function of a generated module, including rewards on trial, has a report that it passed.
 
     Raises:
-        BadInput: a task's functions have none; or the text is not a generated module.
+        BadInput: a task's functions have no such report, or the text is not a generated module.
     """
     passed = {report.get("sha256") for report in reports if report.get("passed")}
     module = read_module(text)
@@ -77,6 +77,6 @@ def check_module(text: str, reports: Iterable[Mapping[str, Any]]) -> None:
     for place, task in code:
         if fingerprint(task.task_is_done, task.task_reward) not in passed:
             raise BadInput(
-                f"the code of {task.skill_name} ({place}) has not passed the gate: it was changed since the run was "
-                "prepared; delete the run's folder, and the scheduler prepares it anew"
+                f"the code of {task.skill_name} ({place}) has not passed the gate: it was changed after the run was "
+                "prepared; delete the run's folder, and the scheduler will prepare it again"
             )

@@ -1,6 +1,6 @@
-"""What depends on what: the graph whose edges run from a skill to the skills that provide what it needs.
+"""The dependency graph: its edges run from a skill to the skills that provide what it needs.
 
-A resource has one provider: the first skill, in the order in which skills were added, that gains enough of it.
+A resource has one provider: the first skill, in the order of addition, that gains enough of it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from flowrl.skills.spec import SkillSpec
 
 
 def needs(spec: SkillSpec, facts: GameFacts, n: int = 1) -> dict[str, int | float]:
-    """What must be there when the skill starts, resource by resource: the most of what it requires and consumes.
+    """The resources that a skill needs at its start: for each one the larger of what it requires and consumes.
 
-    Being at the place where episodes start is not a need: an episode begins there.
+    Being at the place where episodes start is not a need.
     """
     found: dict[str, int | float] = {}
     for amounts in (spec.requires, spec.consumes):
@@ -28,7 +28,7 @@ def needs(spec: SkillSpec, facts: GameFacts, n: int = 1) -> dict[str, int | floa
 
 
 def provides(spec: SkillSpec, resource: str, level: int | float, facts: GameFacts) -> bool:
-    """Whether a skill, done often enough, brings ``level`` of a resource. More than one stack needs two tasks."""
+    """Whether a skill, done often enough, provides ``level`` of a resource. More than one stack needs two tasks."""
     gain = spec.gains.get(resource)
     if gain is None:
         return False
@@ -45,7 +45,7 @@ def provider(
 
 
 def dependency_graph(skills: Mapping[str, SkillSpec], facts: GameFacts) -> nx.DiGraph:
-    """Edges from each skill to its providers. What no skill provides has no edge: see :mod:`flowrl.skills.frontier`."""
+    """Edges from each skill to its providers. A need without a provider has no edge: see :mod:`flowrl.skills.frontier`."""
     graph = nx.DiGraph()
     graph.add_nodes_from(skills)
     for name, spec in skills.items():
@@ -57,7 +57,7 @@ def dependency_graph(skills: Mapping[str, SkillSpec], facts: GameFacts) -> nx.Di
 
 
 def names_graph(dependencies: Mapping[str, Iterable[str]]) -> nx.DiGraph:
-    """The same graph, where only the names of each skill's dependencies are known."""
+    """The same graph, built from the names of each skill's dependencies."""
     graph = nx.DiGraph()
     graph.add_nodes_from(dependencies)
     graph.add_edges_from((name, other) for name, others in dependencies.items() for other in others)
@@ -65,7 +65,7 @@ def names_graph(dependencies: Mapping[str, Iterable[str]]) -> nx.DiGraph:
 
 
 def check_acyclic(graph: nx.DiGraph) -> None:
-    """Accepts a graph in which some skill can always be trained first.
+    """Checks that a graph has no cycle.
 
     Raises:
         BadInput: names the skills of one cycle.
@@ -75,11 +75,13 @@ def check_acyclic(graph: nx.DiGraph) -> None:
     except nx.NetworkXNoCycle:
         return
     path = " -> ".join([*(edge[0] for edge in cycle), cycle[0][0]])
-    raise BadInput(f"these skills depend on each other in a circle: {path}; drop one requirement or dependency of them")
+    raise BadInput(
+        f"these skills depend on each other in a circle: {path}; remove one of these requirements or dependencies"
+    )
 
 
 def topological_order(graph: nx.DiGraph) -> list[str]:
-    """Skills with their dependencies first; among equals, the order in which they were added.
+    """Skills with their dependencies first; ties keep the order of addition.
 
     Raises:
         BadInput: there is a cycle.

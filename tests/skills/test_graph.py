@@ -33,7 +33,7 @@ def test_dependencies_come_first_and_equals_in_the_order_added():
 
 
 def test_a_circle_is_refused_with_its_skills():
-    with pytest.raises(BadInput, match="circle: A -> B -> C -> A; drop one"):
+    with pytest.raises(BadInput, match="circle: A -> B -> C -> A; remove one"):
         check_acyclic(names_graph({"A": ["B"], "B": ["C"], "C": ["A"], "D": ["A"]}))
 
 

@@ -146,7 +146,7 @@ REFUSED = [
     ("jnp = jax.numpy.linalg\nreturn jnp.norm(n)", "assigns to 'jnp'"),
     ("jax.numpy = n\nreturn n", "assigns to 'jnp'"),
     ("x = jnp = jax.numpy\nreturn n", "assigns to 'jnp'"),
-    ("np = jax.numpy\nreturn np.abs(n)", "uses jnp by itself; use a member"),
+    ("np = jax.numpy\nreturn np.abs(n)", "uses jnp on its own; use one of its members"),
     ("for jnp in (1, 2):\n    n += jnp\nreturn n", "assigns to 'jnp'"),
     ("import jax.numpy as np\nreturn np.abs(n)", "uses Import.*so leave the line out"),
     ("import os as jnp\nreturn jnp.abs(n)", "uses Import"),

@@ -95,7 +95,7 @@ def test_rewards_with_the_same_code_count_once(start):
     run = start(several(CODE, again, GAIN))
     assert run.propose() == "Collect_Wood"
     assert len(run.graph.skills["Collect_Wood"]["candidates"]) == 1
-    assert "dropped    reward 2 of Collect_Wood: it is the same code as a reward before it" in run.told
+    assert "dropped    reward 2 of Collect_Wood: it has the same code as an earlier reward" in run.told
 
 
 def test_a_single_remaining_reward_needs_no_trial(start):
