@@ -75,9 +75,7 @@ def check_acyclic(graph: nx.DiGraph) -> None:
     except nx.NetworkXNoCycle:
         return
     path = " -> ".join([*(edge[0] for edge in cycle), cycle[0][0]])
-    raise BadInput(
-        f"these skills depend on each other in a circle: {path}; remove one of these requirements or dependencies"
-    )
+    raise BadInput(f"these skills depend on each other in a circle: {path}; remove one of these requirements or dependencies")
 
 
 def topological_order(graph: nx.DiGraph) -> list[str]:

@@ -1,7 +1,7 @@
-"""Small functions of a skill's own, written out where they are called: nothing is defined in the code that is compiled.
+"""Inlines a skill's helper functions, so that the compiled code defines none.
 
-A helper is assignments and one ``return`` at its end. It stands beside the skill's function, and then knows only its
-parameters, or inside of it, and then also knows what the function knows.
+A helper consists of assignments and one ``return`` at its end. If it is defined next to the skill's function, it sees only
+its own parameters; if it is defined inside, it also sees the names of the function.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ def inline_helpers(function: ast.FunctionDef, beside: Sequence[ast.FunctionDef],
     """Replaces every call of a helper by what it returns, and drops the helpers.
 
     Raises:
-        CodeRefused: a helper is no helper, calls itself, is never called, or knows what it cannot know.
+        CodeRefused: a helper has another form, calls itself, is never called, or uses names that it cannot see.
     """
     inside = [statement for statement in function.body if isinstance(statement, ast.FunctionDef)]
     function.body = [statement for statement in function.body if not isinstance(statement, ast.FunctionDef)]
     if not function.body:
         function.body = [ast.copy_location(ast.Pass(), function)]
     helpers = _Helpers(function, [*beside, *inside], {helper.name for helper in inside}, copier)
-    helpers.write_out(function)
+    helpers.inline_calls(function)
     helpers.check_all_called()
 
 
@@ -33,7 +33,7 @@ class _Helpers:
     """The helpers of one function.
 
     Args:
-        inside: the names of those that are defined in the function.
+        inside: the names of the helpers that are defined inside the function.
     """
 
     def __init__(self, function: ast.FunctionDef, helpers: list[ast.FunctionDef], inside: set[str], copier: Copier):
@@ -48,12 +48,12 @@ class _Helpers:
         for helper in helpers:
             self._check_shape(helper)
         if len(self.by_name) < len(helpers):
-            refuse_at(function, function, "defines two helpers of one name; choose another name")
+            refuse_at(function, function, "defines two helpers with the same name; choose another name")
         for name in sorted(self.by_name.keys() & {name for tree in (function, *helpers) for name in _bound_in(tree)}):
-            refuse_at(function, function, f"uses {name!r} for a helper and for a value; choose another name")
+            refuse_at(function, function, f"uses {name!r} for both a helper and a value; choose another name")
 
-    def write_out(self, function: ast.FunctionDef) -> None:
-        """Replaces the calls in one function, the skill's or a helper, by what they return."""
+    def inline_calls(self, function: ast.FunctionDef) -> None:
+        """Replaces the calls in one function (the skill's or a helper) by what they return."""
         body: list[ast.stmt] = []
         caller = _Caller(function, _bound_in(function))
         for statement in function.body:
@@ -64,9 +64,9 @@ class _Helpers:
         check_size(function)
 
     def called(self, call: ast.Call, caller: _Caller) -> tuple[list[ast.stmt], ast.expr]:
-        """A helper's assignments under names of their own, and what it returns."""
+        """A helper's assignments, with fresh names, and the expression that it returns."""
         helper = self._ready(call.func.id, call)
-        self._check_knowledge(helper, caller, call)
+        self._check_scope(helper, caller, call)
         assigned = _assigned_in(helper)
         values: dict[str, ast.expr] = {}
         statements: list[ast.stmt] = []
@@ -88,14 +88,14 @@ class _Helpers:
             refuse_at(self.function, node, f"defines {name} and never calls it; leave it out")
 
     def _ready(self, name: str, call: ast.Call) -> ast.FunctionDef:
-        """A helper in which the calls of others are written out."""
+        """A helper in which calls of other helpers are inlined."""
         helper = self.by_name[name]
         if name in self._open:
-            reason = f"has a helper {name} that calls itself; write it with jnp functions over whole arrays"
+            reason = f"has a helper {name} that calls itself; use jnp functions on whole arrays instead"
             refuse_at(self.function, call, reason)
         if name not in self._written:
             self._open.append(name)
-            self.write_out(helper)
+            self.inline_calls(helper)
             self._open.pop()
             self._written.add(name)
             self._free[name] = _names_in(helper) - _bound_in(helper)
@@ -104,19 +104,19 @@ class _Helpers:
     def _check_shape(self, helper: ast.FunctionDef) -> None:
         arguments = helper.args
         if arguments.vararg or arguments.kwarg or arguments.posonlyargs or arguments.kwonlyargs or helper.decorator_list:
-            refuse_at(helper, helper, "has a decorator, or parameters with * or /; give it plain parameters")
+            refuse_at(helper, helper, "has a decorator, or parameters with * or /; use plain parameters")
         if not all(isinstance(default, ast.Constant) for default in arguments.defaults):
-            refuse_at(helper, helper, "has a default that is not a number; give it as an argument")
+            refuse_at(helper, helper, "has a default that is not a constant; pass it as an argument")
         *assignments, last = helper.body
         for statement in assignments:
             if not isinstance(statement, (ast.Assign, ast.AugAssign)):
-                remedy = "a helper is assignments and one return at its end, with jnp.where for if"
+                remedy = "a helper may have assignments and one return at its end; use jnp.where for if"
                 refuse_at(helper, statement, f"uses {type(statement).__name__}; {remedy}")
         if not isinstance(last, ast.Return) or last.value is None:
             refuse_at(helper, last, "does not end with `return <value>`; return one value")
 
-    def _check_knowledge(self, helper: ast.FunctionDef, caller: _Caller, call: ast.Call) -> None:
-        """A name that a helper does not give a value must not be one of the caller's, unless it is defined in the caller."""
+    def _check_scope(self, helper: ast.FunctionDef, caller: _Caller, call: ast.Call) -> None:
+        """A helper must not use the caller's local names, unless it is defined inside the caller."""
         if caller.function is self.function and helper.name in self.inside:
             return
         for name in sorted(self._free[helper.name] & caller.bound):
@@ -132,7 +132,7 @@ class _Helpers:
         has_star = any(isinstance(argument, ast.Starred) for argument in call.args)
         is_twice = len(given) < len(call.args) or len(by_keyword) < len(call.keywords) or given.keys() & by_keyword.keys()
         if has_star or is_twice or all_given.keys() != set(names):
-            reason = f"calls its helper {helper.name} with other arguments than ({', '.join(names)}); give each once"
+            reason = f"calls its helper {helper.name} with wrong arguments; pass each of ({', '.join(names)}) once"
             refuse_at(self.function, call, reason)
         return {name: all_given[name] for name in names}
 
@@ -145,14 +145,14 @@ class _Helpers:
 
 
 class _Caller(NamedTuple):
-    """A function in which calls are written out, and the names that it gives values."""
+    """A function in which calls are inlined, and the names that it binds."""
 
     function: ast.FunctionDef
     bound: set[str]
 
 
 class _Calls(ast.NodeTransformer):
-    """Writes out the calls of helpers in one statement; ``before`` are the assignments that they need before it."""
+    """Inlines the calls of helpers in one statement; ``before`` are the assignments to put before it."""
 
     def __init__(self, helpers: _Helpers, caller: _Caller):
         self.helpers = helpers
@@ -169,7 +169,7 @@ class _Calls(ast.NodeTransformer):
 
 
 def _is_simple(argument: ast.expr) -> bool:
-    """Whether an argument may stand wherever its parameter does: it is a name or a constant."""
+    """Whether an argument can replace its parameter everywhere: it is a name or a constant."""
     return isinstance(argument, ast.Constant) or dotted(argument) is not None
 
 

@@ -1,6 +1,6 @@
-"""The language of skill code: the names that it may use, its limits, and the error for code that leaves it.
+"""The language of skill code: the names that it may use, its limits, and the error for code outside of it.
 
-:mod:`flowrl.skills.rewriting` brings code into this language, :mod:`flowrl.skills.checks` accepts nothing else.
+:mod:`flowrl.skills.rewriting` translates code into this language, and :mod:`flowrl.skills.checks` accepts nothing else.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ INVENTORIES = ("inventory", "inventory_diff")
 
 
 class CodeRefused(BadInput):
-    """A skill's code does something that is not on the list, or not what its skill declares.
+    """A skill's code does something that is not allowed, or not what its skill declares.
 
     Attributes:
-        reason: the kind of fault, one word; docs/gate.md has them all. ``not_allowed``: it is not on the list.
+        reason: the kind of fault, one word; docs/gate.md lists them all. ``not_allowed``: it fails the static checks.
     """
 
     def __init__(self, message: str, reason: str = "not_allowed"):
@@ -60,29 +60,29 @@ def refuse_at(function: ast.FunctionDef, node: ast.AST, reason: str) -> NoReturn
 
 
 def check_size(function: ast.FunctionDef) -> None:
-    """Accepts a function that is not larger than the limits. Does not recurse: a tree too deep would end that.
+    """Checks that a function is within the size limits. Does not recurse, since the tree may be too deep for that.
 
     Raises:
-        CodeRefused: its body has too many nodes, or it is nested too deep.
+        CodeRefused: its body has too many nodes, or it is nested too deeply.
     """
     body = [statement for statement in function.body if not is_text(statement)]
     if sum(1 for statement in body for _ in ast.walk(statement)) > MAX_NODES:
-        refuse_at(function, function, f"is larger than {MAX_NODES} terms; write it shorter")
+        refuse_at(function, function, f"is larger than {MAX_NODES} terms; shorten it")
     depth, level = 0, [function]
     while level:
         depth += 1
         level = [child for node in level for child in ast.iter_child_nodes(node)]
     if depth > MAX_DEPTH:
-        refuse_at(function, function, f"is nested more than {MAX_DEPTH} deep; give parts of it names")
+        refuse_at(function, function, f"is nested more than {MAX_DEPTH} levels deep; assign parts of it to local names")
 
 
 def is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a text that stands by itself, such as a docstring."""
+    """Whether a statement is a bare string, such as a docstring."""
     return isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str)
 
 
 def dotted(node: ast.AST) -> list[str] | None:
-    """``a.b.c`` as its parts, or None where the root is not a plain name."""
+    """The parts of ``a.b.c``; None if the root is not a plain name."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

@@ -1,10 +1,10 @@
-"""The reward menu: a skill's two functions, written from a few terms with weights instead of by hand.
+"""The reward menu: a skill's two functions, generated from a few weighted terms instead of written by hand.
 
-``task_is_done`` holds when every one of a skill's gains holds. ``task_reward`` is a sum of terms: what is gained, and
-terms that the game declares (`flowrl.skills.facts.RewardTerm`). Each is best a difference of a potential over the step,
-so that its total over a task depends on where the task began and ended and not on the way (Ng, Harada and Russell,
-*Policy invariance under reward transformations*, 1999; undiscounted here): going to and fro then pays nothing. Weights
-are chosen so that gaining pays 1 for each unit of ``n``, and clearly more than all the rest.
+``task_is_done`` is true when all of a skill's gains hold. ``task_reward`` is a sum of terms: the gains, and terms that the
+game declares (`flowrl.skills.facts.RewardTerm`). A term should be the difference of a potential over the step, so that its
+total over a task depends only on where the task began and ended (Ng, Harada and Russell, *Policy invariance under reward
+transformations*, 1999; undiscounted here): walking back and forth then pays nothing. Weights are chosen so that gaining
+pays 1 for each unit of ``n``, and clearly more than all other terms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flowrl.skills.spec import Amount, SkillSpec
 
 
 class Term(Protocol):
-    """One line of a reward."""
+    """One term of a reward."""
 
     def code(self, facts: GameFacts) -> str:
         """The term as one Python expression.
@@ -32,7 +32,7 @@ class Term(Protocol):
 
 @dataclass(frozen=True)
 class Gain:
-    """``weight`` for each unit of a resource that is gained; the same is taken back when it is lost."""
+    """Pays ``weight`` for each unit gained of a resource, and takes it back for each unit lost."""
 
     resource: str
     weight: float = 1.0
@@ -46,7 +46,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Pay:
-    """A term of the game's own menu, for a target where it needs one; without a weight, with the game's."""
+    """A term of the game's menu, with a target if it needs one. The default weight is the game's."""
 
     term: str
     target: str | None = None
@@ -60,14 +60,14 @@ class Pay:
 
 
 Approach = partial(Pay, "approach")
-"""Short for a term that games with a map have: paid for coming close to the target."""
+"""A term of games with a map: pays for getting close to the target."""
 Recover = partial(Pay, "recover")
-"""Short for a term that games have in which the player has needs: paid for each point that is won back."""
+"""A term of games in which the player has needs: pays for each point recovered."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A skill without code, or without much: its functions are written from its gains and from terms of the menu."""
+    """A skill without code: its functions are generated from its gains and from terms of the menu."""
 
     name: str
     description: str
@@ -75,22 +75,22 @@ class Recipe:
     requires: dict[str, Amount] = field(default_factory=dict)
     consumes: dict[str, Amount] = field(default_factory=dict)
     reward: tuple[Term, ...] = ()
-    """What is paid beside the gains, and beside the terms that the game has in every reward."""
+    """Terms besides the gains and the terms that the game adds to every reward."""
     task_reward: str = ""
-    """A reward's source, in place of all terms."""
+    """Source of the reward, replacing all terms."""
     also_gains: tuple[str, ...] = ()
-    """What the game gives together with the gains, so that ``task_is_done`` need not test for it."""
+    """Resources that the game gives together with the gains, so that ``task_is_done`` need not test for them."""
     max_task_steps: int | None = None
-    """As in the spec."""
+    """See :class:`SkillSpec`."""
 
     def spec(self, facts: GameFacts) -> SkillSpec:
         """The skill, with code.
 
         Raises:
-            BadInput: it names something that the game does not have, or has a reward of both kinds.
+            BadInput: it names something that the game does not have, or has both reward terms and a task_reward.
         """
         if self.reward and self.task_reward:
-            raise BadInput(f"{self.name} has reward terms and a task_reward of its own; leave one of them out")
+            raise BadInput(f"{self.name} has both reward terms and a task_reward; leave one of them out")
         always = (Pay(term.name) for term in facts.terms if term.is_in_every_reward)
         terms = (*map(Gain, self.gains), *self.reward, *always)
         return SkillSpec(
@@ -106,12 +106,12 @@ class Recipe:
 
 
 def each(per: int | float) -> Amount:
-    """So much for each unit of ``n``."""
+    """An amount per unit of ``n``."""
     return Amount(per=per)
 
 
 def once(fixed: int | float) -> Amount:
-    """So much, whatever ``n`` is."""
+    """An amount that does not depend on ``n``."""
     return Amount(fixed=fixed)
 
 
@@ -129,7 +129,7 @@ def write_reward(terms: Sequence[Term], facts: GameFacts) -> str:
 
 
 def write_is_done(gains: dict[str, Amount], facts: GameFacts) -> str:
-    """The source of a ``task_is_done`` that holds when all of ``gains`` hold, as absolute amounts.
+    """The source of a ``task_is_done`` that is true when all of ``gains`` hold, as absolute amounts.
 
     Raises:
         BadInput: there is no gain, or one names something that the game does not have.

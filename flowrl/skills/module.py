@@ -1,9 +1,9 @@
 """The generated module of a run, ``2.py``: index maps and the two functions of every task of its plan.
 
-Where several rewards of the run's own skill are on trial, the others follow after the last task.
+If several rewards of the run's own skill are on trial, the others follow after the last task.
 
-It is Python for a person to read and for flowrl to parse: :func:`read_module` and :func:`compile_module` take it
-apart as a tree and accept nothing but what :func:`render_module` writes, so that importing it is never needed.
+The module is Python, so that people can read it, but it is never imported: :func:`read_module` and :func:`compile_module`
+parse it as a tree, and accept only what :func:`render_module` writes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SUFFIXES = {"task_is_done": "is_done", "task_reward": "reward"}
 
 @dataclass(frozen=True)
 class TaskSource:
-    """One task of a plan: which skill, how often, which local expert, and the skill's two functions as source."""
+    """One task of a plan: its skill, ``n``, the local expert, and the skill's two functions as source."""
 
     skill_name: str
     n: int
@@ -41,7 +41,7 @@ class TaskSource:
 
 @dataclass(frozen=True)
 class ModuleSource:
-    """What a generated module says."""
+    """The contents of a generated module."""
 
     skill_name: str
     global_expert_idx: int
@@ -49,17 +49,17 @@ class ModuleSource:
     local_to_global: dict[int, int]
     tasks: list[TaskSource]
     candidates: list[str]
-    """Other rewards of the last task, on trial beside its own; as a rule there are none."""
+    """Other rewards of the last task that are on trial; usually none."""
 
     @property
     def rewards(self) -> list[str]:
-        """All rewards of the last task: its own first."""
+        """All rewards of the last task, its own first."""
         return [self.tasks[-1].task_reward, *self.candidates]
 
 
 @dataclass(frozen=True)
 class TaskFunctions:
-    """One task's functions, compiled, with the features that each asks for, in the order of its parameters."""
+    """One task's compiled functions, with the features that each takes, in the order of its parameters."""
 
     is_done: Callable[..., Any]
     is_done_params: tuple[str, ...]
@@ -77,7 +77,7 @@ def render_module(
     """The text of a run's module. Task ``k``'s functions are called ``task_k_is_done`` and ``task_k_reward``.
 
     Args:
-        candidates: other rewards of the last task, each called ``candidate_k_reward``, from 1 on.
+        candidates: other rewards of the last task, called ``candidate_k_reward``, counted from 1.
 
     Raises:
         CodeRefused: a task's source is not one function of the expected name.
@@ -95,7 +95,7 @@ def render_module(
 
 
 def read_module(text: str) -> ModuleSource:
-    """What a module says; the inverse of :func:`render_module`, with the functions' own names restored.
+    """The contents of a module; the inverse of :func:`render_module`, with the original function names restored.
 
     Raises:
         BadInput: the text is not a generated module.
@@ -108,7 +108,7 @@ def read_module(text: str) -> ModuleSource:
     maps, functions, others = _parts(text)
     headings = [match for match in map(_TASK.fullmatch, lines) if match]
     if [int(heading[1]) for heading in headings] != list(range(len(functions))):
-        raise _not_a_module(f"it holds the functions of {len(functions)} tasks, but {len(headings)} headings")
+        raise _not_a_module(f"it has functions for {len(functions)} tasks, but {len(headings)} headings")
     tasks = [
         TaskSource(heading[2], int(heading[3]), int(heading[4]), **_restored(pair))
         for index, (heading, pair) in enumerate(zip(headings, functions))
@@ -122,11 +122,11 @@ def compile_module(text: str, scope: Mapping[str, Any], features: Collection[str
 
     Args:
         text: a module that :func:`render_module` wrote.
-        scope: the names that skill code may use (``jnp``, the game's constants), with what they stand for.
-        features: what the functions may ask for by parameter name.
+        scope: the names that skill code may use (``jnp``, the game's constants), with their values.
+        features: the parameter names that the functions may have.
 
     Raises:
-        CodeRefused: a function fails the static checks, which are made again here.
+        CodeRefused: a function fails the static checks, which are repeated here.
         BadInput: the text is not a generated module.
     """
     _, pairs, _ = _parts(text)
@@ -137,7 +137,7 @@ def compile_module(text: str, scope: Mapping[str, Any], features: Collection[str
 
 
 def compile_rewards(text: str, scope: Mapping[str, Any], features: Collection[str]) -> list[TaskFunctions]:
-    """The last task's functions, once with each of its rewards: its own first, then the others on trial.
+    """The last task's functions with each of its rewards: first its own, then the others on trial.
 
     Raises:
         CodeRefused, BadInput: as :func:`compile_module`.
@@ -148,17 +148,17 @@ def compile_rewards(text: str, scope: Mapping[str, Any], features: Collection[st
 
 
 def with_reward(text: str, number: int) -> str:
-    """The module with one of the rewards on trial as its skill's own, and without the others.
+    """The module with only one of the rewards on trial, as the reward of its skill.
 
     Args:
-        number: 1 is the last task's own.
+        number: of the reward; 1 is the last task's own.
 
     Raises:
         BadInput: the text is not a generated module, or has no such reward.
     """
     module = read_module(text)
     if not 1 <= number <= len(module.rewards):
-        raise BadInput(f"the module of {module.skill_name} has no reward {number}: it has {len(module.rewards)}")
+        raise BadInput(f"the module of {module.skill_name} has no reward {number}; choose one from 1 to {len(module.rewards)}")
     chosen = module.rewards[number - 1]
     tasks = [replace(task, task_reward=chosen) if task.skill_name == module.skill_name else task for task in module.tasks]
     return render_module(module.skill_name, module.global_expert_idx, module.global_to_local, tasks)
@@ -167,7 +167,7 @@ def with_reward(text: str, number: int) -> str:
 def skill_functions(text: str, task_index: int = -1) -> tuple[str, str]:
     """The sources of one task's ``task_is_done`` and ``task_reward``, under these names.
 
-    The last task is the module's own skill: an archived ``skills/0_Collect_Wood/0.py`` gives back its two functions.
+    The last task is the module's own skill, so an archived ``skills/0_Collect_Wood/0.py`` gives that skill's functions.
     """
     task = read_module(text).tasks[task_index]
     return task.task_is_done, task.task_reward
@@ -185,7 +185,7 @@ def _render_candidate(number: int, skill_name: str, source: str) -> str:
 
 
 def _renamed(source: str, name: str, new_name: str) -> str:
-    function = parse_function(source, name)  # without texts: one of several lines could look like a heading
+    function = parse_function(source, name)  # drops strings, which could contain a line that looks like a heading
     function.name = new_name
     return ast.unparse(function)
 
@@ -224,7 +224,7 @@ def _compiled(
     allowed = {name: getattr(builtins, name) for name in BUILTINS}
     namespace: dict[str, Any] = {"__builtins__": allowed, **scope}
     module = ast.Module(body=[function], type_ignores=[])
-    exec(compile(module, f"<{function.name}>", "exec"), namespace)  # the tree that the checks accepted
+    exec(compile(module, f"<{function.name}>", "exec"), namespace)  # exactly the tree that the checks accepted
     return namespace[function.name], tuple(argument.arg for argument in function.args.args)
 
 

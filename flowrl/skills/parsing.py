@@ -1,8 +1,8 @@
-"""Python source to its tree, one thread at a time.
+"""Parses Python source, one thread at a time.
 
-CPython (3.11 among others) keeps the depth of the tree under construction in one place for all threads: where two
-threads parse at once, and the garbage collector lets the other one in, either gets a ``SystemError`` ("AST constructor
-recursion depth mismatch"). The scheduler's thread and the proposer's both parse skills.
+CPython (3.11 among others) stores the depth of the tree under construction in one place for all threads: if two threads
+parse at once, and garbage collection switches between them, one gets a ``SystemError`` ("AST constructor recursion depth
+mismatch"). Both the scheduler's thread and the proposer's parse skills.
 """
 
 from __future__ import annotations

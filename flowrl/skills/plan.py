@@ -1,20 +1,20 @@
 """Execution plans: the tasks that take an agent from a fresh world through a new skill.
 
-A plan is found backwards, the way a bill of materials is exploded (Orlicky, *Material Requirements Planning*, 1975).
-The last task is the new skill; what it needs becomes the *demand* at the front of the plan; a provider is put before
-it, whose own needs join the demand; and so on until the demand is empty. Three rules keep the plan short and honest:
+A plan is built backwards, as in exploding a bill of materials (Orlicky, *Material Requirements Planning*, 1975). The last
+task is the new skill. What it needs becomes the *demand* at the front of the plan; a provider is put in front, and its own
+needs join the demand; and so on until the demand is empty. Three rules keep the plan short and correct:
 
-*Stocks are pooled as far back as they can be.* Of all providers that the demand asks for, one is put in front only
-when no other one needs what it provides; so wood, which almost everything needs, is collected first and once, in the
-amount that all later tasks use. Where that is more than the game lets a player hold, the demand is split: it is filled
-in the middle of the plan, and again before. ``task_is_done`` judges absolute amounts, so a provider's ``n`` says how
-much is *held* when it is done, not how much is added.
+*Stocks are pooled as early as possible.* Of all providers that the demand calls for, one is put in front only when no
+other one needs what it provides. So wood, which almost everything needs, is collected first and once, in the amount that
+all later tasks use. If that is more than a player can hold, the demand is split: part of it is provided in the middle of
+the plan, and the rest earlier. ``task_is_done`` judges absolute amounts, so a provider's ``n`` says how much is *held* when
+it is done, not how much is added.
 
 *Possessions are provided once,* by the same rule.
 
-*Where the player is comes last.* A nearness is provided directly before its consumer (a *block* of tasks). A place is
-changed by a *mover*, a skill that gains one place and requires another. A skill that names no place can be done in any,
-and is planned where what it needs is provided, else where episodes start.
+*Positions come last.* A nearness is provided directly before its consumer (a *block* of tasks). A *mover*, a skill that
+requires one place and gains another, changes the place. A skill that names no place can be done anywhere; it is planned
+where its needs are provided, else where episodes start.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from flowrl.skills.graph import check_acyclic, dependencies, dependency_graph, n
 from flowrl.skills.spec import SkillSpec
 
 MAX_TASKS = 200
-"""Longer plans are refused: no agent would get through them, and it ends any disagreement about places."""
+"""Longer plans are refused: no agent would finish them, and the limit stops a search that cycles between places."""
 
 Plan = list[dict[str, Any]]
 """``[{"skill_name": "Collect_Wood", "n": 3}, ...]``, the new skill last."""
@@ -47,11 +47,11 @@ def build_plan(spec: SkillSpec, available: Mapping[str, SkillSpec], facts: GameF
         spec: the new skill.
         available: the skills that may be used, by name, in the order in which they were added.
         facts: the game.
-        n: how often the new skill is to be done in the end.
+        n: how many times the new skill is to be done at the end.
 
     Raises:
-        BadInput: something that is needed is provided by no skill, skills depend on each other in a circle, more is
-            needed at once than can be held, or no skill leads from one place to another; names them and the remedy.
+        BadInput: no skill provides something that is needed, skills depend on each other in a circle, more is needed at
+            once than can be held, or no skill leads from one place to another; names them and the remedy.
     """
     others = {name: other for name, other in available.items() if name != spec.name}
     reached = reachable_skills(others, facts)
@@ -62,7 +62,7 @@ def build_plan(spec: SkillSpec, available: Mapping[str, SkillSpec], facts: GameF
 
 
 def plan_in_order(dependency_names: Sequence[str], skill_name: str) -> Plan:
-    """The plan where nothing is known of the dependencies but their names: each of them once, then the skill."""
+    """The plan if only the names of the dependencies are known: each of them once, then the skill."""
     return [{"skill_name": name, "n": 1} for name in (*dependency_names, skill_name)]
 
 
@@ -77,7 +77,7 @@ class _Task:
 
 @dataclass
 class _Demand:
-    """What must hold at the front of the plan that stands so far."""
+    """What must hold at the start of the plan built so far."""
 
     place: str | None
     stocks: dict[str, int | float] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class _Demand:
 
 
 class _Explosion:
-    """One plan in the making: the tasks found so far, and the demand at their front."""
+    """A plan under construction: the tasks found so far, and the demand at their start."""
 
     def __init__(self, goal: SkillSpec, reached: Mapping[str, SkillSpec], facts: GameFacts):
         self.goal = goal
@@ -98,7 +98,7 @@ class _Explosion:
         self.rank = {name: position for position, name in enumerate(topological_order(self.graph))}
         self.movers = _movers(reached, facts)
         self.tasks: list[_Task] = []
-        self.being_put: list[str] = []
+        self.in_progress: list[str] = []
         self.demand = _Demand(place=facts.start_place)
 
     def explode(self, n: int) -> list[_Task]:
@@ -109,7 +109,7 @@ class _Explosion:
         return self.tasks
 
     def next_task(self) -> _Task | None:
-        """What to put in front next: a provider at the place at hand, else a change of place, else nothing."""
+        """The next task to put in front: a provider at the current place, else a mover, else None."""
         wanted = {self.provider(resource, level).name for resource, level in self.demand.items()}
         route = self.route(self.facts.start_place, self.demand.place)
         ready = self.not_needed_by_others(wanted, route)
@@ -122,17 +122,17 @@ class _Explosion:
         return _Task(route[-1], 1) if route else None
 
     def not_needed_by_others(self, wanted: set[str], route: Sequence[SkillSpec]) -> list[str]:
-        """The wanted providers that neither another wanted one nor a mover still to come depends on."""
+        """The wanted providers on which no other wanted provider and no remaining mover depends."""
         later = [dependencies(self.graph, name) for name in wanted.union(mover.name for mover in route)]
         return [name for name in sorted(wanted) if not any(name in needed for needed in later)]
 
     def enough_of(self, spec: SkillSpec) -> _Task:
-        """A provider, as often as it takes to bring all that the demand wants of it."""
+        """A task for a provider, with the ``n`` that meets all demand for it."""
         wanted = [(name, level) for name, level in self.demand.items() if self.provider(name, level) is spec]
         return _Task(spec, max(spec.gains[name].count_for(level) for name, level in wanted))
 
     def block(self, task: _Task, place: str | None = None) -> list[_Task]:
-        """A task after the providers of what must stand near it, each of these once, all at one place."""
+        """A task, preceded by the providers of the nearness that it needs, each once and all at one place."""
         place = place or self.home(task.spec)
         before: list[_Task] = []
         for resource, level in needs(task.spec, self.facts, task.n).items():
@@ -145,17 +145,17 @@ class _Explosion:
         return [*before, task]
 
     def put_in_front(self, block: list[_Task]) -> None:
-        """Puts a block before the tasks so far, with what must go between them: a refill, a change of place."""
+        """Puts a block in front of the tasks so far, with what must go between them: a refill or a move."""
         name = block[-1].spec.name
-        if name in self.being_put:  # a refill waits for a way there, which waits for the refill
+        if name in self.in_progress:  # a refill needs a move that needs the refill
             raise BadInput(
-                f"skill {self.goal.name}: {name} and what follows it need more than a player can carry from place to "
+                f"skill {self.goal.name}: {name} and the tasks after it need more than a player can carry from place to "
                 "place; let them require less"
             )
-        self.being_put.append(name)
+        self.in_progress.append(name)
         while between := self.between(block):
             self.put_in_front(self.block(between))
-        self.being_put.remove(name)
+        self.in_progress.remove(name)
         self.demand = self.demand_before(block)
         self.tasks = [*block, *self.tasks]
         if len(self.tasks) > MAX_TASKS:
@@ -165,7 +165,7 @@ class _Explosion:
             )
 
     def between(self, block: list[_Task]) -> _Task | None:
-        """What has to come after a block, before it can be put in front; None where it can be at once."""
+        """The task that must go between a block and the plan so far; None if none is needed."""
         if route := self.route(self.end_place(block[-1].spec), self.demand.place):
             return _Task(route[-1], 1)
         for resource, level in self.demand_before(block).stocks.items():
@@ -176,13 +176,13 @@ class _Explosion:
         return None
 
     def most(self, resource: str) -> int | float:
-        """The most of a stock that its provider can bring: whole times of it, within the game's cap."""
+        """The most of a stock that its provider can provide: the largest multiple within the game's cap."""
         cap = self.facts.stocks[resource]
         gain = self.provider(resource, 1).gains[resource]
         return gain.fixed if gain.per == 0 else gain.at(math.floor((cap - gain.fixed) / gain.per))
 
     def demand_before(self, block: list[_Task]) -> _Demand:
-        """The demand once a block stands in front: walks backwards through its tasks."""
+        """The demand after a block is put in front, found by walking backwards through its tasks."""
         stocks, possessions, place = dict(self.demand.stocks), dict(self.demand.possessions), self.demand.place
         for task in reversed(block):
             for resource, amount in task.spec.gains.items():
@@ -207,7 +207,7 @@ class _Explosion:
         return found
 
     def home(self, spec: SkillSpec) -> str | None:
-        """The place that a skill is planned at: its own, else the last place of what it needs, else the first."""
+        """The place at which a skill is planned: its own, else the furthest place of what it needs, else the first."""
         if own := _place(spec.requires, self.facts):
             return own
         furthest = self.facts.start_place
@@ -217,14 +217,14 @@ class _Explosion:
         return furthest
 
     def end_place(self, spec: SkillSpec) -> str | None:
-        """The place that the player is at when a skill is done."""
+        """The place of the player when a skill is done."""
         return _place(spec.gains, self.facts) or self.home(spec)
 
     def number_of(self, place: str | None) -> int:
         return self.facts.places.index(place) if place else 0
 
     def route(self, start: str | None, end: str | None) -> list[SkillSpec]:
-        """The movers from one place to another, in order; none where it is the same place."""
+        """The movers from one place to another, in order; empty if the places are the same."""
         if start == end:
             return []
         try:
@@ -238,15 +238,15 @@ class _Explosion:
 
     def at_another_place(self, consumer: SkillSpec, place: str | None, found: SkillSpec, resource: str) -> BadInput:
         return BadInput(
-            f"skill {self.goal.name}: {consumer.name} is done at {place}, but {found.name}, which provides {resource}, "
-            f"at {_place(found.requires, self.facts)}; add a skill that provides {resource} at {place}"
+            f"skill {self.goal.name}: {consumer.name} is done at {place}, but {found.name}, which provides {resource}, is "
+            f"done at {_place(found.requires, self.facts)}; add a skill that provides {resource} at {place}"
         )
 
     def over_cap(self, block: list[_Task], resource: str, level: int | float) -> BadInput:
         names = ", ".join(f"{task.spec.name} x{task.n}" for task in block)
         return BadInput(
-            f"skill {self.goal.name}: {names} need {math.ceil(level)} {resource} at once, but a player can be given "
-            f"{self.most(resource):g} at most; let it require less, or split it into two skills"
+            f"skill {self.goal.name}: {names} need {math.ceil(level)} {resource} at once, but a player can get at "
+            f"most {self.most(resource):g}; let it require less, or split it into two skills"
         )
 
 
@@ -255,7 +255,7 @@ def _place(resources: Collection[str], facts: GameFacts) -> str | None:
 
 
 def _movers(skills: Mapping[str, SkillSpec], facts: GameFacts) -> nx.DiGraph:
-    """Places, with an edge for each mover; where two skills make the same move, the first."""
+    """The graph of places, with an edge for each mover; if two skills make the same move, the first one."""
     graph = nx.DiGraph()
     for spec in skills.values():
         end = _place(spec.gains, facts)
@@ -268,5 +268,5 @@ def _movers(skills: Mapping[str, SkillSpec], facts: GameFacts) -> nx.DiGraph:
 def _nothing_provides(skill_name: str, lacking: Sequence[str], reached: Collection[str]) -> BadInput:
     return BadInput(
         f"skill {skill_name} needs {', '.join(lacking)}, which none of the {len(reached)} skills in reach provides; "
-        f"first add a skill that gains {lacking[0]}, or take it out of what {skill_name} requires and consumes"
+        f"first add a skill that gains {lacking[0]}, or remove it from what {skill_name} requires and consumes"
     )

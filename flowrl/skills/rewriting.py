@@ -1,10 +1,10 @@
-"""Skill code as people and language models write it, rewritten into the language of the checks.
+"""Rewrites skill code, as people and language models write it, into the language of the checks.
 
-Each step takes a function's tree and returns one that means the same and uses less of Python: imports of what is in
-scope, annotations and texts are dropped, ``and``, ``if ... else`` and such become functions of ``jnp``, loops over
-literals are written out, and so are calls of helper functions. Code that is in the language already stays as it is, so
-rewriting twice is rewriting once. Nothing is accepted here: the checks decide on the tree that comes out, and that tree
-is what is hashed, written into a module and compiled.
+Each step turns a function's tree into one that means the same and uses less of Python: imports of what is in scope,
+annotations and docstrings are dropped; ``and``, ``if ... else`` and the like become functions of ``jnp``; loops over
+literals are unrolled; helper functions are inlined. Code that is already in the language stays as it is, so rewriting is
+idempotent. Nothing is accepted here: the checks decide on the resulting tree, and that tree is what is hashed, written
+into a module and compiled.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.P
 
 
 def rewritten(module: ast.Module, name: str) -> ast.FunctionDef:
-    """The function called ``name`` of a source, in the language of the checks; the source's tree is used up.
+    """The function ``name`` of a source, in the language of the checks. Modifies the source's tree.
 
     Raises:
-        CodeRefused: there is no such function, there is more than it and its helpers, or a part of it cannot be written
-            in the language without changing what it means; says what to write instead.
+        CodeRefused: there is no such function, there is more than it and its helpers, or a part of it cannot be expressed
+            in the language; says what to write instead.
     """
     function, helpers = _functions(module, name)
     for tree in (function, *helpers):
         check_size(tree)
     copier = Copier(function)
     for tree in (function, *helpers):
-        _without_scope(tree)
+        _drop_scope_statements(tree)
         _check_bindings(tree)
-        _without_annotations(tree)
+        _drop_annotations(tree)
         _Branches(tree, copier).visit(tree)
         check_size(tree)
         unroll_loops(tree, copier)
@@ -51,21 +51,21 @@ def rewritten(module: ast.Module, name: str) -> ast.FunctionDef:
 
 
 def _functions(module: ast.Module, name: str) -> tuple[ast.FunctionDef, list[ast.FunctionDef]]:
-    """The function that is asked for, and those beside it."""
+    """The requested function, and the other functions."""
     body = [node for node in module.body if not (is_text(node) or _is_in_scope(node))]
     functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
     others = [node for other, node in functions.items() if other != name]
     if name not in functions or len(functions) != len(body) or any(other.name in _RESERVED for other in others):
         found = ", ".join(getattr(node, "name", type(node).__name__) for node in body) or "nothing"
         raise CodeRefused(
-            f"expected one function `def {name}(...):` and nothing else but helper functions of other names, found {found}; "
-            "jax, jnp and the game's constants are in scope, and assignments belong into the function"
+            f"expected one function `def {name}(...):` and otherwise only helpers with other names, found {found}; "
+            "move assignments into the function, and drop imports: jax, jnp and the game's constants are in scope"
         )
     return functions[name], others
 
 
 def _is_in_scope(node: ast.AST) -> bool:
-    """Whether a statement only brings in what is in scope already."""
+    """Whether a statement only imports or assigns what is already in scope."""
     if isinstance(node, ast.Import):
         return all((alias.name, alias.asname) in _IMPORTS for alias in node.names)
     if isinstance(node, ast.ImportFrom):
@@ -76,8 +76,8 @@ def _is_in_scope(node: ast.AST) -> bool:
     return False
 
 
-def _without_scope(function: ast.FunctionDef) -> None:
-    """Drops imports of what is in scope, and texts; writes ``jnp`` for ``jax.numpy``."""
+def _drop_scope_statements(function: ast.FunctionDef) -> None:
+    """Drops imports of what is in scope, and bare strings; writes ``jnp`` for ``jax.numpy``."""
     _Scope().visit(function)
 
 
@@ -106,7 +106,7 @@ class _Scope(ast.NodeTransformer):
 
 
 def _check_bindings(function: ast.FunctionDef) -> None:
-    """What the steps after this write, ``jnp.where`` and such, means the same everywhere in the function."""
+    """Refuses to rebind names such as ``jnp``, so that the code written by later steps means the same everywhere."""
     for node in ast.walk(function):
         name = _bound(node)
         if (name in _RESERVED and node is not function) or name.startswith("__"):
@@ -114,7 +114,7 @@ def _check_bindings(function: ast.FunctionDef) -> None:
 
 
 def _bound(node: ast.AST) -> str:
-    """The name that a node gives a value, or nothing."""
+    """The name that a node binds; empty if none."""
     if isinstance(node, ast.Name):
         return node.id if isinstance(node.ctx, ast.Store) else ""
     if isinstance(node, ast.arg):
@@ -122,8 +122,8 @@ def _bound(node: ast.AST) -> str:
     return node.name if isinstance(node, ast.FunctionDef) else ""
 
 
-def _without_annotations(function: ast.FunctionDef) -> None:
-    """Drops annotations that are types, and so does nothing that they would do."""
+def _drop_annotations(function: ast.FunctionDef) -> None:
+    """Drops annotations that are types, which have no effect."""
     _Annotations(function).visit(function)
 
 
@@ -152,11 +152,11 @@ class _Annotations(ast.NodeTransformer):
             name = getattr(node, "id", getattr(node, "attr", ""))
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
             if not isinstance(node, _TYPE_NODES) or name.startswith("_") or not _TYPE_TEXT.fullmatch(text):
-                refuse_at(self.function, node, "has annotations that are more than a type, as in `x: float`; leave them out")
+                refuse_at(self.function, node, "has an annotation that is not a plain type such as `x: float`; leave it out")
 
 
 class _Branches(ast.NodeTransformer):
-    """``and``, ``or``, ``not``, ``a < b < c``, ``x if c else y`` and ``jax.lax.cond`` as functions of ``jnp``."""
+    """Turns ``and``, ``or``, ``not``, ``a < b < c``, ``x if c else y`` and ``jax.lax.cond`` into functions of ``jnp``."""
 
     def __init__(self, function: ast.FunctionDef, copier: Copier):
         self.function = function
@@ -166,7 +166,7 @@ class _Branches(ast.NodeTransformer):
         self.generic_visit(node)
         for operand in node.values:
             if _is_number(operand):
-                refuse_at(self.function, operand, "combines a number with and, or; compare it first, as in x > 0")
+                refuse_at(self.function, operand, "uses a number with and, or; compare it first, as in x > 0")
         return _combined("logical_and" if isinstance(node.op, ast.And) else "logical_or", node.values, node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
@@ -208,17 +208,21 @@ class _Branches(ast.NodeTransformer):
         if isinstance(branch, (ast.Name, ast.Attribute)):
             return ast.copy_location(ast.Call(branch, [self.copier.of(operand) for operand in operands], []), branch)
         if not isinstance(branch, ast.Lambda):
-            refuse_at(self.function, branch, "gives jax.lax.cond a branch that is no lambda; use jnp.where(condition, a, b)")
+            refuse_at(
+                self.function,
+                branch,
+                "passes jax.lax.cond a branch that is no lambda; use jnp.where(condition, a, b)",
+            )
         given = branch.args
         names = [argument.arg for argument in given.args]
         is_odd = given.vararg or given.kwarg or given.posonlyargs or given.kwonlyargs or given.defaults
         if is_odd or len(names) != len(operands) or _binds(branch.body):
-            refuse_at(self.function, branch, "gives jax.lax.cond a lambda that does not fit; use jnp.where(condition, a, b)")
+            refuse_at(self.function, branch, "passes jax.lax.cond a lambda that does not fit; use jnp.where(condition, a, b)")
         return self.copier.replaced(branch.body, dict(zip(names, operands)))
 
 
 def _combined(name: str, operands: Sequence[ast.expr], node: ast.expr) -> ast.expr:
-    """Two by two, in halves: a chain of many is not deep."""
+    """Combines operands as a balanced tree, so that a long chain is not deep."""
     if len(operands) == 1:
         return operands[0]
     half = len(operands) // 2
@@ -232,7 +236,7 @@ def _jnp(name: str, arguments: list[ast.expr], node: ast.expr) -> ast.expr:
 
 
 def _is_number(node: ast.expr) -> bool:
-    """Whether a value is plainly no truth value. Of two numbers, ``and`` and ``or`` give one and not a truth value."""
+    """Whether a value is clearly not a boolean. With numbers, ``and`` and ``or`` return a number and not a boolean."""
     if isinstance(node, ast.Constant):
         return not isinstance(node.value, bool)
     if isinstance(node, ast.BinOp):

@@ -1,6 +1,6 @@
-"""A skill: a name, what it requires, consumes and gains, and two functions in source form.
+"""A skill: a name, what it requires, consumes and gains, and two functions as source.
 
-Amounts are linear in ``n``, how often the skill is to be done, and are given as numbers, never as code:
+Amounts are linear in ``n``, how many times the skill is to be done, and are given as numbers, never as code:
 ``{"wood": {"per": 2, "fixed": 0}}`` is two pieces of wood for each time.
 """
 
@@ -20,31 +20,31 @@ _SPACES_AND_BRACKETS = re.compile(r"[ \t()\[\]{}<>]+")
 
 
 def check_name(name: str) -> str:
-    """The name itself, if it can be a folder, a tmux session and a word in a log.
+    """The name itself, if it can name a folder and a session, and is one word in a log.
 
     Raises:
-        BadInput: it is empty, too long, or holds anything but letters, digits, ``_`` and ``-``.
+        BadInput: it is empty, too long, or has other characters than letters, digits, ``_`` and ``-``.
     """
     if isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name):
         return name
     shown = repr(name if len(str(name)) <= MAX_NAME_LENGTH else f"{str(name)[:MAX_NAME_LENGTH]}...")
     raise BadInput(
-        f"skill name {shown} is not usable: use 1 to {MAX_NAME_LENGTH} letters, digits, '_' or '-', beginning with a "
-        "letter or digit, as in Collect_Wood"
+        f"skill name {shown} is not usable; use 1 to {MAX_NAME_LENGTH} letters, digits, '_' or '-', beginning with a "
+        "letter or digit, such as Collect_Wood"
     )
 
 
 def name_from(title: str) -> str:
-    """A skill's name from what a model calls it: ``Collect_Wood`` from ``Collect Wood``.
+    """A valid skill name from a model's title: ``Collect_Wood`` from ``Collect Wood``.
 
-    Spaces and brackets become ``_``. A title that is a name already, or that this does not make one, stays as it is.
+    Spaces and brackets become ``_``. A title that is already valid, or that this cannot fix, is returned unchanged.
     """
     name = _SPACES_AND_BRACKETS.sub("_", title).strip("_")
     return title if _NAME.fullmatch(title) or not _NAME.fullmatch(name) else name
 
 
 class Amount(BaseModel):
-    """How much of one resource a skill needs, uses up or brings: ``per * n + fixed``."""
+    """How much of one resource a skill requires, consumes or gains: ``per * n + fixed``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -70,9 +70,9 @@ class Amount(BaseModel):
 
 
 class SkillSpec(BaseModel):
-    """One skill, checked for shape. Its code is checked by :mod:`flowrl.skills.checks`, its resources by the facts.
+    """One skill with valid fields. :mod:`flowrl.skills.checks` checks its code, the game's facts its resources.
 
-    ``requires`` must hold when the skill starts, ``consumes`` is used up while it is done, and ``gains`` holds once
+    ``requires`` must hold when the skill starts, ``consumes`` is used up by it, and ``gains`` holds once
     ``task_is_done`` says so: ``task_is_done`` judges absolute amounts, so ``gains`` is a level, not a difference.
     """
 
@@ -86,22 +86,22 @@ class SkillSpec(BaseModel):
     task_is_done: str = Field(min_length=1)
     task_reward: str = Field(min_length=1)
     candidates: tuple[str, ...] = ()
-    """Other rewards for the same skill: trained beside ``task_reward`` for a while, then the best one is kept."""
+    """Other rewards for the same skill: trained along with ``task_reward`` for a while, then the best one is kept."""
 
     max_task_steps: int | None = Field(None, ge=1)
-    """Steps that it may take for each unit of ``n``, where the game makes it slower than others; None for the setting's."""
+    """Limit on its steps per unit of ``n``, if the game makes it slower than other skills; None for the setting's limit."""
 
     _check_name = field_validator("name")(check_name)
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> SkillSpec:
-        """The spec in a ``skill_data`` dict; keys of other rooms, such as ``execution_plan``, are left alone.
+        """The spec in a ``skill_data`` dict; keys of other rooms, such as ``execution_plan``, are ignored.
 
         Raises:
-            BadInput: a field is missing or of the wrong kind; names the skill and the field.
+            BadInput: a field is missing or has the wrong type; names the skill and the field.
         """
         if not isinstance(data, dict):
-            raise BadInput(f"a skill is an object with a skill_name, not {type(data).__name__}; see docs/skills.md")
+            raise BadInput(f"expected a skill as an object with a skill_name, found {type(data).__name__}; see docs/skills.md")
         fields = {key: data[key] for key in cls.model_fields if key in data and key != "name"}
         try:
             return cls(name=check_name(data.get("skill_name", "")), **fields)
@@ -109,7 +109,7 @@ class SkillSpec(BaseModel):
             raise BadInput(_first_fault(data.get("skill_name"), error)) from error
 
     def to_data(self) -> dict[str, Any]:
-        """The spec as a plain dict that JSON can hold; what every other room calls ``skill_data``."""
+        """The spec as a JSON-compatible dict, called ``skill_data`` in all other rooms."""
         data = self.model_dump(mode="json")
         if not self.candidates:
             del data["candidates"]
@@ -120,7 +120,7 @@ class SkillSpec(BaseModel):
 
 def _first_fault(skill_name: Any, error: ValidationError) -> str:
     fault = error.errors()[0]
-    # A union of int and float adds the tried type to the place; a person looks for the field.
+    # For a union of int and float, pydantic adds the type to the location; only the field is useful.
     place = ".".join(str(part) for part in fault["loc"] if part not in ("int", "float"))
     return (
         f"skill {skill_name}: {place}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}; "

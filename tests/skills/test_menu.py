@@ -197,7 +197,7 @@ def test_a_recipe_may_have_a_reward_of_its_own():
     recipe = Recipe("Collect_Wood", "", {"wood": each(1)}, task_reward=source)
     assert recipe.spec(FACTS).task_reward == source
     assert "inventory.wood >= n" in recipe.spec(FACTS).task_is_done
-    with pytest.raises(BadInput, match="Collect_Wood has reward terms and a task_reward"):
+    with pytest.raises(BadInput, match="Collect_Wood has both reward terms and a task_reward"):
         replace(recipe, reward=(Approach("TREE"),)).spec(FACTS)
 
 

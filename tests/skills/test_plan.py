@@ -99,7 +99,7 @@ def test_a_provider_that_brings_several_at_once_is_not_asked_for_more_than_whole
     aim = skill("Aim", {"bow": 1, "arrows": 3}, {"arrows": 3}, {"achievement:SLEEP": 1})
     available = by_name(WOOD, make, shoot)
     assert short(check_plan(aim, available, FACTS)) == "Wood*1 Make*1 Shoot*1 Aim*1"
-    with pytest.raises(BadInput, match="Volley x1 need 9 arrows at once, but a player can be given 8 at most"):
+    with pytest.raises(BadInput, match="Volley x1 need 9 arrows at once, but a player can get at most 8"):
         build_plan(skill("Volley", {"arrows": 9}), available, FACTS)
 
 
@@ -141,7 +141,7 @@ def test_an_achievement_of_another_floor_is_brought_back_from_there():
     [
         (skill("X", {"gem": 1}), by_name(WOOD), "X needs gem, which none of the 1 skills.*add a skill that gains gem"),
         (skill("X", consumes={"stone": 1}), by_name(STONE), "skill X needs stone, which none of the 0 skills in reach"),
-        (skill("X", {"wood": 10}), by_name(WOOD), "X x1 need 10 wood at once, but a player can be given 9 at most"),
+        (skill("X", {"wood": 10}), by_name(WOOD), "X x1 need 10 wood at once, but a player can get at most 9"),
         (
             skill("X", {"stone": 1}, gains={"bow": 1}),
             by_name(skill("Y", {"bow": 1}, gains={"stone": "n"})),
@@ -150,7 +150,7 @@ def test_an_achievement_of_another_floor_is_brought_back_from_there():
         (
             skill("X", {"near:TABLE": 1, "level:CELLAR": 1}),
             by_name(WOOD, DOWN, skill("Table", {"level:GROUND": 1}, gains={"near:TABLE": 1})),
-            "X is done at level:CELLAR, but Table, which provides near:TABLE, at level:GROUND",
+            "X is done at level:CELLAR, but Table, which provides near:TABLE, is done at level:GROUND",
         ),
     ],
 )
@@ -230,7 +230,7 @@ def test_any_plan_can_be_played_forward(skills, n):
         plan = build_plan(goal, available, FACTS, n)
     except BadInput as error:
         # What is generated can only fail for want of room, or of a way between two floors.
-        for_want = "at once, but a player can be given|from place to place|no skill leads there|is done at"
+        for_want = "at once, but a player can get at most|from place to place|no skill leads there|is done at"
         assert re.search(for_want, str(error))
         reject()
     event(f"{min(len(plan), 12)} tasks")
