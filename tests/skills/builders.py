@@ -30,7 +30,7 @@ FACTS = GameFacts(
 
 
 def skill(name, requires=None, consumes=None, gains=None, **code) -> SkillSpec:
-    """A skill whose amounts are written short: a number is fixed, a string such as ``"2n"`` or ``"2n+1"`` grows."""
+    """A skill with amounts in short form: a number is fixed, a string such as ``"2n"`` or ``"2n+1"`` grows with ``n``."""
     amounts = {"requires": requires, "consumes": consumes, "gains": gains}
     return SkillSpec.from_data(
         {

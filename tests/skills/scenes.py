@@ -1,4 +1,4 @@
-"""Where each skill of the built-in curricula is played, and how."""
+"""Where and how each skill of the built-in curricula is played."""
 
 from tests.skills.stages import Scene, ladder_down, seven_killed, tired
 
@@ -6,7 +6,7 @@ DO = ("DO",)
 FIGHT = DO * 10
 SEARCH = DO * 60
 
-#: What both games have.
+#: Scenes of both games.
 COMMON = {
     "Collect_Wood": Scene(DO * 2, front="TREE"),
     "Collect_Drink": Scene(DO, front="WATER"),

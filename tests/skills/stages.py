@@ -1,4 +1,4 @@
-"""The real games, put into states with exactly what a skill declares, and played by hand."""
+"""The real games, in states with exactly what a skill declares, played by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ELSEWHERE = "SEWERS"
 
 @dataclass(frozen=True)
 class Scene:
-    """What a skill's world holds beside what the skill declares, and what to do there."""
+    """What a skill's world contains besides what the skill declares, and what to do there."""
 
     actions: tuple[str, ...]
     front: str | None = None
@@ -39,7 +39,7 @@ class Scene:
 
 @dataclass
 class Played:
-    """What came of playing a scene."""
+    """The result of playing a scene."""
 
     done_at_start: bool
     done: bool
@@ -66,7 +66,7 @@ class Stage:
         self.rng = fresh.state_rng
 
     def play(self, spec: SkillSpec, scene: Scene, n: int = 1, without: str | None = None) -> Played:
-        """Plays a skill from a state with exactly what it declares, less one unit of the resource ``without``."""
+        """Plays a skill from a state with exactly what it declares, minus one unit of the resource ``without``."""
         functions = self.functions(spec)
         state = self.prepared(spec, scene, n, without)
         look = self._look(state, n)
@@ -84,11 +84,11 @@ class Stage:
         return result
 
     def new_world(self, seed: int) -> Any:
-        """A world as the game makes it."""
+        """A world as the game generates it."""
         return self._reset(jax.random.key(seed))[1]
 
     def steps_to_eat(self, spec: SkillSpec, scene: Scene, at_most: int) -> int | None:
-        """Steps of one who is kept well, waits beside a plant just set, and eats it when ripe; None for more than
+        """Steps for a player kept healthy to wait next to a new sapling and eat the ripe plant; None if more than
         ``at_most``."""
         functions = self.functions(spec)
         state = self.with_young_plant(self.prepared(spec, scene, 1, None), age=0)
@@ -139,7 +139,7 @@ class Stage:
         return state.inventory.replace(**held)
 
     def edit(self, state: Any, **fields: Any) -> Any:
-        """The state with some fields replaced, each keeping its type, so that nothing is compiled again."""
+        """The state with some fields replaced; each keeps its type, so that nothing is recompiled."""
 
         def same_type(old, new):
             return jnp.asarray(new, old.dtype)
@@ -277,7 +277,7 @@ class CraftaxStage(ClassicStage):
 
 
 def ladder_down(state: Any, stage: Stage) -> dict[str, Any]:
-    """A ladder down under the player, on every floor but the one that stands for elsewhere."""
+    """A ladder down under the player, on every floor except the one that stands for elsewhere."""
     items = np.array(state.item_map)
     items[(slice(None), *stage.middle)] = stage.adapter.scope["ItemType"].LADDER_DOWN.value
     items[stage.floors.index(ELSEWHERE)] = 0
@@ -292,7 +292,7 @@ def seven_killed(state: Any, stage: Stage) -> dict[str, Any]:
 
 
 def tired(state: Any, stage: Stage) -> dict[str, Any]:
-    """One point of energy missing: nobody falls asleep fully rested."""
+    """One point of energy missing: a fully rested player does not fall asleep."""
     return {"player_energy": 8}
 
 

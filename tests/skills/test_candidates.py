@@ -1,4 +1,4 @@
-"""A skill as it is proposed, with its rewards by number."""
+"""A proposed skill with its numbered rewards."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def refusing(*numbers: int):
     return judge
 
 
-def test_a_reward_keeps_its_number_whatever_becomes_of_the_others():
+def test_a_reward_keeps_its_number_when_others_are_dropped():
     offer = offer_of(2, 3, 5, dropped={1: BadInput("no term"), 4: BadInput("no code")})
     assert offer.keep(refusing(3)) == [reward(2), reward(5)]
     assert list(offer.rewards) == [2, 5] and sorted(offer.dropped) == [1, 3, 4]
     assert (offer.spec.task_reward, offer.spec.candidates) == (reward(2), (reward(5),))
 
 
-def test_a_skill_of_which_no_reward_is_left_is_refused_with_each_ones_reason():
+def test_a_skill_without_usable_rewards_is_refused_with_the_reason_of_each():
     offer = offer_of(2, 3, dropped={1: BadInput("no term")})
     each = "reward 1: no term; reward 2: not 2; reward 3: not 3"
     with pytest.raises(NoRewardLeft, match=f"none of the 3 rewards of skill Collect_Wood can be trained: {each}"):
         offer.keep(refusing(2, 3))
 
 
-def test_a_fault_of_all_rewards_is_said_once():
+def test_a_fault_shared_by_all_rewards_is_reported_once():
     with pytest.raises(BadInput, match="^not this skill$"):
         offer_of(1, 2).keep(lambda spec: (_ for _ in ()).throw(BadInput("not this skill")))
 
 
-def test_of_the_same_code_the_first_stays():
+def test_of_rewards_with_the_same_code_the_first_stays():
     offer = offer_of(1, 2)
     offer.rewards[3] = offer.rewards[1]
     offer.drop_duplicates()

@@ -50,7 +50,7 @@ def test_plain_jax_code_is_accepted(body):
     check_body(body)
 
 
-def test_arrays_in_an_inventory_are_accepted_where_the_game_has_them():
+def test_arrays_in_an_inventory_are_accepted_if_the_game_has_them():
     check_body("return inventory.potions.sum() + inventory.armour[0] >= n", CRAFTAX)
     check_body("return monsters_killed[1] >= 8", CRAFTAX, parameters="monsters_killed")
     check_body("return jnp.sum(inventory.armour > 0) * ItemType.TORCH.value > 3", CRAFTAX)
@@ -143,7 +143,7 @@ def test_arrays_in_an_inventory_are_accepted_where_the_game_has_them():
         ("return " + "(" * 300 + "n" + ")" * 300, "is not Python"),
     ],
 )
-def test_what_is_not_on_the_list_is_refused_in_one_line_that_says_what_to_do(body, message):
+def test_what_is_not_allowed_is_refused_in_one_line_that_says_what_to_do(body, message):
     with pytest.raises(CodeRefused, match=message) as error:
         check_body(body)
     assert str(error.value).startswith("skill Trial: task_is_done") and "\n" not in str(error.value)

@@ -1,9 +1,9 @@
-"""What every built-in skill declares is held against the real games: neither more nor less is needed.
+"""Checks the declarations of every built-in skill in the real games: exactly what they require is needed.
 
-Each skill is put into a state with exactly what it requires, in an otherwise empty world, and is played by hand: it
-has to succeed, using up and bringing what it declares. Then one unit of one requirement is taken away, and the same
-play has to fail. That empty world has what a skill looks for on whatever floor the skill names; so worlds as the game
-makes them are looked through as well, for whether that floor is the one.
+Each skill starts in a state with exactly what it requires, in an otherwise empty world, and is played by hand: it must
+succeed, and consume and gain what it declares. Then one unit of one requirement is taken away, and the same play must
+fail. The empty world has what a skill looks for on whatever floor the skill names, so worlds that the game generates are
+searched as well, to check that it is the right floor.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SKILLS = [pytest.param(name, spec, id=f"{name}-{spec.name}") for name, specs in 
 
 @pytest.fixture(scope="session")
 def stages():
-    """Each game is compiled once, when the first of its skills is played."""
+    """Compiles each game once, when the first of its skills is played."""
     made = {}
 
     def stage(name):
@@ -59,19 +59,19 @@ def test_a_skill_succeeds_with_exactly_what_it_declares_and_fails_with_less(stag
 
 
 def check_what_was_declared(spec, n, played, loot):
-    """Stocks and possessions have changed as the skill says, and achievements came with them."""
+    """Checks that stocks and possessions changed as declared, and that the achievements were unlocked."""
     for resource, before in played.before.items():
         expected = max(before - spec.consumes.get(resource, once(0)).at(n), spec.gains.get(resource, once(0)).at(n))
         found = played.after[resource]
         assert found == expected or (loot and found > expected), resource
     declared = {name.removeprefix("achievement:") for name in spec.gains if name.startswith("achievement:")}
     assert declared <= played.achievements
-    # A chest that was opened is put back here for nothing; in the game, coming near the next one pays for it.
+    # Here an opened chest is put back for free; in the game, the reward pays for approaching the next one.
     assert played.rewards > 0 or loot
 
 
-def test_eating_a_plant_fits_into_the_skills_own_budget(stages):
-    """From the step after it was set on; 200 steps, the default, would not do."""
+def test_eating_a_plant_fits_into_the_skills_step_limit(stages):
+    """Counted from the step after planting; the default of 200 steps would not be enough."""
     for name in GAMES:
         spec = SPECS[name]["Eat_Plant"]
         steps = stages(name).steps_to_eat(spec, GAMES[name][2][spec.name], at_most=spec.max_task_steps)
@@ -87,14 +87,14 @@ GROWS_ON = {"PLANT": "GRASS", "RIPE_PLANT": "GRASS"}
 
 @pytest.fixture(scope="session")
 def num_in_worlds(stages):
-    """How many of a block or an item a few fresh worlds have: ``[num_worlds, num_floors]``."""
+    """How many of a block or an item some fresh worlds have: ``[num_worlds, num_floors]``."""
     stage = stages("craftax")
     worlds = [stage.new_world(seed) for seed in range(1, 7)]
     return lambda name: np.stack([stage.amount(world, name) for world in worlds])
 
 
 def looked_for(spec):
-    """The blocks and items that a skill's scene is about, and those that its reward leads to, but for what players build."""
+    """The blocks and items in a skill's scene, and those that its reward leads to, except what players build."""
     scene, recipe = scenes.CRAFTAX[spec.name], RECIPES[spec.name]
     approached = {term.target for term in recipe.reward if term.term == "approach"}
     at_hand = {resource.removeprefix("near:") for resource in spec.requires} - GROWS_ON.keys()
@@ -103,7 +103,7 @@ def looked_for(spec):
 
 
 @pytest.mark.parametrize("spec", SPECS["craftax"].values(), ids=SPECS["craftax"])
-def test_the_floor_that_a_skill_names_has_what_it_looks_for(stages, num_in_worlds, spec):
+def test_the_floor_of_a_skill_has_what_the_skill_looks_for(stages, num_in_worlds, spec):
     """In every fresh world, and no less of it than a floor above; where no floor is named, the overworld, which is the
     first."""
     floor = stages("craftax").floor(spec)
@@ -118,7 +118,7 @@ def test_the_floor_that_a_skill_names_has_what_it_looks_for(stages, num_in_world
 
 
 def test_every_floor_that_is_named_is_looked_at():
-    """A skill that names a floor without looking for anything there would pass the test above wherever it is."""
+    """A skill that names a floor without looking for anything there would pass the test above with any floor."""
     named = [spec for spec in SPECS["craftax"].values() if any(name.startswith("level:") for name in spec.requires)]
     assert len(named) > 20
     assert [spec.name for spec in named if not looked_for(spec) and not scenes.CRAFTAX[spec.name].mob] == []

@@ -34,7 +34,7 @@ def test_a_resource_has_one_kind(resource, kind):
     ("resource", "hint"),
     [("woood", "wood"), ("near:TABLE", "near:"), ("achievement:EAT_COWS", "EAT_COW"), ("zzz", "an inventory field")],
 )
-def test_an_unknown_resource_is_refused_with_the_nearest_ones(resource, hint):
+def test_an_unknown_resource_is_refused_with_the_closest_ones(resource, hint):
     with pytest.raises(BadInput, match=f"no resource '{resource}'.*{hint}"):
         CLASSIC.kind(resource)
 
@@ -71,7 +71,7 @@ def test_an_unknown_game_is_refused_with_the_choices():
         game("Chess")
 
 
-def test_facts_and_curricula_are_there_without_jax():
+def test_facts_and_curricula_load_without_jax():
     code = (
         "import sys; from flowrl.envs.registry import game; from flowrl.proposers.curriculum import load_curriculum;"
         "facts = game('Craftax-Symbolic-v1').facts; load_curriculum('craftax', facts); assert 'jax' not in sys.modules"

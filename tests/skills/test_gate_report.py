@@ -1,4 +1,4 @@
-"""Reports of the gate: only code with a passed report gets into a training."""
+"""Reports of the gate: only code with a report that it passed is trained."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def module(reward=REWARD):
     return render_module("Chop", 3, {3: 0}, [TaskSource("Chop", 2, 0, IS_DONE, reward)])
 
 
-def test_layout_comments_and_docstrings_make_no_difference_to_a_fingerprint():
+def test_layout_comments_and_docstrings_do_not_change_a_fingerprint():
     spaced = (
         'def task_reward( inventory_diff ):\n    """Pays."""\n    # for wood\n    return (1.0 *\n        inventory_diff.wood)\n'
     )
@@ -32,11 +32,11 @@ def test_layout_comments_and_docstrings_make_no_difference_to_a_fingerprint():
         REWARD.replace("1.0", "-1.0"),
     ],
 )
-def test_names_numbers_and_operators_make_one(changed):
+def test_names_numbers_and_operators_change_a_fingerprint(changed):
     assert fingerprint(IS_DONE, changed) != fingerprint(IS_DONE, REWARD)
 
 
-def test_a_module_has_the_fingerprints_of_the_skills_that_it_was_made_of():
+def test_a_module_has_the_fingerprints_of_its_skills():
     check_module(module(), [built_in(skill("Chop"))])
 
 
@@ -48,7 +48,7 @@ def test_a_module_has_the_fingerprints_of_the_skills_that_it_was_made_of():
         [{**unprobed(IS_DONE, REWARD, BY_HAND), "passed": False}],
     ],
 )
-def test_a_module_whose_code_has_no_passed_report_is_refused(reports):
+def test_a_module_with_code_that_has_not_passed_is_refused(reports):
     with pytest.raises(BadInput, match="Chop .*has not passed the gate.*delete the run's folder"):
         check_module(module(), reports)
 
@@ -58,7 +58,7 @@ def test_code_that_was_changed_after_its_report_is_refused():
         report_for("Chop", IS_DONE, OTHER_REWARD, unprobed(IS_DONE, REWARD, "ran"))
 
 
-def test_a_report_that_says_no_is_refused():
+def test_code_whose_report_says_that_it_failed_is_refused():
     with pytest.raises(BadInput, match="did not pass the gate: never_done"):
         report_for("Chop", IS_DONE, REWARD, {"passed": False, "message": "never_done"})
 

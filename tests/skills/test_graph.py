@@ -27,7 +27,7 @@ def test_edges_run_from_a_skill_to_the_providers_of_what_it_needs():
     assert dependents(graph, "Table") == {"Pickaxe", "Stone"}
 
 
-def test_dependencies_come_first_and_equals_in_the_order_added():
+def test_dependencies_come_first_and_ties_keep_the_order_of_addition():
     graph = names_graph({"D": ["B", "C"], "A": [], "C": ["A"], "B": ["A"]})
     assert topological_order(graph) == ["A", "C", "B", "D"]
 
@@ -37,7 +37,7 @@ def test_a_circle_is_refused_with_its_skills():
         check_acyclic(names_graph({"A": ["B"], "B": ["C"], "C": ["A"], "D": ["A"]}))
 
 
-def test_needs_are_the_most_of_what_is_required_and_consumed():
+def test_needs_are_the_larger_of_required_and_consumed():
     spec = skill("Smelt", {"wood": 1, "level:GROUND": 1}, {"wood": "2n", "stone": "n"})
     assert needs(spec, FACTS, n=3) == {"wood": 6, "stone": 3}
 
@@ -49,7 +49,7 @@ def test_a_possession_of_too_low_a_level_does_not_provide():
     assert missing(iron, {**LIBRARY, **by_name(better)}, FACTS) == []
 
 
-def test_what_is_reachable_is_what_a_fresh_world_leads_to():
+def test_reachable_skills_are_those_that_a_fresh_world_leads_to():
     orphan = skill("Orphan", {"bow": 1}, gains={"arrows": "n"})
     needs_orphan = skill("Needs_Orphan", {"arrows": 1}, gains={"gem": "n"})
     skills = {**by_name(needs_orphan, orphan), **LIBRARY}

@@ -1,4 +1,4 @@
-"""The menu's code is judged by running it on small made-up features."""
+"""The menu's code, run on small made-up features."""
 
 import itertools
 from dataclasses import replace
@@ -131,7 +131,7 @@ def test_each_term_pays_its_weight(term, features, paid):
         ((30, 30), (30, 30), 0.0),
     ],
 )
-def test_coming_a_step_closer_pays_a_tenth_of_the_weight(before, after, paid):
+def test_one_step_closer_pays_a_tenth_of_the_weight(before, after, paid):
     features = {"closest_blocks_prev": blocks(TREE=before), "closest_blocks": blocks(TREE=after)}
     assert reward(Approach("TREE", 0.5), **features) == pytest.approx(paid)
 
@@ -184,7 +184,7 @@ def test_what_the_game_does_not_have_is_refused(write, message):
         write()
 
 
-def test_a_recipe_is_done_by_its_gains_and_declares_the_achievement_beside_them():
+def test_a_recipe_is_done_by_its_gains_and_also_declares_the_achievement():
     recipe = Recipe("Collect_Wood", "", {"wood": each(1)}, also_gains=("achievement:COLLECT_WOOD",))
     spec = recipe.spec(FACTS)
     assert set(spec.gains) == {"wood", "achievement:COLLECT_WOOD"}
@@ -192,7 +192,7 @@ def test_a_recipe_is_done_by_its_gains_and_declares_the_achievement_beside_them(
     assert "health_penalty" in spec.task_reward
 
 
-def test_a_recipe_may_have_a_reward_of_its_own():
+def test_a_recipe_may_have_a_custom_reward():
     source = "def task_reward(inventory_diff):\n    return 2.0 * inventory_diff.wood\n"
     recipe = Recipe("Collect_Wood", "", {"wood": each(1)}, task_reward=source)
     assert recipe.spec(FACTS).task_reward == source
@@ -202,6 +202,6 @@ def test_a_recipe_may_have_a_reward_of_its_own():
 
 
 @pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)
-def test_menu_code_passes_the_checks_that_everybodys_code_passes(entry):
+def test_menu_code_passes_the_static_checks(entry):
     for spec in load_curriculum(entry.curriculum, entry.facts):
         check_skill_code(spec, entry.facts)

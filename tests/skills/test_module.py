@@ -48,7 +48,7 @@ def same_code(first: str, second: str) -> bool:
 
 @settings(deadline=None)
 @given(TASKS, st.lists(st.integers(0, 99), min_size=1, unique=True))
-def test_a_module_says_what_was_put_into_it(tasks, indices):
+def test_reading_a_module_gives_what_was_rendered(tasks, indices):
     global_to_local = {index: local for local, index in enumerate(sorted(indices))}
     text = render_module("Make_Pickaxe", max(indices), global_to_local, tasks)
     found = read_module(text)
@@ -73,7 +73,7 @@ def module(*tasks, **code):
     )
 
 
-def test_a_module_begins_as_the_documents_print_it():
+def test_a_module_begins_as_the_docs_show():
     assert module(("Collect_Wood", 3, 0)).splitlines()[:4] == [
         "# Auto-generated training module for: Make_Pickaxe",
         "# Global expert index: 10",
@@ -82,7 +82,7 @@ def test_a_module_begins_as_the_documents_print_it():
     ]
 
 
-def test_each_task_has_a_heading_and_its_own_two_functions():
+def test_each_task_has_a_heading_and_two_functions():
     text = module(("Collect_Wood", 3, 0), ("Make_Pickaxe", 1, 2))
     assert "# Task 0: Collect_Wood, n = 3, local expert 0\ndef task_0_is_done(inventory, n):" in text
     assert "# Task 1: Make_Pickaxe, n = 1, local expert 2\ndef task_1_is_done(inventory, n):" in text
@@ -106,7 +106,7 @@ class Wood:
         self.wood = wood
 
 
-def test_compiled_functions_know_which_features_they_ask_for_and_do_what_they_say():
+def test_compiled_functions_list_their_features_and_compute_what_they_should():
     reward = "def task_reward(health_penalty, inventory_diff):\n    return 2 * inventory_diff.wood + health_penalty\n"
     first, second = compile_module(module(("A", 1, 0), ("B", 2, 1), task_reward=reward), {}, FACTS.feature_names)
     assert second.is_done_params == ("inventory", "n")
@@ -129,7 +129,7 @@ def test_functions_see_the_scope_and_nothing_else():
     "line",
     ["import os", "return __import__('os')", "return n.__class__", "return open('/etc/passwd')", "return jnp.load(n)"],
 )
-def test_a_module_that_was_tampered_with_is_refused_where_it_is_compiled(line):
+def test_a_module_that_was_tampered_with_is_refused_at_compilation(line):
     text = module(("A", 1, 0)).replace("    return inventory.wood >= n", f"    {line}\n    return n", 1)
     with pytest.raises(CodeRefused, match="task_0_is_done, line 2"):
         compile_module(text, {"jnp": None}, FACTS.feature_names)
@@ -150,12 +150,12 @@ def test_a_module_that_was_tampered_with_is_refused_where_it_is_compiled(line):
         lambda text: text.replace("def task_0_reward(inventory_diff):", "class task_0_reward:"),
     ],
 )
-def test_what_is_not_a_generated_module_is_refused_with_the_remedy(tamper):
+def test_a_text_that_is_no_generated_module_is_refused_with_the_remedy(tamper):
     with pytest.raises(BadInput, match="not a generated training module.*prepare the run again"):
         read_module(tamper(module(("A", 1, 0))))
 
 
-def test_a_text_in_a_function_cannot_pose_as_a_heading():
+def test_a_string_in_a_function_cannot_pose_as_a_heading():
     sly = 'def task_is_done(n):\n    """\n# Task 1: Sly, n = 1, local expert 7\n"""\n    return n > 2\n'
     found = read_module(module(("A", 1, 0), task_is_done=sly))
     assert [(task.skill_name, task.local_expert_idx) for task in found.tasks] == [("A", 0)]

@@ -1,4 +1,4 @@
-"""Plans are judged by playing them forward with plain arithmetic, and by hand-worked cases."""
+"""Plans, checked by playing them forward with plain arithmetic and against hand-worked cases."""
 
 import re
 
@@ -30,7 +30,7 @@ LIBRARY = by_name(WOOD, TABLE, PICKAXE, STONE, FURNACE, BETTER, DOWN, CLEAR, BOW
 
 
 def play_forward(plan, skills, facts):
-    """Plays a plan with plain arithmetic, at worst: no task finds anything there, or brings more than it says.
+    """Plays a plan with plain arithmetic in the worst case: no task finds or gains more than it declares.
 
     Fails where a requirement does not hold when its task starts, or more is to be held than the game allows.
     """
@@ -86,14 +86,14 @@ def test_stocks_are_pooled_at_the_front_in_the_amount_that_all_tasks_use():
     assert short(check_plan(torch, LIBRARY, FACTS, n=2)) == "Wood*5 Table*1 Pickaxe*1 Stone*4 Torch*2"
 
 
-def test_a_stock_is_split_where_the_game_cannot_hold_it_all():
+def test_a_stock_is_split_if_a_player_cannot_hold_it_all():
     house = skill("House", {"wood": 8}, {"wood": 8}, {"bow": 1})
     plan = check_plan(skill("Town", {"bow": 1, "wood": 7}), {**LIBRARY, **by_name(house), "Bow": house}, FACTS)
     assert [task["n"] for task in plan if task["skill_name"] == "Wood"] == [8, 7]
 
 
-def test_a_provider_that_brings_several_at_once_is_not_asked_for_more_than_whole_times():
-    # Four at a time, at most nine: two times bring eight, and a third would never be done.
+def test_a_provider_that_gains_several_at_once_is_planned_in_whole_multiples():
+    # Four at a time, at most nine: two times give eight, and a third would never be done.
     make = skill("Make", {"wood": "n"}, {"wood": "n"}, {"arrows": "4n"})
     shoot = skill("Shoot", {"arrows": "n"}, {"arrows": "n"}, {"bow": 1})
     aim = skill("Aim", {"bow": 1, "arrows": 3}, {"arrows": 3}, {"achievement:SLEEP": 1})
@@ -121,7 +121,7 @@ def test_a_skill_that_names_no_floor_is_planned_on_the_floor_of_what_it_needs():
     assert short(plan).endswith("Deeper*1 Gem*1 Table*1 Ring*1")
 
 
-def test_going_back_up_needs_a_skill_that_leads_there():
+def test_going_back_up_needs_a_skill_that_leads_up():
     altar = skill("Altar", {"gem": 1, "level:GROUND": 1})
     with pytest.raises(BadInput, match="requires level:CAVE and gains level:GROUND"):
         build_plan(altar, LIBRARY, FACTS)
@@ -129,7 +129,7 @@ def test_going_back_up_needs_a_skill_that_leads_there():
     assert short(check_plan(altar, {**LIBRARY, "Up": up}, FACTS)).endswith("Deeper*1 Gem*1 Up*1 Altar*1")
 
 
-def test_an_achievement_of_another_floor_is_brought_back_from_there():
+def test_after_an_achievement_on_another_floor_the_plan_returns():
     down = skill("Down", {"level:GROUND": 1}, gains={"level:CELLAR": 1, "achievement:SLEEP": 1})
     up = skill("Up", {"level:CELLAR": 1}, gains={"level:GROUND": 1})
     boast = skill("Boast", {"achievement:SLEEP": 1, "level:GROUND": 1})
@@ -154,7 +154,7 @@ def test_an_achievement_of_another_floor_is_brought_back_from_there():
         ),
     ],
 )
-def test_what_cannot_be_planned_is_refused_with_the_remedy(spec, available, message):
+def test_an_impossible_plan_is_refused_with_the_remedy(spec, available, message):
     with pytest.raises(BadInput, match=message) as error:
         build_plan(spec, available, FACTS)
     assert "\n" not in str(error.value)
@@ -199,7 +199,7 @@ FLOORS = ("level:CELLAR", "level:CAVE")
 
 @st.composite
 def libraries(draw):
-    """Skills of which each requires what some before it gain: a chain of floors, and all kinds of resources."""
+    """Skills that each require what earlier ones gain: a chain of floors, and all kinds of resources."""
     skills, gained, floor = [], [], "level:GROUND"
     order = draw(st.permutations([*STOCKS, *PLACES, *KEPT, *FLOORS]))
     for index, gain in enumerate(order[: draw(st.integers(3, 10))]):
@@ -229,7 +229,7 @@ def test_any_plan_can_be_played_forward(skills, n):
     try:
         plan = build_plan(goal, available, FACTS, n)
     except BadInput as error:
-        # What is generated can only fail for want of room, or of a way between two floors.
+        # Generated plans can fail only because of caps, or because no skill leads from one floor to another.
         for_want = "at once, but a player can get at most|from place to place|no skill leads there|is done at"
         assert re.search(for_want, str(error))
         reject()

@@ -1,4 +1,4 @@
-"""Code as models write it means the same in the language of the checks."""
+"""Rewriting: code as models write it keeps its meaning in the language of the checks."""
 
 import ast
 import types
@@ -30,7 +30,7 @@ def written(text):
 
 
 def plain(body):
-    """A source that is in the language already, as Python writes it."""
+    """A source that is already in the language, as Python unparses it."""
     return ast.unparse(ast.parse(source(body)))
 
 
@@ -68,7 +68,7 @@ def plain(body):
          "near_d_1 = closest_blocks[BlockType.TREE.value]\nreturn jnp.abs(near_d_1).sum()"),
     ],
 )  # fmt: skip
-def test_what_is_written_otherwise_is_rewritten(body, expected):
+def test_other_spellings_are_rewritten(body, expected):
     assert written(source(body)) == plain(expected)
 
 
@@ -80,7 +80,7 @@ def test_what_is_written_otherwise_is_rewritten(body, expected):
         "import jax.numpy as jnp\nfrom jax import numpy as jnp\njnp = jax.numpy\n'''Why.'''\n{}",
     ],
 )  # fmt: skip
-def test_what_stands_around_the_function_is_left_out(text):
+def test_what_is_around_the_function_is_dropped(text):
     assert written(text.format(source("return n"))) == plain("return n")
 
 
@@ -88,12 +88,12 @@ def test_code_that_is_indented_as_a_whole_is_read():
     assert written("    " + source("return n").replace("\n", "\n    ")) == plain("return n")
 
 
-def test_annotations_of_a_function_are_left_out():
+def test_annotations_of_a_function_are_dropped():
     head = "def task_reward(inventory, closest_blocks: jnp.ndarray, n: 'int | None') -> Optional[jax.Array]:\n"
     assert written(source("return n", head)) == plain("return n")
 
 
-def test_a_helper_beside_the_function_is_written_out_and_may_call_others():
+def test_a_helper_next_to_the_function_is_inlined_and_may_call_others():
     helpers = "def double(x):\n    y = x\n    y += x\n    return y\n\ndef four(n):\n    return double(double(n))\n\n"
     text = helpers + source("return four(n) + 1")
     assert evaluated(written(text), n=3) == 13
@@ -109,7 +109,7 @@ def test_code_in_the_language_stays_as_it_is(entry):
             assert ast.dump(parse_function(getattr(spec, name), name)) == ast.dump(given_tree)
 
 
-def test_a_module_holds_what_was_checked_and_not_what_was_written():
+def test_a_module_contains_the_checked_code_and_not_the_original():
     text = "import jax\n" + source("return (1.0 if 0 < inventory.wood <= n else 0.0)")
     spec = SkillSpec(name="Trial", task_is_done=IS_DONE, task_reward=text)
     check_skill_code(spec, FACTS)
@@ -123,7 +123,7 @@ def test_a_module_holds_what_was_checked_and_not_what_was_written():
             compile_module(module.replace("return jnp.where", f"x = {code}\n    return jnp.where"), scope, FACTS.feature_names)
 
 
-def test_a_parameter_of_a_helper_is_not_what_a_literal_of_the_function_names():
+def test_a_parameter_of_a_helper_hides_a_literal_of_the_function():
     text = """def task_reward(inventory, closest_blocks, n):
     both = (n, 1)
     def helper(n):
@@ -241,7 +241,7 @@ def test_what_cannot_be_rewritten_is_refused_in_one_line_that_says_what_to_do(bo
         ("```python\n" + source("return n +") + "```", "is not Python"),
     ],
 )
-def test_what_else_stands_beside_the_function_is_refused(text, message):
+def test_anything_else_next_to_the_function_is_refused(text, message):
     with pytest.raises(CodeRefused, match=message):
         parse_function(text, "task_reward")
 
@@ -263,7 +263,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS)
-def test_a_small_source_that_would_become_large_is_refused_at_once(body):
+def test_a_small_source_that_would_grow_huge_is_refused_at_once(body):
     try:
         tree = parse_function(source(body), "task_reward")
     except CodeRefused as refused:
@@ -272,7 +272,7 @@ def test_a_small_source_that_would_become_large_is_refused_at_once(body):
         assert sum(1 for _ in ast.walk(tree)) < 1600
 
 
-# Meaning: what was written, run by Python itself, gives what is compiled.
+# Meaning: the source, run by Python itself, computes what the compiled code computes.
 
 
 def cond(condition, when_true, when_false, *operands):
@@ -293,7 +293,7 @@ SMALL = st.integers(-3, 3).map(lambda number: f"{number / 2}")
 
 
 def numbers(depth=3):
-    """Sources of numbers, of so many expressions inside each other at most."""
+    """Sources of numbers, nested at most this deep."""
     if not depth:
         return st.one_of(SMALL, st.sampled_from(NAMES))
     number, truth = numbers(depth - 1), truths(depth - 1)
@@ -308,7 +308,7 @@ def numbers(depth=3):
 
 
 def truths(depth=3):
-    """Sources of truth values."""
+    """Sources of booleans."""
     number, operator = numbers(max(depth - 1, 0)), st.sampled_from(["<", "<=", ">", "==", "!="])
     compared = st.builds("({} {} {})".format, number, operator, number)
     chained = st.builds("({} {} {} {} {})".format, number, operator, number, operator, number)
@@ -321,7 +321,7 @@ def truths(depth=3):
 
 @st.composite
 def programs(draw):
-    """A reward with a helper beside it and one inside, annotations, locals and a loop."""
+    """A reward with a helper next to it and one inside, annotations, locals and a loop."""
     loop = draw(st.sampled_from(["i in range(-1, 2)", "i in (1, n, 0.5)", "(j, i) in enumerate([n, -2])"]))
     body = f"""import jax.numpy as jnp
 def inner(z: float) -> float:
@@ -354,7 +354,7 @@ def test_rewritten_code_computes_what_was_written(text, n):
 
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(programs())
-def test_rewriting_twice_is_rewriting_once(text):
+def test_rewriting_is_idempotent(text):
     try:
         once = written(text)
     except CodeRefused:

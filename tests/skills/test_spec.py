@@ -48,7 +48,7 @@ def test_ordinary_names_are_accepted(name):
         *("-a", "_a", "é", "x" * 65, None, 3),
     ],
 )
-def test_a_name_that_no_folder_or_session_can_have_is_refused_by_name(name):
+def test_an_invalid_name_is_refused_and_shown(name):
     with pytest.raises(BadInput, match="skill name .*use 1 to 64 letters, digits"):
         check_name(name)
 
@@ -61,7 +61,7 @@ def test_a_name_that_no_folder_or_session_can_have_is_refused_by_name(name):
         ("a/b c", "a/b c"), ("../a (b)", "../a (b)"), ("a\nb", "a\nb"), ("( )", "( )"), ("", ""), ("é é", "é é"),
     ],
 )  # fmt: skip
-def test_spaces_and_brackets_of_a_name_become_one_underscore_and_nothing_else_does(title, name):
+def test_only_spaces_and_brackets_in_a_name_become_an_underscore(title, name):
     assert name_from(title) == name
 
 
@@ -72,7 +72,7 @@ def test_a_skill_survives_json():
     assert data["skill_name"] == "Make_Torch" and data["gains"] == {"arrows": {"per": 4, "fixed": 0}}
 
 
-def test_what_other_rooms_add_to_the_data_is_left_alone():
+def test_fields_that_other_rooms_add_are_ignored():
     data = skill("Collect_Wood", gains={"wood": "n"}).to_data()
     assert SkillSpec.from_data({**data, "execution_plan": [], "expert_idx": 3}) == SkillSpec.from_data(data)
 
