@@ -35,7 +35,7 @@ class NotOffered(OSError):
 
 
 def landlock_version() -> int:
-    """The kernel's version of Landlock, 0 where it has none."""
+    """The kernel's version of Landlock; 0 if it has none."""
     if not sys.platform.startswith("linux"):
         return 0
     return max(0, _libc().syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION_FLAG))
@@ -83,7 +83,7 @@ def _allow_reading(libc: ctypes.CDLL, rules: int, path: Path) -> None:
 
 
 # Seccomp. A filter is a program for the kernel's packet filter that looks at the number and the arguments of each
-# system call (man 2 seccomp). Numbers: x86-64, then arm64; None where that machine has no such call.
+# system call (man 2 seccomp). Numbers: x86-64, then arm64; None if that machine has no such call.
 
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _NEWEST_KNOWN_CALL = 450

@@ -51,14 +51,14 @@ class StepGroups:
 
     Attributes:
         steps: all of them.
-        place: the slice of each group, by name.
+        slices: where each group is among them, by name.
         counts: the values of ``n`` that are tried.
     """
 
     def __init__(self, spec: SkillSpec, game_steps: GameSteps, recorded: RecordedStates):
         self.spec, self.facts, self.recorded = spec, game_steps.facts, recorded
         self.editor = Editor(game_steps)
-        self.place: dict[str, slice] = {}
+        self.slices: dict[str, slice] = {}
         self._parts: list[Steps] = []
         self._size = 0
         self.counts = [n for n in COUNTS if self._is_possible(n)] or [1]
@@ -91,7 +91,7 @@ class StepGroups:
 
     def _add(self, name: str, steps: Steps) -> None:
         size = len(steps.n)
-        self.place[name] = slice(self._size, self._size + size)
+        self.slices[name] = slice(self._size, self._size + size)
         self._parts.append(steps)
         self._size += size
 
@@ -219,7 +219,7 @@ def _check_reward(groups: StepGroups, reward: np.ndarray) -> None:
 
 def _check_start(groups: StepGroups, done: np.ndarray) -> None:
     for n in groups.counts:
-        at_start = done[groups.place[f"start {n}"]]
+        at_start = done[groups.slices[f"start {n}"]]
         if at_start.mean() > 0.5:
             raise CodeFault(
                 "done_at_start",
@@ -229,7 +229,7 @@ def _check_start(groups: StepGroups, done: np.ndarray) -> None:
 
 
 def _check_done(groups: StepGroups, done: np.ndarray, n: int) -> None:
-    if not done[groups.place[f"with {n}"]].any():
+    if not done[groups.slices[f"with {n}"]].any():
         gains = _amounts(groups.levels(n))
         raise CodeFault(
             "never_done", f"task_is_done stays false after gaining {gains} (n = {n}); test for exactly what gains declares"
@@ -238,7 +238,7 @@ def _check_done(groups: StepGroups, done: np.ndarray, n: int) -> None:
 
 def _check_not_early(groups: StepGroups, done: np.ndarray, n: int) -> None:
     gains = _amounts(groups.levels(n))
-    early = done[groups.place[f"without {n}"]] | done[groups.place[f"short {n}"]]
+    early = done[groups.slices[f"without {n}"]] | done[groups.slices[f"short {n}"]]
     if early.any():
         raise CodeFault(
             "done_without_gain",
@@ -248,7 +248,7 @@ def _check_not_early(groups: StepGroups, done: np.ndarray, n: int) -> None:
 
 
 def _check_harder(groups: StepGroups, done: np.ndarray) -> None:
-    rates = [done[groups.place[f"ladder {n}"]] for n in groups.counts]
+    rates = [done[groups.slices[f"ladder {n}"]] for n in groups.counts]
     for n, larger, smaller, easy in zip(groups.counts, groups.counts[1:], rates[1:], rates):
         if (smaller & ~easy).any():
             raise CodeFault(
@@ -263,7 +263,7 @@ def _check_harder(groups: StepGroups, done: np.ndarray) -> None:
 
 
 def _check_paid(groups: StepGroups, reward: np.ndarray, n: int) -> None:
-    more = reward[groups.place[f"with {n}"]] - reward[groups.place[f"without {n}"]]
+    more = reward[groups.slices[f"with {n}"]] - reward[groups.slices[f"without {n}"]]
     gains = _amounts(groups.levels(n))
     if abs(more.mean()) < SAME and np.abs(more).max() < SAME:
         raise CodeFault(

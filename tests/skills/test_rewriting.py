@@ -123,7 +123,7 @@ def test_a_module_contains_the_checked_code_and_not_the_original():
             compile_module(module.replace("return jnp.where", f"x = {code}\n    return jnp.where"), scope, FACTS.feature_names)
 
 
-def test_a_parameter_of_a_helper_hides_a_literal_of_the_function():
+def test_a_helper_cannot_loop_over_a_literal_that_names_one_of_its_parameters():
     text = """def task_reward(inventory, closest_blocks, n):
     both = (n, 1)
     def helper(n):

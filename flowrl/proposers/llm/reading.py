@@ -56,7 +56,7 @@ def json_object(text: str) -> dict[str, Any]:
     if found and fault is None:
         return found[0]
     raise AnswerRefused(
-        f"the answer holds no JSON object with a name ({fault or 'no { in it'}); it begins with {short(repr(text.strip()))}"
+        f"the answer contains no JSON object with a name ({fault or 'no { in it'}); it begins with {short(repr(text.strip()))}"
     )
 
 

@@ -66,8 +66,8 @@ def test_a_name_with_spaces_and_brackets_is_replaced_and_the_user_hears_of_it(st
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Say("I would collect wood."), "AnswerRefused: the answer holds no JSON object"),
-        (Say('{"name": "Collect_Wood", "gains": [{"resour'), "AnswerRefused: the answer holds no JSON object"),
+        (Say("I would collect wood."), "AnswerRefused: the answer contains no JSON object"),
+        (Say('{"name": "Collect_Wood", "gains": [{"resour'), "AnswerRefused: the answer contains no JSON object"),
         (Say(skill_json("Collect_Wood", gains=[])), "gains nothing"),
         (Say(skill_json("Collect_Wood", **NO_IMPORTS)), "CodeRefused: skill Collect_Wood: task_reward, line 2: uses Import"),
         (Say(skill_json("Make_X", "wood_pickaxe", consumes=[{"resource": "wood", "per": 0, "fixed": 1}])),
