@@ -1,8 +1,8 @@
 """A finished run becomes part of the library: its experts are merged, its records archived, its folder removed.
 
-A merge can be killed at any point and done again: what it will do is decided and written down first, each step
-writes whole files, and each step may be repeated. Until the last step the run folder is there to begin anew from.
-Which version of an expert wins is decided in ``library/merge_rule.py``.
+A merge can be killed at any point and done again: what it will do is decided and recorded first, each step
+writes whole files, and each step may be repeated. The run folder stays until the last step, so a merge can always start
+over. Which version of an expert wins is decided in ``library/merge_rule.py``.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         if (why := why_no_room(error)) is None:
             raise
-        print(f"error: {error.filename} cannot be written ({why}); make room, and train it again", file=sys.stderr)
+        print(f"error: {error.filename} cannot be written ({why}); free disk space and train it again", file=sys.stderr)
         return NoRoom.exit_code
 
 

@@ -463,7 +463,7 @@ def test_a_state_that_cannot_be_written_ends_with_the_remedy(scheduler_of, monke
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(state, "write_whole", full)
-    with pytest.raises(FlowrlError, match="Input/output error.*make room.*start the same command again"):
+    with pytest.raises(FlowrlError, match="Input/output error.*free disk space.*start the same command again"):
         scheduler.run({})
 
 
@@ -777,7 +777,7 @@ def test_a_state_that_fell_back_behind_a_launch_finds_the_run_and_its_index_agai
     launcher.on_launch = finish
     second = scheduler_of(launcher=launcher)
     second.run({})
-    assert "not valid JSON" in second.remark and "going on from the previous good one" in second.remark
+    assert "not valid JSON" in second.remark and "going on from the previous state" in second.remark
     assert names(launcher) == ["A", "B"]
     assert [entry_of(second, name)["expert_idx"] for name in "AB"] == [0, 1]
 
@@ -951,7 +951,7 @@ def test_a_name_of_the_library_is_taken(scheduler_of, experiment):
 def test_an_unknown_dependency_is_refused(scheduler_of):
     scheduler = scheduler_of()
     scheduler.add_skill("A", skill("A"), ["Nothing"])
-    refused(scheduler, "A depends on Nothing, and there is no such skill in this experiment; add Nothing first")
+    refused(scheduler, "A depends on Nothing, which this experiment does not have; add Nothing first")
 
 
 def test_an_unknown_dependency_is_refused_at_once_while_running(scheduler_of):

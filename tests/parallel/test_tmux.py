@@ -428,7 +428,7 @@ def fake_tmux(monkeypatch, tmp_path):
 @pytest.mark.parametrize("version", ["tmux 1.8", "tmux 2.9a", "tmux 3.1c", "tmux next-3.1"])
 def test_a_tmux_that_is_too_old_is_said_with_its_version(launcher, fake_tmux, version):
     fake_tmux(version, code=0)
-    with pytest.raises(BadInput, match=f"fake/tmux is too old: it is {version}, and trainings need tmux 3.2 or a later one"):
+    with pytest.raises(BadInput, match=f"fake/tmux is too old: found {version}, but trainings need tmux 3.2 or later"):
         launcher.check()
 
 

@@ -1,4 +1,4 @@
-"""The launcher of whoever names none."""
+"""The default launcher."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def when_there_is_room(write: Callable[[], T], folder: Path, wait: Callable[[str
         except OSError as error:
             if (why := why_no_room(error)) is None:
                 raise
-            wait(f"paused: {folder} cannot be written ({why}); make room there, or make it writable: training then goes on")
+            wait(f"paused: {folder} cannot be written ({why}); free disk space or make it writable, and training goes on")
 
 
 class Lifetime:
