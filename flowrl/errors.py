@@ -14,13 +14,13 @@ INTERRUPTED = 130
 
 
 class FlowrlError(Exception):
-    """Something that a person must know about. Base of all our errors."""
+    """Something that the user must know about. Base of all our errors."""
 
     exit_code = 1
 
 
 class BadInput(FlowrlError):
-    """A flag, a skill, a file or a folder is not as it must be. Nothing on disk was changed."""
+    """A flag, a skill, a file or a folder is invalid. Nothing on disk was changed."""
 
     exit_code = 2
 

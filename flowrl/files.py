@@ -95,7 +95,7 @@ def append_line(path: Path | str, text: str) -> None:
     line = (text.rstrip("\n") + "\n").encode()
     with open(path, "ab", buffering=0) as file:
         before = file.tell()
-        if file.write(line) < len(line):  # only part of it fitted
+        if file.write(line) < len(line):  # only part of it was written
             file.truncate(before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 

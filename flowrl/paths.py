@@ -80,7 +80,7 @@ def check_cache_folder() -> None:
 
 
 def cache_remark() -> str | None:
-    """What a person should know about a cache folder that is read-only; None if it can be written."""
+    """A remark for the user about a read-only cache folder; None if it can be written."""
     if why := why_not_writable(cache_folder()):
         return f"{why}: compiled programs are loaded from it, but new ones are not kept; set {CACHE} to another folder"
     return None

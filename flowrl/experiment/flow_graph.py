@@ -33,7 +33,7 @@ def plan_dependencies(skill_name: str, skill_data: Mapping[str, Any]) -> list[st
 
 
 class Scheduler(Protocol):
-    """What knows the status of each skill: :class:`flowrl.parallel.scheduler.SkillScheduler`."""
+    """Knows the status of each skill: :class:`flowrl.parallel.scheduler.SkillScheduler`."""
 
     @property
     def state(self) -> Mapping[str, Any]:

@@ -44,7 +44,7 @@ class Announcer:
             case "running" if skill["tmux_session"]:
                 return f"training   {name}   watch: {self._attach_line(skill)}"
             case "running":
-                return None  # its session is not there yet
+                return None  # it has no session yet
             case "completed":
                 return f"completed  {name}   {outcome(skill)}"
             case "blocked":

@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(paths, damage):
     where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL, said.append)
     assert where.frames == 640
     check_same(where.learner, learner(1))
-    assert len(said) == 1 and str(newest) in said[0] and "the one before is tried" in said[0]
+    assert len(said) == 1 and str(newest) in said[0] and "trying the one before it" in said[0]
     assert newest.with_name("checkpoint_1280.pkl.damaged").exists()
 
 

@@ -124,7 +124,7 @@ def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory
     assert [line.startswith(compile_ahead.COMPILED) and line.partition("; ")[2] for line in said] == [
         "this run was asked to end", "less than 3 GiB of memory were free"
     ]  # fmt: skip
-    assert all("are left to those, 0 compiled" in line for line in said)
+    assert all("experts: 0 compiled, " in line and " left for those runs" in line for line in said)
     monkeypatch.undo()
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache.parent))
     monkeypatch.setenv(process.COMPILE_AHEAD, "0")

@@ -49,10 +49,10 @@ class SuccessTests:
         """Tests for the goal.
 
         Args:
-            playing: the games of the training; used up, and compressed meanwhile.
+            playing: the games of the training; donated, and compressed during the test.
 
         Returns:
-            what the episodes showed where they reach the goal, else None and ``playing``.
+            the episodes' results if they reach the goal, otherwise None and ``playing``.
 
         Raises:
             Stopped: the run was asked to end; the state has to be in a checkpoint before this is called.
