@@ -75,9 +75,9 @@ def prepare_training_run(
     if run.run_json.exists() and run.module.exists() and run.has_checkpoints:
         _refresh_settings(run, {**_stored_settings(paths), **(settings or {})})
     else:
-        order = _Order(paths, skill_name, skill_data, global_expert_idx, completed_skills)
-        env_name, run_settings = order.settings(settings)
-        _write(run, paths, order.prepare(dependency_skill_names), env_name, run_settings, dict(skill_data))
+        preparation = _Preparation(paths, skill_name, skill_data, global_expert_idx, completed_skills)
+        env_name, run_settings = preparation.settings(settings)
+        _write(run, paths, preparation.prepare(dependency_skill_names), env_name, run_settings, dict(skill_data))
     return run.folder, run.module, run.policies
 
 
@@ -126,7 +126,7 @@ class _Code:
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Preparation:
     """A run to be prepared, and where to find what it needs."""
 
     paths: ExperimentPaths

@@ -1,4 +1,4 @@
-"""Which GPUs trainings are given, and what is said where they run on the CPU of a machine that seems to have one."""
+"""Which GPUs trainings get, and the remark if they run on the CPU although the machine seems to have a GPU."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_gpu_that_jax_platforms_leaves_out_is_told(machine, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert visible_gpus() == [] and machine.times_asked() == 0
     assert "JAX_PLATFORMS=cpu is set, and there is a GPU" in cpu_remark(None)
-    assert cpu_remark("none") is None  # who asks for the CPU need not be told
+    assert cpu_remark("none") is None  # no remark for a user who asked for the CPU
 
 
 @pytest.mark.parametrize("platforms", ["cuda", "gpu,cpu"])

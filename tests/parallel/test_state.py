@@ -1,4 +1,4 @@
-"""scheduler_state.json: what is in it, and what becomes of one that is damaged or foreign."""
+"""scheduler_state.json: its content, and what happens to a damaged or foreign one."""
 
 from __future__ import annotations
 
