@@ -5,7 +5,7 @@
     an hour python benchmarks/parallel_speedup.py --help
 
 The first uses the processes of `--max_parallel_skills auto`, one number after the other, again and again; medians. The
-demo is that of the Makefile, through the front door, each time in a fresh folder, with a tmux server of its own. Before
+demo is that of the Makefile, through the front door, each time in a fresh folder, with its own tmux server. Before
 its time is taken, all its skills are trained for one update, so that neither has more to compile. Flags that follow
 `--demo` go to the front door.
 """

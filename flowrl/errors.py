@@ -1,4 +1,4 @@
-"""The errors that flowrl shows to a person.
+"""The errors that flowrl shows to the user.
 
 Every message is one clear line: what was expected, what was found, which skill or file, and what to do
 next. The front door prints the message and exits with the class's ``exit_code``; any other exception that

@@ -20,7 +20,7 @@ from flowrl.errors import BadInput
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the largest file size that is allowed is reached",
+    errno.EFBIG: "the file size limit is reached",
     errno.EROFS: "the disk is read-only",
 }
 

@@ -29,7 +29,7 @@ CACHE = "FLOWRL_CACHE_DIR"
 
 
 def given_path(path: Path | str, name: str) -> Path:
-    """A path that a person or a program gave, with the home folder for a leading ``~``.
+    """A path that a user or a program gave, with the home folder for a leading ``~``.
 
     A shell does not expand ``~`` in a flag written with ``=``.
 

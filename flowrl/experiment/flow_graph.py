@@ -99,7 +99,7 @@ class FlowGraph:
     def next_skill(self) -> tuple[str, SkillData] | None:
         """The next skill with its execution plan, or None: the proposer has no more.
 
-        The proposer repairs a proposal that cannot be trained, or gives it up. May be called in a thread of its own.
+        The proposer repairs a proposal that cannot be trained, or gives it up. May be called in its own thread.
 
         Raises:
             BadInput: the proposal cannot be trained, and the proposer cannot repair it; or ``get_skill_dependencies`` is

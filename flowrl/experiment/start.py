@@ -135,7 +135,7 @@ class Start:
     def _try_first_skill(self, entry: GameEntry, get_dependencies: GetDependencies) -> None:
         """Proposes a new experiment's first skill once beforehand, so that a bad one leaves no new folder behind.
 
-        Only where that is free: a language model is not asked twice.
+        Only if that is free: a language model is not asked twice.
 
         Raises:
             BadInput: the skill, or what ``get_skill_dependencies`` returns for it, cannot be used.

@@ -68,7 +68,7 @@ class LaunchQueue:
                 self.push(name)
 
     def pop(self, now: datetime) -> SkillEntry | None:
-        """Takes out the skill to launch now; None where none is due."""
+        """Takes out the skill to launch now; None if none is due."""
         while self._heap:
             height, _, name = heapq.heappop(self._heap)
             if name not in self._ready or -height != self._heights[name]:

@@ -20,7 +20,7 @@ _ROUND_S = 0.1
 
 
 def name_of(pid: int) -> str:
-    """The name of the process that has this pid now; empty where there is none."""
+    """The name of the process that has this pid now; empty if there is none."""
     try:
         process = psutil.Process(pid)
         return process.name() if runs(process) else ""

@@ -146,7 +146,7 @@ def _take_up(
         core.handle(RunFound(entry.skill_name, handle.attempt, entry.expert_idx, handle.name), now)
     elif entry.expert_idx is not None and entry.attempt and entry.stage is not Stage.MERGING:
         result = records.result(entry.expert_idx, entry.skill_name, entry.attempt)
-        if result and result.outcome is Outcome.COMPLETED:  # a cancelled one may wait because a person wants it again
+        if result and result.outcome is Outcome.COMPLETED:  # a cancelled one may wait because the user wants to retry it
             core.handle(RunFound(entry.skill_name, entry.attempt, entry.expert_idx, None), now)
 
 

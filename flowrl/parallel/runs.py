@@ -153,7 +153,7 @@ class Runs:
         return has_held or self.is_alive(self._handle_from_files(entry))
 
     def attach_command(self, entry: SkillEntry) -> list[str]:
-        """What a person types to look at the run of ``entry``."""
+        """What a user types to look at the run of ``entry``."""
         return self.launcher.attach_command(self._handle_from_files(entry))
 
     def _watch_for(self, entry: SkillEntry, handle: Handle, engine: EngineStatus = NOT_ASKED) -> None:

@@ -1,7 +1,7 @@
 """Trains many skills at a time, each as soon as its dependencies are in the library.
 
 :class:`SkillScheduler` drives the core (``core.py``) with what the runs report (``runs.py``), and keeps the state file.
-It runs in a thread of its own; every public method may be called from any thread.
+It runs in its own thread; every public method may be called from any thread.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class SkillScheduler:
         Args:
             on_skill_complete: called with a skill's name once it is in the library.
             prepare_training_run: makes a run's folder; see ``training_setup.py``.
-            process_completed_training: merges a run, in a thread of its own; see ``training_processor.py``.
+            process_completed_training: merges a run, in a separate thread; see ``training_processor.py``.
             on_skill_final: called with a skill's name and its final status, good or bad; after ``on_skill_complete``.
         """
         self._on_complete = on_skill_complete or self._on_complete
@@ -246,7 +246,7 @@ class SkillScheduler:
         }
 
     def attach_line(self, skill: Mapping[str, Any]) -> str:
-        """What a person types to look at a training under way; ``skill`` is its entry in ``state["skills"]``."""
+        """What a user types to look at a training under way; ``skill`` is its entry in ``state["skills"]``."""
         return shlex.join(self._runs.attach_command(SkillEntry.model_validate(skill)))
 
     def set_proposer_state(self, proposer: Mapping[str, Any]) -> None:
@@ -320,10 +320,10 @@ class SkillScheduler:
         entry = self._core.entries.get(name)
         completed = ", ".join(self.get_completed_skill_names()) or "none"
         if entry is None:
-            raise BadInput(f"there is no skill {name} in {self.paths.root}; completed are: {completed}")
+            raise BadInput(f"there is no skill {name} in {self.paths.root}; completed skills: {completed}")
         if not entry.is_usable:
             raise BadInput(
-                f"{name} is {entry.status}, and only a completed skill can be trained further; completed are: {completed}"
+                f"{name} is {entry.status}, and only a completed skill can be trained further; completed skills: {completed}"
             )
         params = self.paths.expert_params(entry.expert_idx, name)
         if not params.exists():

@@ -36,7 +36,7 @@ def process_completed_training(
 ) -> dict[str, Any]:
     """Merges a completed run into the library, and removes its folder.
 
-    Every expert of the run is older by the frames trained. An expert of the library is replaced only by a version
+    Every expert of the run gains the frames trained. An expert of the library is replaced only by a version
     with more total frames, and never by one that did not act in this run: of two runs that trained the same expert
     side by side, the one that trained it longer wins. Merging the same attempt again changes nothing and reports the
     same.
@@ -76,7 +76,7 @@ def _found(run_folder: Path, base_dir: Path) -> Path:
 
 
 def _decide(paths: ExperimentPaths, run: RunPaths, versions: Iterable[ExpertVersion]) -> dict:
-    """What becomes of each expert; written into the run folder, so that a repeated merge reports the same."""
+    """Decides what to do with each expert; written to the run folder, so that a repeated merge reports the same."""
     attempt = run_record.read(run.run_json).attempt
     with contextlib.suppress(FileNotFoundError):
         earlier = read_json(run.folder / MERGE)

@@ -23,7 +23,7 @@ class Outcome(StrEnum):
 
     COMPLETED = "completed"
     FAILED = "failed"
-    CANCELLED = "cancelled"  # a person pressed Ctrl-C in its pane
+    CANCELLED = "cancelled"  # the user pressed Ctrl-C in its pane
 
     @property
     def is_its_own(self) -> bool:

@@ -16,7 +16,7 @@ class Announcer:
 
     Args:
         say: takes a line.
-        attach_line: what a person types to look at a training under way.
+        attach_line: what a user types to look at a training under way.
         known: the skills as they are at the start; what happened to them before is not announced.
     """
 

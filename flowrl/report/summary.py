@@ -42,7 +42,7 @@ def print_summary(
         skills: as in scheduler_state.json.
         root: the experiment's folder.
         since, now: when this command started, and ended: the wall time to compare the runs with.
-        attach_line: what a person types to look at a training under way.
+        attach_line: what a user types to look at a training under way.
         next_step: the command that takes the experiment further; None if there is none.
     """
     if not skills:

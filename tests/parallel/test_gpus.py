@@ -92,7 +92,7 @@ def test_gpus_are_those_that_jax_finds_though_there_is_no_nvidia_smi(machine, mo
     [("1", 1, ["1"]), ("GPU-2,GPU-1", 2, ["GPU-2", "GPU-1"]), ("0,-1,1", 1, ["0"]), ("3, 1", 2, ["3", "1"])],
 )
 def test_a_gpu_keeps_the_name_that_it_has_outside(machine, monkeypatch, allowed, count, left):
-    """JAX counts those that CUDA_VISIBLE_DEVICES leaves; a run is told by the name that stands there."""
+    """JAX numbers the GPUs that CUDA_VISIBLE_DEVICES leaves; a run gets the name from that variable."""
     machine.jax_says({"platform": "gpu", "models": ["T4"] * count})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
     assert visible_gpus() == left

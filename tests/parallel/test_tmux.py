@@ -231,7 +231,7 @@ def long_paths(size):
 @pytest.mark.parametrize("size", [18_000, 120_000])
 @pytest.mark.parametrize("by_whom", ["us", "the user"])
 def test_a_large_environment_reaches_a_run(launcher, spec, tmp_path, monkeypatch, size, by_whom):
-    """Larger than what a client can tell a tmux server at a time, 16 kB, whoever has started the server."""
+    """Larger than the 16 kB that a client can send to a tmux server at once, whoever has started the server."""
     if by_whom == "the user":
         sh("tmux new-session -d -s mine sleep 300")
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{long_paths(size)}")

@@ -124,7 +124,7 @@ heap.settle()
 before = faults()
 for _ in range(100):
     touched_mb(of=3, mb=16)
-print(faults() - before < 20_000)  # anew from the machine each time it would be 1,200,000
+print(faults() - before < 20_000)  # fresh from the kernel each time it would be 1,200,000
 before = resident_mb()
 large = touched_mb(of=2, mb=64)
 most = resident_mb()

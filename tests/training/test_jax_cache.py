@@ -1,4 +1,4 @@
-"""Compiled programs are kept below a size, whoever stored them, and a cache that cannot be written costs no run."""
+"""Compiled programs have a size limit, whoever stored them, and a cache that cannot be written ends no run."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class Launcher(Protocol):
         """Ends the whole process tree, then forgets the run; safe to repeat. Returns whether nothing is left."""
 
     def attach_command(self, handle: Handle) -> list[str]:
-        """The command that a person types to look at the run; its ``name`` is enough for it."""
+        """The command that a user types to look at the run; its ``name`` is enough for it."""
 
 
 def cookie(run_folder: Path, attempt: int) -> str:

@@ -7,5 +7,5 @@ from flowrl.parallel.launchers.tmux import TmuxLauncher
 
 
 def default_launcher() -> Launcher:
-    """Sessions on this machine that a person can attach to."""
+    """Sessions on this machine that a user can attach to."""
     return TmuxLauncher()

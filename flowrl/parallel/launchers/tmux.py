@@ -1,4 +1,4 @@
-"""Runs in tmux sessions that a person can attach to. The only module that imports libtmux.
+"""Runs in tmux sessions that a user can attach to. The only module that imports libtmux.
 
 The sessions live on the user's own server, beside the user's own sessions. So no server option is changed (a session's
 options are set on the session, in the command that creates it), panes are addressed by ``%id`` and never by a name
@@ -215,7 +215,7 @@ class TmuxLauncher:
         return ["tmux", "attach", "-t", handle.name]  # not "=name", which zsh expands to a command's path
 
     def _panes(self) -> list[_Pane]:
-        """All panes of the server; none where no server runs, or it has no session.
+        """All panes of the server; none if no server runs, or it has no session.
 
         Raises:
             EngineUnreachable: a server may be running, but does not answer.
@@ -362,7 +362,7 @@ def _check_listing(answer: Answer) -> None:
 
 
 def _another_place() -> str:
-    """What a person can do about a socket that does not work."""
+    """What the user can do about a socket that does not work."""
     if variable("TMUX"):
         return "unset TMUX, which names that server, or make `tmux list-sessions` work in this terminal"
     return "set TMUX_TMPDIR to a folder of yours with a short path, or make `tmux list-sessions` work in this terminal"

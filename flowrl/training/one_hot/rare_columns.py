@@ -4,7 +4,7 @@ A matrix product costs as much for a column that is 1 in every thousandth sample
 them. Of the columns that a rollout shows, about half are 1 in less than a hundredth of its samples. So the kernel's
 rows come in three kinds here: *dense* ones, in a plain product; *rare* ones, each added to the outputs of just those
 samples that show it; and those of columns that are 1 *always*, added to all. The outputs and the gradients are those
-of `ExpertNetwork.logits` and ``value`` (the reference in the tests) but for the order of the sums.
+of `ExpertNetwork.logits` and ``value`` (the reference in the tests) except for the order of the sums.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class SuccessTests:
             pane.line(f"goal reached: {found.success_rate:.3f} of {found.episodes} fresh episodes")
             return found, None
         bound = "at most " if found.decided_early else ""
-        pane.line(f"not there yet: {bound}{found.success_rate:.3f} of fresh episodes (estimate {report.estimate:.3f})")
+        pane.line(f"goal not reached: {bound}{found.success_rate:.3f} of fresh episodes (estimate {report.estimate:.3f})")
         self._goal_test.failed(report.update, report.estimate, found.success_rate)
         pane.phase(self._supervision.phase)
         return None, compressed.restore()

@@ -158,7 +158,7 @@ class Experiment:
                 if not process.hung:
                     world.finish(process, "completed")
             world.now += timedelta(seconds=1000)
-        demand(False, f"something waits for ever: {self._statuses()}")
+        demand(False, f"something waits forever: {self._statuses()}")
 
     def _check_end(self) -> None:
         completed = {name for name, status in self._statuses().items() if status is Status.COMPLETED}
