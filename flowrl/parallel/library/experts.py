@@ -17,7 +17,7 @@ class ExpertVersion:
     """An expert as one run leaves it.
 
     total_frames: its age in training. acted_frames: those in which it acted itself. acted: whether it acted in this
-        run. params: nested dicts of numpy arrays.
+    run. params: nested dicts of numpy arrays.
     """
 
     skill_name: str

@@ -111,7 +111,7 @@ def at_the_start(stage: Stage, bank: WorldBank, first: Scene) -> Playing:
 
 
 def refresh_worlds(stage: Stage, playing: Playing, key: jax.Array, count: int) -> Playing:
-    """Replaces the oldest worlds, at least ``count`` of them, by fresh ones; ``playing``'s bank is used up."""
+    """Replaces the oldest worlds, at least ``count`` of them, by fresh ones; ``playing``'s bank is donated."""
     return playing._replace(bank=stage.world.refreshed(playing.bank, key, count))
 
 
@@ -128,7 +128,7 @@ def random_policy(stage: Stage) -> Decide:
 def play_step(
     stage: Stage, playing: Playing, decision: Decision, key: jax.Array, step: int | jax.Array
 ) -> tuple[Playing, Verdict, Observation]:
-    """One step of every environment; the game states of ``playing`` are used up.
+    """One step of every environment; the game states of ``playing`` are donated.
 
     Returns:
         the environments afterwards (ended ones in their next world), the verdict, and the observation ``[B, ...]`` that

@@ -41,7 +41,7 @@ class Rollouts:
     def collect(
         self, params: Params, playing: Playing, key: jax.Array
     ) -> tuple[Playing, tuple[Transition, ...], list[StepOutcome]]:
-        """As `rollout.collect`. With a fused program all of ``playing`` is used up, the bank of worlds too."""
+        """As `rollout.collect`. With a fused program all of ``playing`` is donated, including the bank of worlds."""
         if self._fused is None:
             return rollout.collect(self._stage, params, playing, key, self._num_steps)
         playing, transitions, outcomes = self._fused(params, playing, key)

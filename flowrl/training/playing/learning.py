@@ -36,7 +36,7 @@ class Learning:
     narrow_batches: dict[int, Program]
     """``(rollout, columns, last_values, key) -> batch``, by bound of columns."""
     plain_update: Program
-    """``(learner, batch, lr) -> (learner, statistics)``; the learner is used up."""
+    """``(learner, batch, lr) -> (learner, statistics)``; the learner is donated."""
     narrow_updates: dict[int, Program]
     """The same for narrow batches, by bound."""
 

@@ -37,9 +37,9 @@ class World:
     generate: Program
     """``(key, number) -> Scene``: `WORLDS_AT_ONCE` fresh worlds."""
     step: Program
-    """``(state, action, key, number) -> state, observation, features, game_over``; the states are used up."""
+    """``(state, action, key, number) -> state, observation, features, game_over``; the states are donated."""
     renew: Program
-    """``(bank, state, observation, features, ended) -> next_world, Scene``; the states are used up."""
+    """``(bank, state, observation, features, ended) -> next_world, Scene``; the states are donated."""
     typical: Program
     """``columns [B, F] -> [F]``: what most environments show."""
     act_at_random: Program
