@@ -37,8 +37,7 @@ USELESS = frozenset({Status.FAILED, Status.CANCELLED, Status.BLOCKED})
 
 
 class Stage(StrEnum):
-    """The stage of a running skill. Saved before it is acted on, so that a restarted scheduler knows what may have
-    happened."""
+    """The stage of a running skill. Saved before it is acted on, so a restarted scheduler knows what may have happened."""
 
     LAUNCHING = "launching"
     TRAINING = "training"
