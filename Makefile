@@ -56,7 +56,7 @@ campaign: setup
 	$(PY) benchmarks/campaign.py --histories 20000
 	PYTHONPATH=. $(PY) benchmarks/faults.py --runs 100
 
-# Opt-in: installs the peer into an environment of its own.
+# Opt-in: installs the peer into a separate environment.
 bench: setup
 	@benchmarks/run.sh $(PY)
 

@@ -1,8 +1,8 @@
 """Many random histories of the scheduler: ``python benchmarks/campaign.py [--histories 20000]``.
 
-Goes on where it was stopped: each block of histories leaves a line in the results file, and blocks that are there for
-the code as it is now are not run again. Exits with 1 where a history broke an invariant; the shortest such history
-stands in the results.
+Resumes where it was stopped: each block of histories writes a line to the results file, and blocks that are there for
+the current code are not run again. Exits with 1 if a history broke an invariant; the results hold the shortest such
+history.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def fingerprint() -> str:
-    """Of everything that decides how a history goes."""
+    """A digest of everything that decides how a history goes."""
     files = sorted(path for folder in SOURCES for path in (ROOT / folder).rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
@@ -58,7 +58,7 @@ def run_block(block: int) -> dict:
     begun = time.monotonic()
     try:
         lengths, outcome = histories(BLOCK, number=block), "held"
-    except Exception as error:  # kept, and the other blocks run all the same
+    except Exception as error:  # recorded; the other blocks still run
         lengths, outcome = [], "".join(traceback.format_exception(error))
     return {"outcome": outcome, "lengths": lengths, "seconds": round(time.monotonic() - begun, 1)}
 

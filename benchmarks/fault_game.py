@@ -25,7 +25,7 @@ ENTRY = GameEntry(FACTS, f"{__name__}:GoldGame", "none", observation_size=1, num
 
 
 def register() -> None:
-    """Makes the game one of those that this process knows."""
+    """Registers the game in this process."""
     GAMES[ENV_NAME] = ENTRY
 
 

@@ -1,7 +1,7 @@
 """``python benchmarks/fault_scheduler.py FOLDER``: the real scheduler on the skills of the fault campaign.
 
-The same command goes on where an earlier one was killed. Before a run is merged, ``ledger.jsonl`` is told what its
-checkpoint holds: the library is compared with that afterwards, when the run's folder is gone.
+The same command resumes where an earlier one was killed. Before a run is merged, the content of its checkpoint is
+recorded in ``ledger.jsonl``: the library is compared with that later, when the run's folder is gone.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SKILLS = {"Find_Gold": [], "Find_More": ["Find_Gold"], "Find_Much": ["Find_Gold"
 
 TRAINER = (sys.executable, str(Path(__file__).with_name("fault_trainer.py")))
 MANY_RETRIES = 1000
-"""Whatever the killer does, no skill may fail for it."""
+"""Enough retries that no skill fails, whatever the killer does."""
 
 
 def skill(name: str, dependencies: list[str]) -> dict:
-    """A skill of the tiny game: so much gold, on top of what the plan has found before."""
+    """A skill of the tiny game: ``wanted`` units of gold, on top of what the plan has found before."""
     wanted = len(dependencies) + 1
     return {
         "skill_name": name, "description": "", "requires": {}, "consumes": {}, "gains": {"gold": {"per": 1, "fixed": 0}},

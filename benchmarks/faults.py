@@ -2,8 +2,8 @@
 
 Each run is an experiment of three skills, trained with real PPO on a tiny game by the real scheduler in real tmux. A
 killer strikes at random; whenever the scheduler is gone the same command is given again, until all is done. Then the
-library is compared with what every undisturbed run gives. A line a run is appended to the results; runs that are
-there already are not done again.
+library is compared with the result of an undisturbed run. Each run appends a line to the results; runs that are already
+there are not repeated.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ RESULTS = HERE / "results" / "faults.jsonl"
 MOST_STRIKES = 6
 MEAN_PAUSE_S = 3.0
 LIMIT_S = 400.0
-"""Seconds after which a run counts as waiting for ever: many times what one takes."""
+"""Seconds after which a run counts as stuck: many times what one takes."""
 
 
 @dataclass
 class Field:
-    """One run's surroundings: a tmux server of its own, a folder of its own, the scheduler's process."""
+    """One run's environment: its own tmux server, its own folder, and the scheduler's process."""
 
     root: Path
     tmux: Path
@@ -59,7 +59,7 @@ class Field:
         }  # fmt: skip
 
     def start(self) -> None:
-        """Gives the command, for the first time or again."""
+        """Starts the command, for the first time or again."""
         self.starts += 1
         with open(self.root / "scheduler.log", "a") as log:
             self.scheduler = subprocess.Popen(
@@ -72,14 +72,14 @@ class Field:
         return done.stdout
 
     def processes(self) -> list[psutil.Process]:
-        """All that carries the mark of one of the runs."""
+        """All processes that carry the mark of one of the runs."""
         return of_runs_below(self.root)
 
     def keepers(self) -> list[int]:
         return [process.pid for process in self.processes() if "flowrl.parallel.keeper" in _command(process)]
 
     def trainings(self, working: bool = False) -> list[int]:
-        """Trainings; ``working``: that say so in their heartbeat, and would be missed soon."""
+        """Trainings; with ``working``, only those whose heartbeat says so, so that a hang would soon be noticed."""
         found = [process for process in self.processes() if _command(process)[1:2] == [TRAINER[1]]]
         return [process.pid for process in found if not working or _works(process)]
 
@@ -91,7 +91,7 @@ Strike = Callable[[Field, random.Random], bool]
 
 
 def strikes() -> dict[str, Strike]:
-    """What the killer can do; each returns whether there was anything to do it to."""
+    """What the killer can do; each returns whether it had a target."""
 
     def signal_one(number: int, find: Callable[[Field], list[int]]) -> Strike:
         def strike(arena: Field, chance: random.Random) -> bool:
@@ -146,7 +146,7 @@ def fight(arena: Field, chance: random.Random) -> list[str]:
 
 
 def compare(root: Path) -> tuple[list[str], int, int]:
-    """The library against what an undisturbed run gives: what differs, experts lost, frames counted twice."""
+    """The library compared with an undisturbed run's: differences, experts lost, frames counted twice."""
     paths, faults, lost, twice = ExperimentPaths(root), [], 0, 0
     entries = read_json(paths.state)["skills"]
     if {entry["skill_name"]: entry["status"] for entry in entries} != dict.fromkeys(SKILLS, "completed"):
@@ -179,7 +179,7 @@ def compare(root: Path) -> tuple[list[str], int, int]:
 
 
 def _lineage(expert: dict, index: int, runs: dict[str, dict]) -> tuple[str | None, int]:
-    """Whether an expert is that of one of its runs, and is as old as the runs that led to it."""
+    """Whether an expert comes from one of its runs, and has the total frames of the runs that led to it."""
     of_expert = [(line, line["versions"][str(index)]) for line in runs.values() if str(index) in line["versions"]]
     total = expert["metadata"]["total_frames"]
     matching = [(line, version) for line, version in of_expert if version["digest"] == digest(expert["params"])]
@@ -195,7 +195,7 @@ def _lineage(expert: dict, index: int, runs: dict[str, dict]) -> tuple[str | Non
 
 
 def leftovers(arena: Field) -> list[str]:
-    """What must not be there when all is done."""
+    """What must not be left when all is done."""
     found = [f"process {process.pid} {_command(process)}" for process in arena.processes()]
     found += [f"session {name}" for name in arena.sessions()]
     paths = arena.root.rglob("*")
@@ -204,7 +204,7 @@ def leftovers(arena: Field) -> list[str]:
 
 
 def one_run(seed: int, number: int, most_strikes: int = MOST_STRIKES, keep: bool = False) -> dict:
-    """A run and its comparison, as a line of the results; its folder stays where something is wrong, or to ``keep``."""
+    """A run and its comparison, as a line of the results; its folder stays if something is wrong, or with ``keep``."""
     base = Path(tempfile.mkdtemp(prefix="flowrl-faults-")).resolve()
     arena = Field(base / "exp", base / "tmux", most_strikes=most_strikes)
     arena.root.mkdir(), arena.tmux.mkdir()
@@ -228,17 +228,17 @@ def one_run(seed: int, number: int, most_strikes: int = MOST_STRIKES, keep: bool
 
 
 def main(arguments: list[str]) -> int:
-    """Returns 0 where no run has a fault."""
+    """Returns 0 if no run has a fault."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file of results, a line a run; appended to")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further run after so many seconds")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of results, one line per run; appended to")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further run after this many seconds")
     parser.add_argument("--strikes", type=int, default=MOST_STRIKES, help="most strikes in a run")
     parser.add_argument("--keep", action="store_true", help="keep the folder of each run")
     flags = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a run has started is ended with us
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what a run has started is ended with us
     flags.results.parent.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
     wanted = range(flags.first, flags.first + flags.runs)
@@ -306,7 +306,7 @@ def _last_line(path: Path) -> str:
 
 
 def _clear(arena: Field) -> None:
-    """Ends what this run has started, and nothing else."""
+    """Ends only what this run has started."""
     arena.scheduler.kill()
     arena.scheduler.wait()
     for process in arena.processes():

@@ -1,8 +1,8 @@
-"""A rollout as one program beside the same one step by step: ``python benchmarks/fused_rollout.py [--repeats 5]``.
+"""A rollout as one program compared with the same one step by step: ``python benchmarks/fused_rollout.py [--repeats 5]``.
 
-The same expert plays on from the same places both ways, in turn. Shown are the medians of the seconds, their ratio, what it
-took to compile the program, and how many numbers of the rollouts differ: floats by more than a part in ten thousand, and
-anything else (actions, tasks, what is seen) at all.
+The same expert plays on from the same states in both modes, in turn. Prints the median seconds, their ratio, the time
+to compile the program, and how many numbers of the rollouts differ: floats by more than one part in ten thousand,
+anything else (actions, tasks, observations) by any amount.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def compare(env_name: str, options: argparse.Namespace) -> None:
     """Prints a game's figures."""
     run = Workload(env_name, options.num_envs, options.num_steps, options.layer_size)
     update_s = [run.update()["total"] for _ in range(3)][-1]
-    ways = {way: Rollouts(run.programs, run.stage.judge, options.num_steps) for way in ("step by step", "one program")}
+    modes = {mode: Rollouts(run.programs, run.stage.judge, options.num_steps) for mode in ("step by step", "one program")}
     begun_s = time.perf_counter()
-    ways["one program"].fuse(run.learner.params, run.playing)
+    modes["one program"].fuse(run.learner.params, run.playing)
     compiled_s = time.perf_counter() - begun_s
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in modes}
     different, numbers = 0, 0
     for number in range(options.repeats):
-        found = [timed(way, run, jax.random.key(number), seconds[name]) for name, way in ways.items()]
+        found = [timed(mode, run, jax.random.key(number), seconds[name]) for name, mode in modes.items()]
         different += count_different(*found)
         numbers += sum(np.size(leaf) for leaf in jax.tree.leaves(found[0]))
     taken = {name: statistics.median(values[1:] or values) for name, values in seconds.items()}
@@ -58,18 +58,18 @@ def compare(env_name: str, options: argparse.Namespace) -> None:
     print(f"  compiled in {compiled_s:.0f} s; {different:,} of {numbers:,} numbers differ", flush=True)
 
 
-def timed(way: Rollouts, run: Workload, key: jax.Array, seconds: list[float]) -> list[Any]:
-    """One rollout from where the run stands, which stays; what was seen, done and got."""
+def timed(mode: Rollouts, run: Workload, key: jax.Array, seconds: list[float]) -> list[Any]:
+    """One rollout from the run's current state, which stays; returns observations, actions and rewards."""
     playing = jax.block_until_ready(jax.tree.map(jnp.copy, run.playing))
     begun_s = time.perf_counter()
-    found = jax.block_until_ready(way.collect(run.learner.params, playing, key))
+    found = jax.block_until_ready(mode.collect(run.learner.params, playing, key))
     seconds.append(time.perf_counter() - begun_s)
     _, transitions, outcomes = found
     return jax.device_get([[t.observation, t.action, t.log_prob, t.value, t.reward] for t in transitions]) + outcomes
 
 
 def count_different(one: Any, other: Any) -> int:
-    """Floats that differ by more than rounding, and anything else that differs at all."""
+    """The number of floats that differ by more than rounding, and of other values that differ."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other))
     return sum(int(np.sum(~np.isclose(a.astype(np.float64), b.astype(np.float64), rtol=1e-4, atol=1e-6))) for a, b in pairs)
 

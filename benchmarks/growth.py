@@ -1,7 +1,7 @@
 """How the cost of training grows: ``python benchmarks/growth.py [--env_name Craftax-Symbolic-v1]``.
 
-Frames per second over environments, experts, the length of the plan, and the networks' width, each beside the first run of
-its table, in turn; medians.
+Frames per second over environments, experts, the length of the plan, and the networks' width, each relative to the
+first run of its table; measured in turn, medians.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AXES = {
     "num_tasks": (1, 4, 16),
     "layer_size": (128, 256, 512, 1024),
 }
-"""What is varied, the rest of the size staying as it is."""
+"""The values of each axis; the rest of the size stays fixed."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,8 +1,9 @@
-"""Which skill first, when more are ready than there are slots: ``python benchmarks/launch_order.py [--graphs 200]``.
+"""Which skill to launch first when more are ready than there are slots: ``python benchmarks/launch_order.py [--graphs
+200]``.
 
 Random graphs of two kinds, skills of random durations that nobody knows beforehand. For each size and number of slots:
 the median makespan over the lower bound (the larger of the critical path and of all work over the slots), with the
-longest remaining path first as the scheduler has it, with first-come, and with an oracle that knows all durations.
+scheduler's rule (longest remaining path first), with first-come, and with an oracle that knows all durations.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ KINDS = {
 
 
 def knowing(jobs: list[Job]) -> type[SchedulerCore]:
-    """A core whose heights are seconds of work to come, as they will really be."""
+    """A core whose heights are the real seconds of work to come."""
     below: dict[str, float] = {job.name: 0.0 for job in jobs}
     for job in reversed(jobs):
         for need in job.dependencies:

@@ -1,10 +1,10 @@
-"""Peak memory of a run and of the peer's, each in a process of its own: ``python benchmarks/memory.py``.
+"""Peak memory of a run and of the peer's, each in its own process: ``python benchmarks/memory.py``.
 
-The default is Craftax with 1024 environments, 64 steps and width 512. flowrl's is a whole run: two updates, checkpoints,
-programs compiled for later runs, a test for the goal (after each update, so that there is one in the midst of training) and
-the two measurements of success at its end; once with nothing compiled before, once with everything. The peer makes two
-updates. Needs rejax, as `training_speed.py` does (``make bench`` installs it into ``.venv-bench``). With a GPU, the
-device's memory comes second.
+The default is Craftax with 1024 environments, 64 steps and width 512. flowrl's is a whole run: two updates,
+checkpoints, programs compiled for later runs, a test for the goal (after each update, so that one is in the middle of
+training) and the two measurements of success at its end; once with nothing compiled in advance, once with everything.
+The peer makes two updates. Needs rejax, as `training_speed.py` does (``make bench`` installs it into ``.venv-bench``).
+With a GPU, the device's memory comes second.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from flowrl.training.host import heap
 
 UPDATES = 2
 TASK_STEPS = 50
-"""Of an episode: tests are shorter so, and need as much memory."""
+"""Steps of an episode: tests are shorter this way, and need as much memory."""
 HERE = Path(__file__).resolve().parent
 
 
 def in_a_process(who: str, sizes: list[str], cache: str) -> dict[str, float]:
-    """The most memory that a fresh process had at any time, in MB, by what it had done until then."""
+    """The peak memory of a fresh process, in MB, after each stage."""
     environment = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}", "FLOWRL_CACHE_DIR": cache}
     command = [sys.executable, __file__, "--one", who, *sizes]
     said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)

@@ -2,10 +2,10 @@
 
     python benchmarks/observations.py --states 100000
 
-Every world is played at random, half of them with pockets filled at random, and begins anew when its game is over; in
+Every world is played at random, half of them with a randomly filled inventory, and restarts when its game is over; in
 Craftax each one is put on another floor at the start, with light and dark ones among them. The game makes its
-observation as a part of its step, and the small one is made from the state in a program of its own, as in a training.
-Fails (exit code 1) if any number differs.
+observation as a part of its step; the small one is made from the state in a separate program, as in a training. Fails
+(exit code 1) if any number differs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flowrl.envs.registry import GAMES, make_adapter
 
 BATCH = 256
 STEPS_A_GAME = 400
-"""Steps until all worlds are new ones: a day has 300."""
+"""Steps until all worlds are replaced: a day has 300."""
 
 
 def compare(env_name: str, num_states: int) -> tuple[int, int]:
@@ -56,7 +56,7 @@ def compare(env_name: str, num_states: int) -> tuple[int, int]:
 
 
 def on_their_floors(states):
-    """Spreads worlds over the floors, where the game has floors."""
+    """Spreads worlds over the floors, if the game has floors."""
     if not hasattr(states, "up_ladders"):
         return states
     num_floors = states.up_ladders.shape[1]
@@ -67,7 +67,7 @@ def on_their_floors(states):
 
 
 def with_full_pockets(states, key):
-    """Gives every second player up to nine of each thing, or as many as a place takes."""
+    """Gives every second player up to nine of each thing, or as many as a slot holds."""
 
     def filled(leaf):
         most = 1 if leaf.dtype == bool else 9

@@ -5,7 +5,7 @@
     an hour python benchmarks/parallel_speedup.py --help
 
 The first uses the processes of `--max_parallel_skills auto`, one number after the other, again and again; medians. The
-demo is that of the Makefile, through the front door, each time in a fresh folder, with a tmux server of its own. Before
+demo is that of the Makefile, through the front door, each time in a fresh folder, with its own tmux server. Before
 its time is taken, all its skills are trained for one update, so that neither has more to compile. Flags that follow
 `--demo` go to the front door.
 """
@@ -65,7 +65,7 @@ def report(env_name: str, options: argparse.Namespace, found: dict[int, list[flo
 
 
 def demo_flags() -> list[str]:
-    """The flags of `make demo`, but for its folder and number of skills at a time."""
+    """The flags of `make demo`, except its folder and number of skills at a time."""
     recipe = (CHECKOUT / "Makefile").read_text()
     flags = shlex.split(RECIPE.search(recipe)[1].replace("\\\n", " "))
     for name in ("--graph_path", "--max_parallel_skills"):
@@ -91,7 +91,7 @@ def demo_seconds(number: int, extra: Sequence[str]) -> float:
 
 
 def _end(folder: Path, environment: Mapping[str, str]) -> None:
-    """Ends what a demo that was broken off may have left."""
+    """Ends what an interrupted demo may have left."""
     kill_runs_below(folder, PATIENCE_S)
     subprocess.run(["tmux", "kill-server"], env=environment, capture_output=True, check=False)
 

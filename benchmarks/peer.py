@@ -1,8 +1,8 @@
 """The peer of the speed benchmark: rejax's PPO on Craftax, with optimistic resets.
 
-rejax steps each environment by itself; its own Craftax wrapper generates a world for each at every step. Here it is
-given what Craftax's users do about that: one world is generated for 16 environments at every step, and those whose
-game is over share them.
+rejax steps each environment by itself; its own Craftax wrapper generates a world for each at every step. Here it uses
+the usual remedy of Craftax's users: one world is generated for 16 environments at every step, and those whose game is
+over share them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RESET_RATIO = 16
 
 
 class PlainCraftax:
-    """The game as rejax wants it; everything from the game itself."""
+    """The game with rejax's interface; everything comes from the game itself."""
 
     def __init__(self, env_name: str):
         adapter = make_adapter(env_name)
@@ -51,7 +51,7 @@ class OptimisticPPO(PPO):
             )
             reset_keys = jax.random.split(jax.random.fold_in(keys[0], 1), self.num_envs // RESET_RATIO)
             fresh_observation, fresh = jax.vmap(self.env.reset, in_axes=(0, None))(reset_keys, params)
-            # The n-th environment that is over takes the n-th fresh world, and they share where these are fewer.
+            # The n-th environment that is over takes the n-th fresh world; if there are fewer worlds, they share.
             place = (jnp.cumsum(done) - 1) % (self.num_envs // RESET_RATIO)
 
             def choose(new, old):

@@ -1,7 +1,7 @@
 """Three updates of the same expert from the same rollout: ``python benchmarks/rare_columns.py``.
 
-The plain one multiplies all columns that there are, one multiplies those that the rollout shows, and one of these adds the
-rare ones by name. In turn, after a few updates; medians of the processor's seconds.
+The plain one multiplies all columns, the second one only those that the rollout shows, and the third one adds the rare
+ones of these row by row. Measured in turn, after a few updates; medians of processor seconds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def report(env_name: str, options: argparse.Namespace) -> None:
     num_shown, num_rare = jax.device_get(active_columns.demands(columns, network.layout))
     bound = active_columns.smallest_bound(num_shown, num_rare, network.layout)
     if bound is None:
-        raise SystemExit(f"{env_name} shows {num_shown} columns, more than any bound: nothing is narrow here")
+        raise SystemExit(f"{env_name} shows {num_shown} columns, more than the largest bound, so no narrow update applies")
     inputs = stack_time(steps), columns, jnp.zeros(options.num_envs), key, LR
     updates = {
         f"all {network.layout.num_columns} multiplied": plain(network, run.learner, inputs),

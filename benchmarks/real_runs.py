@@ -1,4 +1,4 @@
-"""Runs prepared as the scheduler prepares them, each with code that was never seen before. Imports no JAX by itself."""
+"""Runs prepared as the scheduler prepares them, each with new code. Does not import JAX itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CODE_DONE = "def task_is_done(inventory):\n    return inventory.wood >= 99\n"
 
 
 def code(salt: int) -> dict[str, str]:
-    """A skill that nobody has seen before."""
+    """A skill with new code."""
     pays = f"inventory_diff.wood * {1 + salt / 1e6} + health_penalty"
     reward = f"def task_reward(inventory_diff, health_penalty):\n    return {pays}\n"
     return {"task_is_done": CODE_DONE, "task_reward": reward}
@@ -34,7 +34,8 @@ def prepare(folder: Path, salt: int, num_tasks: int, settings: dict[str, Any]) -
 def put_in_library(
     folder: Path, env_name: str, layer_size: int, names: list[str], codes: list[dict]
 ) -> dict[str, dict[str, Any]]:
-    """Fresh experts under these names in the library; what `prepare_training_run` wants to know of them."""
+    """Puts fresh experts under these names into the library; returns what `prepare_training_run` needs to know about
+    them."""
     if not names:
         return {}
     import jax

@@ -1,6 +1,6 @@
 """The scheduler at scale: ``python benchmarks/scheduling.py [--skills 10000] [--slots 64]``.
 
-Prints, for layered graphs in simulated time, the makespan over what no schedule can beat and the time of a decision; how
+Prints, for layered graphs in simulated time, the makespan over its lower bound and the time of a decision; how
 long the state takes to save; and, with the real scheduler and an engine without processes, the time from a completion
 to the launch of what it made ready.
 """
@@ -48,7 +48,7 @@ def main() -> None:
 def schedule_line(num_skills: int, num_layers: int, slots: int) -> str:
     jobs = layered_graph(num_skills, num_layers, random.Random(num_layers))
     gc.collect()
-    gc.disable()  # its pauses are of the 10,000 jobs here, not of a decision
+    gc.disable()  # its pauses come from the 10,000 jobs here, not from a decision
     schedule = run(jobs, slots)
     gc.enable()
     adding, deciding = sorted(schedule.decisions_s[:num_skills]), sorted(schedule.decisions_s[num_skills + 1 :])
@@ -86,7 +86,7 @@ def save_line(num_finished: int, slots: int) -> str:
 
 
 def readying_line(num_finished: int) -> str:
-    """A chain of skills, each of which ends as soon as it is started, on top of so many finished ones."""
+    """A chain of skills that each end as soon as they are started, on top of ``num_finished`` finished ones."""
     with tempfile.TemporaryDirectory() as folder:
         took_s, written = [], []
 

@@ -1,4 +1,4 @@
-"""How long a run takes to start: cold, and for skills whose code was never seen on this machine.
+"""How long a run takes to start: cold, and for skills with code that is new on this machine.
 
     python benchmarks/second_start.py                        # both games, 256 x 32
     python benchmarks/second_start.py --env_name Craftax-Symbolic-v1 --repeats 1
@@ -40,7 +40,7 @@ def overhead_s(run: RunPaths, cache: Path, until_done: bool = False) -> tuple[fl
     """Starts a run, waits for its first updates, ends it; its overhead, and the median of its later updates.
 
     Args:
-        until_done: whether it is ended only when it has compiled what later runs need.
+        until_done: whether to end it only when it has compiled what later runs need.
     """
     environment = {**os.environ, "FLOWRL_CACHE_DIR": str(cache)}
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What the benchmarks of training have in common: the flags that say what is trained, memory and cache, the games in turn."""
+"""What the benchmarks of training share: the flags for the size of a training, memory and cache, the loop over games."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def size_parser(description: str, default_games: str = "every game") -> argparse
 
 
 def as_a_training(main: Callable[[], int]) -> NoReturn:
-    """Runs a benchmark in a process that gets its memory as a training does, whatever is measured beside one too."""
+    """Runs a benchmark in a process that gets its memory as a training does; so does the peer measured in it."""
     heap.begin_with_large_pages()
     heap.settle()
     sys.exit(main())
 
 
 def use_compile_cache() -> None:
-    """JAX's own, as a training has it."""
+    """Sets up JAX's own cache, as a training does."""
     jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
 
 

@@ -4,10 +4,10 @@
     python benchmarks/training_speed.py --experts 1 8 16     # how flat it is in experts
     python benchmarks/training_speed.py --help
 
-All measurements of one table are made in one process, interleaved, and are given as medians; what is to be compared is
-given as ratios. The peer is rejax's PPO (``pip install rejax==0.1.3`` into this environment, or ``make bench``): the same
-networks, environments, steps, epochs and minibatches, on the same game with one world generated for 16 environments
-at every step, as is usual; nothing is evaluated in the timed part.
+All measurements of one table are made in one process, interleaved, and printed as medians, with ratios for comparison.
+The peer is rejax's PPO (``pip install rejax==0.1.3`` into this environment, or ``make bench``): the same networks,
+environments, steps, epochs and minibatches, on the same game with one world generated for 16 environments at every
+step, as is usual; nothing is evaluated in the timed part.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from flowrl.training.calibration.workload import Workload
 
 
 class Size(NamedTuple):
-    """What is trained."""
+    """The size of the training."""
 
     env_name: str
     num_envs: int
@@ -40,10 +40,10 @@ class Size(NamedTuple):
     layer_size: int
     num_experts: int = 1
     mix: str = "balanced"
-    """``balanced``: every expert acts in as many environments; ``skewed``: half of them belong to the first;
+    """``balanced``: every expert acts in equally many environments; ``skewed``: half of them belong to the first;
     ``single``: all of them do."""
     num_tasks: int = 0
-    """Of the plan; 0 for one an expert."""
+    """Tasks of the plan; 0 for one per expert."""
     mixed_precision: bool = False
 
     @property

@@ -1,16 +1,16 @@
-"""What it costs to be watched: the share of training time of progress, metrics, heartbeat and checkpoints.
+"""The cost of being watched: the share of training time of progress, metrics, heartbeat and checkpoints.
 
     python benchmarks/watching.py                                   # Classic, 256 x 32, width 512
     python benchmarks/watching.py --rounds 5                        # the short form
     python benchmarks/watching.py --env_name Craftax-Symbolic-v1 --rounds 10
     python benchmarks/watching.py --help
 
-The loop of a real run trains, with its pane on a terminal of its own. Each round has three updates, in random order: one that
-nobody watches, a watched one, and a watched one during which a checkpoint is written (it ends when the checkpoint is on
-disk). The whole is the median, over the rounds, of what the watched ones take beside the unwatched one; the checkpoint's
-part is spread over the updates of the interval at which a run writes them, a minute or more. The parts are measured one by one:
-the seconds that the training waits for each, and for what is done in threads beside it, drawing and writing, the
-processor's time, which is what they cost where no core is idle.
+The loop of a real run trains, with its pane on its own terminal. Each round has three updates, in random order: one
+that nobody watches, a watched one, and a watched one during which a checkpoint is written (it ends when the checkpoint
+is on disk). The whole is the median, over the rounds, of the extra time of the watched ones over the unwatched one; the
+checkpoint's part is spread over the updates of the interval at which a run writes them, a minute or more. The parts are
+measured one by one: the seconds that the training waits for each, and for drawing and writing, which run in threads,
+the processor time, which is their cost when no core is idle.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Enough(Exception):
 
 
 class Clock:
-    """Seconds spent on each part, added up until they are taken away."""
+    """Seconds spent on each part, summed until they are read."""
 
     def __init__(self):
         self.seconds: dict[str, float] = defaultdict(float)
@@ -87,17 +87,17 @@ class Clock:
 
 
 class Interval(NamedTuple):
-    """From the end of an update to the end of the next: first what is done for whoever watches, then the training."""
+    """From the end of an update to the end of the next: first the work of being watched, then the training."""
 
     kind: str
     seconds: float
     processor_s: float
-    """Of all threads; what other processes do to the clock is not in it."""
+    """Processor time of all threads, so other processes do not affect it."""
     parts: dict[str, float]
 
 
 class WatchedNowAndThen:
-    """Has some updates of an ordinary run go unwatched, by wrapping what its parts do."""
+    """Makes some updates of an ordinary run go unwatched, by wrapping the methods of its parts."""
 
     def __init__(self, rounds: int, parts: Parts):
         chance = random.Random(0)
@@ -155,7 +155,7 @@ class WatchedNowAndThen:
 
 
 def measure(env_name: str, options: argparse.Namespace) -> list[Interval]:
-    """Trains as long as it takes, in a folder and on a terminal of its own."""
+    """Trains as long as it takes, in its own folder and on its own terminal."""
     with tempfile.TemporaryDirectory() as folder, Terminal() as terminal:
         run = specification(Path(folder) / "training_runs" / f"skill_{INDEX}_{SKILL}", env_name, options)
         with (
@@ -174,7 +174,7 @@ def measure(env_name: str, options: argparse.Namespace) -> list[Interval]:
 
 
 class Terminal:
-    """A terminal that takes all that is drawn, as tmux does, in a process of its own."""
+    """A terminal that reads everything that is drawn, as tmux does, in its own process."""
 
     def __enter__(self) -> Terminal:
         ours, theirs = os.openpty()
@@ -240,7 +240,7 @@ def parts(rounds: list[dict[str, Interval]], updates_a_checkpoint: float) -> lis
 
 
 def of_an_update(rounds: list[dict[str, Interval]], part: str, kind: str = WATCHED) -> float:
-    # The parts are told apart by wrapping what the run's parts do: one that was never called has another name by now.
+    # The parts are measured by wrapping methods of the run's parts: one that was never called has been renamed.
     if not any(part in found[kind].parts for found in rounds):
         raise LookupError(
             f"expected the part {part!r} in some updates, found it in none: its name in `watching.py` is out of date"
@@ -249,7 +249,7 @@ def of_an_update(rounds: list[dict[str, Interval]], part: str, kind: str = WATCH
 
 
 def print_whole(rounds: list[dict[str, Interval]], updates_a_checkpoint: float) -> None:
-    """The same from updates beside each other; with the quartiles, since a busy machine's noise is larger than it."""
+    """The same from adjacent updates, with the quartiles, since a busy machine's noise is larger than the effect."""
     for clock, field in (("by the clock", "seconds"), ("in processor time", "processor_s")):
         of = [{kind: getattr(interval, field) for kind, interval in found.items()} for found in rounds]
         watched = [found[WATCHED] / found[PLAIN] - 1 for found in of]
@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = size_parser(__doc__.splitlines()[0], "Craftax-Classic-Symbolic-v1")
     parser.add_argument("--experts", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=20, help="of three updates each, 2 at least")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of three updates each, at least 2")
     options = parser.parse_args(arguments)
     if options.rounds < 2:
         parser.error("--rounds: expected 2 or more, for there to be a spread")

@@ -1,7 +1,7 @@
 """Where an update's time goes: ``python benchmarks/whereabouts.py [--env_name Craftax-Symbolic-v1]``.
 
-Every program is waited for before the next one is called, so the parts add up to the whole; what is left is the host's, and
-the judge's. The update's matrix products are counted and compared with a plain product in the same run.
+Waits for each program before it calls the next one, so the parts add up to the whole; the rest belongs to the host and
+the judge. The update's matrix products are counted and compared with a plain product in the same run.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ PARTS = {
     "update": ("find columns", "demands"),
     "what is typical": ("typical",),
 }
-"""Which programs make up a part, batches and updates beside these; the step of the game and its features are told apart by a
-measurement of their own."""
+"""Which programs make up a part, besides batches and updates; the game's step and its features are separated by another
+measurement."""
 
 OF_THE_UPDATE = "batch", "update"
-"""How the names of those programs begin of which there is one for each bound of columns."""
+"""The prefixes of programs that exist once for each bound of columns."""
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def timed_programs() -> Iterator[collections.Counter]:
     plain = StoredProgram.__call__
 
     def timed(self, *arguments):
-        jax.block_until_ready(arguments)  # what came before, the skills' code among it, is not this one's
+        jax.block_until_ready(arguments)  # earlier work, such as the skills' code, must not count for this one
         begun_s = time.perf_counter()
         result = jax.block_until_ready(plain(self, *arguments))
         seconds[self.name] += time.perf_counter() - begun_s
@@ -65,7 +65,7 @@ def timed_programs() -> Iterator[collections.Counter]:
 
 
 def game_share(env_name: str, run: Workload, repeats: int) -> float:
-    """Of the step's time, the share of the game itself, without observations and features: both ways in turn, step by step."""
+    """The game's own share of the step's time, without observations and features: both measured in turn, step by step."""
     adapter = make_adapter(env_name)
 
     def step_alone(state, action, key, number):
@@ -73,17 +73,17 @@ def game_share(env_name: str, run: Workload, repeats: int) -> float:
         _, state, game_over = jax.vmap(adapter.step)(keys, state, action)
         return state, game_over
 
-    ways = {"game": jax.jit(step_alone, donate_argnums=(0,)), "step": run.programs.world.step}
-    states = {way: jax.tree.map(jax.numpy.copy, run.playing.scene.state) for way in ways}
+    steps = {"game": jax.jit(step_alone, donate_argnums=(0,)), "step": run.programs.world.step}
+    states = {name: jax.tree.map(jax.numpy.copy, run.playing.scene.state) for name in steps}
     num_envs, taken = len(run.playing.expert), collections.defaultdict(list)
     for number in range(1 + repeats * run.num_steps):
         action = jax.random.randint(jax.random.key(number), (num_envs,), 0, adapter.num_actions)
-        for way, step in ways.items():
-            jax.block_until_ready((states[way], action))
+        for name, step in steps.items():
+            jax.block_until_ready((states[name], action))
             begun_s = time.perf_counter()
-            states[way], *_ = jax.block_until_ready(step(states[way], action, jax.random.key(0), number))
-            taken[way].append(time.perf_counter() - begun_s)
-    of_game, of_step = (statistics.median(taken[way][1:]) for way in ("game", "step"))  # the first one compiles
+            states[name], *_ = jax.block_until_ready(step(states[name], action, jax.random.key(0), number))
+            taken[name].append(time.perf_counter() - begun_s)
+    of_game, of_step = (statistics.median(taken[name][1:]) for name in ("game", "step"))  # the first one compiles
     return min(1.0, of_game / of_step)
 
 
@@ -114,7 +114,7 @@ def report(env_name: str, options: argparse.Namespace) -> None:
         names |= set(seconds)
     known = {"step", *(program for programs in PARTS.values() for program in programs)}
     if strangers := {name for name in names if name not in known and not name.startswith(OF_THE_UPDATE)}:
-        raise SystemExit(f"of no part: {', '.join(sorted(strangers))}; name them in PARTS")
+        raise SystemExit(f"programs that belong to no part: {', '.join(sorted(strangers))}; add them to PARTS")
     median = {name: statistics.median(update.get(name, 0.0) for update in updates) for name in names | {"total"}}
     game = median["step"] * game_share(env_name, run, options.repeats)
     shape = f"{options.num_envs} x {options.num_steps}, width {options.layer_size}, episodes of {options.episode_steps} steps"
@@ -138,7 +138,7 @@ def report(env_name: str, options: argparse.Namespace) -> None:
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = size_parser(__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--episode_steps", type=int, default=MAX_TASK_STEPS, help="after which an episode ends")
+    parser.add_argument("--episode_steps", type=int, default=MAX_TASK_STEPS, help="steps after which an episode ends")
     return parser.parse_args(arguments)
 
 

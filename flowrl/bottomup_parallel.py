@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output (head, a pager) has gone. Without this, Python reports the broken pipe again as it exits.
+        # The reader of our output (head, a pager) is gone. Without this, Python reports the broken pipe again as it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOMETHING_FAILED
 

@@ -111,7 +111,7 @@ class SchedulingSettings:
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
-    """Proposes skills, trains each in a tmux session of its own, many at once, and merges them into a library.
+    """Proposes skills, trains each in its own tmux session, many at once, and merges them into a library.
 
     Settings are stored in GRAPH_PATH/config.json: `--graph_path` alone resumes an experiment, and flags given again
     override what is stored. `-` and `_` are the same in a flag, and counts may be written as 1e8.
@@ -140,8 +140,8 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
     def _check_candidates(self):
         if self.candidates > self.num_envs:
             raise BadInput(
-                f"--candidates {self.candidates} is more than --num_envs {self.num_envs}; each reward needs an environment "
-                "of its own"
+                f"--candidates {self.candidates} is more than --num_envs {self.num_envs}, but each reward needs its own "
+                "environment; use fewer candidates or a larger --num_envs"
             )
         if self.candidate_timesteps is not None and self.candidate_timesteps > self.total_timesteps:
             raise BadInput(

@@ -1,4 +1,4 @@
-"""The errors that flowrl shows to a person.
+"""The errors that flowrl shows to the user.
 
 Every message is one clear line: what was expected, what was found, which skill or file, and what to do
 next. The front door prints the message and exits with the class's ``exit_code``; any other exception that
@@ -14,13 +14,13 @@ INTERRUPTED = 130
 
 
 class FlowrlError(Exception):
-    """Something that a person must know about. Base of all our errors."""
+    """Something that the user must know about. Base of all our errors."""
 
     exit_code = 1
 
 
 class BadInput(FlowrlError):
-    """A flag, a skill, a file or a folder is not as it must be. Nothing on disk was changed."""
+    """A flag, a skill, a file or a folder is invalid. Nothing on disk was changed."""
 
     exit_code = 2
 

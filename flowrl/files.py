@@ -20,7 +20,7 @@ from flowrl.errors import BadInput
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the largest file size that is allowed is reached",
+    errno.EFBIG: "the file size limit is reached",
     errno.EROFS: "the disk is read-only",
 }
 
@@ -95,7 +95,7 @@ def append_line(path: Path | str, text: str) -> None:
     line = (text.rstrip("\n") + "\n").encode()
     with open(path, "ab", buffering=0) as file:
         before = file.tell()
-        if file.write(line) < len(line):  # only part of it fitted
+        if file.write(line) < len(line):  # only part of it was written
             file.truncate(before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 

@@ -36,14 +36,14 @@ def keep_to_cores(cores: Sequence[int]) -> None:
 
 
 def total_memory() -> int:
-    """Most bytes of memory that this process, and all that share its limits, can have."""
+    """The most memory in bytes that this process, together with all that share its limits, can have."""
     import psutil
 
     return min([psutil.virtual_memory().total, *(limit for _, _, limit in _limited_groups())])
 
 
 def free_memory() -> int:
-    """Bytes of memory that are still free: on the machine, or in the control group that has least left."""
+    """Bytes of memory that are still free: on the machine, or in the control group that has the least left."""
     import psutil
 
     left = (limit - _in_use(folder, version) for folder, version, limit in _limited_groups())
@@ -63,7 +63,7 @@ def _limited_groups() -> list[tuple[str, int, int]]:
     """The control groups with a limit on our memory: folder, version, and the limit in bytes."""
     found = []
     for folder, version in _memory_groups():
-        limits = (_number(f"{folder}/{name}") for name in _LIMITS[version])  # "max" is no number, and no limit
+        limits = (_number(f"{folder}/{name}") for name in _LIMITS[version])  # "max" is not a number: there is no limit
         found += [(folder, version, limit) for limit in limits if limit is not None]
     return found
 

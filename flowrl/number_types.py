@@ -1,4 +1,4 @@
-"""All of flowrl's programs use JAX's default number types, whatever the environment says.
+"""All of flowrl's programs use JAX's default number types, even if the environment sets others.
 
 Networks, games and checkpoints are made for 32 bits: with ``JAX_ENABLE_X64=1`` the games do not even compile. And a skill's
 code must mean the same in a training as in the gate, whose probe gets none of the user's environment. So every process

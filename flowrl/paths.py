@@ -29,7 +29,7 @@ CACHE = "FLOWRL_CACHE_DIR"
 
 
 def given_path(path: Path | str, name: str) -> Path:
-    """A path that a person or a program gave, with the home folder for a leading ``~``.
+    """A path that a user or a program gave, with the home folder for a leading ``~``.
 
     A shell does not expand ``~`` in a flag written with ``=``.
 
@@ -80,7 +80,7 @@ def check_cache_folder() -> None:
 
 
 def cache_remark() -> str | None:
-    """What a person should know about a cache folder that is read-only; None if it can be written."""
+    """A remark for the user about a read-only cache folder; None if it can be written."""
     if why := why_not_writable(cache_folder()):
         return f"{why}: compiled programs are loaded from it, but new ones are not kept; set {CACHE} to another folder"
     return None

@@ -83,7 +83,7 @@ def load(path: Path | str) -> Any:
     if data[-_SEAL_LENGTH:].startswith(_SEAL):
         data, seal = data[:-_SEAL_LENGTH], data[-_SEAL_LENGTH:]
         if seal != _seal(data):
-            raise ForeignPickle(f"{path} is damaged: its checksum is not that of its content; restore it from a copy")
+            raise ForeignPickle(f"{path} is damaged: its checksum does not match its content; restore it from a copy")
     try:
         return _with_bfloat16(_whole(io.BytesIO(data)))
     except Exception as error:  # a damaged pickle raises almost anything

@@ -1,4 +1,4 @@
-"""The values that a setting may have, checked wherever it comes from: a flag, ``config.json``, ``run.json`` or Python."""
+"""The values that a setting may have. All sources are checked: a flag, ``config.json``, ``run.json`` and Python."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_ranges(settings: Any, allowed: dict[Range, Sequence[str]]) -> None:
 def make_whole(settings: Any) -> None:
     """Turns ``1e6`` into ``1_000_000`` in the fields of a frozen dataclass that hold whole numbers.
 
-    From Python, a budget is easily given as ``1e6``, which is a float.
+    From Python, a budget is often given as ``1e6``, which is a float.
 
     Raises:
         BadInput: a field that holds a whole number has a fraction; names the flag.

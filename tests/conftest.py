@@ -1,4 +1,4 @@
-"""Every test has a tmux server of its own, on a private socket, under the default name: commands run as printed."""
+"""Every test has its own tmux server, on a private socket, under the default name: commands run as printed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="session")
 def heeded_signals():
-    """What is started by a test heeds these signals, even where a shell or nohup had pytest ignore them."""
+    """Processes that a test starts handle these signals, even if a shell or nohup made pytest ignore them."""
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)

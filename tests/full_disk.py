@@ -35,8 +35,8 @@ class SmallDisk:
     def make_room(self) -> None:
         self._filler.unlink()
 
-    def mend(self) -> None:
-        """Undoes either."""
+    def restore(self) -> None:
+        """Undoes both."""
         self.make_writable()
         self._filler.unlink(missing_ok=True)
 
@@ -48,7 +48,7 @@ class SmallDisk:
 
 
 def on_a_small_disk(test):
-    """Gives ``test`` a ``disk``. Where we may not mount, the test runs in namespaces of its own (``unshare``), where we may."""
+    """Gives ``test`` a ``disk``. If we may not mount, the test runs in its own namespaces (``unshare``), where we may."""
 
     @functools.wraps(test)
     def wrapper(*args, request, tmp_path, **kwargs):

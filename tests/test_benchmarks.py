@@ -115,7 +115,7 @@ def test_three_ways_to_multiply_columns_come_to_the_same(benchmark, capsys, monk
     assert of_itself == 0 and len(differences) == 2 and max(differences) < 1e-3
 
 
-def test_an_update_tells_its_page_faults_and_the_memory(benchmark, capsys):
+def test_an_update_reports_its_page_faults_and_memory(benchmark, capsys):
     pages = benchmark("large_pages")
     told = io.StringIO()
     pages.updates(pages.parsed(SIZE), ["\n", "\n"], told)
@@ -142,17 +142,17 @@ def memory_benchmark(benchmark, tmp_path, monkeypatch):
     def load(seconds):
         pages = benchmark("large_pages")
         fake = tmp_path / "fake.py"
-        fake.write_text(A_RUN_TOLD_WHAT_TO_SAY.replace("{SECONDS}", repr(dict(zip(pages.WAYS, seconds)))))
+        fake.write_text(A_RUN_TOLD_WHAT_TO_SAY.replace("{SECONDS}", repr(dict(zip(pages.MODES, seconds)))))
         monkeypatch.setattr(pages, "__file__", str(fake))
         return pages
 
     return load
 
 
-def test_ways_to_get_memory_take_turns_and_are_compared_with_the_plain_one(memory_benchmark, capsys, tmp_path):
+def test_memory_modes_take_turns_and_are_compared_with_the_default(memory_benchmark, capsys, tmp_path):
     pages = memory_benchmark([[9.0, 4, 3, 5], [9.0, 2, 2, 2], [9.0, 1, 1, 1]])
     pages.main([*SIZE, "--repeats", "3", "--warm_up", "1"])
-    assert (tmp_path / "fake.turns").read_text().splitlines() == [*pages.WAYS] * 4
+    assert (tmp_path / "fake.turns").read_text().splitlines() == [*pages.MODES] * 4
     said = capsys.readouterr().out
     assert numbers(said, r"([\d.]+) s an update") == [4, 2, 1] and numbers(said, r"([\d.]+) x as fast") == [1, 2, 4]
 
@@ -164,7 +164,7 @@ def test_a_run_that_breaks_off_is_named(memory_benchmark, kept):
         pages.main([*SIZE, "--repeats", "2", "--warm_up", "0"])
 
 
-def test_an_order_that_a_dead_run_does_not_take_is_no_error_of_its_own(memory_benchmark):
+def test_an_order_to_a_dead_run_is_not_another_error(memory_benchmark):
     pages = memory_benchmark([None, None, None])
     run = pages.start("kept", GAME, pages.parsed(SIZE))
     run.wait()
@@ -177,7 +177,7 @@ def test_an_order_that_a_dead_run_does_not_take_is_no_error_of_its_own(memory_be
 def test_each_way_prepares_its_process_before_the_updates(benchmark, monkeypatch):
     pages = benchmark("large_pages")
     done = []
-    monkeypatch.setattr(pages, "WAYS", {"plain": [], "both": [lambda: done.append("first"), lambda: done.append("second")]})
+    monkeypatch.setattr(pages, "MODES", {"plain": [], "both": [lambda: done.append("first"), lambda: done.append("second")]})
     monkeypatch.setattr(pages, "updates", lambda *_: done.append("updates"))
     monkeypatch.setattr(pages.os, "_exit", lambda code: done.append(code))
     pages.main([*SIZE, "--one", "plain"])

@@ -1,4 +1,4 @@
-"""The docs name what is there: files, links, and the fields of every file that a run leaves."""
+"""The docs name what exists: files, links, and the fields of every file that a run leaves."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_links_lead_somewhere(page):
 
 
 def is_made_by_the_reader(page: Path, named: str) -> bool:
-    """Whether a page has its reader make this file; `test_new_game` makes those of the new game, and imports them."""
+    """Whether the reader of a page makes this file; `test_new_game` makes those of the new game, and imports them."""
     return page.name == "add_a_game.md" and "orchard" in named
 
 
@@ -91,7 +91,7 @@ def test_modules_that_are_named_exist(page):
 
 
 @pages()
-def test_what_the_examples_import_is_there(page):
+def test_imports_of_the_examples_exist(page):
     for line in re.findall(r"^ *from flowrl[\w.]* import \w+(?:, \w+)*$", page.read_text(), flags=re.MULTILINE):
         if not is_made_by_the_reader(page, line):
             exec(line.strip(), {})

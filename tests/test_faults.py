@@ -20,7 +20,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 @pytest.fixture(scope="module")
 def faults():
-    """The campaign, as a module: it is a script, and imports what lies beside it."""
+    """The campaign, as a module: it is a script, and imports modules beside it."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import faults
 

@@ -1,4 +1,5 @@
-"""A disk that is full or read-only: what was complete stays, the message says what to do, and it goes on with room."""
+"""A disk that is full or read-only: complete files stay, the message says what to do, and work resumes once there is
+room."""
 
 from __future__ import annotations
 
@@ -54,11 +55,12 @@ def test_a_line_that_finds_no_room_leaves_no_half_of_it(disk):
 
 
 class Watcher(Alive):
-    """A lifetime in which the disk is spoiled with some updates, and mended once training has said thrice that it waits."""
+    """A lifetime in which the disk fills up at some updates, and has room again once training has said three times that
+    it waits."""
 
-    def __init__(self, run, spoilers, mend):
+    def __init__(self, run, spoilers, restore):
         super().__init__()
-        self.run, self.spoilers, self.mend = run, dict(spoilers), mend
+        self.run, self.spoilers, self.restore = run, dict(spoilers), restore
 
     def beat(self, phase, usual_s=0.0):
         super().beat(phase, usual_s)
@@ -72,7 +74,7 @@ class Watcher(Alive):
                 pickles.load(path)
             assert unfinished(self.run.paths.folder) == []
             if self.phases.count("paused") % 3 == 0:
-                self.mend()
+                self.restore()
 
 
 @pytest.fixture
@@ -85,13 +87,13 @@ def quick(monkeypatch):
 @on_a_small_disk
 def test_training_waits_for_room_says_so_and_loses_no_frame(disk, quick, capsys):
     run = specification(disk.root, success_rate=1.0, total_timesteps=6 * 128)
-    lifetime = Watcher(run, {2: disk.fill, 4: disk.make_read_only}, disk.mend)
+    lifetime = Watcher(run, {2: disk.fill, 4: disk.make_read_only}, disk.restore)
     result = train(run, lifetime)
     assert result.frames == 6 * 128 == result.acted_frames["7"]
     assert lifetime.phases.count("paused") == 6
     shown = capsys.readouterr().out
     for why in ("the disk is full", "the disk is read-only"):
-        assert shown.count(f"paused: {run.paths.folder} cannot be written ({why}); make room there, or make it writable") == 1
+        assert shown.count(f"paused: {run.paths.folder} cannot be written ({why}); free disk space or make it writable") == 1
     assert "there is room again; training goes on" in run.paths.log.read_text()
     assert metrics(run)[-1]["frames"] == 6 * 128
 
@@ -132,7 +134,7 @@ def test_a_scheduler_without_room_says_so_and_leaves_and_the_same_command_goes_o
     scheduler = scheduler_on(paths, FakeLauncher(end_and_spoil))
     scheduler.add_skill("A", skill("A"), [])
     scheduler.add_skill("B", skill("B"), ["A"])
-    with pytest.raises(NoRoom, match=r"cannot be written \(the disk is full\); trainings go on.*make room.*the same command"):
+    with pytest.raises(NoRoom, match=r"cannot be written \(the disk is full\); trainings go on.*free disk space.*same command"):
         scheduler.run({})
     assert [entry["skill_name"] for entry in read_json(paths.state)["skills"]] == ["A", "B"]
     disk.make_room()
@@ -145,7 +147,7 @@ def test_a_scheduler_without_room_says_so_and_leaves_and_the_same_command_goes_o
 
 @on_a_small_disk
 @pytest.mark.parametrize("left_pages", range(0, 16, 3))
-def test_a_merge_without_room_leaves_whole_experts_and_is_made_good_with_room(disk, left_pages):
+def test_a_merge_without_room_leaves_whole_experts_and_is_repeated_once_there_is_room(disk, left_pages):
     paths = ExperimentPaths(disk.root / "exp")
     put_in_library(paths.root, 0, "Collect_Wood", 50)
     run = finished_run(paths.root, 1, "Skill_A", {"Collect_Wood": 0}, 80)

@@ -33,7 +33,7 @@ SUB_ROOMS = {
         "calibration": {"learning", "playing", "compiled", "host", "run"},
     },
 }
-"""Which parts of a room know which others; what stands beside them, as its ``__main__``, knows all."""
+"""Which parts of a room know which others; modules beside them, such as ``__main__``, know all."""
 
 EDGES = {
     "tyro": "config.py",

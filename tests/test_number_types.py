@@ -1,4 +1,4 @@
-"""Every process that computes has JAX's default types of numbers, whatever the user's environment asks for."""
+"""Every process that computes uses JAX's default number types, even if the user's environment asks for others."""
 
 import os
 import subprocess

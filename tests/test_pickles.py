@@ -30,7 +30,7 @@ def test_arrays_and_containers_come_back_as_they_were(tmp_path):
     assert found["nested"] == tree["nested"]
 
 
-def test_a_file_is_the_pickle_and_the_checksum_of_it_whatever_the_sizes_of_its_arrays(tmp_path):
+def test_a_file_is_the_pickle_and_its_checksum_for_arrays_of_any_size(tmp_path):
     tree = {"small": np.ones(3), "large": np.arange(200_000.0), "list": ["x" * 70_000, 1, np.zeros((2, 2), order="F")]}
     pickles.dump(tmp_path / "x.pkl", tree)
     data = pickle.dumps(tree, protocol=4)

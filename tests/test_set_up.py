@@ -89,7 +89,7 @@ def test_an_experiment_that_is_forgotten_has_no_trainings_left(tmp_path):
     mine, others = run_of(folder), run_of(tmp_path / "exp" / "demo2")
     command = [sys.executable, str(ROOT / "scripts" / "end_trainings.py"), f"{folder}/"]
     try:
-        for _ in range(2):  # again, where there is nothing
+        for _ in range(2):  # again, with nothing left to do
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert (done.returncode, done.stderr) == (0, "")
         assert mine.wait(timeout=10) == -9

@@ -1,4 +1,4 @@
-"""Where skills are practised: games as data (``registry``, ``facts_*``), and as JAX (everything else).
+"""Where skills are practised: games as data (``registry``, ``facts_*``), and as JAX code (everything else).
 
-``import flowrl.envs.registry`` brings no jax; the adapters, which do, are imported when one is made.
+``import flowrl.envs.registry`` does not import jax; the adapters do, and are imported when one is made.
 """

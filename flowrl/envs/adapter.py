@@ -1,6 +1,6 @@
-"""How flowrl talks to a game: one small class a game, all of it pure functions of JAX arrays.
+"""How flowrl talks to a game: one small class for each game, with pure functions of JAX arrays.
 
-docs/add_a_game.md shows a whole one.
+docs/add_a_game.md shows a complete one.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from flowrl.envs.observations import Layout, Observation
 from flowrl.skills.facts import GameFacts
 
 State = Any
-"""A game's own state: a pytree of arrays, whatever is in it."""
+"""A game's own state: any pytree of arrays."""
 
 
 class GameAdapter(ABC):
-    """A game as flowrl needs it. All methods are for one environment, and are traced, mapped and compiled by others."""
+    """A game as flowrl needs it. All methods are for one environment; the callers trace, map and compile them."""
 
     facts: GameFacts
     """What is declared of the game."""
     num_actions: int
     observation_size: int
     scope: dict[str, Any]
-    """The names that a skill's code may use, beside its parameters: ``jax``, ``jnp`` and the facts' constants. A constant is
-    an enum, or any other object with the members that the facts list."""
+    """The names that a skill's code may use besides its parameters: ``jax``, ``jnp`` and the facts' constants. A
+    constant is an enum, or any other object with the members that the facts list."""
 
     def __init__(self, env_name: str):
         """
@@ -39,10 +39,10 @@ class GameAdapter(ABC):
 
     @property
     def identity(self) -> str | None:
-        """All that tells this game from another one made by the same code; None (the default) if that cannot be said.
+        """Distinguishes this game from others made by the same code; None (the default) if that is not possible.
 
-        With an identity, compiled programs are kept for later runs by flowrl's and the libraries' versions alone:
-        give one only where nothing else changes what the game does.
+        With an identity, compiled programs are stored for later runs with the same versions of flowrl and the
+        libraries: give one only if nothing else changes what the game does.
         """
         return None
 
@@ -52,20 +52,20 @@ class GameAdapter(ABC):
 
     @abstractmethod
     def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[jax.Array, State, jax.Array]:
-        """One step: observation, state, and whether the game is over (bool scalar; never because time is up)."""
+        """One step: observation, state, and whether the game is over (bool scalar; a time limit does not count)."""
 
     @abstractmethod
     def observe(self, state: State) -> Observation:
-        """The observation of a state, held small; ``layout.expand`` gives what `step` and `reset` return for it."""
+        """The observation of a state in compact form; ``layout.expand`` restores what `step` and `reset` return for it."""
 
     @property
     @abstractmethod
     def layout(self) -> Layout:
-        """How observations are made up."""
+        """The layout of observations."""
 
     @abstractmethod
     def features(self, state: State) -> Features:
-        """What a skill's code may know of a state: ``self.features_type`` with a value for each declared `Feature`."""
+        """What a skill's code may know about a state: ``self.features_type`` with a value for each declared `Feature`."""
 
     @property
     def features_type(self) -> type[Features]:
@@ -75,9 +75,10 @@ class GameAdapter(ABC):
     # How the game is played for the gate, which tries code on recorded states.
 
     def equipped(self, states: State) -> State:
-        """The worlds ``[B, ...]`` to record from; as a rule some stay fresh, and some have what play takes long to get."""
+        """The worlds ``[B, ...]`` to record from; usually some stay fresh, and some hold what takes long to get by
+        playing."""
         return states
 
     def scripted_action(self, key: jax.Array, features: Features) -> jax.Array:
-        """What a simple player does, int32 scalar: one that brings about more than chance. By default, chance."""
+        """The action of a simple player that achieves more than chance, int32 scalar. By default, a random one."""
         return jax.random.randint(key, (), 0, self.num_actions, jnp.int32)

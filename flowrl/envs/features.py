@@ -1,8 +1,8 @@
-"""What a skill's code may ask for: the features of one game state, and of one step, as the game declares them.
+"""What a skill's code may use: the features of one game state, and of one step, as the game declares them.
 
-`Features` is what is read off a single state; `task_inputs` is what a step from one state to the next offers to
-``task_is_done`` and ``task_reward``, under the names that their parameters use. All of it travels as NamedTuples of
-fixed shape, so that the large compiled programs (the game, the features, the networks) do not depend on any skill's code.
+`Features` are read from a single state; `task_inputs` gives ``task_is_done`` and ``task_reward`` a step from one state
+to the next, under the names of their parameters. All are NamedTuples of fixed shape, so that the large compiled
+programs (the game, the features, the networks) do not depend on any skill's code.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Declared = tuple[Feature | Penalty, ...]
 
 
 class Features:
-    """What is read off one game state: a NamedTuple with a field for each declared `Feature` (see `features_type`).
+    """The features of one game state: a NamedTuple with a field for each declared `Feature` (see `features_type`).
 
-    A field is an array, or a pytree of them, with a leading ``[B]`` where batched. Numbers are int32 or float32.
+    A field is an array, or a pytree of them, with a leading ``[B]`` if batched. Numbers are int32 or float32.
     """
 
     __slots__ = ()
@@ -45,7 +45,7 @@ def _restored(declared: Declared, values: Sequence[Any]) -> Features:
 
 
 def task_inputs(before: Features, after: Features, n: jax.Array | int) -> Any:
-    """What the step from ``before`` to ``after`` offers to a skill's code, for one environment.
+    """The inputs of a skill's code for the step from ``before`` to ``after``, for one environment.
 
     Returns:
         a NamedTuple with a field for each parameter that a skill's functions may have: the facts' ``feature_names``.

@@ -1,8 +1,8 @@
-"""What an agent sees, held small: the numbers of the few ones among thousands of zeros.
+"""What an agent sees, in compact form: the indices of the few ones among thousands of zeros.
 
 Nearly all of a game's observation is one-hot: for each cell in view, which block, which item, which creature.
-An `Observation` keeps the numbers of the columns that are 1 and the few numbers that are not one-hot; a
-`Layout` expands it to the game's own observation, bit for bit. 8,268 floats (33 kB) become 826 bytes.
+An `Observation` keeps the indices of the columns that are 1 and the few numbers that are not one-hot; a `Layout`
+expands it to the game's own observation, bit for bit. 8,268 floats (33 kB) become 826 bytes.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ class Observation(NamedTuple):
     """What agents see (any leading axes, the same for both fields)."""
 
     columns: jax.Array
-    """uint16 ``[..., num_fields]``: for each field the one-hot column that is 1; the number of one-hot columns
-    where the field shows nothing. No column stands in two fields of one observation."""
+    """uint16 ``[..., num_fields]``: for each field the one-hot column that is 1; the number of one-hot columns if the
+    field shows nothing. No column is in two fields of one observation."""
     scalars: jax.Array
-    """float32 ``[..., num_scalars]``: the last numbers of the game's observation, as they are."""
+    """float32 ``[..., num_scalars]``: the last numbers of the game's observation, unchanged."""
 
 
 class Layout(NamedTuple):
-    """How a game's observation is made up: one-hot columns first, other numbers last."""
+    """The layout of a game's observation: one-hot columns first, other numbers last."""
 
     num_columns: int
-    """One-hot columns."""
+    """The number of one-hot columns."""
     num_fields: int
-    """Columns that can be 1 at the same time, at most."""
+    """The most columns that can be 1 at the same time."""
     num_scalars: int
 
     @property
     def size(self) -> int:
-        """Numbers in the game's own observation."""
+        """The number of values in the game's own observation."""
         return self.num_columns + self.num_scalars
 
     def expand(self, observation: Observation) -> jax.Array:

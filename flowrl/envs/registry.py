@@ -1,7 +1,7 @@
 """The games that flowrl knows. To add one, see docs/add_a_game.md.
 
-What is declared of a game is data; importing this brings neither jax nor numpy. The code of a game is named here, and
-imported when it is needed.
+A game's declarations are data; importing this module imports neither jax nor numpy. The code of a game is named here,
+and imported when it is needed.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GameEntry:
-    """One game: what is declared of it, and where its code is."""
+    """One game: its declarations, and where its code is."""
 
     facts: GameFacts
     adapter: str
-    """``module:class`` of its adapter; imported only when an adapter is made, for it brings jax."""
+    """``module:class`` of its adapter; imported only when an adapter is made, since it imports jax."""
     curriculum: str
     """Its built-in curriculum: a module of ``flowrl.proposers.curricula``."""
     observation_size: int
-    """Numbers in an observation: experts fit no other size. The same as the adapter's, known without importing it."""
+    """The size of an observation: experts fit no other. The same as the adapter's, known without importing it."""
     num_actions: int
-    """Actions that an agent chooses from: as many outputs has an expert's actor. The same as the adapter's."""
+    """The number of actions, and of outputs of an expert's actor. The same as the adapter's."""
     steps: str = "flowrl.envs.steps:GameSteps"
-    """``module:class`` that says how its resources stand in recorded steps, for the gate."""
+    """``module:class`` that knows how recorded steps store its resources, for the gate."""
     package: str = "flowrl"
-    """The distribution that the game is part of. Another version of it may play differently: states are recorded anew."""
+    """The Python distribution with the game. Another version may play differently, so states are recorded again for it."""
 
     @property
     def env_name(self) -> str:
-        """What the game is called on the command line."""
+        """The game's name on the command line."""
         return self.facts.env_name
 
 
@@ -58,7 +58,7 @@ def game(env_name: str) -> GameEntry:
     """The entry of a game.
 
     Raises:
-        BadInput: there is no such game; lists those that there are.
+        BadInput: there is no such game; lists the known ones.
     """
     if env_name not in GAMES:
         raise BadInput(f"unknown environment {env_name!r}; choose one of {', '.join(GAMES)}")
@@ -75,7 +75,7 @@ def make_adapter(env_name: str) -> GameAdapter:
 
 
 def make_steps(env_name: str) -> GameSteps:
-    """How the game's resources stand in recorded steps. This imports numpy, and neither jax nor the game.
+    """How recorded steps store the game's resources. This imports numpy, but neither jax nor the game.
 
     Raises:
         BadInput: there is no such game.

@@ -1,7 +1,7 @@
-"""What the gate has to know of a game beside its facts: how a resource is written into recorded steps.
+"""What the gate needs to know about a game besides its facts: how to write a resource into recorded steps.
 
-All of it is NumPy, and none of it needs the game or JAX: the probe, which must not start JAX's backend, uses it. A game
-that has nothing but an inventory needs no more than `GameSteps`; one that declares families derives from it.
+It uses NumPy only, and needs neither the game nor JAX, because the probe must not start JAX's backend. A game that only
+has an inventory can use `GameSteps`; one that declares families derives from it.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ Rows = dict[str, Any]
 
 
 class GameSteps:
-    """How resources stand in the features of one game.
+    """How the features of one game store resources.
 
     Args:
         facts: the game.
     """
 
     together: Mapping[str, tuple[str, int]] = {}
-    """A resource with another that the game gives with it in the same step, and the other's level then: an achievement, say,
-    with the tool that it is given for."""
+    """Pairs of resources that the game gives in the same step, with the second one's level: for example an achievement
+    and the tool that it rewards."""
 
     def __init__(self, facts: GameFacts):
         self.facts = facts
 
     def write(self, rows: Rows, resource: str, level: int) -> None:
-        """Changes rows so that exactly this level of a resource is held in them; of what is held or not, 1 or 0."""
+        """Changes rows so that they hold exactly this level of a resource; 1 or 0 for what is either held or not."""
         if resource in self.facts.inventory_fields:
             return self.write_field(rows["inventory"], resource, level)
         raise NotImplementedError(f"{type(self).__name__} does not say how {resource} is written into rows; override `write`")
 
     def write_field(self, inventory: Rows, name: str, level: int) -> None:
-        """Changes one inventory field; a level is spread over the entries of an array."""
+        """Changes one inventory field; in an array, spreads the level over the entries."""
         held = inventory[name]
         if held.ndim == 1:
             held[:] = level
@@ -47,20 +47,20 @@ class GameSteps:
         held[:] = level // pieces + (np.arange(pieces) < level % pieces)
 
     def with_change(self, held: np.ndarray, name: str, change: int) -> np.ndarray:
-        """Rows of one stock, changed within what the game lets a player hold; of an array, its first entry."""
+        """Changes one stock in rows, within what the game lets a player hold; in an array, changes the first entry."""
         unit = 1 if held.ndim == 1 else np.eye(1, held.shape[1], dtype=held.dtype)
         return np.clip(held + change * unit, 0, self.facts.stocks[name])
 
     def add_consequences(self, resource: str, before: Rows, after: Rows, given: Mapping[str, int]) -> None:
-        """Changes ``after``, in which a resource has just been gained, as the game would beside that.
+        """Makes the other changes in ``after`` that the game would make when a resource is gained.
 
         Args:
             before: the rows before the step.
-            given: what is gained in the step, by name: it is left alone.
+            given: names of what is gained in the step; these are not changed.
         """
 
     def conditions(self, before: Rows, after: Rows) -> Iterator[tuple[str, np.ndarray]]:
-        """What may have happened in a step, in words, with whether it did (bool ``[B]``): messages name steps by it."""
+        """Events that may happen in a step, in words, and whether each did (bool ``[B]``): messages name steps by them."""
         for name in self.facts.inventory_fields:
             had, has = (total(rows["inventory"][name]) for rows in (before, after))
             yield f"{name} was gained", has > had
@@ -71,5 +71,5 @@ class GameSteps:
 
 
 def total(held: np.ndarray) -> np.ndarray:
-    """What rows ``[B, ...]`` of an inventory field count as: the sum of its entries, ``[B]``."""
+    """The level of an inventory field in rows ``[B, ...]``: the sum of its entries, ``[B]``."""
     return held.reshape(len(held), -1).sum(axis=1)

@@ -1,7 +1,7 @@
-"""Following an execution plan: which task is active, what it pays, and when the episode is over.
+"""Follows an execution plan: which task is active, what it pays, and when the episode is over.
 
 An episode walks through the plan's tasks in order. While a task is active its skill's reward is paid;
-once its skill's ``task_is_done`` holds, the next task that is not already done becomes active. Completing
+once its skill's ``task_is_done`` is true, the next task that is not already done becomes active. Completing
 the last task is a success and ends the episode. Each task has a step budget; running out of it ends the
 episode as a *truncation* (the world could have gone on), dying ends it as a *termination*.
 
@@ -29,7 +29,7 @@ class PlanArrays(NamedTuple):
     n: jax.Array
     """int32 ``[P]``: how often the task is to be done."""
     budget: jax.Array
-    """int32 ``[P]``: steps; running out of them ends the episode."""
+    """int32 ``[P]``: the task's step budget; running out of it ends the episode."""
 
 
 class Progress(NamedTuple):
@@ -42,7 +42,7 @@ class Progress(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What one step amounted to, ``[B]`` each."""
+    """The outcome of one step, ``[B]`` each."""
 
     reward: jax.Array
     """float32: the active task's reward."""
@@ -62,8 +62,9 @@ Judge = Callable[[Features, Features, jax.Array, Progress, PlanArrays], tuple[Ve
 
 
 def plan_arrays(experts: Sequence[int], counts: Sequence[int], max_task_steps: int | Sequence[int]) -> PlanArrays:
-    """The plan as arrays; each task has ``max_task_steps`` (one for all, or one for each) for each unit of its count."""
-    # On the host, as in `start`: each operation on the device would be a small program to compile at every start of a run.
+    """The plan as arrays; each task gets ``max_task_steps`` (one value for all, or one for each task) for each unit of
+    its count."""
+    # On the host, as in `start`: on the device, each operation would be a small program to compile at every start of a run.
     n = np.asarray(counts, np.int32)
     return jax.device_put(PlanArrays(np.asarray(experts, np.int32), n, n * np.asarray(max_task_steps, np.int32)))
 
@@ -74,7 +75,7 @@ def start(num_envs: int) -> Progress:
 
 
 def restart(progress: Progress, ended: jax.Array) -> Progress:
-    """Environments whose episode ended go back to the beginning of the plan."""
+    """Moves environments whose episode ended back to the beginning of the plan."""
     return jax.tree.map(lambda value: jnp.where(ended, 0, value), progress)
 
 
@@ -133,7 +134,7 @@ def _verdict(reward, done, game_over, progress: Progress, plan: PlanArrays) -> t
 
 
 def _next_open_task(done: jax.Array, task: jax.Array) -> jax.Array:
-    """The first task after ``task`` that is not done yet; the number of tasks where there is none."""
+    """The first task after ``task`` that is not done yet; the number of tasks if there is none."""
     numbers = jnp.arange(done.shape[0])
     return jnp.min(jnp.where((numbers > task) & ~done, numbers, done.shape[0]))
 

@@ -2,14 +2,14 @@
 
 Generating a world costs many times as much as a step, and a batched reset inside the step would pay
 that for every environment at every step, ended or not. Here an episode that ends takes the next world
-from a bank of worlds made beforehand; a few of the bank's worlds are made anew after every rollout.
+from a bank of worlds made beforehand; a few of the bank's worlds are replaced after every rollout.
 
 The price is reuse. Two pointers walk through the bank in order: one hands worlds out, so that every world is used
-equally often; the other replaces them, the oldest first, so that none is left behind, however the ends of episodes
-fall. With one fresh world for every ``reuse`` episodes that end, a world starts ``reuse`` episodes before it is
-replaced, and at most ``reuse + 1`` (``reuse + 2``, if it was among the first), as long as no more episodes end in one
-rollout than the bank has worlds, nor so many that their worlds would take longer to make than they are worth
-(`Turnover`). Episodes that are *measured* never share a world: see `training.evaluation`.
+equally often; the other replaces them, the oldest first, so that none is left behind, whenever episodes end. With one
+fresh world for every ``reuse`` episodes that end, a world starts ``reuse`` episodes before it is replaced, and at most
+``reuse + 1`` (``reuse + 2`` if it was among the first). This holds as long as no more episodes end in one rollout than
+the bank has worlds, nor more than the budget for fresh worlds covers (`Turnover`). Episodes that are *measured* never
+share a world: see `training.evaluation`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from flowrl.envs.features import Features
 from flowrl.envs.observations import Observation
 
 AT_ONCE = 8
-"""Ended environments that are given their next worlds together."""
+"""The number of ended environments that get their next worlds together."""
 
 
 class Scene(NamedTuple):
-    """Where each environment of a batch is: all that acting and judging need to know."""
+    """The state of each environment of a batch: all that acting and judging need."""
 
     state: Any
     """The game's own states, ``[B, ...]``."""
@@ -45,9 +45,9 @@ class WorldBank(NamedTuple):
     worlds: Scene
     """``[size, ...]``."""
     next_world: jax.Array
-    """int32 scalar: the number of worlds handed out so far; the next one lies at this number modulo size."""
+    """int32 scalar: the number of worlds handed out so far; the next one is at this number modulo size."""
     oldest: jax.Array | np.int32 = np.int32(0)
-    """int32 scalar: the number of worlds replaced so far; the next to be replaced lies at this number modulo size."""
+    """int32 scalar: the number of worlds replaced so far; the next to be replaced is at this number modulo size."""
 
     @property
     def size(self) -> int:
@@ -70,17 +70,17 @@ class Turnover:
     def __init__(self, reuse: int, allowance: float, bank: int, at_once: int):
         """
         Args:
-            reuse: episodes that a world starts.
-            allowance: worlds that a rollout is to pay for at most. What one does not need is saved up for later ones; ends of
-                episodes for which there is no allowance are forgotten.
-            bank: worlds that are made anew after a rollout at most, and all that is saved up.
-            at_once: worlds that are made together; both are saved up until there are enough for so many.
+            reuse: the number of episodes that a world starts.
+            allowance: the most worlds that a rollout may pay for. What one does not need is saved for later ones; ended
+                episodes beyond the allowance are forgotten.
+            bank: the most worlds that are replaced after a rollout, and the most that is saved.
+            at_once: how many worlds are made together; both are saved until there are enough for that many.
         """
         self._reuse, self._allowance, self._bank, self._at_once = reuse, allowance, bank, at_once
         self._unpaid, self._allowed = 0, 0.0
 
     def due(self, num_ended: int) -> int:
-        """The worlds to be made anew, a multiple of ``at_once``, after a rollout in which so many episodes have ended."""
+        """The number of worlds to replace, a multiple of ``at_once``, after a rollout in which ``num_ended`` episodes ended."""
         self._unpaid += num_ended
         self._allowed = min(self._allowed + self._allowance, self._bank)
         count = int(min(self._unpaid // self._reuse, self._allowed)) // self._at_once * self._at_once
@@ -90,7 +90,7 @@ class Turnover:
 
 
 def replace_worlds(bank: WorldBank, fresh: Scene) -> WorldBank:
-    """Puts fresh worlds ``[count, ...]`` in the places of those that have been in the bank for longest."""
+    """Replaces the oldest worlds of the bank by fresh ones ``[count, ...]``."""
     count = len(fresh.observation.columns)
     places = (bank.oldest + jnp.arange(count)) % bank.size
     worlds = jax.tree.map(lambda old, new: old.at[places].set(new), bank.worlds, fresh)
@@ -102,7 +102,7 @@ def renew(bank: WorldBank, scene: Scene, ended: jax.Array) -> tuple[WorldBank, S
 
     Args:
         bank: the worlds.
-        scene: ``[B, ...]``, where each environment is.
+        scene: ``[B, ...]``, the state of each environment.
         ended: bool ``[B]``.
     """
     num_envs, size = len(ended), bank.size
@@ -115,6 +115,6 @@ def renew(bank: WorldBank, scene: Scene, ended: jax.Array) -> tuple[WorldBank, S
         there = (bank.next_world + first + jnp.arange(AT_ONCE)) % size
         return jax.tree.map(lambda current, ready: current.at[here].set(ready[there], mode="drop"), scene, bank.worlds)
 
-    # Only the places of ended environments are written: a batch of states may have 85 MB.
+    # Only ended environments are written: a batch of states may have 85 MB.
     renewed = jax.lax.fori_loop(0, -(-count // AT_ONCE), swap, scene)
     return bank._replace(next_world=bank.next_world + count), renewed

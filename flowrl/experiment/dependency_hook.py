@@ -11,13 +11,13 @@ from typing import Any
 from flowrl.errors import BadInput
 
 GetDependencies = Callable[[str, Mapping[str, dict[str, Any]], Mapping[str, dict[str, Any]]], Collection[str]]
-"""``(skill_name, all_skills, training_skills)`` to the names of the skills that it depends on, besides those of its plan."""
+"""``(skill_name, all_skills, training_skills)`` -> names of the skills that it depends on, besides those of its plan."""
 
 NAME = "get_skill_dependencies"
 
 
 def asked_once(function: GetDependencies) -> GetDependencies:
-    """The function with a memory: called a second time for a skill, it gives the first answer."""
+    """Wraps the function with a memory: a second call for a skill returns the first answer."""
     answers: dict[str, Any] = {}
 
     def ask_or_recall(skill_name: str, *skills: Any) -> Any:
@@ -46,7 +46,7 @@ def ask(
     try:
         said = function(skill_name, copy.deepcopy(dict(all_skills)), copy.deepcopy(dict(training_skills)))
         names = list(said) if _is_list(said) else None
-    except (Exception, SystemExit) as error:  # whatever a person's own code may raise
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise BadInput(
             f"{NAME} raised an error for {skill_name}: {reason} ({_place(error)}); correct it, and run the same command again"

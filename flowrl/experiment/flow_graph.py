@@ -33,7 +33,7 @@ def plan_dependencies(skill_name: str, skill_data: Mapping[str, Any]) -> list[st
 
 
 class Scheduler(Protocol):
-    """What knows the status of each skill: :class:`flowrl.parallel.scheduler.SkillScheduler`."""
+    """Knows the status of each skill: :class:`flowrl.parallel.scheduler.SkillScheduler`."""
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -99,7 +99,7 @@ class FlowGraph:
     def next_skill(self) -> tuple[str, SkillData] | None:
         """The next skill with its execution plan, or None: the proposer has no more.
 
-        The proposer repairs a proposal that cannot be trained, or gives it up. May be called in a thread of its own.
+        The proposer repairs a proposal that cannot be trained, or gives it up. May be called in its own thread.
 
         Raises:
             BadInput: the proposal cannot be trained, and the proposer cannot repair it; or ``get_skill_dependencies`` is

@@ -1,6 +1,6 @@
 """The generation loop: proposes skills while a slot is free and the frontier is open, and otherwise waits for news.
 
-It runs in the main thread beside the scheduler's thread, and each proposal is made in a thread of its own: a slow
+It runs in the main thread beside the scheduler's thread, and each proposal is made in its own thread: a slow
 proposer never delays a launch, a merge, or a line about what has finished.
 """
 
@@ -82,7 +82,7 @@ class Generation:
             raise self._scheduler_error
 
     def on_skill_final(self, skill_name: str, status: str) -> None:
-        """The scheduler's callback, in its thread: wakes the loop, whatever the skill's status is."""
+        """The scheduler's callback, in its thread: wakes the loop, for any final status."""
         self._news.set()
 
     def join(self) -> None:

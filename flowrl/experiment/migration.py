@@ -87,7 +87,7 @@ def find_stored(paths: ExperimentPaths) -> stored_settings.StoredExperiment | No
 
 
 def take_over_copied_checkpoint(paths: ExperimentPaths) -> SequentialRun | None:
-    """Migrates a sequential checkpoint that a person has copied to ``checkpoints/global_latest.pkl``.
+    """Migrates a sequential checkpoint that the user has copied to ``checkpoints/global_latest.pkl``.
 
     The file is kept beside it as ``sequential.pkl``. Does nothing if the experiment has a state, or no such file.
 
@@ -131,12 +131,12 @@ def _check_target(paths: ExperimentPaths, run: SequentialRun) -> None:
     names = {skill.expert_idx: skill.spec.name for skill in run.skills}
     for index, name in paths.library().items():
         if names.get(index) != name:
-            raise BadInput(f"{paths.skill_folder(index, name)} is in the way; choose another GRAPH_PATH, or move it away")
+            raise BadInput(f"{paths.skill_folder(index, name)} exists already; choose another GRAPH_PATH, or move it away")
     _settings(paths, run)
 
 
 def _settings(paths: ExperimentPaths, run: SequentialRun) -> Settings:
-    """The experiment's stored settings, if a person has written some. They must fit the checkpoint."""
+    """The experiment's stored settings, if the user has written some. They must fit the checkpoint."""
     stored = stored_settings.read(paths)
     if stored is None:
         return Settings(graph_path=paths.root, env_name=run.game.env_name, layer_size=run.layer_size)

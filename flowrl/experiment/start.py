@@ -42,11 +42,11 @@ from flowrl.report.terminal import Terminal
 from flowrl.skills.gate_report import built_in
 
 SECOND_CTRL_C_S = 5.0
-"""Within so many seconds of the first Ctrl-C, a second one ends the trainings."""
+"""Within this many seconds of the first Ctrl-C, a second one ends the trainings."""
 
 
 def described(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The resolved settings as plain values: ``auto`` replaced by what it comes to."""
+    """The resolved settings as plain values: ``auto`` replaced by its result."""
     chosen = chosen_proposer(settings, environ)
     llm_name = chosen_llm(settings) if chosen == "llm" else None
     resolved = {"proposer": chosen, "llm_name": llm_name, "candidate_timesteps": settings.trial_frames}
@@ -135,10 +135,10 @@ class Start:
     def _try_first_skill(self, entry: GameEntry, get_dependencies: GetDependencies) -> None:
         """Proposes a new experiment's first skill once beforehand, so that a bad one leaves no new folder behind.
 
-        Only where that is free: a language model is not asked twice.
+        Only if that is free: a language model is not asked twice.
 
         Raises:
-            BadInput: the skill, or what ``get_skill_dependencies`` says of it, cannot be used.
+            BadInput: the skill, or what ``get_skill_dependencies`` returns for it, cannot be used.
         """
         if chosen_proposer(self.settings) == "curriculum":
             proposer = make_proposer(self.settings, entry, self.say)
@@ -226,7 +226,7 @@ class Start:
 
 
 def opening_lines(settings: Settings, root: Path, scheduler: SkillScheduler, proposer: Proposer) -> Iterator[str]:
-    """What a person is told when everything is ready: what is trained, how many at a time, and who proposes."""
+    """What the user is told when everything is ready: what is trained, how many at a time, and who proposes."""
     at_a_time = "1 skill at a time" if scheduler.max_parallel == 1 else f"{scheduler.max_parallel} skills at a time"
     yield f"{settings.env_name} in {root}, {at_a_time}"
     if scheduler.max_parallel < settings.max_parallel_skills:

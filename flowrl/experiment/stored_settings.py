@@ -21,7 +21,7 @@ from flowrl.files import read_json, write_json
 from flowrl.paths import ExperimentPaths
 
 VERSION = 1
-# Given anew at every start.
+# Given again at every start.
 _NOT_STORED = ("graph_path", "dry_run", "retry_failed", "continue_skill", "extra_timesteps")
 # The same for all experts of a library: an expert from another game, or of another width, does not fit.
 _FIXED = ("env_name", "layer_size")
@@ -46,7 +46,7 @@ def resolve(arguments: Sequence[str], find: Callable[[ExperimentPaths], StoredEx
         find: finds what an experiment has stored; the default reads its config.json alone.
 
     Raises:
-        BadInput: a flag is wrong, config.json cannot be read, or something changed that must stay as it is.
+        BadInput: a flag is wrong, config.json cannot be read, or a setting changed that must not change.
         SystemExit: 0, after ``--help`` was printed.
     """
     given = parse(Settings, arguments, PROG)
@@ -61,7 +61,7 @@ def resolve(arguments: Sequence[str], find: Callable[[ExperimentPaths], StoredEx
 
 
 def read(paths: ExperimentPaths) -> StoredExperiment | None:
-    """The stored settings, None where the experiment has not been started yet.
+    """The stored settings, None if the experiment has not been started yet.
 
     Raises:
         BadInput: flowrl did not write config.json, or a newer flowrl did.

@@ -1,4 +1,4 @@
-"""Which new skills a scheduler takes, and those that wait for it to run."""
+"""Which new skills a scheduler accepts, and the skills that are added before it runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EarlySkills:
         self._events = {}
 
     def check(self, known: Collection[str]) -> None:
-        """Raises BadInput where a name is among the ``known`` skills, a dependency is unknown, or some form a circle."""
+        """Raises BadInput if a name is already ``known``, a dependency is unknown, or dependencies form a circle."""
         for name in self._events:
             check_is_new(name, known, self._root)
         check_acyclic(names_graph({event.name: event.dependencies for event in self}))
@@ -46,21 +46,21 @@ class EarlySkills:
 
 
 def check_is_new(name: str, known: Collection[str], root: Path) -> None:
-    """Raises BadInput where there is a skill of this name."""
+    """Raises BadInput if a skill has this name already."""
     if name in known:
         raise BadInput(f"there is already a skill {name} in {root}; give the new one another name")
 
 
 def check_not_on_itself(name: str, dependencies: Sequence[str]) -> None:
-    """Raises BadInput where a skill depends on itself."""
+    """Raises BadInput if a skill depends on itself."""
     if name in dependencies:
         raise BadInput(f"these skills depend on each other in a circle: {name} -> {name}; drop that dependency")
 
 
 def check_dependencies(name: str, dependencies: Sequence[str], known: Collection[str]) -> None:
-    """Raises BadInput where a dependency is not a known skill."""
+    """Raises BadInput if a dependency is not a known skill."""
     if unknown := [dependency for dependency in dependencies if dependency not in known]:
         raise BadInput(
-            f"{name} depends on {', '.join(unknown)}, and there is no such skill in this experiment; "
-            f"add {unknown[0]} first, or take it out of the dependencies of {name}"
+            f"{name} depends on {', '.join(unknown)}, which this experiment does not have; "
+            f"add {unknown[0]} first, or remove it from the dependencies of {name}"
         )

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 300.0
-"""With its jitter, a pause may be a quarter longer."""
+"""Jitter makes a pause up to a quarter longer."""
 
 
 def backoff_s(name: str, retry: int) -> float:
@@ -17,7 +17,7 @@ def backoff_s(name: str, retry: int) -> float:
 
 
 def is_due(retry_at: datetime | None, now: datetime) -> bool:
-    """Whether a skill may be tried now. A time further off than any backoff comes from a clock that jumped."""
+    """Whether a skill may be tried now. A time further away than any backoff means that the clock jumped."""
     if retry_at is None:
         return True
     return retry_at <= now or retry_at - now > timedelta(seconds=2 * MAX_BACKOFF_S)

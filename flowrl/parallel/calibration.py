@@ -1,8 +1,8 @@
 """``--max_parallel_skills auto``: how many trainings at a time make the most frames per second on this machine.
 
-Each number worth a try is measured (``throughput.py``), and the answer is kept for the next start. Of numbers that are
-about equally fast, the smallest is taken: each single skill is then finished sooner, and so is what waits for it; and
-where fewer skills are ready than there are slots, less of the machine stands idle.
+Each candidate number is measured (``throughput.py``), and the answer is kept for the next start. Among numbers that are
+about equally fast, the smallest wins: each skill finishes sooner, and so do the skills that wait for it; and when fewer
+skills are ready than there are slots, less of the machine is idle.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from flowrl.records.run_record import Slot
 
 VERSION = 1
 ABOUT_EQUAL = 0.95
-"""A number with this share of the most frames per second is as good as the best."""
+"""A number that reaches this share of the highest throughput counts as equally good."""
 HOPELESS = 0.9
-"""Where more at a time make less than this share of the most, still more are not tried."""
+"""Once a number falls below this share of the highest throughput, higher numbers are not tried."""
 MOST_ON_A_GPU = 4
 USABLE_MEMORY = 0.9
-"""Of what is free before the first trial; a training also grows with the experts that it builds on."""
+"""Share of the free memory that may be used; the rest is a margin, as a training grows with the experts it builds on."""
 QUIET = 0.25
-"""Share of the cores that other processes may use while figures are worth keeping."""
+"""A measurement is kept if other processes use at most this share of the cores."""
 _LOOK_S = 0.5
 _SETTINGS_THAT_COUNT = ("num_envs", "num_steps", "layer_size", "update_epochs", "num_minibatches", "mixed_precision")
 
 
 class Arrangement(NamedTuple):
-    """So many runs at a time; ``skills_per_gpu`` is 1 where there is no GPU."""
+    """How many runs train at a time; ``skills_per_gpu`` is 1 where there is no GPU."""
 
     max_parallel: int
     skills_per_gpu: int = 1
@@ -56,7 +56,8 @@ class Arrangement(NamedTuple):
 
 
 class Answer(BaseModel):
-    """What was measured once. ``key``: the machine and the work; ``frames_per_s``: of all together, by their number."""
+    """A measurement that is kept. ``key``: the machine and the workload; ``frames_per_s``: total throughput by number
+    of runs."""
 
     key: dict[str, Any]
     max_parallel: int = Field(ge=1)
@@ -70,14 +71,14 @@ class Answer(BaseModel):
 
 
 class _Answers(BaseModel):
-    """The file of all answers on this machine."""
+    """The file that holds all answers for this machine."""
 
     version: Literal[1] = VERSION
     answers: list[Answer] = []
 
 
 def candidates(num_cores: int, num_gpus: int) -> list[Arrangement]:
-    """The numbers worth a try: 1 to 4 on each GPU; without GPUs 1, 2, 4, ... and one for each core."""
+    """The numbers to measure: 1 to 4 on each GPU; without GPUs 1, 2, 4, ... and one for each core."""
     if num_gpus:
         return [Arrangement(num_gpus * on_each, on_each) for on_each in range(1, MOST_ON_A_GPU + 1)]
     powers = (2**exponent for exponent in range(num_cores.bit_length()))
@@ -85,13 +86,13 @@ def candidates(num_cores: int, num_gpus: int) -> list[Arrangement]:
 
 
 def choose(frames_per_s: Mapping[int, float]) -> int:
-    """The smallest number that makes about as many frames per second as the best; ``frames_per_s`` is not empty."""
+    """The smallest number whose throughput is about as high as the best; ``frames_per_s`` is not empty."""
     most = max(frames_per_s.values())
     return min(number for number, frames in frames_per_s.items() if frames >= ABOUT_EQUAL * most)
 
 
 def key_of(env_name: str, settings: Mapping[str, Any], gpus: Sequence[str]) -> dict[str, Any]:
-    """What an answer depends on: the machine, jax, and the size of the work."""
+    """What an answer depends on: the machine, jax, and the size of the workload."""
     return {
         "flowrl": flowrl.__version__,
         "jax": importlib.metadata.version("jax"),
@@ -128,10 +129,10 @@ class Calibration:
     Attributes:
         settings: as in ``run.json``.
         say: takes a line for the terminal.
-        gpu_ids: as the flag has them.
-        path: where answers are kept.
-        command: what makes the updates that are measured.
-        busy: the share of the cores that others use.
+        gpu_ids: as given to ``--gpu_ids``.
+        path: the file that keeps the answers.
+        command: runs the updates that are measured.
+        busy: returns the share of the cores that other processes use.
     """
 
     env_name: str
@@ -143,7 +144,7 @@ class Calibration:
     busy: Callable[[], float] = others_share
 
     def arrangement(self) -> Arrangement:
-        """The kept answer, or else a new one, which takes minutes.
+        """The answer kept from an earlier start, or a new one, which takes minutes to measure.
 
         Raises:
             BadInput: a GPU is asked for that is not there.
@@ -175,7 +176,7 @@ class Calibration:
         number = choose(frames_per_s)
         chosen = next(arrangement for arrangement in wanted if arrangement.max_parallel == number)
         if busy > QUIET:
-            self.say(f"chosen: {chosen}; not kept, as other processes used {busy:.0%} of the cores, and the figures may be off")
+            self.say(f"chosen: {chosen}; not kept, because other processes used {busy:.0%} of the cores and may have skewed it")
         else:
             measured_at = datetime.now(UTC).isoformat(timespec="seconds")
             self._keep(Answer(key=key, **chosen._asdict(), frames_per_s=frames_per_s, measured_at=measured_at))
@@ -215,7 +216,7 @@ class Calibration:
         if not found:
             raise FlowrlError(
                 f"--max_parallel_skills auto: {arrangement} does not work here, {error}; give a smaller --num_envs or "
-                "--layer_size, or a number for --max_parallel_skills to see what a training says"
+                "--layer_size, or set --max_parallel_skills to a number to see a training's own output"
             ) from error
         self.say(f"{arrangement}: does not work here, {error}")
 

@@ -1,4 +1,4 @@
-"""Of several rewards that were on trial in a run, the chosen one becomes its skill's own."""
+"""Makes the reward that a run chose among several the skill's own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from flowrl.skills.module import read_module, with_reward
 def keep_chosen_reward(run: RunPaths) -> None:
     """Rewrites a run's module and its skill's data so that they hold the chosen reward alone. May be repeated.
 
-    What the trial found out about all of them stays in ``candidates.json``.
+    ``candidates.json`` keeps what the trial found out about each of them.
 
     Raises:
-        BadInput: rewards were on trial, and which one was chosen is not known; or a file is damaged.
+        BadInput: several rewards were tried and the choice was not recorded, or a file is damaged.
     """
     data = _skill_data(run)
     if not data.get("candidates") and not run.candidates.exists():
@@ -31,14 +31,14 @@ def chosen_reward(run: RunPaths) -> int:
     """The number of the chosen reward; the skill's own is 1.
 
     Raises:
-        BadInput: it was not written down.
+        BadInput: the choice was not recorded.
     """
     try:
         return int(read_json(run.candidates)["chosen"])
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         raise BadInput(
             f"{run.candidates} does not say which reward was chosen; restore it from a copy, or move {run.folder} away "
-            "to train the skill anew"
+            "to train the skill from the start"
         ) from None
 
 

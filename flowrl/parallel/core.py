@@ -1,8 +1,8 @@
 """The scheduler's decisions: a state machine without a clock, a disk or a process.
 
-Events go in, actions come out. Whoever drives it saves the state before carrying out the actions, so that each deed
-is written down before it is done, and reports what came of each as the next event. An event about an attempt that
-the state does not name (an orphan's, a second report of the same end) changes nothing.
+Events go in, actions come out. The caller saves the state before it carries out the actions, so that each action is
+recorded before it happens, and reports the outcome of each as the next event. An event about an attempt that the state
+does not name (from an orphan, or a second report of the same end) changes nothing.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from flowrl.parallel.state import FINAL, USELESS, SchedulerState, SkillEntry, St
 from flowrl.records.result import Outcome
 
 FEWEST_ENVS = 8
-"""A run that is short of memory is not made smaller than this."""
+"""A run that is short of memory is never given fewer environments than this."""
 
 
 class SchedulerCore:
-    """Drives ``state``, which it owns. A decision costs time in the number of ready skills, not of all.
+    """Drives ``state``, which it owns. The cost of a decision grows with the number of ready skills, not of all skills.
 
-    One class, as each event may touch a skill, the queue, what waits for it and the slots: together they have to hold.
+    One class, because an event may change a skill, the queue, its dependents and the slots, which must stay consistent.
 
     Args:
-        state: as loaded; its running entries are believed until an event says otherwise.
-        max_retries: further tries after a first one that failed.
+        state: as loaded; its running entries are trusted until an event says otherwise.
+        max_retries: further attempts after the first one has failed.
     """
 
     queue_type = LaunchQueue
-    """What decides the order of launches; other orders are compared with it."""
+    """Decides the order of launches; a subclass may use another, to compare the two."""
 
     def __init__(self, state: SchedulerState, *, max_retries: int):
         self.state = state
@@ -65,26 +65,26 @@ class SchedulerCore:
         self._running: dict[str, None] = {}
         for entry in state.skills:
             self._index(entry)
-        for entry in reversed(state.skills):  # dependents mostly come later: from the end, one look at each is enough
+        for entry in reversed(state.skills):  # dependents mostly come later, so going backwards visits each once
             self._queue.raise_heights(entry.skill_name)
         for entry in state.skills:
             self._queue_if_ready(entry)
 
     def handle(self, event: object, now: datetime) -> list[Action]:
-        """Takes one event, changes the state, and says what is to be done, in this order."""
+        """Takes one event, changes the state, and returns the actions to carry out, in order."""
         actions = self._react(event, now) + self._launches(now)
         self.state.currently_running = list(self._running)
         return actions
 
     def take_in(self, entry: SkillEntry) -> None:
-        """A skill that the state did not know."""
+        """Adds a skill that the state did not have."""
         self.state.skills.append(entry)
         self._index(entry)
         self._queue.raise_heights(entry.skill_name)
         self._queue_if_ready(entry)
 
     def replace(self, entry: SkillEntry) -> None:
-        """A skill that is completed, though the state did not know it."""
+        """Replaces the entry of a skill that turns out to be completed."""
         position = next(i for i, known in enumerate(self.state.skills) if known.skill_name == entry.skill_name)
         self.state.skills[position] = entry
         self.entries[entry.skill_name] = entry
@@ -98,11 +98,11 @@ class SchedulerCore:
         return all(entry.status in FINAL for entry in reversed(self.state.skills))  # the unfinished ones mostly come last
 
     def next_retry(self) -> datetime | None:
-        """When the next skill that waits out a backoff may be tried, of those that a free slot was offered to."""
+        """When the next skill in backoff may be tried, among those that a free slot was offered to."""
         return self._queue.next_retry()
 
     def may_launch(self) -> bool:
-        """Whether a skill that is ready would be started now: launches are wanted, and a slot is free."""
+        """Whether a ready skill would be started now: launches are not paused, and a slot is free."""
         return not self.paused and len(self._running) < self.state.max_parallel
 
     def _react(self, event: object, now: datetime) -> list[Action]:
@@ -125,7 +125,7 @@ class SchedulerCore:
             case RunReport():
                 entry = self.entries[event.name]
                 return self._react_to_report(entry, event, now) if _is_news(entry, event) else []
-        raise TypeError(f"no event of the scheduler: {event!r}")
+        raise TypeError(f"not a scheduler event: {event!r}")
 
     def _react_to_report(self, entry: SkillEntry, event: RunReport, now: datetime) -> list[Action]:
         if entry.stopping and _has_failed(event):
@@ -154,9 +154,9 @@ class SchedulerCore:
                 if event.train_again:
                     entry.stage = None
                 return self._try_again(entry, event.error, now, hopeless=False)
-        raise TypeError(f"no report on a run: {event!r}")
+        raise TypeError(f"not a report on a run: {event!r}")
 
-    # Skills that come in, or are wanted again.
+    # New skills, and skills to retry or to train further.
 
     def _add(self, event: SkillAdded, now: datetime) -> list[Action]:
         entry = waiting_entry(event)
@@ -194,7 +194,7 @@ class SchedulerCore:
                 self._queue_if_ready(entry)
         return []
 
-    # Launches, and the slots.
+    # Launches and slots.
 
     def _launches(self, now: datetime) -> list[Action]:
         if not self.may_launch() or not self._queue:
@@ -217,7 +217,7 @@ class SchedulerCore:
         return Launch(entry.skill_name, entry.attempt)
 
     def _take_slot(self, entry: SkillEntry) -> None:
-        """The first free slot; one that is shared where more runs were found than there are slots."""
+        """Takes the first free slot; shares one if more runs were found than there are slots."""
         self._queue.discard(entry.skill_name)
         self._running[entry.skill_name] = None
         taken = {self.entries[name].slot for name in self._running if name != entry.skill_name}
@@ -228,10 +228,10 @@ class SchedulerCore:
         self._running.pop(entry.skill_name, None)
         self._queue.discard(entry.skill_name)
 
-    # What becomes of a run.
+    # The end of a run.
 
     def _end(self, entry: SkillEntry, event: RunEnded, now: datetime) -> list[Action]:
-        if event.outcome == Outcome.COMPLETED or not entry.is_usable:  # else what stands here is still true of its expert
+        if event.outcome == Outcome.COMPLETED or not entry.is_usable:  # otherwise these figures still describe its expert
             entry.frames, entry.goal_reached = event.frames, event.goal_reached
             entry.success_rate, entry.random_success_rate = event.success_rate, event.random_success_rate
             entry.frames_per_success = event.frames_per_success
@@ -281,13 +281,13 @@ class SchedulerCore:
         return announced + self._block_dependents(entry.skill_name, now)
 
     def _finish_further(self, entry: SkillEntry, status: Status) -> list[Action]:
-        """A skill that was trained further is completed however that ended; what went wrong stays in its ``error``."""
+        """A skill that was trained further stays completed, however that ended; its ``error`` keeps what went wrong."""
         error = None if status is Status.COMPLETED else f"not trained further: {entry.error}"
         entry.extra_timesteps, entry.status, entry.stage = None, Status.COMPLETED, None
         entry.skill_data, entry.run_folder, entry.error = None, None, error
         return [Announce(entry.skill_name, Status.COMPLETED)]
 
-    # What it means for the skills that need it.
+    # The skills that depend on it.
 
     def _free_dependents(self, name: str) -> None:
         for freed in self._dependencies.complete(name):
@@ -304,7 +304,7 @@ class SchedulerCore:
         return [action for entry in waiting for action in self._block(entry, self._dependencies.culprits(entry), now)]
 
     def _unblock_dependents(self, name: str) -> None:
-        """What was blocked by a skill that turns out to be completed waits again, unless another blocks it too."""
+        """Skills blocked by one that turns out to be completed wait again, unless another skill blocks them too."""
         for dependent in self._dependencies.dependents(name):
             if dependent.status is not Status.BLOCKED:
                 continue
@@ -327,13 +327,13 @@ class SchedulerCore:
 
 
 def _is_news(entry: SkillEntry, event: RunReport) -> bool:
-    """Whether a report is about the attempt that runs, and about the stage that it is in: neither late nor a second one."""
+    """Whether a report is about the current attempt and its current stage: neither late nor a duplicate."""
     is_of_this_attempt = entry.status is Status.RUNNING and entry.attempt == event.attempt
     return is_of_this_attempt and (entry.stage is Stage.MERGING) == isinstance(event, Merged | MergeFailed)
 
 
 def _add_minutes(entry: SkillEntry, end: datetime) -> None:
-    """The time of an attempt that trained, and has ended, is added to that of the ones before it."""
+    """Adds the training time of an attempt that has ended to that of the earlier ones."""
     if entry.stage is Stage.TRAINING and entry.started_at is not None:
         trained_s = max(0.0, (end - entry.started_at).total_seconds())
         entry.minutes = round((entry.minutes or 0.0) + trained_s / 60, 3)
@@ -344,7 +344,7 @@ def _has_failed(event: object) -> bool:
 
 
 def _with_fewer_envs(entry: SkillEntry, error: str, too_many: int | None) -> str:
-    """Memory ran out with ``too_many`` environments: the next attempt has half of them; says so in the error."""
+    """If memory ran out with ``too_many`` environments, halves them for the next attempt, and says so in the error."""
     if too_many is None or too_many <= FEWEST_ENVS:
         return error
     entry.num_envs = max(FEWEST_ENVS, too_many // 2)
@@ -353,5 +353,5 @@ def _with_fewer_envs(entry: SkillEntry, error: str, too_many: int | None) -> str
 
 
 def waiting_entry(event: SkillAdded) -> SkillEntry:
-    """A skill as it is before anything has happened to it."""
+    """The entry of a new skill."""
     return SkillEntry(skill_name=event.name, skill_data=event.skill_data, dependencies=list(dict.fromkeys(event.dependencies)))

@@ -20,7 +20,7 @@ class Dependencies:
         self._missing: dict[str, set[str]] = {}
 
     def add(self, entry: SkillEntry) -> None:
-        """A new skill, which is among the entries already."""
+        """Adds a new skill, which ``entries`` already has."""
         for dependency in entry.dependencies:
             self._dependents.setdefault(dependency, []).append(entry.skill_name)
         self._missing[entry.skill_name] = {name for name in entry.dependencies if not self._is_completed(name)}
@@ -28,7 +28,7 @@ class Dependencies:
             self.complete(entry.skill_name)
 
     def complete(self, name: str) -> list[SkillEntry]:
-        """The skill is in the library. Returns those that wait and have been waiting for it alone."""
+        """Notes that the skill is in the library. Returns the waiting skills that lacked only this one."""
         freed = []
         for dependent in self.dependents(name):
             self._missing[dependent.skill_name].discard(name)
@@ -37,7 +37,7 @@ class Dependencies:
         return freed
 
     def are_met(self, name: str) -> bool:
-        """Whether all that the skill needs is in the library."""
+        """Whether all dependencies of the skill are in the library."""
         return not self._missing[name]
 
     def dependents(self, name: str) -> list[SkillEntry]:
@@ -45,7 +45,8 @@ class Dependencies:
         return [self._entries[dependent] for dependent in self._dependents.get(name, ())]
 
     def culprits(self, entry: SkillEntry) -> list[str]:
-        """The failed or cancelled skills, near or far, because of which it can never run; sorted."""
+        """The failed or cancelled skills, among all that it directly or indirectly needs, that keep it from ever
+        running; sorted."""
         culprits: set[str] = set()
         for dependency in (self._entries[name] for name in entry.dependencies if name in self._entries):
             if dependency.status is Status.BLOCKED:

@@ -1,6 +1,6 @@
 """Between the core, which decides, and the hands, which act: every decision is saved before it is carried out.
 
-Clock, hands and store are passed in, so that the same code runs on a machine and in the simulation of the tests.
+Clock, hands and store are passed in, so that the same code runs on a real machine and in the tests' simulation.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from flowrl.parallel.state import SchedulerState, SkillEntry, Stage, Status
 
 
 class Hands(Folders, Protocol):
-    """What acts: :class:`flowrl.parallel.runs.Runs`, or a stand-in. Whatever goes wrong is returned as an event."""
+    """Carries out actions: :class:`flowrl.parallel.runs.Runs`, or a fake. A failure is returned as an event."""
 
     def launch(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> Launched | LaunchFailed:
         """Starts the attempt that ``entry`` names."""
 
     def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied]:
-        """What has become of these runs."""
+        """The ends of those runs that have ended."""
 
     def ask_engine(self) -> None:
-        """Asks the engine, once for all runs, what has become of them."""
+        """Asks the engine for the status of all runs, in one call."""
 
     def stop(self, entries: Sequence[SkillEntry]) -> list[RunStopped | RunEnded | RunDied]:
         """Ends these runs."""
@@ -55,14 +55,14 @@ class Hands(Folders, Protocol):
         """Reports of merges that have ended; waits up to ``wait_s`` seconds for the oldest."""
 
     def is_merging(self) -> bool:
-        """Whether a merge was started, and its report was not read yet."""
+        """Whether a merge was started whose report has not been read yet."""
 
     def hurry(self) -> None:
         """From now on, a merge that would have to wait for another process is given up, without a report."""
 
 
 LEAVE_S = 0.05
-"""Seconds between looks, while leaving waits for a merge, at whether the trainings are to be ended as well."""
+"""While a shutdown waits for a merge: seconds between checks whether to end the trainings as well."""
 
 
 def utc_now() -> datetime:
@@ -75,7 +75,7 @@ class Dispatcher:
     Args:
         save: keeps the state; returns once it is safe.
         announce: called with each final status.
-        completed_skills: what the caller knows of completed skills besides their indices, given to a launch.
+        completed_skills: what the caller knows about completed skills besides their indices; passed to each launch.
         lock: held while the core is used; public methods may be called from any thread.
     """
 
@@ -97,19 +97,19 @@ class Dispatcher:
         self._clock = clock
 
     def begin(self, records: Records, retry_failed: bool) -> None:
-        """Brings a loaded state in line with what is there; saves nothing and does nothing yet."""
+        """Brings a loaded state in line with the files and the running trainings; does not save or act yet."""
         with self.lock:
             self.actions.extend(reconcile(self.core, self.hands, records, self._clock()))
             if retry_failed:
                 self.admit(RetryRequested())
 
     def admit(self, event: object) -> None:
-        """Passes an event to the core without saving the state: before the first ``tell``."""
+        """Passes an event to the core without saving the state; only before the first ``tell``."""
         with self.lock:
             self.actions.extend(self.core.handle(event, self._clock()))
 
     def tell(self, event: object) -> None:
-        """Passes an event to the core, and saves what it has decided before any of it is done."""
+        """Passes an event to the core, and saves its decisions before any of them is carried out."""
         with self.lock:
             actions = self.core.handle(event, self._clock())
             if actions or not isinstance(event, Ticked):
@@ -129,7 +129,7 @@ class Dispatcher:
                 self.hands.merge(entry)
 
     def look(self) -> None:
-        """Tells the core what has become of the merges and the runs, and that time has passed where a retry is due."""
+        """Tells the core which merges and runs have ended, and that time has passed if a retry is due."""
         self._tell_merged()
         for event in self.hands.watch(self.entries_in(Stage.TRAINING)):
             self.tell(event)
@@ -137,11 +137,11 @@ class Dispatcher:
             self.tell(Ticked())
 
     def settle(self, is_killing: Callable[[], bool]) -> None:
-        """Before leaving: what was about to be launched waits again, finished runs are merged.
+        """Before a shutdown: skills about to be launched go back to waiting, finished runs are merged.
 
         Args:
-            is_killing: whether the trainings are to be ended as well, and no merge is to wait for another process: the
-                next start makes it. Asked repeatedly, as the answer may change while a merge is waited for.
+            is_killing: whether to end the trainings as well, and to leave a merge that must wait for another process to
+                the next start. Asked repeatedly, as the answer may change while a merge runs.
         """
         self.tell(Paused())
         has_ended = False
@@ -159,7 +159,7 @@ class Dispatcher:
             self.tell(event)
 
     def _end_trainings(self) -> None:
-        self.tell(Stopping())  # written down before it is done: a scheduler that is killed here leaves runs that ended
+        self.tell(Stopping())  # saved before it is done: we may be killed right after the runs have ended
         self.hands.hurry()
         for event in self.hands.stop(self.entries_in(Stage.TRAINING)):
             self.tell(event)
@@ -185,12 +185,12 @@ class Dispatcher:
         return [entry for entry in running if entry.stage is stage]
 
     def experts(self) -> Mapping[str, dict]:
-        """What a run may build on: the completed skills, with what the caller knows of them."""
+        """What a run may build on: the completed skills, with what the caller knows about them."""
         return _Completed(self.core.entries, self.completed_skills)
 
 
 class _Completed(Mapping):
-    """Completed skills by name; each is looked up when it is asked for, since a run needs few of many."""
+    """Completed skills by name; looked up on demand, since a run needs only a few of many."""
 
     def __init__(self, entries: Mapping[str, SkillEntry], known: Mapping[str, Mapping]):
         self._entries, self._known = entries, known

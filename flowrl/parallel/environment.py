@@ -1,7 +1,7 @@
 """The environment that a run gets. The only module of this room that reads ``os.environ``.
 
 An engine may start a run with the environment of whoever started the engine, perhaps weeks ago. So a run gets its own:
-what Python needs to start is set by the launcher, everything else (keys among it) comes in a file that only the user can
+the launcher sets what Python needs to start; everything else (keys included) comes in a file that only the user can
 read and that the training process removes as it starts.
 """
 
@@ -23,10 +23,10 @@ _TO_START = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "LANG", 
 _FOR_TRAINING = ("CUDA_", "FLOWRL_", "GLIBC_", "JAX_", "LIBTPU_", "MKL_", "NCCL_", "NUMEXPR_", "NVIDIA_", "OMP_", "OPENBLAS_",
              "PYTHON", "ROCM_", "TF_", "WANDB_", "XDG_", "XLA_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
              "SSL_CERT_", "http_proxy", "https_proxy", "no_proxy")  # fmt: skip
-# What belongs to the proposer alone, and never reaches a training.
+# What only the proposer needs; never passed to a training.
 _PROPOSER = ("OPENAI_",)
 _LONGEST_BYTES = 128 * 1024
-"""Of a variable, its name and the final zero byte included: Linux starts no program with a longer one."""
+"""The longest variable with which Linux starts a program, including its name and the final zero byte."""
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 
@@ -41,9 +41,9 @@ def for_training() -> dict[str, str]:
 
 
 def check_lengths() -> None:
-    """Raises BadInput where a variable is too long for any program to be started with it.
+    """Raises BadInput if a variable is too long to start any program with.
 
-    We were started with ours; but some may have been set since, and the runs' ``PYTHONPATH`` has one entry more.
+    Our own were short enough when we started, but may have changed since, and a run's ``PYTHONPATH`` has one more entry.
     """
     for name, value in {**os.environ, **to_start()}.items():
         length = len(os.fsencode(f"{name}={value}")) + 1
@@ -60,7 +60,8 @@ def variable(name: str) -> str | None:
 
 
 def without_secrets() -> dict[str, str]:
-    """Our environment for programs that keep it for ever, such as a server of sessions that we happen to start."""
+    """Our environment without keys, for a program that outlives us, such as a session server that our call happens to
+    start."""
     return {name: value for name, value in os.environ.items() if not is_private(name)}
 
 
@@ -70,7 +71,7 @@ def is_private(name: str) -> bool:
 
 
 def is_misleading(name: str) -> bool:
-    """Whether a variable that an engine kept from whoever started it would change a training, or leak into it."""
+    """Whether a variable left over from whoever started the engine would change a training, or leak into it."""
     return is_private(name) or _is_for_training(name)
 
 
@@ -80,7 +81,7 @@ def write_run_environment(path: Path, values: Mapping[str, str]) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file, whole, readable by its owner alone. Its folder is made where it is missing."""
+    """Writes a file, whole, readable by its owner alone. Makes its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)  # mode 0600
     with os.fdopen(handle, "wb") as file:
@@ -89,7 +90,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _where_flowrl_is() -> dict[str, str]:
-    """A checkout that is not installed is found by the run as it was found by us."""
+    """Lets the run find a checkout that is not installed, as we did."""
     root = Path(flowrl.__file__).resolve().parents[1]
     if "site-packages" in root.parts:
         return {}

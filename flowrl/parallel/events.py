@@ -1,4 +1,4 @@
-"""What the scheduler's core is told (events), and what it wants done (actions)."""
+"""The inputs (events) and outputs (actions) of the scheduler's core."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SkillAdded:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What came of one attempt at a skill, or of its merge."""
+    """The outcome of one attempt at a skill, or of its merge."""
 
     name: str
     attempt: int
@@ -43,10 +43,10 @@ class LaunchFailed(RunReport):
 
 @dataclass(frozen=True)
 class RunEnded(RunReport):
-    """A run left a result: ``outcome`` is completed, failed or cancelled; nothing of it runs any more.
+    """A run left a result: ``outcome`` is completed, failed or cancelled; none of its processes is left.
 
     ``ended_at``: when the result was written, which may be long before a scheduler reads it. ``too_many_envs``: the
-    environments with which memory ran out, where that is what happened.
+    number of environments, if memory ran out with them.
     """
 
     outcome: str
@@ -75,12 +75,12 @@ class RunStopped(RunReport):
 
 @dataclass(frozen=True)
 class Stopping:
-    """The scheduler is about to end everything that trains. However those runs end, no retry is spent on it."""
+    """The scheduler is about to end all trainings. However those runs end, it costs them no retry."""
 
 
 @dataclass(frozen=True)
 class RunFound:
-    """At a start: a live run, or the result of one, was found that the state does not know to be under way."""
+    """At startup: a live run, or a run's result, was found that the state does not list as running."""
 
     name: str
     attempt: int
@@ -90,7 +90,7 @@ class RunFound:
 
 @dataclass(frozen=True)
 class Merged(RunReport):
-    """The library has what the run has learned."""
+    """The run is merged into the library."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class MergeFailed(RunReport):
 
 @dataclass(frozen=True)
 class ContinueRequested:
-    """A completed skill is to be trained further, for so many frames."""
+    """A completed skill is to be trained further, for ``frames`` more."""
 
     name: str
     frames: int
@@ -122,7 +122,7 @@ class Resumed:
 
 @dataclass(frozen=True)
 class RetryRequested:
-    """A person wants what failed, or was cancelled, to be tried again."""
+    """The user wants failed and cancelled skills to be tried again."""
 
 
 @dataclass(frozen=True)

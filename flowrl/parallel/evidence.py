@@ -1,7 +1,7 @@
-"""What is known about a run, and the one place that says what it means.
+"""The evidence about a run, and the one place that interprets it.
 
-The order of truth: the result file, the run's kernel lock, its process, the engine's word. "I cannot see it" is an
-answer of its own, and never a reason to start a second copy.
+Most reliable first: the result file, the run's kernel lock, its process, the engine's status. "Cannot tell" is a
+separate answer, and never a reason to start a second copy.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from flowrl.records import result as run_result
 from flowrl.records.result import RunResult
 
 LAUNCH_GRACE_S = 5.0
-"""Seconds that a launched run has until some process of it can be seen."""
+"""Seconds after a launch within which one of the run's processes must appear."""
 
 
 class RunState(StrEnum):
-    STARTING = "starting"  # launched, and has not yet taken its lock
+    STARTING = "starting"  # launched, but has not taken its lock yet
     RUNNING = "running"
-    STALLED = "stalled"  # it lives, and has not got on with its work for too long
-    ORPHANED = "orphaned"  # it lives, but its session is gone: nobody can look at it any more
-    ENDING = "ending"  # its result or its end is known, but some process of it still lives
-    FINISHED = "finished"  # a result of the right attempt, and nothing runs any more
+    STALLED = "stalled"  # alive, but has made no progress for too long
+    ORPHANED = "orphaned"  # alive, but its session is gone: nobody can attach to it
+    ENDING = "ending"  # its result or its end is known, but one of its processes is still alive
+    FINISHED = "finished"  # a result of the right attempt, and no process is left
     DEAD = "dead"  # ended without a result
     UNKNOWN = "unknown"
 
@@ -35,10 +35,10 @@ class RunState(StrEnum):
 class Evidence:
     """What was seen of one attempt. None stands for "cannot tell", or for "not there (yet)".
 
-    result: the result of this very attempt. lock_held: of run.lock, once this attempt has taken it on this host.
-    process_alive: the training process. keeper_alive: the one that the engine started, where that is another, which
-    records how the training ended. cookie_alive: any process of the attempt, where none is known by its number.
-    stalled: its heartbeat has been the same for too long. engine: the engine's word.
+    result: the result of this attempt. lock_held: of run.lock, once this attempt has taken it on this host.
+    process_alive: the training process. keeper_alive: the process that the engine started, if that is another one: it
+    records how the training ended. cookie_alive: any process of the attempt, if no pid is known. stalled: its
+    heartbeat has not changed for too long. engine: the engine's status.
     """
 
     result: RunResult | None = None
@@ -59,7 +59,7 @@ def judge(seen: Evidence) -> RunState:
         return RunState.ENDING if alive or seen.keeper_alive else RunState.FINISHED
     if seen.lock_held:
         return RunState.ENDING if seen.process_alive is False else _alive(seen, RunState.RUNNING)
-    if seen.lock_held is False:  # it had the lock, and has it no more
+    if seen.lock_held is False:  # it held the lock, and no longer does
         return RunState.ENDING if seen.process_alive else dead
     if seen.process_alive:
         return _alive(seen, RunState.STARTING)
@@ -69,13 +69,13 @@ def judge(seen: Evidence) -> RunState:
 
 
 def _alive(seen: Evidence, state: RunState) -> RunState:
-    if seen.engine in (Phase.LOST, Phase.EXITED):  # its session, or what kept it there, has ended before it
+    if seen.engine in (Phase.LOST, Phase.EXITED):  # its session, or its keeper, ended before it
         return RunState.ORPHANED
     return RunState.STALLED if seen.stalled else state
 
 
 def _without_a_process(seen: Evidence) -> RunState:
-    if seen.engine is Phase.QUEUED:  # for hours, perhaps, and with nothing to tell
+    if seen.engine is Phase.QUEUED:  # perhaps for hours, without a sign of life
         return RunState.STARTING
     if seen.engine in (Phase.STARTING, Phase.RUNNING) or seen.cookie_alive:
         return _alive(seen, RunState.STARTING)
@@ -87,7 +87,7 @@ def _without_a_process(seen: Evidence) -> RunState:
 
 @dataclass(frozen=True)
 class Sighting:
-    """Where to look for one attempt, and what was seen of it before: the engine's latest word, and its heartbeat.
+    """Where to look for one attempt, and what is known already: the engine's latest status, and its heartbeat.
 
     ``run`` is the folder as this process knows it, ``handle.run_folder`` is absolute.
     """
@@ -103,17 +103,17 @@ def look(at: Sighting, is_alive: Callable[[Handle], bool | None]) -> Evidence:
     """Gathers the evidence of one attempt: cheap (files and one process) unless nothing else can tell.
 
     Args:
-        is_alive: the launcher's.
+        is_alive: the launcher's method.
     """
     started = at.handle.process
     recorded = liveness.find_process(at.run.pid, at.handle.attempt)
-    # The lock is only touched once the attempt holds it: a probe must not be in the way of its being taken.
+    # The lock is probed only once the attempt holds it: a probe must not keep the attempt from taking it.
     lock_held = liveness.is_held(at.run.lock) if recorded else None
     process_alive = recorded.is_alive() if recorded else is_alive(at.handle) if started else None
     has_keeper = recorded is not None and started is not None and started.pid != recorded.pid
     keeper_alive = is_alive(at.handle) if has_keeper and not process_alive else None
     only_cookie_tells = not recorded and not started and at.engine in (Phase.UNKNOWN, Phase.LOST)
     cookie_alive = is_alive(at.handle) if only_cookie_tells else None
-    # The result is looked for last: it is written before its process ends, so it is there if the process is gone.
+    # The result is read last: it is written before its process ends, so it is there if the process is gone.
     result = run_result.find(at.run.result, at.handle.attempt)
     return Evidence(result, lock_held, process_alive, keeper_alive, cookie_alive, at.stalled, at.engine, at.since_launch_s)

@@ -1,7 +1,7 @@
 """The GPUs that trainings can use, or why there are none.
 
-Where jax has a CUDA plugin and the machine an NVIDIA device, JAX itself is asked, in a process of its own that lets go of the
-devices again: only there is it known whether driver and libraries work. Elsewhere no process is started.
+Where jax has a CUDA plugin and the machine an NVIDIA device, a child process asks JAX itself, then frees the devices:
+only JAX knows whether driver and libraries work. Otherwise no process is started.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEVICE_NODES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
 """JAX tries CUDA where one of them exists (``jax._src.hardware_utils``)."""
 ASK = (sys.executable, "-m", "flowrl.training.host.devices")
 ANSWER_S = 120.0
-"""Seconds to wait for JAX's answer, at most; a machine with many GPUs may take 20."""
+"""The longest wait for JAX's answer, in seconds; a machine with many GPUs may take 20."""
 
 
 class Gpus(NamedTuple):
@@ -33,11 +33,11 @@ class Gpus(NamedTuple):
     ids: tuple[str, ...] = ()
     """Each as ``CUDA_VISIBLE_DEVICES`` names it."""
     models: tuple[str, ...] = ()
-    """What each is, such as ``NVIDIA H200``."""
+    """The model of each, such as ``NVIDIA H200``."""
     why_none: str = ""
-    """Why trainings run on the CPU, and what to do for a GPU; empty where there are GPUs."""
+    """Why trainings run on the CPU, and how to make them use a GPU; empty if there are GPUs."""
     is_surprise: bool = False
-    """Whether there are signs of a GPU, so that a person should know why none is used."""
+    """Whether the machine seems to have a GPU, so that the user should know why none is used."""
 
 
 def visible_gpus() -> list[str]:
@@ -53,10 +53,10 @@ def visible_gpus() -> list[str]:
 
 
 def cpu_remark(gpu_ids: object) -> str | None:
-    """What a person should know where trainings run on the CPU of a machine that seems to have a GPU; None elsewhere.
+    """What to tell the user if trainings run on the CPU although the machine seems to have a GPU; None otherwise.
 
     Args:
-        gpu_ids: as the flag has them; no remark where it was given.
+        gpu_ids: as given to ``--gpu_ids``; if it was given, there is nothing to tell.
     """
     found = find_gpus()
     return f"trainings run on the CPU: {found.why_none}" if gpu_ids is None and found.is_surprise else None
@@ -78,7 +78,7 @@ def choose_gpus(gpu_ids: object, visible: Sequence[str]) -> list[str]:
 
 
 def gpu_models(gpus: Sequence[str]) -> list[str]:
-    """What the given devices are, such as ``NVIDIA H200``."""
+    """The models of the given devices, such as ``NVIDIA H200``."""
     found = find_gpus()
     models = dict(zip(found.ids, found.models, strict=True))
     return [models.get(gpu, gpu) for gpu in gpus]
@@ -132,7 +132,7 @@ def _none_for_jax(reason: str) -> Gpus:
 
 
 def _demands_cuda(platforms: str) -> bool:
-    """JAX ends with an error where a platform that JAX_PLATFORMS names does not work."""
+    """Whether JAX ends with an error if a platform that JAX_PLATFORMS names does not work."""
     return any(platform.strip() in ("cuda", "gpu") for platform in platforms.split(","))
 
 

@@ -1,7 +1,7 @@
 """Whether a run makes progress: how long its heartbeat has not changed.
 
-A run writes its heartbeat from the loop that does the work, never from a thread beside it. What counts is that the
-file changes, seen with our own steady clock: no wall clock, ours or the run's, is compared with another.
+A run writes its heartbeat from the loop that does the work, never from a thread beside it. What counts is that the file
+changes, timed with our own monotonic clock: wall clocks are never compared.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ LOOK_EVERY_S = 1.0
 LEAST_TIMEOUT_S = 300.0
 USUAL_UPDATES = 10
 COMPILE_LIMIT_S = 3600.0
-"""Seconds without a heartbeat that starting and compiling may take: both are long, and write none."""
+"""Seconds that starting and compiling may take, which write no heartbeat."""
 
 
 def limit_s(beat: Heartbeat | None, stall_timeout_s: float) -> float:
     """Seconds of silence after which a run counts as hanging.
 
     Args:
-        stall_timeout_s: as asked for; 0 stands for ten times the usual update, and at least five minutes.
+        stall_timeout_s: as given; 0 means ten times the usual update, at least five minutes.
     """
     usual_s = beat.usual_s if beat else 0.0
     working_s = stall_timeout_s or max(LEAST_TIMEOUT_S, USUAL_UPDATES * usual_s)
@@ -30,10 +30,10 @@ def limit_s(beat: Heartbeat | None, stall_timeout_s: float) -> float:
 
 
 class Pulse:
-    """Counts a run's silence.
+    """Measures how long a run has been silent.
 
-    A pause of our own (a stopped scheduler, a machine that slept) is not silence of the run: between two looks at most
-    ``LONGEST_STEP_S`` are counted.
+    A pause of our own (a stopped scheduler, a machine that slept) is not silence of the run: between two checks, at
+    most ``LONGEST_STEP_S`` count.
     """
 
     LONGEST_STEP_S = 5.0
@@ -45,7 +45,7 @@ class Pulse:
         self.silent_s = 0.0
 
     def is_due(self) -> bool:
-        """Whether it is time for another look."""
+        """Whether it is time for another check."""
         return self._clock() - self._looked_s >= LOOK_EVERY_S
 
     def listen(self, beat: Heartbeat | None) -> None:

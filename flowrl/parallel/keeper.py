@@ -1,10 +1,10 @@
-"""``python -m flowrl.parallel.keeper RUN_FOLDER ATTEMPT -- COMMAND...``: runs a training, and records how it ended.
+"""``python -m flowrl.parallel.keeper RUN_FOLDER ATTEMPT -- COMMAND...``: runs a training and records how it ended.
 
-A training that is killed cannot record that; its parent can. So the pane's process is this one: it starts the
-training in its own place at the terminal, waits for it, ends whatever the training leaves behind, and writes down
-(``run.exit``) with which code or signal it ended, and whether the kernel was killing for want of memory.
+A training that is killed cannot record how it ended; its parent can. So this is the pane's process: it starts the
+training on its own terminal, waits for it, ends the processes that it leaves behind, and records in ``run.exit`` the
+exit code or signal, and whether the kernel's out-of-memory killer was active.
 
-It adds its start to every run, so what is not needed to start the training is imported when the training has ended.
+Its startup delays every run, so modules that are not needed to start the training are imported once it has ended.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(command: list[str]) -> tuple[int | None, int | None]:
-    """Starts the training and waits for it; its exit code, or the signal that killed it."""
+    """Starts the training and waits for it. Returns its exit code, or the signal that killed it."""
     child: list[int] = []
     asked: list[int] = []
 
@@ -46,10 +46,10 @@ def _run(command: list[str]) -> tuple[int | None, int | None]:
         if child:
             _signal(child[0], number)
 
-    # The terminal's own signals reach the training without us. Handlers, not SIG_IGN, which the training would inherit.
+    # The terminal sends these to the training directly. Handlers, because the training would inherit SIG_IGN.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited: a terminal that dies ends neither of us
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited: a terminal that closes ends neither of us
     signal.signal(signal.SIGTERM, pass_on)
     _adopt_orphans()
     try:
@@ -64,22 +64,22 @@ def _run(command: list[str]) -> tuple[int | None, int | None]:
 
 def _await(child: list[int]) -> tuple[int | None, int | None]:
     ended = 0
-    while ended != child[0]:  # the others are orphans of the training, and ours now
+    while ended != child[0]:  # any other is an orphan of the training that we adopted
         ended, status = os.waitpid(-1, 0)
-    child.clear()  # its number may be given to another process
+    child.clear()  # its pid may be reused
     code = os.waitstatus_to_exitcode(status)
     return (None, -code) if code < 0 else (code, None)
 
 
 def _signal(pid: int, number: int) -> None:
-    try:  # noqa: SIM105 - one import less before the training starts
+    try:  # noqa: SIM105 - one import fewer before the training starts
         os.kill(pid, number)
     except ProcessLookupError:
         pass
 
 
 def _adopt_orphans() -> None:
-    """What the training loses sight of becomes our child, and not the init process's. Linux only."""
+    """Makes us, not the init process, the parent of the training's orphans. Linux only."""
     if sys.platform == "linux":
         import ctypes
 
@@ -119,7 +119,7 @@ def _record(folder: str, attempt: int, ended_s: float, ending: dict) -> None:
 
 def _say(line: str) -> None:
     try:  # noqa: SIM105 - as above
-        os.write(2, f"{line}\n".encode())  # not print: what is left in a buffer could fail once more, at the very end
+        os.write(2, f"{line}\n".encode())  # not print: flushing its buffer at exit could fail again
     except OSError:
         pass
 

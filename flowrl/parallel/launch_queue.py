@@ -11,10 +11,10 @@ from flowrl.parallel.state import SkillEntry
 
 
 class LaunchQueue:
-    """Ready skills in the order of their launch: longest chain first, of equals the one that was added first.
+    """Ready skills in the order of their launch: longest chain first, then the one that was added first.
 
-    How long a training takes is not known, so a chain is as long as its number of skills. A decision costs time in the
-    number of ready skills, not of all.
+    How long a training takes is not known, so the length of a chain is its number of skills. The cost of a decision
+    grows with the number of ready skills, not of all skills.
 
     Args:
         entries: every skill by name; the core's own, which it keeps up to date.
@@ -25,21 +25,21 @@ class LaunchQueue:
         self._heights: dict[str, int] = {}
         self._order: dict[str, int] = {}
         self._ready: set[str] = set()
-        self._heap: list[tuple[int, int, str]] = []  # whatever was ready at some time, at each place that it has had
-        self._delayed: set[str] = set()  # those of which a backoff was not over when they could have been launched
+        self._heap: list[tuple[int, int, str]] = []  # each skill that was ever ready, once for each priority it had
+        self._delayed: set[str] = set()  # skills still in backoff when they could have been launched
 
     def __len__(self) -> int:
         return len(self._ready)
 
     def add(self, name: str) -> None:
-        """Gives a new skill its place among equals."""
+        """Adds a new skill; among equals, the one added first comes first."""
         self._order[name] = len(self._order)
         self._heights.setdefault(name, 0)
 
     def raise_heights(self, name: str) -> None:
         """Lengthens the chains behind what ``name`` waits for; a new skill can only lengthen those.
 
-        A completed skill is never launched again: neither its height nor what it was built on matters.
+        A completed skill is never launched again, so neither its height nor its dependencies matter.
         """
         pending = [name]
         while pending:
@@ -52,27 +52,27 @@ class LaunchQueue:
                     pending.append(dependency)
 
     def push(self, name: str) -> None:
-        """The skill is ready, apart perhaps from its backoff."""
+        """Adds a ready skill, which may still be in backoff."""
         self._ready.add(name)
         heapq.heappush(self._heap, (-self._heights[name], self._order[name], name))
 
     def discard(self, name: str) -> None:
-        """The skill is not ready, or no longer."""
+        """Removes a skill that is not ready (any more)."""
         self._ready.discard(name)
 
     def take_up_delayed(self, now: datetime) -> None:
-        """Skills whose backoff is over get their place again."""
+        """Puts skills whose backoff is over back into the queue."""
         for name in [name for name in self._delayed if self._is_due(name, now)]:
             self._delayed.discard(name)
             if name in self._ready:
                 self.push(name)
 
     def pop(self, now: datetime) -> SkillEntry | None:
-        """Takes out the skill to launch now; None where none is due."""
+        """Takes out the skill to launch now; None if none is due."""
         while self._heap:
             height, _, name = heapq.heappop(self._heap)
             if name not in self._ready or -height != self._heights[name]:
-                continue  # it is no longer ready, or this is not its place any more
+                continue  # no longer ready, or an outdated priority
             if self._is_due(name, now):
                 self._ready.discard(name)
                 return self._entries[name]
@@ -80,7 +80,7 @@ class LaunchQueue:
         return None
 
     def next_retry(self) -> datetime | None:
-        """When the next skill may be tried, of those that waited out a backoff when a slot was free."""
+        """When the next skill may be tried, among those in backoff when a slot was free."""
         return min((at for name in self._delayed & self._ready if (at := self._entries[name].retry_at)), default=None)
 
     def _is_due(self, name: str, now: datetime) -> bool:

@@ -20,7 +20,8 @@ from flowrl.records import result as run_result
 
 
 class Merges:
-    """The merges of one experiment. A merge may wait for whoever else holds the library; trainings are watched meanwhile.
+    """The merges of one experiment. A merge may wait for another process that holds the library; trainings are watched
+    meanwhile.
 
     ``process`` merges one run; see :func:`process_completed_training`.
 
@@ -37,13 +38,14 @@ class Merges:
         self._is_leaving = threading.Event()
 
     def begin(self, entry: SkillEntry) -> None:
-        """Has the finished run of ``entry`` merged: ``ended`` reports how that went."""
+        """Starts to merge the finished run of ``entry``; ``ended`` reports the outcome."""
         merge = self._thread.submit(self._merge, entry.model_copy())  # a copy: the scheduler's thread changes its own
         self._begun.append(merge)
         merge.add_done_callback(lambda ended: self._wake())
 
     def ended(self, wait_s: float = 0.0) -> Iterator[Merged | MergeFailed]:
-        """Reports of the merges that have ended, in the order in which they were begun; waits up to ``wait_s`` for the first.
+        """Reports of the merges that have ended, in the order in which they were started; waits up to ``wait_s`` for
+        the first.
 
         Raises:
             NoRoom: nothing more can be written in the library.
@@ -55,7 +57,7 @@ class Merges:
                 yield report
 
     def are_under_way(self) -> bool:
-        """Whether some merge was begun, and ``ended`` has not reported it yet."""
+        """Whether a merge was started that ``ended`` has not reported yet."""
         return bool(self._begun)
 
     def hurry(self) -> None:
@@ -78,7 +80,7 @@ class Merges:
         name, attempt = entry.skill_name, entry.attempt
         run = RunPaths(self.paths.run_folder(entry.expert_idx, name))
         if run.run_json.exists() and run_result.find(run.result, attempt) is None:
-            error = f"{name} has to be trained on: {run.result} is not that of attempt {attempt}"
+            error = f"{name} must be trained further: {run.result} is not the result of attempt {attempt}"
             return MergeFailed(name, attempt, error, train_again=True)
         try:
             with waiting_unless(self._is_leaving.is_set):
@@ -93,7 +95,7 @@ class Merges:
             return None
         except DamagedCheckpoint as error:
             set_damaged_aside(run, attempt)
-            reason = f"{name} has to be trained on from an earlier checkpoint: {error}"
+            reason = f"{name} must be trained further, from an earlier checkpoint: {error}"
             return MergeFailed(name, attempt, reason, train_again=True)
         except Exception as error:  # the run's files stay, so that it can be tried again
             if why := why_no_room(error):

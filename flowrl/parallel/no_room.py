@@ -1,4 +1,4 @@
-"""A disk that is full, or that cannot be written: no fault of a skill, and no retry of it is spent."""
+"""A disk that is full or cannot be written: not a skill's fault, so it costs no retry."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from flowrl.errors import NoRoom
 
 
 def no_room(folder: Path, why: str) -> NoRoom:
-    """With this the scheduler ends: it must do nothing that it cannot write down."""
+    """Ends the scheduler, which must not do what it cannot record."""
     return NoRoom(
         f"{folder} cannot be written ({why}); trainings go on in their sessions: "
-        "make room, or make the folder writable, and start the same command again"
+        "free disk space or make the folder writable, then start the same command again"
     )

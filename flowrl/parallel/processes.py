@@ -20,7 +20,7 @@ _ROUND_S = 0.1
 
 
 def name_of(pid: int) -> str:
-    """The name of the process that has this pid now; empty where there is none."""
+    """The name of the process that has this pid now; empty if there is none."""
     try:
         process = psutil.Process(pid)
         return process.name() if runs(process) else ""
@@ -62,10 +62,10 @@ def end_tree(roots: Iterable[ProcessId], cookie: str, grace_s: float) -> bool:
     """
     known = {process.pid: process for process in _members(roots, cookie)}
     _signal(known.values(), "terminate")
-    _signal(known.values(), "resume")  # a process that somebody stopped would not hear it
+    _signal(known.values(), "resume")  # a stopped process would not handle the signal
     _await_end(known.values(), grace_s)
     for _ in range(_KILL_ROUNDS):
-        # Looked for anew each round: what is being killed may still fork.
+        # Searched again each round: a process that is being killed may still fork.
         left = [process for process in {*known.values(), *_members(roots, cookie)} if runs(process)]
         if not left:
             return True
@@ -75,7 +75,7 @@ def end_tree(roots: Iterable[ProcessId], cookie: str, grace_s: float) -> bool:
 
 
 def retry_until(condition, timeout_s: float, interval_s: float = 0.05) -> bool:
-    """Asks ``condition`` until it holds, or ``timeout_s`` have passed; returns whether it held."""
+    """Checks ``condition`` until it holds or ``timeout_s`` have passed; returns whether it held."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -106,7 +106,7 @@ def _marked(is_meant: Callable[[str], bool]) -> list[psutil.Process]:
 
 def _carries(process: psutil.Process, is_meant: Callable[[str], bool]) -> bool:
     try:
-        mark = process.environ().get(COOKIE)  # most processes have none, and are nobody's
+        mark = process.environ().get(COOKIE)  # most processes have none: they belong to no run
         return bool(mark) and is_meant(mark) and process.pid != os.getpid() and runs(process)
     except (psutil.Error, OSError):
         return False

@@ -1,7 +1,7 @@
-"""At a start, the state is compared once with the folder and with what the engine runs; then scheduling begins.
+"""At startup, the state is compared once with the folder and with what the engine runs; then scheduling begins.
 
-The files win. What the state believes to be running is adopted if it lives, and left to the watching of runs if it
-does not; what the folders hold and the state does not know is taken up again.
+The files win. A run that the state lists as running is adopted if it is alive; if not, watching it finds out how it
+ended. Skills and runs that the folders hold and the state does not know are added.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flowrl.records.result import Outcome, RunResult
 
 
 class Records(Protocol):
-    """What an experiment's folder tells."""
+    """What an experiment's folder records."""
 
     def completed(self) -> Mapping[str, int]:
         """The skills whose expert is in the library: name to global expert index."""
@@ -33,7 +33,7 @@ class Records(Protocol):
         """The state of a completed skill."""
 
     def has_run(self, index: int, name: str) -> bool:
-        """Whether the run's folder is there: a merge is not over as long as it is."""
+        """Whether the run's folder exists: until it is gone, a merge is not finished."""
 
     def prepared(self) -> Iterable[PreparedRun]:
         """Every run folder that is complete."""
@@ -43,7 +43,7 @@ class Records(Protocol):
 
 
 class Folders(Protocol):
-    """Who finds runs and takes them over; see :class:`flowrl.parallel.runs.Runs`."""
+    """Finds runs and takes them over; see :class:`flowrl.parallel.runs.Runs`."""
 
     paths: ExperimentPaths
 
@@ -57,7 +57,7 @@ class Folders(Protocol):
         """Whether the attempt left any trace."""
 
     def is_alive(self, handle: Handle) -> bool:
-        """Whether the process that the engine started lives."""
+        """Whether the process that the engine started is alive."""
 
     def end(self, handle: Handle) -> None:
         """Ends a run whose result is no longer wanted."""
@@ -89,7 +89,7 @@ class FolderRecords:
 
 
 def reconcile(core: SchedulerCore, runs: Folders, records: Records, now: datetime) -> list[Action]:
-    """Brings the core in line with what is there; returns what is still to be done."""
+    """Brings the core in line with the records and the engine; returns the actions still to carry out."""
     handles, engine_answers = runs.find()
     live = {handle.run_folder.name: handle for handle in sorted(handles, key=lambda handle: handle.attempt)}
     _take_in_library(core, records)
@@ -105,12 +105,12 @@ def reconcile(core: SchedulerCore, runs: Folders, records: Records, now: datetim
         if entry.status is Status.RUNNING:
             actions += _go_on(core, runs, entry, _of_attempt(handle, entry), engine_answers, now)
         elif entry.status in FINAL and handle is not None and runs.is_alive(handle):
-            runs.end(handle)  # after a fall back to an older state: its result would not count
+            runs.end(handle)  # after falling back to an older state: its result would not count
     return [action for action in actions if not _waits_for_a_slot(core, action, now)]
 
 
 def _take_in_library(core: SchedulerCore, records: Records) -> None:
-    """Skills of the library that the state does not know, or (after a fall back to an older state) believes undone."""
+    """Skills of the library that the state does not know, or (after falling back to an older state) has as unfinished."""
     for name, index in records.completed().items():
         entry = core.entries.get(name)
         if entry is None:
@@ -122,8 +122,8 @@ def _take_in_library(core: SchedulerCore, records: Records) -> None:
 def _take_in_run_folders(core: SchedulerCore, prepared: Iterable[PreparedRun], now: datetime) -> None:
     """Skills that the state does not know, though a run of them was prepared: dependencies before dependents.
 
-    After a fall back to an older state, a known skill may have got its index, or another attempt, since: also one that was
-    final then, and whose next attempt must not bear a number that was given before.
+    After falling back to an older state, a known skill may have got its index, or another attempt, since then. So may
+    one that was final in that state: its next attempt must not reuse a number.
     """
     for found in prepared:
         name = found.run.skill_name
@@ -141,19 +141,19 @@ def _take_in_run_folders(core: SchedulerCore, prepared: Iterable[PreparedRun], n
 def _take_up(
     core: SchedulerCore, runs: Folders, records: Records, entry: SkillEntry, handle: Handle | None, now: datetime
 ) -> None:
-    """A skill that waits, although a run of it lives, or has left a result that was not read yet."""
+    """A waiting skill that has a live run, or a result that was not read yet."""
     if handle is not None and runs.is_alive(handle):
         core.handle(RunFound(entry.skill_name, handle.attempt, entry.expert_idx, handle.name), now)
     elif entry.expert_idx is not None and entry.attempt and entry.stage is not Stage.MERGING:
         result = records.result(entry.expert_idx, entry.skill_name, entry.attempt)
-        if result and result.outcome is Outcome.COMPLETED:  # a cancelled one may wait because a person wants it again
+        if result and result.outcome is Outcome.COMPLETED:  # a cancelled one may wait because the user wants to retry it
             core.handle(RunFound(entry.skill_name, entry.attempt, entry.expert_idx, None), now)
 
 
 def _go_on(
     core: SchedulerCore, runs: Folders, entry: SkillEntry, handle: Handle | None, engine_answers: bool, now: datetime
 ) -> list[Action]:
-    """A skill that is running, as far as the state knows."""
+    """A skill that the state lists as running."""
     if entry.stage is Stage.MERGING:
         return [Merge(entry.skill_name, entry.attempt)]
     if entry.stage is Stage.LAUNCHING and handle is None and engine_answers and not runs.was_started(entry):
@@ -165,7 +165,7 @@ def _go_on(
 
 
 def _waits_for_a_slot(core: SchedulerCore, action: Action, now: datetime) -> bool:
-    """A launch that was saved but never made waits again where other runs were found in all the slots."""
+    """A launch that was saved but never carried out waits again if other runs fill all the slots."""
     if not isinstance(action, Launch) or len(core.state.currently_running) <= core.state.max_parallel:
         return False
     core.handle(RunStopped(action.name, action.attempt), now)

@@ -1,7 +1,7 @@
 """The runs of one experiment: started, watched, ended, merged, and found again.
 
-Nothing here decides what is to be trained. Each deed is answered by the event that tells the core what came of it;
-a failure is an event too.
+Nothing here decides what to train. Each action returns the event that tells the core its outcome; a failure is an event
+too.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ TRAINING_COMMAND = (sys.executable, "-m", "flowrl.training")
 
 
 class Runs:
-    """What acts for the scheduler; see :class:`flowrl.parallel.dispatcher.Hands`.
+    """Carries out the scheduler's actions; see :class:`flowrl.parallel.dispatcher.Hands`.
 
-    ``prepare`` makes a run's folder; see :func:`prepare_training_run`. ``slots``: the part of the machine for each run
-    at a time.
+    ``prepare`` makes a run's folder; see :func:`prepare_training_run`. ``slots``: the parts of the machine, one for
+    each run at a time.
 
     Args:
         command: what is started with the run folder as its last argument.
@@ -68,7 +68,7 @@ class Runs:
             write_launch(run.folder, attempt, slot, entry.num_envs)
             environment.write_run_environment(run.environment, environment.for_training() | driver_environment(slot))
             handle = self.launcher.launch(self._spec(entry, run))
-        except Exception as error:  # whatever else keeps a run from starting concerns this skill alone
+        except Exception as error:  # any other failure to start a run concerns this skill alone
             if why := why_no_room(error):
                 raise no_room(self.paths.root, why) from error
             message = str(error) if isinstance(error, FlowrlError) else f"{type(error).__name__}: {error}"
@@ -84,7 +84,7 @@ class Runs:
         self._watch_for(entry, handle, engine)
 
     def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied]:
-        """What has become of these training runs, from their files and processes: a fraction of a millisecond each."""
+        """The ends of those training runs that have ended, from files and processes: a fraction of a millisecond each."""
         events = []
         for name in (entry.skill_name for entry in entries if entry.skill_name in self._watched):
             if event := self._watched[name].look():
@@ -93,7 +93,7 @@ class Runs:
         return events
 
     def ask_engine(self) -> None:
-        """One listing of the engine, for the runs of which nothing else tells anything."""
+        """Lists the engine's runs once, for those runs that nothing else tells about."""
         known = [watched for watched in self._watched.values() if watched.handle.engine_id]
         statuses = self.launcher.poll([watched.handle for watched in known])
         for watched in known:
@@ -108,7 +108,7 @@ class Runs:
         return [watched.after_stop() for watched in stopped]
 
     def merge(self, entry: SkillEntry) -> None:
-        """Begins to merge the finished run of ``entry``; returns at once."""
+        """Starts to merge the finished run of ``entry``; returns at once."""
         self.merges.begin(entry)
 
     def merged(self, wait_s: float = 0.0) -> Iterable[Merged | MergeFailed]:
@@ -116,7 +116,7 @@ class Runs:
         return self.merges.ended(wait_s)
 
     def is_merging(self) -> bool:
-        """Whether some merge was begun, and ``merged`` has not reported it yet."""
+        """Whether a merge was started that ``merged`` has not reported yet."""
         return self.merges.are_under_way()
 
     def hurry(self) -> None:
@@ -135,7 +135,7 @@ class Runs:
             return [], False
 
     def is_alive(self, handle: Handle) -> bool:
-        """Whether the process that the engine started is seen to live."""
+        """Whether the process that the engine started is known to be alive."""
         return bool(self.launcher.is_alive(handle))
 
     def end(self, handle: Handle) -> None:
@@ -146,13 +146,14 @@ class Runs:
         return RunPaths(self.paths.run_folder(entry.expert_idx, entry.skill_name))
 
     def was_started(self, entry: SkillEntry) -> bool:
-        """Whether the attempt left any trace: its process took the lock, here or elsewhere, or something of it lives."""
+        """Whether the attempt left any trace: its process took the lock, here or elsewhere, or one of its processes is
+        alive."""
         holder = liveness.find_holder(self.run_paths(entry).pid)
         has_held = holder is not None and holder.attempt == entry.attempt
         return has_held or self.is_alive(self._handle_from_files(entry))
 
     def attach_command(self, entry: SkillEntry) -> list[str]:
-        """What a person types to look at the run of ``entry``."""
+        """What a user types to look at the run of ``entry``."""
         return self.launcher.attach_command(self._handle_from_files(entry))
 
     def _watch_for(self, entry: SkillEntry, handle: Handle, engine: EngineStatus = NOT_ASKED) -> None:
@@ -184,7 +185,8 @@ class Runs:
         return run
 
     def _end_leftover(self, run: RunPaths) -> None:
-        """An older attempt of ours that outlived its end. A process that is not in the run's own records is left alone."""
+        """Ends an older attempt of ours that should have ended. Leaves alone a process that is not in the run's own
+        records."""
         holder = liveness.find_holder(run.pid)
         if holder:
             process = holder.process if holder.is_local else None

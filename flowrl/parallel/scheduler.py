@@ -1,7 +1,7 @@
-"""Trains many skills at a time, each as soon as what it needs is in the library.
+"""Trains many skills at a time, each as soon as its dependencies are in the library.
 
 :class:`SkillScheduler` drives the core (``core.py``) with what the runs report (``runs.py``), and keeps the state file.
-It runs in a thread of its own; every public method may be called from any thread.
+It runs in its own thread; every public method may be called from any thread.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ _UNFINISHED = (Status.WAITING, Status.RUNNING)
 class SkillScheduler:
     """Trains skills in dependency order, many at once, and merges them into the library.
 
-    What users call, and the loop; what is decided, done and checked is in the modules that it puts together.
+    The public methods and the loop; deciding, acting and checking are left to the modules that it combines.
 
-    Two ways to make one. ``SkillScheduler(base_dir=..., max_parallel=..., poll_interval=...)``: ``run`` returns when all
-    that was added is done. ``SkillScheduler(args, base_dir=...)``, ``args`` having the front door's flags as attributes:
-    ``run`` returns once no more skills will come (``close``, or ``args.max_nodes`` are known) and all are done.
+    There are two ways to make one. ``SkillScheduler(base_dir=..., max_parallel=..., poll_interval=...)``: ``run``
+    returns when all that was added is done. ``SkillScheduler(args, base_dir=...)``, ``args`` having the front door's
+    flags as attributes: ``run`` returns once no more skills will come (``close``, or ``args.max_nodes`` are known) and
+    all are done.
 
     Args:
-        poll_interval: seconds between listings of the engine, the safety net; a finished run is noticed without.
+        poll_interval: seconds between listings of the engine, a safety net: a finished run is noticed without it.
         launcher: where runs are started; in sessions on this machine unless given.
         command: what trains a run; its folder is appended.
     """
@@ -70,7 +71,7 @@ class SkillScheduler:
         self.error: BaseException | None = None
         """What ended ``run``."""
         self.remark: str | None = None
-        """What a person should know about how the state was read."""
+        """A remark for the user about how the state was read."""
         self._launcher = launcher or default_launcher()
         self._wake = threading.Event()
         self._runs = Runs(self.paths, self._launcher, command, self.options.stall_timeout_s, self._wake.set)
@@ -92,12 +93,12 @@ class SkillScheduler:
         process_completed_training: Callable | None = None,
         on_skill_final: Callable[[str, str], Any] | None = None,
     ) -> None:
-        """Sets what is called from the scheduler's thread; what is not given stays.
+        """Sets the callbacks that the scheduler's thread calls; those not given stay as they are.
 
         Args:
             on_skill_complete: called with a skill's name once it is in the library.
             prepare_training_run: makes a run's folder; see ``training_setup.py``.
-            process_completed_training: merges a run, in a thread of its own; see ``training_processor.py``.
+            process_completed_training: merges a run, in a separate thread; see ``training_processor.py``.
             on_skill_final: called with a skill's name and its final status, good or bad; after ``on_skill_complete``.
         """
         self._on_complete = on_skill_complete or self._on_complete
@@ -108,7 +109,7 @@ class SkillScheduler:
     def open(self) -> None:
         """Opens the experiment: checks what can be checked, takes its lock, reads its state, finds its runs again.
 
-        ``run`` does this if it was not done; the front door calls it first, so that its own thread raises for bad input.
+        ``run`` does this if needed; the front door calls it first, so that bad input raises in its own thread.
 
         Raises:
             BadInput: the launcher cannot work here, the folder or the cache folder cannot be written, or the state file
@@ -225,7 +226,7 @@ class SkillScheduler:
             return [entry.skill_name for entry in self._core.state.skills if entry.is_usable]
 
     def free_slots(self) -> int:
-        """How many more skills could be in training: the slots in which none runs, and none is about to.
+        """How many more skills could be in training: the slots that are free and not about to be used.
 
         A skill that waits for another takes no slot yet.
         """
@@ -236,7 +237,7 @@ class SkillScheduler:
         return max(0, self.max_parallel - len(startable))
 
     def known_skills(self) -> dict[str, dict[str, Any]]:
-        """Every skill of the experiment: its data, with ``expert_idx`` and ``status``; for a proposer that goes on."""
+        """Every skill of the experiment: its data, with ``expert_idx`` and ``status``; for a proposer that resumes."""
         with self._lock:
             entries = [(e.skill_name, e.skill_data, e.expert_idx, e.status) for e in self._core.state.skills]
         return {
@@ -245,7 +246,7 @@ class SkillScheduler:
         }
 
     def attach_line(self, skill: Mapping[str, Any]) -> str:
-        """What a person types to look at a training under way; ``skill`` is its entry in ``state["skills"]``."""
+        """What a user types to look at a training under way; ``skill`` is its entry in ``state["skills"]``."""
         return shlex.join(self._runs.attach_command(SkillEntry.model_validate(skill)))
 
     def set_proposer_state(self, proposer: Mapping[str, Any]) -> None:
@@ -289,14 +290,14 @@ class SkillScheduler:
 
     def _release(self) -> None:
         try:
-            self._runs.close()  # before anybody else can have the folder
+            self._runs.close()  # before another process can take the folder
         finally:
             if self._folder_lock is not None:
                 self._folder_lock.release()
                 self._folder_lock = None
             self._takes_events = False
 
-    # Skills that come in.
+    # New skills.
 
     def _check_new(self, name: str, dependencies: Sequence[str]) -> None:
         check_is_new(name, {*self._core.entries, *(event.name for event in self._early)}, self.paths.root)
@@ -305,7 +306,7 @@ class SkillScheduler:
             check_dependencies(name, dependencies, self._core.entries)
 
     def _check_early(self, known: Iterable[str]) -> None:
-        """All of them are checked before the first is taken."""
+        """All of them are checked before the first is accepted."""
         self._early.check({*known, *skills_in_library(self.paths)})
 
     def _admit_early(self) -> None:
@@ -315,14 +316,14 @@ class SkillScheduler:
         self._early.clear()
 
     def _completed_entry(self, name: str) -> SkillEntry:
-        """The entry of a skill that can be trained further. Raises BadInput where it cannot."""
+        """The entry of a skill that can be trained further. Raises BadInput if it cannot."""
         entry = self._core.entries.get(name)
         completed = ", ".join(self.get_completed_skill_names()) or "none"
         if entry is None:
-            raise BadInput(f"there is no skill {name} in {self.paths.root}; completed are: {completed}")
+            raise BadInput(f"there is no skill {name} in {self.paths.root}; completed skills: {completed}")
         if not entry.is_usable:
             raise BadInput(
-                f"{name} is {entry.status}, and only a completed skill can be trained further; completed are: {completed}"
+                f"{name} is {entry.status}, and only a completed skill can be trained further; completed skills: {completed}"
             )
         params = self.paths.expert_params(entry.expert_idx, name)
         if not params.exists():
@@ -347,7 +348,7 @@ class SkillScheduler:
             self._wake.clear()
 
     def _listing_interval_s(self) -> float:
-        """An engine that can be asked cheaply is asked often: a session that is gone is noticed within two seconds."""
+        """An engine that is cheap to ask is asked often: a session that is gone is noticed within two seconds."""
         return min(self.options.poll_interval_s, self._launcher.poll_every_s or self.options.poll_interval_s)
 
     def _is_over(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a scheduler is told once: the front door's flags that concern it, or the arguments of whoever makes it."""
+"""A scheduler's options: from the front door's flags, or from the arguments of its constructor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SchedulerOptions:
     poll_interval_s: float = 30.0
     max_retries: int = 2
     max_nodes: int | None = None
-    """Skills after which no more will come; None: not known."""
+    """The number of skills after which no more will come; None: not known."""
     more_may_come: bool = False
     """Whether the scheduler waits for more skills until it is closed, or ``max_nodes`` are known."""
     stall_timeout_s: float = 0.0
@@ -28,10 +28,10 @@ class SchedulerOptions:
 
     @classmethod
     def of(cls, args: Any, max_parallel: int | None = None, poll_interval_s: float | None = None) -> SchedulerOptions:
-        """Those that were given, then those that ``args`` has as attributes (None: no args at all), then the defaults.
+        """The options that were given, then those that ``args`` (if any) has as attributes, then the defaults.
 
         Raises:
-            BadInput: ``max_parallel`` is no number of runs.
+            BadInput: ``max_parallel`` is not a valid number of runs.
         """
 
         def given(name: str, default: Any) -> Any:

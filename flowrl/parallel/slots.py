@@ -34,7 +34,7 @@ def plan_slots(max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int
 
 
 def check_number(name: str, value: object) -> None:
-    """Raises BadInput where ``value`` is not a number of runs; ``auto`` is understood by the front door only."""
+    """Raises BadInput if ``value`` is not a number of runs; only the front door understands ``auto``."""
     if not isinstance(value, int) or value < 1:
         raise BadInput(f"--{name} must be a whole number, 1 or more, not {value!r}")
 

@@ -1,6 +1,6 @@
 """``scheduler_state.json``: the scheduler's state, its schema, and how it is saved.
 
-The file is written whole at each transition, and the good one before it stays beside it (``.prev``). ``python -m
+The file is written whole at each transition, and the previous one stays beside it (``.prev``). ``python -m
 flowrl.parallel.state`` writes the JSON Schema that is shipped with the package.
 """
 
@@ -37,7 +37,7 @@ USELESS = frozenset({Status.FAILED, Status.CANCELLED, Status.BLOCKED})
 
 
 class Stage(StrEnum):
-    """Where a running skill is. Saved before it is acted on, so that a restarted scheduler knows what may have happened."""
+    """The stage of a running skill. Saved before it is acted on, so a restarted scheduler knows what may have happened."""
 
     LAUNCHING = "launching"
     TRAINING = "training"
@@ -52,25 +52,25 @@ class SkillEntry(BaseModel):
     skill_name: str = Field(min_length=1)
     status: Status = Status.WAITING
     dependencies: list[str] = Field(default_factory=list, description="Skills that must be completed before this one.")
-    expert_idx: int | None = Field(None, ge=0, description="Global expert index; given at the first launch, for ever.")
+    expert_idx: int | None = Field(None, ge=0, description="Global expert index; assigned at the first launch for good.")
     tmux_session: str | None = None
     run_folder: str | None = Field(None, description="Relative to the experiment's folder.")
     attempt: int = Field(0, ge=0, description="Number of the latest launch; only a result with this number counts.")
-    started_at: datetime | None = Field(None, description="Of the latest attempt.")
-    completed_at: datetime | None = Field(None, description="When the present final status was reached.")
+    started_at: datetime | None = Field(None, description="Start of the latest attempt.")
+    completed_at: datetime | None = Field(None, description="When the current final status was reached.")
     retry_count: int = Field(0, ge=0)
-    num_envs: int | None = Field(None, ge=1, description="Environments, where memory ran out with those asked for.")
+    num_envs: int | None = Field(None, ge=1, description="Number of environments, if memory ran out with the number asked for.")
     frames: int | None = Field(None, ge=0, description="Environment steps that the run trained.")
     goal_reached: bool | None = None
     success_rate: float | None = None
     random_success_rate: float | None = None
-    frames_per_success: float | None = Field(None, ge=0, description="Steps of all the reported episodes, for each success.")
+    frames_per_success: float | None = Field(None, ge=0, description="Steps of all the reported episodes per success.")
     error: str | None = None
     blocked_by: list[str] = Field(default_factory=list, description="The failed or cancelled skills that it needs.")
-    stage: Stage | None = Field(None, description="Of a running skill; a failed one that is trained stays 'merging'.")
+    stage: Stage | None = Field(None, description="Stage of a running skill; a failed one that is trained stays 'merging'.")
     slot: int | None = Field(None, ge=0)
-    stopping: bool = Field(False, description="Its training is being ended by the scheduler, which is no failure of it.")
-    retry_at: datetime | None = Field(None, description="Not launched before this time.")
+    stopping: bool = Field(False, description="The scheduler is ending its training, which does not count as a failure.")
+    retry_at: datetime | None = Field(None, description="It is not launched before this time.")
     minutes: float | None = Field(None, ge=0, description="Time in training: the ended attempts together.")
     extra_timesteps: int | None = Field(
         None, gt=0, description="Frames that a completed skill is being trained further; its expert stays as it is until then."
@@ -112,7 +112,7 @@ class StateStore:
         self.paths = paths
 
     def load(self) -> tuple[SchedulerState | None, str | None]:
-        """The state, or None where there is none yet; and a remark if the previous good one had to be taken.
+        """The state, or None if there is none yet; and a remark if the previous one had to be used.
 
         Raises:
             BadInput: the file (and the one before it) cannot be used; nothing was changed.
@@ -127,9 +127,9 @@ class StateStore:
         except TornState as error:
             reason = str(error)
         try:
-            return read_state(previous), f"{reason}; going on from the previous good one, {previous}"
+            return read_state(previous), f"{reason}; going on from the previous state, {previous}"
         except (FileNotFoundError, TornState) as error:
-            what = "it" if isinstance(error, FileNotFoundError) else "both"  # a torn .prev alone is refused as well
+            what = "it" if isinstance(error, FileNotFoundError) else "both"  # a torn .prev on its own is refused as well
             raise BadInput(
                 f"{reason}, and there is no good {previous.name} beside it; "
                 f"restore the file from a copy, or move {what} away: what was trained is found again in the folder"
@@ -144,7 +144,7 @@ class StateStore:
 
 
 class TornState(BadInput):
-    """The file is not JSON: half written, or damaged."""
+    """The file is not valid JSON: half written, or damaged."""
 
 
 def read_state(path: Path) -> SchedulerState:
@@ -162,7 +162,7 @@ def read_state(path: Path) -> SchedulerState:
     except OSError as error:
         raise BadInput(
             f"{path} cannot be read ({error.strerror or error}); "
-            "make it a file that you may read, or move it away: what was trained is found again in the folder"
+            "make it readable, or move it away: what was trained is found again in the folder"
         ) from None
     except ValueError as error:
         raise TornState(f"{path} is not valid JSON ({error})") from None
@@ -179,7 +179,7 @@ def read_state(path: Path) -> SchedulerState:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise BadInput(
             f"{path} is not a scheduler state of flowrl ({where}: {first['msg']}); "
-            "move it away to start afresh, or use another --graph_path"
+            "move it away to start over, or use another --graph_path"
         ) from None
 
 
@@ -191,7 +191,7 @@ def schema_text() -> str:
 
 
 def _is_whole(path: Path) -> bool:
-    # The file's last characters are enough: it is written whole, and what tears it cuts its end off.
+    # The file's last characters are enough: it is written whole, so a torn file lacks its end.
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.path.getsize(path) - 2))
@@ -201,7 +201,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _keep_beside(current: Path, previous: Path) -> None:
-    """Gives the present file a second name, so that at no moment there is no state file."""
+    """Hard-links the current file to a second name, so that there is a state file at any moment."""
     link = previous.with_name(f".{previous.name}.tmp")
     link.unlink(missing_ok=True)
     try:

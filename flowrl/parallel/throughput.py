@@ -30,7 +30,7 @@ COMMAND = (sys.executable, "-m", "flowrl.training.calibration")
 
 LEAST_UPDATES = 3
 LEAST_S = 6.0
-"""Each process makes at least so many updates, for at least so long; once ``LONG_S`` have passed, one is enough."""
+"""Each process makes at least this many updates, for at least this long; once ``LONG_S`` have passed, one is enough."""
 LONG_S = 60.0
 SILENT_S = 3600.0
 """Seconds without any answer after which a measurement is given up: compiling may take long."""
@@ -39,16 +39,16 @@ _DEATH_S = 5.0
 
 
 class DoesNotWork(FlowrlError):
-    """This machine cannot run so many trainings at a time; the message says what happened to one of them."""
+    """This machine cannot run that many trainings at a time; the message says what happened to one of them."""
 
 
 class Throughput(NamedTuple):
     """What a measurement found."""
 
     frames_per_s: float
-    """Of all trainings together."""
+    """The total of all trainings."""
     peak_mb: float
-    """Memory that the largest of them had at any time."""
+    """The highest memory use of any one of them."""
 
 
 def measure(slots: Sequence[Slot], env_name: str, settings: Mapping[str, Any], command: Sequence[str] = COMMAND) -> Throughput:
@@ -99,7 +99,7 @@ class _Trainee:
     def __init__(self, slot: Slot, env_name: str, settings: Mapping[str, Any], command: Sequence[str], news: queue.SimpleQueue):
         self.is_ready = False
         self.seconds: list[float] = []
-        """Of each update in which nothing was compiled."""
+        """For each update in which nothing was compiled."""
         self.peak_mb = 0.0
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
@@ -110,11 +110,11 @@ class _Trainee:
         threading.Thread(target=self._listen, args=(news,), daemon=True).start()
 
     def go(self) -> None:
-        """Has it make updates."""
+        """Tells it to make updates."""
         self._tell("go")
 
     def take(self, line: str | None) -> None:
-        """Takes a line that it wrote."""
+        """Handles a line that it wrote."""
         if line is None:
             raise DoesNotWork(self._death())
         answer = json.loads(line)

@@ -19,7 +19,7 @@ from flowrl.records.run_record import RunExpert
 
 
 class DamagedCheckpoint(BadInput):
-    """A run has ended, and the checkpoint that its result names cannot be merged."""
+    """The checkpoint that an ended run's result names cannot be merged."""
 
 
 def trained_experts(run: RunPaths, total_timesteps: int) -> Iterator[ExpertVersion]:
@@ -65,7 +65,7 @@ def _checkpoint_path(run: RunPaths) -> Path:
 
 
 def _result(run: RunPaths) -> RunResult | None:
-    """The run's result, None where it left none. Raises BadInput where it is damaged."""
+    """The run's result, None if it left none. Raises BadInput if it is damaged."""
     try:
         return run_result.read(run.result)
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def _read_checkpoint(path: Path) -> dict:
 
 
 def _acted_frames(run: RunPaths, checkpoint: dict, expert: RunExpert, total_timesteps: int) -> int:
-    """Frames of this run in which the expert acted; all of them where they were not counted."""
+    """Frames of this run in which the expert acted; all frames if they were not counted."""
     result = _result(run)
     if result and result.acted_frames is not None:
         return result.acted_frames.get(str(expert.global_expert_idx), 0)

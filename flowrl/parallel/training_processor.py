@@ -1,8 +1,8 @@
 """A finished run becomes part of the library: its experts are merged, its records archived, its folder removed.
 
-A merge can be killed at any point and done again: what it will do is decided and written down first, each step
-writes whole files, and each step may be repeated. Until the last step the run folder is there to begin anew from.
-Which version of an expert wins is decided in ``library/merge_rule.py``.
+A merge can be killed at any point and done again: what it will do is decided and recorded first, each step
+writes whole files, and each step may be repeated. The run folder stays until the last step, so a merge can always start
+over. Which version of an expert wins is decided in ``library/merge_rule.py``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def process_completed_training(
 ) -> dict[str, Any]:
     """Merges a completed run into the library, and removes its folder.
 
-    Every expert of the run is older by the frames trained. An expert of the library is replaced only by a version
+    Every expert of the run gains the frames trained. An expert of the library is replaced only by a version
     with more total frames, and never by one that did not act in this run: of two runs that trained the same expert
     side by side, the one that trained it longer wins. Merging the same attempt again changes nothing and reports the
     same.
@@ -76,7 +76,7 @@ def _found(run_folder: Path, base_dir: Path) -> Path:
 
 
 def _decide(paths: ExperimentPaths, run: RunPaths, versions: Iterable[ExpertVersion]) -> dict:
-    """What becomes of each expert; written into the run folder, so that a repeated merge reports the same."""
+    """Decides what to do with each expert; written to the run folder, so that a repeated merge reports the same."""
     attempt = run_record.read(run.run_json).attempt
     with contextlib.suppress(FileNotFoundError):
         earlier = read_json(run.folder / MERGE)

@@ -28,7 +28,7 @@ from flowrl.skills.spec import check_name
 SKILL_DATA = "skill.json"
 
 FIXED_SETTINGS = frozenset({"layer_size", "seed"})
-"""What a run with checkpoints keeps: its networks have this width, and its random state began with this seed."""
+"""Settings that a run with checkpoints keeps: its networks have this width, and its random state started from this seed."""
 
 
 def build_remapping(dependency_expert_indices: Iterable[int], global_expert_idx: int) -> tuple[dict[int, int], dict[int, int]]:
@@ -51,7 +51,7 @@ def prepare_training_run(
 ) -> tuple[Path, Path, Path]:
     """Makes ``training_runs/skill_<index>_<Name>`` ready to train in.
 
-    A folder whose run has left checkpoints is kept: the run goes on from the newest, with the settings of now (all but
+    A folder whose run has left checkpoints is kept: the run goes on from the newest, with the current settings (except
     ``FIXED_SETTINGS``).
 
     Args:
@@ -60,14 +60,14 @@ def prepare_training_run(
             ``candidates``, other rewards to be tried beside ``task_reward``, and their reports, ``candidate_gates``.
         dependency_skill_names: all other skills of the plan; each gets a local expert.
         completed_skills: for each dependency its ``expert_idx``, and its two functions unless the library has them.
-        settings: training settings; those of ``config.json``, then the flags' defaults, fill what is not given. In a
-            run that goes on, its own fill it.
+        settings: training settings; what is not given comes from ``config.json``, then from the flags' defaults; in a
+            run that goes on, from its own settings.
 
     Returns:
         The run's folder, its generated module, its folder of policies.
 
     Raises:
-        BadInput: a dependency is not completed, or its expert or its code is missing; or the code is not that of its
+        BadInput: a dependency is not completed, its expert or its code is missing, or the code does not match its
             report. Nothing was written.
     """
     paths = ExperimentPaths(base_dir)
@@ -75,18 +75,18 @@ def prepare_training_run(
     if run.run_json.exists() and run.module.exists() and run.has_checkpoints:
         _refresh_settings(run, {**_stored_settings(paths), **(settings or {})})
     else:
-        order = _Order(paths, skill_name, skill_data, global_expert_idx, completed_skills)
-        env_name, run_settings = order.settings(settings)
-        _write(run, paths, order.prepare(dependency_skill_names), env_name, run_settings, dict(skill_data))
+        preparation = _Preparation(paths, skill_name, skill_data, global_expert_idx, completed_skills)
+        env_name, run_settings = preparation.settings(settings)
+        _write(run, paths, preparation.prepare(dependency_skill_names), env_name, run_settings, dict(skill_data))
     return run.folder, run.module, run.policies
 
 
 def write_launch(run_folder: Path, attempt: int, slot: Slot, num_envs: int | None = None) -> None:
-    """Names the attempt that is about to start in ``run.json``, and moves the result of an older one aside. How that
-    one's process ended is forgotten.
+    """Records the attempt that is about to start in ``run.json``, moves an older attempt's result aside, and removes
+    the record of how that attempt's process ended.
 
     Args:
-        num_envs: environments, where an earlier attempt ran out of memory with more; None: as the settings have it.
+        num_envs: number of environments, if an earlier attempt ran out of memory with more; None: as in the settings.
     """
     run = RunPaths(Path(run_folder))
     if run.result.exists():
@@ -101,7 +101,7 @@ class _Prepared:
     module: str
     plan: tuple[PlannedTask, ...]
     gate: tuple[Report, ...]
-    """For each task of the plan, and then for each other reward on trial."""
+    """One for each task of the plan, then one for each other reward on trial."""
     experts: tuple[RunExpert, ...]
     params: dict[str, Any]
 
@@ -126,7 +126,7 @@ class _Code:
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Preparation:
     """A run to be prepared, and where to find what it needs."""
 
     paths: ExperimentPaths
@@ -136,7 +136,7 @@ class _Order:
     completed_skills: Mapping[str, Mapping[str, Any]]
 
     def prepare(self, dependency_skill_names: Sequence[str]) -> _Prepared:
-        """Reads all that the run starts from; writes nothing."""
+        """Reads everything that the run starts from; writes nothing."""
         steps = self._steps(dependency_skill_names)
         planned = list(dict.fromkeys(step["skill_name"] for step in steps))
         names = [name for name in dict.fromkeys([*dependency_skill_names, *planned]) if name != self.skill_name]
@@ -178,7 +178,7 @@ class _Order:
         if index is None:
             raise BadInput(
                 f"{self.skill_name} needs {name}, which is not a completed skill; "
-                f"train {name} first, or take it out of the dependencies of {self.skill_name}"
+                f"train {name} first, or remove it from the dependencies of {self.skill_name}"
             )
         return int(index)
 

@@ -1,4 +1,4 @@
-"""One attempt under way, and what becomes of it."""
+"""One attempt under way, and how it ends."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from flowrl.records.ending import Ending
 from flowrl.records.result import OUT_OF_MEMORY, RunResult
 
 ENDING_GRACE_S = 10.0
-"""Seconds that the remains of a run have to end by themselves, once its result or its end is known."""
+"""Seconds that a run's remaining processes get to end by themselves, once its result or its end is known."""
 STOP_GRACE_S = 10.0
 ORPHAN_GRACE_S = 30.0
-"""Seconds that a training without its session has for the update that it is in, and for its checkpoint."""
+"""Seconds that a training without its session gets to finish its update and write a checkpoint."""
 LEFTOVER_GRACE_S = 2.0
 _SHOWN_LINES = 8
 _SHOWN_CHARACTERS = 1500
@@ -32,9 +32,9 @@ class WatchedRun:
 
     Args:
         run: its folder, as this process knows it.
-        executor: where the launcher's waiting for a tree of processes to end happens, beside the scheduler's loop.
+        executor: where the launcher waits for a process tree to end, outside the scheduler's loop.
         stall_timeout_s: seconds without a heartbeat after which it counts as hanging; 0: ten times its usual update.
-        engine: the engine's latest word.
+        engine: the engine's latest status.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class WatchedRun:
         self.hear(engine)
 
     def hear(self, engine: EngineStatus) -> None:
-        """Takes the engine's word. A run that waits in a queue is not silent: there is nothing that it could tell."""
+        """Takes the engine's status. A run that waits in a queue is not silent: it cannot write a heartbeat yet."""
         self._engine = engine
         if engine.phase is Phase.QUEUED:
             self._pulse = Pulse()
 
     def look(self) -> RunEnded | RunDied | None:
-        """What has become of it, None while it goes on. It is over, and must not be asked again, once this is an event."""
+        """The event that ends it, None while it goes on. Must not be called again after it has returned an event."""
         if self._end is not None:
             return self._look_at_end(self._end)
         seen = look(self._sighting(), self._launcher.is_alive)
@@ -89,11 +89,11 @@ class WatchedRun:
         return None
 
     def stop(self) -> None:
-        """Ends the run; returns once nothing of it is left, or it is deaf even to a kill."""
+        """Ends the run; returns once no process of it is left, or it has survived even a kill."""
         self._launcher.cancel(self.handle, STOP_GRACE_S)
 
     def after_stop(self) -> RunStopped | RunEnded:
-        """What came of :meth:`stop`: a run that had just ended by itself counts as that."""
+        """The outcome of :meth:`stop`: a run that had just ended by itself counts as ended."""
         result = self._result()
         return self._ended(result) if result and result.outcome.is_its_own else RunStopped(self._skill_name, self._attempt)
 
@@ -115,12 +115,12 @@ class WatchedRun:
             self._launcher.cancel(self.handle, LEFTOVER_GRACE_S)
 
     def _begin_end(self, grace_s: float, why: str) -> None:
-        """Asks the run to stop, which leaves a checkpoint, and gives it ``grace_s`` for that; does not wait."""
+        """Asks the run to stop, and gives it ``grace_s`` to write a checkpoint; does not wait."""
         self._why_ended = why
         self._end = self._executor.submit(self._launcher.cancel, self.handle, grace_s)
 
     def _look_at_end(self, end: Future[bool]) -> RunEnded | RunDied | None:
-        """A run that we are ending. Its slot is free once nothing of it is left; a result that it left counts."""
+        """Checks a run that we are ending. Its slot is free once no process of it is left; a result that it left counts."""
         if not end.done():
             return None
         if not end.result():
@@ -159,12 +159,12 @@ class WatchedRun:
         return run_result.find(self._run.result, self._attempt)
 
     def _clear(self) -> None:
-        """Ends what an ended run may have left behind, and has the engine forget it."""
+        """Ends processes that an ended run may have left behind, and lets the engine forget it."""
         self._launcher.cancel(self.handle, LEFTOVER_GRACE_S)
 
 
 def _num_envs(run: RunPaths) -> int | None:
-    """The environments of the latest attempt, None where its record is gone."""
+    """The number of environments of the latest attempt, None if its record is gone."""
     record = run_record.find(run.run_json)
     return record.settings.num_envs if record else None
 

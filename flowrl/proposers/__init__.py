@@ -1,1 +1,1 @@
-"""Who proposes skills: the built-in curriculum, and later a language model. Knows ``skills`` and nothing else."""
+"""Proposers of skills: the built-in curriculum, and a language model. Knows only ``skills``."""

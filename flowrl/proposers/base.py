@@ -1,4 +1,4 @@
-"""What the front door asks of whoever proposes skills."""
+"""The interface between the front door and a proposer of skills."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from flowrl.skills.spec import SkillSpec
 
 
 class ProposerError(FlowrlError):
-    """Whoever proposes skills cannot go on. What is in training goes on."""
+    """The proposer cannot go on. Trainings under way continue."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the training of a skill came to; None for what was not measured."""
+    """The result of a skill's training; None for what was not measured."""
 
     success_rate: float | None = None
     random_success_rate: float | None = None
-    """Of a random policy on the same task."""
+    """The rate of a random policy on the same task."""
     frames: int | None = None
-    """That its run trained."""
+    """The frames that its run trained."""
     frames_per_success: float | None = None
-    """Steps of all fresh episodes behind the rate, failures included, for each success."""
+    """Steps of all fresh episodes behind the rate, failures included, per success."""
 
 
 @dataclass(frozen=True)
 class LibraryView:
-    """What a proposer may know of an experiment when it is asked for the next skill."""
+    """What a proposer may know about an experiment when it is asked for the next skill."""
 
     facts: GameFacts
     completed: Mapping[str, SkillSpec]
-    """The library: trained and merged, in the order in which they were added."""
+    """The library: skills trained and merged, in the order in which they were added."""
     training: Mapping[str, SkillSpec] = field(default_factory=dict)
-    """Added, and still waiting or running."""
+    """Skills that are still waiting or running."""
     unavailable: frozenset[str] = frozenset()
-    """Names that are taken but cannot be built upon: failed, cancelled and blocked skills."""
+    """Names that are taken but cannot be built on: failed, cancelled and blocked skills."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
-    """Of completed skills, by name."""
+    """Results of completed skills, by name."""
 
     @property
     def available(self) -> dict[str, SkillSpec]:
@@ -49,7 +49,7 @@ class LibraryView:
         return {**self.completed, **self.training}
 
     def knows(self, skill_name: str) -> bool:
-        """Whether the name is taken, whatever became of the skill."""
+        """Whether the name is taken, in whatever state the skill is."""
         return skill_name in self.available or skill_name in self.unavailable
 
 
@@ -57,41 +57,42 @@ Examined = TypeVar("Examined")
 
 
 class Proposer(Protocol):
-    """Proposes one skill at a time. It may be slow, and it may be wrong: the caller examines each skill that it has found.
+    """Proposes one skill at a time. It may be slow, and it may be wrong: the caller examines each skill that it proposes.
 
-    What to do about a skill that does not pass is the proposer's own affair: it repairs it, finds another, or gives up.
+    The proposer decides what to do about a skill that does not pass: repair it, find another, or give up.
     """
 
     @property
     def state(self) -> dict[str, Any]:
-        """For the state file: ``kind``, ``cost_usd``, ``last_error``. May be read while ``propose`` is at work."""
+        """For the state file: ``kind``, ``cost_usd``, ``last_error``. May be read while ``propose`` runs."""
 
     def prepare(self, is_resumed: bool) -> None:
-        """Finds out, before anything is trained, what can be found out then. Touches no file.
+        """Checks, before anything is trained, what can be checked then. Touches no file.
 
         Args:
-            is_resumed: there are skills already, and they are not to wait.
+            is_resumed: there are skills already, and they must not wait.
 
         Raises:
             BadInput: this proposer will not be able to propose; says what to do.
         """
 
     def propose(self, library: LibraryView, examine: Callable[[Offer], Examined]) -> Examined | None:
-        """What the caller makes of the next skill that passes, or None: there is nothing more to propose.
+        """The next skill that passes, as ``examine`` returns it, or None: there is nothing more to propose.
 
         Args:
-            examine: the caller's checks. Drops the rewards of an offer that cannot be trained, and raises ``BadInput`` where
-                the skill cannot be trained at all.
+            examine: the caller's checks. Drops the rewards of an offer that cannot be trained, and raises ``BadInput``
+                if the skill cannot be trained.
 
         Raises:
-            FlowrlError: it cannot go on; says why. ``BadInput`` is ``examine``'s, where this proposer cannot repair a skill.
+            FlowrlError: it cannot go on; says why. A ``BadInput`` comes from ``examine``, if this proposer cannot
+                repair a skill.
         """
 
     def accepted(self, spec: SkillSpec) -> None:
-        """The skill that was returned last is now part of the experiment."""
+        """Called when the skill returned last has become part of the experiment."""
 
     def num_left(self, library: LibraryView) -> int | None:
-        """How many more skills it could propose at most; None if that is not known."""
+        """The most skills that it could still propose; None if that is not known."""
 
     def describe(self) -> str:
-        """One line for a person: who proposes, and what it costs."""
+        """One line for the user: who proposes, and what it costs."""

@@ -26,8 +26,8 @@ def load_curriculum(name: str, facts: GameFacts) -> list[SkillSpec]:
     """The skills of a built-in curriculum, in order.
 
     Raises:
-        BadInput: there is no such curriculum, listing those that there are; it is for another game; or it has a skill that
-            can never be trained.
+        BadInput: there is no such curriculum (the known ones are listed), it is for another game, or it has a skill
+            that can never be trained.
     """
     if name not in curriculum_names():
         raise BadInput(f"unknown curriculum {name!r}; choose one of {', '.join(curriculum_names())}")
@@ -38,7 +38,7 @@ def load_curriculum(name: str, facts: GameFacts) -> list[SkillSpec]:
 
 
 def _check_learnable(curriculum: str, skills: Sequence[SkillSpec], facts: GameFacts) -> None:
-    """Refuses what would never be proposed: a name that is there twice, and a skill that needs what no other brings."""
+    """Refuses what would never be proposed: a duplicate name, and a skill that needs what no other one provides."""
     by_name = {spec.name: spec for spec in skills}
     if len(by_name) < len(skills):
         twice = next(name for name, count in Counter(spec.name for spec in skills).items() if count > 1)
@@ -50,12 +50,12 @@ def _check_learnable(curriculum: str, skills: Sequence[SkillSpec], facts: GameFa
         if lacking := missing(spec, by_name, facts):
             raise BadInput(
                 f"{spec.name} of the curriculum {curriculum} needs {lacking[0]}, which no other skill there gains; "
-                "add a skill that does, or take it out of what it requires"
+                "add a skill that does, or remove it from what it requires"
             )
         lacking = missing(spec, reached, facts)
         raise BadInput(
-            f"{spec.name} of the curriculum {curriculum} needs {lacking[0]}, which only skills gain that need {spec.name}, or "
-            "each other, first: they depend on each other in a circle; change what one of them requires"
+            f"{spec.name} of the curriculum {curriculum} needs {lacking[0]}, but the skills that gain it need {spec.name} or "
+            "each other first, in a circle; change what one of them requires"
         )
 
 
@@ -74,14 +74,14 @@ class CurriculumProposer:
         """The next skill. A fixed list cannot be repaired.
 
         Raises:
-            BadInput: ``examine``'s.
+            BadInput: raised by ``examine``.
         """
         new = self._new(library)
         found = next((spec for spec in new if feasible(spec, library.available, library.facts)), None)
         return None if found is None else examine(Offer.of(found))
 
     def prepare(self, is_resumed: bool) -> None:
-        """There is nothing to find out."""
+        """There is nothing to check."""
 
     def accepted(self, spec: SkillSpec) -> None:
         """Nothing to do: the next view of the library contains the skill."""

@@ -29,14 +29,14 @@ class Holder:
 
 
 def write_holder(path: Path, attempt: int) -> None:
-    """Writes down that this process holds the run's lock."""
+    """Records that this process holds the run's lock."""
     me = ProcessId.of(os.getpid())
-    assert me is not None  # we run
+    assert me is not None  # this process exists
     write_json(path, {**me.to_record(), "host": socket.gethostname(), "attempt": attempt})
 
 
 def find_holder(path: Path) -> Holder | None:
-    """Who last took the run's lock; None if nobody did so far."""
+    """Who last took the run's lock; None if nobody has so far."""
     try:
         data = read_json(path)
         return Holder(ProcessId.from_record(data), int(data["attempt"]), str(data.get("host", "")))
@@ -45,13 +45,13 @@ def find_holder(path: Path) -> Holder | None:
 
 
 def find_process(path: Path, attempt: int) -> ProcessId | None:
-    """The process of this host that took the run's lock for this attempt; None if none did so far."""
+    """The process of this host that took the run's lock for this attempt; None if none has so far."""
     holder = find_holder(path)
     return holder.process if holder and holder.attempt == attempt and holder.is_local else None
 
 
 def is_held(path: Path) -> bool:
-    """Whether some live process holds the lock file at ``path``. A missing file is held by nobody."""
+    """Whether a live process holds the lock file at ``path``. Nobody holds a missing file."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -23,11 +23,12 @@ class Outcome(StrEnum):
 
     COMPLETED = "completed"
     FAILED = "failed"
-    CANCELLED = "cancelled"  # a person pressed Ctrl-C in its pane
+    CANCELLED = "cancelled"  # the user pressed Ctrl-C in its pane
 
     @property
     def is_its_own(self) -> bool:
-        """Whether it is final whatever happened to the run afterwards: the run was finished, or a person had ended it."""
+        """Whether it is final, no matter what happened to the run afterwards: the run was finished, or the user ended
+        it."""
         return self is not Outcome.FAILED
 
 
@@ -44,7 +45,7 @@ class TaskRate:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What ``result.json`` holds; None for what an attempt has not measured."""
+    """What ``result.json`` holds; None for what an attempt did not measure."""
 
     attempt: int
     outcome: Outcome

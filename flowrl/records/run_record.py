@@ -1,4 +1,4 @@
-"""``run.json``: all that one run is to do. Together with the other files of its folder it makes the run reproducible."""
+"""``run.json``: what one run is to do. Together with the other files of its folder it makes the run reproducible."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Announcer:
 
     Args:
         say: takes a line.
-        attach_line: what a person types to look at a training under way.
+        attach_line: what a user types to look at a training under way.
         known: the skills as they are at the start; what happened to them before is not announced.
     """
 
@@ -44,7 +44,7 @@ class Announcer:
             case "running" if skill["tmux_session"]:
                 return f"training   {name}   watch: {self._attach_line(skill)}"
             case "running":
-                return None  # its session is not there yet
+                return None  # it has no session yet
             case "completed":
                 return f"completed  {name}   {outcome(skill)}"
             case "blocked":

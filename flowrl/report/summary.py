@@ -36,20 +36,20 @@ def print_summary(
     attach_line: Callable[[Skill], str],
     next_step: str | None,
 ) -> None:
-    """Prints the table, the side-by-side line and the commands.
+    """Prints the table, the line about parallelism and the commands.
 
     Args:
         skills: as in scheduler_state.json.
         root: the experiment's folder.
         since, now: when this command started, and ended: the wall time to compare the runs with.
-        attach_line: what a person types to look at a training under way.
+        attach_line: what a user types to look at a training under way.
         next_step: the command that takes the experiment further; None if there is none.
     """
     if not skills:
         out.print("No skills.")
         return
     out.print(skill_table(skills))
-    if line := side_by_side(skills, since, now):
+    if line := parallelism(skills, since, now):
         out.print(line)
     out.print("\nTo look further:")
     for command in [*commands(skills, root, attach_line), *([next_step] if next_step else [])]:
@@ -85,7 +85,7 @@ def _status(skill: Skill) -> str:
     return skill["status"]
 
 
-def side_by_side(skills: Iterable[Skill], since: datetime, now: datetime) -> str | None:
+def parallelism(skills: Iterable[Skill], since: datetime, now: datetime) -> str | None:
     """Run minutes over wall minutes; None if nothing was trained in that time.
 
     Of a run that began earlier, or is still running, only the part between ``since`` and ``now`` counts.

@@ -1,8 +1,8 @@
 """``python -m flowrl.training RUN_FOLDER``: trains one prepared run and records its outcome in ``result.json``.
 
-Whatever happens, the outcome is written in one place, here: ``completed``, ``failed`` with the reason, or
-``cancelled`` when a person pressed Ctrl-C. A run that was asked to stop (SIGTERM) leaves a checkpoint and
-no result: it is not over.
+The outcome is always written in one place, here: ``completed``, ``failed`` with the reason, or
+``cancelled`` when the user pressed Ctrl-C. A run that was asked to stop (SIGTERM) leaves a checkpoint and no result: it
+is not over.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         if (why := why_no_room(error)) is None:
             raise
-        print(f"error: {error.filename} cannot be written ({why}); make room, and train it again", file=sys.stderr)
+        print(f"error: {error.filename} cannot be written ({why}); free disk space and train it again", file=sys.stderr)
         return NoRoom.exit_code
 
 
 def _run(paths: RunPaths, lifetime: process.Lifetime) -> int:
-    """Everything between taking the run's lock and letting it go."""
+    """Everything between taking the run's lock and releasing it."""
     try:
         process.prepare(paths)
-        # JAX is imported from here on, in the surroundings that were just prepared.
+        # JAX is imported from here on, in the environment just prepared.
         from flowrl.training.run import specification
 
         run = specification.read(paths.folder)
@@ -69,7 +69,7 @@ def _run_paths(arguments: list[str]) -> RunPaths:
 
 
 def _train(run, lifetime: process.Lifetime) -> int:
-    """Trains, and writes the outcome as the last thing."""
+    """Trains, and writes the outcome last."""
     from flowrl.training.run import tracking
     from flowrl.training.run.supervision import Stopped
 
@@ -118,7 +118,7 @@ def _record(paths: RunPaths, lifetime: process.Lifetime, result: RunResult, code
             print(message, file=sys.stderr, flush=True)
         lifetime.beat(Activity.PAUSED)
         if lifetime.asked_to_stop:
-            raise NoRoom(f"{message}; it was asked to stop meanwhile, and goes on from its last checkpoint")
+            raise NoRoom(f"{message}; the run was asked to stop, and resumes from its last checkpoint")
         time.sleep(process.ROOM_POLL_S)
 
     process.when_there_is_room(lambda: result_file.write(paths.result, result), paths.folder, wait)
@@ -126,7 +126,7 @@ def _record(paths: RunPaths, lifetime: process.Lifetime, result: RunResult, code
 
 
 def _log(paths: RunPaths, text: str) -> None:
-    with contextlib.suppress(OSError):  # a log that cannot be written changes nothing about the outcome
+    with contextlib.suppress(OSError):  # a log that cannot be written does not change the outcome
         append_line(paths.log, text)
 
 
@@ -165,7 +165,7 @@ def _tracker(run):
 
 
 def _with_last_lines(error: Exception) -> str:
-    """The reason in one line, and below it the traceback's last lines; an error of ours is clear by itself."""
+    """The reason in one line, and below it the traceback's last lines; one of our own errors is clear without it."""
     if isinstance(error, FlowrlError):
         return str(error)
     calls = "".join(traceback.format_tb(error.__traceback__)).splitlines()[-_SHOWN_LINES:]
@@ -173,7 +173,7 @@ def _with_last_lines(error: Exception) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """The reason, and where in the code it arose; the log has the whole traceback."""
+    """The reason, and where in the code it occurred; the log has the whole traceback."""
     if isinstance(error, FlowrlError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

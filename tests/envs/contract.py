@@ -51,7 +51,7 @@ class GameContract:
     @pytest.fixture(scope="class")
     @classmethod
     def recorded(cls, entry: GameEntry) -> RecordedStates:
-        """What is kept on this machine; it is recorded once."""
+        """The states stored on this machine; they are recorded once."""
         recorded_states.ensure(entry.env_name, cache_folder())
         return recorded_states.load(entry.env_name, cache_folder())
 
@@ -69,7 +69,7 @@ class GameContract:
                 values.append(value)
         return walk
 
-    def test_the_registry_says_what_the_adapter_says(self, entry, adapter):
+    def test_the_registry_agrees_with_the_adapter(self, entry, adapter):
         assert adapter.facts is entry.facts and adapter.env_name == entry.env_name
         assert (adapter.observation_size, adapter.num_actions) == (entry.observation_size, entry.num_actions)
         assert set(adapter.scope) == {"jax", "jnp", *entry.facts.constants}

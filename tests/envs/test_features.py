@@ -1,4 +1,4 @@
-"""A game's declarations decide what is read off its states, and what a step offers to the code of skills."""
+"""A game's declarations decide which features its states have, and which inputs skill code gets for a step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BEFORE = park(3, [5, 5], [True, False], 0.5)
 AFTER = park(2, [5, 1], [True, True], 0.25)
 
 
-def test_a_step_offers_what_is_declared_and_nothing_else():
+def test_a_step_offers_exactly_the_declared_features():
     inputs = jax.jit(task_inputs)(BEFORE, AFTER, 2)
     assert inputs._fields == FACTS.feature_names
     assert inputs._fields == ("bag", "bag_diff", "ducks", "ducks_prev", "seen", "seen_diff", "light", "tiredness", "n")
@@ -52,7 +52,7 @@ def test_changes_are_differences_and_truth_values_become_true():
     assert task_inputs(AFTER, BEFORE, 1).seen_diff.tolist() == [False, False]
 
 
-def test_a_penalty_counts_what_was_lost_and_not_what_was_won():
+def test_a_penalty_counts_losses_and_not_gains():
     assert task_inputs(BEFORE, AFTER, 1).tiredness == -2.0
     assert task_inputs(AFTER, BEFORE, 1).tiredness == 0.0
 

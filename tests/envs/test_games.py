@@ -86,7 +86,7 @@ def test_small_observations_expand_to_the_games_own_bit_for_bit(played, small):
         assert len(set(shown.tolist())) == len(shown)  # counted once in a sum of rows
 
 
-def test_experts_act_on_what_the_game_shows_as_their_plain_networks_would(played, small):
+def test_experts_act_on_the_games_observation_as_their_plain_networks_would(played, small):
     """By sums of rows, block by block, against products of expanded observations."""
     network = ExpertNetwork(played.adapter.layout, played.adapter.num_actions, layer_size=8)
     shown = jax.tree.map(lambda leaf: leaf[:: len(leaf) // 60], small)
@@ -241,7 +241,7 @@ def test_a_block_is_in_view_exactly_when_the_agents_observation_shows_it(played,
         for block in np.flatnonzero(shown):
             row, column = features.closest_blocks[block, :, 0]
             assert cells[row + rows // 2, column + columns // 2, block]
-    # In Craftax the dark hides blocks: the test is worth something only where it did.
+    # In Craftax the dark hides blocks: the test only shows something if it did.
     assert (hidden > 0) == (played.adapter.env_name == CRAFTAX)
 
 
@@ -263,7 +263,7 @@ def test_inventory_intrinsics_floor_achievements_and_kills_are_the_states(played
     assert any(np.sum(state.inventory.wood) for state, _ in seen)
 
 
-def test_what_a_step_offers_is_the_difference_of_two_states(played, steps):
+def test_a_steps_inputs_are_the_difference_of_two_states(played, steps):
     offered = jax.jit(task_inputs)
     lost = set()
     for (before, before_features), (after, after_features) in steps:

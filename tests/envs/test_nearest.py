@@ -34,7 +34,7 @@ def test_the_player_stands_on_a_block_too():
     assert nearest([[1, 1, 1], [1, 3, 1], [1, 1, 1]])[3] == [0, 0]
 
 
-def test_what_is_not_visible_is_not_in_view():
+def test_invisible_blocks_are_not_in_view():
     view = [[1, 0, 0], [0, 0, 0], [0, 0, 1]]
     visible = np.ones((3, 3), bool)
     visible[0, 0] = False

@@ -41,7 +41,7 @@ def entry(tmp_path_factory):
 
 
 class TestTheGameOfThePage(GameContract):
-    """A game with an inventory, one family and a reward term of its own."""
+    """A game with an inventory, one family and its own reward term."""
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -82,7 +82,7 @@ def check(verdict, **expected):
     assert {name: found[name] for name in flags} == flags | expected
 
 
-def test_a_task_may_have_a_budget_of_its_own():
+def test_a_task_may_have_its_own_budget():
     plan = tasks.plan_arrays(experts=[0, 1], counts=[2, 3], max_task_steps=[10, 100])
     assert plan.budget.tolist() == [20, 300]
 
@@ -112,7 +112,7 @@ def test_a_task_that_is_done_gives_way_to_the_next_one():
     assert (moved.task, moved.steps) == (1, 0)
 
 
-def test_n_is_what_the_plan_says():
+def test_n_comes_from_the_plan():
     check(judged(features(), features(wood=2), task=0)[0])
     check(judged(features(), features(stone=1), task=1)[0])
     check(judged(features(), features(stone=2), task=1)[0], task_done=True)

@@ -87,22 +87,22 @@ def test_places_go_round_the_end_of_the_bank():
     assert names_of(after.worlds) == [201, 101, 102, 103, 104, 105, 106, 200]
 
 
-def test_fresh_worlds_are_paid_for_by_ended_episodes_and_what_is_left_over_counts_the_next_time():
+def test_ended_episodes_pay_for_fresh_worlds_and_the_rest_counts_next_time():
     turnover = Turnover(reuse=4, allowance=16, bank=16, at_once=2)
     assert [turnover.due(ended) for ended in (7, 0, 1, 3, 20, 5, 64)] == [0, 0, 2, 0, 4, 2, 16]
 
 
-def test_no_more_than_was_said_are_made_anew_at_a_time_and_the_rest_is_forgotten():
+def test_at_most_the_allowance_is_replaced_at_a_time_and_the_rest_is_forgotten():
     turnover = Turnover(reuse=4, allowance=16, bank=16, at_once=2)
     assert [turnover.due(ended) for ended in (1000, 0, 1, 8)] == [16, 0, 2, 2]
 
 
-def test_what_small_rollouts_may_pay_for_is_saved_up_until_it_is_enough():
+def test_the_allowance_of_small_rollouts_is_saved_until_it_is_enough():
     turnover = Turnover(reuse=1, allowance=1.5, bank=8, at_once=4)
     assert [turnover.due(100) for _ in range(16)] == [0, 0, 4, 0, 0, 4, 0, 4] * 2  # 24 worlds for 16 rollouts
     for _ in range(20):
         assert turnover.due(0) == 0
-    assert [turnover.due(100) for _ in range(4)] == [8, 0, 0, 4]  # no more than a bank was saved up
+    assert [turnover.due(100) for _ in range(4)] == [8, 0, 0, 4]  # at most one bank was saved
 
 
 REUSE, AT_ONCE, NUM_ENVS, BANK = 4, 16, 32, 64
@@ -152,7 +152,7 @@ SIZES_OF_RUNS = [(64, 32), (256, 32), (1024, 64)]
 
 
 def ends_after(num_envs, episode_steps):
-    """Episodes of so many steps, begun one after the other."""
+    """Episodes of this many steps, started one after the other."""
     return lambda rng, step: (step + np.arange(num_envs)) % episode_steps == episode_steps - 1
 
 
@@ -167,7 +167,7 @@ def test_a_runs_own_bank_keeps_to_the_reuse_that_is_stated(num_envs, num_steps):
 
 @pytest.mark.parametrize(("num_envs", "num_steps"), SIZES_OF_RUNS)
 @pytest.mark.parametrize("episode_steps", [4, 16, 32])
-def test_where_episodes_are_short_each_world_starts_more_of_them_and_still_none_dominates(num_envs, num_steps, episode_steps):
+def test_each_world_starts_more_short_episodes_and_still_none_dominates(num_envs, num_steps, episode_steps):
     size, turnover = updates.bank_size(num_envs), updates.turnover(num_envs, num_steps)
     starts, there = starts_of_worlds(ends_after(num_envs, episode_steps), num_envs, size, turnover, num_steps)
     later = np.setdiff1d(np.arange(max(num_envs, size), len(starts)), there)

@@ -8,7 +8,7 @@ from tests.experiment.starts import Practice
 
 @pytest.fixture
 def make_practice(tmp_path):
-    """Folders to start the front door in; what is still running in the end is ended."""
+    """Folders to start the front door in; whatever still runs at the end is ended."""
     made = []
 
     def make(*arguments) -> Practice:

@@ -1,4 +1,4 @@
-"""Hand-written stand-ins for the front door's neighbours. They raise on what they do not expect."""
+"""Hand-written fakes of the front door's neighbours. They raise on anything unexpected."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class ListProposer:
 
 
 class Entries:
-    """Stands in for a scheduler that only answers: the test says which skills it has, and what became of them."""
+    """A fake scheduler that only answers: the test says which skills it has, and their status."""
 
     def __init__(self):
         self._entries: dict[str, dict] = {}
@@ -155,7 +155,7 @@ class FakeScheduler:
             self._changed.notify_all()
 
     def finish(self, name: str, status: str = "completed") -> None:
-        """A training ends, and those that needed it in vain with it."""
+        """A training ends; if it failed, the skills that needed it end too."""
         with self._changed:
             entry = self._entries[name]
             assert entry["status"] == "running", f"{name} is {entry['status']}"

@@ -1,4 +1,4 @@
-"""The front door as it is, but for two things: its skills are four simple ones, and nothing is really trained.
+"""The real front door, except for two things: its skills are four simple ones, and nothing is really trained.
 
 Started as ``python -m tests.experiment.practice FLAGS``. The environment's ``MARK_WISHES`` is JSON: skill name to what
 the fake training of tests/parallel is to do, ``"*"`` for all others; ``MARK_SKILLS`` the skills to propose, in order,
@@ -31,7 +31,7 @@ NEEDS = json.loads(os.environ.get("MARK_NEEDS", "{}"))
 
 
 class PracticeScheduler(SkillScheduler):
-    """Real but for the command that it starts in its sessions."""
+    """The real scheduler, except for the command that it starts in its sessions."""
 
     def __init__(self, args, base_dir, launcher):
         super().__init__(args, base_dir=base_dir, launcher=launcher, command=FAKE_TRAINING)

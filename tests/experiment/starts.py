@@ -57,7 +57,7 @@ class Practice:
 
 
 def in_training(practice: Practice, *names: str) -> bool:
-    """Whether these are running, and so many have written down who they are: none is killed in the midst of that."""
+    """Whether these are running, and this many have recorded their pid: none is killed while it does."""
     if len(list(practice.paths.training_runs.glob("*/run.pid"))) < len(names):
         return False
     skills = practice.skills()

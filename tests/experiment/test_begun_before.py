@@ -1,4 +1,4 @@
-"""An experiment that an earlier version began goes on with this one, with real trainings.
+"""An experiment that an earlier version started continues with this one, with real trainings.
 
 ``begun_before/version_0_1_0.tar.gz`` is what version 0.1.0 left of a start with the built-in curriculum: one skill in the
 library, and one whose training was stopped after 6,400 of 20,000 frames, when its scheduler had been killed. Networks are

@@ -1,4 +1,4 @@
-"""The user's own function: whatever it does, there are names of skills, or one line that names it."""
+"""The user's own function: whatever it does, the result is names of skills, or one line that names the function."""
 
 import pytest
 

@@ -118,7 +118,7 @@ def test_skills_of_earlier_starts_are_built_upon():
 
 
 class Repairing(ListProposer):
-    """Takes refusals in, and goes on with its list."""
+    """Records refusals, and goes on with its list."""
 
     def __init__(self, *proposals):
         super().__init__(*proposals)
@@ -205,7 +205,7 @@ def test_a_name_that_only_the_scheduler_knows_is_taken_too():
 
 
 class Hook:
-    """Keeps what it was asked."""
+    """Records what it was asked."""
 
     def __init__(self, **needs):
         self.needs, self.asked = needs, []

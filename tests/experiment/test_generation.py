@@ -20,7 +20,7 @@ def no_more_dependencies(skill_name, all_skills, training_skills):
 
 
 class Loop:
-    """A generation loop at work in a thread of its own."""
+    """A generation loop that runs in its own thread."""
 
     def __init__(self, proposer, max_parallel=2, max_nodes=10, known=(), get_dependencies=no_more_dependencies):
         in_state = ("skill_name", "status", "dependencies", "expert_idx")
@@ -61,7 +61,7 @@ class Loop:
 
 @pytest.fixture(autouse=True)
 def no_looking_around(monkeypatch):
-    """What the loop does at once, it does because it was told, not because it looked."""
+    """What the loop does at once, it does because it was notified, not because it polled."""
     monkeypatch.setattr(generation, "LOOK_EVERY_S", 60.0)
 
 
@@ -282,7 +282,7 @@ def test_the_terminal_is_told_what_becomes_of_each_skill():
 
 
 class Thinking(ListProposer):
-    """Thinks about its second proposal until it is told to go on, and changes its state meanwhile."""
+    """Works on its second proposal until the test lets it go on, and changes its state meanwhile."""
 
     def __init__(self, *proposals):
         super().__init__(*proposals)

@@ -223,5 +223,5 @@ def test_the_documented_shapes_are_those_that_training_makes():
 
 def test_a_folder_that_is_in_the_way_is_named(content, write, tmp_path):
     (tmp_path / "exp" / "skills" / "5_Another_Skill").mkdir(parents=True)
-    with pytest.raises(BadInput, match="5_Another_Skill is in the way"):
+    with pytest.raises(BadInput, match="5_Another_Skill exists already"):
         migration.migrate(write(content), tmp_path / "exp")

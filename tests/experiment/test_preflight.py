@@ -1,4 +1,4 @@
-"""What has to be there before anything is launched."""
+"""What must be there before anything is launched."""
 
 import dataclasses
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from flowrl.parallel.state import SkillEntry, Status
 from flowrl.report.figures import frames_text
 from flowrl.report.invocation import to_go_on
-from flowrl.report.summary import commands, next_step, print_summary, side_by_side
+from flowrl.report.summary import commands, next_step, parallelism, print_summary
 
 BEGAN = datetime(2025, 10, 7, 14, 0, tzinfo=UTC)
 
@@ -75,17 +75,17 @@ def test_what_blocks_a_skill_is_named_and_what_is_not_known_is_a_dash():
 
 
 def test_run_minutes_are_compared_with_wall_minutes():
-    assert side_by_side(SKILLS, at(0), at(5)).startswith("7.0 run minutes in 5.0 wall minutes: 1.40 skills at a time")
+    assert parallelism(SKILLS, at(0), at(5)).startswith("7.0 run minutes in 5.0 wall minutes: 1.40 skills at a time")
 
 
 def test_only_what_was_trained_since_the_start_counts():
-    assert side_by_side(SKILLS, at(3), at(5)).startswith("1.0 run minutes in 2.0 wall minutes")
-    assert side_by_side(SKILLS, at(10), at(11)) is None
+    assert parallelism(SKILLS, at(3), at(5)).startswith("1.0 run minutes in 2.0 wall minutes")
+    assert parallelism(SKILLS, at(10), at(11)) is None
 
 
 def test_a_run_that_still_goes_counts_until_now():
     running = [skill("Collect_Wood", 0, Status.RUNNING, start=at(1))]
-    assert side_by_side(running, at(0), at(2)).startswith("1.0 run minutes in 2.0 wall minutes")
+    assert parallelism(running, at(0), at(2)).startswith("1.0 run minutes in 2.0 wall minutes")
 
 
 def test_the_commands_are_those_of_this_experiment():
@@ -105,7 +105,7 @@ def test_the_commands_are_those_of_this_experiment():
         (1, 1, 43, " --max_nodes 2"),  # as many again
         (10, 10, 34, " --max_nodes 15"),
         (22, 22, 0, None),  # the whole curriculum
-        (20, 20, 2, " --max_nodes 22"),  # what is left of it
+        (20, 20, 2, " --max_nodes 22"),  # what is left of the curriculum
         (10, 10, None, " --max_nodes 15"),  # a language model has no list
         (3, 40, None, ""),  # proposing ended early: the same again
         (3, 40, 0, None),

@@ -1,6 +1,6 @@
 """What every launcher has to do: a class of tests that those of each launcher inherit.
 
-They need two fixtures: ``launcher``, on an engine of its own, and ``spec``, a function that makes a :class:`LaunchSpec`
+They need two fixtures: ``launcher``, on its own engine, and ``spec``, a function that makes a :class:`LaunchSpec`
 of a command that runs for minutes: ``spec(name, experiment=..., attempt=..., index=...)``, all by default.
 """
 
@@ -111,5 +111,5 @@ class LauncherContract:
         assert launcher.attach_command(Handle("", handle.name, handle.run_folder, handle.attempt)) == command
         assert handle.name in shlex.split(shlex.join(command))
 
-    def test_what_a_run_shows_is_text(self, launcher, spec):
+    def test_the_output_of_a_run_is_text(self, launcher, spec):
         assert isinstance(launcher.output(launcher.launch(spec())), str)

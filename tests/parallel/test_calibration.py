@@ -149,7 +149,7 @@ def test_an_answer_that_cannot_be_kept_is_an_answer(tmp_path):
 def test_figures_of_a_busy_machine_are_not_kept(tmp_path):
     found = Found(tmp_path, {"4": updates(1.0), "2": updates(9.0)}, busy=0.6)
     assert found.arrangement == Arrangement(1)
-    assert "not kept, as other processes used 60% of the cores" in found.said
+    assert "not kept, because other processes used 60% of the cores" in found.said
     assert not found.path.exists()
 
 

@@ -418,7 +418,7 @@ def random_event(driver, rng):
     if rng.random() < 0.02:
         return RetryRequested()
     event = rng.choice(choices)
-    # What is driven keeps its word: a merge is reported only of a skill that is being merged, and the like.
+    # The fake hands are consistent: a merge is reported only for a skill that is being merged, and so on.
     merging = entry.stage is Stage.MERGING
     return Ticked() if isinstance(event, Merged | MergeFailed) != merging and hasattr(event, "name") else event
 

@@ -42,7 +42,7 @@ LONG_S = 24 * 3600.0
         (Evidence(result=DONE, lock_held=True, process_alive=True), RunState.ENDING),
         (Evidence(result=DONE, lock_held=False, process_alive=True), RunState.ENDING),
         (Evidence(result=DONE, engine=Phase.RUNNING), RunState.FINISHED),
-        # Then the lock: held means alive, whatever tmux says.
+        # Then the lock: held means alive, even if tmux disagrees.
         (Evidence(lock_held=True, process_alive=True, engine=Phase.RUNNING), RunState.RUNNING),
         (Evidence(lock_held=True, process_alive=True, engine=Phase.UNKNOWN), RunState.RUNNING),
         (Evidence(lock_held=True, process_alive=False), RunState.ENDING),  # a child of it holds the lock
@@ -147,7 +147,7 @@ def test_how_a_training_ended_is_what_its_keeper_wrote_about_this_attempt(run):
 
 
 def test_neither_the_pid_nor_the_lock_of_another_host_is_looked_at(run):
-    """A cluster's run: what its number is here is another process, and the lock of a shared folder may not reach us."""
+    """A run on another host: its pid belongs to another process here, and a shared folder may not pass on its lock."""
     ours = own_process()
     write_json(run.pid, {**ours.to_record(), "host": "node17", "attempt": 1})
     with FileLock(run.lock):

@@ -1,4 +1,4 @@
-"""Which GPUs trainings are given, and what is said where they run on the CPU of a machine that seems to have one."""
+"""Which GPUs trainings get, and the remark if they run on the CPU although the machine seems to have a GPU."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_gpus_are_those_that_jax_finds_though_there_is_no_nvidia_smi(machine, mo
     [("1", 1, ["1"]), ("GPU-2,GPU-1", 2, ["GPU-2", "GPU-1"]), ("0,-1,1", 1, ["0"]), ("3, 1", 2, ["3", "1"])],
 )
 def test_a_gpu_keeps_the_name_that_it_has_outside(machine, monkeypatch, allowed, count, left):
-    """JAX counts those that CUDA_VISIBLE_DEVICES leaves; a run is told by the name that stands there."""
+    """JAX numbers the GPUs that CUDA_VISIBLE_DEVICES leaves; a run gets the name from that variable."""
     machine.jax_says({"platform": "gpu", "models": ["T4"] * count})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
     assert visible_gpus() == left
@@ -143,7 +143,7 @@ def test_a_gpu_that_jax_platforms_leaves_out_is_told(machine, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert visible_gpus() == [] and machine.times_asked() == 0
     assert "JAX_PLATFORMS=cpu is set, and there is a GPU" in cpu_remark(None)
-    assert cpu_remark("none") is None  # who asks for the CPU need not be told
+    assert cpu_remark("none") is None  # no remark for a user who asked for the CPU
 
 
 @pytest.mark.parametrize("platforms", ["cuda", "gpu,cpu"])

@@ -75,7 +75,7 @@ def test_a_jump_of_the_clock_or_a_pause_of_our_own_is_no_silence_of_the_run(cloc
     pulse.listen(beat())
     assert not pulse.is_stalled(10)
     clock.now_s += 1
-    pulse.listen(None)  # half written, or of another attempt: it tells nothing, and time goes on
+    pulse.listen(None)  # half written, or from another attempt: it does not count, and the silence goes on
     listen_for(pulse, clock, 10, None)
     assert pulse.is_stalled(10)
 

@@ -29,12 +29,12 @@ from flowrl.report.announcements import Announcer
 from tests.parallel.fakes.experiments import FAKE_TRAINING, PATIENCE_S, skill
 
 NEVER_S = 3600  # a poll interval that no test lives to see
-LONG_S = 300  # a training that ends only if somebody ends it
+LONG_S = 300  # a training that ends only if it is ended
 ROOT = Path(__file__).parents[2]
 
 
 def sh(line: str) -> str:
-    """What a person types in a shell, to the letter. Returns what it shows; fails where it fails."""
+    """Runs what a user types in a shell, to the letter. Returns its output; fails if it fails."""
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
@@ -87,7 +87,7 @@ class Thread:
 
 @pytest.fixture
 def start():
-    """Starts schedulers in threads; whatever happens, their trainings are ended with the test."""
+    """Starts schedulers in threads; their trainings are always ended with the test."""
     threads = []
 
     def starter(scheduler):
@@ -221,7 +221,7 @@ def detached(client: subprocess.Popen, terminal: int) -> bool:
 
 
 def assert_attaching_shows(session: str, text: str):
-    """``tmux attach -t`` in a terminal of its own; ending the terminal detaches, and the training goes on."""
+    """``tmux attach -t`` in its own terminal; ending the terminal detaches, and the training goes on."""
     ours, theirs = pty.openpty()
     client = subprocess.Popen(
         ["tmux", "attach", "-t", session], stdin=theirs, stdout=theirs, stderr=theirs,
@@ -296,7 +296,7 @@ class SimpleArgs:
         self.__dict__.update(flags)
 
 
-def test_a_training_that_cannot_even_start_says_what_its_pane_showed(make_scheduler):
+def test_a_training_that_cannot_start_reports_its_panes_output(make_scheduler):
     command = (sys.executable, "-c", "import no_such_module")
     scheduler = make_scheduler(SimpleArgs(max_retries=0, max_nodes=1), poll_interval=NEVER_S, command=command)
     scheduler.add_skill("A", skill("A"), [])
@@ -360,7 +360,7 @@ def test_a_training_that_hangs_is_ended_and_tried_again_also_one_that_was_adopte
     assert processes_of(experiment) == []
 
 
-def test_what_a_training_leaves_behind_is_ended_before_its_slot_is_free(make_scheduler, experiment):
+def test_leftover_processes_of_a_training_are_ended_before_its_slot_is_free(make_scheduler, experiment):
     scheduler = make_scheduler(max_parallel=1, poll_interval=NEVER_S)
     scheduler.set_callbacks(on_skill_complete=lambda name: left.append(len(processes_of(experiment))))
     left: list[int] = []

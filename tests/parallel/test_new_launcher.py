@@ -1,4 +1,4 @@
-"""The launcher of docs/add_a_launcher.md, followed to the letter: what every launcher has to keep."""
+"""The launcher of docs/add_a_launcher.md, followed to the letter: it keeps every launcher's contract."""
 
 from __future__ import annotations
 

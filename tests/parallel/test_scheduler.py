@@ -1,4 +1,4 @@
-"""The scheduler: what it trains, when, and what becomes of what goes wrong. Runs without processes (see FakeLauncher)."""
+"""The scheduler: what it trains, when, and how it handles failures. Runs without processes (see FakeLauncher)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def scheduler_of(experiment):
 
 
 def in_thread(scheduler, completed_skills=None):
-    """Runs the scheduler as the seeds' loop does. ``join`` fails the test where it does not end."""
+    """Runs the scheduler as the seeds' loop does. ``join`` fails the test if it does not end."""
 
     def run():
         try:
@@ -172,8 +172,9 @@ def test_the_example_of_the_docs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_seeds_generation_loop(scheduler_of):
-    """As printed, but for three things: nothing is proposed beyond ``max_nodes`` (as printed, the loop goes on for as long
-    as the last skills train), it does not sleep, and what it would print when the frontier is blocked is kept in a list."""
+    """As printed, except for three things: nothing is proposed beyond ``max_nodes`` (as printed, the loop goes on for
+    as long as the last skills train), it does not sleep, and what it would print when the frontier is blocked is kept
+    in a list."""
     args = SimpleNamespace(max_nodes=3, max_parallel_skills=3, scheduler_poll_interval=NEVER_S, max_retries=2)
     launcher = FakeLauncher(lambda spec: spec.skill_name == "Make_Pickaxe" and finish(spec))
     scheduler = scheduler_of(args=args, max_parallel=None, poll_interval=None, launcher=launcher)
@@ -335,7 +336,7 @@ def test_a_training_that_the_kernel_killed_for_memory_is_tried_again_with_half_t
             return finish(spec)
         run = RunPaths(spec.run_folder)
         write_json(run.exit, {"attempt": 1, "code": None, "signal": 9, "out_of_memory": True})
-        write_json(run.pid, {"pid": 1, "create_time": 0.0, "attempt": 1})  # a process that lives no more
+        write_json(run.pid, {"pid": 1, "create_time": 0.0, "attempt": 1})  # a process that has ended
 
     scheduler = scheduler_of(launcher=FakeLauncher(end))
     dispatcher, tell = scheduler._dispatcher, scheduler._dispatcher.tell
@@ -463,7 +464,7 @@ def test_a_state_that_cannot_be_written_ends_with_the_remedy(scheduler_of, monke
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(state, "write_whole", full)
-    with pytest.raises(FlowrlError, match="Input/output error.*make room.*start the same command again"):
+    with pytest.raises(FlowrlError, match="Input/output error.*free disk space.*start the same command again"):
         scheduler.run({})
 
 
@@ -584,7 +585,7 @@ def test_a_merge_without_room_ends_the_scheduler_and_is_made_at_the_next_start(s
 
 
 def test_a_scheduler_that_ends_in_an_error_is_not_gone_before_its_merge_is(scheduler_of, monkeypatch):
-    """Else the next one could have the folder in the midst of it."""
+    """Otherwise the next one could take the folder during that."""
     began, go_on, over = threading.Event(), threading.Event(), threading.Event()
 
     def process(**arguments):
@@ -777,7 +778,7 @@ def test_a_state_that_fell_back_behind_a_launch_finds_the_run_and_its_index_agai
     launcher.on_launch = finish
     second = scheduler_of(launcher=launcher)
     second.run({})
-    assert "not valid JSON" in second.remark and "going on from the previous good one" in second.remark
+    assert "not valid JSON" in second.remark and "going on from the previous state" in second.remark
     assert names(launcher) == ["A", "B"]
     assert [entry_of(second, name)["expert_idx"] for name in "AB"] == [0, 1]
 
@@ -863,7 +864,7 @@ def test_after_an_interrupt_nothing_more_is_launched_until_it_is_taken_back(sche
     wait_until(lambda: launcher.launched)
     scheduler.interrupt()
     finish(launcher.launched[0])
-    wait_until(lambda: statuses(scheduler)["A"] == "completed")  # what has ended is merged all the same
+    wait_until(lambda: statuses(scheduler)["A"] == "completed")  # a run that has ended is merged anyway
     assert statuses(scheduler)["B"] == "waiting"
     launcher.on_launch = finish
     scheduler.resume()
@@ -951,7 +952,7 @@ def test_a_name_of_the_library_is_taken(scheduler_of, experiment):
 def test_an_unknown_dependency_is_refused(scheduler_of):
     scheduler = scheduler_of()
     scheduler.add_skill("A", skill("A"), ["Nothing"])
-    refused(scheduler, "A depends on Nothing, and there is no such skill in this experiment; add Nothing first")
+    refused(scheduler, "A depends on Nothing, which this experiment does not have; add Nothing first")
 
 
 def test_an_unknown_dependency_is_refused_at_once_while_running(scheduler_of):
@@ -991,7 +992,7 @@ def test_a_skills_folder_deleted_by_hand_fails_what_needs_it_by_name_and_blocks_
 
 
 def test_a_damaged_checkpoint_at_the_merge_is_trained_on_from_the_one_before(scheduler_of, experiment):
-    """The run has ended, and what its result names cannot be read: it goes on, and is counted once."""
+    """The run has ended, and the checkpoint that its result names cannot be read: it goes on, and is counted once."""
 
     def end(spec):
         if spec.attempt == 1:

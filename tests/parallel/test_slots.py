@@ -47,7 +47,7 @@ def test_a_gpu_trains_one_skill_unless_told_otherwise():
     assert len(gpu_slots(3, ["0"], skills_per_gpu=1, cores=[0])) == 1
 
 
-def test_slots_say_what_run_json_has():
+def test_slots_match_run_json():
     assert json.loads(json.dumps(asdict(Slot(cores=(2, 3))))) == {"cores": [2, 3], "gpu": None, "memory_fraction": None}
 
 

@@ -1,4 +1,4 @@
-"""scheduler_state.json: what is in it, and what becomes of one that is damaged or foreign."""
+"""scheduler_state.json: its content, and what happens to a damaged or foreign one."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def test_a_torn_file_is_replaced_by_the_previous_good_one_and_said_so(store, kee
     store.paths.state.write_bytes(store.paths.state.read_bytes()[:keep])
     state, remark = store.load()
     assert [entry.skill_name for entry in state.skills] == ["A"]
-    assert "not valid JSON" in remark and "previous good one" in remark
-    store.save(state)  # and the torn one never becomes the previous good one
+    assert "not valid JSON" in remark and "going on from the previous state" in remark
+    store.save(state)  # and the torn one never becomes the previous state
     assert json.loads(store.paths.previous_state.read_text())["skills"][0]["skill_name"] == "A"
 
 
@@ -119,7 +119,7 @@ def test_a_state_without_permission_is_refused_with_the_remedy(store, monkeypatc
 
     store.save(state_with("A"))
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(BadInput, match=r"cannot be read \(Permission denied\); make it a file that you may read"):
+    with pytest.raises(BadInput, match=r"cannot be read \(Permission denied\); make it readable"):
         store.load()
 
 

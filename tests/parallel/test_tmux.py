@@ -1,4 +1,4 @@
-"""The tmux launcher, on a real server of its own."""
+"""The tmux launcher, on its own real server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ set -g pane-base-index 3
 
 
 def sh(line):
-    """What a person types. Returns the text shown; the exit code is not looked at."""
+    """Runs what a user types. Returns the output; ignores the exit code."""
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False).stdout
 
 
@@ -126,7 +126,7 @@ def test_a_pane_that_the_user_split_off_is_the_users(launcher, spec):
     assert launcher.poll([handle])[handle.engine_id].phase is Phase.LOST
 
 
-def test_cancelling_ends_what_has_left_the_tree_and_may_be_repeated(launcher, spec):
+def test_cancelling_ends_processes_that_left_the_tree_and_may_be_repeated(launcher, spec):
     script = "setsid nohup sleep 300 & trap '' TERM HUP; sleep 300 & wait; sleep 300"
     handle = launcher.launch(spec(argv=("bash", "-c", script)))
     assert retry_until(lambda: len(with_cookie(handle.cookie)) >= 3, PATIENCE_S)
@@ -153,7 +153,7 @@ def test_a_failed_run_keeps_its_last_words_until_they_are_read(launcher, spec):
     assert launcher.poll([handle])[handle.engine_id].phase is Phase.LOST
 
 
-def test_the_signal_that_ended_a_run_is_told(launcher, spec):
+def test_the_signal_that_ended_a_run_is_reported(launcher, spec):
     handle = launcher.launch(spec(argv=("sh", "-c", "while [ ! -e go ]; do sleep 0.02; done; kill -9 $$")))
     (spec.folder / "go").touch()
     assert_ended(launcher, handle, EngineStatus(Phase.EXITED, signal=9))
@@ -170,7 +170,7 @@ def test_a_user_who_scrolls_and_detaches_does_not_disturb_a_run(launcher, spec):
     (spec.folder / "go").touch()
     assert_ended(launcher, handle, EngineStatus(Phase.EXITED, code=7))
     assert (spec.folder / "ended").exists()
-    assert "line 0" in launcher.output(handle)  # what was shown is told, not what the user has scrolled to
+    assert "line 0" in launcher.output(handle)  # the output, not what the user has scrolled to
     launcher.cancel(handle, grace_s=0)
     assert launcher.poll([handle])[handle.engine_id].phase is Phase.LOST
 
@@ -186,7 +186,7 @@ def test_a_very_long_name_is_launched_found_and_ended(launcher, spec):
 
 @pytest.mark.parametrize("name", ["a.b", "a:b", "a;b", "a'b", "a b;", "-t", "a#{pid}b", "ü"])
 def test_a_name_that_tmux_would_take_for_something_else_is_launched_and_found(launcher, spec, name):
-    """Skills are not called so (see ``check_name``); a session has to bear it all the same."""
+    """Skills cannot have such names (see ``check_name``); a session must cope anyway."""
     handle, plain = launcher.launch(spec(name)), launcher.launch(spec("a_b", index=2))
     assert handle.process.is_alive() and plain.engine_id != handle.engine_id
     assert sorted(h.engine_id for h in launcher.find(handle.run_folder.parent.parent)) == sorted(
@@ -223,7 +223,7 @@ def test_arguments_and_folders_arrive_as_they_are(launcher, spec, tmp_path):
 
 
 def long_paths(size):
-    """As modules on clusters make them: so many bytes of folders that are not there."""
+    """As environment modules on clusters make them: this many bytes of folders that do not exist."""
     folder = "/cluster/modules/" + "x" * 180
     return ":".join([folder] * (size // (len(folder) + 1)))
 
@@ -231,7 +231,7 @@ def long_paths(size):
 @pytest.mark.parametrize("size", [18_000, 120_000])
 @pytest.mark.parametrize("by_whom", ["us", "the user"])
 def test_a_large_environment_reaches_a_run(launcher, spec, tmp_path, monkeypatch, size, by_whom):
-    """Larger than what a client can tell a tmux server at a time, 16 kB, whoever has started the server."""
+    """Larger than the 16 kB that a client can send to a tmux server at once, whoever has started the server."""
     if by_whom == "the user":
         sh("tmux new-session -d -s mine sleep 300")
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{long_paths(size)}")
@@ -269,7 +269,7 @@ def test_a_variable_with_which_no_program_can_be_started_is_named(launcher, monk
         launcher.check()
 
 
-def test_where_no_process_can_be_started_nothing_is_known_of_a_run(launcher, spec, monkeypatch):
+def test_nothing_is_known_about_a_run_if_no_process_can_be_started(launcher, spec, monkeypatch):
     handle = launcher.launch(spec())
 
     def fails(*arguments, **how):
@@ -289,7 +289,7 @@ def test_an_odd_folder_is_found_again(launcher, spec):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no core affinity")
 @pytest.mark.parametrize("gpu", [None, "0"])
-def test_a_run_gets_the_cores_of_its_slot_whatever_cores_the_server_was_started_on(launcher, spec, tmp_path, gpu):
+def test_a_run_gets_the_cores_of_its_slot_even_if_the_server_was_started_on_others(launcher, spec, tmp_path, gpu):
     """The scheduler's cores count: a server that was started under taskset would keep every run to its own."""
     ours = usable_cores()
     sh(f"taskset -c {ours[0]} tmux new-session -d -s mine sleep 300")
@@ -428,7 +428,7 @@ def fake_tmux(monkeypatch, tmp_path):
 @pytest.mark.parametrize("version", ["tmux 1.8", "tmux 2.9a", "tmux 3.1c", "tmux next-3.1"])
 def test_a_tmux_that_is_too_old_is_said_with_its_version(launcher, fake_tmux, version):
     fake_tmux(version, code=0)
-    with pytest.raises(BadInput, match=f"fake/tmux is too old: it is {version}, and trainings need tmux 3.2 or a later one"):
+    with pytest.raises(BadInput, match=f"fake/tmux is too old: found {version}, but trainings need tmux 3.2 or later"):
         launcher.check()
 
 
@@ -479,7 +479,7 @@ def test_a_server_that_cannot_be_connected_to_is_not_no_server(launcher, spec, f
     "no server running on {}", "error connecting to {} (No such file or directory)",
     "error connecting to {} (Connection refused)",
 ])  # fmt: skip
-def test_where_no_server_runs_one_can_be_started_unless_its_folder_cannot_be_written(launcher, fake_tmux, tmp_path, says):
+def test_without_a_server_one_can_be_started_unless_its_folder_cannot_be_written(launcher, fake_tmux, tmp_path, says):
     fake_tmux(says=says.format(tmp_path / "default"))
     launcher.check()
     assert launcher._panes() == []
@@ -513,7 +513,7 @@ def test_a_folder_whose_path_is_too_long_for_a_socket_is_said(launcher, tmp_path
         launcher.check()
 
 
-def test_a_run_whose_server_lives_behind_a_removed_socket_is_not_taken_for_lost(launcher, spec, private_tmux):
+def test_a_run_whose_server_lost_its_socket_does_not_count_as_lost(launcher, spec, private_tmux):
     handle = launcher.launch(spec())
     assert retry_until(lambda: handle.process.variable("TMUX"), PATIENCE_S)  # the pane's process is no longer tmux's own
     socket = next(private_tmux.rglob("default"))

@@ -190,7 +190,7 @@ def test_a_merge_reads_only_the_experts_of_its_run(experiment, monkeypatch):
     assert {index: expert["total_frames"] for index, expert in latest.items()} == {"0": 150, "1": 100, "2": 100}
 
 
-def test_records_are_kept_where_there_are_no_hard_links(experiment, monkeypatch):
+def test_records_are_kept_without_hard_links(experiment, monkeypatch):
     def refuse(source, target):
         raise OSError(1, "Operation not permitted")
 
@@ -324,7 +324,7 @@ def without_paths(files):
     return {path: data for path, data in files.items() if path.name != "run.json"}
 
 
-def test_what_a_killed_merge_left_behind_is_swept_away(experiment):
+def test_leftovers_of_a_killed_merge_are_removed(experiment):
     run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
     merge(experiment.root, run, 100)
     (experiment.training_runs / ".merged_skill_0_Collect_Wood").mkdir()
@@ -427,7 +427,7 @@ def hold_for_ever(root, held):
 
 @pytest.fixture
 def holding_process(experiment):
-    """Another process, in the midst of a merge."""
+    """Another process, in the middle of a merge."""
     context = multiprocessing.get_context("fork")
     held = context.Event()
     process = context.Process(target=hold_for_ever, args=(experiment.root, held))

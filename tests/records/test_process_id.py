@@ -25,7 +25,7 @@ def child():
 
 
 def add_to_the_clock(monkeypatch, seconds):
-    """As psutil sees it: the machine was then started so much later."""
+    """As psutil sees it: the machine seems to have booted later by that much."""
     boot_s = psutil.boot_time()
     monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_s + seconds)
 
@@ -42,7 +42,7 @@ def test_a_step_of_the_clock_makes_no_other_process_of_it(child, monkeypatch, se
 
 
 @ON_LINUX
-def test_where_the_kernel_tells_the_start_by_the_clock_it_is_told_as_it_was(child, monkeypatch):
+def test_a_start_time_that_the_kernel_gives_by_the_clock_does_not_change(child, monkeypatch):
     """As on macOS, where the kernel writes it down once; with psutil's figures of Linux, which are as steady."""
     monkeypatch.setattr(process_id, "_start_of", process_id._start_in_kernel)
     before = ProcessId.of(child.pid)

@@ -1,4 +1,4 @@
-"""``result.json``, ``run.exit`` and ``run.pid``: read as they were written, and never taken for what they are not."""
+"""``result.json``, ``run.exit`` and ``run.pid``: read as they were written, and never mistaken for something else."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_result_of_an_earlier_version_has_only_what_it_had(path):
 
 
 @pytest.mark.parametrize(("outcome", "is_its_own"), [("completed", True), ("cancelled", True), ("failed", False)])
-def test_what_a_run_did_itself_stands_whatever_was_done_to_it(outcome, is_its_own):
+def test_an_outcome_of_the_run_itself_is_final_even_if_the_run_was_ended(outcome, is_its_own):
     assert Outcome(outcome).is_its_own is is_its_own
 
 

@@ -19,21 +19,21 @@ def path(tmp_path):
     return tmp_path / run_record.NAME
 
 
-def test_what_is_written_is_what_is_read(path):
+def test_a_record_is_read_as_it_was_written(path):
     plan = (PlannedTask("Collect_Wood", 2, 3, 0, max_task_steps=7),)
     record = replace(RECORD, plan=plan, slot=Slot((0, 1), "2", 0.45), asked_num_envs=64)
     run_record.write(path, record)
     assert run_record.read(path) == record
 
 
-def test_what_is_optional_is_left_out(path):
+def test_empty_optional_fields_are_left_out(path):
     run_record.write(path, RECORD)
     data = json.loads(path.read_text())
     assert "asked_num_envs" not in data and "max_task_steps" not in data["plan"][0]
     assert list(data)[:4] == ["version", "skill_name", "global_expert_idx", "attempt"]
 
 
-def test_a_record_of_an_earlier_version_of_flowrl_has_the_defaults_of_what_it_does_not_name(path):
+def test_a_record_of_an_earlier_version_gets_defaults_for_missing_fields(path):
     run_record.write(path, RECORD)
     data = json.loads(path.read_text())
     del data["settings"]["stop_at_goal"], data["settings"]["mixed_precision"]

@@ -1,4 +1,4 @@
-"""Training settings: their ranges hold wherever they come from, and no room has copies of its own."""
+"""Training settings: their ranges hold wherever they come from, and no room has its own copies."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tests.kept_programs import kept_programs  # noqa: F401
 
 @pytest.fixture
 def loads(monkeypatch):
-    """What was loaded: the names of programs, and whether that was in a thread."""
+    """The programs that were loaded: their names, and whether that was in a thread."""
     seen, load = [], stored_programs.load
 
     def watched(path):

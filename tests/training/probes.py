@@ -49,7 +49,7 @@ class World(NamedTuple):
 
 
 def by_source(game: type[GameAdapter]) -> str:
-    """The identity of a game that has no parameters: its name, and what stands in the files that it is made from.
+    """The identity of a game without parameters: its name, and the content of the files that it is made from.
 
     With it, a game's programs are compiled once for all tests, instead of once for each run.
     """
@@ -107,7 +107,7 @@ class Probe(GameAdapter):
 
 
 def done_after(steps):
-    """A task that is done after so many steps of the world, and pays the gold of each step."""
+    """A task that is done after this many steps of the world, and pays the gold of each step."""
     return TaskFunctions(lambda inventory: inventory.steps >= steps, ("inventory",), paid, ("inventory_diff",))
 
 
@@ -126,7 +126,7 @@ def programs_of(adapter, network, num_envs, num_experts, hyper, **how) -> Progra
 
 
 class Trained(NamedTuple):
-    """What came of training on a probe."""
+    """The result of training on a probe."""
 
     network: ExpertNetwork
     learner: Learner

@@ -119,7 +119,7 @@ def test_the_columns_found_are_those_that_any_step_shows():
     assert (np.diff(occasional[: np.count_nonzero(occasional)]) <= 0).all() and occasional[0] > 0
 
 
-def test_a_bound_is_chosen_by_what_its_update_costs():
+def test_a_bound_is_chosen_by_the_cost_of_its_update():
     layout = Layout(8217, 311, 51)  # bounds: 1600, 2112, 3136, 6208
     few = np.zeros(4)
     assert active_columns.smallest_bound(1600, few, layout) == 1600
@@ -129,7 +129,7 @@ def test_a_bound_is_chosen_by_what_its_update_costs():
     assert active_columns.smallest_bound(6209, few, layout) is None
 
 
-def test_what_is_asked_of_a_bound(monkeypatch):
+def test_the_demands_on_a_bound(monkeypatch):
     layout, num_samples = Layout(100, 7, 3), 10
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert active_columns.bounds(layout) == [64] and active_columns.num_dense(64) == 24
@@ -171,7 +171,7 @@ def every_row(number):
 
 
 def coasted(learner, steps, rows):
-    """All experts of a learner; ``rows`` says of so many rows of a parameter which coast."""
+    """Coasts all experts of a learner; ``rows`` returns which of a parameter's rows coast."""
     return coast_chosen(learner, steps, [rows(leaf.shape[1]) for leaf in jax.tree.leaves(learner.params)])
 
 

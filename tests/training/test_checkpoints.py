@@ -46,7 +46,7 @@ def check_same(found, expected):
     jax.tree.map(np.testing.assert_array_equal, experts.unstack(found, 3), experts.unstack(expected, 3))
 
 
-def test_what_was_saved_comes_back_bit_for_bit(paths):
+def test_a_saved_state_is_restored_bit_for_bit(paths):
     name = save(paths, seed=1, frames=640)
     assert name == "10_policies/checkpoint_640.pkl" and (paths.folder / name).exists()
     where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL)
@@ -101,11 +101,11 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(paths, damage):
     where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL, said.append)
     assert where.frames == 640
     check_same(where.learner, learner(1))
-    assert len(said) == 1 and str(newest) in said[0] and "the one before is tried" in said[0]
+    assert len(said) == 1 and str(newest) in said[0] and "trying the one before it" in said[0]
     assert newest.with_name("checkpoint_1280.pkl.damaged").exists()
 
 
-def test_where_every_checkpoint_is_damaged_training_begins_anew_and_says_so(paths):
+def test_training_starts_over_and_says_so_if_every_checkpoint_is_damaged(paths):
     for frames in (640, 1280):
         cut_off(paths.folder / save(paths, seed=frames, frames=frames))
     said = []

@@ -1,4 +1,4 @@
-"""Which program learns from a rollout: the narrowest that has room for what is shown, and the plain one in the end."""
+"""Which program learns from a rollout: the narrowest that holds the columns shown, and the plain one if none does."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ def test_a_rollout_that_shows_more_is_learned_from_by_a_larger_program_and_one_t
         expected = own.plain_update(jax.tree.map(jnp.copy, learner), own.plain_batch(steps, last_values, key), 0.01)
         learner, statistics = updater.update(learner, steps, last_values, key, 0.01)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), (learner, statistics), expected)
-    # A bound that was once too small is not gone back to, nor are bounds at all once the largest was.
+    # A bound that was too small once is not used again, and no bound is once the largest was too small.
     assert watched.called == ["update 128", "update 192", "update 192", "update", "update"]
 
 
-def test_a_program_that_is_compiled_in_the_midst_of_a_training_is_announced(watched):
+def test_compiling_a_program_during_a_training_is_announced(watched):
     updater, own, told = Updater(watched.learning), watched.own, watched.told
     learner, last_values = own.fresh_learner([own.fresh_expert(jax.random.key(0))]), jnp.zeros(ENVS)
     for number, most in enumerate([60, 60, 180]):

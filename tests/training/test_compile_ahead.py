@@ -55,7 +55,7 @@ def cache(compiled, tmp_path, monkeypatch):
 
 
 def updated(num_experts):
-    """Programs that have made one update with so many experts."""
+    """Programs that have made one update with this many experts."""
     programs = programs_of(KnownGame(), NETWORK, NUM_ENVS, num_experts, HYPER)
     plan = tasks.plan_arrays(list(range(num_experts)), [1] * num_experts, 3)
     stage, learning = stage_of(programs, [done_after(2)] * num_experts, plan), programs.learning
@@ -111,9 +111,7 @@ def test_a_later_run_with_more_experts_finds_its_programs(cache, loads):
     assert compile_ahead.compile_for(programs, 5, turn, lambda: False).num_left > 0
 
 
-def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory_or_where_it_is_switched_off(
-    cache, monkeypatch
-):
+def test_nothing_is_compiled_ahead_after_a_request_to_stop_without_memory_or_if_switched_off(cache, monkeypatch):
     programs, said = updated(1), []
     before = stored(cache)
     compile_ahead.begin(programs, FairLock(), lambda: False, said.append)
@@ -124,7 +122,7 @@ def test_nothing_is_compiled_ahead_once_a_run_is_asked_to_stop_or_without_memory
     assert [line.startswith(compile_ahead.COMPILED) and line.partition("; ")[2] for line in said] == [
         "this run was asked to end", "less than 3 GiB of memory were free"
     ]  # fmt: skip
-    assert all("are left to those, 0 compiled" in line for line in said)
+    assert all("experts: 0 compiled, " in line and " left for those runs" in line for line in said)
     monkeypatch.undo()
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(cache.parent))
     monkeypatch.setenv(process.COMPILE_AHEAD, "0")
@@ -153,7 +151,7 @@ process.leave(7)
 """
 
 
-def test_a_process_ends_at_once_whatever_is_in_the_background():
+def test_a_process_ends_at_once_even_with_background_work():
     command = [sys.executable, "-c", WITH_A_THREAD]  # not a daemon: an orderly end would wait for it
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment)
@@ -169,8 +167,8 @@ def test_results_do_not_depend_on_where_programs_come_from(cache, loads):
     assert jnp.array_equal(found, expected)
 
 
-def test_an_update_is_compiled_in_turn_with_training_and_what_is_small_beside_it(cache, monkeypatch):
-    """Neither waits for ever: who comes back for a turn at once lets the other one in first."""
+def test_an_update_is_compiled_in_turn_with_training_and_small_programs_alongside(cache, monkeypatch):
+    """Neither waits forever: a thread that comes back at once lets the other one in first."""
     programs, turn = updated(1), FairLock()
     held, while_held, done = threading.Event(), [], []
     store_ahead = stored_programs.StoredProgram.store_ahead

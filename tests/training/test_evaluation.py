@@ -1,4 +1,4 @@
-"""A success rate counts the first episodes that were started, each in a world of its own, to their end."""
+"""A success rate counts the first episodes that were started, each in its own world, to their end."""
 
 from __future__ import annotations
 

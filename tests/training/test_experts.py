@@ -91,7 +91,7 @@ def in_blocks_and_masked(num_experts):
 
 @pytest.mark.parametrize("distribution", owners)
 @pytest.mark.parametrize("num_experts", [1, 2, 4])
-def test_blocks_give_what_computing_everything_and_masking_gives(num_experts, distribution):
+def test_blocks_agree_with_computing_everything_and_masking(num_experts, distribution):
     expert = np.asarray(owners[distribution](num_experts), np.int32)
     in_blocks, masked = in_blocks_and_masked(num_experts)(expert, np.ones(ROWS, bool))
     np.testing.assert_allclose(in_blocks, masked, rtol=1e-5, atol=1e-6)

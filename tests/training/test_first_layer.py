@@ -40,7 +40,7 @@ def test_expanding_sets_the_named_columns_and_keeps_the_scalars():
 
 
 @pytest.mark.parametrize("typical", ["median", "nothing", "first row", "of no use"])
-def test_sums_of_rows_are_the_plain_product_whatever_is_typical(params, typical):
+def test_sums_of_rows_are_the_plain_product_for_any_typical_observation(params, typical):
     rng = np.random.default_rng(1)
     observation = random_observation(rng, (NUM_ROWS,))
     kernel = first_layer.kernel_of(params["actor"])

@@ -61,7 +61,7 @@ def rollout_data(transitions):
 
 
 def check_equal(found, expected):
-    """What was chosen and what it led to are the same; sums of floats may differ in their last bits."""
+    """Actions and outcomes are the same; sums of floats may differ in their last bits."""
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
         if np.issubdtype(np.asarray(one).dtype, np.floating):
@@ -110,7 +110,7 @@ def test_a_run_goes_over_to_fused_rollouts_and_says_so(tmp_path, monkeypatch):
     assert "rollouts are one program from here on" in run.paths.log.read_text()
 
 
-def test_where_the_device_has_no_room_the_rollouts_go_on_step_by_step(programs, stage, monkeypatch):
+def test_rollouts_stay_step_by_step_if_the_device_has_no_room(programs, stage, monkeypatch):
     monkeypatch.setenv(process.FUSED_ROLLOUT, "1")
     monkeypatch.setattr(fused_rollout, "free_bytes", lambda: 0)
     source, said = Rollouts(programs, stage.judge, NUM_STEPS), []
@@ -121,7 +121,7 @@ def test_where_the_device_has_no_room_the_rollouts_go_on_step_by_step(programs, 
     assert not source.is_fused
 
 
-def test_where_it_cannot_be_compiled_the_rollouts_go_on_step_by_step(programs, stage, monkeypatch):
+def test_rollouts_stay_step_by_step_if_the_program_cannot_be_compiled(programs, stage, monkeypatch):
     monkeypatch.setenv(process.FUSED_ROLLOUT, "1")
     said = []
     source = Rollouts(programs, stage.judge, NUM_STEPS)

@@ -9,7 +9,7 @@ def test_a_test_is_due_once_the_estimate_reaches_the_goal():
     assert goal.is_due(2, 0.8)
 
 
-def test_after_a_failed_test_the_estimate_has_to_be_that_much_better():
+def test_after_a_failed_test_the_estimate_must_be_higher_by_the_difference():
     goal = GoalTest(0.8)
     goal.failed(10, estimate=0.85, measured=0.75)
     later = 10 + UPDATES_BETWEEN_TESTS

@@ -41,7 +41,7 @@ def faults():
 
 
 def said(code, *arguments, tunables=None):
-    """The number of the process that ran some code, and what it printed."""
+    """The pid of the process that ran some code, and its output."""
     environment = {name: value for name, value in os.environ.items() if name != heap.TUNABLES}
     # Numpy asks for large pages by itself, for each of its own large arrays.
     environment |= {"PYTHONPATH": str(ROOT), "NUMPY_MADVISE_HUGEPAGE": "0"} | ({heap.TUNABLES: tunables} if tunables else {})
@@ -77,7 +77,7 @@ def test_a_process_begins_again_with_large_pages_unless_its_user_has_decided(bef
         (None, "always [madvise] never", False),
     ],
 )
-def test_a_process_begins_again_only_where_that_gives_it_large_pages(monkeypatch, tmp_path, c_library, setting, again):
+def test_a_process_restarts_only_if_that_gives_it_large_pages(monkeypatch, tmp_path, c_library, setting, again):
     begun = []
     monkeypatch.delenv(heap.TUNABLES, raising=False)
     monkeypatch.setattr(os, "confstr", lambda name: c_library)
@@ -112,7 +112,7 @@ def test_trainings_and_measurements_begin_so(module, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", module], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    process.communicate(b"", timeout=60)  # neither is told what to do, so both end
+    process.communicate(b"", timeout=60)  # neither gets an order, so both end
     last = starts.read_text().splitlines()[-1]
     assert last == f"{process.pid} {'glibc.malloc.hugetlb=1' if GIVES_TO_WHO_ASKS else None}"
 
@@ -124,7 +124,7 @@ heap.settle()
 before = faults()
 for _ in range(100):
     touched_mb(of=3, mb=16)
-print(faults() - before < 20_000)  # anew from the machine each time it would be 1,200,000
+print(faults() - before < 20_000)  # fresh from the kernel each time it would be 1,200,000
 before = resident_mb()
 large = touched_mb(of=2, mb=64)
 most = resident_mb()
@@ -135,7 +135,7 @@ print(most - before > 120, resident_mb() - before < 20)
 
 
 @pytest.mark.skipif(not ON_GLIBC, reason="other C libraries are left alone")
-def test_what_lies_free_is_given_back_when_asked_for():
+def test_free_memory_is_returned_on_request():
     code = f"""{RESIDENT}
 heap.settle()
 before = resident_mb()

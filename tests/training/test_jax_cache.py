@@ -1,4 +1,4 @@
-"""Compiled programs are kept below a size, whoever stored them, and a cache that cannot be written costs no run."""
+"""Compiled programs have a size limit, whoever stored them, and a cache that cannot be written ends no run."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_run_without_a_place_for_its_cache_compiles_and_goes_on(run, tmp_path)
     assert (hits, limit) == ("0", "-1")
 
 
-def test_the_limit_is_set_where_none_is_asked_for(run, monkeypatch, tmp_path):
+def test_the_default_limit_is_set_if_none_is_given(run, monkeypatch, tmp_path):
     from flowrl.training.host import process
 
     monkeypatch.setattr(os, "environ", {"FLOWRL_CACHE_DIR": str(tmp_path)})
@@ -139,13 +139,13 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("packed", PACKED.values(), ids=PACKED)
-def test_every_beginning_of_a_program_is_torn_and_the_whole_is_not(packed):
+def test_every_prefix_of_a_program_is_torn_and_the_whole_is_not(packed):
     assert all(is_torn(packed[:length]) for length in range(len(packed)))
     assert not is_torn(packed)
 
 
 @pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
-def test_what_is_no_beginning_of_a_program_is_not_taken_for_torn(content):
+def test_a_file_that_is_not_a_prefix_of_a_program_is_not_torn(content):
     assert not is_torn(content)
 
 

@@ -94,7 +94,7 @@ def test_no_more_is_compiled_than_may_be_needed(sizes, most, bodies):
         (1500, 1, [1024, 768, 512, 256]), (512, 4, [128]), (512, 1, [512]), (16, 8, [16]), (12, 1, [8]),
     ],
 )  # fmt: skip
-def test_there_are_more_sizes_of_blocks_where_experts_have_one_each(num_rows, num_experts, expected):
+def test_there_are_more_block_sizes_if_each_expert_has_one_block(num_rows, num_experts, expected):
     assert learning_blocks.block_sizes(num_rows, num_experts) == expected
 
 

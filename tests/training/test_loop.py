@@ -68,7 +68,7 @@ class Gold(Probe):
 
 
 class RecordingTracker:
-    """Keeps what it is told."""
+    """Records what it is given."""
 
     def __init__(self):
         self.logged = []
@@ -78,7 +78,7 @@ class RecordingTracker:
 
 
 class Alive:
-    """A lifetime that asks the run to stop after so many heartbeats of its work."""
+    """A lifetime that asks the run to stop after this many heartbeats of its work."""
 
     def __init__(self, beats: float = float("inf")):
         self.beats_left = beats
@@ -98,7 +98,7 @@ class Alive:
 
 
 class Cancelled(Alive):
-    """A lifetime in which a person presses Ctrl-C after so many heartbeats, while the next update runs."""
+    """A lifetime in which the user presses Ctrl-C after this many heartbeats, while the next update runs."""
 
     @contextlib.contextmanager
     def uninterrupted(self):
@@ -171,7 +171,7 @@ def test_a_slow_skills_own_budget_goes_from_its_declaration_through_the_runs_fol
     assert budget == [run.settings.max_task_steps, 800] == [200, 800]
 
 
-def test_a_run_ends_at_the_budget_below_the_goal_and_says_so_and_has_its_worlds_made_anew(tmp_path, monkeypatch):
+def test_a_run_ends_at_the_budget_below_the_goal_says_so_and_replaces_its_worlds(tmp_path, monkeypatch):
     due, ended, counts = Turnover.due, [], []
 
     def watched(self, num_ended):
@@ -193,14 +193,14 @@ def test_a_run_ends_at_the_budget_below_the_goal_and_says_so_and_has_its_worlds_
     assert [line["frames"] for line in metrics(run)] == [128, 256, 384]
 
 
-def test_a_run_that_is_not_to_stop_at_its_goal_uses_its_whole_budget(tmp_path, monkeypatch):
+def test_a_run_that_must_not_stop_at_its_goal_uses_its_whole_budget(tmp_path, monkeypatch):
     monkeypatch.setattr(GoalTest, "is_due", lambda *args: True)
     run = specification(tmp_path, success_rate=0.0, total_timesteps=3 * 128, stop_at_goal=False)
     result = train(run)
     assert result.goal_reached and result.frames == 3 * 128
 
 
-def test_what_the_first_update_called_is_remembered_once_for_later_runs(tmp_path, monkeypatch):
+def test_programs_that_the_first_update_called_are_remembered_once_for_later_runs(tmp_path, monkeypatch):
     made, remember = [], ProgramStore.remember
     monkeypatch.setattr(ProgramStore, "remember", lambda store: made.append(metrics(run)) or remember(store))
     run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
@@ -357,7 +357,7 @@ def test_a_checkpoint_of_another_width_is_refused_by_shape(tmp_path):
         train(specification(tmp_path, success_rate=1.0, total_timesteps=256, layer_size=32, attempt=2))
 
 
-def test_the_librarys_experts_are_where_training_starts(tmp_path):
+def test_training_starts_from_the_librarys_experts(tmp_path):
     known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
     plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
     run = specification(
@@ -399,7 +399,7 @@ def test_every_task_has_its_rates_and_every_frame_is_counted_for_the_expert_that
     assert little.success_rate * gold.success_rate == pytest.approx(result.success_rate)
 
 
-def test_the_tracker_is_told_of_every_update(tmp_path):
+def test_the_tracker_gets_every_update(tmp_path):
     tracker = RecordingTracker()
     run = specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128)
     train(run, tracker=tracker)
@@ -410,7 +410,7 @@ def test_the_tracker_is_told_of_every_update(tmp_path):
 
 
 @pytest.mark.parametrize(("anneal_lr", "expected"), [(True, [0.02, 0.015, 0.01, 0.005]), (False, [0.02] * 4)])
-def test_the_learning_rate_falls_to_nothing_where_it_is_to(tmp_path, monkeypatch, anneal_lr, expected):
+def test_the_learning_rate_falls_to_zero_if_annealed(tmp_path, monkeypatch, anneal_lr, expected):
     seen, update = [], Updater.update
     monkeypatch.setattr(Updater, "update", lambda *arguments: seen.append(float(arguments[-1])) or update(*arguments))
     train(specification(tmp_path, success_rate=1.0, total_timesteps=4 * 128, anneal_lr=anneal_lr))

@@ -55,7 +55,7 @@ def go_on(tmp_path):
 
 @pytest.fixture
 def show(log, go_on):
-    """Starts a run's display in a process of its own, with its output on a file descriptor."""
+    """Starts a run's display in its own process, with its output on a file descriptor."""
     started = []
 
     def start(output, num_tasks=3):
@@ -112,7 +112,7 @@ def test_a_line_comes_after_the_update_that_it_is_about(log):
     assert "update 7:" in lines_of(log)[-2] and lines_of(log)[-1].endswith("goal reached")
 
 
-def test_an_update_is_told_in_words_and_numbers():
+def test_an_update_is_described_in_words_and_numbers():
     told = describe(report(5, 3))
     for part in ("update 5:", "40,960 of 3,000,000 frames (1%)", "4,321 frames/s", "11:18 left", "success 0.61",
                  "recent 0.58", "tasks 0.99 0.98 -", "reward 0.0123", "entropy 2.340", "policy loss -0.0100",

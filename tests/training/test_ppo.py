@@ -173,7 +173,7 @@ OWNERS = {
 
 
 @pytest.mark.parametrize("owners", OWNERS)
-def test_an_update_is_what_plain_loops_give(owners):
+def test_an_update_agrees_with_plain_loops(owners):
     expert = OWNERS[owners]
     rollout = random_rollout(expert)
     last_values = np.random.default_rng(9).normal(size=ENVS).astype(np.float32)

@@ -21,7 +21,8 @@ def wait_for_preload():
 
 
 def walk(folder, function=None, kind=None, group="", preloaded=("",)):
-    """Calls one program of a store of its own, after what was remembered was loaded; how often it was traced, and the store."""
+    """Calls one program of a new store, after the remembered ones were loaded; returns how often it was traced, and the
+    store."""
     function = function or Traced()
     store = ProgramStore(folder, "game", kind)
     store.preload(*preloaded)
@@ -31,7 +32,7 @@ def walk(folder, function=None, kind=None, group="", preloaded=("",)):
     return function.times, store
 
 
-def test_what_one_run_called_is_loaded_in_a_thread_for_the_next(tmp_path, loads):
+def test_programs_that_one_run_called_are_loaded_in_a_thread_for_the_next(tmp_path, loads):
     traced, store = walk(tmp_path)
     store.remember()
     assert (traced, loads) == (1, [])
@@ -39,7 +40,7 @@ def test_what_one_run_called_is_loaded_in_a_thread_for_the_next(tmp_path, loads)
 
 
 @pytest.mark.parametrize("other", [{"kind": 2}, {"group": "2 experts"}, {"preloaded": ("2 experts",)}], ids=str)
-def test_runs_of_another_kind_load_what_they_call_when_they_call_it(tmp_path, loads, other):
+def test_runs_of_another_kind_load_programs_on_their_first_call(tmp_path, loads, other):
     walk(tmp_path, **({"group": other["group"]} if "group" in other else {}))[1].remember()
     assert walk(tmp_path, **other)[0] == 0 and loads == [("walk", False)]
 
@@ -65,7 +66,7 @@ def test_names_in_a_list_never_lead_out_of_its_folder(tmp_path):
     assert listed(path) == [tmp_path / name for name in "abd"]
 
 
-def test_a_list_is_written_only_where_it_changes_and_a_folder_that_takes_none_is_no_error(tmp_path):
+def test_a_list_is_written_only_if_it_changes_and_an_unwritable_folder_is_no_error(tmp_path):
     path = tmp_path / "list.json"
     list_programs(path, [tmp_path / "a", tmp_path / "b"])
     before = path.stat()
@@ -75,7 +76,7 @@ def test_a_list_is_written_only_where_it_changes_and_a_folder_that_takes_none_is
     list_programs(tmp_path / "file" / "list.json", [tmp_path / "a"])
 
 
-def test_what_nobody_has_taken_is_let_go():
+def test_programs_that_nobody_has_taken_are_dropped():
     preloader = Preloader(lambda path: path.name)
     preloader.begin([Path("first"), Path("second")])
     wait_for_preload()

@@ -80,7 +80,7 @@ def test_the_actor_learns_which_action_pays_where(mixed_precision):
 
 def test_running_out_of_steps_is_bootstrapped():
     never_done = TaskFunctions(lambda: False, (), paid, ("inventory_diff",))
-    # A reward of 1 for ever is worth 1 / (1 - gamma), however short the step budget is.
+    # A reward of 1 forever is worth 1 / (1 - gamma), however short the step budget is.
     assert train(ConstantReward(), [never_done], max_task_steps=2).value(0) == close_to(1 / (1 - GAMMA))
 
 

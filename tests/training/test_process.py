@@ -42,7 +42,7 @@ def signals_as_before():
 
 
 def in_a_child(run, code):
-    """Runs ``code`` after `prepare`, in a process of its own; returns what it prints."""
+    """Runs ``code`` after `prepare`, in its own process; returns its output."""
     imports = (
         "import os\nfrom pathlib import Path\nfrom flowrl.paths import RunPaths\nfrom flowrl.training.host import process\n"
     )
@@ -69,7 +69,7 @@ def test_a_gpu_slot_sees_its_own_device_and_share_of_memory(run):
     assert in_a_child(run, f"print(*[os.environ[name] for name in {names.split()}])") == "1 0.45"
 
 
-def test_compiled_programs_are_kept_where_asked(run, monkeypatch, tmp_path):
+def test_compiled_programs_are_stored_in_the_folder_asked_for(run, monkeypatch, tmp_path):
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "cache"))
     folder = str(tmp_path / "cache" / "jax" / "1-cores")  # those of the run's slot
     assert in_a_child(run, "print(os.environ['JAX_COMPILATION_CACHE_DIR'])") == folder
@@ -172,7 +172,7 @@ def test_other_failures_have_no_such_reason(run, monkeypatch):
     assert not process.is_out_of_memory(jax.errors.JaxRuntimeError("INVALID_ARGUMENT: shapes"))
 
 
-def test_ctrl_c_waits_for_what_must_not_be_torn_apart_but_only_once(run):
+def test_ctrl_c_waits_for_the_end_of_a_sheltered_block_but_only_once(run):
     done = []
     with process.Lifetime(run, attempt=1) as lifetime, pytest.raises(KeyboardInterrupt):
         with lifetime.uninterrupted():

@@ -1,4 +1,4 @@
-"""Mixed precision beside the plain products: rounded factors, whole sums; and what learns with it."""
+"""Mixed precision compared with the plain products: rounded factors, exact sums; and learning with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowrl.training.playing.acting import make_act
 from tests.training.columns import LAYOUT, random_observation
 
 LOST = 2.0**-7
-"""Two factors are each rounded to 8 bits: at most so much of a product is lost."""
+"""Two factors are each rounded to 8 bits, which bounds the loss of a product."""
 
 
 def random_factors(seed, rows=5, inner=7, columns=3):
@@ -45,12 +45,12 @@ def test_a_product_and_its_gradients_lose_no_more_than_their_factors_rounding(se
         assert (found != plain).any()
 
 
-def test_what_is_added_up_is_not_rounded():
+def test_sums_are_not_rounded():
     """In bfloat16, 256 + 1 is 256."""
     assert products.mixed(jnp.ones((1, 1001)), jnp.ones((1001, 1))).item() == 1001
 
 
-def test_acting_in_mixed_precision_agrees_with_what_learning_takes_for_the_same_policy():
+def test_acting_and_learning_agree_on_the_policy_in_mixed_precision():
     """Acting adds a kernel's rows as they are, learning rounds them: so an update's first ratios are nearly 1, not quite."""
     network = ExpertNetwork(LAYOUT, 4, 32, mixed_precision=True)
     params = experts.stack([network.init(jax.random.key(0))])

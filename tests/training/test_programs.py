@@ -1,4 +1,4 @@
-"""How a step is put together: who acts, what is remembered of it, and where the next world comes from."""
+"""How a step is assembled: which expert acts, what is recorded, and where the next world comes from."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_keys_of_a_run_are_jaxs_own(programs, seed, number):
 
 
 @pytest.mark.parametrize("num_worlds", [4, NUM_ENVS, 40])
-def test_every_environment_starts_in_a_world_of_its_own_and_goes_on_in_the_banks(stage, num_worlds):
+def test_every_environment_starts_in_its_own_world_and_continues_in_the_banks(stage, num_worlds):
     """A bank may have fewer worlds than there are environments: the first ones of those in which these start."""
 
     def names(scene):
@@ -164,7 +164,7 @@ def test_a_test_with_an_environment_for_each_episode_keeps_few_worlds_for_later(
     assert begin_test(stage, jax.random.key(0), NUM_ENVS + 1).bank.size > NUM_ENVS
 
 
-def test_a_rollout_remembers_what_happened_and_who_acted(stage, params):
+def test_a_rollout_records_outcomes_and_acting_experts(stage, params):
     start = begin(stage, jax.random.key(0), 40)
     playing, rollout, outcomes = collect(stage, params, start, jax.random.key(1), 7)
     sight = np.stack([step.observation.scalars[:, 0] for step in rollout])
@@ -183,7 +183,7 @@ def test_a_rollout_remembers_what_happened_and_who_acted(stage, params):
 
 
 def check_truncation_values(rollout, params, led_to):
-    """Where the budget ran out stands the acting expert's value of the state that was left, elsewhere 0."""
+    """Where the budget ran out, this is the acting expert's value of the last state; elsewhere it is 0."""
     values = NETWORK.value(experts.select(params, 0), dense(led_to[:, None]))
     np.testing.assert_allclose(rollout[4].truncation_value, values, rtol=1e-4)
     for step in (0, 1, 2, 3, 5, 6):

@@ -1,4 +1,4 @@
-"""Several rewards for one skill: the best one by success goes on, and a killed run decides once."""
+"""Several rewards for one skill: the most successful one is chosen, and a killed run decides once."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_winners_expert_and_adam_go_on_bit_for_bit(whole):
     assert whole.record["metadata"]["frames"] == TRIAL_FRAMES and whole.record["metadata"]["local_to_global"] == {"0": 7}
 
 
-def test_what_the_plan_builds_on_is_shared_and_the_others_rewards_are_forgotten(tmp_path):
+def test_experts_of_the_plan_are_shared_and_the_losers_are_dropped(tmp_path):
     known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
     plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
     run = several(tmp_path, USELESS, MISLEADING, PAY, plan=plan, params=(known, None), num_envs=18, num_minibatches=3)

@@ -1,4 +1,4 @@
-"""Checkpoints written beside the training: one at a time, from a copy, and no failure is forgotten."""
+"""Checkpoints written in the background: one at a time, from a copy, and no failure is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.training.test_loop import Alive, Cancelled, Gold, specification, trai
 
 
 class SlowDisk:
-    """Writes when it is let; keeps the frames of what was begun and what was written."""
+    """Writes when the test lets it; records the frames of the writes started and finished."""
 
     def __init__(self, *failures: Exception | None):
         self.failures = list(failures)
@@ -68,7 +68,7 @@ def test_a_checkpoint_is_begun_without_waiting_for_it_and_the_next_one_waits():
     assert disk.written == [1, 2] and disk.most_at_once == 1
 
 
-def test_what_is_saved_at_once_comes_after_what_is_under_way_and_is_on_disk_then():
+def test_a_foreground_save_follows_the_write_under_way_and_is_on_disk_when_it_returns():
     disk = SlowDisk()
     saver = Saver(disk.write)
     saver.begin(state(1))
@@ -77,7 +77,7 @@ def test_what_is_saved_at_once_comes_after_what_is_under_way_and_is_on_disk_then
     assert disk.written == [1, 2] and disk.most_at_once == 1
 
 
-def test_closing_waits_for_what_is_under_way():
+def test_closing_waits_for_the_write_under_way():
     disk = SlowDisk()
     saver = Saver(disk.write)
     saver.begin(state(1))
@@ -126,7 +126,7 @@ def test_a_dear_checkpoint_is_due_less_often_so_that_its_share_of_the_time_stays
     now = [100.0]
     saver = Saver(lambda state: str(sum(range(1_000_000))), lambda: now[0])
     saver.save(state(1))
-    assert saver.cost_s > 0  # what it took is known
+    assert saver.cost_s > 0  # its cost is known
 
     def due_after(seconds):
         now[0] = 100.0 + seconds

@@ -1,4 +1,5 @@
-"""Compiled programs on disk: the same results in another process, nothing traced; and whatever may be wrong with them."""
+"""Compiled programs on disk: the same results in another process, nothing traced; and everything that may be wrong with
+them."""
 
 from __future__ import annotations
 
@@ -109,7 +110,7 @@ def test_a_process_waits_for_another_that_compiles_the_same_program(folder, tmp_
     [{"identity": "another game"}, {"name": "run"}, {"made_from": 3}, {"size": 4}, {"step": jnp.int32}],
     ids=["identity", "name", "made from", "shape", "type"],
 )
-def test_what_differs_is_another_program(folder, other):
+def test_a_difference_makes_another_program(folder, other):
     called(folder, Traced())
     function = Traced()
     arguments = pair(other.pop("size", 3)), other.pop("step", int)(5)
@@ -134,7 +135,7 @@ def test_nothing_is_stored_once_the_source_has_changed_under_a_process(folder, m
 
 
 @pytest.mark.parametrize("setting", ["jax_default_matmul_precision", "jax_enable_x64", "jax_optimization_level"])
-def test_settings_of_jax_are_part_of_what_a_program_depends_on(setting):
+def test_a_program_depends_on_settings_of_jax(setting):
     assert any(part.startswith(f"{setting}=") for part in origin.surroundings())
     assert not any("cache_dir" in part for part in origin.surroundings())
 
@@ -167,7 +168,7 @@ def test_shapes_may_alternate(folder):
     assert function.times == 2
 
 
-def test_what_calls_other_libraries_is_not_stored_but_left_to_the_cache_of_jax(folder):
+def test_a_program_that_calls_other_libraries_is_left_to_the_cache_of_jax(folder):
     for _ in range(2):
         program = ProgramStore(folder, "game").program("factors", jnp.linalg.qr)
         np.testing.assert_allclose(program(jnp.eye(3))[1], jnp.linalg.qr(jnp.eye(3))[1])
@@ -211,7 +212,7 @@ def test_a_program_is_stored_ahead_for_shapes_alone(folder):
 
 
 @pytest.mark.parametrize("disk", ["free", "full"])
-def test_what_compiling_needed_is_given_back(folder, monkeypatch, disk):
+def test_memory_that_compiling_needed_is_returned(folder, monkeypatch, disk):
     given_back = []
     monkeypatch.setattr(stored_programs.heap, "give_back", lambda: given_back.append(1))
     program = ProgramStore(folder, "game").program("walk", Traced())

@@ -137,7 +137,7 @@ sys.exit(max(command.main([folder]) for folder in sys.argv[1:]))
 
 
 def trained(base_dir, use_wandb):
-    """Skills of one experiment, trained with the real command, but for the updates; returns their run folders."""
+    """Skills of one experiment, trained with the real command except for the updates; returns their run folders."""
     folders = []
     for index, (name, is_reported) in enumerate(use_wandb.items()):
         data = {"skill_name": name, "task_is_done": DONE, "task_reward": PAY}
@@ -150,7 +150,7 @@ def trained(base_dir, use_wandb):
     return folders
 
 
-def test_each_skill_of_an_experiment_is_one_run_of_its_group_where_that_was_asked_for(tmp_path):
+def test_each_skill_of_an_experiment_is_one_run_of_its_group_if_asked_for(tmp_path):
     names = {"Find_Gold": True, "Find_More": True, "Keep_Quiet": False}
     *reported, quiet = trained(tmp_path / "my_experiment", use_wandb=names)
     assert not (quiet / "wandb").exists()

@@ -1,4 +1,4 @@
-"""What is measured: environments that keep to their experts, and rollouts as a run would make them."""
+"""What is measured: environments that keep their experts, and rollouts as a run would make them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_environments_keep_to_the_experts_they_are_given_over_the_ends_of_episod
         np.testing.assert_array_equal(transition.expert, ACTING)
 
 
-def test_where_a_run_would_go_on_step_by_step_that_is_what_is_measured(make_run, monkeypatch):
+def test_step_by_step_rollouts_are_measured_if_a_run_would_use_them(make_run, monkeypatch):
     def no_room(*_):
         raise RuntimeError("no memory")
 

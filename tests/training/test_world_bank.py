@@ -1,4 +1,4 @@
-"""Worlds that are played several times: what is learned from them is what fresh worlds would have shown."""
+"""Worlds that are played several times: learning from them is as good as from fresh worlds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter of both Craftax games, but for what they do each in their own way."""
+"""The common part of the adapters of both Craftax games."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CraftaxGame(GameAdapter):
     @property
     def identity(self):
         if not type(self).__module__.startswith("flowrl.envs."):
-            return None  # derived elsewhere: its own code is not among what programs are known by
+            return None  # a class from elsewhere: stored programs do not depend on its code
         return f"{type(self).__qualname__} {self.env_name} {self._params!r} {self._env.static_env_params!r}"
 
     def reset(self, key):
@@ -78,13 +78,13 @@ class CraftaxGame(GameAdapter):
     channels: int
     """One-hot columns of each cell in view."""
     fields_a_cell: int
-    """How many of them are 1 in a cell that can be seen, creatures aside."""
+    """How many of them are 1 in a visible cell, apart from creatures."""
     num_creatures: int
-    """Creatures that a state has places for (on one floor)."""
+    """The number of creatures that a state has places for (on one floor)."""
 
     @abstractmethod
     def cell_channels(self, state: State) -> tuple[list[jax.Array], jax.Array]:
-        """For each field of a cell its channel (int32 ``[rows, columns]``), and which cells can be seen."""
+        """For each field of a cell its channel (int32 ``[rows, columns]``), and which cells are visible."""
 
     @abstractmethod
     def creatures(self, state: State) -> Creatures:
@@ -107,11 +107,11 @@ class CraftaxGame(GameAdapter):
 
     @abstractmethod
     def own_features(self, state: State) -> dict[str, jax.Array]:
-        """The features that the games compute each in their own way."""
+        """The features that each game computes in its own way."""
 
     @abstractmethod
     def view(self, state: State) -> tuple[jax.Array, jax.Array]:
-        """Block types around the player (int32 ``[rows, columns]``), and which of them can be seen."""
+        """Block types around the player (int32 ``[rows, columns]``), and which of them are visible."""
 
     def window(self, grid: jax.Array, position: jax.Array, outside: Any) -> jax.Array:
         """The part of a map that the player sees; ``outside`` stands for what lies beyond its edge."""
@@ -126,7 +126,7 @@ def stacked(levels: list[Any]) -> jax.Array:
 
 
 def _strongly_typed(state: State) -> State:
-    # A fresh world holds Python numbers, a played one arrays: one type, so that both share one program.
+    # A fresh world holds Python numbers, a played one arrays: converted to one type, so that both share one program.
     def strong(leaf):
         leaf = jnp.asarray(leaf)
         return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)

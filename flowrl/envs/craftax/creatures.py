@@ -22,9 +22,9 @@ class Creatures(NamedTuple):
 def creature_cells(creatures: Creatures, player_position: jax.Array, view: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
     """Where creatures are shown in a view, as the games draw them.
 
-    The games write a 1 for a living creature in view and a 0 for any other, one after the other into one array.
-    So a creature can erase one before it: a dead one on the same cell, or one outside the view by less than the
-    view's own size, whose negative place counts from the other end. This is the games' rule, kept for exactness.
+    The games write a 1 for each living creature in view and a 0 for any other, one after the other into one array. So a
+    creature can erase an earlier one: a dead one on the same cell, or one outside the view by less than the view's
+    size, whose negative index wraps around. This is the games' behaviour, reproduced exactly.
 
     Args:
         creatures: in the order in which the game draws them.

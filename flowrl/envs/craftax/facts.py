@@ -3,7 +3,7 @@
 from flowrl.skills.facts import Family, Feature, Kind, OverStep, Penalty, RewardTerm
 
 INTRINSICS = ("health", "food", "drink", "energy", "mana")
-"""The entries of ``player_intrinsics``; the last one only where the game has it."""
+"""The entries of ``player_intrinsics``; the last one only if the game has it."""
 MONSTERS_TO_CLEAR = 8
 """Monsters to beat on a floor before its ladder down opens (Craftax: ``MONSTERS_KILLED_TO_CLEAR_LEVEL``)."""
 HEALTH_WEIGHT = 0.1
@@ -60,14 +60,14 @@ HEALTH_PENALTY = Penalty(
 
 
 def near(blocks: tuple[str, ...]) -> Family:
-    """``near:BLOCK``: both offsets are at most 1. Of blocks as far away as each other, the first in view counts."""
+    """``near:BLOCK``: both offsets are at most 1. Of equally distant blocks, the first in view counts."""
     beside = "(jnp.abs({offsets}[BlockType.{{member}}.value]).max() <= 1)"
     now, before = beside.format(offsets="closest_blocks"), beside.format(offsets="closest_blocks_prev")
     return Family("near", Kind.NEARNESS, blocks, held=now, gained=f"(1.0 * {now} - 1.0 * {before})")
 
 
 def unlocked(achievements: tuple[str, ...]) -> Family:
-    """``achievement:NAME``: the game has unlocked it in this episode."""
+    """``achievement:NAME``: it has been unlocked in this episode."""
     return Family(
         "achievement",
         Kind.POSSESSION,
@@ -91,7 +91,7 @@ def on_floor(floors: tuple[str, ...]) -> Family:
 def cleared(floors: tuple[str, ...]) -> Family:
     """``cleared:FLOOR``: enough monsters are beaten there for its ladder down to be open.
 
-    Each monster pays half: a fight costs more health than an eighth would pay for.
+    Each monster pays 0.5: a fight costs more health than an eighth of the reward would make up for.
     """
     return Family(
         "cleared",
@@ -106,7 +106,7 @@ def cleared(floors: tuple[str, ...]) -> Family:
 def reward_menu(blocks: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[RewardTerm, ...]:
     """``approach`` a block, ``recover`` an intrinsic, ``avoid_damage``."""
     return (
-        # Up to the weight for coming close, a tenth of it for each step; 0 while none is in view. The potential is
+        # Pays up to the weight for getting close, a tenth of it for each step; 0 while none is in view. The potential is
         # max(0, 1 - distance / 10), with the distance in steps (L1) to the nearest block in view. When that one is
         # collected the next is further away, so the weight stays below that of the gain.
         RewardTerm("approach", f"({_closeness('closest_blocks')} - {_closeness('closest_blocks_prev')})", blocks, weight=0.5),

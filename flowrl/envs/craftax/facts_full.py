@@ -1,7 +1,7 @@
 """Craftax as data (craftax 1.6.1; a test holds it against the game's own enums and inventory).
 
 ``armour`` (four pieces, 1 iron, 2 diamond) and ``potions`` (six colours) are arrays in the inventory; as resources
-they are the sum of their entries. A colour's effect is drawn anew in every world, so colours are not told apart.
+they are the sum of their entries. Each world draws the colours' effects again, so colours are not distinguished.
 """
 
 from flowrl.envs.craftax import facts

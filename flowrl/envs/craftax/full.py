@@ -13,7 +13,7 @@ from flowrl.envs.craftax.creatures import Creatures
 from flowrl.envs.craftax.facts_full import FACTS
 
 VISIBLE_LIGHT = 0.05
-"""Cells with less light are dark: the game's own observation leaves them out at the same level."""
+"""Cells with less light are dark: the game's own observation uses the same threshold."""
 
 
 class CraftaxAdapter(CraftaxGame):

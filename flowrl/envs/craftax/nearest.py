@@ -9,7 +9,7 @@ from flowrl.envs.craftax.facts import NOT_IN_VIEW
 
 
 def nearest_blocks(view: jax.Array, visible: jax.Array, num_block_types: int) -> jax.Array:
-    """Offsets of the nearest block of each type, by steps to walk (L1), the first in reading order of equals.
+    """Offsets of the nearest block of each type, by walking distance (L1); of equals, the first in reading order.
 
     Args:
         view: int32 ``[rows, columns]`` block types around the player, who stands in the middle.
@@ -17,7 +17,7 @@ def nearest_blocks(view: jax.Array, visible: jax.Array, num_block_types: int) ->
         num_block_types: how many types there are.
 
     Returns:
-        int32 ``[num_block_types, 2, 1]``; both offsets are ``NOT_IN_VIEW`` where there is none.
+        int32 ``[num_block_types, 2, 1]``; both offsets are ``NOT_IN_VIEW`` if there is none.
     """
     rows, columns = view.shape
     cells = jnp.arange(rows * columns, dtype=jnp.int32)

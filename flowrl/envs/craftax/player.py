@@ -1,7 +1,7 @@
-"""A player that brings about much in a few steps: what the gate records is played by it.
+"""A player that achieves much in a few steps; it plays the games that the gate records.
 
-It walks to a block that it can see and uses it, and tries to craft. It is no trained policy, but it gathers, places,
-crafts and fights, and it meets the game's own rules in every step.
+It walks to a visible block and uses it, and tries to craft. It is not a trained policy, but it gathers, places, crafts
+and fights, under the game's own rules.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from flowrl.envs.adapter import GameAdapter
 
 HELD = 9
-"""Of each material, where a world is equipped by hand."""
+"""The amount of each material in a world that is equipped by hand."""
 EQUIPMENT = """wood stone coal iron diamond sapling arrows torches ruby sapphire wood_pickaxe stone_pickaxe iron_pickaxe
     wood_sword stone_sword iron_sword pickaxe sword bow""".split()
 SOUGHT = "TREE TREE WATER STONE STONE COAL IRON DIAMOND GRASS CRAFTING_TABLE CHEST SAPPHIRE RUBY PLANT".split()
-"""Blocks that the player walks to, the ones most often needed more than once."""
+"""Blocks that the player walks to; those needed most often appear more than once."""
 MOVES = ("UP", "DOWN", "LEFT", "RIGHT")
 OFTEN_USED, OFTEN_SOUGHT = 0.4, 0.75
 
 
 def equipped(states: Any, facts: GameFacts) -> Any:
-    """Worlds ``[B, ...]`` of which those whose number leaves 2 or 3 when divided by 4 have tools and materials.
+    """Worlds ``[B, ...]``; those with index 2 or 3 modulo 4 have tools and materials.
 
-    Where the game has floors, these are on one floor or another.
+    If the game has floors, these are on different floors.
     """
     chosen = np.arange(len(states.player_position)) % 4 >= 2
     held = {name: _equipped(states.inventory, name, chosen, facts) for name in EQUIPMENT if hasattr(states.inventory, name)}
@@ -51,13 +51,13 @@ def equipped(states: Any, facts: GameFacts) -> Any:
 
 def _equipped(inventory: Any, name: str, chosen: np.ndarray, facts: GameFacts) -> jax.Array:
     held = getattr(inventory, name)
-    # Tools stay one level below the best, so that there is something left to make.
+    # Tools are one level below the best, so that there is something left to make.
     most = HELD if name in facts.stocks else max(1, facts.possessions[name] - 1)
     return jnp.where(chosen, most, held).astype(held.dtype)
 
 
 def scripted_action(key: jax.Array, features: Features, adapter: GameAdapter) -> jax.Array:
-    """Half of the time towards a block in view, or using it when beside it; else crafting, placing or anything."""
+    """Half of the time walks to a block in view, or uses it when next to it; otherwise crafts, places or acts at random."""
     actions, blocks = adapter.scope["Action"], adapter.facts.members("near")
     sought = [blocks.index(name) for name in SOUGHT if name in blocks]
     block_key, kind_key, other_key = jax.random.split(key, 3)

@@ -1,4 +1,4 @@
-"""How the resources of both Craftax games stand in recorded steps, and what comes together in one step."""
+"""How both Craftax games store resources in recorded steps, and what changes together in one step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALSO = {
     "PLACE_TABLE": {"wood": -1}, "PLACE_FURNACE": {"stone": -1}, "CAST_FIREBALL": {"mana": -2},
     "CAST_ICEBALL": {"mana": -2},
 }  # fmt: skip
-"""What else changes in the step that unlocks an achievement."""
+"""What else changes in a step that unlocks an achievement."""
 
 
 class CraftaxSteps(GameSteps):
@@ -73,7 +73,7 @@ class CraftaxSteps(GameSteps):
 
 
 def resource_with(achievement: str, facts: GameFacts) -> tuple[str, int] | None:
-    """The resource that comes with an achievement, and its level then; None where there is none."""
+    """The resource that comes with an achievement, and its level then; None if there is none."""
     deed, _, thing = achievement.partition("_")
     name = thing.lower()
     if deed in ("COLLECT", "FIND") and name in facts.inventory_fields:

@@ -1,1 +1,1 @@
-"""Engines that start a run and can say what became of it."""
+"""Engines that start runs and report their status."""

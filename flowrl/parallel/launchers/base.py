@@ -1,4 +1,4 @@
-"""What the scheduler asks of whatever runs trainings: sessions on this machine today, a cluster's queue later.
+"""What the scheduler needs from an engine that runs trainings: sessions on this machine today, a cluster's queue later.
 
 A launcher keeps no state of its own. All it needs to find a run again is in the handle, and handles can be found
 again from the experiment's folder. Every launcher passes the tests in ``tests/parallel/launcher_contract.py``.
@@ -25,13 +25,13 @@ class Phase(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     EXITED = "exited"
-    LOST = "lost"  # the engine answers, and knows nothing of the run
+    LOST = "lost"  # the engine answers, but does not know the run
     UNKNOWN = "unknown"  # the engine does not answer
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """An engine's word on a run. ``code`` and ``signal`` only with EXITED, where the engine knows them."""
+    """An engine's status of a run. ``code`` and ``signal`` are set only with EXITED, if the engine knows them."""
 
     phase: Phase
     code: int | None = None
@@ -43,7 +43,7 @@ NOT_ASKED = EngineStatus(Phase.UNKNOWN)
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """One attempt at a run. ``environment`` holds nothing secret: an engine may show it to anybody.
+    """One attempt at a run. ``environment`` holds nothing secret: an engine may show it to anyone.
 
     ``experiment`` and ``run_folder`` are absolute.
     """
@@ -64,14 +64,14 @@ class LaunchSpec:
 
     @property
     def session_name(self) -> str:
-        """The name that people look for; what an engine would take for something else becomes ``_``."""
+        """The name that people look for; characters that mean something to an engine become ``_``."""
         return re.sub(r"[^A-Za-z0-9_-]", "_", f"flowrl_e{self.expert_idx}_{self.skill_name}")
 
 
 @dataclass(frozen=True)
 class Handle:
-    """A launched attempt. ``engine_id`` is the engine's (empty: the engine has lost it, though it may live), ``name`` is
-    for people, ``process`` where there is one."""
+    """A launched attempt. ``engine_id`` is the engine's own (empty: the engine has lost the run, which may still be
+    alive), ``name`` is for people, ``process`` is set if there is one."""
 
     engine_id: str
     name: str
@@ -93,20 +93,20 @@ class EngineUnreachable(FlowrlError):
 
 
 class Launcher(Protocol):
-    """Starts runs in an engine, and tells what became of them.
+    """Starts runs in an engine, and reports their status.
 
-    ``poll_every_s``: how often the engine may be asked at little cost; None: no oftener than ``--scheduler_poll_interval``.
+    ``poll_every_s``: how often the engine may be asked at little cost; None: every ``--scheduler_poll_interval``.
     """
 
     poll_every_s: float | None
 
     def check(self) -> None:
-        """Raises BadInput, with the remedy, where the engine cannot work on this machine. Starts and writes nothing."""
+        """Raises BadInput, with the remedy, if the engine cannot work on this machine. Starts and writes nothing."""
 
     def slots(self, max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int = 1) -> list[Slot]:
-        """The part of the machine for each run at a time: from one slot to ``max_parallel``.
+        """The slots of this machine, one for each run at a time: 1 to ``max_parallel`` of them.
 
-        An engine that places its runs itself gives ``Slot()``: no cores, no GPU.
+        An engine that places its runs itself returns ``Slot()``: no cores, no GPU.
 
         Raises:
             BadInput: a number is below one, or a GPU is asked for that is not there.
@@ -123,23 +123,24 @@ class Launcher(Protocol):
         """All attempts of this experiment that the engine still knows. Raises EngineUnreachable."""
 
     def poll(self, handles: Sequence[Handle]) -> dict[str, EngineStatus]:
-        """The engine's word on each handle, by ``engine_id``, in one call. Never raises: UNKNOWN is an answer."""
+        """The engine's status of each handle, by ``engine_id``, in one call. Never raises: UNKNOWN is an answer."""
 
     def is_alive(self, handle: Handle) -> bool | None:
-        """Whether the process lives that the engine started for this attempt, or, where the handle names none, any process
-        of the attempt. None: that cannot be seen from here, as it may run on another host; then ``poll`` alone tells.
+        """Whether the process that the engine started for this attempt is alive; if the handle names none, whether any
+        process of the attempt is. None: cannot be seen from here, as it may run on another host; then only ``poll`` can
+        tell.
         """
 
     def output(self, handle: Handle) -> str:
         """The last lines that the run showed, as far as the engine still has them."""
 
     def cancel(self, handle: Handle, grace_s: float) -> bool:
-        """Ends the whole tree of processes, then forgets the run; safe to repeat. Returns whether nothing is left."""
+        """Ends the whole process tree, then forgets the run; safe to repeat. Returns whether nothing is left."""
 
     def attach_command(self, handle: Handle) -> list[str]:
-        """The command that a person types to look at the run; its ``name`` is enough for it."""
+        """The command that a user types to look at the run; its ``name`` is enough for it."""
 
 
 def cookie(run_folder: Path, attempt: int) -> str:
-    """The mark of one attempt."""
+    """Marks the processes of one attempt."""
     return f"{run_folder}#{attempt}"

@@ -1,4 +1,4 @@
-"""The launcher of whoever names none."""
+"""The default launcher."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from flowrl.parallel.launchers.tmux import TmuxLauncher
 
 
 def default_launcher() -> Launcher:
-    """Sessions on this machine that a person can attach to."""
+    """Sessions on this machine that a user can attach to."""
     return TmuxLauncher()

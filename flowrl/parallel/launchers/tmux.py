@@ -1,8 +1,8 @@
-"""Runs in tmux sessions that a person can attach to. The only module that imports libtmux.
+"""Runs in tmux sessions that a user can attach to. The only module that imports libtmux.
 
-The sessions live on the user's own server, beside the user's own sessions. So no option of the server is changed
-(what a session needs is set on it, in the same command that creates it), panes are addressed by ``%id`` and never by
-a prefix of a name, and only a pane that carries our mark is ever ended: one that the user split off is the user's.
+The sessions live on the user's own server, beside the user's own sessions. So no server option is changed (a session's
+options are set on the session, in the command that creates it), panes are addressed by ``%id`` and never by a name
+prefix, and only panes that carry our mark are ended: a pane that the user split off belongs to the user.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ WIDTH, HEIGHT = 120, 30
 SHELL = "/bin/sh"
 MAX_SUFFIX = 99
 
-# Regular expressions for what tmux says. A socket that exists and refuses the connection for another reason is not among these.
+# Regular expressions for tmux's messages. Not among them: a socket that exists, but refuses the connection for another reason.
 _NO_SERVER = ("no server running on (.+)", r"error connecting to (.+) \((?:No such file or directory|Connection refused)\)")
-# A server that is just ending takes a client's call and drops it; the next call starts a new server.
+# A server that is shutting down accepts a client's call and drops it; the next call starts a new server.
 _TRY_AGAIN = ("server exited unexpectedly", "lost server", *_NO_SERVER)
 _NO_SESSION = (*_TRY_AGAIN, "no sessions", "no current target")
 _TAKEN = "duplicate session"
 _FIRST_VERSION = (3, 2)  # new-session has -e, and remain-on-exit may be "failed"
-# What is wrong where a client cannot reach its server, by what tmux says.
+# Why a client cannot reach its server, by tmux's message.
 _HINDRANCES = {
-    "File name too long": "the path of a socket may have about 100 bytes",
-    "protocol version mismatch": "the server was started by another version of tmux, and has to end before this one works",
+    "File name too long": "the path of a socket can have about 100 bytes at most",
+    "protocol version mismatch": "the server was started by another version of tmux; end that server before you use this one",
     "Permission denied": "the socket, or its folder, belongs to another user",
 }
 _MARK = "@flowrl_run"
@@ -63,7 +63,7 @@ _LISTING = "#{pid}|#{pane_id}|#{pane_pid}|#{pane_dead}|#{pane_dead_status}|#{pan
 
 @dataclass(frozen=True)
 class Answer:
-    """What tmux said."""
+    """tmux's answer."""
 
     returncode: int
     stdout: list[str]
@@ -76,13 +76,13 @@ class Answer:
 
 
 class TimedServer(Server):
-    """libtmux's server, whose every call ends in time and takes no secret along.
+    """libtmux's server, with a timeout on every call and no secrets in its environment.
 
-    libtmux has no timeout anywhere, and a server that our call happens to start keeps our environment for ever.
+    libtmux has no timeouts, and a server that our call happens to start keeps our environment as long as it runs.
     """
 
     def cmd(self, cmd: str, *args, target: str | int | None = None) -> Answer:
-        """Runs one tmux command (or several, with ``;`` as an argument of its own).
+        """Runs one tmux command (or several, separated by a ``;`` argument).
 
         Raises:
             EngineUnreachable: no answer within CALL_TIMEOUT_S.
@@ -114,7 +114,7 @@ class _Pane:
     dead: bool
     code: int | None
     signal: int | None
-    cookie: str  # empty where the pane is not one of flowrl
+    cookie: str  # empty if the pane is not flowrl's
     name: str
 
     @classmethod
@@ -212,13 +212,13 @@ class TmuxLauncher:
         return gone
 
     def attach_command(self, handle: Handle) -> list[str]:
-        return ["tmux", "attach", "-t", handle.name]  # not "=name", which zsh takes for the path of a command
+        return ["tmux", "attach", "-t", handle.name]  # not "=name", which zsh expands to a command's path
 
     def _panes(self) -> list[_Pane]:
-        """All panes of the server; none where no server runs, or it has no session.
+        """All panes of the server; none if no server runs, or it has no session.
 
         Raises:
-            EngineUnreachable: a server may run, and does not answer.
+            EngineUnreachable: a server may be running, but does not answer.
         """
         answer = self._list()
         if answer.returncode == 0:
@@ -231,7 +231,7 @@ class TmuxLauncher:
         return self.server.cmd("list-panes", "-a", "-F", _LISTING)
 
     def _existing(self, spec: LaunchSpec) -> Handle | None:
-        """This attempt, where it was started before. Dead panes of older ones, which keep the name, are removed."""
+        """This attempt, if it was started before. Removes dead panes of older attempts, which still hold the name."""
         of_this_run = [pane for pane in self._panes() if pane.cookie and pane.run_folder == spec.run_folder]
         for pane in of_this_run:
             if pane.dead and pane.cookie != spec.cookie:
@@ -243,17 +243,18 @@ class TmuxLauncher:
         return next((pane for pane in matching if pane.cookie == handle.cookie), None)
 
     def _unwanted_variables(self) -> list[str]:
-        """Variables that the server kept from its first client, and that would reach into a training."""
+        """Variables that the server kept from its first client and that would affect a training."""
         shown = self.server.cmd("show-environment", "-g")
         names = (line.split("=", 1)[0].lstrip("-") for line in shown.stdout if "=" in line)
         return [name for name in names if is_misleading(name)]
 
 
 def _write_script(spec: LaunchSpec, unwanted: Sequence[str]) -> Path:
-    """Writes what the pane runs: it sets the run's variables, and becomes the run.
+    """Writes the script that the pane runs: it sets the run's variables, then execs the run.
 
-    They may be longer than the 16 kB that a client can tell a server at a time: modules on clusters fill ``PATH``. The cookie
-    is the run's alone: in the session's environment, a pane that the user splits off would inherit it.
+    The variables may exceed the 16 kB that a client can send to a server at once: environment modules on clusters fill
+    ``PATH``. The cookie belongs to the run alone: from the session's environment, a pane that the user splits off would
+    inherit it.
     """
     unset = [part for name in unwanted if name not in spec.environment for part in ("-u", name)]
     variables = {**spec.environment, EXPERIMENT: str(spec.experiment), COOKIE: spec.cookie}
@@ -265,7 +266,7 @@ def _write_script(spec: LaunchSpec, unwanted: Sequence[str]) -> Path:
 
 
 def _creation(spec: LaunchSpec, name: str, script: Path) -> list[str]:
-    """The arguments of one tmux call that creates a session and settles all that must hold on it.
+    """The arguments of one tmux call that creates a session and sets its options.
 
     The command is an argv of several words: tmux runs a single word through the user's shell.
     """
@@ -275,7 +276,7 @@ def _creation(spec: LaunchSpec, name: str, script: Path) -> list[str]:
     options = [
         ["set-option", "-t", session, "destroy-unattached", "off"],
         ["set-option", "-p", "-t", session, _MARK, quote(spec.cookie)],
-        # A pane that fails stays, with its last words and its exit code, until the scheduler has read them.
+        # A failed pane stays, with its last output and its exit code, until the scheduler has read them.
         ["set-option", "-p", "-t", session, "remain-on-exit", "failed"],
     ]
     return [*map(_literal, creation), *(part for option in options for part in (";", *map(_literal, option)))]
@@ -307,7 +308,7 @@ def _number(text: str) -> int | None:
 
 
 def _is_on_another_server(handle: Handle, answering: set[int]) -> bool:
-    """Whether the run's own server lives and is none of those that answer: its socket was removed, or is elsewhere."""
+    """Whether the run's own server is alive but not the one that answers: its socket was removed, or is elsewhere."""
     if handle.process is None:
         return False
     _, _, rest = handle.process.variable("TMUX").partition(",")
@@ -331,21 +332,22 @@ def _missing() -> BadInput:
 
 
 def _check_version(answer: Answer) -> None:
-    """Raises BadInput where tmux is too old. One without a number, as ``tmux master``, is newer than any that has one."""
+    """Raises BadInput if tmux is too old. A version without a number, such as ``tmux master``, is newer than any with
+    one."""
     first = ".".join(map(str, _FIRST_VERSION))
     if answer.returncode != 0:
-        raise BadInput(f"tmux does not start: `tmux -V` says {_words(answer)}; install tmux {first} or a later one")
+        raise BadInput(f"tmux does not start: `tmux -V` says {_words(answer)}; install tmux {first} or later")
     shown = " ".join(answer.stdout)
     number = re.search(r"(\d+)\.(\d+)", shown)
     if number and (int(number[1]), int(number[2])) < _FIRST_VERSION:
         raise BadInput(
-            f"{shutil.which('tmux')} is too old: it is {shown}, and trainings need tmux {first} or a later one; install that, "
-            "and end the server of the old one"
+            f"{shutil.which('tmux')} is too old: found {shown}, but trainings need tmux {first} or later; install that, "
+            "and end the old server"
         )
 
 
 def _check_listing(answer: Answer) -> None:
-    """Raises BadInput where the server cannot be reached, or none could be started."""
+    """Raises BadInput if the server cannot be reached, or none could be started."""
     if answer.returncode == 0:
         return
     if not answer.says(_NO_SESSION):
@@ -360,7 +362,7 @@ def _check_listing(answer: Answer) -> None:
 
 
 def _another_place() -> str:
-    """What a person can do about a socket that does not work."""
+    """What the user can do about a socket that does not work."""
     if variable("TMUX"):
         return "unset TMUX, which names that server, or make `tmux list-sessions` work in this terminal"
     return "set TMUX_TMPDIR to a folder of yours with a short path, or make `tmux list-sessions` work in this terminal"

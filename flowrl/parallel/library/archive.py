@@ -22,19 +22,19 @@ from flowrl.records import result as run_result
 from flowrl.records import run_record
 
 MERGE = "merge.json"
-"""What a merge decided; in the run's folder first, then with the skill."""
+"""What a merge decided; first in the run's folder, then in the skill's."""
 REPORTS = "wandb"
 _RECORDS = ("training.log", "metrics.jsonl", run_record.NAME, run_result.NAME, SKILL_DATA, CANDIDATES, MERGE)
 _RECORDS_OF_ONE_RUN = ("training.log", "metrics.jsonl", run_record.NAME, MERGE, run_result.NAME)
-"""What moves aside for those of the next run; the result last, as it says which run the others are of."""
+"""What makes way for the next run's records; the result last, as it tells which run the others belong to."""
 
 
 def archive_run(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, action: Action, attempt: int) -> None:
-    """The run's own skill and its records go into the library. A new skill's folder appears complete; may be repeated.
+    """Archives the run's own skill and its records in the library. A new skill's folder appears complete; safe to repeat.
 
     Args:
         version: the expert of the run's own skill.
-        action: what was decided about it.
+        action: what the merge decided about it.
     """
     final = paths.skill_folder(version.global_expert_idx, version.skill_name)
     if not final.exists():
@@ -75,7 +75,7 @@ def _archive_new(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, 
 
 
 def _keep_earlier_records(folder: Path, attempt: int) -> None:
-    """Of a skill that was trained further, the records of the run before move to ``earlier/attempt_<n>/``."""
+    """Moves the previous run's records of a skill that was trained further to ``earlier/attempt_<n>/``."""
     before = run_result.find(folder / run_result.NAME)
     if before is None or before.attempt == attempt:
         return
@@ -94,7 +94,7 @@ def _copy_records(run: RunPaths, folder: Path) -> None:
 
 
 def _keep_reports(source: Path, target: Path) -> None:
-    """Reports that were not sent yet, at the same place below the skill's folder. None that is there is replaced."""
+    """Keeps reports that were not sent yet, at the same path below the skill's folder. Never replaces one that is there."""
     for path in sorted(source.rglob("*")):
         if path.is_file() and not path.is_symlink():  # wandb's links only point to the newest of these
             folder = target / path.parent.relative_to(source)
@@ -114,7 +114,7 @@ def _is_free_for(source: Path, place: Path) -> bool:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Gives a file of the run, which is about to be removed, a second name; copies it where there are no hard links."""
+    """Hard-links a file of the run, which is about to be removed; copies it where there are no hard links."""
     second = target.with_name(f".{target.name}.tmp")
     second.unlink(missing_ok=True)
     try:

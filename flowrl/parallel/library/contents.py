@@ -1,4 +1,4 @@
-"""What the library holds, read from its folders: they are right about completed skills, whatever became of the state file."""
+"""What the library holds, read from its folders: these are right about completed skills even if the state file is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def skills_in_library(paths: ExperimentPaths) -> dict[str, int]:
 
 
 def skill_data_in_library(paths: ExperimentPaths, index: int | None, name: str) -> dict[str, Any]:
-    """A completed skill's data, as it was archived; ``{"skill_name": name}`` where it was not."""
+    """A completed skill's data, as it was archived; ``{"skill_name": name}`` if it was not."""
     if index is None:
         return {"skill_name": name}
     return _read(paths.skill_folder(index, name) / SKILL_DATA) or {"skill_name": name}

@@ -16,8 +16,8 @@ from flowrl.paths import ExperimentPaths
 class ExpertVersion:
     """An expert as one run leaves it.
 
-    total_frames: its age in training. acted_frames: those in which it acted itself. acted: whether it acted in this run
-    at all. params: nested dicts of numpy arrays.
+    total_frames: its age in training. acted_frames: those in which it acted itself. acted: whether it acted in this
+    run. params: nested dicts of numpy arrays.
     """
 
     skill_name: str

@@ -1,7 +1,7 @@
 """Kernel locks: who works on an experiment, and who merges into its library.
 
-A lock is the kernel's (``flock``), so it ends with its holder; that a lock *file* exists means nothing. The file
-holds a line about its holder, for the message to whoever finds it taken.
+A lock is the kernel's (``flock``), so it ends with its holder; a lock *file* alone means nothing. The file holds a line
+about its holder, for the message to anyone who finds it taken.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flowrl.paths import ExperimentPaths
 
 POLL_S = 0.02
 MERGE_TIMEOUT_S = 300.0
-"""Seconds that a merge waits for another one: of large experts, on a slow disk."""
+"""Seconds that a merge waits for another, which may write large experts to a slow disk."""
 _FOLDER_CANNOT_BE_LOCKED = {errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """NFS says EBADF: it needs a file that is open for writing, which a folder never is."""
 
@@ -33,7 +33,7 @@ _is_given_up: ContextVar[Callable[[], bool]] = ContextVar("is_given_up", default
 
 
 class LockTimeout(FlowrlError):
-    """A live process kept the merge lock for longer than we were willing to wait."""
+    """A live process held the merge lock for longer than the timeout."""
 
 
 class WaitGivenUp(FlowrlError):
@@ -51,7 +51,7 @@ def waiting_unless(is_given_up: Callable[[], bool]) -> Iterator[None]:
 
 
 def hold_scheduler_lock(paths: ExperimentPaths) -> FileLock:
-    """Takes the experiment for this process; release the lock to give it up.
+    """Locks the experiment for this process, until the lock is released.
 
     Raises:
         FolderInUse: another scheduler works on the folder; says which, and since when.
@@ -85,7 +85,7 @@ def merge_lock(paths: ExperimentPaths, timeout_s: float = MERGE_TIMEOUT_S, doing
         while not try_to_take():
             if _is_given_up.get()():
                 raise WaitGivenUp(
-                    f"{paths.checkpoints} is locked by another merge, and this process is leaving; "
+                    f"{paths.checkpoints} is locked by another merge, and this process is shutting down; "
                     "start the same command again to merge"
                 )
             if time.monotonic() > deadline:
@@ -96,7 +96,7 @@ def merge_lock(paths: ExperimentPaths, timeout_s: float = MERGE_TIMEOUT_S, doing
 
 
 def holder(path: Path) -> str:
-    """Who wrote their name into a lock file, in words."""
+    """The holder that a lock file names, in words."""
     try:
         name = json.loads(path.read_text())
         doing = f", {name['doing']}" if name.get("doing") else ""
@@ -141,7 +141,7 @@ def _try_file(lock: FileLock) -> bool:
 
 def _file_lock(path: Path) -> FileLock:
     # Not thread-local: the front door opens an experiment in one thread and the scheduler closes it in another.
-    # Without the soft fallback: a lock that is a mere file outlives its holder.
+    # No soft fallback: a lock that is only a file outlives its holder.
     return FileLock(path, thread_local=False, fallback_to_soft=False)
 
 

@@ -16,7 +16,7 @@ Action = Literal["new", "updated", "kept"]
 def merge_action(version: ExpertVersion, frames_in_library: int | None) -> Action:
     """What a merge does with a run's version of an expert.
 
-    The version with most total frames stays. One that did not act in its run learned nothing there, and never replaces
+    The version with the most total frames stays. One that did not act in its run learned nothing there, and never replaces
     the library's, however many frames the run added to its age.
 
     Args:

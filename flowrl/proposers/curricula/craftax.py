@@ -2,9 +2,10 @@
 
 What each skill requires and consumes is the game's own rule (craftax 1.6.1, ``craftax/game_logic.py``), and a test
 plays every one of them. A skill names the first floor on which what it needs is plentiful: trees, grass and cows on
-the overworld, chests and orcs in the dungeon, gems in the mines. It need not be the only one: a few diamonds are on the
-overworld, and stone, coal and iron, for which no floor is named, are in the mines as well. A test looks for all of it in
-worlds as the game makes them. The game's ``pickaxe`` and ``sword`` are levels: 1 wood, 2 stone, 3 iron, 4 diamond.
+the overworld, chests and orcs in the dungeon, gems in the mines. It may not be the only one: a few diamonds are on the
+overworld, and stone, coal and iron, for which no floor is named, are in the mines as well. A test looks for all of
+these in worlds that the game generates. The game's ``pickaxe`` and ``sword`` are levels: 1 wood, 2 stone, 3 iron, 4
+diamond.
 """
 
 from flowrl.skills.menu import Approach, Recipe, Recover, each, once

@@ -1,9 +1,9 @@
-"""``python -m flowrl.training.calibration``: one training of several that are measured side by side.
+"""``python -m flowrl.training.calibration``: one of several trainings that are measured at the same time.
 
-It is told what to do on standard input: a line of JSON with ``env_name``, the run's ``settings`` and its ``slot``, as in
-``run.json``. On standard output it says ``{"ready": true, "peak_mb": ...}`` once everything is compiled, waits for another
-line, and then makes updates until it is ended, with a line about each: ``seconds``, ``compiled`` (whether a program had to
-be compiled within it) and ``peak_mb``. It ends when its input does, so it never outlives who asked.
+Standard input is a line of JSON with ``env_name``, the run's ``settings`` and its ``slot``, as in ``run.json``. Once
+everything is compiled, the process prints ``{"ready": true, "peak_mb": ...}``, waits for another line, and then makes
+updates until it is ended. It prints a line for each: ``seconds``, ``compiled`` (whether a program had to be compiled in
+it) and ``peak_mb``. It ends when its input does, so it never outlives its caller.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flowrl.training.host import heap, process
 
 WARM_UP_UPDATES = 5
 WARM_UP_S = 60.0
-"""Updates are made before the measurement until one has nothing to compile; so many, or for so long, at most."""
+"""Warm-up ends with the first update that compiles nothing, after this many updates or seconds at the latest."""
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -28,7 +28,7 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 def main() -> int:
     """Measures until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever prints does not get between the answers
+    os.dup2(2, 1)  # other prints must not mix with the answers
     task = json.loads(sys.stdin.readline())
     asked_to_go = threading.Event()
     threading.Thread(target=_listen, args=(asked_to_go,), daemon=True).start()
@@ -46,12 +46,12 @@ def main() -> int:
 def _listen(asked_to_go: threading.Event) -> None:
     for _ in sys.stdin:
         asked_to_go.set()
-    os._exit(0)  # nobody waits for the figures any more, and nothing is lost
+    os._exit(0)  # nobody waits for the figures any more, so nothing is lost
 
 
 def _updates(env_name: str, settings: dict[str, Any]):
-    """A function that makes an update and says how many seconds it took, and whether anything was compiled; and the MB of
-    this process's memory that a test for the goal would need beside it."""
+    """A function that makes an update and returns its seconds and whether anything was compiled; and the MB that a test
+    for the goal would need on top of this process's memory."""
     import jax
 
     from flowrl.records.training_settings import RunSettings

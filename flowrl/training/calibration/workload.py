@@ -1,4 +1,4 @@
-"""The updates of an ordinary run, and nothing else of one: for measuring how fast this machine trains.
+"""The updates of an ordinary run without the rest of it, to measure how fast this machine trains.
 
 The programs are those of a real run with the same settings, so what is compiled here serves that run too.
 """
@@ -34,7 +34,7 @@ LR = 2e-4
 
 
 def task(number: int, facts: GameFacts) -> TaskFunctions:
-    """The code of a plan's task, in no two tasks the same; only its step budget ends it. Asks for all that the game offers."""
+    """The code of a plan's task, different for each task; only its step budget ends it. Reads every feature of the game."""
     now = tuple(feature.name for feature in facts.features)
     over_step = tuple(name for feature in facts.features for name in feature.names)
 
@@ -48,12 +48,12 @@ def task(number: int, facts: GameFacts) -> TaskFunctions:
 
 
 def _sum(features: dict) -> jax.Array:
-    """Of all numbers in the features."""
+    """The sum of the absolute values of all numbers in the features."""
     return sum(jnp.abs(leaf).astype(jnp.float32).sum() for leaf in jax.tree.leaves(features))
 
 
 class Workload:
-    """A run of fresh experts on endless tasks, one an expert, updated as a run does it."""
+    """A run of fresh experts on endless tasks, one task per expert, updated as in a real run."""
 
     def __init__(
         self,
@@ -68,12 +68,12 @@ class Workload:
         mixed_precision: bool = False,
         max_task_steps: int | None = None,
     ):
-        """Raises BadInput where there is no such game.
+        """Raises BadInput if there is no such game.
 
         Args:
             num_tasks: of the plan; by default one for each expert.
-            acting: int ``[num_envs]``, the expert that acts in each environment, whatever the task; by default the plan says.
-            max_task_steps: after which an episode ends; by default `MAX_TASK_STEPS`.
+            acting: int ``[num_envs]``, the expert that acts in each environment, in every task; by default, the plan's.
+            max_task_steps: steps after which an episode ends; by default `MAX_TASK_STEPS`.
         """
         self.num_steps = num_steps
         self.frames_per_update = num_envs * num_steps
@@ -98,7 +98,7 @@ class Workload:
 
     @property
     def test_bytes(self) -> int:
-        """Memory that a run's tests for the goal hold beside its training: environments and worlds of their own."""
+        """The extra memory that a run's tests for the goal hold: they have their own environments and worlds."""
         num_envs = len(self.playing.expert)
         of_each = sum(leaf.nbytes for leaf in jax.tree.leaves(self.playing.scene)) // num_envs
         return of_each * (num_envs + (WORLDS_AT_ONCE if num_envs >= TEST_EPISODES else TEST_EPISODES))
@@ -128,12 +128,12 @@ class Workload:
 
 
 def _assigned(judge: Judge, acting: np.ndarray) -> Judge:
-    """The same judge, but each environment keeps to its expert, in its later episodes too."""
+    """The same judge, but each environment keeps its expert, in later episodes too."""
     expert = jnp.asarray(acting)
     return judge._replace(judge_step=lambda *inputs: (*judge.judge_step(*inputs)[:2], expert), first=acting)
 
 
 def _at_all_ages(playing: Playing, max_task_steps: int) -> Playing:
-    """Environments in the midst of their episodes, so that these end evenly."""
+    """Environments in the middle of their episodes, so that these end evenly."""
     steps = np.random.default_rng(0).integers(0, max_task_steps, len(playing.expert)).astype(np.int32)
     return playing._replace(progress=playing.progress._replace(steps=jnp.asarray(steps)))

@@ -1,1 +1,1 @@
-"""Compiled programs that are kept on disk, for every later run of the same kind."""
+"""Compiled programs, stored on disk for later runs of the same kind."""

@@ -1,4 +1,4 @@
-"""What a compiled program depends on, told without tracing it: source code, libraries, machine, settings, shapes."""
+"""What a compiled program depends on, found without tracing it: source code, libraries, machine, settings, shapes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "craftax")
 _ROOMS = ("skills", "envs", "training")
 _VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC", "PJRT_NPROC")
 _WITHOUT_EFFECT = ("cache", "log", "debug", "dump", "traceback", "profil", "check")
-"""Settings of JAX with such a word in their name do not change what a program does."""
+"""JAX settings with one of these words in their name do not change what a program does."""
 
 
 def shape_of(value: Any) -> jax.ShapeDtypeStruct:
@@ -30,7 +30,7 @@ def shape_of(value: Any) -> jax.ShapeDtypeStruct:
 
 
 def signature(arguments: Any) -> str:
-    """The tree, the shapes and the types of arguments, or of what stands for them."""
+    """The tree, the shapes and the types of arguments, which may be abstract."""
     leaves, tree = jax.tree.flatten(arguments)
     kinds = [leaf if isinstance(leaf, jax.ShapeDtypeStruct) else shape_of(leaf) for leaf in leaves]
     return f"{tree} {[(kind.shape, str(kind.dtype), bool(kind.weak_type)) for kind in kinds]}"
@@ -38,7 +38,7 @@ def signature(arguments: Any) -> str:
 
 @functools.cache
 def surroundings() -> tuple[str, ...]:
-    """What a program depends on, beside what it is made from: source code, libraries, machine, settings."""
+    """What a program depends on besides what it is made from: source code, libraries, machine, settings."""
     device = jax.devices()[0]
     settings = [
         f"{name}={value!r}"
@@ -50,7 +50,7 @@ def surroundings() -> tuple[str, ...]:
         *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES),
         f"{device.platform} {device.device_kind} {device.client.platform_version}",
         processor(),
-        # Loops are cut into pieces for as many cores as there are when a program is compiled.
+        # Loops are split for the number of cores at the time of compiling.
         f"{len(machine.usable_cores())} cores",
         *(f"{name}={os.environ.get(name, '')}" for name in _VARIABLES),
         *settings,
@@ -68,7 +68,7 @@ def source_code() -> str:
 
 @functools.cache
 def changed_since_start() -> bool:
-    """Whether a source file is younger than this process, which may then run what stood there before."""
+    """Whether a source file is newer than this process, which may then run the old code."""
     return max(path.stat().st_mtime for path in _sources()) > psutil.Process().create_time()
 
 
@@ -81,17 +81,17 @@ def _sources() -> list[Path]:
 
 
 def hindrance(folder: Path) -> str | None:
-    """Why programs can neither be stored in this folder nor taken from it, and what to do; None where they can."""
+    """Why programs can neither be stored in this folder nor loaded from it, and the remedy; None if they can."""
     if not is_private(folder):
-        return f"{folder} can be written by others, or not be looked at; make it yours alone (chmod 700)"
+        return f"{folder} is writable by others, or cannot be checked; make it yours alone (chmod 700)"
     if changed_since_start():
         newest = max(_sources(), key=lambda path: path.stat().st_mtime)
-        return f"{newest} is newer than this process; if it is dated in the future, touch it"
+        return f"{newest} is newer than this process; if its date is in the future, touch it"
     return None
 
 
 def is_private(folder: Path) -> bool:
-    """Whether nobody else can have put anything into a folder; also where it does not exist yet."""
+    """Whether nobody else can have put anything into a folder; true if it does not exist yet."""
     try:
         found = folder.stat()
     except FileNotFoundError:
@@ -102,7 +102,7 @@ def is_private(folder: Path) -> bool:
 
 
 def processor() -> str:
-    """The kind of processor, with the instructions that it knows."""
+    """The processor model, with its instruction sets."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

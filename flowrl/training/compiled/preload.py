@@ -1,8 +1,8 @@
-"""Stored programs that are loaded in a thread, while the run that will call them does other things.
+"""Loads stored programs in a thread, while the run that will call them does other things.
 
-Loading a game's step takes a second or more of a start, and hardly any of it holds Python's lock. Which programs a run
-will call, and in which order, is what the last run of its kind called until it had made an update: a list that lies
-beside the programs. A list that is out of date, or missing, costs nothing but the time that it would have saved.
+Loading a game's step takes a second or more of a start, mostly without holding Python's lock. A list beside the
+programs says which ones to load, and in which order: those that the last run of this kind called up to its first
+update. If the list is missing or out of date, the run only starts more slowly.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from flowrl.files import write_whole
 
 
 class Preloader:
-    """Programs by their paths, loaded one after the other."""
+    """Loads programs by their paths, one after the other."""
 
     def __init__(self, load: Callable[[Path], Any]):
         """
         Args:
-            load: gives a stored program, or None; never raises.
+            load: returns a stored program, or None; never raises.
         """
         self._load = load
         self._awaited: dict[Path, Future] = {}
@@ -37,14 +37,15 @@ class Preloader:
             threading.Thread(target=self._load_all, args=(list(new.items()),), name="preload").start()
 
     def take(self, path: Path) -> Any:
-        """A program, waited for if it is just being loaded; None if it is not among those, or its turn has not come."""
+        """Returns a program, and waits for it if it is being loaded; None if it is not in the list, or its turn has not
+        come."""
         future = self._awaited.pop(path, None)
         if future is None or future.cancel():
             return None
         return future.result()
 
     def forget(self) -> None:
-        """Lets go of what nobody has taken, and loads no more."""
+        """Drops the programs that nobody has taken, and loads no more."""
         for future in self._awaited.values():
             future.cancel()
         self._awaited.clear()
@@ -58,7 +59,7 @@ class Preloader:
 
 
 def listed(path: Path) -> list[Path]:
-    """The programs of a list, in order; none if there is no list, or it is not one."""
+    """The programs of a list, in order; none if the list is missing or invalid."""
     with contextlib.suppress(OSError, ValueError):
         names = json.loads(path.read_text())
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
@@ -67,7 +68,7 @@ def listed(path: Path) -> list[Path]:
 
 
 def list_programs(path: Path, programs: list[Path]) -> None:
-    """Writes a list, unless it is there already, or cannot be written."""
+    """Writes a list, unless the same list is there already or it cannot be written."""
     if programs != listed(path):
         with contextlib.suppress(OSError):
             write_whole(path, json.dumps([program.name for program in programs]))

@@ -1,4 +1,4 @@
-"""The files of stored programs: machine code under a seal, in a folder that is kept below a size."""
+"""The files of stored programs: machine code with a checksum, in a folder of limited size."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from jax.experimental import serialize_executable
 from flowrl.files import TEMPORARY, write_whole
 
 LIMIT_BYTES = 2 * 2**30
-"""What all stored programs may take; those that were not used for longest go first."""
+"""The most that all stored programs may take; the least recently used are deleted first."""
 
 WAIT_S = 120.0
-"""Seconds to wait for another process that compiles the same program: well below those after which a run counts as hung."""
+"""Seconds to wait for another process that compiles the same program: far fewer than make a run count as hung."""
 
 ABANDONED_S = 3600.0
-"""Seconds after which an unfinished file is nobody's any more."""
+"""Seconds after which an unfinished file counts as abandoned."""
 
 
 def load(path: Path) -> Any:
-    """A stored program; None if there is none, or it is not whole, or this machine cannot take it."""
+    """A stored program; None if there is none, it is incomplete, or this machine cannot load it."""
     try:
         sealed = path.read_bytes()
         seal, data = sealed[:32], sealed[32:]
@@ -42,12 +42,12 @@ def load(path: Path) -> Any:
         return serialize_executable.deserialize_and_load(
             executable, jax.tree.structure(inputs), jax.tree.structure(outputs), execution_devices=jax.devices()[:1]
         )
-    except Exception:  # whatever is wrong with a stored program, compiling it is the remedy
+    except Exception:  # a stored program with any fault is compiled again
         return None
 
 
 def store(path: Path, compiled: Any) -> None:
-    """Stores a compiled program, or else a mark that it cannot be stored. Raises OSError."""
+    """Stores a compiled program, or a mark that it cannot be stored. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = packed(compiled)
     if data is None:
@@ -58,21 +58,21 @@ def store(path: Path, compiled: Any) -> None:
 
 
 def cannot_be_stored(path: Path) -> bool:
-    """Whether the program was found to be none that can be stored, or its folder is one that cannot be written."""
+    """Whether the program is marked as not storable, or its folder cannot be written."""
     return _mark_of(path).exists() or not os.access(path.parent, os.W_OK)
 
 
 def packed(compiled: Any) -> bytes | None:
-    """What is stored of a program; None if it cannot be given away whole."""
+    """What is stored of a program; None if it cannot be serialised completely."""
     try:
-        # Functions outside of XLA (LAPACK's, for one), which another process may not have loaded, do not come along.
+        # Functions outside XLA (such as LAPACK's) are not included, and another process may not have loaded them.
         if any(not name.startswith("__") for name in _CALLED.findall(compiled.as_text())):
             return None
         executable, inputs, outputs = serialize_executable.serialize(compiled)
-        # A tree is stored as an example: its own types are pickled by their names.
+        # A tree is stored as an example tree: its types are pickled by name.
         examples = [jax.tree.unflatten(tree, range(tree.num_leaves)) for tree in (inputs, outputs)]
         return pickle.dumps((executable, *examples))
-    except Exception:  # not every platform, nor every type in a tree, can do this
+    except Exception:  # not every platform and not every type in a tree supports this
         return None
 
 
@@ -84,7 +84,7 @@ def _mark_of(path: Path) -> Path:
 
 
 def make_room(folder: Path, limit_bytes: int) -> None:
-    """Removes the programs that were not used for longest, until the others take at most so many bytes."""
+    """Removes the least recently used programs until the others take at most this many bytes."""
     entries = []
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
@@ -102,7 +102,7 @@ def make_room(folder: Path, limit_bytes: int) -> None:
 
 @contextlib.contextmanager
 def only_one(path: Path, wait_s: float = WAIT_S) -> Iterator[bool]:
-    """Held by the process that compiles a program: gives whether that is this one, or no lock can be had at all."""
+    """Held by the process that compiles a program; yields True if that is this process, or if locks do not work here."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     alone = True
     try:

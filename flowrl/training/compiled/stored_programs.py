@@ -1,13 +1,13 @@
 """Compiled programs that outlive their process.
 
-JAX's own persistent cache saves compiling, but only after a program was traced and lowered to the text by which it is
-looked up: for the programs of a run, most of what is left of a start. Here a whole executable is kept under a name
-that can be told without tracing: what the program is made from (`identity`), the source code that makes it, the
-versions of the libraries below it, the machine, and the shapes of its arguments. A program that is not stored, or
-cannot be loaded, is compiled and stored. Of processes that need the same one at the same time, one compiles. A program
-that cannot be stored is left to JAX's cache.
+JAX's own persistent cache saves compiling, but only after a program was traced and lowered to the text that is its
+cache key: for a run's programs, most of the remaining startup time. Here a whole executable is stored under a key that
+is known without tracing: what the program is made from (`identity`), the source code that makes it, the versions of the
+libraries it uses, the machine, and the shapes of its arguments. A program that is not stored, or cannot be loaded, is
+compiled and stored. If several processes need the same one at the same time, one compiles it. A program that cannot be
+stored is left to JAX's cache.
 
-The files hold machine code, as those of JAX's cache do, so they are read only from a folder that is the user's alone.
+The files hold machine code, as those of JAX's cache do, so they are read only from a folder that belongs to the user alone.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from flowrl.training.compiled.program_files import cannot_be_stored, load, only_
 from flowrl.training.host import heap
 
 READIED = "/flowrl/program_readied"
-"""The event that JAX's monitoring is told of whenever a program was loaded or compiled, with the seconds that took."""
+"""The JAX monitoring event for each program that was loaded or compiled, with its seconds."""
 
 Program = Callable[..., Any]
-"""A function that is compiled, or will be when it is called."""
+"""A function that is compiled, now or when it is first called."""
 
 
 class Compile(Protocol):
-    """Has a function compiled, as `ProgramStore.program` does; or leaves it, as `as_it_is`."""
+    """Compiles a function, as `ProgramStore.program` does, or leaves it plain, as `as_it_is` does."""
 
     def __call__(
         self, name: str, function: Callable, made_from: Any = None, donate_argnums: tuple[int, ...] = ()
@@ -44,7 +44,8 @@ class Compile(Protocol):
 
 
 def as_it_is(name: str, function: Callable, made_from: Any = None, donate_argnums: tuple[int, ...] = ()) -> Program:
-    """The function itself, for a larger program to take in: nothing is compiled or stored, and no argument used up."""
+    """Returns the plain function, to be part of a larger program: nothing is compiled or stored, and no argument is
+    donated."""
     return function
 
 
@@ -53,15 +54,15 @@ class ProgramStore:
 
     Args:
         folder: shared by all runs on a machine; None stores nothing.
-        identity: all that the programs depend on, beside the source code, the machine and their arguments; anything
-            with a ``repr`` that says it all. None where that cannot be told: then nothing is stored.
-        kind: what tells runs that call other programs apart, as a ``repr``; see `remember`.
+        identity: everything that the programs depend on besides the source code, the machine and their arguments; any
+            object whose ``repr`` is complete. None if that is unknown: then nothing is stored.
+        kind: distinguishes runs that call different programs, by its ``repr``; see `remember`.
         announce: called before a program that was called for the first time is loaded or compiled.
     """
 
     def __init__(self, folder: Path | None, identity: Any, kind: Any = None, announce: Callable[[], None] = lambda: None):
         self.hindrance = hindrance(folder) if identity is not None and folder is not None else None
-        """Why nothing is stored, where that is not as it should be."""
+        """Why nothing is stored, if something is wrong."""
         usable = identity is not None and folder is not None and self.hindrance is None
         self._folder = folder if usable else None
         self._identity, self._kind = identity, kind
@@ -75,9 +76,9 @@ class ProgramStore:
         """``function``, jitted.
 
         Args:
-            name: no other program of this store has it.
-            made_from: what it depends on beside the store's identity and the shapes of its arguments, as a ``repr``.
-            group: those of a group are called by the same runs.
+            name: unique in this store.
+            made_from: what it depends on besides the store's identity and the shapes of its arguments, by its ``repr``.
+            group: programs of one group are called by the same runs.
         """
         return StoredProgram(self, name, function, made_from, donate_argnums, group)
 
@@ -87,21 +88,21 @@ class ProgramStore:
         return self._folder is not None
 
     def path(self, name: str, made_from: Any, shapes: str) -> Path:
-        """Where a program lies for arguments of this `signature`, whether it is stored or not."""
+        """The path of a program for arguments of this `signature`, whether it is stored or not."""
         return self._folder / f"{name.replace(' ', '_')}-{self._digest(made_from, name, shapes)}"
 
     def note_call(self, group: str, path: Path) -> None:
-        """Takes note of a stored program that was called for the first time."""
+        """Records that a stored program was called for the first time."""
         self._called.setdefault(group, []).append(path)
 
     def remember(self) -> None:
-        """Lists what was called until now, for later runs of this kind to `preload`; drops what was loaded and not called."""
+        """Lists the programs called so far, for later runs of this kind to `preload`; drops those loaded but not called."""
         self.preloader.forget()
         for group, programs in self._called.items():
             list_programs(self._list(group), programs)
 
     def preload(self, *groups: str) -> None:
-        """Starts loading what an earlier run of this kind has called of these groups."""
+        """Starts loading the programs of these groups that an earlier run of this kind called."""
         if self.stores:
             self.preloader.begin([path for group in groups for path in listed(self._list(group))])
 
@@ -131,7 +132,7 @@ class StoredProgram:
         self._latest: Any = None
         self._compiled: dict[str, Any] = {}
         self.shapes: tuple | None = None
-        """What it was first called with: shapes and types in place of arrays; None before that."""
+        """The arguments of its first call, as shapes and types instead of arrays; None before that."""
 
     def __call__(self, *arguments: Any) -> Any:
         if not self._store.stores:
@@ -140,7 +141,7 @@ class StoredProgram:
                 self.shapes = jax.tree.map(shape_of, arguments)
             return self._jitted(*arguments)
         if self._latest is not None:
-            # Arguments of other shapes are refused before anything is done with them.
+            # Arguments of other shapes are refused before they are used.
             with contextlib.suppress(TypeError):
                 return self._latest(*arguments)
         self.shapes = self.shapes or jax.tree.map(shape_of, arguments)
@@ -148,7 +149,7 @@ class StoredProgram:
         return self._latest(*arguments)
 
     def is_missing(self, *arguments: Any) -> bool:
-        """Whether the program is neither stored nor one that cannot be."""
+        """Whether the program still has to be stored: it is not stored, nor marked as not storable."""
         if not self._store.stores:
             return False
         path = self._path(signature(arguments))
@@ -157,10 +158,10 @@ class StoredProgram:
     def store_ahead(self, *arguments: Any) -> bool:
         """Compiles and stores the program for a later run.
 
-        Does nothing where it is stored, or cannot be, or is just being compiled by another process.
+        Does nothing if it is stored already, cannot be stored, or is being compiled by another process.
 
         Args:
-            arguments: arrays, or what stands for them (``jax.ShapeDtypeStruct``).
+            arguments: arrays, or abstract ones (``jax.ShapeDtypeStruct``).
 
         Returns:
             whether it was stored now.
@@ -201,7 +202,7 @@ class StoredProgram:
             if cannot_be_stored(path):
                 return self._jitted.lower(*arguments).compile()
             compiled = self._compile(arguments)
-            with contextlib.suppress(OSError):  # no room: compiled anew the next time
+            with contextlib.suppress(OSError):  # no room: it is compiled again next time
                 store(path, compiled)
             return compiled
 
@@ -209,11 +210,11 @@ class StoredProgram:
         def function(*arguments):
             return self.function(*arguments)
 
-        # What JAX takes from its own cache cannot be stored whole; under a name like this there is nothing in it.
+        # A program that JAX loads from its own cache cannot be stored completely; with a unique name it is never in there.
         function.__name__ = f"{self.name.replace(' ', '_')}_{secrets.token_hex(8)}"
         compiled = jax.jit(function, donate_argnums=self._donate_argnums).lower(*arguments).compile()
         if cache := jax.config.jax_compilation_cache_dir:
-            for path in Path(cache).glob(f"jit_{function.__name__}*"):  # nor will anything be looked up under it
+            for path in Path(cache).glob(f"jit_{function.__name__}*"):  # nobody will look it up under this name
                 path.unlink(missing_ok=True)
-        gc.collect()  # the traced program, in circles
+        gc.collect()  # frees the traced program, which has reference cycles
         return compiled

@@ -1,7 +1,7 @@
-"""``python -m flowrl.training.host.devices``: the devices that JAX gives to a training, as a line of JSON.
+"""``python -m flowrl.training.host.devices``: the devices that JAX finds for a training, as a line of JSON.
 
-``platform`` is what programs run on (``cpu``, ``gpu``), ``models`` has an entry for each device of it. In a process of its own,
-so that whoever asks does not take hold of them.
+``platform`` is what programs run on (``cpu``, ``gpu``), ``models`` has an entry for each such device. A separate
+process, so that the caller does not occupy them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 
 
 def main() -> None:
-    """Prints the line; where JAX cannot start, it ends with JAX's error."""
+    """Prints the line; if JAX cannot start, ends with JAX's error."""
     import jax
 
     devices = jax.local_devices()

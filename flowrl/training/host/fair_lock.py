@@ -1,4 +1,4 @@
-"""A lock for two threads that take it again and again."""
+"""A lock for two threads that take it over and over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class FairLock:
-    """A lock for two threads, that neither gets twice while the other one waits for it."""
+    """A lock for two threads: neither gets it twice in a row while the other waits."""
 
     def __init__(self):
         self._next, self._held = threading.Lock(), threading.Lock()

@@ -1,11 +1,11 @@
-"""The compiled programs that all runs on this machine share: JAX's persistent cache, kept below a size.
+"""The compiled programs that all runs on this machine share: JAX's persistent cache, with a size limit.
 
-JAX drops the programs that were not used for longest once a new one would exceed the size. It keeps the time of a program's
-last use in a file beside it, and where a single one is missing it stores nothing any more. Times are missing where a
-process was killed between the two files, and where programs were stored without a limit.
+JAX drops the least recently used programs once a new one would exceed the limit. It keeps the time of a program's last
+use in a file beside it, and stores nothing any more if a single one is missing. Times are missing if a process was
+killed between writing the two files, or if programs were stored without a limit.
 
-The folder may be the user's own (``JAX_COMPILATION_CACHE_DIR``), with files of other programs in it. Only a file that has a
-name of JAX's and holds the beginning of a program is removed; the others stay as they are.
+The folder may be the user's own (``JAX_COMPILATION_CACHE_DIR``), with files of other programs in it. Only a file that
+has a JAX cache name and holds the beginning of a program is removed; all others stay.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LIMIT_BYTES = 4 * 2**30
 """A game with one size of batch and network takes some 10 MB."""
 
 LOCK = ".lockfile"
-"""JAX's own lock: a kernel lock, so that one whose holder was killed is free."""
+"""JAX's own lock: a kernel lock, so it is free if its holder was killed."""
 
 LOCK_WAIT_S = 5.0
-"""Others hold it for as long as they read or store a program."""
+"""Other processes hold it while they read or store a program."""
 
 _PROGRAM, _LAST_USE = "-cache", "-atime"
 _KEY = re.compile(r".+-[0-9a-f]{64}")
@@ -36,24 +36,24 @@ _ZSTD_RAW, _ZSTD_RLE, _ZSTD_COMPRESSED = range(3)
 
 
 def can_be_limited(folder: Path) -> bool:
-    """Whether JAX can keep the programs in ``folder`` below a size; makes the folder, and repairs what prevents it.
+    """Whether JAX can limit the size of ``folder``; creates the folder, and repairs what prevents the limit.
 
     Returns:
-        False where the folder cannot be written (with a limit, JAX would not even read what is there), and where a file that
-        is not JAX's looks like a program without a last use (with a limit, JAX would store nothing, or delete that file).
+        False if the folder cannot be written (with a limit, JAX would not even read it), or if a file that is not JAX's
+        looks like a program without a last use (with a limit, JAX would store nothing, or delete that file).
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK, timeout=LOCK_WAIT_S):
             return all(_has_a_last_use(path) for path in folder.glob(f"*{_PROGRAM}"))
     except Timeout:
-        return True  # in use by others, who have repaired it
+        return True  # in use by other processes, which have repaired it
     except OSError:
         return False
 
 
 def _has_a_last_use(path: Path) -> bool:
-    """Gives a program of JAX's a time of its last use where it has none, and removes a torn one.
+    """Gives a JAX program without a time of last use one, and removes a torn program.
 
     Returns:
         False for what is not JAX's and has no such time; it is not touched.
@@ -63,11 +63,11 @@ def _has_a_last_use(path: Path) -> bool:
     if last_use.exists():
         return True
     if not _KEY.fullmatch(key) or not path.is_file():
-        return not os.path.lexists(path)  # gone meanwhile: dropped by a process without the lock
+        return not os.path.lexists(path)  # gone: dropped by a process without the lock
     with contextlib.suppress(FileNotFoundError):
         stored_ns = path.stat().st_mtime_ns
         if is_torn(path.read_bytes()):
-            path.unlink()  # JAX would fail to read it, and never store it anew
+            path.unlink()  # JAX would fail to read it, and never store it again
         else:
             last_use.write_bytes(stored_ns.to_bytes(8, "little"))
     return True
@@ -76,9 +76,9 @@ def _has_a_last_use(path: Path) -> bool:
 def is_torn(packed: bytes) -> bool:
     """Whether this is no more than the beginning of a program as JAX packs it.
 
-    JAX packs with zstd where it finds a library for that, and else with zlib.
+    JAX packs with zstd if it finds a library for it, otherwise with zlib.
     """
-    if packed.startswith(_ZSTD[: len(packed)]):  # nothing at all is a beginning too
+    if packed.startswith(_ZSTD[: len(packed)]):  # an empty file is a beginning too
         return _is_cut_off_zstd(packed)
     return _is_cut_off_zlib(packed)
 
@@ -87,7 +87,7 @@ def _is_cut_off_zlib(packed: bytes) -> bool:
     unpacking = zlib.decompressobj()
     try:
         unpacking.decompress(packed)
-    except zlib.error:  # damaged, or nothing of zlib's
+    except zlib.error:  # damaged, or not zlib
         return False
     return not unpacking.eof
 

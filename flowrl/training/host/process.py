@@ -1,4 +1,4 @@
-"""The training process and its surroundings: cores, device, compile cache, signals, lock, heartbeat.
+"""The training process and its environment: cores, device, compile cache, signals, lock, heartbeat.
 
 With `heap` the only place in the training room that reads or changes ``os.environ``. `prepare` runs before JAX is
 imported, since JAX reads most of it once.
@@ -31,19 +31,19 @@ from flowrl.training.host import heap, jax_cache
 T = TypeVar("T")
 
 COMPILE_AHEAD = "FLOWRL_COMPILE_AHEAD"
-"""Environment variable: ``0`` leaves every run to compile what it needs itself."""
+"""Environment variable: with ``0``, every run compiles what it needs itself."""
 
 FUSED_ROLLOUT = "FLOWRL_FUSED_ROLLOUT"
 """Environment variable: ``1`` and ``0`` say whether a rollout becomes one program (see `fused_rollout`)."""
 
 BACKGROUND = "background"
-"""The name of threads whose work may be given up when the process ends."""
+"""The name of threads whose work may be dropped when the process ends."""
 
 ROOM_POLL_S = 5.0
-"""Seconds between two looks whether a full disk has room again."""
+"""Seconds between checks whether a full disk has room again."""
 
 LOCK_WAIT_S = 1.0
-"""Seconds to wait for the run's lock: the scheduler may be looking at it in this very moment."""
+"""Seconds to wait for the run's lock: the scheduler may be probing it right now."""
 
 _OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "cannot allocate memory", "std::bad_alloc")
 
@@ -61,16 +61,16 @@ def attempt(paths: RunPaths) -> int:
 
 
 def prepare(paths: RunPaths) -> None:
-    """Takes on the run's slot: its environment, cores, device and share of memory, and the compile cache."""
+    """Applies the run's slot: its environment, cores, device and share of memory, and the compile cache."""
     _take_environment(paths.environment)
     take_slot(_run_record(paths).slot)
     heap.settle()
 
 
 def take_slot(slot: Slot) -> None:
-    """Keeps this process to its share of the machine, and to JAX's default types of numbers."""
+    """Keeps this process to its share of the machine, and to JAX's default number types."""
     number_types.keep_to_defaults()
-    if slot.cores:  # which tmux may have kept from us, if its server was started on other cores
+    if slot.cores:  # tmux restricts us to its server's cores, if that was started on others
         keep_to_cores(slot.cores)
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
@@ -102,7 +102,7 @@ def _not_prepared(paths: RunPaths) -> BadInput:
 
 
 def _take_environment(path: Path) -> None:
-    # What must not stand on a command line comes in a private file, and does not stay on disk.
+    # What must not appear on a command line comes in a private file, which is removed.
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError:
@@ -112,9 +112,9 @@ def _take_environment(path: Path) -> None:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what it arose from, says that there is no memory left, of the machine or of the device.
+    """Whether an error, or its cause, says that the machine or the device ran out of memory.
 
-    JAX has no type of its own for this: XLA's errors carry a status, and the words of whoever had no memory to give.
+    JAX has no exception type for this: XLA's errors carry a status, and the allocator's message.
     """
     while error is not None:
         words = str(error).lower()
@@ -125,30 +125,30 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def compiles_ahead() -> bool:
-    """Whether a run may compile what later ones will need."""
+    """Whether a run may compile programs that later runs will need."""
     return os.environ.get(COMPILE_AHEAD) != "0"
 
 
 def fuses_rollouts() -> bool | None:
-    """Whether rollouts are to be fused; None where nobody said."""
+    """Whether rollouts are to be fused; None if the variable is not set."""
     return {"1": True, "0": False}.get(os.environ.get(FUSED_ROLLOUT, ""))
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process; what threads in the background are doing is given up."""
+    """Ends this process, and drops the work of background threads."""
     if any(thread.name == BACKGROUND for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # the terminal is gone
                 stream.flush()
-        os._exit(code)  # an orderly end would take down what the compiler, in such a thread, stands on
+        os._exit(code)  # a normal exit would tear down what the compiler in such a thread still uses
     sys.exit(code)
 
 
 def when_there_is_room(write: Callable[[], T], folder: Path, wait: Callable[[str], None]) -> T:
-    """Calls ``write``, and while the disk cannot take what it writes, again and again.
+    """Calls ``write``, again and again while the disk has no room.
 
     Args:
-        wait: told each time what a person is to do; returns when it is time for another try, or raises to give up.
+        wait: called each time with what the user should do; returns when it is time to retry, or raises to give up.
     """
     while True:
         try:
@@ -156,14 +156,14 @@ def when_there_is_room(write: Callable[[], T], folder: Path, wait: Callable[[str
         except OSError as error:
             if (why := why_no_room(error)) is None:
                 raise
-            wait(f"paused: {folder} cannot be written ({why}); make room there, or make it writable: training then goes on")
+            wait(f"paused: {folder} cannot be written ({why}); free disk space or make it writable, and training goes on")
 
 
 class Lifetime:
     """Held while a run trains: the kernel lock that says *alive*, its pid, its heartbeat, and what signals mean.
 
-    A hangup (the terminal died) is ignored. An interrupt raises KeyboardInterrupt in the main thread: a person
-    pressed Ctrl-C in the pane. A termination asks the run to stop at the next update.
+    A hangup (the terminal died) is ignored. An interrupt raises KeyboardInterrupt in the main thread: the user pressed
+    Ctrl-C in the pane. A termination asks the run to stop at the next update.
     """
 
     def __init__(self, paths: RunPaths, attempt: int):
@@ -184,7 +184,7 @@ class Lifetime:
         sweep_files(self._paths.folder)  # of an attempt that was killed while it wrote
         liveness.write_holder(self._paths.pid, self.attempt)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # Ours even where whoever started us ignored it, as a shell does for what it starts in the background.
+        # Handled even if our parent ignored it, as a shell does for background jobs.
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, lambda *_: self._terminate.set())
         self.beat(Activity.STARTING)
@@ -219,11 +219,11 @@ class Lifetime:
             raise KeyboardInterrupt
 
     def beat(self, activity: Activity, usual_s: float = 0.0) -> None:
-        """Says that the run gets on with its work; called by what does the work, never from a thread beside it.
+        """Reports progress; called by the loop that does the work, never from another thread.
 
         Args:
-            activity: `TRAINING` where a beat comes with each update; in another one the next may be long in coming.
+            activity: `TRAINING` if a beat comes with each update; in any other, the next may take long.
             usual_s: the seconds that an update usually takes, 0 while that is not known.
         """
-        with contextlib.suppress(OSError):  # a full disk is reported by what has to be kept
+        with contextlib.suppress(OSError):  # a full disk is reported when a checkpoint or result is written
             heartbeat.write(self._paths.heartbeat, Heartbeat(self.attempt, activity, usual_s))

@@ -1,4 +1,4 @@
-"""A terminal that never fails and never blocks, whatever happens to it."""
+"""A terminal that never fails and never blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 def can_be_drawn_on(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that knows how to move its cursor."""
+    """Whether a stream is a terminal that can move its cursor."""
     try:
         return stream.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
     except (OSError, ValueError):
@@ -36,8 +36,8 @@ def _abandon(stream: TextIO) -> None:
 class Terminal(io.TextIOBase):
     """A terminal to draw on that never fails and never blocks.
 
-    What is written between two flushes is drawn as a whole. While the terminal takes no more (a person pressed
-    Ctrl-S in it), what comes is forgotten; once it is dead, everything is.
+    What is written between two flushes is drawn as a whole. While the terminal accepts no output (the user pressed
+    Ctrl-S), output is dropped; once it is dead, all output is.
     """
 
     encoding = "utf-8"
@@ -73,7 +73,7 @@ class Terminal(io.TextIOBase):
             _abandon(self._stream)
 
     def close(self) -> None:
-        """Leaves the terminal to whoever prints next; one that takes no more is kept from holding them up."""
+        """Leaves the terminal to later prints; makes sure that a stopped terminal does not block them."""
         if not self.closed:
             self.flush()
             if self._waiting:
@@ -90,7 +90,7 @@ class Terminal(io.TextIOBase):
 
 
 def _own_descriptor(terminal: int) -> int:
-    # Opened anew, since whether writing blocks is a property of the open file, which others share.
+    # Opened again, since blocking is a property of the open file, which is shared with others.
     try:
         return os.open(os.ttyname(terminal), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:

@@ -1,1 +1,1 @@
-"""How experts learn: PPO, losses, returns, networks, optimiser. Knows neither a run nor how games are played."""
+"""How experts learn: PPO, losses, returns, networks, optimiser. Knows neither runs nor games."""

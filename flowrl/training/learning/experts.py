@@ -1,6 +1,6 @@
 """Many experts in one program, each sample paid for once.
 
-The experts' parameters are stacked along a first axis of ``K``. Samples belong to one expert each. Rather
+The experts' parameters are stacked along a first axis of ``K``. Each sample belongs to one expert. Rather
 than computing every expert on every sample and masking (`masked`, the plain reference), samples are sorted
 into *blocks* that belong to a single expert, and each block is computed with that expert's parameters
 alone: the cost follows the number of samples, not samples times experts.
@@ -22,7 +22,7 @@ class Blocks(NamedTuple):
     """Rows of a batch of ``N``, sorted into blocks of one expert each."""
 
     rows: jax.Array
-    """int32 ``[max_blocks, block_size]``: row numbers; ``N`` fills up the last block of an expert."""
+    """int32 ``[max_blocks, block_size]``: row numbers; ``N`` pads the last block of an expert."""
     expert: jax.Array
     """int32 ``[max_blocks]``: the block's expert."""
     num_blocks: jax.Array
@@ -30,7 +30,7 @@ class Blocks(NamedTuple):
 
 
 def padded_count(num_experts: int) -> int:
-    """The next power of two: few distinct programs serve any number of experts."""
+    """The next power of two, so that a few programs serve any number of experts."""
     return 1 << (num_experts - 1).bit_length()
 
 
@@ -39,7 +39,7 @@ def stack(experts: Sequence[Params]) -> Params:
     padding = padded_count(len(experts)) - len(experts)
 
     def join(*leaves):
-        # Put together on the host: each shape would be a small program of its own.
+        # Stacked on the host: on the device, each shape would compile another small program.
         leaves = [*map(np.asarray, leaves)]
         return jax.device_put(np.stack([*leaves, *[np.zeros_like(leaves[0])] * padding]))
 
@@ -47,7 +47,7 @@ def stack(experts: Sequence[Params]) -> Params:
 
 
 def unstack(stacked: Any, num_experts: int) -> list[Any]:
-    """The first ``num_experts`` entries of a stacked tree, one tree of numpy arrays an expert."""
+    """The first ``num_experts`` entries of a stacked tree, one tree of numpy arrays per expert."""
     stacked = jax.device_get(stacked)
     return [select(stacked, index) for index in range(num_experts)]
 
@@ -123,7 +123,7 @@ def one_by_one(function: Callable[[jax.Array, Any], tuple[Any, Any]], stacked: A
         wanted: bool ``[K]``.
 
     Returns:
-        the new tree, and what else there was ``[K, ...]``; 0 for experts that were not wanted.
+        the new tree, and the other outputs ``[K, ...]``; 0 for experts that were not wanted.
     """
     blank = jax.eval_shape(function, jnp.int32(0), jax.eval_shape(select, stacked, 0))[1]
     others = jax.tree.map(lambda leaf: jnp.zeros((len(wanted), *leaf.shape), leaf.dtype), blank)

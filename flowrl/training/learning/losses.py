@@ -1,4 +1,4 @@
-"""What PPO minimises, a number a sample; averaging is left to the caller.
+"""The losses that PPO minimises, one number per sample; the caller averages them.
 
 Schulman et al. 2017, https://arxiv.org/abs/1707.06347; the value clipping is that of its reference code.
 """
@@ -47,5 +47,5 @@ def approximate_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
 
 
 def larger(one: jax.Array, other: jax.Array) -> jax.Array:
-    """``jnp.maximum``, but of equal ones the first has all of the gradient, which is fewer kernels to compile."""
+    """``jnp.maximum``, but for equal values the first gets all of the gradient, which needs fewer kernels."""
     return jnp.where(one >= other, one, other)

@@ -27,7 +27,7 @@ class Torso(nn.Module):
         def layer():
             return nn.Dense(self.layer_size, kernel_init=nn.initializers.orthogonal(np.sqrt(2)), dot_general=self.dot_general)
 
-        # The names that a compact module would give them: parameters on disk have them.
+        # The names that a compact module would give them; parameters on disk use them.
         self.Dense_0 = layer()
         self.Dense_1 = layer()
 
@@ -35,7 +35,7 @@ class Torso(nn.Module):
         return self.after_first(self.Dense_0(values))
 
     def after_first(self, first: jax.Array) -> jax.Array:
-        """What follows the first layer's product, ``[N, layer_size]``."""
+        """The layers after the first layer's product, ``[N, layer_size]``."""
         return nn.tanh(self.Dense_1(nn.tanh(first)))
 
 

@@ -1,4 +1,4 @@
-"""One Adam an expert: nothing about an expert's steps depends on any other expert."""
+"""One Adam per expert: an expert's steps do not depend on any other expert."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COAST_AT_ONCE = 8
 """Steps without a gradient that one pass over the parameters makes."""
 
 COAST_ROWS = 64
-"""Rows that coast together."""
+"""Rows that coast together in one block."""
 
 
 def make(max_grad_norm: float) -> GradientStep:
@@ -45,25 +45,26 @@ def step(
 
 
 def num_steps(state: OptimiserState) -> jax.Array:
-    """The steps that an expert's Adam has made, int32 scalar; ``[K]`` of experts in a stack."""
+    """The steps that an expert's Adam has made, int32 scalar; ``[K]`` for stacked experts."""
     return state[1].count
 
 
 def coast(
     params: Params, state: OptimiserState, steps: jax.Array, lr: jax.Array, rows: Callable[[tuple[Any, ...]], jax.Array | None]
 ) -> tuple[Params, OptimiserState]:
-    """What Adam does to an expert's rows whose gradient is 0 for some steps: it goes on, ever slower, where it was going.
+    """Adam for an expert's rows whose gradient is 0 for some steps: they keep moving in the same direction, ever more
+    slowly.
 
-    The same numbers as ``steps`` calls of `step` with a gradient of 0 (that no other gradient is clipped for), but many steps
-    are made in one pass over the memory, and rows that were never moved are passed over.
+    Gives the same numbers as ``steps`` calls of `step` with a gradient of 0 (and no clipping), but makes many steps in
+    one pass over memory, and skips rows that never moved.
 
     Args:
         steps: int32 scalar.
         lr: learning rate, scalar.
-        rows: by a parameter's path, which of its rows coast, bool ``[rows]``; None for none of them.
+        rows: for each parameter's path, which of its rows coast, bool ``[rows]``; None for no rows.
 
     Returns:
-        parameters and state, with those rows and their moments moved on; no step is counted.
+        parameters and state, with those rows and their moments advanced; no step is counted.
     """
     clip, adam = state
 
@@ -77,7 +78,7 @@ def coast(
 
 
 def _coasted(value, mu, nu, chosen, count, steps, lr):
-    """``value``, ``mu``, ``nu [rows, ...]`` after ``steps``; some rows are worked on at a time."""
+    """``value``, ``mu``, ``nu [rows, ...]`` after ``steps``; works on some rows at a time."""
     moving = chosen & jnp.any(((mu != 0) | (nu != 0)).reshape(len(mu), -1), axis=1)
     order = jnp.argsort(~moving, stable=True)
     num_moving = jnp.sum(moving)

@@ -1,8 +1,8 @@
 """PPO over a mixture of experts.
 
 `make_update` is the algorithm: advantages, then epochs of minibatches (`make_batch`), each expert learning from its own
-samples only (`make_learning`): loss mean, advantage normalisation, gradient clip and Adam are per expert. A run calls the
-two apart, since the first is the same for any number of experts.
+samples only (`make_learning`): loss mean, advantage normalisation, gradient clip and Adam are per expert. A run calls
+the two separately, since the first is the same for any number of experts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flowrl.training.learning.networks import ExpertNetwork, Params
 
 
 class Hyperparameters(NamedTuple):
-    """What shapes an update; static, so a change compiles another program."""
+    """The parameters of an update; static, so a change compiles another program."""
 
     gamma: float = TrainingSettings.gamma
     gae_lambda: float = TrainingSettings.gae_lambda
@@ -32,11 +32,11 @@ class Hyperparameters(NamedTuple):
     update_epochs: int = TrainingSettings.update_epochs
     num_minibatches: int = TrainingSettings.num_minibatches
     block_size: int | None = None
-    """Samples of one expert that are computed together; None for `learning_blocks.block_sizes`."""
+    """How many samples of one expert are computed together; None for `learning_blocks.block_sizes`."""
 
     @classmethod
     def of(cls, settings: TrainingSettings) -> Hyperparameters:
-        """Those of a run."""
+        """The parameters of a run."""
         return cls(**{name: getattr(settings, name) for name in cls._fields if hasattr(settings, name)})
 
 
@@ -51,7 +51,8 @@ def make_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int
 
 
 def make_batch(rollout: Transition, last_values: jax.Array, key: jax.Array, hyper: Hyperparameters) -> Batch:
-    """The first part of an update, the same for any number of experts: advantages, and who is in which minibatch."""
+    """The first part of an update, the same for any number of experts: advantages, and which sample is in which
+    minibatch."""
     samples = advantage_samples(rollout, last_values, hyper)
     return Batch(samples, shuffled_minibatches(key, samples, hyper))
 
@@ -60,7 +61,7 @@ def make_learning(network: ExpertNetwork, hyper: Hyperparameters, num_experts: i
     """The second part: ``(learner, batch, lr) -> (learner, statistics)``.
 
     Args:
-        around: has an expert learn in another form than the one it comes in.
+        around: wraps the learning of one expert, so that it learns in another form.
     """
     gradient_step = optimiser.make(hyper.max_grad_norm)
 
@@ -96,7 +97,7 @@ def expert_loss(
     return loss, jax.lax.stop_gradient(means)
 
 
-# What an update is made of.
+# The parts of an update.
 
 
 class Transition(NamedTuple):
@@ -137,18 +138,18 @@ class Batch(NamedTuple):
 
     samples: Samples
     rows: jax.Array
-    """int32 ``[S, M]``: numbers of samples, for each of the update's ``S`` minibatches, all its epochs together."""
+    """int32 ``[S, M]``: sample numbers, for each of the update's ``S`` minibatches over all epochs."""
 
 
 class Minibatches(NamedTuple):
     """The ``S`` minibatches of ``M`` samples of an update; a first axis of ``S`` everywhere."""
 
     rows: jax.Array
-    """int32 ``[S, M]``: numbers of samples, those of the same expert side by side."""
+    """int32 ``[S, M]``: sample numbers, those of the same expert adjacent."""
     advantage: jax.Array
-    """float32 ``[S, M]``: of ``rows``, normalised among those of the same expert."""
+    """float32 ``[S, M]``: advantages of ``rows``, normalised among those of the same expert."""
     counts: jax.Array
-    """int32 ``[S, K]``: the samples of each expert."""
+    """int32 ``[S, K]``: the number of samples of each expert."""
 
 
 class Learner(NamedTuple):
@@ -159,7 +160,8 @@ class Learner(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Means over the minibatches in which an expert has samples, of means over these, float32 ``[K]``; 0 without any."""
+    """For each expert, the mean over its samples in a minibatch, averaged over the minibatches with such samples;
+    float32 ``[K]``, 0 without any."""
 
     policy_loss: jax.Array
     value_loss: jax.Array
@@ -196,7 +198,7 @@ def advantage_samples(rollout: Transition, last_values: jax.Array, hyper: Hyperp
 
 
 def shuffled_minibatches(key: jax.Array, samples: Samples, hyper: Hyperparameters) -> jax.Array:
-    """Row numbers ``[S, M]`` of all epochs' minibatches: in each epoch every row once, in a random order of its own."""
+    """Row numbers ``[S, M]`` of all epochs' minibatches: in each epoch every row once, in a new random order."""
     num_samples = samples.action.shape[0]
     orders = jax.vmap(lambda key: jax.random.permutation(key, num_samples))(jax.random.split(key, hyper.update_epochs))
     return orders.reshape(-1, num_samples // hyper.num_minibatches)
@@ -225,10 +227,10 @@ def learn(
     block_size: int | None = None,
     around: Around | None = None,
 ) -> tuple[Learner, Statistics]:
-    """Every expert makes all its gradient steps, one expert after the other: what one learns no other one needs to know.
+    """Every expert makes all its gradient steps, one expert after the other: experts do not depend on each other here.
 
-    So the parameters and the optimiser of a single expert are at hand at a time, in the processor's caches, and an expert
-    without samples is left alone.
+    So only one expert's parameters and optimiser state are in use at a time, in the processor's caches, and an expert
+    without samples costs nothing.
     """
 
     def one_expert(owner, expert):
@@ -245,7 +247,7 @@ def learn(
 
 
 def each_with_samples(step, expert: Learner, has_samples: jax.Array) -> tuple[Learner, Statistics]:
-    """Makes those steps of bool ``has_samples [S]`` for which there are samples, in order; statistics are means over these."""
+    """Makes the steps where ``has_samples`` (bool ``[S]``) is true, in order; statistics are means over these."""
     order = jnp.argsort(~has_samples, stable=True)
 
     def next_step(place, carried):
@@ -259,7 +261,7 @@ def each_with_samples(step, expert: Learner, has_samples: jax.Array) -> tuple[Le
 
 
 def no_statistics() -> Statistics:
-    """Of no samples."""
+    """The statistics of no samples."""
     return Statistics(*[jnp.float32(0)] * len(Statistics._fields))
 
 

@@ -1,9 +1,9 @@
-"""Matrix products: exact ones, and such in mixed precision.
+"""Matrix products: exact ones, and ones in mixed precision.
 
-In those the factors are rounded to bfloat16, and what is added up stays float32. `mixed` stands in for ``jnp.matmul``, its
-plain reference in the tests. Parameters, losses, what gradients add up to and Adam are float32 either way (Kalamkar et al.
-2019,
-https://arxiv.org/abs/1905.12322). A factor loses one part in 256 at most. It pays on devices that multiply bfloat16 natively.
+Mixed precision rounds the factors to bfloat16 and sums in float32. `mixed` replaces ``jnp.matmul``, its plain reference
+in the tests. Parameters, losses, sums of gradients and Adam are float32 either way (Kalamkar et al. 2019,
+https://arxiv.org/abs/1905.12322). A factor loses at most one part in 256. This pays off on devices that multiply
+bfloat16 natively.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def exact(left: jax.Array, right: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def mixed(left: jax.Array, right: jax.Array) -> jax.Array:
-    """``left [N, I] @ right [I, H]``, float32 ``[N, H]``; the products of its gradient are rounded alike."""
+    """``left [N, I] @ right [I, H]``, float32 ``[N, H]``; the products of its gradient are rounded in the same way."""
     return jnp.matmul(left.astype(jnp.bfloat16), right.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
 
 

@@ -1,1 +1,1 @@
-"""Shortcuts for inputs that are one-hot: what is 0 in a first layer is neither read nor computed."""
+"""Shortcuts for one-hot inputs: what is 0 in a first layer is neither read nor computed."""

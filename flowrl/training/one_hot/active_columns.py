@@ -1,14 +1,14 @@
-"""Learning with the columns that were seen, and no others.
+"""Learning with only the columns that were seen.
 
 Of an observation's thousands of one-hot columns, a rollout shows a part: in Craftax's overworld about 1,500 of
-8,217. The rows of the first layer that belong to the others meet nothing but zeros: they add nothing to an output,
-and their gradient is exactly 0. So an expert learns by `ppo.make_learning` itself in a narrower network, whose first
-layer has the rows that were seen, and is then put back into the whole one. The rows that were not seen do what Adam
-does without a gradient (`optimiser.coast`). Outputs, gradients, their norm and every parameter are those of the
-plain update but for the order of the sums.
+8,217. The first layer's rows for the others are only multiplied by zeros: they add nothing to an output, and their
+gradient is exactly 0. So an expert learns by `ppo.make_learning` itself in a narrower network, whose first layer has
+the rows that were seen, and is then written back into the whole one. For the rows that were not seen, Adam makes its
+steps without a gradient (`optimiser.coast`). Outputs, gradients, their norm and every parameter are those of the plain
+update, except for the order of the sums.
 
-The number of columns is bounded by one of few sizes, each a program of its own; a rollout that shows more than the
-largest is learned from by the plain update.
+The number of columns is bounded by one of a few sizes, each a separate program; a rollout that shows more than the
+largest uses the plain update.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SHARES = (3 / 16, 1 / 4, 3 / 8, 3 / 4)
 MULTIPLE_OF = 64
 
 DENSE_SHARE = 3 / 8
-"""Of a bound's columns, the share that is multiplied."""
+"""The share of a bound's columns that is multiplied."""
 
 MOST_RARE = 4.0
-"""Rare columns that a sample shows, on average, from which on a larger bound is cheaper."""
+"""If a sample shows more rare columns than this on average, a larger bound is cheaper."""
 
 
 def bounds(layout: Layout) -> list[int]:
@@ -63,14 +63,14 @@ def find(rollout: tuple[Transition, ...], layout: Layout) -> Columns:
     for step in rollout:
         count = count.at[step.observation.columns.astype(jnp.int32)].add(1, mode="drop")
         num_samples += step.observation.columns.shape[0]
-    # A column that is always 1 has a cheap place of its own: see `rare_columns`.
+    # A column that is always 1 is cheap in its own way: see `rare_columns`.
     rank = jnp.where(count == num_samples, 0.5, count)
     order = jnp.argsort(-rank, stable=True).astype(jnp.int32)
     return Columns(order, count[order], jnp.int32(num_samples))
 
 
 def demands(columns: Columns, layout: Layout) -> tuple[jax.Array, jax.Array]:
-    """What decides on a bound: how many columns are shown, and for each bound how many rare ones a sample shows.
+    """The figures that decide on a bound: how many columns are shown, and for each bound how many rare ones a sample shows.
 
     Returns:
         int32 scalar and float ``[number of bounds]``.
@@ -81,35 +81,35 @@ def demands(columns: Columns, layout: Layout) -> tuple[jax.Array, jax.Array]:
 
 
 def smallest_bound(num_shown: int, num_rare: np.ndarray, layout: Layout) -> int | None:
-    """The bound that makes the cheapest update; None where the whole network is to learn."""
+    """The bound with the cheapest update; None if the whole network is to learn."""
     allowed = [(bound, rare) for bound, rare in zip(bounds(layout), num_rare, strict=True) if bound >= num_shown]
     cheap = [bound for bound, rare in allowed if rare <= MOST_RARE]
     return min(cheap, default=max((bound for bound, _ in allowed), default=None))
 
 
 def num_dense(bound: int) -> int:
-    """Of a bound's columns those that are multiplied; the others cost by the sample that shows them.
+    """How many of a bound's columns are multiplied; the cost of the others depends on the samples that show them.
 
-    A GPU multiplies them all: what is added one by one there is slower by far than what is multiplied.
+    A GPU multiplies them all: adding rows one by one is much slower there than multiplying.
     """
     return max(1, int(bound * DENSE_SHARE)) if jax.default_backend() == "cpu" else bound
 
 
 class NarrowBatch(NamedTuple):
-    """What is learned from, in the columns that were seen."""
+    """A batch to learn from, with only the columns that were seen."""
 
     batch: Batch
-    """Its observations are split."""
+    """A batch with split observations."""
     kept: jax.Array
-    """int32 ``[bound]``: the columns, the most frequent first; the layout's number of columns for none."""
+    """int32 ``[bound]``: the columns, the most frequent first; the layout's number of columns stands for no column."""
     always: jax.Array
-    """bool ``[R]``: which of those that are not multiplied are 1 in every sample."""
+    """bool ``[R]``: which of the columns that are not multiplied are 1 in every sample."""
 
 
 def make_narrow_update(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int, bound: int):
     """As `ppo.make_update`, with one more argument in front of ``last_values``: the columns that the rollout shows.
 
-    These must be ``bound`` at most.
+    There must be at most ``bound`` of these.
     """
     learn_from = make_narrow_learning(network, hyper, num_experts, bound)
 
@@ -128,13 +128,13 @@ def narrow_batch(
     kept = jnp.where(shown, columns.order[:bound], layout.num_columns)
     always = shown[dense:] & (columns.count[dense:bound] == columns.num_samples)
     place = _places(kept, always, dense, layout)
-    # Step by step, for the numbers in between are larger than what is kept.
+    # Step by step, because the intermediate arrays are larger than the result.
     observation = jax.lax.map(lambda step: _split(step, place, dense, bound), rollout.observation)
     return NarrowBatch(make_batch(rollout._replace(observation=observation), last_values, key, hyper), kept, always)
 
 
 def make_narrow_learning(network: ExpertNetwork, hyper: Hyperparameters, num_experts: int, bound: int):
-    """As `ppo.make_learning`; whole experts go in and come out."""
+    """As `ppo.make_learning`; takes and returns whole experts."""
     layout, dense = network.layout, num_dense(bound)
 
     def learn_from(learner: Learner, narrow: NarrowBatch, lr):
@@ -157,7 +157,7 @@ def make_narrow_learning(network: ExpertNetwork, hyper: Hyperparameters, num_exp
 
 
 def _places(kept: jax.Array, always: jax.Array, dense: int, layout: Layout) -> jax.Array:
-    """The narrow number of each column, int32 ``[num_columns + 1]``; ``len(kept)`` for a column that no field is to show."""
+    """The narrow number of each column, int32 ``[num_columns + 1]``; ``len(kept)`` for a column that is left out."""
     numbers = jnp.arange(len(kept), dtype=jnp.int32)
     numbers = numbers.at[dense:].set(jnp.where(always, len(kept), numbers[dense:]))
     places = jnp.full(layout.num_columns + 1, len(kept), jnp.int32)
@@ -186,8 +186,8 @@ def _narrowed(expert: Learner, kept: jax.Array, layout: Layout) -> Learner:
 
 
 def _widened(whole: Learner, narrow: Learner, kept: jax.Array, layout: Layout) -> Learner:
-    """What was learned, put back into the expert's whole learner, whose other rows stay."""
-    places = jnp.where(kept < layout.num_columns, kept, layout.size)  # out of the kernel: dropped
+    """Writes what was learned back into the expert's whole learner, whose other rows stay."""
+    places = jnp.where(kept < layout.num_columns, kept, layout.size)  # outside the kernel: dropped
 
     def widen(path, old, new):
         if not _is_first_kernel(path):
@@ -199,7 +199,7 @@ def _widened(whole: Learner, narrow: Learner, kept: jax.Array, layout: Layout) -
 
 
 def _each_network(change: Callable[..., Params], expert: Learner, *others) -> Learner:
-    """An expert's learner, of which the parameters and each of the moments are changed."""
+    """An expert's learner, with its parameters and each of its moments changed."""
 
     def is_network(tree) -> bool:
         return isinstance(tree, dict)

@@ -1,11 +1,11 @@
 """The first layer without its zeros: a one-hot row times a matrix is a row of the matrix.
 
-While acting, every environment may belong to another expert, and each expert's first layer has thousands of
-rows, of which an observation uses a few hundred, most of them the same ones at every step (grass, no item, lit).
-So the sum over a *typical* observation is computed once an expert, and each environment adds what differs:
-a few dozen rows. The cost is that of the differing fields, whatever the number of experts, and the result is
-that of the plain product (`ExpertNetwork.logits` and ``value``, its reference in the tests) but for the order
-of the sums. Any typical observation gives the same result; a good one gives it soon.
+While acting, every environment may belong to another expert, and each expert's first layer has thousands of rows. An
+observation uses a few hundred of them, mostly the same ones at every step (grass, no item, lit). So the sum over a
+*typical* observation is computed once per expert, and each environment adds the differences: a few dozen rows. The cost
+depends on the differing fields and not on the number of experts, and the result is that of the plain product
+(`ExpertNetwork.logits` and ``value``, its reference in the tests) except for the order of the sums. Any typical
+observation gives the same result; a good one gives it faster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flowrl.envs.observations import Layout
 from flowrl.training.learning.networks import Params
 
 PATH = ("torso", "Dense_0")
-"""Where an actor's or a critic's first layer stands among its parameters."""
+"""The path of an actor's or a critic's first layer in its parameters."""
 
 AT_ONCE = 4
 """Differing fields that one pass adds: fewer passes over the sums."""
@@ -41,12 +41,12 @@ def with_kernel(part: Params, kernel: jax.Array) -> Params:
 
 
 def without(part: Params) -> Params:
-    """An actor's or a critic's parameters but for the first layer's."""
+    """An actor's or a critic's parameters without the first layer's."""
     return {**part, PATH[0]: {name: layer for name, layer in part[PATH[0]].items() if name != PATH[1]}}
 
 
 def put_in(part: Params, kernel: jax.Array, bias: jax.Array) -> Params:
-    """What `without` has left out, put in again."""
+    """Puts back what `without` has left out."""
     return {**part, PATH[0]: {**part[PATH[0]], PATH[1]: {"kernel": kernel, "bias": bias}}}
 
 
@@ -61,7 +61,7 @@ def complete(part: Params, sums: jax.Array, scalars: jax.Array, product: Callabl
 
 
 def typical_columns(columns: jax.Array) -> jax.Array:
-    """For each field the column that most of ``columns [N, F]`` have, where most have the same; uint16 ``[F]``."""
+    """For each field the most common column of ``columns [N, F]``, if most rows share one; uint16 ``[F]``."""
     return jnp.sort(columns, axis=0)[columns.shape[0] // 2]
 
 
@@ -74,8 +74,8 @@ def column_sums(
         kernel: float ``[K, O, H]``, of ``K`` experts.
         columns: uint16 ``[B, F]``; ``layout.num_columns`` where a field shows nothing.
         typical: uint16 ``[F]``.
-        expert: int32 ``[B]``, whose kernel a row is for.
-        wanted: bool ``[B]``; other rows get some sum, and cost nothing.
+        expert: int32 ``[B]``, the expert whose kernel each row uses.
+        wanted: bool ``[B]``; other rows get an arbitrary sum, and cost nothing.
 
     Returns:
         float ``[B, H]``.

@@ -4,7 +4,7 @@ A matrix product costs as much for a column that is 1 in every thousandth sample
 them. Of the columns that a rollout shows, about half are 1 in less than a hundredth of its samples. So the kernel's
 rows come in three kinds here: *dense* ones, in a plain product; *rare* ones, each added to the outputs of just those
 samples that show it; and those of columns that are 1 *always*, added to all. The outputs and the gradients are those
-of `ExpertNetwork.logits` and ``value`` (the reference in the tests) but for the order of the sums.
+of `ExpertNetwork.logits` and ``value`` (the reference in the tests) except for the order of the sums.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from flowrl.training.one_hot import first_layer
 NETWORKS = "actor", "critic"
 
 FIRST = "first"
-"""The name of the first layer that they have in common here."""
+"""The name of the first layer that actor and critic share here."""
 
 
 class SplitObservation(NamedTuple):
-    """What agents see, with the rare columns apart."""
+    """An observation with the rare columns stored separately."""
 
     dense: Observation
-    """Fields ``[N, ...]``; a rare column, or one that is always 1, is shown by no field."""
+    """Fields ``[N, ...]``; no field shows a rare column, or one that is always 1."""
     rare: jax.Array
     """uint16 ``[N, F]``: the numbers of the rare columns that are 1, from the left."""
     num_rare: jax.Array
-    """int32 ``[N]``: how many these are."""
+    """int32 ``[N]``: how many there are."""
 
 
 class SplitNetwork:
@@ -43,8 +43,8 @@ class SplitNetwork:
     def __init__(self, network: ExpertNetwork, num_dense: int, always: jax.Array):
         """
         Args:
-            network: the network that it computes.
-            num_dense: the rows that are multiplied.
+            network: the network to compute.
+            num_dense: the number of rows that are multiplied.
             always: bool ``[R]``, for each other row whether its column is 1 in every sample.
         """
         self._network = network
@@ -52,7 +52,7 @@ class SplitNetwork:
         self._always = jnp.argsort(~always, stable=True), jnp.sum(always, dtype=jnp.int32)
 
     def logits_and_value(self, params: Params, observation: SplitObservation) -> tuple[jax.Array, jax.Array]:
-        """Of ``N`` observations ``[N, num_actions]`` and ``[N]``; parameters are `joined`."""
+        """Logits ``[N, num_actions]`` and values ``[N]`` of ``N`` observations; parameters are `joined`."""
         layer = params[FIRST]
         first = self._network.product(self._layout.expand(observation.dense), layer["dense"]) + layer["bias"]
         if len(layer["others"]):
@@ -62,13 +62,13 @@ class SplitNetwork:
 
 
 def joined(params: Params, num_dense: int, num_others: int) -> Params:
-    """An expert's parameters with the first layers of actor and critic as one, of twice the width.
+    """An expert's parameters with the first layers of actor and critic joined into one of twice the width.
 
-    Two layers are one product, and each rare column is added once for both. Its kernel is in two parts, so that nothing has to
-    be cut out of it, or put together, at each step: ``dense`` (the dense rows, and those of the scalars) and ``others``.
+    Two layers are one product, and each rare column is added once for both. Its kernel is in two parts, so that nothing
+    has to be sliced or concatenated at each step: ``dense`` (the dense rows, and those of the scalars) and ``others``.
 
     Args:
-        params: first kernels have ``num_dense`` dense rows, then the ``num_others``, then those of the scalars.
+        params: their first kernels have ``num_dense`` dense rows, then ``num_others`` others, then those of the scalars.
     """
     parts = [params[name] for name in NETWORKS]
     kernel = jnp.concatenate([first_layer.kernel_of(part) for part in parts], axis=1)
@@ -79,7 +79,7 @@ def joined(params: Params, num_dense: int, num_others: int) -> Params:
 
 
 def parted(params: Params, num_dense: int) -> Params:
-    """What `joined` has joined, as it was."""
+    """Undoes `joined`."""
     dense, scalars = jnp.split(params[FIRST]["dense"], [num_dense])
     kernel = jnp.concatenate([dense, params[FIRST]["others"], scalars])
     layers = zip(NETWORKS, jnp.split(kernel, 2, axis=1), jnp.split(params[FIRST]["bias"], 2), strict=True)
@@ -98,7 +98,7 @@ def split(rare: jax.Array, num_rare_columns: int) -> tuple[jax.Array, jax.Array]
 def add_rows(
     sums: jax.Array, kernel: jax.Array, always: jax.Array, num_always: jax.Array, columns: jax.Array, count: jax.Array
 ) -> jax.Array:
-    """Adds to each sample's sums the rows of a kernel that it names, and those that all name; is paid by the name.
+    """Adds the kernel rows that each sample names to its sums, and those that all samples name; the cost is per name.
 
     Args:
         sums: ``[N, H]``.

@@ -1,1 +1,1 @@
-"""Games played by the experts: a run's programs, rollouts, tests, success rates."""
+"""How experts play games: a run's programs, rollouts, tests, success rates."""

@@ -1,4 +1,4 @@
-"""The acting experts' functions: what each environment's expert chooses, and what it makes of where it is."""
+"""The acting experts' functions: the actions that each environment's expert chooses, and the values it assigns."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flowrl.training.one_hot import first_layer
 from flowrl.training.playing.world import Decision
 
 ACTING_BLOCK_SIZE = 64
-"""Environments a block while acting; smaller than a learning block, since fewer rows are spread over the experts."""
+"""Environments per block while acting; smaller than a learning block, since the experts share fewer rows."""
 
 ACTING_BLOCK_SIZE_OFF_CPU = 1024
-"""A GPU is kept waiting by many small blocks, one after the other."""
+"""Many small blocks in a row would leave a GPU idle."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def build_acting(network: ExpertNetwork, num_experts: int, compiled: Compile) ->
 
 
 def acting_block_size() -> int:
-    """Environments a block while acting, on this device."""
+    """Environments per block while acting, on this device."""
     return ACTING_BLOCK_SIZE if jax.default_backend() == "cpu" else ACTING_BLOCK_SIZE_OFF_CPU
 
 

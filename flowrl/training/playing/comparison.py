@@ -1,4 +1,4 @@
-"""Several rewards compared: each one's expert plays the same fresh worlds, side by side, with all experts frozen.
+"""Several rewards compared: each reward's expert plays the same fresh worlds, with all experts frozen.
 
 Environment ``i`` belongs to reward ``i % K``: there the newest task pays that reward, and that reward's expert acts in it.
 """
@@ -22,13 +22,13 @@ from flowrl.training.playing.rollout import outcome
 
 
 class Score(NamedTuple):
-    """What the fresh episodes of one reward showed."""
+    """The results of one reward's fresh episodes."""
 
     success_rate: float
     progress: float
-    """The share of the plan's tasks that were behind the agent at the end of an episode, on average."""
+    """The average share of the plan's tasks that were done at the end of an episode."""
     mean_return: float
-    """The reward of an episode by the reward on trial itself; decides nothing."""
+    """The mean episode return under this reward; does not affect the choice."""
 
 
 class RewardSplit(NamedTuple):
@@ -75,7 +75,7 @@ def trial_judge(
 
 
 def begin_alike(stage: Stage, split: RewardSplit, key: jax.Array) -> Playing:
-    """Every environment at the start of an episode, those of all rewards in the same fresh worlds."""
+    """Every environment at the start of an episode; all rewards get the same fresh worlds."""
     num_envs = stage.world.num_envs
     worlds = stage.world.fresh(key, -(-num_envs // split.num_rewards))
     places = jnp.arange(num_envs) // split.num_rewards
@@ -109,10 +109,10 @@ class Episodes(NamedTuple):
 def play_wave(
     stage: Stage, split: RewardSplit, policy: Decide, key: jax.Array, show: Callable[[int], None] = lambda ended: None
 ) -> Episodes:
-    """One episode in each environment, as many for each reward, to its end; all rewards start in the same worlds.
+    """Plays one episode in each environment to its end, equally many for each reward; all rewards start in the same worlds.
 
     Args:
-        show: called now and then with the number of episodes that have ended.
+        show: called from time to time with the number of episodes that have ended.
     """
     world_key, act_key, step_key = jax.random.split(key, 3)
     num_envs = stage.world.num_envs

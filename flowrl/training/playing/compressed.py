@@ -1,7 +1,7 @@
-"""Arrays that a run does not need for a while, compressed: its games, while it is tested in others.
+"""Compresses arrays that a run does not need for a while: the training's games during a test.
 
-A test for the goal plays as many environments as training does, and for that time the memory of both would be taken. States of
-games are mostly the same few numbers, so they are compressed.
+A test for the goal plays as many environments as training does, so both would be in memory at once. Game states consist
+mostly of a few repeated numbers, so they compress well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Compressed:
     def __init__(self, tree: Any):
         """
         Args:
-            tree: its large arrays are used up, so that their memory is free until `restore`.
+            tree: its large arrays are deleted, so that their memory is free until `restore`.
         """
         leaves, self._structure = jax.tree.flatten(tree)
         self._leaves = [_packed(leaf) if leaf.nbytes >= LEAST_BYTES else leaf for leaf in leaves]
@@ -45,7 +45,7 @@ class Compressed:
         while self._leaves:
             leaf = self._leaves.pop(0)
             leaves.append(_unpacked(leaf) if isinstance(leaf, _Packed) else leaf)
-        heap.give_back()  # of what was done meanwhile
+        heap.give_back()  # what was used in between
         return jax.tree.unflatten(self._structure, leaves)
 
 

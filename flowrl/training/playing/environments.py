@@ -1,7 +1,7 @@
-"""A batch of environments: how they begin, and how a step is put together from the world's functions and a judge's.
+"""A batch of environments: how they start, and how a step combines the world's functions with a judge's.
 
-A step is driven from Python, program by program. The world's are the same for every skill with the same game and batch; what
-is a skill's own is the `Judge`, which is small.
+A step is driven from Python, program by program. The world's programs are the same for every skill with the same game
+and batch; only the small `Judge` is specific to a skill.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Playing(NamedTuple):
     scene: Scene
     progress: Progress
     expert: jax.Array
-    """int32 ``[B]``: who acts next in each environment."""
+    """int32 ``[B]``: the expert that acts next in each environment."""
     typical: jax.Array
     """uint16 ``[num_fields]``: the columns of a typical observation (see `first_layer`)."""
 
@@ -38,17 +38,17 @@ Decide = Callable[[Playing, jax.Array, int], Decision]
 
 
 class Judge(NamedTuple):
-    """What is a run's own: its plan, and its skills' code, which says what is paid and what is done."""
+    """The parts specific to a run: its plan, and its skills' code, which decides rewards and completion."""
 
     plan: PlanArrays
     judge_step: Callable
-    """``(features before, after, game_over, progress, plan) -> (Verdict, Progress, who acts next [B])``."""
+    """``(features before, after, game_over, progress, plan) -> (Verdict, Progress, next expert [B])``."""
     first: np.ndarray
-    """int32 ``[B]``: who acts at the start of an episode."""
+    """int32 ``[B]``: the expert that acts at the start of an episode."""
 
 
 class Stage(NamedTuple):
-    """What a rollout is played with."""
+    """The parts that a rollout is played with."""
 
     world: World
     acting: Acting
@@ -65,7 +65,7 @@ def plan_judge(functions: Sequence[TaskFunctions], plan: PlanArrays, num_envs: i
 
 
 def make_judge(judge: tasks.Judge):
-    """The skills' code: a step's verdict, the progress to go on with, and who acts next."""
+    """Runs the skills' code: the step's verdict, the progress after it, and the expert that acts next."""
 
     def judge_step(before, after, game_over, progress, plan):
         verdict, progress = judge(before, after, game_over, progress, plan)
@@ -76,12 +76,12 @@ def make_judge(judge: tasks.Judge):
 
 
 def begin(stage: Stage, key: jax.Array, num_worlds: int) -> Playing:
-    """Every environment at the start of an episode, in worlds of its own; a bank of ``num_worlds`` for those after it.
+    """Every environment at the start of an episode, each in its own world; a bank of ``num_worlds`` for later episodes.
 
-    Of the bank's worlds the first ones are those in which the environments start.
+    The bank's first worlds are those in which the environments start.
     """
     world = stage.world
-    # A copy for the first episodes, since a step uses its states up, and the bank's worlds are played again.
+    # A copy for the first episodes, since a step donates its states, and the bank's worlds are played again.
     fresh = world.fresh(key, max(num_worlds, world.num_envs))
     first = world.first_worlds(fresh)
     if num_worlds < world.num_envs:
@@ -90,10 +90,10 @@ def begin(stage: Stage, key: jax.Array, num_worlds: int) -> Playing:
 
 
 def begin_test(stage: Stage, key: jax.Array, num_episodes: int) -> Playing:
-    """As `begin`; of the episodes, the first ``num_episodes`` have a world each.
+    """As `begin`, but each of the first ``num_episodes`` episodes has its own world.
 
-    Where there are as many environments, no world is kept for later: episodes after the first ones, which a test does not
-    count, play a few of the same worlds again.
+    With as many environments as episodes, no world is kept for later: later episodes, which a test does not count,
+    replay a few of the same worlds.
     """
     world = stage.world
     if num_episodes > world.num_envs:
@@ -111,28 +111,28 @@ def at_the_start(stage: Stage, bank: WorldBank, first: Scene) -> Playing:
 
 
 def refresh_worlds(stage: Stage, playing: Playing, key: jax.Array, count: int) -> Playing:
-    """Replaces the oldest worlds, at least ``count`` of them, by fresh ones; ``playing``'s bank is used up."""
+    """Replaces the oldest worlds, at least ``count`` of them, by fresh ones; ``playing``'s bank is donated."""
     return playing._replace(bank=stage.world.refreshed(playing.bank, key, count))
 
 
 def look_around(stage: Stage, playing: Playing) -> Playing:
-    """Takes what most environments show now for typical; no result depends on it, only the time it takes."""
+    """Makes what most environments show now the typical observation; this affects speed only, not results."""
     return playing._replace(typical=stage.world.typical(playing.scene.observation.columns))
 
 
 def random_policy(stage: Stage) -> Decide:
-    """Every action equally likely: what a skill is compared with."""
+    """Every action equally likely: the baseline for a skill."""
     return lambda playing, key, step: stage.world.act_at_random(key, step)
 
 
 def play_step(
     stage: Stage, playing: Playing, decision: Decision, key: jax.Array, step: int | jax.Array
 ) -> tuple[Playing, Verdict, Observation]:
-    """One step of every environment; the game states of ``playing`` are used up.
+    """One step of every environment; the game states of ``playing`` are donated.
 
     Returns:
-        where the environments are afterwards (ended ones in their next world), the verdict, and the
-        observation ``[B, ...]`` that the step led to (before a new world took its place).
+        the environments afterwards (ended ones in their next world), the verdict, and the observation ``[B, ...]`` that
+        the step led to (before a new world took its place).
     """
     world, judge = stage.world, stage.judge
     state, observation, features, game_over = world.step(playing.scene.state, decision.action, key, step)

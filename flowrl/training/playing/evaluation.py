@@ -12,11 +12,11 @@ from flowrl.training.playing.environments import Decide, Stage, begin_test, play
 from flowrl.training.playing.rollout import StepOutcome, outcome
 
 STEPS_BETWEEN_LOOKS = 8
-"""Steps that are queued before the host looks whether all episodes have ended."""
+"""Steps that are queued before the host checks whether all episodes have ended."""
 
 
 class Evaluation(NamedTuple):
-    """What a number of fresh episodes showed."""
+    """The results of a number of fresh episodes."""
 
     episodes: int
     """Episodes that were played to their end."""
@@ -27,11 +27,11 @@ class Evaluation(NamedTuple):
     frames_per_success: float | None
     """Steps of all those episodes, failures included, for each success; None without any."""
     decided_early: bool
-    """The evaluation was given up, since the goal could not be reached any more."""
+    """Whether the evaluation stopped early, since the goal was out of reach."""
 
 
 class _Tally:
-    """Counts the first ``num_episodes`` episodes of a batch, and nothing of the later ones."""
+    """Counts the first ``num_episodes`` episodes of a batch, and ignores later ones."""
 
     def __init__(self, num_envs: int, num_episodes: int, num_tasks: int):
         self.started = min(num_envs, num_episodes)
@@ -51,7 +51,7 @@ class _Tally:
         np.add.at(self.task_done, step.task[counted & step.task_done], 1)
         moved_on = counted & step.task_done & ~step.ended
         np.add.at(self.task_started, step.next_task[moved_on], 1)
-        # Worlds are handed out in the order of the environments: the first ones still wanted are counted.
+        # Worlds are handed out in the order of the environments, so the first ones still needed are counted.
         fresh = np.flatnonzero(ended)
         num_more = min(len(fresh), self.wanted - self.started)
         self.counting[fresh[num_more:]] = False
@@ -79,13 +79,13 @@ def evaluate(
     give_up_below: float | None = None,
     on_step: Callable[[int, int], None] = lambda ended, wanted: None,
 ) -> Evaluation:
-    """Plays ``num_episodes`` episodes, each in a world that no other episode of this evaluation or of training has.
+    """Plays ``num_episodes`` episodes, each in a world that no other episode, of this evaluation or of training, uses.
 
     Args:
         decide: the policy.
         num_episodes: how many; all are counted, however long they take.
-        give_up_below: stop as soon as a success rate of this much is out of reach.
-        on_step: called now and then with the number of episodes that ended, and of those wanted.
+        give_up_below: stop as soon as this success rate is out of reach.
+        on_step: called from time to time with the number of episodes that have ended, and the number wanted.
     """
     world_key, act_key, step_key = jax.random.split(key, 3)
     playing = begin_test(stage, world_key, num_episodes)

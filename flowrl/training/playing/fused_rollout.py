@@ -1,8 +1,9 @@
-"""A rollout as one compiled program, where driving it step by step would keep a device waiting.
+"""A rollout as one compiled program, for devices that would wait while Python drives it step by step.
 
-A step is five programs, each started from Python. A CPU is busy with a step for much longer than that takes; a GPU is not.
-The plain reference is `rollout.collect`; the fused program is made of the same functions, in the same order, with the same
-random keys. It holds the skills' code, so every run compiles its own: in a thread, while rollouts go on step by step.
+A step is five programs, each started from Python. On a CPU a step takes much longer than these starts; on a GPU it does
+not. The plain reference is `rollout.collect`; the fused program is made of the same functions, in the same order, with
+the same random keys. It holds the skills' code, so every run compiles its own: in a thread, while rollouts go on step
+by step.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from flowrl.training.playing.rollout import StepOutcome
 
 
 class Rollouts:
-    """Collects the rollouts of a run: step by step, until a fused program is there."""
+    """Collects the rollouts of a run: step by step, until a fused program is ready."""
 
     def __init__(self, programs: Programs, judge: Judge, num_steps: int):
         self._programs, self._judge, self._num_steps = programs, judge, num_steps
@@ -40,7 +41,7 @@ class Rollouts:
     def collect(
         self, params: Params, playing: Playing, key: jax.Array
     ) -> tuple[Playing, tuple[Transition, ...], list[StepOutcome]]:
-        """As `rollout.collect`. With a fused program all of ``playing`` is used up, the bank of worlds too."""
+        """As `rollout.collect`. With a fused program all of ``playing`` is donated, including the bank of worlds."""
         if self._fused is None:
             return rollout.collect(self._stage, params, playing, key, self._num_steps)
         playing, transitions, outcomes = self._fused(params, playing, key)
@@ -55,14 +56,14 @@ class Rollouts:
         """
         shapes = jax.tree.map(shape_of, (params, playing, jax.random.key(0)))
         fused = jax.jit(make_fused(self._programs, self._judge, self._num_steps), donate_argnums=(1,)).lower(*shapes).compile()
-        check_room(fused)  # where it ran out of memory, the places that it was given would be lost with it
+        check_room(fused)  # running out of memory later would lose the donated buffers
         self._fused = fused
 
     def fuse_beside(self, params: Params, playing: Playing, say: Callable[[str], None]) -> None:
-        """The same in a thread, where it is worth it (`pays`); a failure costs nothing but a line.
+        """Does the same in a thread, if it is worth it (`pays`); a failure only prints a line.
 
         Args:
-            say: told in a line what has come of it, from another thread.
+            say: called from another thread with one line about the outcome.
         """
         if not pays():
             return
@@ -73,20 +74,20 @@ class Rollouts:
             try:
                 self.fuse(*shapes)
                 say(f"rollouts are one program from here on (compiled beside training in {time.monotonic() - begun_s:.0f} s)")
-            except Exception as error:  # step by step is slower, and as good
+            except Exception as error:  # step by step is slower, but just as good
                 say(f"rollouts go on step by step: {' '.join(str(error).split())[:200]}")
 
         threading.Thread(target=fuse, name=process.BACKGROUND, daemon=True).start()
 
 
 def pays() -> bool:
-    """Whether rollouts of this process are to be fused: as the environment variable says, else on all but CPUs."""
+    """Whether to fuse this process's rollouts: as the environment variable says, by default on all devices but CPUs."""
     asked = process.fuses_rollouts()
     return jax.default_backend() != "cpu" if asked is None else asked
 
 
 def check_room(compiled) -> None:
-    """Raises FlowrlError where a program needs more memory than the device has free."""
+    """Raises FlowrlError if a program needs more memory than the device has free."""
     free, sizes = free_bytes(), compiled.memory_analysis()
     if free is None or sizes is None:
         return
@@ -96,7 +97,7 @@ def check_room(compiled) -> None:
 
 
 def free_bytes() -> int | None:
-    """Of the device's memory, as far as this process may have it; None where the device does not tell, as CPUs."""
+    """Free bytes of the device memory that this process may use; None if the device does not report it, as on CPUs."""
     known = jax.devices()[0].memory_stats()
     return known["bytes_limit"] - known["bytes_in_use"] if known and "bytes_limit" in known else None
 

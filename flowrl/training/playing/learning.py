@@ -1,6 +1,6 @@
-"""The learning: an update in two programs, a batch from a rollout and what the experts learn from it.
+"""Learning: an update in two programs, which make a batch from a rollout and train the experts on it.
 
-Where a rollout shows few of the columns that there are, narrower programs do (see `active_columns`).
+If a rollout shows few of the columns, narrower programs suffice (see `active_columns`).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class Learning:
     fresh_state: Program
     """``params [K, ...] -> optimiser state [K, ...]``."""
     find_columns: Program
-    """``rollout -> columns`` that it shows."""
+    """``rollout -> columns``: the columns that it shows."""
     demands: Program
-    """``columns -> `` what has to be known to choose a bound for them."""
+    """``columns -> usage``: the figures that the choice of a bound needs."""
     plain_batch: Program
     """``(rollout, last_values, key) -> batch``."""
     narrow_batches: dict[int, Program]
-    """``(rollout, columns, last_values, key) -> batch``, by their bounds of columns."""
+    """``(rollout, columns, last_values, key) -> batch``, by bound of columns."""
     plain_update: Program
-    """``(learner, batch, lr) -> (learner, statistics)``; the learner is used up."""
+    """``(learner, batch, lr) -> (learner, statistics)``; the learner is donated."""
     narrow_updates: dict[int, Program]
-    """The same of narrow batches, by their bounds."""
+    """The same for narrow batches, by bound."""
 
     def fresh_learner(self, params: Sequence[Params]) -> Learner:
         """A learner that starts from the parameters of some experts."""
@@ -47,27 +47,27 @@ class Learning:
 
     @property
     def updates(self) -> list[Program]:
-        """All those that learn."""
+        """All programs that learn."""
         return [self.plain_update, *self.narrow_updates.values()]
 
 
 class Updater:
-    """Makes the updates of one run, by the cheapest programs that serve."""
+    """Makes the updates of one run, with the cheapest programs that fit."""
 
     def __init__(self, learning: Learning):
         self._learning = learning
         self._bound: int | None = 0
-        """Of the columns that rollouts showed; None once one showed more than any bound has room for."""
+        """The bound of columns in use; None once a rollout showed more than the largest bound holds."""
 
     def update(
         self, learner: Learner, rollout: tuple[Transition, ...], last_values: jax.Array, key: jax.Array, lr: float
     ) -> tuple[Learner, Statistics]:
-        """What `ppo.make_update` makes; ``learner`` is used up."""
+        """As the function that `ppo.make_update` returns; ``learner`` is donated."""
         learning = self._learning
         if learning.narrow_updates and self._bound is not None:
             columns = learning.find_columns(rollout)
             bound = active_columns.smallest_bound(*jax.device_get(learning.demands(columns)), learning.layout)
-            # A bound that was once too small will be again: its program is not gone back to.
+            # A bound that was too small once will be again, so its program is not used again.
             self._bound = bound and max(bound, self._bound)
             if self._bound:
                 batch = learning.narrow_batches[self._bound](rollout, columns, last_values, key)
@@ -81,8 +81,8 @@ def build_learning(
     """
     Args:
         num_experts: padded.
-        compiled: what is the same for any number of experts.
-        compiled_for_experts: what is not.
+        compiled: compiles programs that are the same for any number of experts.
+        compiled_for_experts: compiles the others.
     """
     layout, bounds = network.layout, active_columns.bounds(network.layout)
 

@@ -1,7 +1,7 @@
 """The compiled programs of a run, in groups: the world's, the acting experts', the learning, and its random keys.
 
 All of them are the same for every skill with the same game, batch and padded number of experts, so they are stored
-(`stored_programs`), and the second run finds them ready. What is a skill's own is the `environments.Judge`.
+(`stored_programs`), and the second run finds them ready. Only the `environments.Judge` is specific to a skill.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flowrl.training.playing.world import World, build_world
 
 
 class Source(NamedTuple):
-    """What programs are made from, beside the number of experts."""
+    """What programs are made from, besides the number of experts."""
 
     adapter: GameAdapter
     network: ExpertNetwork
@@ -35,7 +35,7 @@ class Source(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Where each part of a run draws its randomness from."""
+    """The random key of each part of a run."""
 
     init: jax.Array
     worlds: jax.Array
@@ -46,7 +46,7 @@ class Keys(NamedTuple):
 
 @dataclass(frozen=True)
 class KeyPrograms:
-    """Random keys, made by programs of their own: operation by operation they took half a second of a start."""
+    """Random keys, made by compiled programs: operation by operation they took half a second of a start."""
 
     run_keys: Program
     update_keys: Program
@@ -57,7 +57,7 @@ class KeyPrograms:
         return self.run_keys(np.uint32(seed % 2**32), np.uint32(global_expert_idx))
 
     def of_update(self, key: jax.Array, number: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Of the update of this number: for its rollout, for learning, and for fresh worlds."""
+        """The keys of this update: for its rollout, for learning, and for fresh worlds."""
         return self.update_keys(key, np.uint32(number))
 
     def fold_in(self, key: jax.Array, number: int) -> jax.Array:
@@ -67,7 +67,7 @@ class KeyPrograms:
 
 @dataclass(frozen=True)
 class Programs:
-    """Everything compiled that a run calls, but for its skills' code."""
+    """Every compiled program that a run calls, except its skills' code."""
 
     world: World
     acting: Acting
@@ -86,8 +86,8 @@ def compile_programs(
     """The programs of a run; each is compiled, or loaded, when it is called for the first time.
 
     Args:
-        num_steps: of a rollout. Any may be played; those that are told apart by it load beforehand what they will call.
-        before_compiling: called before a program is loaded or compiled, which may take minutes in the midst of a training.
+        num_steps: steps of a rollout. Any number may be played; this one decides which programs are preloaded.
+        before_compiling: called before a program is loaded or compiled, which may take minutes in the middle of a training.
     """
     network = source.network
     kind = source.num_envs, num_steps, network.layer_size, network.mixed_precision, source.hyper
@@ -106,7 +106,7 @@ def compile_programs(
 
 
 def inlined(programs: Programs) -> tuple[World, Acting]:
-    """What plays a step, as plain functions that a larger program can take in; nothing is stored, or used up."""
+    """The functions that play a step, uncompiled, to be part of a larger program; nothing is stored or donated."""
     source = programs.source
     return (
         build_world(source.adapter, source.num_envs, as_it_is),
@@ -120,7 +120,7 @@ def of_experts(acting: Acting, learning: Learning) -> list[StoredProgram]:
 
 
 def for_experts(store: ProgramStore, num_experts: int) -> Compile:
-    """Compiles programs that only runs with so many experts call (padded)."""
+    """Compiles programs that only runs with this (padded) number of experts call."""
     return functools.partial(store.program, group=_group(num_experts))
 
 

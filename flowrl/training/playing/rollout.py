@@ -16,18 +16,18 @@ from flowrl.training.playing.world import Decision
 
 
 class StepOutcome(NamedTuple):
-    """What one step meant for the episodes, on the host: numpy ``[B]`` each."""
+    """The outcome of one step for the episodes, on the host: numpy ``[B]`` each."""
 
     task: np.ndarray
     """int32: the task that was active during the step."""
     next_task: np.ndarray
-    """int32: the task that is active after it (of the next episode, where the episode ended)."""
+    """int32: the task that is active after it (of the next episode, if the episode ended)."""
     task_done: np.ndarray
     success: np.ndarray
     ended: np.ndarray
     reward: np.ndarray
     expert: np.ndarray
-    """int32: who acted in the step."""
+    """int32: the expert that acted in the step."""
 
 
 def outcome(before: Playing, verdict: Verdict, after: Playing) -> StepOutcome:
@@ -46,7 +46,7 @@ def outcome(before: Playing, verdict: Verdict, after: Playing) -> StepOutcome:
 def collect(
     stage: Stage, params: Params, playing: Playing, key: jax.Array, num_steps: int
 ) -> tuple[Playing, tuple[Transition, ...], list[StepOutcome]]:
-    """Plays ``num_steps`` steps; returns where the environments are then, the transitions, and the outcomes."""
+    """Plays ``num_steps`` steps; returns the environments afterwards, the transitions, and the outcomes."""
     act_key, step_key = jax.random.split(key)
     playing = look_around(stage, playing)
     transitions, outcomes = [], []
@@ -60,7 +60,7 @@ def collect(
 def play(
     stage: Stage, params: Params, playing: Playing, act_key: jax.Array, step_key: jax.Array, number: int | jax.Array
 ) -> tuple[Playing, tuple[Transition, StepOutcome]]:
-    """Step ``number`` of a rollout: where the environments are then, what learning needs of it, and what it meant."""
+    """Step ``number`` of a rollout: the environments afterwards, the transition, and the outcome."""
     decision = learned_policy(stage, params)(playing, act_key, number)
     after, verdict, led_to = play_step(stage, playing, decision, step_key, number)
     return after, (transition(stage, params, playing, decision, verdict, led_to), outcome(playing, verdict, after))
@@ -72,7 +72,7 @@ def learned_policy(stage: Stage, params: Params) -> Decide:
 
 
 def values(stage: Stage, params: Params, playing: Playing) -> jax.Array:
-    """``[B]``: the acting experts' values of where the environments are."""
+    """``[B]``: the acting experts' values of the current states."""
     everyone = np.ones(len(playing.expert), bool)
     return stage.acting.values(params, playing.scene.observation, playing.typical, playing.expert, everyone)
 
@@ -80,7 +80,7 @@ def values(stage: Stage, params: Params, playing: Playing) -> jax.Array:
 def transition(
     stage: Stage, params: Params, before: Playing, decision: Decision, verdict: Verdict, led_to: Observation
 ) -> Transition:
-    """What learning needs to know of a step."""
+    """What learning needs to know about a step."""
     return Transition(
         observation=before.scene.observation,
         action=decision.action,

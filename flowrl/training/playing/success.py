@@ -1,10 +1,10 @@
 """Honest success rates.
 
 Counting the episodes that *end* inside a window is biased: successes end early, failures late (a random
-policy with a true rate of 0.39 showed 0.99 over the episodes that had ended within 32 steps). Two ways
-out are used here. A rate that is *shown* counts whole cohorts: all episodes that were started in a
-stretch of steps, once every one of them has ended. When to *test* for the goal is decided by an estimate
-that is corrected for episodes still running, since waiting for a cohort's last episode takes long.
+policy with a true rate of 0.39 showed 0.99 over the episodes that had ended within 32 steps). There are two remedies
+here. A rate that is *shown* counts whole cohorts: all episodes that were started in a stretch of steps, once every one
+of them has ended. When to *test* for the goal is decided by an estimate that is corrected for episodes still running,
+since a cohort's last episode takes long.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class CohortRate:
         self._ended: dict[int, int] = {0: 0}
         self._successes: dict[int, int] = {0: 0}
         self.rate: float | None = None
-        """Of the latest whole cohort; None until one is whole."""
+        """The rate of the latest whole cohort; None until one is whole."""
         self.episodes = 0
         """How many episodes that cohort had."""
 
     def start(self, envs: np.ndarray) -> None:
-        """Episodes start in these environments (bool ``[B]``)."""
+        """Records that episodes start in these environments (bool ``[B]``)."""
         self._cohort[envs] = self._current
         self._started[self._current] += int(envs.sum())
         if self._started[self._current] >= self._size:
@@ -41,7 +41,7 @@ class CohortRate:
             self._started[self._current] = self._ended[self._current] = self._successes[self._current] = 0
 
     def end(self, envs: np.ndarray, success: np.ndarray) -> None:
-        """The episodes of these environments (bool ``[B]``) end, with or without success (bool ``[B]``)."""
+        """Records that the episodes of these environments (bool ``[B]``) end, with or without success (bool ``[B]``)."""
         for cohort in np.unique(self._cohort[envs]):
             members = envs & (self._cohort == cohort)
             self._ended[cohort] += int(members.sum())
@@ -49,7 +49,7 @@ class CohortRate:
         self._publish()
 
     def _publish(self) -> None:
-        # Later cohorts often fill before an early one's slowest episode ends: in order, oldest first.
+        # Later cohorts often finish before an early one's slowest episode ends, so they are kept in order, oldest first.
         oldest = min(self._started)
         while oldest < self._current and self._ended[oldest] == self._started[oldest]:
             self.rate = self._successes.pop(oldest) / self._started[oldest]
@@ -94,7 +94,7 @@ class RecentSuccess:
     For each age ``a`` (steps since the start of its episode) the recent steps tell how many episodes were
     at risk, ``r_a``, and how many of them succeeded, ``s_a``, or failed, ``f_a``. The estimate is the
     cumulative incidence of success, ``sum_a S_a s_a / r_a`` with ``S_a = prod_{b<a} (1 - (s_b + f_b) / r_b)``
-    (Aalen and Johansen 1978). What lies beyond the oldest age seen counts as failure.
+    (Aalen and Johansen 1978). Whatever has not ended by the oldest age seen counts as failure.
     """
 
     def __init__(self, num_envs: int, max_age: int, window: int):

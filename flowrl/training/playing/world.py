@@ -1,4 +1,4 @@
-"""The world's functions: worlds are made, the game makes steps, ended episodes get new worlds. The same for every skill."""
+"""The world's functions: they make worlds, step the game, and give ended episodes new worlds. The same for every skill."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class World:
     generate: Program
     """``(key, number) -> Scene``: `WORLDS_AT_ONCE` fresh worlds."""
     step: Program
-    """``(state, action, key, number) -> state, observation, features, game_over``; the states are used up."""
+    """``(state, action, key, number) -> state, observation, features, game_over``; the states are donated."""
     renew: Program
-    """``(bank, state, observation, features, ended) -> next_world, Scene``; the states are used up."""
+    """``(bank, state, observation, features, ended) -> next_world, Scene``; the states are donated."""
     typical: Program
     """``columns [B, F] -> [F]``: what most environments show."""
     act_at_random: Program
     """``(key, number) -> Decision``."""
     replace_worlds: Program
-    """``(bank, fresh) -> bank``: in the place of the oldest; the bank is used up."""
+    """``(bank, fresh) -> bank``: replaces the oldest worlds; the bank is donated."""
     first_worlds: Program
     """Copies of the first worlds of many, one for each environment."""
     some_worlds: Callable[[int], Program]
-    """Copies of so many of the first worlds."""
+    """Returns copies of that many of the first worlds."""
     room_for: Callable[[int], Program]
-    """Room for so many worlds like those given."""
+    """Returns room for that many worlds like those given."""
 
     def fresh(self, key: jax.Array, count: int) -> Scene:
         """At least ``count`` fresh worlds, made some at a time so that little memory is held at once."""
@@ -63,7 +63,7 @@ class World:
         return bank.worlds
 
     def refreshed(self, bank: WorldBank, key: jax.Array, count: int) -> WorldBank:
-        """The bank with fresh worlds in the place of the oldest, at least ``count`` of them; ``bank`` is used up."""
+        """The bank with at least ``count`` of its oldest worlds replaced by fresh ones; ``bank`` is donated."""
         for number in range(-(-count // WORLDS_AT_ONCE)):
             bank = self.replace_worlds(bank, self.generate(key, number))
         return bank
@@ -72,12 +72,12 @@ class World:
 def build_world(adapter: GameAdapter, num_envs: int, compiled: Compile) -> World:
     """
     Args:
-        compiled: compiles, or leaves what a larger program is to take in as it is.
+        compiled: compiles a function, or leaves it plain to be part of a larger program.
     """
     return World(
         num_envs=num_envs,
         generate=compiled("generate", make_generate(adapter)),
-        # States are large and updated in place: those of a step are used up by it.
+        # States are large and updated in place: a step donates those it gets.
         step=compiled("step", make_step(adapter, num_envs), donate_argnums=(0,)),
         renew=compiled("renew", renew_state, donate_argnums=(1,)),
         typical=compiled("typical", first_layer.typical_columns),
@@ -104,7 +104,7 @@ def make_first(count: int):
 
 
 def make_room_for(count: int):
-    """Worlds without anything in them, as many as are wanted, of the kind of those given."""
+    """The requested number of empty worlds, like those given."""
 
     def room(scene):
         return jax.tree.map(lambda leaf: jnp.tile(leaf, (count // len(leaf), *[1] * (leaf.ndim - 1))), scene)
@@ -124,7 +124,7 @@ def make_step(adapter: GameAdapter, num_envs: int):
 
 
 def renew_state(bank: WorldBank, state, observation, features, ended):
-    """`worlds.renew` with the large states as an argument of their own, to be changed in place."""
+    """`worlds.renew` with the large states as a separate argument, to be changed in place."""
     bank, scene = worlds.renew(bank, Scene(state, observation, features), ended)
     return bank.next_world, scene
 

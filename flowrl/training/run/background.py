@@ -1,4 +1,4 @@
-"""What is compiled in threads beside a training, once it has made its first update."""
+"""Compiles programs in threads during a training, once it has made its first update."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from flowrl.training.run.supervision import Supervision
 
 
 class BackgroundCompiling:
-    """Compiles for this run's own rollouts, and for later runs."""
+    """Compiles programs for this run's rollouts, and for later runs."""
 
     def __init__(self, programs: Programs, rollouts: Rollouts, turn: FairLock, supervision: Supervision):
         self._programs, self._rollouts, self._turn, self._supervision = programs, rollouts, turn, supervision
         self._has_begun = False
         self._lines: list[str] = []
-        """For the log, from the threads."""
+        """Lines for the log, from the threads."""
 
     def go_on(self, params: Params, playing: Playing) -> None:
-        """To be called after each update: begins after the first one, and says what has come of it after later ones."""
+        """Call it after each update: starts after the first one, and reports the outcome after later ones."""
         if not self._has_begun:
             self._has_begun = True
             self._begin(params, playing)

@@ -1,4 +1,4 @@
-"""Checkpoints: where a killed run goes on, and what the library takes its experts from."""
+"""Checkpoints: a killed run resumes from them, and the library takes its experts from them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from flowrl.training.run.state import RunState
 FORMAT = "flowrl-checkpoint"
 VERSION = 1
 KEPT = 2
-"""Checkpoints that stay in a run's folder: the newest, and one to fall back on."""
+"""The number of checkpoints that stay in a run's folder: the newest, and one to fall back on."""
 
 
 def save(paths: RunPaths, state: RunState, local_to_global: dict[int, int | None], attempt: int) -> str:
     """Writes a checkpoint, whole, drops the ones before the last ``KEPT``, and returns its path in the run's folder.
 
     Args:
-        local_to_global: of the experts that are saved; None for one that the library has no place for.
+        local_to_global: the global index of each expert that is saved; None for one that does not go into the library.
 
     Raises:
-        FlowrlError: a parameter is not a number; the checkpoints before stay, for a retry to go on from.
+        FlowrlError: a parameter is not a number; earlier checkpoints stay, so that a retry can resume from them.
     """
     host = jax.device_get(state.learner)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(host.params)):
@@ -64,30 +64,30 @@ def save(paths: RunPaths, state: RunState, local_to_global: dict[int, int | None
 def newest(
     paths: RunPaths, fresh: Learner, local_to_global: dict[int, int | None], say: Callable[[str], None] = lambda line: None
 ) -> RunState | None:
-    """The newest checkpoint that can be read; None where there is none. Damaged ones are moved aside, as ``say`` is told.
+    """The newest checkpoint that can be read; None if there is none. Damaged ones are moved aside, and ``say`` is told so.
 
     Args:
         fresh: a learner of the right shape.
 
     Raises:
-        BadInput: the newest that is whole is of another run or another shape.
+        BadInput: the newest intact one belongs to another run or has another shape.
     """
     for path in reversed(paths.checkpoints()):
         try:
             return _restored(_record(path), fresh, local_to_global)
         except Damaged as error:
             path.rename(path.with_name(f"{path.name}.damaged"))
-            say(f"{error}; it was moved aside, and the one before is tried")
+            say(f"{error}; it was moved aside; trying the one before it")
         except (BadInput, KeyError, TypeError, ValueError) as error:
             raise BadInput(
-                f"{path} does not fit this run ({error}); move it away to go on from the one before, "
+                f"{path} does not fit this run ({error}); move it away to resume from the one before it, "
                 "or move the run's folder away to train this skill from the start"
             ) from None
     return None
 
 
 class Damaged(BadInput):
-    """A checkpoint that is not whole, or no checkpoint at all."""
+    """A file that is a damaged checkpoint, or no checkpoint."""
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int,
 
 
 def _in_the_library(index: int | None) -> int | None:
-    # Earlier versions gave experts that are only there for a trial of rewards an index below 0.
+    # Earlier versions gave experts that only exist for a trial of rewards an index below 0.
     return None if index is None or index < 0 else index
 
 

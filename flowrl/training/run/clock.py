@@ -8,7 +8,7 @@ import time
 
 
 class Clock:
-    """The seconds of the updates of one process; what is done between them is not in it."""
+    """The seconds of one process's updates, without the time between them."""
 
     def __init__(self, started_s: float, frames_per_update: int):
         """
@@ -22,9 +22,9 @@ class Clock:
         self._sorted: list[float] = []
 
     def count(self, seconds: float) -> None:
-        """An update took this long."""
+        """Records how long an update took."""
         if self.update_seconds:
-            # Tens of thousands in the end, and their median is asked for at each update.
+            # There may be tens of thousands, and each update needs their median.
             bisect.insort(self._sorted, seconds)
         self.update_seconds.append(seconds)
         if self.first_update_s is None:
@@ -37,16 +37,16 @@ class Clock:
 
     @property
     def seconds_per_update(self) -> float:
-        """The median; 0 before the first update. That one compiles, so once there are others it says nothing about the pace."""
+        """The median; 0 before the first update. The first one compiles, so it does not count once there are others."""
         return statistics.median(self._sorted or self.update_seconds or [0.0])
 
     @property
     def frames_per_s(self) -> float:
-        """At the usual pace, once there was an update."""
+        """Frames per second at the usual pace; only valid after the first update."""
         return self._frames_per_update / self.seconds_per_update
 
     def timings(self) -> dict[str, float | None]:
-        """The fields of ``result.json`` about time; None each where this process has made no update."""
+        """The fields of ``result.json`` about time; all None if this process has made no update."""
         if not self.update_seconds:
             return dict.fromkeys(("seconds_to_first_update", "seconds_per_update", "seconds_training", "frames_per_s"))
         return {

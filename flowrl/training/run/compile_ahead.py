@@ -1,8 +1,8 @@
-"""While a run trains, the programs that runs with more experts will need are compiled, beside it or in turn with it.
+"""While a run trains, compiles the programs that runs with more experts will need.
 
-A skill with longer plans trains more experts, and its network programs are others. So that its start is not spent on
-compiling, the run before it sees to them, in a thread of its own, once on a machine: for the shapes, and the bound of
-columns, of its own first update.
+A skill with a longer plan trains more experts, which need other network programs. To keep its start from compiling
+them, an earlier run does, in a thread, once on a machine: for the shapes and the bound of columns of its own first
+update.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from flowrl.training.playing.programs import Programs, for_experts, of_experts
 
 
 class Following(NamedTuple):
-    """What is likely to be trained after a run."""
+    """What is likely to train after a run."""
 
     num_experts: tuple[int, ...]
     """Padded."""
     after_s: float = 0.0
-    """Seconds of training before anything is compiled for it: a plan of many tasks is not made in a hurry."""
+    """Seconds of training before these are compiled: a plan of many tasks takes a while to be reached."""
 
 
 FOLLOWING = {1: Following((2, 4)), 2: Following((4,)), 4: Following((8,), 300.0), 8: Following((16,), 300.0)}
 """By a run's own number of experts (padded)."""
 
 COMPILED = "programs for later runs with"
-"""How the line begins that says that this has ended."""
+"""How the line that reports the end of this begins."""
 
 LEAST_MEMORY = 3 * 2**30
-"""Bytes that must be free: a run is worth more than another one's start."""
+"""Bytes that must be free: this run matters more than another one's start."""
 
 
 class Stored(NamedTuple):
-    """What came of storing programs for runs with another number of experts."""
+    """The outcome of storing programs for runs with another number of experts."""
 
     num_stored: int
     num_left: int
-    """Not stored, since the compiling was ended before them."""
+    """Not stored, since compiling ended before their turn."""
 
 
 def begin(programs: Programs, turn: FairLock, go_on: Callable[[], bool], say: Callable[[str], None]) -> None:
     """Starts compiling for later runs in a thread, unless that is switched off (`process.COMPILE_AHEAD`).
 
     Args:
-        programs: of a run that has made an update.
+        programs: those of a run that has made an update.
         turn: as for `compile_for`.
         go_on: asked before each program; False ends it.
-        say: told in a line what was compiled, or that it failed, from another thread.
+        say: called from another thread with one line on what was compiled, or why it failed.
     """
     following = FOLLOWING.get(programs.acting.num_experts)
     if not process.compiles_ahead() or following is None:
@@ -78,10 +78,10 @@ def begin(programs: Programs, turn: FairLock, go_on: Callable[[], bool], say: Ca
             taken = f"{num_stored} in {time.monotonic() - begun_s:.0f} s"
             if num_left:
                 why = "this run was asked to end" if not go_on() else f"less than {LEAST_MEMORY >> 30} GiB of memory were free"
-                say(f"{COMPILED} {numbers} experts: {num_left} are left to those, {num_stored} compiled; {why}")
+                say(f"{COMPILED} {numbers} experts: {num_stored} compiled, {num_left} left for those runs; {why}")
             elif num_stored:
                 say(f"{COMPILED} {numbers} experts are compiled ({taken}, beside training)")
-        except Exception as error:  # this run has lost nothing by it
+        except Exception as error:  # this run is not affected
             say(f"programs for later runs were not compiled: {' '.join(str(error).split())[:200]}")
 
     threading.Thread(target=compile_for_later, name=process.BACKGROUND, daemon=True).start()
@@ -90,11 +90,11 @@ def begin(programs: Programs, turn: FairLock, go_on: Callable[[], bool], say: Ca
 def compile_for(programs: Programs, num_experts: int, turn: FairLock, go_on: Callable[[], bool] = lambda: True) -> Stored:
     """Compiles and stores the programs of a later run with another number of experts.
 
-    For the shapes, and the bound of columns, with which this run has made its updates. Takes up to a minute of
+    Uses the shapes and the bound of columns of this run's updates. Takes up to a minute of
     compiling for each number of experts, once on a machine.
 
     Args:
-        turn: held while an update is compiled, as the run holds it while it plays or learns: both take hundreds of MB.
+        turn: held while an update is compiled; the run holds it while it plays or learns, since both take hundreds of MB.
         go_on: asked before each program.
 
     Returns:
@@ -116,7 +116,7 @@ def compile_for(programs: Programs, num_experts: int, turn: FairLock, go_on: Cal
 
 
 def programs_for(programs: Programs, count: int) -> list[StoredProgram]:
-    """As `of_experts`, with so many experts."""
+    """As `of_experts`, for this number of experts."""
     source, store = programs.source, programs.store
     compiled = for_experts(store, count)
     return of_experts(
@@ -126,12 +126,12 @@ def programs_for(programs: Programs, count: int) -> list[StoredProgram]:
 
 
 def with_experts(learner, count: int):
-    """The shapes of so many experts, where there are those of others."""
+    """The shapes for this number of experts, from those for another number."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), learner)
 
 
 @contextlib.contextmanager
 def alone(turn: FairLock) -> Iterator[None]:
-    """Keeps training waiting on a CPU; a GPU has memory of its own, and goes on."""
+    """Makes training wait on a CPU; a GPU has its own memory, so it goes on."""
     with turn if jax.default_backend() == "cpu" else contextlib.nullcontext():
         yield

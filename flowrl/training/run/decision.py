@@ -1,4 +1,4 @@
-"""Which of several rewards goes on, and why: what ``candidates.json`` says."""
+"""Which of several rewards is chosen, and why: the content of ``candidates.json``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flowrl.training.run.specification import RunSpecification
 
 
 def read_decision(paths: RunPaths) -> dict[str, Any] | None:
-    """What was decided in an earlier attempt, None where nothing was.
+    """The decision of an earlier attempt, None if there is none.
 
     Raises:
-        BadInput: the file is there, and damaged.
+        BadInput: the file is damaged.
     """
     try:
         record = read_json(paths.candidates)
@@ -29,12 +29,12 @@ def read_decision(paths: RunPaths) -> dict[str, Any] | None:
 
 
 def decision(run: RunSpecification, frames: int, episodes: int, scores: list[Score]) -> dict[str, Any]:
-    """Which reward goes on, and why.
+    """Decides which reward is chosen, and why.
 
     Args:
-        frames: trained for all rewards together.
-        episodes: that each was compared by.
-        scores: of the rewards, in order.
+        frames: frames trained for all rewards together.
+        episodes: the number of episodes that each was compared by.
+        scores: the rewards' scores, in order.
     """
     module, (chosen, why) = read_module(run.module_text), best(scores)
     is_done = module.tasks[-1].task_is_done
@@ -60,7 +60,7 @@ def decision(run: RunSpecification, frames: int, episodes: int, scores: list[Sco
 
 
 def best(scores: list[Score]) -> tuple[int, str]:
-    """Which reward goes on, and why: the highest success rate; then the furthest along the plan; then the first."""
+    """Which reward is chosen, and why: the highest success rate; then the furthest along the plan; then the first."""
     chosen = max(range(len(scores)), key=lambda index: (scores[index].success_rate, scores[index].progress, -index))
     others = [score for index, score in enumerate(scores) if index != chosen]
     equals = [score for score in others if score.success_rate == scores[chosen].success_rate]
@@ -72,7 +72,7 @@ def best(scores: list[Score]) -> tuple[int, str]:
 
 
 def described(decided: dict[str, Any]) -> list[str]:
-    """What was decided, for a person."""
+    """The decision as lines for the user."""
     lines = [
         f"reward {score['number']}: success rate {score['success_rate']:.3f} of {decided['episodes']} fresh episodes, "
         f"{score['progress']:.2f} of the plan, {score['mean_return']:.3f} paid an episode"

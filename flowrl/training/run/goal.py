@@ -1,8 +1,8 @@
 """When to stop training and test for the goal.
 
 A test (512 fresh episodes with the experts frozen) costs as much as several updates, and its verdict is
-what counts. The running estimate says when one is worth its price; where it promised more than the test
-then found, the difference is remembered, and the next test waits until the estimate is that much better.
+what counts. The running estimate says when a test is worth its cost. If the estimate was higher than what the test
+found, the next test waits until the estimate is higher by that difference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class GoalTest:
         return update >= self._not_before and estimate - self._overestimate >= self.goal
 
     def failed(self, update: int, estimate: float, measured: float) -> None:
-        """A test after this update found ``measured``, below the goal (a bound, if it was given up early)."""
+        """Records that a test after this update found ``measured``, below the goal (an upper bound, if it stopped
+        early)."""
         self._overestimate = max(0.0, min(estimate - measured, 1 - self.goal - 0.01))
         self._not_before = update + self._wait
         self._wait = min(2 * self._wait, MOST_UPDATES_BETWEEN_TESTS)

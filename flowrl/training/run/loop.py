@@ -19,12 +19,12 @@ def train(run: RunSpecification, supervision: Supervision) -> RunResult:
     """Trains to the goal or to the frame budget.
 
     Returns:
-        what it came to.
+        the run's result.
 
     Raises:
         Stopped: the run was asked to end.
-        FlowrlError: learning went wrong (a reward or a loss that is not a number).
-        KeyboardInterrupt: a person pressed Ctrl-C; what was learned until then is in a checkpoint.
+        FlowrlError: learning failed (a reward or a loss is not a number).
+        KeyboardInterrupt: the user pressed Ctrl-C; what was learned until then is in a checkpoint.
     """
     parts = ordinary(run, supervision)
     with parts.kept as kept:
@@ -37,7 +37,7 @@ def to_goal_or_budget(parts: Parts, state: RunState) -> tuple[RunState, Evaluati
     """Makes updates until a test shows the goal, or another update would exceed the budget.
 
     Returns:
-        the state then, and the test that has shown the goal, if one has.
+        the state at that point, and the test that has shown the goal, if any.
     """
     settings, kept, supervision = parts.run.settings, parts.kept, parts.supervision
     playing, reached = first_games(parts), None
@@ -64,7 +64,7 @@ def in_turn(parts: Parts, state: RunState) -> Iterator[None]:
     """Waits while an update is compiled for later runs (see `compile_ahead`).
 
     Raises:
-        Stopped: the run was asked to end meanwhile; ``state`` is saved.
+        Stopped: the run was asked to end while waiting; ``state`` is saved.
     """
     turn, supervision = parts.turn, parts.supervision
     if has_to_wait := turn.is_taken:
@@ -77,7 +77,7 @@ def in_turn(parts: Parts, state: RunState) -> Iterator[None]:
 
 
 def measured(parts: Parts, state: RunState, reached: Evaluation | None, checkpoint: str) -> RunResult:
-    """Measures what is still to be measured, and puts the result together."""
+    """Makes the measurements that are still missing, and assembles the result."""
     found = reached or parts.tests.of_experts(state)
     by_chance = parts.tests.of_random_policy()
     parts.supervision.pane.line(

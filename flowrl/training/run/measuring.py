@@ -49,10 +49,10 @@ class SuccessTests:
         """Tests for the goal.
 
         Args:
-            playing: the games of the training; used up, and compressed meanwhile.
+            playing: the games of the training; donated, and compressed during the test.
 
         Returns:
-            what the episodes showed where they reach the goal, else None and ``playing``.
+            the episodes' results if they reach the goal, otherwise None and ``playing``.
 
         Raises:
             Stopped: the run was asked to end; the state has to be in a checkpoint before this is called.
@@ -64,7 +64,7 @@ class SuccessTests:
             pane.line(f"goal reached: {found.success_rate:.3f} of {found.episodes} fresh episodes")
             return found, None
         bound = "at most " if found.decided_early else ""
-        pane.line(f"not there yet: {bound}{found.success_rate:.3f} of fresh episodes (estimate {report.estimate:.3f})")
+        pane.line(f"goal not reached: {bound}{found.success_rate:.3f} of fresh episodes (estimate {report.estimate:.3f})")
         self._goal_test.failed(report.update, report.estimate, found.success_rate)
         pane.phase(self._supervision.phase)
         return None, compressed.restore()

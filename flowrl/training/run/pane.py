@@ -1,7 +1,7 @@
-"""What a person sees of a run: the live tmux pane, and ``training.log``.
+"""What the user sees of a run: the live tmux pane, and ``training.log``.
 
-Nothing that happens to the terminal reaches the run: one that has died is dropped, and one that was stopped
-(Ctrl-S) misses what is drawn until it goes on.
+Nothing that happens to the terminal affects the run: a terminal that has died is dropped, and one that was stopped
+(Ctrl-S) misses what is drawn until it continues.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ DRAWINGS_PER_S = 1
 updates only its clock moves: it shows that a long compilation is alive."""
 
 FIRST_LINES = 3
-"""Updates that have a line in the log each; after them a line comes every `LINE_S`."""
+"""This many updates get a log line each; after them, one is written every `LINE_S`."""
 
 LINE_S = 10.0
-"""Seconds between two lines of the log about updates."""
+"""Seconds between log lines about updates."""
 
 
 class Pane:
@@ -57,7 +57,7 @@ class Pane:
             goal: the success rate at which the run ends.
             log: a file that lines are added to.
             start_frames: frames trained before a resumption.
-            stream: where a person looks; ``sys.stdout`` when None.
+            stream: where the pane is drawn; ``sys.stdout`` when None.
             clock: seconds, for the pace of log lines.
         """
         self._view = View(f"{skill_name} (expert {expert_idx})", tuple(task_names), goal, start_frames, total_frames)
@@ -82,17 +82,17 @@ class Pane:
                 self._live.console.file.close()
 
     def phase(self, text: str) -> None:
-        """What the run is at, such as ``compiling`` or ``evaluating 300/512``; shown until it changes."""
+        """What the run is doing, such as ``compiling`` or ``evaluating 300/512``; shown until it changes."""
         self._view.set_phase(text)
 
     def update(self, report: UpdateReport) -> None:
-        """Shows the latest update; it has a line in the log if it is an early one, or enough time has passed."""
+        """Shows the latest update; logs it if it is an early one, or enough time has passed."""
         self._view.report = self._unlogged = report
         if report.update <= FIRST_LINES or self._clock() >= self._next_line_s:
             self._log_latest()
 
     def line(self, text: str) -> None:
-        """A line for the log and for whoever watches; in the log it follows the latest update's."""
+        """A line for the log and the pane; in the log it follows the latest update's."""
         self._log_latest()
         stamped = self._add(text)
         if self._live:
@@ -106,7 +106,7 @@ class Pane:
 
     def _add(self, text: str) -> str:
         stamped = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}"
-        with contextlib.suppress(OSError):  # a log that cannot be written ends no training
+        with contextlib.suppress(OSError):  # a log that cannot be written does not end a training
             append_line(self._log, stamped)
         if not self._live:
             print_if_possible(stamped, self._out)
@@ -114,6 +114,6 @@ class Pane:
 
 
 def _live(stream: TextIO, view: View) -> Live:
-    # The stream is known to be a terminal: no variable of the environment (FORCE_COLOR, ...) decides it again.
+    # The stream is known to be a terminal: no environment variable (FORCE_COLOR, ...) may override that.
     console = Console(file=Terminal(stream), force_terminal=True, force_interactive=True, highlight=False)
     return Live(console=console, refresh_per_second=DRAWINGS_PER_S, get_renderable=lambda: view.draw(console.size.height))

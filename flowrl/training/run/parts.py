@@ -1,4 +1,4 @@
-"""The parts that a run is put together from: an ordinary one, and one that tries several rewards."""
+"""The parts that make up a run: an ordinary one, or one that tries several rewards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from flowrl.training.run.updates import Updates
 
 
 class Parts(NamedTuple):
-    """What the loop is given."""
+    """The parts that the loop uses."""
 
     run: RunSpecification
     experts: Sequence[LocalExpert]
@@ -37,7 +37,7 @@ class Parts(NamedTuple):
     stage: Stage
     keys: Keys
     turn: FairLock
-    """Held by whoever needs much memory: the loop while it makes an update or a test, and what compiles for later runs."""
+    """Held while using much memory: by the loop for an update or a test, and by the thread that compiles for later runs."""
     supervision: Supervision
     kept: Safekeeping
     updates: Updates
@@ -73,15 +73,15 @@ def assemble(
 ) -> Parts:
     """
     Args:
-        experts: that learn; the first ones are the run's own.
-        num_rewards: on trial, each in every ``num_rewards``-th environment.
+        experts: those that learn; the first ones are the run's own.
+        num_rewards: the number of rewards on trial, each in every ``num_rewards``-th environment.
     """
     settings = run.settings
     network = ExpertNetwork(adapter.layout, adapter.num_actions, settings.layer_size, settings.mixed_precision)
     source = Source(adapter, network, Hyperparameters.of(settings), settings.num_envs)
     programs = compile_programs(source, len(experts), settings.num_steps, supervision.compiling)
     if programs.store.hindrance:
-        supervision.pane.line(f"programs are compiled anew, and not kept for later runs: {programs.store.hindrance}")
+        supervision.pane.line(f"programs are compiled again, and not stored for later runs: {programs.store.hindrance}")
     keys = programs.keys.of_run(settings.seed, run.global_expert_idx)
     stage, turn = Stage(programs.world, programs.acting, judge), FairLock()
     kept = Safekeeping(run.paths, global_indices(experts), run.attempt, supervision)
@@ -104,10 +104,10 @@ def assemble(
 
 
 def restored(parts: Parts) -> RunState:
-    """The state of the newest checkpoint, or else of a run that begins with the library's experts and a fresh one.
+    """The state of the newest checkpoint, or of a new run with the library's experts and a fresh one.
 
     Raises:
-        BadInput: the newest checkpoint that is whole is of another run or another shape.
+        BadInput: the newest intact checkpoint belongs to another run or has another shape.
     """
     run, learning, pane = parts.run, parts.programs.learning, parts.supervision.pane
     params = [learning.fresh_expert(parts.keys.init) if expert.params is None else expert.params for expert in parts.experts]
@@ -120,7 +120,7 @@ def restored(parts: Parts) -> RunState:
 
 
 def first_games(parts: Parts) -> Playing:
-    """Begins the games, and says what is unusual about it."""
+    """Starts the games, and reports anything unusual."""
     run, supervision = parts.run, parts.supervision
     asked, num_envs = run.asked_num_envs, run.settings.num_envs
     if asked is not None and num_envs < asked:

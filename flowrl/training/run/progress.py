@@ -1,4 +1,4 @@
-"""How a run stands after an update, and how that is told in a line."""
+"""A run's progress after an update, and that progress as a line."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import NamedTuple
 
 
 class UpdateReport(NamedTuple):
-    """How a run stands after an update."""
+    """A run's progress after an update."""
 
     update: int
     """Updates so far; the first is 1."""
     frames: int
     """Frames trained so far, those before a resumption included."""
     total_frames: int
-    """Frames after which the run ends at the latest."""
+    """The frame budget, at which the run ends at the latest."""
     frames_per_s: float
     seconds_left: float | None
-    """Until the frame budget is used up; None while it cannot be told."""
+    """Seconds until the frame budget is used up; None while that is unknown."""
     success_rate: float | None
-    """Of the latest whole cohort of episodes; None until one is whole."""
+    """The rate of the latest whole cohort of episodes; None until one is whole."""
     estimate: float
     """Recent success rate, corrected for episodes still running."""
     task_rates: tuple[float | None, ...]
-    """For each task, of the latest whole cohort of tries at it."""
+    """For each task, the rate of the latest whole cohort of tries at it."""
     reward: float
     """Mean over the steps of the rollout."""
     entropy: float
@@ -31,7 +31,7 @@ class UpdateReport(NamedTuple):
     value_loss: float
     kl: float
     candidate_rates: tuple[float, ...] = ()
-    """Of the rewards on trial, where there are several: recent success rate of each, corrected in the same way."""
+    """The recent success rate of each reward on trial, corrected in the same way; empty without a trial."""
 
 
 def describe(report: UpdateReport) -> str:
@@ -49,7 +49,7 @@ def describe(report: UpdateReport) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``1:02:03``, or ``2:03`` below an hour; ``?`` for what is no number."""
+    """``1:02:03``, or ``2:03`` below an hour; ``?`` for what is not a number."""
     if not math.isfinite(seconds):
         return "?"
     minutes, rest = divmod(max(round(seconds), 0), 60)
@@ -63,5 +63,5 @@ def rate_text(rate: float | None) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """In per cent."""
+    """A share as a percentage."""
     return f"{100 * part / max(whole, 1):.0f}%"

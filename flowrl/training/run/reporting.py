@@ -1,4 +1,4 @@
-"""What is reported of each update: success rates and losses, for the pane, ``metrics.jsonl`` and the tracker."""
+"""Reports each update: success rates and losses, for the pane, ``metrics.jsonl`` and the tracker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flowrl.training.run.supervision import Supervision
 from flowrl.training.run.updates import Made
 
 ESTIMATE_STEPS = 256
-"""Steps that the running estimate of the success rate looks back on, at least."""
+"""The running estimate of the success rate covers at least this many steps."""
 
 _NOT_IN_METRICS = ("task_rates", "seconds_left", "candidate_rates")
 
@@ -41,7 +41,7 @@ class Reporter:
         """
         Args:
             step_budget: the steps that all tasks of the plan may take together.
-            num_rewards: on trial, each in every ``num_rewards``-th environment.
+            num_rewards: the number of rewards on trial, each in every ``num_rewards``-th environment.
         """
         self._run, self._experts, self._supervision = run, experts, supervision
         self._newest = newest_expert(run)
@@ -55,7 +55,7 @@ class Reporter:
         ]
 
     def report(self, state: RunState, made: Made) -> UpdateReport:
-        """Counts what an update has shown; how the run stands after it, which the pane shows."""
+        """Counts an update's episodes; returns the run's progress after it, and shows it in the pane."""
         self._add(made.outcomes)
         report = self._standing(state, made)
         self._supervision.pane.update(report)
@@ -76,7 +76,7 @@ class Reporter:
             for index, expert in enumerate(self._experts)
         }
         line = json.dumps({**values, "task_success_rates": tasks_done, "experts": of_experts}, allow_nan=False)
-        with contextlib.suppress(OSError):  # a full disk costs this line; the next checkpoint waits for room, and says so
+        with contextlib.suppress(OSError):  # a full disk loses this line; the next checkpoint waits for room, and says so
             append_line(self._run.paths.metrics, line)
         flat = {f"experts/{skill}/{name}": value for skill, row in of_experts.items() for name, value in row.items()}
         flat |= {f"tasks/{skill}/success_rate": rate for skill, rate in tasks_done.items()}

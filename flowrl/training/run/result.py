@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def result(
 ) -> RunResult:
     """
     Args:
-        found: the tests of the experts as they are now.
-        by_chance: those of the random policy.
-        checkpoint: the one to merge.
+        found: the tests of the experts in their final state.
+        by_chance: the tests of the random policy.
+        checkpoint: the checkpoint to merge.
     """
     rates = zip(run.plan, found.task_rates, by_chance.task_rates, strict=True)
     return RunResult(

@@ -1,13 +1,13 @@
-"""The trial of several rewards for one skill: trained side by side in one process, and the best one goes on.
+"""The trial of several rewards for one skill: they are trained side by side in one process, and the best one is chosen.
 
-A reward on trial is learned by a local expert of its own. Environment ``i`` belongs to reward ``i % K``: there the newest
+Each reward on trial has its own local expert. Environment ``i`` belongs to reward ``i % K``: there the newest
 task pays that reward, and that expert acts in it. The experts that the plan builds on are shared, and learn from all
-environments. After the trial all experts are frozen and every reward's expert plays the same fresh worlds; the
-highest success rate wins, whatever the rewards themselves have paid. The winner's expert, with its optimiser state, is
-the new expert of the ordinary run, which goes on from there.
+environments. After the trial all experts are frozen and every reward's expert plays the same fresh worlds; the highest
+success rate wins, and what the rewards paid does not count. The winner's expert, with its optimiser state, becomes the
+new expert of the ordinary run, which goes on from there.
 
-What is decided is written down at once and whole (``candidates.json``), then the checkpoint that the ordinary run goes
-on from: a killed run decides once, or goes on with the trial, but never decides twice.
+The decision is written first, in one step (``candidates.json``), then the checkpoint that the ordinary run goes on
+from: a killed run either keeps its decision or continues the trial, but never decides twice.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from flowrl.training.run.supervision import Supervision
 from flowrl.training.run.updates import NotFinite, budget_allows
 
 TRIAL_EPISODES = 256
-"""Fresh episodes behind each reward's success rate, at least."""
+"""Each reward's success rate comes from at least this many fresh episodes."""
 
 
 class Tried(NamedTuple):
-    """A run whose reward is decided."""
+    """A run whose reward is chosen."""
 
     run: RunSpecification
-    """With one reward for every task."""
+    """The run with one reward for every task."""
     record: dict[str, Any] | None
-    """``candidates.json``; None where there was nothing to decide."""
+    """``candidates.json``; None if there was nothing to decide."""
 
     def completed(self, result: RunResult) -> RunResult:
-        """The run's result, with what the trial has shown."""
+        """The run's result, with the trial's results."""
         if self.record is None:
             return result
         rates = [score["success_rate"] for score in self.record["candidates"]]
@@ -61,11 +61,11 @@ class Tried(NamedTuple):
 
 
 def decide(run: RunSpecification, supervision: Supervision) -> Tried:
-    """The run as it goes on: unchanged where its skill has one reward, else with the best one of a trial.
+    """The run to train: unchanged if its skill has one reward, otherwise with the winner of a trial.
 
     Raises:
         Stopped: the run was asked to end during the trial.
-        BadInput: the run has gone on from a trial, and what was decided is not known any more.
+        BadInput: the run has gone on from a trial, but the decision is missing.
         FlowrlError, KeyboardInterrupt: as `loop.train`.
     """
     if not read_module(run.module_text).candidates:
@@ -76,7 +76,7 @@ def decide(run: RunSpecification, supervision: Supervision) -> Tried:
     elif record is None:
         raise BadInput(
             f"{run.paths.candidates} is missing, which says which reward {run.skill_name} is trained with; restore it from a "
-            f"copy, or move {run.paths.policies} away to try the rewards anew"
+            f"copy, or move {run.paths.policies} away to try the rewards again"
         )
     shutil.rmtree(run.paths.trial.policies, ignore_errors=True)
     chosen = with_reward(run.module_text, record["chosen"])
@@ -93,7 +93,7 @@ class Trial(NamedTuple):
     """The local expert of each reward."""
     split: RewardSplit
     parts: Parts
-    """Of a run that keeps its checkpoints apart, with an expert for each reward."""
+    """The parts of a run with separate checkpoints and an expert for each reward."""
 
 
 def trial_of(run: RunSpecification, supervision: Supervision) -> Trial:
@@ -104,8 +104,8 @@ def trial_of(run: RunSpecification, supervision: Supervision) -> Trial:
     rewards = read_module(run.module_text).rewards
     if len(rewards) > run.settings.num_envs:
         raise BadInput(
-            f"{len(rewards)} rewards of {run.skill_name} are on trial in {run.settings.num_envs} environments; each "
-            "needs one of its own: use more --num_envs"
+            f"{len(rewards)} rewards of {run.skill_name} are on trial in {run.settings.num_envs} environments, but each "
+            "needs one of its own; use a larger --num_envs"
         )
     owners, adapter = owners_of(run, len(rewards)), make_adapter(run.env_name)
     split = split_by_reward(owners, run.settings.num_envs)
@@ -117,7 +117,8 @@ def trial_of(run: RunSpecification, supervision: Supervision) -> Trial:
 
 
 def owners_of(run: RunSpecification, num_rewards: int) -> list[int]:
-    """The local expert of each reward: the skill's own for the first one, then one each after all of the plan's."""
+    """The local expert of each reward: the skill's own for the first one, then one for each other, after the plan's
+    experts."""
     return [newest_expert(run), *range(len(run.experts), len(run.experts) + num_rewards - 1)]
 
 
@@ -130,20 +131,20 @@ def experts_on_trial(run: RunSpecification, num_rewards: int) -> tuple[LocalExpe
 
 
 def judge_of(run: RunSpecification, split: RewardSplit, adapter: GameAdapter) -> Judge:
-    """The judge that pays each reward in environments of its own."""
+    """The judge that pays each reward in its own environments."""
     code = (run.module_text, adapter.scope, adapter.facts.feature_names)
     functions, rewards = compile_module(*code), compile_rewards(*code)
     return trial_judge(functions, rewards, plan_of(run), split)
 
 
 def try_rewards(run: RunSpecification, supervision: Supervision, decided: dict[str, Any] | None) -> dict[str, Any]:
-    """Trains until the trial's frames are used up, compares, and leaves the checkpoint that an ordinary run goes on from.
+    """Trains until the trial's frames are used up, compares, and writes the checkpoint that an ordinary run goes on from.
 
     Args:
-        decided: what an earlier attempt has decided, if it has.
+        decided: the decision of an earlier attempt, if any.
 
     Returns:
-        what is in ``candidates.json``.
+        the content of ``candidates.json``.
     """
     trial = trial_of(run, supervision)
     with trial.parts.kept:
@@ -178,7 +179,7 @@ def train_side_by_side(trial: Trial, state: RunState) -> RunState:
 
 @contextlib.contextmanager
 def naming_rewards(trial: Trial) -> Iterator[None]:
-    """Has an error about a reward that is not a number name those on trial that may have paid it."""
+    """Makes an error about a reward that is not a number name the rewards on trial that may have paid it."""
     try:
         yield
     except NotFinite as error:
@@ -194,7 +195,7 @@ def compare(trial: Trial, state: RunState) -> list[Score]:
     key = trial.parts.programs.keys.fold_in(trial.parts.keys.tests, state.updates)
     policy = learned_policy(stage, state.learner.params)
     episodes, num_waves, num_rewards = Episodes.none(), waves(trial), len(trial.rewards)
-    supervision.compiling()  # the first wave does
+    supervision.compiling()  # the first wave of episodes compiles
     for wave in range(num_waves):
 
         def show(ended: int, before: int = len(episodes.success)) -> None:
@@ -207,17 +208,17 @@ def compare(trial: Trial, state: RunState) -> list[Score]:
 
 
 def waves(trial: Trial) -> int:
-    """How often all environments play an episode."""
+    """How many episodes each environment plays."""
     return -(-TRIAL_EPISODES // (trial.run.settings.num_envs // len(trial.rewards)))
 
 
 def num_episodes(trial: Trial) -> int:
-    """Of each reward."""
+    """The number of episodes for each reward."""
     return waves(trial) * (trial.run.settings.num_envs // len(trial.rewards))
 
 
 def write_decision(trial: Trial, decided: dict[str, Any]) -> None:
-    """Writes ``candidates.json``, and tells a person."""
+    """Writes ``candidates.json``, and reports the decision."""
     paths, supervision = trial.run.paths, trial.parts.supervision
     supervision.when_there_is_room(lambda: write_json(paths.candidates, decided), paths.folder)
     for line in described(decided):
@@ -225,7 +226,8 @@ def write_decision(trial: Trial, decided: dict[str, Any]) -> None:
 
 
 def hand_over(trial: Trial, state: RunState, chosen: int) -> None:
-    """Writes the first checkpoint of the ordinary run: the winner's expert is the new one, the other rewards' are gone.
+    """Writes the first checkpoint of the ordinary run: the winner's expert is the new one, the other rewards' experts
+    are dropped.
 
     Args:
         chosen: the number of the winner; the first reward has 1.

@@ -1,7 +1,7 @@
-"""When a run's state is saved, and by whom: the loop hands over a copy and goes on, one thread writes it to disk.
+"""When and how a run's state is saved: the loop hands over a copy and goes on, while one thread writes it to disk.
 
-All writes of a run go through that one thread, so that there is never more than one under way, each is whole before
-the next begins, and the newest one is the last.
+All writes of a run go through that one thread, so that only one is under way at a time, each is complete before the
+next begins, and the newest one comes last.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ CHECKPOINT_S = 60.0
 """Seconds between the checkpoints that are written in the background; more for very large ones (`Saver.is_due`)."""
 
 MOST_COST_S = 0.6
-"""Processor seconds that a checkpoint may take at the usual interval, a hundredth of a minute; dearer ones are rarer."""
+"""Processor seconds that a checkpoint may take at the usual interval, a hundredth of a minute; more expensive ones are
+written less often."""
 
 Write = Callable[[RunState], str]
 """Writes a checkpoint, whole, and returns its path in the run's folder."""
@@ -34,7 +35,7 @@ Write = Callable[[RunState], str]
 class Safekeeping:
     """Keeps the state of a run on disk; a context manager around the run.
 
-    What was learned until a Ctrl-C is saved as the block is left, and after it nothing is being written any more.
+    What was learned until a Ctrl-C is saved when the block ends, and no write is under way after it.
     """
 
     def __init__(self, paths: RunPaths, local_to_global: dict[int, int | None], attempt: int, supervision: Supervision):
@@ -48,13 +49,13 @@ class Safekeeping:
     def __exit__(self, kind, *_) -> None:
         try:
             if self._unsaved and kind and issubclass(kind, KeyboardInterrupt):
-                with contextlib.suppress(OSError, FlowrlError):  # no room: what was saved before is what stays
+                with contextlib.suppress(OSError, FlowrlError):  # no room: the earlier checkpoint stays
                     self._saver.save(self._unsaved)
         finally:
             self._saver.close()
 
     def using_up(self) -> None:
-        """The memory of the state is about to become the next one's: a Ctrl-C finds nothing to save."""
+        """The state's memory is about to be donated to the next one: a Ctrl-C finds nothing to save."""
         self._unsaved = None
 
     def learned(self, state: RunState) -> None:
@@ -62,7 +63,7 @@ class Safekeeping:
         self._unsaved = state
 
     def save(self, state: RunState) -> str:
-        """Saves a checkpoint before anything goes on, and returns its path; waits while the disk has no room for it.
+        """Saves a checkpoint in the foreground, and returns its path; waits while the disk has no room for it.
 
         Raises:
             Stopped: the run was asked to end while it waited.
@@ -73,7 +74,7 @@ class Safekeeping:
         return path
 
     def save_now_and_then(self, state: RunState) -> None:
-        """Once in `CHECKPOINT_S` a checkpoint is begun, and training goes on; the last one's failure shows here."""
+        """Starts a checkpoint every `CHECKPOINT_S`, without waiting for it; raises the last one's failure."""
         try:
             self._saver.look()
             if self._saver.is_due(CHECKPOINT_S):
@@ -81,21 +82,21 @@ class Safekeeping:
         except OSError as error:
             if why_no_room(error) is None:
                 raise
-            self.save(state)  # in its place, once there is room
+            self.save(state)  # instead of the failed one, once there is room
 
 
 class Saver:
     """Writes the checkpoints of one run.
 
-    A write in the background that fails is never forgotten: what it raised is raised by the next call of `look`,
-    `begin` or `save` (in `save`, but for an OSError: what it writes is newer).
+    A failed background write is never lost: the next call of `look`, `begin` or `save` raises its error (`save` ignores
+    an OSError, since it writes a newer state).
     """
 
     def __init__(self, write: Write, clock: Callable[[], float] = time.monotonic):
         """
         Args:
-            write: called in the saver's thread; what it is given does not change meanwhile.
-            clock: seconds, for how old the newest checkpoint is.
+            write: called in the saver's thread; its argument does not change during the call.
+            clock: seconds, for the age of the newest checkpoint.
         """
         self._write = write
         self._clock = clock
@@ -106,24 +107,26 @@ class Saver:
         """Processor seconds that the newest checkpoint took."""
 
     def is_due(self, interval_s: float) -> bool:
-        """Whether the newest checkpoint (or else the saver) is as old as checkpoints of its cost may become.
+        """Whether the newest checkpoint (or the saver, before the first) has reached the age at which one of its cost
+        is replaced.
 
         Args:
-            interval_s: for those that cost no more than `MOST_COST_S`; for others it grows in proportion to their cost.
+            interval_s: the interval for checkpoints that cost at most `MOST_COST_S`; for others it grows in proportion
+                to their cost.
         """
         return self._clock() - self._begun_s > interval_s * max(1.0, self.cost_s / MOST_COST_S)
 
     def look(self) -> None:
-        """Raises what a write in the background has failed with; waits for none."""
+        """Raises the error of a failed background write; does not wait."""
         if self._under_way and self._under_way.done():
             self._settle()
 
     def begin(self, state: RunState) -> None:
-        """Has a checkpoint written in the background, once the one before is written; ``state`` may then be used up.
+        """Starts writing a checkpoint in the background, once the one before is written; ``state`` may then be donated.
 
         Raises:
-            OSError, FlowrlError: the write before has failed; this one was not begun.
-            MemoryError: there is no room for a copy.
+            OSError, FlowrlError: the previous write has failed; this one was not started.
+            MemoryError: there is not enough memory for a copy.
         """
         self._settle()
         self._begun_s = self._clock()
@@ -137,7 +140,7 @@ class Saver:
         return self._thread.submit(self._written, state).result()
 
     def close(self) -> None:
-        """Waits until nothing is being written any more; what a write has failed with does not matter now."""
+        """Waits until no write is under way; ignores its errors."""
         self._thread.shutdown(wait=True)
 
     def _written(self, state: RunState) -> str:
@@ -149,15 +152,15 @@ class Saver:
 
     def _settle(self) -> None:
         if self._under_way:
-            wait([self._under_way])  # an interrupt while we wait leaves it under way
+            wait([self._under_way])  # an interrupt during the wait leaves it under way
             ended, self._under_way = self._under_way, None
             ended.result()
 
 
 def copy_of(state: RunState) -> RunState:
-    """The state with its experts as numpy arrays with memory of their own.
+    """The state with its experts as numpy arrays that own their memory.
 
-    On a CPU `jax.device_get` only gives a view of JAX's memory, and as long as there is one, an update cannot take that
-    memory for its result and needs as much again.
+    On a CPU `jax.device_get` returns a view of JAX's memory. While a view exists, an update cannot reuse that memory
+    for its result and needs as much again.
     """
     return state._replace(learner=jax.tree.map(np.array, jax.device_get(state.learner)))

@@ -17,7 +17,7 @@ from flowrl.training.learning.networks import Params
 
 @dataclass(frozen=True)
 class StartingExpert(RunExpert):
-    """An expert of the run, with what it starts from."""
+    """An expert of the run, with its initial parameters."""
 
     params: Params | None = None
     """None for the new expert, which training initialises."""
@@ -25,7 +25,7 @@ class StartingExpert(RunExpert):
 
 @dataclass(frozen=True)
 class RunSpecification:
-    """Everything that a run has to know; the folder is all it reads."""
+    """Everything that a run needs to know; it reads nothing but its folder."""
 
     paths: RunPaths
     skill_name: str
@@ -38,7 +38,7 @@ class RunSpecification:
     module_text: str
     experiment: str
     asked_num_envs: int | None = None
-    """The environments that were asked for, where an earlier attempt ran out of memory with them."""
+    """The number of environments asked for, if an earlier attempt ran out of memory with it."""
 
     @property
     def local_to_global(self) -> dict[int, int]:
@@ -49,7 +49,7 @@ def read(folder: Path) -> RunSpecification:
     """Reads a run folder.
 
     Raises:
-        BadInput: something is missing, of another version, or does not fit together; or code has not passed the gate.
+        BadInput: something is missing, has another version or does not fit together, or code has not passed the gate.
     """
     paths = RunPaths(folder)
     try:

@@ -1,4 +1,4 @@
-"""What a run is at any time: the experts as they have learned so far, and how much they have trained."""
+"""The state of a run: its experts as they are now, and how much they have trained."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from flowrl.training.run.specification import RunSpecification
 
 
 class RunState(NamedTuple):
-    """What an update changes, and a checkpoint keeps."""
+    """What an update changes and a checkpoint stores."""
 
     learner: Learner
-    """``[K, ...]``; used up by the next update."""
+    """``[K, ...]``; donated to the next update."""
     frames: int
-    """Frames trained, all attempts at the run together."""
+    """Frames trained, over all attempts at the run."""
     updates: int
     acted_frames: np.ndarray
     """int64 ``[num experts]``: the frames in which each expert acted."""
     key: jax.Array
-    """What updates draw from; always the same, since each folds its own number in."""
+    """The random key of updates; it never changes, since each update folds its own number in."""
 
 
 class LocalExpert(NamedTuple):
     """An expert of a run; its place among them is its local index."""
 
     name: str
-    """As metrics have it."""
+    """Its name in metrics."""
     global_idx: int | None
-    """In the library; None for an expert that is only there while several rewards are on trial."""
+    """Its index in the library; None for an expert that only exists while several rewards are on trial."""
     params: Params | None
-    """What it starts from; None where training initialises it."""
+    """Its initial parameters; None if training initialises them."""
 
 
 def library_experts(run: RunSpecification) -> tuple[LocalExpert, ...]:
@@ -49,5 +49,5 @@ def newest_expert(run: RunSpecification) -> int:
 
 
 def global_indices(experts: Sequence[LocalExpert]) -> dict[int, int | None]:
-    """By local index, as checkpoints name the experts that they hold."""
+    """Global indices by local index, as checkpoints store them."""
     return {local: expert.global_idx for local, expert in enumerate(experts)}

@@ -1,4 +1,5 @@
-"""Who a run answers to: the person at the pane, the scheduler by heartbeats and requests to stop, the tracker."""
+"""What a run reports to and is controlled by: the user at the pane, the scheduler (heartbeats, requests to stop), the
+tracker."""
 
 from __future__ import annotations
 
@@ -20,13 +21,13 @@ T = TypeVar("T")
 
 
 class Stopped(FlowrlError):
-    """The run was asked to end before it was done; its last checkpoint is written."""
+    """The run was asked to end early; its last checkpoint is written."""
 
     exit_code = 143
 
 
 class Supervision(NamedTuple):
-    """What every part of a run reports to, and hears from."""
+    """The interface through which every part of a run reports, and learns of requests to stop."""
 
     skill_name: str
     pane: Pane
@@ -34,20 +35,20 @@ class Supervision(NamedTuple):
     lifetime: Lifetime
     clock: Clock
     phase: str = "training"
-    """What a person sees while the run makes updates."""
+    """What the pane shows while the run makes updates."""
 
     def beat(self) -> None:
-        """A heartbeat of work that goes on with every update, or every look at a test."""
+        """Sends a heartbeat of ongoing work: after each update, or at each check of a test."""
         self.lifetime.beat(Activity.TRAINING, self.clock.seconds_per_update)
 
     def compiling(self) -> None:
-        """A heartbeat after which the next one may be long in coming."""
+        """Sends a heartbeat after which the next one may take long."""
         self.lifetime.beat(Activity.COMPILING)
 
     def stop_if_asked(self) -> None:
-        """Raises Stopped in a run that was asked to end; everything learned has to be in a checkpoint by then."""
+        """Raises Stopped if the run was asked to end; everything learned must be in a checkpoint by then."""
         if self.lifetime.asked_to_stop:
-            raise Stopped(f"{self.skill_name} was asked to stop; it goes on from its newest checkpoint")
+            raise Stopped(f"{self.skill_name} was asked to stop; it resumes from its newest checkpoint")
 
     @contextlib.contextmanager
     def one_update(self) -> Iterator[None]:
@@ -61,14 +62,14 @@ class Supervision(NamedTuple):
         self.pane.phase(self.phase)
 
     def sheltered(self) -> contextlib.AbstractContextManager:
-        """A first Ctrl-C waits until the end of the block, once the process has learned something that is worth the wait."""
+        """A first Ctrl-C waits until the end of the block, if the process has learned something worth waiting for."""
         return self.lifetime.uninterrupted() if self.clock.first_update_s else contextlib.nullcontext()
 
     def when_there_is_room(self, write: Callable[[], T], folder: Path) -> T:
-        """Calls ``write``, again and again while the disk cannot take what it writes.
+        """Calls ``write``, again and again while the disk has no room.
 
         Raises:
-            Stopped: the run was asked to end meanwhile.
+            Stopped: the run was asked to end during that.
         """
         said: list[str] = []
 

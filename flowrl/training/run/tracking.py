@@ -1,6 +1,6 @@
 """Reporting a run to Weights & Biases. The only module that imports wandb, and only when it is asked for.
 
-Reporting never stops a run: without a network it goes on offline, and when wandb itself fails, without it.
+Reporting never stops a run: without a network, it reports offline; if wandb itself fails, it goes on without reports.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ FINISH_LIMIT_S = 60
 """Longest wait for the upload at the end; what is not sent by then stays in the run folder."""
 
 FRAMES = "frames"
-"""The metric that all others are drawn over."""
+"""The metric on the x axis of all others."""
 
 
 class Tracker(Protocol):
-    """Where a run's metrics go, beside its own files."""
+    """Where a run's metrics go besides its own files."""
 
     def log(self, frames: int, values: Mapping[str, float | None]) -> None:
-        """Metrics after so many frames; those that are None are left out."""
+        """Metrics after ``frames`` frames; those that are None are left out."""
 
     def finish(self, summary: Mapping[str, Any], failed: bool) -> None:
-        """The last call: what the run came to, and whether it ended with an error."""
+        """The last call: the run's result, and whether it ended with an error."""
 
 
 class _NoTracker:
@@ -62,7 +62,7 @@ def wandb_tracker(
         group: the experiment; its skills are shown together.
         name: the skill.
         folder: the run folder; wandb's own files go to ``folder/wandb``.
-        say: told in one line when reporting has to go on in another way.
+        say: called with one line when reporting changes its mode.
 
     Raises:
         BadInput: there is no key (and reports are not kept offline), or wandb refuses a name.
@@ -109,11 +109,11 @@ def _start(wandb: Any, settings: dict[str, Any], say: Callable[[str], None]) -> 
 
 
 def _later_place(folder: Path) -> Path:
-    """Where a run's reports are once it is merged: its own folder is gone then."""
+    """Where a run's reports are once it is merged, since its own folder is gone then."""
     try:
         run = RunPaths(folder)
     except ValueError:
-        return folder  # no run of an experiment
+        return folder  # not a run of an experiment
     experiment = ExperimentPaths(run.folder.parent.parent)
     return experiment.skill_folder(run.expert_idx, run.skill_name)
 
@@ -140,7 +140,7 @@ class _WandbTracker:
             return
         try:
             report(self._run)
-        except Exception as error:  # Whatever goes wrong in wandb or its process, the training is worth more.
+        except Exception as error:  # An error in wandb or its process must not end the training.
             self._run = None
             self._say(f"wandb failed ({_one_line(error)}); the run goes on without it, metrics.jsonl has everything")
 

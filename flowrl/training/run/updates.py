@@ -1,4 +1,4 @@
-"""An update of a run: collect a rollout, learn from it, make some worlds anew."""
+"""An update of a run: collect a rollout, learn from it, replace some worlds."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from flowrl.training.run.state import RunState
 from flowrl.training.run.supervision import Supervision
 
 BANK_SIZE = 256
-"""Ready worlds at least; half as many as environments where that is more."""
+"""The least number of ready worlds; half the number of environments if that is more."""
 
 WORLD_REUSE = 4
 """How many episodes a world of the bank starts before a fresh one takes its place (see `worlds.Turnover`)."""
 
 FRAMES_PER_WORLD = 256
-"""Frames for each world that is made anew, at least, so that worlds cost no more than a few hundredths of them. Where episodes
+"""The least number of frames per new world, so that worlds cost at most a few percent of the time. Where episodes
 are shorter than ``FRAMES_PER_WORLD / WORLD_REUSE``, each world starts more of them."""
 
 
 def bank_size(num_envs: int) -> int:
-    """The worlds that a run of so many environments keeps ready."""
+    """The number of worlds that a run with this many environments keeps ready."""
     return max(BANK_SIZE, num_envs // 2)
 
 
 def turnover(num_envs: int, num_steps: int) -> Turnover:
-    """How such a run's worlds are made anew, after rollouts of so many steps."""
+    """How such a run replaces its worlds after rollouts of ``num_steps`` steps."""
     return Turnover(WORLD_REUSE, num_envs * num_steps / FRAMES_PER_WORLD, bank_size(num_envs), WORLDS_AT_ONCE)
 
 
 class Made(NamedTuple):
-    """What an update has shown."""
+    """The outcome of an update."""
 
     outcomes: list[StepOutcome]
-    """Of its ``T`` steps."""
+    """One for each of its ``T`` steps."""
     losses: Statistics
     """On the host, ``[K]`` each."""
 
 
 class Updates:
-    """Makes the updates of one run, each from the state and the games that the one before has left."""
+    """Makes the updates of one run, each from the state and the games after the previous one."""
 
     def __init__(self, run: RunSpecification, programs: Programs, judge: Judge, kept: Safekeeping, supervision: Supervision):
         self._run, self._kept, self._supervision = run, kept, supervision
@@ -63,13 +63,13 @@ class Updates:
         self._turnover = turnover(run.settings.num_envs, run.settings.num_steps)
 
     def begin(self, worlds_key: jax.Array) -> Playing:
-        """The games, all at the start of an episode."""
-        # No checkpoint keeps the state of the games, so each attempt begins in other worlds.
+        """Starts the games, all at the start of an episode."""
+        # Checkpoints do not store the games' state, so each attempt starts in other worlds.
         key = self._keys.fold_in(worlds_key, self._run.attempt)
         return begin(self._stage, key, bank_size(self._run.settings.num_envs))
 
     def make(self, state: RunState, playing: Playing) -> tuple[RunState, Playing, Made]:
-        """One update; ``state`` and ``playing`` are used up.
+        """One update; ``state`` and ``playing`` are donated.
 
         Raises:
             FlowrlError: a reward or a loss is not a number.
@@ -83,7 +83,7 @@ class Updates:
         return state, playing, Made(outcomes, losses)
 
     def _learn(self, state: RunState, rollout, last_values, outcomes, key) -> tuple[RunState, Statistics]:
-        # The update takes the old learner's memory for the new one. Only what has learned something is worth the wait.
+        # The update reuses the old learner's memory for the new one. A Ctrl-C waits only for one that has learned something.
         with self._supervision.sheltered():
             self._kept.using_up()
             learner, losses = self._updater.update(state.learner, rollout, last_values, key, self._lr(state))
@@ -106,7 +106,7 @@ class Updates:
 
 
 def budget_allows(state: RunState, frames_per_update: int, frames: int) -> bool:
-    """Whether another update fits into a budget of so many frames; a first one always does."""
+    """Whether another update fits into the frame budget; the first one always does."""
     return state.frames == 0 or state.frames + frames_per_update <= frames
 
 
@@ -121,14 +121,14 @@ class NotFinite(FlowrlError):
     def __init__(self, message: str, experts: frozenset[int]):
         """
         Args:
-            experts: those that acted where it was paid.
+            experts: the experts that acted where it was paid.
         """
         super().__init__(message)
         self.experts = experts
 
 
 def check_finite(run: RunSpecification, outcomes: Sequence[StepOutcome], losses: Statistics) -> None:
-    """Raises NotFinite, or FlowrlError where learning has diverged."""
+    """Raises NotFinite, or FlowrlError if learning has diverged."""
     bad = [(step, ~np.isfinite(step.reward)) for step in outcomes if not np.isfinite(step.reward).all()]
     if bad:
         step, where = bad[0]

@@ -1,4 +1,4 @@
-"""The live part of the pane: a plan with its rates, drawn anew from the latest report."""
+"""The live part of the pane: a plan with its rates, drawn from the latest report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class View:
         self.set_phase("starting")
 
     def set_phase(self, text: str) -> None:
-        # A count inside the text moves on without starting the phase's clock again.
+        # A change of the count inside the text does not restart the phase's clock.
         words = text.rstrip("0123456789/, ")
         if words != getattr(self, "_phase_words", None):
             self._phase_words, self._phase_start_s = words, time.monotonic()

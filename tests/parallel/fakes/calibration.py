@@ -1,4 +1,4 @@
-"""Stands in for ``python -m flowrl.training.calibration``: says what it is told to, at once.
+"""A fake of ``python -m flowrl.training.calibration``: answers as the test says, at once.
 
 The first argument is JSON: by the number of cores in the slot (``"2"``), or by its share of a GPU's memory (``"0.45"``),
 what its processes do: ``updates`` (a list of [seconds, compiled]), ``peak_mb``, ``exits`` (a code, after a line on standard

@@ -1,1 +1,1 @@
-"""The scheduler in a world of its own: no processes, no files, no clock but a number; and everything that can go wrong."""
+"""The scheduler in a simulated world: no processes, no files, a number for a clock; and everything that can go wrong."""

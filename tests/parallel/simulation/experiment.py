@@ -1,4 +1,4 @@
-"""A simulated experiment: a scheduler that is started, killed and started again, in a world that goes on."""
+"""A simulated experiment: a scheduler that is started, killed and restarted, in a world that continues."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Experiment:
     frames: dict[str, int] = field(default_factory=dict)
     """The most frames that each expert of the library was ever seen with."""
     found_running: int = 0
-    """After a fall back to an older state, more may be found running than there are slots; no more are added then."""
+    """After falling back to an older state, more may be found running than there are slots; then no more are added."""
 
     # The life of a scheduler.
 
@@ -158,7 +158,7 @@ class Experiment:
                 if not process.hung:
                     world.finish(process, "completed")
             world.now += timedelta(seconds=1000)
-        demand(False, f"something waits for ever: {self._statuses()}")
+        demand(False, f"something waits forever: {self._statuses()}")
 
     def _check_end(self) -> None:
         completed = {name for name, status in self._statuses().items() if status is Status.COMPLETED}

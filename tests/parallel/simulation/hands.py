@@ -65,8 +65,8 @@ class SimulatedHands:
         self.impatient = True
 
     def _merge(self, entry: SkillEntry) -> Iterator[Merged | MergeFailed | None]:
-        """None as often as it takes longer than until the next look, and then what has come of it; nothing if it is given
-        up."""
+        """Yields None while the merge takes longer than until the next check, and then its outcome; nothing if it is
+        given up."""
         while self.world.library_held_for > 0:
             if self.impatient:
                 return

@@ -36,7 +36,7 @@ class Schedule:
 
 
 class FirstCome(SchedulerCore):
-    """Launches what was added first, whatever waits for it."""
+    """Launches the skill that was added first, no matter what waits for it."""
 
     class queue_type(LaunchQueue):
         def raise_heights(self, name):

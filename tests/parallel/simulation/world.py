@@ -248,7 +248,7 @@ class World:
         folder.result = RunResult(process.attempt, Outcome(outcome), reason=reason, frames=folder.checkpoint)
 
     def kill(self, process: Process, for_memory: bool = False) -> None:
-        """``kill -9``: what came after the last checkpoint is lost."""
+        """``kill -9``: progress since the last checkpoint is lost."""
         self.failed(process.folder.name)
         self.failed_attempts.add((process.folder.name, process.attempt))
         self.processes.remove(process)
