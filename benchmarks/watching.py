@@ -35,6 +35,7 @@ from flowrl.paths import RunPaths
 from flowrl.records.run_record import PlannedTask
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
+from flowrl.tracking.trackers import no_tracker
 from flowrl.training.host.process import Lifetime, compile_cache
 from flowrl.training.run.clock import Clock as UpdateClock
 from flowrl.training.run.loop import to_goal_or_budget
@@ -43,7 +44,6 @@ from flowrl.training.run.parts import Parts, ordinary, restored
 from flowrl.training.run.saving import CHECKPOINT_S, MOST_COST_S
 from flowrl.training.run.specification import RunSpecification, StartingExpert
 from flowrl.training.run.supervision import Supervision
-from flowrl.training.run.tracking import no_tracker
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
 PAY = "def task_reward(inventory_diff):\n    return inventory_diff.wood\n"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 
 import flowrl
 from flowrl.commands import COMMANDS
 from flowrl.errors import BadInput
+from flowrl.suggestions import unknown_choice
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(flowrl.__version__)
         return 0
     if name not in COMMANDS:
-        print(f"flowrl: {_unknown(name)}", file=sys.stderr)
+        print(f"flowrl: {unknown_choice('command', name, list(COMMANDS))}", file=sys.stderr)
         return BadInput.exit_code
     return COMMANDS[name].run(rest)
 
@@ -31,12 +31,6 @@ def overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS.values()]
     return "\n".join(["usage: flowrl COMMAND [--help]", "", *lines])
-
-
-def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"unknown command {name!r}: valid are {', '.join(COMMANDS)}{hint}"
 
 
 if __name__ == "__main__":

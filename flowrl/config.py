@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from flowrl.errors import BadInput
 from flowrl.paths import given_path
 from flowrl.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, check_ranges
 from flowrl.records.training_settings import DEFAULT_ENV_NAME, TrainingSettings
+from flowrl.suggestions import unknown_choice
 
 PROG = "python -m flowrl.bottomup_parallel"
 
@@ -298,14 +298,3 @@ def _one_line(event: tyro_errors.ParseErrorEvent, flags: list[str]) -> str:
 
 def _flag(argument: Any) -> str:
     return str(argument.lowered.metavar) if argument.is_positional() else argument.lowered.name_or_flags[0]
-
-
-def unknown_choice(what: str, found: str, choices: Sequence[str]) -> str:
-    """One line for a word that is not among the choices: names close matches, or else all of them."""
-    word = found.replace("-", "_").replace("__", "--", 1)
-    beginnings = [choice for choice in choices if len(word) > 4 and choice.startswith(word)]
-    matches = beginnings[:3] or difflib.get_close_matches(word, choices, n=3, cutoff=0.7)
-    if matches and len(choices) > 8:
-        return f"unknown {what} {found!r}: did you mean {' or '.join(matches)}? (--help lists all)"
-    hint = f"; did you mean {matches[0]}?" if matches else ""
-    return f"unknown {what} {found!r}: valid are {', '.join(choices)}{hint}"

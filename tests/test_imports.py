@@ -10,7 +10,7 @@ import pytest
 import flowrl
 
 PACKAGE = Path(flowrl.__file__).parent
-BASE = {"errors", "files", "machine", "number_types", "paths", "pickles", "ranges"}
+BASE = {"errors", "files", "machine", "number_types", "paths", "pickles", "ranges", "suggestions", "validation"}
 ROOMS = {
     "records": set(),
     "skills": set(),
@@ -37,7 +37,7 @@ SUB_ROOMS = {
 
 EDGES = {
     "tyro": "config.py",
-    "wandb": "training/run/tracking.py",
+    "wandb": "tracking/trackers.py",
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/connection.py",
 }

@@ -14,11 +14,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from flowrl.config import PROG, Settings, parse, unknown_choice
+from flowrl.config import PROG, Settings, parse
 from flowrl.envs.registry import game
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.paths import ExperimentPaths
+from flowrl.suggestions import unknown_choice
+from flowrl.validation import first_fault
 
 VERSION = 1
 # Given again at every start.
@@ -126,9 +128,8 @@ def _from_json(content: Any, paths: ExperimentPaths) -> StoredExperiment:
         settings = TypeAdapter(Settings).validate_python(values)
         return StoredExperiment(settings, TypeAdapter(int).validate_python(content.get("observation_size")))
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"]) or "observation_size"
-        raise BadInput(f"{paths.config}: {place}: {fault['msg']}, found {fault['input']!r}; correct that entry") from error
+        fault = first_fault(error, "observation_size")
+        raise BadInput(f"{paths.config}: {fault.with_value}; correct that entry") from error
     except BadInput as error:
         raise BadInput(f"{paths.config}: {error}") from error
 

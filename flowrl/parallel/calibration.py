@@ -179,8 +179,12 @@ class Calibration:
             self.say(f"chosen: {chosen}; not kept, because other processes used {busy:.0%} of the cores and may have skewed it")
         else:
             measured_at = datetime.now(UTC).isoformat(timespec="seconds")
-            self._keep(Answer(key=key, **chosen._asdict(), frames_per_s=frames_per_s, measured_at=measured_at))
-            self.say(f"chosen: {chosen}; kept in {self.path} (delete it to measure again)")
+            try:
+                self._keep(Answer(key=key, **chosen._asdict(), frames_per_s=frames_per_s, measured_at=measured_at))
+            except OSError as error:
+                self.say(f"chosen: {chosen}; not kept, because {self.path} cannot be written ({error.strerror or error})")
+            else:
+                self.say(f"chosen: {chosen}; kept in {self.path} (delete it to measure again)")
         return chosen
 
     def _try_all(self, wanted: Sequence[Arrangement]) -> dict[int, float]:
@@ -228,5 +232,4 @@ class Calibration:
 
     def _keep(self, answer: Answer) -> None:
         others = [other for other in self._read() if other.key != answer.key]
-        with contextlib.suppress(OSError):  # then it is measured again
-            write_json(self.path, _Answers(answers=[*others, answer]).model_dump(mode="json"))
+        write_json(self.path, _Answers(answers=[*others, answer]).model_dump(mode="json"))

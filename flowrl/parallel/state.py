@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from flowrl.errors import BadInput
 from flowrl.files import write_whole
 from flowrl.paths import ExperimentPaths
+from flowrl.validation import first_fault
 
 VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("scheduler_state.schema.json")
@@ -175,10 +176,8 @@ def read_state(path: Path) -> SchedulerState:
     try:
         return SchedulerState.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
         raise BadInput(
-            f"{path} is not a scheduler state of flowrl ({where}: {first['msg']}); "
+            f"{path} is not a scheduler state of flowrl ({first_fault(error)}); "
             "move it away to start over, or use another --graph_path"
         ) from None
 

@@ -50,7 +50,7 @@ def process_completed_training(
 
     Raises:
         DamagedCheckpoint: the checkpoint to merge is missing or damaged; the run has to go on from the one before.
-        BadInput: another of the run's files is missing or damaged; says which.
+        BadInput: another of the run's files is missing or damaged, or the run has no such expert; says which.
         LockTimeout: another process held the library for ``lock_timeout_s``.
     """
     paths, run = ExperimentPaths(base_dir), RunPaths(_found(Path(run_folder), Path(base_dir)))
@@ -59,6 +59,11 @@ def process_completed_training(
             return _with_int_keys(_earlier_decision(paths.skill_folder(global_expert_idx, skill_name) / MERGE, run))
         keep_chosen_reward(run)
         versions = {version.global_expert_idx: version for version in trained_experts(run, total_timesteps)}
+        if global_expert_idx not in versions:
+            raise BadInput(
+                f"the run in {run.folder} has no expert {global_expert_idx}; its experts are: "
+                f"{', '.join(map(str, sorted(versions)))}"
+            )
         decision = _decide(paths, run, versions.values())
         actions = {int(index): update["action"] for index, update in decision["expert_updates"].items()}
         for index, version in versions.items():

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
+from flowrl.validation import first_fault
 
 NAME = "result.json"
 OUT_OF_MEMORY = "out_of_memory"
@@ -87,10 +88,8 @@ def read(path: Path) -> RunResult:
     try:
         return _ADAPTER.validate_python(read_json(path))
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "the whole"
         raise BadInput(
-            f"{path} is damaged ({place}: {fault['msg']}); restore it from a copy, or remove it to resume the training"
+            f"{path} is damaged ({first_fault(error)}); restore it from a copy, or remove it to resume the training"
         ) from error
 
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.records.training_settings import RunSettings
+from flowrl.validation import first_fault
 
 VERSION = 1
 NAME = "run.json"
@@ -111,7 +112,7 @@ def read(path: Path) -> RunRecord:
         settings = RunSettings.of(data["settings"])
         return _ADAPTER.validate_python(data | {"settings": settings})
     except (ValidationError, BadInput, AttributeError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} is damaged ({_first_fault(error)}); restore it from a copy, or move its folder away") from error
+        raise BadInput(f"{path} is damaged ({_reason(error)}); restore it from a copy, or move its folder away") from error
 
 
 def attempt(path: Path) -> int:
@@ -138,10 +139,9 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _first_fault(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, found {fault['input']!r}"
+        return first_fault(error).with_value
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 

@@ -38,6 +38,7 @@ from flowrl.skills.language import (
 from flowrl.skills.parsing import parse
 from flowrl.skills.rewriting import rewritten
 from flowrl.skills.spec import SkillSpec
+from flowrl.suggestions import suggestion
 
 _IN_SCOPE = "nothing can be imported; jax, jnp and the game's constants are already in scope, so leave the line out"
 _WRITE_OUT = "write the elements out, or use jnp functions on whole arrays"
@@ -347,8 +348,4 @@ def _library_choices(path: list[str]) -> str:
 def _choices(word: str, known: Collection[str], features: Collection[str] = ()) -> str:
     if word in features:
         return "add it as a parameter"
-    matches = difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.6)
-    if matches:
-        return "did you mean " + ", ".join(matches) + "?"
-    shown = sorted(known)
-    return "use one of " + ", ".join(shown[:24]) + (", ..." if len(shown) > 24 else "")
+    return suggestion(word, sorted(known), otherwise="use one of")

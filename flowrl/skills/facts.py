@@ -11,12 +11,13 @@ the skill is to be done, is always available.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from flowrl.errors import BadInput
 from flowrl.skills.spec import SkillSpec
+from flowrl.suggestions import suggestion
 
 COUNT = "n"
 """The parameter for how many times a skill is to be done, in every game."""
@@ -139,6 +140,8 @@ class RewardTerm:
     """The default weight."""
     is_in_every_reward: bool = False
     """Whether every reward written from a recipe ends with this term."""
+    meaning: str = ""
+    """What it pays, as a language model reads it; of terms with one name, the first one's is shown."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +262,7 @@ class GameFacts:
         if not targets:
             raise BadInput(f"the reward term {name} of {self.env_name} takes no target, found {target!r}; leave it out")
         found = f"has no target {target!r}" if target else "needs a target"
-        raise BadInput(f"the reward term {name} of {self.env_name} {found}; {close_matches(target or '', targets)}")
+        raise BadInput(f"the reward term {name} of {self.env_name} {found}; {suggestion(target or '', targets)}")
 
     def _closest(self, resource: str) -> str:
         matches = difflib.get_close_matches(resource, self.resources(), n=3, cutoff=0.5)
@@ -274,14 +277,6 @@ class GameFacts:
             if len(spellings) > 1
             else f"use {spellings[0] if spellings else 'none: the game has no resources'}"
         )
-
-
-def close_matches(word: str, known: Iterable[str]) -> str:
-    """A hint for a wrong word: the closest known words, or the first few of them."""
-    known = list(known)
-    if matches := difflib.get_close_matches(word, known, n=3, cutoff=0.6):
-        return f"did you mean {', '.join(matches)}?"
-    return f"choose one of {', '.join(known[:24])}{', ...' if len(known) > 24 else ''}"
 
 
 def check_resources(spec: SkillSpec, facts: GameFacts) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from flowrl.errors import BadInput
+from flowrl.validation import first_fault
 
 MAX_NAME_LENGTH = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -106,7 +107,10 @@ class SkillSpec(BaseModel):
         try:
             return cls(name=check_name(data.get("skill_name", "")), **fields)
         except ValidationError as error:
-            raise BadInput(_first_fault(data.get("skill_name"), error)) from error
+            raise BadInput(
+                f"skill {data.get('skill_name')}: {first_fault(error, 'the skill').with_value}; "
+                'amounts are numbers, as in {"wood": {"per": 2, "fixed": 0}}, and the two functions are source text'
+            ) from error
 
     def to_data(self) -> dict[str, Any]:
         """The spec as a JSON-compatible dict, called ``skill_data`` in all other rooms."""
@@ -116,13 +120,3 @@ class SkillSpec(BaseModel):
         if self.max_task_steps is None:
             del data["max_task_steps"]
         return {"skill_name": data.pop("name"), **data}
-
-
-def _first_fault(skill_name: Any, error: ValidationError) -> str:
-    fault = error.errors()[0]
-    # For a union of int and float, pydantic adds the type to the location; only the field is useful.
-    place = ".".join(str(part) for part in fault["loc"] if part not in ("int", "float"))
-    return (
-        f"skill {skill_name}: {place}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}; "
-        'amounts are numbers, as in {"wood": {"per": 2, "fixed": 0}}, and the two functions are source text'
-    )

@@ -70,10 +70,10 @@ def _run_paths(arguments: list[str]) -> RunPaths:
 
 def _train(run, lifetime: process.Lifetime) -> int:
     """Trains, and writes the outcome last."""
-    from flowrl.training.run import tracking
+    from flowrl.tracking import trackers
     from flowrl.training.run.supervision import Stopped
 
-    tracker = tracking.no_tracker()
+    tracker = trackers.no_tracker()
     try:
         tracker = _tracker(run)
         result, code = _session(run, tracker, lifetime), 0
@@ -149,12 +149,12 @@ def _session(run, tracker, lifetime: process.Lifetime) -> RunResult:
 
 
 def _tracker(run):
-    from flowrl.training.run import tracking
+    from flowrl.tracking import trackers
 
     if not run.settings.use_wandb:
-        return tracking.no_tracker()
+        return trackers.no_tracker()
     plan = [asdict(task) for task in run.plan]
-    return tracking.wandb_tracker(
+    return trackers.wandb_tracker(
         project=run.settings.wandb_project,
         group=Path(run.experiment).name,
         name=f"{run.global_expert_idx}_{run.skill_name}",

@@ -375,6 +375,13 @@ def test_a_damaged_expert_of_the_library_is_replaced_by_the_run_that_trained_it_
     assert set(pickles.load(experiment.global_latest)["experts"]) == {"0", "1"}
 
 
+def test_a_run_without_the_expert_asked_for_is_refused_and_stays(experiment):
+    run = finished_run(experiment.root, 0, "A", {}, 100)
+    with pytest.raises(BadInput, match="has no expert 7; its experts are: 0"):
+        process_completed_training(run.folder, "A", 7, experiment.root, 100)
+    assert run.run_json.exists() and not experiment.library()
+
+
 def test_a_run_that_is_not_there_is_refused(experiment):
     with pytest.raises(BadInput, match="there is no run to merge in"):
         process_completed_training(experiment.run_folder(3, "Nothing"), "Nothing", 3, experiment.root, 100)

@@ -25,6 +25,7 @@ from flowrl.proposers.curricula import craftax
 from flowrl.records.run_record import PlannedTask
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
+from flowrl.tracking.trackers import no_tracker
 from flowrl.training.compiled.stored_programs import ProgramStore
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.playing.learning import Updater
@@ -35,7 +36,6 @@ from flowrl.training.run.goal import GoalTest
 from flowrl.training.run.pane import Pane
 from flowrl.training.run.specification import RunSpecification, StartingExpert, read
 from flowrl.training.run.supervision import Stopped, Supervision
-from flowrl.training.run.tracking import no_tracker
 from tests.parallel.fakes.experiments import put_in_library
 from tests.training.probes import Probe, by_source
 

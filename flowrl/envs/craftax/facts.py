@@ -109,11 +109,28 @@ def reward_menu(blocks: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[R
         # Pays up to the weight for getting close, a tenth of it for each step; 0 while none is in view. The potential is
         # max(0, 1 - distance / 10), with the distance in steps (L1) to the nearest block in view. When that one is
         # collected the next is further away, so the weight stays below that of the gain.
-        RewardTerm("approach", f"({_closeness('closest_blocks')} - {_closeness('closest_blocks_prev')})", blocks, weight=0.5),
+        RewardTerm(
+            "approach",
+            f"({_closeness('closest_blocks')} - {_closeness('closest_blocks_prev')})",
+            blocks,
+            weight=0.5,
+            meaning='up to weight for getting close to the block "target" (without near:), such as TREE',
+        ),
         # The weight for each point by which it rises; the same is lost when it falls.
-        RewardTerm("recover", "player_intrinsics_diff[{index}]", intrinsics, weight=0.1),
+        RewardTerm(
+            "recover",
+            "player_intrinsics_diff[{index}]",
+            intrinsics,
+            weight=0.1,
+            meaning=f'weight for each point of {", ".join(intrinsics[:-1])} or {intrinsics[-1]} ("target") that is recovered',
+        ),
         # The weight times the game's own penalty.
-        RewardTerm("avoid_damage", "health_penalty", is_in_every_reward=True),
+        RewardTerm(
+            "avoid_damage",
+            "health_penalty",
+            is_in_every_reward=True,
+            meaning='weight times the game\'s penalty for lost health ("target" null)',
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from flowrl.errors import BadInput
 from flowrl.files import append_line, read_json, write_json
 from flowrl.proposers.llm.answer_forms import AnswerForm
 from flowrl.proposers.llm.prompts import Message
+from flowrl.validation import first_fault
 
 FORM_CHECK = 0
 """The proposal number of the calls that only test the server."""
@@ -214,9 +215,7 @@ def _read(path: Path) -> Call:
     try:
         return Call.model_validate(_content(path))
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"]) or "the file"
-        raise BadInput(f"{path} is not a flowrl recording ({place}: {fault['msg']}); restore it, or move it away") from None
+        raise BadInput(f"{path} is not a flowrl recording ({first_fault(error)}); restore it, or move it away") from None
 
 
 def _content(path: Path) -> Any:

@@ -7,6 +7,7 @@ from flowrl.proposers.llm.endpoint import Answer, Question
 from flowrl.proposers.llm.errors import AnswerRefused
 from flowrl.proposers.llm.proposal import schema
 from flowrl.proposers.llm.reading import json_object
+from flowrl.proposers.llm.reward_menu import GAIN
 
 MOST_TOKENS = 2_000
 _LIMIT_S, _SHARE = 120.0, 0.2
@@ -27,7 +28,7 @@ def messages() -> list[prompts.Message]:
 
 def question(max_tokens: int) -> Question:
     """The question, with the schema for its answer."""
-    return Question(tuple(messages()), schema(), max_tokens)
+    return Question(tuple(messages()), schema([GAIN]), max_tokens)
 
 
 def follows_the_form(answer: Answer) -> bool:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.proposers.llm.endpoint import Usage
+from flowrl.validation import first_fault
 
 SHIPPED = Path(__file__).with_name("prices.json")
 _MILLION = 1_000_000
@@ -80,9 +81,7 @@ def _read(path: Path) -> dict[str, Price]:
     try:
         return _PriceList.model_validate(read_json(path)).models
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"]) or "the file"
         raise BadInput(
-            f"{path} is not a price list ({place}: {fault['msg']}); write it like this: "
+            f"{path} is not a price list ({first_fault(error)}); write it like this: "
             '{"models": {"my-model": {"prompt": 1.25, "completion": 10.0}}}'
         ) from None

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from flowrl.errors import BadInput
 from flowrl.proposers.llm.errors import AnswerRefused
-from flowrl.proposers.llm.reading import json_object, short
+from flowrl.proposers.llm.reading import short
+from flowrl.proposers.llm.reward_menu import written
 from flowrl.skills.candidates import Offer, reason_of
 from flowrl.skills.facts import GameFacts, check_resources
-from flowrl.skills.menu import Gain, Pay, Term, write_is_done, write_reward
+from flowrl.skills.menu import Gain, write_is_done, write_reward
 from flowrl.skills.spec import SkillSpec, name_from
+from flowrl.validation import first_fault
 
-HEAVIEST = 10.0
 _AMOUNTS = ("requires", "consumes", "gains")
 
 
@@ -34,28 +36,9 @@ class ResourceAmount(_Strict):
 class MenuTerm(_Strict):
     """One line of the reward menu."""
 
-    term: Literal["gain", "approach", "recover", "avoid_damage", "descend"]
+    term: str
     target: str | None
     weight: float
-
-    def written(self) -> Term:
-        """The term of :mod:`flowrl.skills.menu`.
-
-        Raises:
-            BadInput: the target is missing, or the weight is out of range.
-        """
-        if not 0 < self.weight <= HEAVIEST:
-            raise BadInput(f"reward_menu: {self.term} has weight {self.weight:g}; choose one above 0 and up to {HEAVIEST:g}")
-        if self.term == "avoid_damage":
-            return Pay(self.term, None, self.weight)
-        if not self.target:
-            raise BadInput(f"reward_menu: {self.term} has no target; name the resource, block, floor or intrinsic")
-        match self.term:
-            case "gain":
-                return Gain(self.target, self.weight)
-            case "descend":
-                return Gain(f"level:{self.target.removeprefix('level:')}", self.weight)
-        return Pay(self.term, self.target.removeprefix("near:"), self.weight)
 
 
 class Reward(_Strict):
@@ -79,7 +62,7 @@ class Reward(_Strict):
             if self.task_reward and self.task_reward.strip():
                 return without_fence(self.task_reward)
             raise BadInput(f"skill {spec.name} has neither a reward_menu nor a task_reward; give one of them")
-        terms = [term.written() for term in self.reward_menu]
+        terms = [written(line.term, line.target, line.weight, facts) for line in self.reward_menu]
         paid = {term.resource for term in terms if isinstance(term, Gain)}
         if not paid & spec.gains.keys():
             terms = [Gain(next(iter(spec.gains))), *terms]
@@ -167,33 +150,27 @@ class Proposal(_Strict):
         return write_is_done(spec.gains, facts)
 
 
-def schema(rewards: int = 1) -> dict[str, Any]:
+def schema(terms: Iterable[str], rewards: int = 1) -> dict[str, Any]:
     """The JSON schema of a proposal, in the part of JSON Schema that structured outputs allow.
 
     Args:
-        rewards: how many are asked for; a list of several replaces ``reward_menu`` and ``task_reward``.
+        terms: the names of the game's reward menu.
+        rewards: how many are asked for; several are given in a list, in place of ``reward_menu`` and ``task_reward``.
     """
-    found = _schema_of(Proposal)
+    found = _schema_of(Proposal, terms)
     if rewards > 1:
         fields = found["properties"]
         del fields["reward_menu"], fields["task_reward"]
-        fields["rewards"] = {"type": "array", "items": _schema_of(Reward)}
+        fields["rewards"] = {"type": "array", "items": _schema_of(Reward, terms)}
         found["required"] = list(fields)
     return found
 
 
-def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+def _schema_of(model: type[BaseModel], terms: Iterable[str]) -> dict[str, Any]:
     found = model.model_json_schema()
-    return _plain(found, found.pop("$defs", {}))
-
-
-def parse_proposal(text: str) -> Proposal:
-    """The proposal in the text of an answer.
-
-    Raises:
-        AnswerRefused: it has no JSON object, or one with a wrong field; one line that names the field.
-    """
-    return proposal_of(json_object(text))
+    definitions = found.pop("$defs", {})
+    definitions["MenuTerm"]["properties"]["term"] = {"type": "string", "enum": list(terms)}
+    return _plain(found, definitions)
 
 
 def proposal_of(data: dict[str, Any]) -> Proposal:
@@ -205,10 +182,8 @@ def proposal_of(data: dict[str, Any]) -> Proposal:
     try:
         return Proposal.model_validate(data)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"] if part not in ("int", "float")) or "the answer"
-        found = short(repr(fault["input"]))
-        raise AnswerRefused(f"{place}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {found}") from None
+        fault = first_fault(error, "the answer")
+        raise AnswerRefused(f"{fault}, found {short(repr(fault.found))}") from None
 
 
 def without_fence(code: str) -> str:

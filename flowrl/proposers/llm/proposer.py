@@ -17,9 +17,10 @@ from flowrl.proposers.llm.endpoint import Clock
 from flowrl.proposers.llm.errors import BudgetSpent
 from flowrl.proposers.llm.judging import check_new, name_in, object_in
 from flowrl.proposers.llm.prices import usd
-from flowrl.proposers.llm.proposal import proposal_of
+from flowrl.proposers.llm.proposal import proposal_of, schema
 from flowrl.proposers.llm.questions import opening
 from flowrl.proposers.llm.recorded_model import RecordedModel
+from flowrl.proposers.llm.reward_menu import menu_terms
 from flowrl.proposers.llm.settings import LlmSettings
 from flowrl.proposers.llm.state import state_of
 from flowrl.skills.candidates import Offer
@@ -49,7 +50,7 @@ class LlmProposer:
         secrets = Secrets(settings.key, os.environ)
         self._hide = secrets.hide
         self._say = lambda line: say(secrets.hide(line))
-        self.model = RecordedModel(settings, secrets, self._say, clock)
+        self.model = RecordedModel(settings, schema(menu_terms(facts), settings.candidates), secrets, self._say, clock)
         self._number = 1
         """The number of the proposal in progress, or of the next one."""
         self._conversation: Conversation | None = None

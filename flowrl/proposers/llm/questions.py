@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from flowrl.proposers.base import LibraryView, Measured
 from flowrl.proposers.llm import prompts
 from flowrl.proposers.llm.prompts import Message
+from flowrl.proposers.llm.reward_menu import menu_terms
 from flowrl.skills import checks
 from flowrl.skills.facts import GameFacts, Kind
 from flowrl.skills.frontier import reachable_skills
@@ -38,6 +39,7 @@ def game_text(facts: GameFacts) -> str:
         stocks=_pairs(facts.stocks),
         possessions=_pairs(facts.possessions),
         lists="\n".join(f"{heading}: {_words(words)}" for heading, words in facts.lists.items()),
+        terms="\n".join(f"- {name}: {meaning}" for name, meaning in menu_terms(facts).items()),
         features="\n".join(f"- {line}" for line in facts.feature_lines),
         constants=_words(facts.constants),
         jnp_names=_words(sorted(checks.JNP_NAMES)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.proposers.llm import form_check
@@ -15,7 +16,6 @@ from flowrl.proposers.llm.credentials import Secrets
 from flowrl.proposers.llm.endpoint import Answer, Clock, Endpoint, Patience, Question
 from flowrl.proposers.llm.errors import BudgetSpent, Unreachable
 from flowrl.proposers.llm.prompts import Message
-from flowrl.proposers.llm.proposal import schema
 from flowrl.proposers.llm.settings import LlmSettings
 
 
@@ -23,14 +23,18 @@ class RecordedModel:
     """One model at one address, and the folder of its calls. A replay never calls the model, and changes no recording.
 
     Args:
+        schema: the JSON schema of the answers.
         say: called with a line for the terminal.
 
     Raises:
         BadInput: a recording or the price list cannot be read, or no client can be made in this environment.
     """
 
-    def __init__(self, settings: LlmSettings, secrets: Secrets, say: Callable[[str], None], clock: Clock):
+    def __init__(
+        self, settings: LlmSettings, schema: dict[str, Any], secrets: Secrets, say: Callable[[str], None], clock: Clock
+    ):
         self.settings = settings
+        self._schema = schema
         self.account = Account(settings)
         self.calls = CallFolder(settings.folder, secrets.hide)
         self.endpoint = Endpoint(settings, secrets, self.calls.log, clock)
@@ -116,7 +120,7 @@ class RecordedModel:
             self._find_form(Patience(self.settings.timeout_s))
         messages = conversation.messages()
         tokens = self.account.affordable(messages, conversation.max_tokens, self.calls.all())
-        question = Question(tuple(messages), schema(self.settings.candidates), tokens)
+        question = Question(tuple(messages), self._schema, tokens)
         call = self._recorded(conversation.number, conversation.repair, question, self.endpoint.ask(question))
         self.calls.save(call)
         return call

@@ -11,11 +11,11 @@ from typing import NamedTuple, TypeVar
 
 from flowrl.errors import FlowrlError
 from flowrl.records.heartbeat import Activity
+from flowrl.tracking.trackers import Tracker
 from flowrl.training.host import process
 from flowrl.training.host.process import Lifetime
 from flowrl.training.run.clock import Clock
 from flowrl.training.run.pane import Pane
-from flowrl.training.run.tracking import Tracker
 
 T = TypeVar("T")
 

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from flowrl.proposers.llm.proposal import schema
+from flowrl.proposers.llm.reward_menu import menu_terms
 from flowrl.skills.checks import CodeRefused
 from tests.proposers.llm.server import Say, skill_json
-from tests.proposers.llm.starts import LlmStart
+from tests.proposers.llm.starts import CLASSIC, LlmStart
 
 GAIN = {"reward_menu": [{"term": "gain", "target": "wood", "weight": 1.0}], "task_reward": None}
 LEAD = {"reward_menu": [{"term": "approach", "target": "TREE", "weight": 0.5}], "task_reward": None}
@@ -55,7 +56,7 @@ def test_several_rewards_are_requested_checked_and_stored(start, server):
     assert run.propose() == "Collect_Wood"
     (question,) = server.questions
     assert 'Give 3 rewards in "rewards"' in question["messages"][0]["content"]
-    assert question["response_format"]["json_schema"]["schema"] == schema(3)
+    assert question["response_format"]["json_schema"]["schema"] == schema(menu_terms(CLASSIC), 3)
     data = run.graph.skills["Collect_Wood"]
     assert "inventory_diff.wood" in data["task_reward"] and len(data["candidates"]) == 2
     assert "TREE" in data["candidates"][0] and "2.0" in data["candidates"][1]
@@ -70,7 +71,7 @@ def test_with_one_reward_the_prompt_does_not_mention_several(start, server):
     (question,) = server.questions
     assert "rewards" not in json.dumps(question["response_format"]) and "SEVERAL" not in question["messages"][0]["content"]
     assert not {"candidates", "candidate_gates"} & run.graph.skills["Collect_Wood"].keys()
-    assert "rewards" not in json.dumps(schema())
+    assert "rewards" not in json.dumps(schema(menu_terms(CLASSIC)))
 
 
 def test_rewards_that_do_not_pass_are_dropped_with_a_visible_reason(start):

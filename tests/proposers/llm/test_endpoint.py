@@ -19,7 +19,9 @@ from flowrl.proposers.llm.settings import LlmSettings
 from tests.proposers.llm.server import Body, Drip, Drop, Hang, Say, Status
 
 KEY = "a-key-nobody-may-see"
-QUESTION = Question(({"role": "system", "content": "rules"}, {"role": "user", "content": "go"}), schema(), max_tokens=4000)
+QUESTION = Question(
+    ({"role": "system", "content": "rules"}, {"role": "user", "content": "go"}), schema(["gain"]), max_tokens=4000
+)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from flowrl.envs.registry import GAMES, game
 from flowrl.errors import BadInput
 from flowrl.proposers.llm.errors import AnswerRefused
-from flowrl.proposers.llm.proposal import MenuTerm, parse_proposal, schema
+from flowrl.proposers.llm.proposal import proposal_of, schema
+from flowrl.proposers.llm.reading import json_object
+from flowrl.proposers.llm.reward_menu import menu_terms, written
 from flowrl.skills.checks import check_skill_code
+from flowrl.skills.facts import RewardTerm
 from flowrl.skills.menu import Approach, Gain, Pay, Recover
 from tests.proposers.llm.server import skill_json
 
@@ -23,19 +27,23 @@ CODE = {
 }
 
 
+def proposed(text):
+    return proposal_of(json_object(text))
+
+
 @pytest.mark.parametrize(
     ("change", "place"),
     [
         ({"gains": [{"resource": "wood", "per": "two", "fixed": 0}]}, "gains.0.per"),
         ({"gains": "wood"}, "gains"),
-        ({"reward_menu": [{"term": "fly", "target": None, "weight": 1}]}, "reward_menu.0.term"),
+        ({"reward_menu": [{"term": 3, "target": None, "weight": 1}]}, "reward_menu.0.term"),
         ({"name": 3}, "name"),
         ({"colour": "red"}, "colour"),
     ],
 )
 def test_a_wrong_field_is_named_in_one_line(change, place):
     with pytest.raises(AnswerRefused, match=f"^{place}: ") as refused:
-        parse_proposal(skill_json("X", **change))
+        proposed(skill_json("X", **change))
     assert "\n" not in str(refused.value)
 
 
@@ -45,7 +53,7 @@ def test_a_menu_becomes_code_that_passes_the_checks(facts):
         {"term": "gain", "target": "wood", "weight": 1}, {"term": "approach", "target": "near:TREE", "weight": 0.5},
         {"term": "recover", "target": "food", "weight": 0.1}, {"term": "avoid_damage", "target": None, "weight": 1},
     ]  # fmt: skip
-    spec = parse_proposal(skill_json("Collect_Wood", reward_menu=menu)).spec(facts)
+    spec = proposed(skill_json("Collect_Wood", reward_menu=menu)).spec(facts)
     check_skill_code(spec, facts)
     assert "inventory.wood >= n" in spec.task_is_done
     assert spec.task_reward.count("reward = ") == 4
@@ -53,19 +61,30 @@ def test_a_menu_becomes_code_that_passes_the_checks(facts):
 
 
 def test_menu_terms_map_to_those_of_the_skills_room():
-    def written(term, target, weight=0.5):
-        return MenuTerm(term=term, target=target, weight=weight).written()
+    def term(name, target, weight=0.5):
+        return written(name, target, weight, CRAFTAX)
 
-    assert written("gain", "wood") == Gain("wood", 0.5)
-    assert written("approach", "near:TREE") == written("approach", "TREE") == Approach("TREE", 0.5)
-    assert written("recover", "food") == Recover("food", 0.5)
-    assert written("avoid_damage", None) == Pay("avoid_damage", None, 0.5)
-    assert written("descend", "DUNGEON") == written("descend", "level:DUNGEON") == Gain("level:DUNGEON", 0.5)
+    assert term("gain", "wood") == Gain("wood", 0.5)
+    assert term("approach", "near:TREE") == term("approach", "TREE") == Approach("TREE", 0.5)
+    assert term("recover", "food") == Recover("food", 0.5)
+    assert term("avoid_damage", None) == term("avoid_damage", "zombies") == Pay("avoid_damage", None, 0.5)
+    assert term("descend", "DUNGEON") == term("descend", "level:DUNGEON") == Gain("level:DUNGEON", 0.5)
+
+
+def test_a_game_offers_the_terms_that_its_facts_declare():
+    bare = dataclasses.replace(CLASSIC, terms=(RewardTerm("keep_away", "0.0", ("LAVA",), meaning="weight for distance"),))
+    assert menu_terms(bare) == {"gain": menu_terms(CLASSIC)["gain"], "keep_away": "weight for distance"}
+    assert list(menu_terms(CRAFTAX)) == ["gain", "approach", "recover", "avoid_damage", "descend"]
+    assert written("keep_away", "LAVA", 1.0, bare) == Pay("keep_away", "LAVA", 1.0)
+    with pytest.raises(BadInput, match="has no term 'approach'; its terms are: gain, keep_away"):
+        written("approach", "TREE", 1.0, bare)
+    offered = schema(menu_terms(bare))["properties"]["reward_menu"]["anyOf"][0]["items"]["properties"]["term"]
+    assert offered == {"type": "string", "enum": ["gain", "keep_away"]}
 
 
 def test_a_menu_without_the_gain_gets_it_added():
     menu = [{"term": "avoid_damage", "target": None, "weight": 1}]
-    assert "inventory_diff.wood" in parse_proposal(skill_json("X", reward_menu=menu)).spec(CLASSIC).task_reward
+    assert "inventory_diff.wood" in proposed(skill_json("X", reward_menu=menu)).spec(CLASSIC).task_reward
 
 
 @pytest.mark.parametrize(
@@ -76,15 +95,16 @@ def test_a_menu_without_the_gain_gets_it_added():
         ({"term": "gain", "target": "wood", "weight": -1}, "weight -1"),
         ({"term": "gain", "target": "wood", "weight": 1e9}, "up to 10"),
         ({"term": "recover", "target": "mood", "weight": 1}, "mood"),
+        ({"term": "fly", "target": None, "weight": 1}, "has no term 'fly'; its terms are: gain, approach"),
     ],
 )
 def test_a_term_that_the_game_does_not_have_is_refused(term, complaint):
     with pytest.raises(BadInput, match=complaint):
-        parse_proposal(skill_json("X", reward_menu=[term])).spec(CLASSIC)
+        proposed(skill_json("X", reward_menu=[term])).spec(CLASSIC)
 
 
 def test_code_is_used_unchanged_except_for_its_fence():
-    spec = parse_proposal(skill_json("X", **CODE)).spec(CLASSIC)
+    spec = proposed(skill_json("X", **CODE)).spec(CLASSIC)
     assert spec.task_is_done == "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
     check_skill_code(spec, CLASSIC)
 
@@ -92,7 +112,7 @@ def test_code_is_used_unchanged_except_for_its_fence():
 @pytest.mark.parametrize("missing", ["task_is_done", "task_reward"])
 def test_half_of_the_code_is_refused(missing):
     with pytest.raises(BadInput, match=f"neither a reward_menu nor a {missing}"):
-        parse_proposal(skill_json("X", **{**CODE, missing: None})).spec(CLASSIC)
+        proposed(skill_json("X", **{**CODE, missing: None})).spec(CLASSIC)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +128,12 @@ def test_half_of_the_code_is_refused(missing):
 )
 def test_an_impossible_skill_is_refused(change, complaint):
     with pytest.raises(BadInput, match=complaint):
-        parse_proposal(skill_json("X", **change)).spec(CLASSIC)
+        proposed(skill_json("X", **change)).spec(CLASSIC)
 
 
 def test_amounts_may_be_an_object():
     text = json.dumps({"name": "X", "gains": {"wood": {"per": 1}}, "requires": {"stone": 2}, **CODE})
-    spec = parse_proposal(text).spec(CLASSIC)
+    spec = proposed(text).spec(CLASSIC)
     assert (spec.gains["wood"].at(3), spec.requires["stone"].at(3)) == (3, 2)
 
 
@@ -132,7 +152,7 @@ def test_the_schema_uses_only_what_structured_outputs_allow():
         ]:
             check(child)
 
-    check(schema())
+    check(schema(menu_terms(CLASSIC)))
 
 
 @pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)
@@ -146,5 +166,5 @@ def test_every_skill_of_the_curriculum_can_be_proposed(entry):
         }
         text = json.dumps({"name": skill.name, "description": skill.description, **amounts, "reward_menu": None,
                            "task_is_done": skill.task_is_done, "task_reward": skill.task_reward})  # fmt: skip
-        found = parse_proposal(text).spec(entry.facts)
+        found = proposed(text).spec(entry.facts)
         assert found.gains == skill.gains and found.task_reward.strip() == skill.task_reward.strip()

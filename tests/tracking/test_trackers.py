@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flowrl.parallel.training_setup import prepare_training_run
-from flowrl.training.run import tracking
+from flowrl.tracking import trackers
 from tests.training.test_loop import DONE, PAY, SETTINGS
 
 ROOT = Path(__file__).parents[2]
@@ -34,12 +34,12 @@ def report(tmp_path):
     def run(lines, **environ):
         start = f"""
             import pathlib
-            from flowrl.training.run import tracking
-            tracking.START_LIMIT_S = tracking.FINISH_LIMIT_S = 2
+            from flowrl.tracking import trackers
+            trackers.START_LIMIT_S = trackers.FINISH_LIMIT_S = 2
             folder = pathlib.Path({str(tmp_path)!r})
             said = []
             def track(name="3_Collect_Wood", project="flow_rl_parallel"):
-                return tracking.wandb_tracker(project, "my_experiment", name, {{"lr": 2e-4, "plan": ["a"]}}, folder,
+                return trackers.wandb_tracker(project, "my_experiment", name, {{"lr": 2e-4, "plan": ["a"]}}, folder,
                 said.append)
         """
         code = textwrap.dedent(start) + textwrap.dedent(lines)
@@ -246,12 +246,12 @@ def test_a_project_name_that_wandb_refuses_is_bad_input(report):
 
 
 def test_no_tracker_takes_everything_and_keeps_nothing(tmp_path):
-    tracker = tracking.no_tracker()
+    tracker = trackers.no_tracker()
     tracker.log(1, {"reward": 1.0})
     tracker.finish({}, failed=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_importing_the_module_does_not_import_wandb():
-    code = "import sys, flowrl.training.run.tracking; sys.exit('wandb' in sys.modules)"
+    code = "import sys, flowrl.tracking.trackers; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
