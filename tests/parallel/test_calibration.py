@@ -143,7 +143,9 @@ def test_a_damaged_or_foreign_file_is_measured_anew(content, tmp_path):
 
 def test_an_answer_that_cannot_be_kept_is_an_answer(tmp_path):
     (tmp_path / "calibration.json").mkdir()
-    assert Found(tmp_path, {"4": updates(1.0), "2": updates(9.0)}).arrangement == Arrangement(1)
+    found = Found(tmp_path, {"4": updates(1.0), "2": updates(9.0)})
+    assert found.arrangement == Arrangement(1)
+    assert "not kept, because" in found.said and "cannot be written" in found.said
 
 
 def test_figures_of_a_busy_machine_are_not_kept(tmp_path):
