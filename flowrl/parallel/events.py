@@ -46,7 +46,8 @@ class RunEnded(RunReport):
     """A run left a result: ``outcome`` is completed, failed or cancelled; nothing of it runs any more.
 
     ``ended_at``: when the result was written, which may be long before a scheduler reads it. ``too_many_envs``: the
-    environments with which memory ran out, where that is what happened.
+    environments with which memory ran out, where that is what happened. ``hopeless``: a failure that another try would
+    only repeat.
     """
 
     outcome: str
@@ -58,6 +59,7 @@ class RunEnded(RunReport):
     frames_per_success: float | None = None
     ended_at: datetime | None = None
     too_many_envs: int | None = None
+    hopeless: bool = False
 
 
 @dataclass(frozen=True)

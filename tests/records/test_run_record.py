@@ -36,7 +36,7 @@ def test_what_is_optional_is_left_out(path):
 def test_a_record_of_an_earlier_version_of_flowrl_has_the_defaults_of_what_it_does_not_name(path):
     run_record.write(path, RECORD)
     data = json.loads(path.read_text())
-    del data["settings"]["stop_at_goal"], data["settings"]["mixed_precision"]
+    del data["settings"]["stop_at_goal"], data["settings"]["mixed_precision"], data["settings"]["no_progress_frames"]
     path.write_text(json.dumps(data | {"a_field_of_tomorrow": 1}))
     assert run_record.read(path) == RECORD
 
