@@ -25,7 +25,7 @@ from flowrl.suggestions import unknown_choice
 PROG = "python -m flowrl.bottomup_parallel"
 
 _RANGES = {
-    AT_LEAST_ONE: ("max_nodes", "candidates", "skills_per_gpu", "extra_timesteps"),
+    AT_LEAST_ONE: ("max_nodes", "candidates", "skills_per_gpu", "extra_timesteps", "skill_budget_frames"),
     POSITIVE: ("scheduler_poll_interval", "lock_timeout_s", "llm_timeout_s"),
     NOT_NEGATIVE: ("max_retries", "stall_timeout", "max_repairs"),
 }
@@ -107,6 +107,8 @@ class SchedulingSettings:
     """Frames to train continue_skill for."""
     retry_failed: bool = False
     """Retry failed and cancelled skills, and train those that they blocked."""
+    skill_budget_frames: int | None = None
+    """Most frames that one skill may train, over its retries and further training; earlier starts count (no limit)."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
         if (self.continue_skill is None) != (self.extra_timesteps is None):
             raise BadInput("--continue_skill NAME and --extra_timesteps FRAMES belong together; give both")
         self._check_candidates()
+        self._check_skill_budget()
         self.gpus()
 
     def _check_candidates(self):
@@ -148,6 +151,16 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
                 f"--candidate_timesteps must be at most --total_timesteps ({self.total_timesteps}), of which it is a part; "
                 f"found {self.candidate_timesteps}"
             )
+
+    def _check_skill_budget(self):
+        if self.skill_budget_frames is None:
+            return
+        for what, frames in (
+            ("the frames of an update, --num_envs * --num_steps", self.frames_per_update),
+            ("--candidate_timesteps", self.candidate_timesteps or 0),
+        ):
+            if self.skill_budget_frames < frames:
+                raise BadInput(f"--skill_budget_frames must be at least {what} ({frames}); found {self.skill_budget_frames}")
 
     def gpus(self) -> list[str] | None:
         """The GPUs named by ``--gpu_ids``, None for all visible ones."""

@@ -49,8 +49,8 @@ def described(settings: Settings, environ: Mapping[str, str] = os.environ) -> di
     """The resolved settings as plain values: ``auto`` replaced by its result."""
     chosen = chosen_proposer(settings, environ)
     llm_name = chosen_llm(settings) if chosen == "llm" else None
-    resolved = {"proposer": chosen, "llm_name": llm_name, "candidate_timesteps": settings.trial_frames}
-    return {**settings.to_json(), **resolved}
+    frames = {"candidate_timesteps": settings.trial_frames, "no_progress_frames": settings.frames_without_progress}
+    return {**settings.to_json(), "proposer": chosen, "llm_name": llm_name, **frames}
 
 
 def make_proposer(settings: Settings, entry: GameEntry, say: Callable[[str], None]) -> Proposer:
@@ -166,8 +166,13 @@ class Start:
         if scheduler.remark:
             self.say(scheduler.remark)
         if self.settings.continue_skill:
-            scheduler.continue_skill(self.settings.continue_skill, self.settings.extra_timesteps)
+            self._continue_skill(scheduler, self.settings.continue_skill, self.settings.extra_timesteps)
         return scheduler
+
+    def _continue_skill(self, scheduler: SkillScheduler, name: str, frames: int) -> None:
+        allowed = scheduler.continue_skill(name, frames)
+        if allowed < frames:
+            self.say(f"{name} is trained for {allowed:,} frames, not {frames:,}: --skill_budget_frames leaves no more")
 
     def _make_generation(self, settings: Settings) -> Generation:
         max_nodes = 0 if settings.continue_skill else settings.max_nodes

@@ -242,7 +242,7 @@ class SchedulerCore:
             entry.error = event.error or "cancelled in its pane"
             return self._finish(entry, Status.CANCELLED, now)
         error = _with_fewer_envs(entry, event.error or "the training failed", event.too_many_envs)
-        return self._try_again(entry, error, now, hopeless=False)
+        return self._try_again(entry, error, now, event.hopeless)
 
     def _try_again(self, entry: SkillEntry, error: str, now: datetime, hopeless: bool) -> list[Action]:
         entry.error = error
@@ -340,7 +340,8 @@ def _add_minutes(entry: SkillEntry, end: datetime) -> None:
 
 
 def _has_failed(event: object) -> bool:
-    return isinstance(event, RunDied) or (isinstance(event, RunEnded) and event.outcome == "failed")
+    """Whether this may be the work of whoever ended the run; no end makes a run hopeless."""
+    return isinstance(event, RunDied) or (isinstance(event, RunEnded) and event.outcome == "failed" and not event.hopeless)
 
 
 def _with_fewer_envs(entry: SkillEntry, error: str, too_many: int | None) -> str:

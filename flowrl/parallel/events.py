@@ -46,7 +46,7 @@ class RunEnded(RunReport):
     """A run left a result: ``outcome`` is completed, failed or cancelled; none of its processes is left.
 
     ``ended_at``: when the result was written, which may be long before a scheduler reads it. ``too_many_envs``: the
-    number of environments, if memory ran out with them.
+    number of environments, if memory ran out with them. ``hopeless``: another try would only repeat the failure.
     """
 
     outcome: str
@@ -58,6 +58,7 @@ class RunEnded(RunReport):
     frames_per_success: float | None = None
     ended_at: datetime | None = None
     too_many_envs: int | None = None
+    hopeless: bool = False
 
 
 @dataclass(frozen=True)

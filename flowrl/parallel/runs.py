@@ -18,6 +18,7 @@ from flowrl.parallel.events import Launched, LaunchFailed, Merged, MergeFailed, 
 from flowrl.parallel.launchers.base import NOT_ASKED, EngineStatus, EngineUnreachable, Handle, Launcher, LaunchSpec
 from flowrl.parallel.merges import Merges
 from flowrl.parallel.no_room import no_room
+from flowrl.parallel.skill_budget import NO_LIMIT
 from flowrl.parallel.slots import driver_environment
 from flowrl.parallel.state import SkillEntry
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
@@ -34,7 +35,7 @@ class Runs:
     """Carries out the scheduler's actions; see :class:`flowrl.parallel.dispatcher.Hands`.
 
     ``prepare`` makes a run's folder; see :func:`prepare_training_run`. ``slots``: the parts of the machine, one for
-    each run at a time.
+    each run at a time. ``budget``: the frames that a skill may train.
 
     Args:
         command: what is started with the run folder as its last argument.
@@ -55,6 +56,7 @@ class Runs:
         self.command = tuple(command)
         self.stall_timeout_s = stall_timeout_s
         self.slots = [Slot()]
+        self.budget = NO_LIMIT
         self.prepare: Callable = prepare_training_run
         self.merges = Merges(paths, wake)
         self._watched: dict[str, WatchedRun] = {}
@@ -168,8 +170,7 @@ class Runs:
         return Handle("", entry.tmux_session or "", self._absolute(run.folder), entry.attempt, process)
 
     def _prepared(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
-        extra = entry.extra_timesteps
-        further = {} if extra is None else {"settings": {"total_timesteps": extra, "stop_at_goal": False}}
+        settings = self.budget.settings(self.paths, entry)
         folder, _, _ = self.prepare(
             skill_name=entry.skill_name,
             skill_data=entry.skill_data or {},
@@ -177,7 +178,7 @@ class Runs:
             dependency_skill_names=list(entry.dependencies),
             completed_skills=completed_skills,
             base_dir=self.paths.root,
-            **further,
+            **({"settings": settings} if settings else {}),
         )
         run = RunPaths(Path(folder))
         if liveness.is_held(run.lock):

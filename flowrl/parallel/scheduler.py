@@ -75,6 +75,7 @@ class SkillScheduler:
         self._launcher = launcher or default_launcher()
         self._wake = threading.Event()
         self._runs = Runs(self.paths, self._launcher, command, self.options.stall_timeout_s, self._wake.set)
+        self._runs.budget = self.options.skill_budget
         self._store = StateStore(self.paths)
         core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
         self._dispatcher = Dispatcher(core, self._runs, self._save, self._announce)
@@ -153,19 +154,24 @@ class SkillScheduler:
             else:
                 self._early.add(event)
 
-    def continue_skill(self, skill_name: str, frames: int) -> None:
+    def continue_skill(self, skill_name: str, frames: int) -> int:
         """Has a completed skill trained further, from its expert; call it after ``open`` and before ``run``.
 
         A continuation that is under way already goes on. Its expert stays as it is until the longer trained one is
         merged, whatever happens meanwhile.
 
+        Returns:
+            the frames that it is trained: fewer than ``frames`` if no more are left of its budget.
+
         Raises:
-            BadInput: the skill is not completed, or its expert is missing.
+            BadInput: the skill is not completed, its expert is missing, or its budget is used up.
         """
         with self._lock:
             entry = self._completed_entry(skill_name)
+            allowed = self.options.skill_budget.extra_frames(self.paths, entry, frames)
             data = skill_data_in_library(self.paths, entry.expert_idx, skill_name)
-            self._dispatcher.admit(ContinueRequested(skill_name, frames, dict(data)))
+            self._dispatcher.admit(ContinueRequested(skill_name, allowed, dict(data)))
+        return allowed
 
     def run(self, completed_skills: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Schedules until all is done (see the class), or ``stop`` was called. Trains nothing twice.

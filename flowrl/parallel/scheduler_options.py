@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowrl.parallel.library.locks import MERGE_TIMEOUT_S
+from flowrl.parallel.skill_budget import NO_LIMIT, SkillBudget
 from flowrl.parallel.slots import check_number
 
 
@@ -25,6 +26,7 @@ class SchedulerOptions:
     gpu_ids: object = None
     skills_per_gpu: int = 1
     retry_failed: bool = False
+    skill_budget: SkillBudget = NO_LIMIT
 
     @classmethod
     def of(cls, args: Any, max_parallel: int | None = None, poll_interval_s: float | None = None) -> SchedulerOptions:
@@ -49,6 +51,11 @@ class SchedulerOptions:
             gpu_ids=given("gpu_ids", cls.gpu_ids),
             skills_per_gpu=given("skills_per_gpu", cls.skills_per_gpu),
             retry_failed=given("retry_failed", cls.retry_failed),
+            skill_budget=SkillBudget(
+                most_frames=given("skill_budget_frames", None),
+                frames_of_a_run=given("total_timesteps", SkillBudget.frames_of_a_run),
+                frames_per_update=given("frames_per_update", SkillBudget.frames_per_update),
+            ),
         )
         check_number("max_parallel_skills", options.max_parallel)
         return options

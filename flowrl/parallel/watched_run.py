@@ -15,7 +15,7 @@ from flowrl.paths import RunPaths
 from flowrl.records import ending, heartbeat, run_record
 from flowrl.records import result as run_result
 from flowrl.records.ending import Ending
-from flowrl.records.result import OUT_OF_MEMORY, RunResult
+from flowrl.records.result import NO_PROGRESS, OUT_OF_MEMORY, RunResult
 
 ENDING_GRACE_S = 10.0
 """Seconds that a run's remaining processes get to end by themselves, once its result or its end is known."""
@@ -95,7 +95,7 @@ class WatchedRun:
     def after_stop(self) -> RunStopped | RunEnded:
         """The outcome of :meth:`stop`: a run that had just ended by itself counts as ended."""
         result = self._result()
-        return self._ended(result) if result and result.outcome.is_its_own else RunStopped(self._skill_name, self._attempt)
+        return self._ended(result) if result and result.is_its_own else RunStopped(self._skill_name, self._attempt)
 
     def _sighting(self) -> Sighting:
         if self._pulse.is_due():
@@ -153,6 +153,7 @@ class WatchedRun:
             frames_per_success=result.frames_per_success,
             ended_at=_written_at(self._run.result),
             too_many_envs=_num_envs(self._run) if result.reason == OUT_OF_MEMORY else None,
+            hopeless=result.reason == NO_PROGRESS,
         )
 
     def _result(self) -> RunResult | None:

@@ -16,7 +16,11 @@ from flowrl.validation import first_fault
 
 NAME = "result.json"
 OUT_OF_MEMORY = "out_of_memory"
-"""The one ``reason`` of a failure that the scheduler acts on."""
+NO_PROGRESS = "no_progress"
+"""These are the reasons of a failure that the scheduler acts on: it retries the one with fewer environments, and the other
+not at all."""
+NO_PROGRESS_PREFIX = "no progress: "
+"""How the error of a run begins that was given up."""
 
 
 class Outcome(StrEnum):
@@ -53,7 +57,7 @@ class RunResult:
     skill_name: str = ""
     error: str | None = None
     reason: str | None = None
-    """`OUT_OF_MEMORY` if that was the cause of the failure."""
+    """`OUT_OF_MEMORY` or `NO_PROGRESS` if that was the cause of the failure."""
     goal_reached: bool | None = None
     frames: int | None = None
     """Frames that the run has trained, over all its attempts."""
@@ -71,6 +75,11 @@ class RunResult:
     frames_per_s: float | None = None
     candidates: dict[str, Any] | None = None
     """The results of the trial of several rewards, if there was one."""
+
+    @property
+    def is_its_own(self) -> bool:
+        """Whether the run came to this by itself, whatever happened to it afterwards: see `Outcome.is_its_own`."""
+        return self.outcome.is_its_own or self.reason == NO_PROGRESS
 
 
 def write(path: Path, result: RunResult) -> None:

@@ -27,11 +27,15 @@ _RANGES = {
         "candidate_timesteps",
     ),
     POSITIVE: ("lr", "clip_eps", "max_grad_norm"),
-    NOT_NEGATIVE: ("ent_coef", "vf_coef", "seed"),
+    NOT_NEGATIVE: ("ent_coef", "vf_coef", "seed", "no_progress_frames"),
     FRACTION: ("success_rate", "gamma", "gae_lambda"),
 }
 _TRIAL_SHARE = 5
 """By default, rewards are tried for a fifth of a run's frames."""
+_FEWEST_FRAMES_WITHOUT_PROGRESS = 500_000
+_NO_PROGRESS_SHARE = 10
+"""By default, a run may use a tenth of its frames without progress. Runs with a large budget make large updates, of which
+500,000 frames are only a few, and are meant for skills that take long to succeed for the first time."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,9 @@ class TrainingSettings:
     """Seed of all randomness."""
     candidate_timesteps: int | None = None
     """Frames of total_timesteps in which a skill's rewards are tried, for all of them (a fifth of total_timesteps)."""
+    no_progress_frames: int | None = None
+    """Frames in which a new expert may act and still hardly ever succeed; then its run is given up. 0: never (500,000, or a
+    tenth of total_timesteps if that is more)."""
     use_wandb: bool = False
     """Report each run to Weights & Biases, grouped by experiment."""
     wandb_project: str = "flow_rl_parallel"
@@ -103,6 +110,13 @@ class TrainingSettings:
     def trial_frames(self) -> int:
         """Frames of the trial, for all rewards together, if a skill has several."""
         return self.candidate_timesteps or max(1, self.total_timesteps // _TRIAL_SHARE)
+
+    @property
+    def frames_without_progress(self) -> int:
+        """Frames in which the new expert may act without progress before its run is given up; 0: it never is."""
+        if self.no_progress_frames is not None:
+            return self.no_progress_frames
+        return max(_FEWEST_FRAMES_WITHOUT_PROGRESS, self.total_timesteps // _NO_PROGRESS_SHARE)
 
     def training(self) -> dict[str, Any]:
         """The training settings as plain values, without the fields of a subclass."""

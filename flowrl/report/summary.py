@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowrl.paths import ExperimentPaths
+from flowrl.records.result import NO_PROGRESS_PREFIX
 from flowrl.report.figures import frames_text, minutes_text, moment, rate_text
 from flowrl.report.invocation import to_go_on
 
@@ -82,7 +83,12 @@ def _status(skill: Skill) -> str:
         return "completed, below the goal"
     if skill["status"] == "blocked":
         return f"blocked by {', '.join(skill['blocked_by'])}"
-    return skill["status"]
+    return "failed, no progress" if _was_given_up(skill) else skill["status"]
+
+
+def _was_given_up(skill: Skill) -> bool:
+    """Whether its run made no progress; trying the same again would make none either."""
+    return skill["status"] == "failed" and (skill["error"] or "").startswith(NO_PROGRESS_PREFIX)
 
 
 def parallelism(skills: Iterable[Skill], since: datetime, now: datetime) -> str | None:
@@ -119,7 +125,7 @@ def next_step(skills: Sequence[Skill], root: Path, max_nodes: int, num_left: int
         max_nodes: most skills of the experiment.
         num_left: how many more skills could be proposed; None if that is not known.
     """
-    if any(skill["status"] in ("failed", "cancelled") for skill in skills):
+    if any(skill["status"] in ("failed", "cancelled") and not _was_given_up(skill) for skill in skills):
         return f"{to_go_on(root)} --retry_failed"
     if num_left == 0:
         return None

@@ -76,7 +76,8 @@ def _train(run, lifetime: process.Lifetime) -> int:
     tracker = trackers.no_tracker()
     try:
         tracker = _tracker(run)
-        result, code = _session(run, tracker, lifetime), 0
+        result = _session(run, tracker, lifetime)
+        code = 0 if result.outcome is Outcome.COMPLETED else 1
     except KeyboardInterrupt:
         result, code = _cancelled(lifetime), 130
     except Stopped as stopped:

@@ -145,6 +145,15 @@ def test_counts_are_read_as_people_write_them(text, number, capsys):
     assert dry_run(capsys, "--total_timesteps", text)["total_timesteps"] == number
 
 
+def test_frames_without_progress_and_of_a_skill_are_limited_by_flags(capsys):
+    found = dry_run(capsys)
+    assert (found["no_progress_frames"], found["skill_budget_frames"]) == (10_000_000, None)
+    assert dry_run(capsys, "--total_timesteps", "2e6")["no_progress_frames"] == 500_000
+    found = dry_run(capsys, "--no_progress_frames", "1e6", "--skill-budget-frames", "5e6")
+    assert (found["no_progress_frames"], found["skill_budget_frames"]) == (1_000_000, 5_000_000)
+    assert dry_run(capsys, "--no-progress-frames=0")["no_progress_frames"] == 0
+
+
 @pytest.mark.parametrize("flag", ["--max_nodes", "--max-nodes"])
 @pytest.mark.parametrize("form", ["{flag} 7", "{flag}=7"])
 def test_dash_and_underscore_are_the_same(flag, form, capsys):
@@ -207,6 +216,13 @@ def test_a_key_in_the_environment_chooses_the_model(capsys, monkeypatch):
         (["--max_parallel_skills", "0"], ["--max_parallel_skills", "at least 1, or auto", "0"]),
         (["--max_parallel_skills"], ["--max_parallel_skills", "missing", "INT|auto"]),
         (["--max_retries", "-1"], ["--max_retries", "0 or more", "-1"]),
+        (["--no_progress_frames", "-1"], ["--no_progress_frames", "0 or more", "-1"]),
+        (["--skill_budget_frames", "0"], ["--skill_budget_frames", "at least 1", "0"]),
+        (["--skill_budget_frames", "1e4"], ["--skill_budget_frames", "--num_envs * --num_steps (65536)", "10000"]),
+        (
+            ["--skill_budget_frames", "1e6", "--candidate_timesteps", "2e6"],
+            ["--skill_budget_frames", "--candidate_timesteps (2000000)", "1000000"],
+        ),
         (["--lr", "fast"], ["--lr", "'fast'"]),
         (["--lr", "nan"], ["--lr", "nan"]),
         (["--lr", "0"], ["--lr", "more than 0"]),

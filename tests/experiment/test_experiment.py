@@ -39,6 +39,21 @@ def test_what_was_overridden_is_stored(paths):
     assert resolve(paths).max_nodes == 9
 
 
+def test_settings_that_an_earlier_version_did_not_have_take_their_defaults(paths):
+    stored = json.loads(paths.config.read_text())
+    older = {name: value for name, value in stored.items() if name not in ("no_progress_frames", "skill_budget_frames")}
+    assert len(older) == len(stored) - 2
+    paths.config.write_text(json.dumps(older))
+    found = resolve(paths)
+    assert (found.no_progress_frames, found.skill_budget_frames) == (None, None)
+    assert found.frames_without_progress == 10_000_000
+
+
+def test_limits_on_frames_are_stored(paths):
+    stored_settings.write(paths, resolve(paths, "--no_progress_frames", "2e6", "--skill_budget_frames", "1e7"))
+    assert (resolve(paths).no_progress_frames, resolve(paths).skill_budget_frames) == (2_000_000, 10_000_000)
+
+
 def test_what_is_said_anew_at_every_start_is_not_stored(paths):
     stored_settings.write(paths, resolve(paths, "--retry_failed", "--dry_run"))
     stored = json.loads(paths.config.read_text())

@@ -346,6 +346,31 @@ def test_further_training_that_fails_leaves_the_expert_as_it_was(practice):
     assert set(practice.statuses().values()) == {"completed"}
 
 
+def test_further_training_keeps_to_the_budget_of_the_skill(practice):
+    flags = (*CLASSIC, "--num_envs", "4", "--num_steps", "8", "--skill_budget_frames", "700")
+    assert practice.run(*flags, "--max_nodes", "1", wishes={"*": {"frames": 500}})[0] == 0
+    further = ("--continue_skill", "Collect_Wood", "--extra_timesteps", "300")
+    code, output, error = practice.run(*further)
+    assert (code, error) == (0, "")
+    assert "Collect_Wood is trained for 200 frames, not 300: --skill_budget_frames leaves no more" in output
+    settings = json.loads((practice.paths.skill_folder(0, "Collect_Wood") / "run.json").read_text())["settings"]
+    assert settings["total_timesteps"] == 200
+    code, _, error = practice.run(*further)  # the fake training has trained its 500 frames again
+    assert (code, error.count("\n")) == (2, 1)
+    assert "Collect_Wood has trained 1,000 frames, and --skill_budget_frames 700 leaves less than an update (32" in error
+    assert practice.statuses() == {"Collect_Wood": "completed"}
+
+
+def test_a_run_without_progress_is_announced_with_its_reason_and_not_tried_again(practice):
+    line = "no progress: Collect_Wood succeeds in 0.000 of fresh episodes"
+    wishes = {"Collect_Wood": {"outcome": "failed", "error": line, "reason": "no_progress"}}
+    code, output, error = practice.run(*CLASSIC, "--max_nodes", "1", wishes=wishes)
+    assert (code, error) == (1, "")
+    assert f"failed     Collect_Wood: {line}" in output and "failed, no progress" in output
+    assert "--retry_failed" not in output and "retry" not in output
+    assert practice.skills()["Collect_Wood"]["attempt"] == 1
+
+
 def test_further_training_whose_scheduler_is_killed_goes_on_and_counts_once(practice):
     gate = practice.folder / "gate"
     gate.touch()

@@ -46,6 +46,7 @@ SKILLS = [
     skill("Place_Table", 2, Status.FAILED, start=at(2), end=at(3), error="planted"),
     skill("Make_Pickaxe", None, Status.BLOCKED, blocked_by=["Place_Table"]),
 ]
+GIVEN_UP = skill("Collect_Diamond", 3, Status.FAILED, error="no progress: Collect_Diamond succeeds in 0.000 of ...")
 
 
 def attach_line(skill) -> str:
@@ -72,6 +73,12 @@ def test_a_budget_that_ended_below_the_goal_is_flagged():
 
 def test_what_blocks_a_skill_is_named_and_what_is_not_known_is_a_dash():
     assert row("Make_Pickaxe").split() == ["Make_Pickaxe", "-", "blocked", "by", "Place_Table", "-", "-", "-", "-"]
+
+
+def test_a_run_that_was_given_up_is_flagged():
+    line = next(line for line in printed([*SKILLS, GIVEN_UP]) if line.split()[:1] == ["Collect_Diamond"])
+    assert "failed, no progress" in line
+    assert "no progress" not in row("Place_Table")
 
 
 def test_run_minutes_are_compared_with_wall_minutes():
@@ -121,6 +128,13 @@ def test_the_next_step_never_asks_for_more_skills_than_there_are(num_skills, max
 def test_the_next_step_after_a_failure_is_to_try_it_again(status):
     skills = [*SKILLS[:1], skill("Place_Table", 2, status)]
     assert next_step(skills, Path("exp/my demo"), 2, 0) == f"{to_go_on(Path('exp/my demo'))} --retry_failed"
+
+
+def test_the_next_step_is_not_to_repeat_what_made_no_progress():
+    skills = [SKILLS[0], GIVEN_UP]
+    assert next_step(skills, Path("exp/demo"), 3, 5) == to_go_on(Path("exp/demo"))
+    assert next_step(skills, Path("exp/demo"), 2, 0) is None
+    assert next_step([*skills, SKILLS[2]], Path("exp/demo"), 3, 5).endswith("--retry_failed")
 
 
 def test_the_next_step_stands_at_the_end():

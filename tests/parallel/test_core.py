@@ -213,6 +213,23 @@ def test_a_result_that_says_failed_is_retried():
     assert (driver["A"].status, driver["A"].error) == (Status.WAITING, "ValueError: nan")
 
 
+def test_a_run_without_progress_is_not_tried_again_unless_a_person_asks_for_it():
+    driver = Driver()
+    driver.add("A"), driver.add("B", "A"), driver.launched("A")
+    assert driver.end("A", "failed", error="no progress: ...", hopeless=True) == [
+        Announce("A", Status.FAILED), Announce("B", Status.BLOCKED),
+    ]  # fmt: skip
+    assert (driver["A"].error, driver["A"].retry_count, driver["A"].frames) == ("no progress: ...", 0, 100)
+    assert driver.wait(1000) == [] and driver.core.is_complete()
+    assert driver.tell(RetryRequested()) == [Launch("A", 2)]
+
+
+def test_a_run_without_progress_is_that_even_while_it_is_being_ended():
+    driver = Driver()
+    driver.add("A"), driver.launched("A"), driver.tell(Paused()), driver.tell(Stopping())
+    assert driver.end("A", "failed", error="no progress: ...", hopeless=True) == [Announce("A", Status.FAILED)]
+
+
 def test_a_run_cancelled_in_its_pane_is_final_and_blocks_what_needs_it():
     driver = Driver()
     driver.add("A"), driver.add("B", "A"), driver.add("C", "B"), driver.launched("A")

@@ -327,6 +327,36 @@ def test_a_training_that_ran_out_of_memory_is_tried_again_with_half_the_environm
     assert (statuses(scheduler)["A"], entry_of(scheduler, "A")["num_envs"]) == ("completed", 256)
 
 
+GIVEN_UP = {"error": "no progress: A succeeds in 0.000 of fresh episodes", "reason": "no_progress"}
+
+
+def test_a_training_without_progress_is_not_tried_again_and_blocks_what_needs_it(scheduler_of):
+    launcher = FakeLauncher(lambda spec: finish(spec, "failed", **GIVEN_UP))
+    scheduler = scheduler_of(launcher=launcher)
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.add_skill("B", skill("B"), ["A"])
+    scheduler.run({})
+    assert names(launcher) == ["A"]
+    assert statuses(scheduler) == {"A": "failed", "B": "blocked"}
+    assert (entry_of(scheduler, "A")["error"], entry_of(scheduler, "A")["frames"]) == (GIVEN_UP["error"], 100)
+    asked = scheduler_of(args=SimpleNamespace(retry_failed=True, max_nodes=2))
+    asked.run({})
+    assert statuses(asked) == {"A": "completed", "B": "completed"}
+
+
+def test_a_training_that_was_given_up_as_the_scheduler_left_is_not_tried_again(scheduler_of):
+    launcher = FakeLauncher()
+    scheduler = scheduler_of(launcher=launcher)
+    scheduler.add_skill("A", skill("A"), [])
+    thread = in_thread(scheduler)
+    wait_until(lambda: launcher.launched)
+    cancel = launcher.cancel
+    launcher.cancel = lambda handle, grace_s: finish(launcher.launched[0], "failed", **GIVEN_UP) or cancel(handle, grace_s)
+    scheduler.stop(kill=True)
+    thread.join()
+    assert statuses(scheduler) == {"A": "failed"}
+
+
 def test_a_training_that_the_kernel_killed_for_memory_is_tried_again_with_half_the_environments(scheduler_of):
     tried, errors = [], []
 
@@ -1057,3 +1087,71 @@ def test_a_second_scheduler_is_told_who_has_the_folder(scheduler_of):
     first.run({})
     assert statuses(first) == {"A": "completed"}
     scheduler_of().run({})  # and the folder is free again
+
+
+# The frames that a skill may train.
+
+
+def budget(frames, **flags):
+    """The flags of a start with this budget, in which a run may train 5,000 frames and an update has 64."""
+    return SimpleNamespace(skill_budget_frames=frames, total_timesteps=5000, frames_per_update=64, max_nodes=1, **flags)
+
+
+@pytest.mark.parametrize(("frames", "of_the_run"), [(1000, 1000), (5000, 5000), (9000, 5000), (None, 5000)])
+def test_a_run_may_train_no_more_than_the_budget_of_its_skill(scheduler_of, frames, of_the_run):
+    seen = []
+    launcher = FakeLauncher(lambda spec: (seen.append(run_settings(spec)), finish(spec)))
+    scheduler = scheduler_of(launcher=launcher, args=budget(frames))
+    write_json(scheduler.paths.config, {"total_timesteps": 5000})
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run()
+    assert [(settings["total_timesteps"], settings["stop_at_goal"]) for settings in seen] == [(of_the_run, True)]
+
+
+def test_a_retried_run_keeps_its_frames_and_its_budget(scheduler_of):
+    seen = []
+
+    def end(spec):
+        seen.append(run_settings(spec)["total_timesteps"])
+        finish(spec, "failed" if spec.attempt < 3 else "completed", frames=300 * spec.attempt)
+
+    scheduler = scheduler_of(launcher=FakeLauncher(end), args=budget(1000))
+    scheduler.add_skill("A", skill("A"), [])
+    scheduler.run()
+    assert (seen, statuses(scheduler)) == ([1000] * 3, {"A": "completed"})
+
+
+def test_a_skill_that_is_trained_further_gets_what_is_left_of_its_budget(scheduler_of):
+    first = scheduler_of(args=budget(None))
+    first.add_skill("A", skill("A"), [])
+    first.run()
+    trained = []
+
+    def end(spec):
+        trained.append((run_settings(spec)["total_timesteps"], run_settings(spec)["stop_at_goal"]))
+        finish(spec, frames=trained[-1][0])
+
+    for asked, allowed in ((400, 400), (5000, 500)):  # of 1,000, after the 100 of the first run
+        further = scheduler_of(launcher=FakeLauncher(end), args=budget(1000))
+        further.open()
+        assert further.continue_skill("A", asked) == allowed
+        further.run()
+        assert trained[-1] == (allowed, False)
+    used_up = scheduler_of(args=budget(1050))
+    used_up.open()
+    with pytest.raises(BadInput, match="A has trained 1,000 frames, and --skill_budget_frames 1,050 leaves less than an"):
+        used_up.continue_skill("A", 5000)
+    assert statuses(used_up) == {"A": "completed"}
+
+
+@pytest.mark.parametrize(("frames", "status"), [(163, "failed"), (164, "completed")])
+def test_a_skill_that_was_given_up_is_tried_again_if_its_budget_leaves_an_update(scheduler_of, frames, status):
+    first = scheduler_of(launcher=FakeLauncher(lambda spec: finish(spec, "failed", **GIVEN_UP)), args=budget(frames))
+    first.add_skill("A", skill("A"), [])
+    first.run()
+    launcher = FakeLauncher(finish)
+    asked = scheduler_of(launcher=launcher, args=budget(frames, retry_failed=True))
+    asked.run()
+    assert (statuses(asked), names(launcher)) == ({"A": status}, ["A"] if status == "completed" else [])
+    error = "A could not be started: A has trained 100 frames, and --skill_budget_frames 163 leaves less than an update"
+    assert status == "completed" or entry_of(asked, "A")["error"].startswith(error)

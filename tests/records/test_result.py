@@ -9,7 +9,7 @@ import pytest
 from flowrl.errors import BadInput
 from flowrl.records import ending, liveness, result
 from flowrl.records.ending import Ending
-from flowrl.records.result import OUT_OF_MEMORY, Outcome, RunResult, TaskRate
+from flowrl.records.result import NO_PROGRESS, OUT_OF_MEMORY, Outcome, RunResult, TaskRate
 
 COMPLETED = RunResult(
     2,
@@ -58,6 +58,12 @@ def test_a_result_of_an_earlier_version_has_only_what_it_had(path):
 @pytest.mark.parametrize(("outcome", "is_its_own"), [("completed", True), ("cancelled", True), ("failed", False)])
 def test_an_outcome_of_the_run_itself_is_final_even_if_the_run_was_ended(outcome, is_its_own):
     assert Outcome(outcome).is_its_own is is_its_own
+
+
+@pytest.mark.parametrize(("reason", "is_its_own"), [(NO_PROGRESS, True), (OUT_OF_MEMORY, False), (None, False)])
+def test_no_progress_is_a_failure_that_no_end_from_outside_explains(reason, is_its_own):
+    assert RunResult(1, Outcome.FAILED, "A", reason=reason).is_its_own is is_its_own
+    assert RunResult(1, Outcome.COMPLETED, "A").is_its_own
 
 
 def test_an_ending_is_of_one_attempt(tmp_path):

@@ -36,7 +36,7 @@ def test_empty_optional_fields_are_left_out(path):
 def test_a_record_of_an_earlier_version_gets_defaults_for_missing_fields(path):
     run_record.write(path, RECORD)
     data = json.loads(path.read_text())
-    del data["settings"]["stop_at_goal"], data["settings"]["mixed_precision"]
+    del data["settings"]["stop_at_goal"], data["settings"]["mixed_precision"], data["settings"]["no_progress_frames"]
     path.write_text(json.dumps(data | {"a_field_of_tomorrow": 1}))
     assert run_record.read(path) == RECORD
 

@@ -21,6 +21,7 @@ from flowrl.training.learning.ppo import Hyperparameters
         ({"ent_coef": -1.0}, "--ent_coef must be 0 or more, found -1.0"),
         ({"gamma": 1.5}, "--gamma must be from 0 to 1, found 1.5"),
         ({"candidate_timesteps": 0}, "--candidate_timesteps must be at least 1, found 0"),
+        ({"no_progress_frames": -1}, "--no_progress_frames must be 0 or more, found -1"),
         ({"num_envs": 10.5}, "--num_envs must be a whole number, found 10.5"),
         ({"num_envs": 3, "num_steps": 3}, "--num_minibatches 8 does not divide --num_envs * --num_steps (3 * 3)"),
     ],
@@ -42,6 +43,13 @@ def test_rewards_are_tried_for_a_fifth_of_the_budget_unless_said_otherwise():
     assert TrainingSettings(total_timesteps=1000).trial_frames == 200
     assert TrainingSettings(total_timesteps=1000, candidate_timesteps=7).trial_frames == 7
     assert TrainingSettings(total_timesteps=3).trial_frames == 1
+
+
+def test_half_a_million_frames_without_progress_are_enough_or_a_tenth_of_a_large_budget():
+    assert TrainingSettings(total_timesteps=2_000_000).frames_without_progress == 500_000
+    assert TrainingSettings(total_timesteps=100_000_000).frames_without_progress == 10_000_000
+    assert TrainingSettings(total_timesteps=100_000_000, no_progress_frames=7).frames_without_progress == 7
+    assert TrainingSettings(no_progress_frames=0).frames_without_progress == 0
 
 
 def test_the_front_door_and_the_trainer_take_their_defaults_from_here():

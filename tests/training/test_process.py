@@ -18,6 +18,7 @@ from flowrl.errors import FolderInUse
 from flowrl.files import write_json
 from flowrl.paths import RunPaths
 from flowrl.records.process_id import ProcessId
+from flowrl.records.result import NO_PROGRESS, Outcome, RunResult
 from flowrl.records.run_record import Slot
 from flowrl.training import __main__ as command
 from flowrl.training.host import process
@@ -159,6 +160,16 @@ def test_want_of_memory_is_recorded_as_the_reason(run, monkeypatch, error):
     assert result["error"].startswith("out of memory while training Collect_Wood with 64 environments (")
     assert result["error"].endswith("give a smaller --num_envs or --num_steps, or train fewer skills at a time")
     assert "\n" not in result["error"]
+
+
+def test_a_run_that_was_given_up_has_failed_with_its_figures(run, monkeypatch):
+    given_up = RunResult(2, Outcome.FAILED, "Collect_Wood", error="no progress: ...", reason=NO_PROGRESS, frames=640)
+    monkeypatch.setattr(process, "prepare", lambda paths: None)
+    monkeypatch.setattr(specification, "read", lambda folder: Run(run))
+    monkeypatch.setattr(command, "_session", lambda *args: given_up)
+    assert command.main([str(run.folder)]) == 1
+    result = json.loads(run.result.read_text())
+    assert (result["outcome"], result["reason"], result["frames"]) == ("failed", "no_progress", 640)
 
 
 def test_jax_says_so_itself_when_it_gets_no_memory():

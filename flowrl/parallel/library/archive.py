@@ -24,6 +24,8 @@ from flowrl.records import run_record
 MERGE = "merge.json"
 """What a merge decided; first in the run's folder, then in the skill's."""
 REPORTS = "wandb"
+EARLIER = "earlier"
+"""With a skill that was trained further: the records of the runs before."""
 _RECORDS = ("training.log", "metrics.jsonl", run_record.NAME, run_result.NAME, SKILL_DATA, CANDIDATES, MERGE)
 _RECORDS_OF_ONE_RUN = ("training.log", "metrics.jsonl", run_record.NAME, MERGE, run_result.NAME)
 """What makes way for the next run's records; the result last, as it tells which run the others belong to."""
@@ -79,7 +81,7 @@ def _keep_earlier_records(folder: Path, attempt: int) -> None:
     before = run_result.find(folder / run_result.NAME)
     if before is None or before.attempt == attempt:
         return
-    earlier = folder / "earlier" / f"attempt_{before.attempt}"
+    earlier = folder / EARLIER / f"attempt_{before.attempt}"
     earlier.mkdir(parents=True, exist_ok=True)
     for name in _RECORDS_OF_ONE_RUN:
         with contextlib.suppress(FileNotFoundError):

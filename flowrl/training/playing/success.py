@@ -114,6 +114,11 @@ class RecentSuccess:
         self._windows.append(counts)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the whole window was counted: in an attempt that has just begun, the estimate is too low."""
+        return len(self._windows) == self._windows.maxlen
+
+    @property
     def rate(self) -> float:
         """The estimate; 0 before anything was counted."""
         if not self._windows:

@@ -1,4 +1,4 @@
-"""A run's loop: restore, then update until the goal or the budget, then measure."""
+"""A run's loop: restore, then update until the goal, the budget or no progress, then measure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 
 from flowrl.records.result import RunResult
-from flowrl.training.playing.evaluation import Evaluation
+from flowrl.training.run.measuring import Finding
 from flowrl.training.run.parts import Parts, first_games, ordinary, restored
-from flowrl.training.run.result import result
+from flowrl.training.run.result import given_up, result
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import RunState
 from flowrl.training.run.supervision import Supervision
@@ -16,10 +16,10 @@ from flowrl.training.run.updates import budget_allows
 
 
 def train(run: RunSpecification, supervision: Supervision) -> RunResult:
-    """Trains to the goal or to the frame budget.
+    """Trains to the goal or to the frame budget, or gives up a run that makes no progress.
 
     Returns:
-        the run's result.
+        the run's result; a run that was given up has failed.
 
     Raises:
         Stopped: the run was asked to end.
@@ -28,35 +28,35 @@ def train(run: RunSpecification, supervision: Supervision) -> RunResult:
     """
     parts = ordinary(run, supervision)
     with parts.kept as kept:
-        state, reached = to_goal_or_budget(parts, restored(parts))
+        state, finding = to_goal_or_budget(parts, restored(parts))
         checkpoint = kept.save(state)
-        return measured(parts, state, reached, checkpoint)
+        return measured(parts, state, finding, checkpoint)
 
 
-def to_goal_or_budget(parts: Parts, state: RunState) -> tuple[RunState, Evaluation | None]:
-    """Makes updates until a test shows the goal, or another update would exceed the budget.
+def to_goal_or_budget(parts: Parts, state: RunState) -> tuple[RunState, Finding | None]:
+    """Makes updates until a test shows the goal or no progress, or another update would exceed the budget.
 
     Returns:
-        the state at that point, and the test that has shown the goal, if any.
+        the state at that point, and the finding of the test that ended the run, if one did.
     """
     settings, kept, supervision = parts.run.settings, parts.kept, parts.supervision
-    playing, reached = first_games(parts), None
-    while reached is None and budget_allows(state, settings.frames_per_update, settings.total_timesteps):
+    playing, finding = first_games(parts), None
+    while finding is None and budget_allows(state, settings.frames_per_update, settings.total_timesteps):
         with in_turn(parts, state), supervision.one_update():
             state, playing, made = parts.updates.make(state, playing)
         parts.background.go_on(state.learner.params, playing)
         report = parts.reporter.report(state, made)
-        test_is_due = parts.tests.is_due(report)
-        if test_is_due or supervision.lifetime.asked_to_stop:
+        test = parts.tests.due(state, report, parts.reporter.recent.is_whole)
+        if test or supervision.lifetime.asked_to_stop:
             kept.save(state)  # a test may take minutes, and be stopped
         else:
             kept.save_now_and_then(state)
         supervision.stop_if_asked()
-        if test_is_due:
-            reached, playing = parts.tests.for_goal(state, playing, report)
-        parts.reporter.record(report, made.losses, reached)
+        if test:
+            finding, playing = test(state, playing, report)
+        parts.reporter.record(report, made.losses, finding and finding.evaluation)
         supervision.beat()
-    return state, reached
+    return state, finding
 
 
 @contextlib.contextmanager
@@ -76,12 +76,17 @@ def in_turn(parts: Parts, state: RunState) -> Iterator[None]:
         yield
 
 
-def measured(parts: Parts, state: RunState, reached: Evaluation | None, checkpoint: str) -> RunResult:
+def measured(parts: Parts, state: RunState, finding: Finding | None, checkpoint: str) -> RunResult:
     """Makes the measurements that are still missing, and assembles the result."""
-    found = reached or parts.tests.of_experts(state)
+    found = finding.evaluation if finding else parts.tests.of_experts(state)
     by_chance = parts.tests.of_random_policy()
     parts.supervision.pane.line(
         f"success rate {found.success_rate:.3f}, random policy {by_chance.success_rate:.3f} "
         f"({found.episodes} fresh episodes each), {state.frames:,} frames"
     )
-    return result(parts.run, parts.experts, state, found, by_chance, checkpoint, parts.supervision.clock)
+    ended = result(parts.run, parts.experts, state, found, by_chance, checkpoint, parts.supervision.clock)
+    if finding is None or not finding.no_progress:
+        return ended
+    ended = given_up(parts.run, ended)
+    parts.supervision.pane.line(ended.error)
+    return ended

@@ -1,6 +1,9 @@
-"""Success tests: fresh episodes with the experts frozen, for the goal and for the result."""
+"""Success tests: fresh episodes with the experts frozen, for the goal, for progress and for the result."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 
@@ -13,12 +16,27 @@ from flowrl.training.playing.programs import KeyPrograms, Keys
 from flowrl.training.playing.rollout import learned_policy
 from flowrl.training.run.goal import GoalTest
 from flowrl.training.run.progress import UpdateReport
+from flowrl.training.run.progress_test import ProgressTest, highest_hopeless_rate
 from flowrl.training.run.specification import RunSpecification
-from flowrl.training.run.state import RunState
+from flowrl.training.run.state import RunState, newest_expert
 from flowrl.training.run.supervision import Supervision
+from flowrl.training.run.updates import budget_allows
 
 TEST_EPISODES = 512
 """Fresh episodes behind a reported success rate."""
+
+
+class Finding(NamedTuple):
+    """A test that has ended a run."""
+
+    evaluation: Evaluation
+    no_progress: bool = False
+    """The run is given up; else it has reached its goal."""
+
+
+Test = Callable[[RunState, Playing, UpdateReport], tuple[Finding | None, Playing | None]]
+"""Takes the state, the games of the training, which it uses up, and the report of the latest update. Returns what it has
+found if that ends the run, else None and the games."""
 
 
 class SuccessTests:
@@ -40,12 +58,22 @@ class SuccessTests:
         self._settings, self._stage, self._supervision = run.settings, stage, supervision
         self._keys, self._key_programs, self._turn = keys, key_programs, turn
         self._goal_test = GoalTest(run.settings.success_rate)
+        self._progress_test = ProgressTest(run.settings.frames_without_progress)
+        self._newest = newest_expert(run)
+        self._random: Evaluation | None = None
 
-    def is_due(self, report: UpdateReport) -> bool:
-        """Whether to test for the goal after this update."""
-        return self._settings.stop_at_goal and self._goal_test.is_due(report.update, report.estimate)
+    def due(self, state: RunState, report: UpdateReport, is_estimate_whole: bool) -> Test | None:
+        """The test to make after this update, if any. A run that is to use its whole budget has none."""
+        settings = self._settings
+        if not settings.stop_at_goal:
+            return None
+        if self._goal_test.is_due(report.update, report.estimate):
+            return self.for_goal
+        # To give up a run that ends anyway would save nothing.
+        may_save = is_estimate_whole and budget_allows(state, settings.frames_per_update, settings.total_timesteps)
+        return self.for_progress if may_save and self._progress_test.is_due(*self._tried(state), report.estimate) else None
 
-    def for_goal(self, state: RunState, playing: Playing, report: UpdateReport) -> tuple[Evaluation | None, Playing | None]:
+    def for_goal(self, state: RunState, playing: Playing, report: UpdateReport) -> tuple[Finding | None, Playing | None]:
         """Tests for the goal.
 
         Args:
@@ -62,10 +90,27 @@ class SuccessTests:
         found = self._play(state, report.update, "testing for the goal", goal)
         if not found.decided_early and found.success_rate >= goal:
             pane.line(f"goal reached: {found.success_rate:.3f} of {found.episodes} fresh episodes")
-            return found, None
+            return Finding(found), None
         bound = "at most " if found.decided_early else ""
         pane.line(f"goal not reached: {bound}{found.success_rate:.3f} of fresh episodes (estimate {report.estimate:.3f})")
         self._goal_test.failed(report.update, report.estimate, found.success_rate)
+        pane.phase(self._supervision.phase)
+        return None, compressed.restore()
+
+    def for_progress(self, state: RunState, playing: Playing, report: UpdateReport) -> tuple[Finding | None, Playing | None]:
+        """Tests whether the plan succeeds any better than a hopeless one. Arguments, returns, raises: as `for_goal`."""
+        compressed = Compressed(playing)
+        random_rate = self.of_random_policy().success_rate
+        hopeless = highest_hopeless_rate(random_rate)
+        rate = report.estimate
+        if rate <= hopeless:
+            found = self._play(state, report.update, "testing for progress")
+            if found.success_rate <= hopeless:
+                return Finding(found, no_progress=True), None
+            rate = found.success_rate
+        pane = self._supervision.pane
+        pane.line(f"there is progress: success rate {rate:.3f}, random policy {random_rate:.3f}")
+        self._progress_test.passed(*self._tried(state))
         pane.phase(self._supervision.phase)
         return None, compressed.restore()
 
@@ -74,8 +119,15 @@ class SuccessTests:
         return self._play(state, state.updates + 1, "measuring the success rate")
 
     def of_random_policy(self) -> Evaluation:
-        """How often random actions succeed."""
-        return self._evaluate(random_policy(self._stage), self._keys.random_policy, "measuring the random policy")
+        """How often random actions succeed; measured once."""
+        if self._random is None:
+            decide = random_policy(self._stage)
+            self._random = self._evaluate(decide, self._keys.random_policy, "measuring the random policy")
+        return self._random
+
+    def _tried(self, state: RunState) -> tuple[int, int]:
+        """The frames in which the new expert has acted, and those in which any expert of the plan has."""
+        return int(state.acted_frames[self._newest]), int(state.acted_frames.sum())
 
     def _play(self, state: RunState, number: int, what: str, give_up_below: float | None = None) -> Evaluation:
         key = self._key_programs.fold_in(self._keys.tests, number)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
-from flowrl.records.result import Outcome, RunResult, TaskRate
+from flowrl.records.result import NO_PROGRESS, NO_PROGRESS_PREFIX, Outcome, RunResult, TaskRate
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.run.clock import Clock
 from flowrl.training.run.specification import RunSpecification
@@ -41,3 +42,16 @@ def result(
         checkpoint=checkpoint,
         **clock.timings(),
     )
+
+
+def given_up(run: RunSpecification, ended: RunResult) -> RunResult:
+    """The result of a run that makes no progress: what it came to, failed, with the figures and the remedy in one line."""
+    own = ended.acted_frames[str(run.global_expert_idx)]
+    further = ", or train the skills that it builds on further" if len(run.experts) > 1 else ""
+    error = (
+        f"{NO_PROGRESS_PREFIX}{run.skill_name} succeeds in {ended.success_rate:.3f} of fresh episodes (random policy "
+        f"{ended.random_success_rate:.3f}) after {ended.frames:,} frames, {own:,} of them its own expert's; give it another "
+        f"reward, allow it more frames (--retry_failed with --no_progress_frames above "
+        f"{run.settings.frames_without_progress:,}, or 0 for no limit){further}"
+    )
+    return dataclasses.replace(ended, outcome=Outcome.FAILED, error=error, reason=NO_PROGRESS)

@@ -54,6 +54,7 @@ class Experiment:
         if self.world.saved is not known:
             for name in retried:
                 self.world.failures.pop(name, None)
+                self.world.given_up.discard(name)
 
     def kill(self) -> None:
         self.dispatcher = None

@@ -14,7 +14,7 @@ from flowrl.parallel.events import Launched, LaunchFailed, Merged, MergeFailed, 
 from flowrl.parallel.evidence import Evidence, RunState
 from flowrl.parallel.launchers.base import Handle, Phase
 from flowrl.parallel.state import SkillEntry
-from flowrl.records.result import OUT_OF_MEMORY
+from flowrl.records.result import NO_PROGRESS, OUT_OF_MEMORY
 from tests.parallel.simulation.world import PATHS, Folder, Process, World
 
 
@@ -164,13 +164,21 @@ class SimulatedHands:
     def _ended(self, entry: SkillEntry, folder: Folder) -> RunEnded:
         result = folder.result
         too_many = folder.num_envs if result.reason == OUT_OF_MEMORY else None
-        return RunEnded(entry.skill_name, entry.attempt, result.outcome, frames=result.frames, too_many_envs=too_many)
+        hopeless = result.reason == NO_PROGRESS
+        return RunEnded(
+            entry.skill_name,
+            entry.attempt,
+            result.outcome,
+            frames=result.frames,
+            too_many_envs=too_many,
+            hopeless=hopeless,
+        )
 
     def _stopped(self, entry: SkillEntry) -> RunStopped | RunEnded:
         handle = self.watched.pop(entry.skill_name).handle
         folder = self._folder(handle)
         result = folder.last_result(entry.attempt) if folder else None
-        if result and result.outcome.is_its_own:
+        if result and result.is_its_own:
             return self._ended(entry, folder)
         if folder and not self.is_alive(handle):
             self.world.forgiven(folder, entry.attempt)  # it had died unseen: stopped all the same, no retry is spent

@@ -140,7 +140,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(_some_train)
     @rule(number=NUMBER)
     def a_training_fails(self, number):
-        reason = "out_of_memory" if number % 2 else None
+        reason = (None, "out_of_memory", "no_progress", "out_of_memory")[number % 4]
         self._happened(number, lambda: self.world.finish(self._process(number), "failed", reason))
 
     @precondition(_some_train)

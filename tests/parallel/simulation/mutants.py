@@ -103,6 +103,13 @@ class KeepsItsSizeWhereMemoryRanOut(SchedulerCore):
         return super()._react(event, now)
 
 
+class RetriesWhatMadeNoProgress(SchedulerCore):
+    def _react(self, event, now):
+        if isinstance(event, RunEnded):
+            event = replace(event, hopeless=False)
+        return super()._react(event, now)
+
+
 class RetriesOnlyWhatFailedItself(SchedulerCore):
     def _retry_all(self):
         blocked = [entry for entry in self.state.skills if entry.status is Status.BLOCKED]
@@ -192,7 +199,7 @@ MUTANTS = [
         FreesDependentsTooSoon, LaunchesOneTooMany, BelievesOldReports, GivesAnIndexTwice, GivesEachTryAnIndex, NeverGivesUp,
         LetsDependentsWait, TrainsAgainWhereAMergeFailed, CountsAStopAsAFailure, ForgetsWhomItEnds,
         CompletesWithoutMerging,
-        KeepsItsSizeWhereMemoryRanOut, RetriesOnlyWhatFailedItself, TrustsTheClock, DoesNotAdopt,
+        KeepsItsSizeWhereMemoryRanOut, RetriesWhatMadeNoProgress, RetriesOnlyWhatFailedItself, TrustsTheClock, DoesNotAdopt,
     )),
     Mutant("ActsBeforeItWrites", Parts(dispatcher=ActsBeforeItWrites)),
     *(Mutant(hands.__name__, Parts(hands=hands)) for hands in (

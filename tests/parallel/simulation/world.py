@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from flowrl.parallel.library.contents import PreparedRun
 from flowrl.parallel.state import SkillEntry, Status
 from flowrl.paths import ExperimentPaths, RunPaths
-from flowrl.records.result import Outcome, RunResult
+from flowrl.records.result import NO_PROGRESS, Outcome, RunResult
 
 PATHS = ExperimentPaths("/simulated")
 ASKED_ENVS = 64
@@ -102,6 +102,8 @@ class World:
         self.kills = 0
         self.failures: dict[str, int] = {}
         self.failed_attempts: set[tuple[str, int]] = set()
+        self.given_up: set[str] = set()
+        """Without progress; only a person may have them tried again."""
         self.reports: list[object] = []
         self.launched: set[tuple[str, int]] = set()
         self.envs: dict[str, int] = {}
@@ -149,6 +151,7 @@ class World:
         # A scheduler that was killed may have died with the news of a failure.
         too_often = self.failures.get(name, 0) > self.max_retries + self.kills
         demand(self.fell_back or not too_often, f"{name} is retried too often")
+        demand(self.fell_back or name not in self.given_up, f"{name} is retried, though it made no progress")
         demand(not self.living_of(name), f"{name} runs twice")
         demand(len(self.processes) < self.max_parallel, f"{name} is launched without a free slot")
         demand((name, attempt) not in self.launched, f"attempt {attempt} of {name} is launched twice")
@@ -244,6 +247,8 @@ class World:
             folder.checkpoint = process.frames
         if reason == "out_of_memory":
             self._ran_out_of_memory(folder)
+        if reason == NO_PROGRESS:
+            self.given_up.add(folder.name)
         self.processes.remove(process)
         folder.result = RunResult(process.attempt, Outcome(outcome), reason=reason, frames=folder.checkpoint)
 
