@@ -20,6 +20,9 @@ _RUN_FOLDER = re.compile(r"skill_(\d+)_(.+)")
 _SKILL_FOLDER = re.compile(r"(\d+)_(.+)")
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pkl")
 
+SKILL_DATA = "skill.json"
+"""In a run's folder, and later in its skill's: the skill as it was proposed, with its plan."""
+
 CANDIDATES = "candidates.json"
 """In a run's folder, and later in its skill's, if the skill was proposed with several rewards."""
 
@@ -162,6 +165,16 @@ class ExperimentPaths:
     @property
     def global_lock(self) -> Path:
         return self.checkpoints / "global.lock"
+
+    @property
+    def evaluation(self) -> Path:
+        """What ``flowrl evaluate`` found last."""
+        return self.root / "evaluation.json"
+
+    @property
+    def planner_log(self) -> Path:
+        """Why the planner chose each task of an evaluation's first episode."""
+        return self.root / "planner.log"
 
     def skill_folder(self, expert_idx: int, skill_name: str) -> Path:
         return self.skills / f"{expert_idx}_{skill_name}"

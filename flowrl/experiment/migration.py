@@ -22,8 +22,8 @@ from flowrl.files import write_json, write_whole
 from flowrl.parallel.library.experts import ExpertVersion, save_expert_to_skills, write_global_latest
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
-from flowrl.parallel.training_setup import SKILL_DATA, build_remapping
-from flowrl.paths import ExperimentPaths, given_path
+from flowrl.parallel.training_setup import build_remapping
+from flowrl.paths import SKILL_DATA, ExperimentPaths, given_path
 from flowrl.report.invocation import to_go_on
 from flowrl.skills.module import TaskSource, render_module
 

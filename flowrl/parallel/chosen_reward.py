@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json, write_whole
-from flowrl.parallel.training_setup import SKILL_DATA
-from flowrl.paths import RunPaths
+from flowrl.paths import SKILL_DATA, RunPaths
 from flowrl.skills.module import read_module, with_reward
 
 

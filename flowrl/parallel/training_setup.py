@@ -15,7 +15,7 @@ from typing import Any
 from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json, write_whole
-from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 from flowrl.records.run_record import PlannedTask, RunExpert, RunRecord, Slot
@@ -24,8 +24,6 @@ from flowrl.skills.gate_report import Report, report_for
 from flowrl.skills.module import TaskSource, render_module, skill_functions
 from flowrl.skills.plan import plan_in_order
 from flowrl.skills.spec import check_name
-
-SKILL_DATA = "skill.json"
 
 FIXED_SETTINGS = frozenset({"layer_size", "seed"})
 """Settings that a run with checkpoints keeps: its networks have this width, and its random state started from this seed."""

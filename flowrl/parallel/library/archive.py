@@ -16,8 +16,7 @@ from pathlib import Path
 from flowrl.files import sweep_files, write_whole
 from flowrl.parallel.library.experts import ExpertVersion, write_expert
 from flowrl.parallel.library.merge_rule import Action, merge_expert
-from flowrl.parallel.training_setup import SKILL_DATA
-from flowrl.paths import CANDIDATES, ExperimentPaths, RunPaths
+from flowrl.paths import CANDIDATES, SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 

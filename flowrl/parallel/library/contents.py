@@ -10,8 +10,7 @@ from typing import Any
 from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.parallel.state import SkillEntry, Status
-from flowrl.parallel.training_setup import SKILL_DATA
-from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 from flowrl.records.result import Outcome, RunResult
