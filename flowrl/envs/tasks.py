@@ -89,8 +89,8 @@ def make_judge(functions: Sequence[TaskFunctions]) -> Judge:
 
     def judge_one(before, after, game_over, progress, plan):
         inputs = task_inputs(before, after, 0)
-        done = jnp.stack([_is_done(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
-        rewards = jnp.stack([_reward(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
+        done = jnp.stack([is_done(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
+        rewards = jnp.stack([reward_of(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
         return _verdict(rewards[progress.task], done, game_over, progress, plan)
 
     return jax.vmap(judge_one, in_axes=(0, 0, 0, 0, None))
@@ -105,10 +105,10 @@ def make_trial_judge(functions: Sequence[TaskFunctions], candidates: Sequence[Ta
 
     def judge_one(before, after, game_over, progress, plan, candidate):
         inputs = task_inputs(before, after, 0)
-        done = jnp.stack([_is_done(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
-        rewards = jnp.stack([_reward(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
+        done = jnp.stack([is_done(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
+        rewards = jnp.stack([reward_of(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
         of_newest = inputs._replace(n=plan.n[progress.task])
-        on_trial = jnp.stack([_reward(task, of_newest) for task in candidates])
+        on_trial = jnp.stack([reward_of(task, of_newest) for task in candidates])
         is_newest = plan.expert[progress.task] == new_expert
         reward = jnp.where(is_newest, on_trial[candidate], rewards[progress.task])
         return _verdict(reward, done, game_over, progress, plan)
@@ -139,11 +139,13 @@ def _next_open_task(done: jax.Array, task: jax.Array) -> jax.Array:
     return jnp.min(jnp.where((numbers > task) & ~done, numbers, done.shape[0]))
 
 
-def _is_done(task: TaskFunctions, inputs: NamedTuple) -> jax.Array:
+def is_done(task: TaskFunctions, inputs: NamedTuple) -> jax.Array:
+    """Whether a task is done after a step, bool scalar; ``inputs`` is what the step offers (`features.task_inputs`)."""
     arguments = {name: getattr(inputs, name) for name in task.is_done_params}
     return jnp.asarray(task.is_done(**arguments)).astype(bool).reshape(())
 
 
-def _reward(task: TaskFunctions, inputs: NamedTuple) -> jax.Array:
+def reward_of(task: TaskFunctions, inputs: NamedTuple) -> jax.Array:
+    """What a task pays for a step, float32 scalar."""
     arguments = {name: getattr(inputs, name) for name in task.reward_params}
     return jnp.asarray(task.reward(**arguments)).astype(jnp.float32).reshape(())

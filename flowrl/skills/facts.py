@@ -145,6 +145,37 @@ class RewardTerm:
 
 
 @dataclass(frozen=True)
+class Vital:
+    """A level of the player's that falls while it plays, and that may end the game when it is gone."""
+
+    name: str
+    level: str
+    """An expression over features: the level."""
+    full: int
+    """The level at which there is nothing left to recover."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A reason why the game is over."""
+
+    name: str
+    holds: str
+    """An expression over the features of the last state: whether this was the reason."""
+
+
+@dataclass(frozen=True)
+class Sights:
+    """A feature that says where the nearest thing of each kind is, as offsets: whether one is in view at all."""
+
+    feature: str
+    constant: str
+    """The constant whose members are the kinds: how a skill's code names what it looks for."""
+    not_in_view: int
+    """The offset where none is in view."""
+
+
+@dataclass(frozen=True)
 class GameFacts:
     """A game as the planner, the checks and a proposer see it.
 
@@ -164,6 +195,16 @@ class GameFacts:
     families: tuple[Family, ...] = ()
     terms: tuple[RewardTerm, ...] = ()
     """The reward menu, besides paying for gains."""
+    goals: str = ""
+    """The family whose members the game counts, its achievements: what a whole episode is played for."""
+    goal_values: Mapping[str, float] = field(default_factory=dict)
+    """What the game's own reward pays for a member of `goals`, where that is not 1."""
+    own_reward: str = ""
+    """An expression over what a step offers: the game's own reward."""
+    vitals: tuple[Vital, ...] = ()
+    endings: tuple[Ending, ...] = ()
+    """The first that holds is the reason; "other" where none does."""
+    sights: tuple[Sights, ...] = ()
     constants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The game's names in scope of a skill's code, such as ``BlockType``, each with its members. An empty list accepts any
     member."""
@@ -181,6 +222,9 @@ class GameFacts:
             f"features are read that are not declared: {sorted(read - set(names))}": not read <= set(names),
             f"arrays that are no inventory fields: {sorted(self.arrays - set(fields))}": not self.arrays <= set(fields),
             "there are two families of places": sum(family.kind is Kind.PLACE for family in self.families) > 1,
+            f"its goals are no family: {self.goals}": self.goals not in ("", *(family.name for family in self.families)),
+            f"values of no goals: {sorted(set(self.goal_values) - set(self.members(self.goals)))}": not set(self.goal_values)
+            <= set(self.members(self.goals)),
         }
         for fault, is_there in faults.items():
             if is_there:

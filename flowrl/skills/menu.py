@@ -128,6 +128,17 @@ def write_reward(terms: Sequence[Term], facts: GameFacts) -> str:
     return _function("task_reward", lines, facts)
 
 
+def write_own_reward(facts: GameFacts) -> str:
+    """The source of a ``task_reward`` that pays what the game itself pays.
+
+    Raises:
+        BadInput: the game does not declare its own reward.
+    """
+    if not facts.own_reward:
+        raise BadInput(f"the facts of {facts.env_name} declare no own_reward; add the expression for it")
+    return _function("task_reward", [f"return {facts.own_reward}"], facts)
+
+
 def write_is_done(gains: dict[str, Amount], facts: GameFacts) -> str:
     """The source of a ``task_is_done`` that is true when all of ``gains`` hold, as absolute amounts.
 

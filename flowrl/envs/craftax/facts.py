@@ -1,6 +1,6 @@
 """What Craftax-Classic and Craftax have in common, as data: features, families of resources, the reward menu."""
 
-from flowrl.skills.facts import Family, Feature, Kind, OverStep, Penalty, RewardTerm
+from flowrl.skills.facts import Ending, Family, Feature, Kind, OverStep, Penalty, RewardTerm, Sights, Vital
 
 INTRINSICS = ("health", "food", "drink", "energy", "mana")
 """The entries of ``player_intrinsics``; the last one only if the game has it."""
@@ -136,3 +136,41 @@ def reward_menu(blocks: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[R
 
 def _closeness(offsets: str) -> str:
     return f"jnp.maximum(1.0 - 0.1 * jnp.abs({offsets}[BlockType.{{target}}.value]).sum(), 0.0)"
+
+
+BLOCKS_IN_VIEW = Sights("closest_blocks", "BlockType", NOT_IN_VIEW)
+FULL = 9
+"""The level to which health, food, drink and energy are filled at the start."""
+
+
+def vitals(intrinsics: tuple[str, ...]) -> tuple[Vital, ...]:
+    """The player's intrinsics."""
+    return tuple(Vital(name, f"player_intrinsics[{index}]", FULL) for index, name in enumerate(intrinsics))
+
+
+def endings(*first: Ending) -> tuple[Ending, ...]:
+    """Why a game is over: the health is gone by hunger, thirst or exhaustion, else by an attack.
+
+    The game does not record which damage was the last: an empty level drains health all the time, so it counts first.
+
+    Args:
+        first: reasons of the game's own.
+    """
+    drained = {"hunger": "food", "thirst": "drink", "exhaustion": "energy"}
+    return (
+        *first,
+        *(Ending(name, f"player_intrinsics[{INTRINSICS.index(level)}] <= 0") for name, level in drained.items()),
+        Ending("attack", f"player_intrinsics[{INTRINSICS.index('health')}] <= 0"),
+    )
+
+
+def own_reward(values: dict[str, float]) -> str:
+    """The game's own reward (``game_logic.craftax_step``): what each achievement is worth, and a tenth of the change of health.
+
+    Args:
+        values: of the achievements that are worth more than 1.
+    """
+    # A sum of truth values would be a truth value: each is multiplied first.
+    extra = [f"{value - 1:g} * achievements_diff[Achievement.{name}.value]" for name, value in values.items()]
+    health = f"{HEALTH_WEIGHT:g} * player_intrinsics_diff[{INTRINSICS.index('health')}]"
+    return " + ".join(["achievements_diff.sum()", *extra, health])

@@ -1,7 +1,7 @@
 """Craftax-Classic as data (craftax 1.6.1; a test holds it against the game's own enums and inventory)."""
 
 from flowrl.envs.craftax import facts
-from flowrl.skills.facts import GameFacts
+from flowrl.skills.facts import Ending, GameFacts
 
 CAP = 9
 """The game cuts every inventory field to this (``cap_inventory``)."""
@@ -29,6 +29,11 @@ FACTS = GameFacts(
     ),
     families=(facts.near(BLOCKS), facts.unlocked(ACHIEVEMENTS)),
     terms=facts.reward_menu(BLOCKS, facts.INTRINSICS[:4]),
+    goals="achievement",
+    own_reward=facts.own_reward({}),
+    vitals=facts.vitals(facts.INTRINSICS[:4]),
+    endings=facts.endings(Ending("lava", "jnp.abs(closest_blocks[BlockType.LAVA.value]).max() == 0")),
+    sights=(facts.BLOCKS_IN_VIEW,),
     constants={"BlockType": BLOCKS, "Achievement": ACHIEVEMENTS, "Action": (), "Inventory": ()},
     lists={"Floors from the top down": ("one",), "Blocks": BLOCKS, "Achievements": ACHIEVEMENTS},
 )

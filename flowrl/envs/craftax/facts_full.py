@@ -5,7 +5,7 @@ they are the sum of their entries. Each world draws the colours' effects again, 
 """
 
 from flowrl.envs.craftax import facts
-from flowrl.skills.facts import GameFacts
+from flowrl.skills.facts import Ending, GameFacts
 
 CAP = 99
 """The game cuts every inventory entry to this (``clip_inventory_and_intrinsics``)."""
@@ -29,6 +29,17 @@ ACHIEVEMENTS = tuple(
 )
 FLOORS = tuple("OVERWORLD DUNGEON GNOMISH_MINES SEWERS VAULT TROLL_MINES FIRE_REALM ICE_REALM GRAVEYARD".split())
 """From the top down, a ``player_level`` each; an episode starts on the first."""
+WORTH = {
+    3: """COLLECT_SAPPHIRE COLLECT_RUBY MAKE_DIAMOND_PICKAXE MAKE_DIAMOND_SWORD MAKE_IRON_ARMOUR MAKE_DIAMOND_ARMOUR
+    ENTER_GNOMISH_MINES ENTER_DUNGEON DEFEAT_GNOME_WARRIOR DEFEAT_GNOME_ARCHER DEFEAT_ORC_SOLIDER DEFEAT_ORC_MAGE EAT_BAT
+    EAT_SNAIL FIND_BOW FIRE_BOW OPEN_CHEST DRINK_POTION""",
+    5: """ENTER_SEWERS ENTER_VAULT ENTER_TROLL_MINES DEFEAT_LIZARD DEFEAT_KOBOLD DEFEAT_KNIGHT DEFEAT_ARCHER DEFEAT_TROLL
+    DEFEAT_DEEP_THING LEARN_FIREBALL CAST_FIREBALL LEARN_ICEBALL CAST_ICEBALL ENCHANT_SWORD ENCHANT_ARMOUR""",
+    8: """ENTER_FIRE_REALM ENTER_ICE_REALM ENTER_GRAVEYARD DEFEAT_PIGMAN DEFEAT_FIRE_ELEMENTAL DEFEAT_FROST_TROLL
+    DEFEAT_ICE_ELEMENTAL DAMAGE_NECROMANCER DEFEAT_NECROMANCER""",
+}
+VALUES = {name: float(value) for value, names in WORTH.items() for name in names.split()}
+"""Of the achievements for which the game's own reward pays more than 1 (``ACHIEVEMENT_REWARD_MAP``)."""
 
 FACTS = GameFacts(
     env_name="Craftax-Symbolic-v1",
@@ -51,6 +62,12 @@ FACTS = GameFacts(
         facts.cleared(FLOORS),
     ),
     terms=facts.reward_menu(BLOCKS, facts.INTRINSICS),
+    goals="achievement",
+    goal_values=VALUES,
+    own_reward=facts.own_reward(VALUES),
+    vitals=facts.vitals(facts.INTRINSICS),
+    endings=facts.endings(Ending("beat the necromancer", "achievements[Achievement.DEFEAT_NECROMANCER.value]")),
+    sights=(facts.BLOCKS_IN_VIEW,),
     constants={"BlockType": BLOCKS, "Achievement": ACHIEVEMENTS, "Action": (), "ItemType": (), "Inventory": ()},
     lists={"Floors from the top down": FLOORS, "Blocks": BLOCKS, "Achievements": ACHIEVEMENTS},
 )
