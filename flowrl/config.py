@@ -189,6 +189,32 @@ class MigrationArguments:
     """Folder of the new experiment; it must not hold one yet."""
 
 
+@dataclass(frozen=True)
+class EvaluationArguments:
+    """Measures what a library can do: each skill on its own plan, then whole episodes played by a planner.
+
+    Prints tables, and writes evaluation.json into the experiment's folder.
+    """
+
+    graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
+    """Folder of the experiment."""
+    episodes: int = 1024
+    """Whole episodes, each in a fresh world."""
+    skill_episodes: int = 512
+    """Episodes for each skill; so many environments are stepped side by side."""
+    max_steps: int = 10_000
+    """Longest whole episode, in steps."""
+    seed: int = 0
+    """Seed of all randomness: the same seed gives the same figures."""
+    flat: bool = False
+    """Train plain agents on the game's own reward for as many frames as the library, and print them beside it."""
+    log: bool = False
+    """Write down why the planner chose each task of the first episode, in planner.log."""
+
+    def __post_init__(self):
+        check_ranges(self, {AT_LEAST_ONE: ("episodes", "skill_episodes", "max_steps"), NOT_NEGATIVE: ("seed",)})
+
+
 def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: T | None = None) -> T:
     """Reads a command line into a dataclass.
 

@@ -19,6 +19,7 @@ ROOMS = {
     "envs": {"skills"},
     "gate": {"envs", "skills"},
     "training": {"envs", "records", "skills", "tracking"},
+    "evaluation": {"envs", "records", "skills", "training"},
     "parallel": {"records", "skills"},
     "report": {"records"},
 }
@@ -41,7 +42,7 @@ EDGES = {
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/connection.py",
 }
-NEEDS_JAX = ("training", "envs", "gate")
+NEEDS_JAX = ("training", "envs", "gate", "evaluation")
 
 
 def imports_of(path: Path) -> set[str]:

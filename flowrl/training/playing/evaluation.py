@@ -30,40 +30,65 @@ class Evaluation(NamedTuple):
     """Whether the evaluation stopped early, since the goal was out of reach."""
 
 
-class _Tally:
-    """Counts the first ``num_episodes`` episodes of a batch, and ignores later ones."""
+class FirstEpisodes:
+    """Which environments of a batch play one of the first ``wanted`` episodes: those are counted, and nothing of later ones.
 
-    def __init__(self, num_envs: int, num_episodes: int, num_tasks: int):
-        self.started = min(num_envs, num_episodes)
-        self.wanted = num_episodes
-        self.counting = np.arange(num_envs) < num_episodes
-        self.ended = self.successes = self.frames = 0
-        self.task_started = np.zeros(num_tasks, int)
-        self.task_done = np.zeros(num_tasks, int)
-        self.task_started[0] = self.started
+    Worlds are handed out in the order of the environments, and each episode that is counted is played to its end, so that
+    long ones count as much as short ones.
+    """
 
-    def add(self, step: StepOutcome) -> None:
-        counted = self.counting.copy()
-        self.frames += int(counted.sum())
-        ended = counted & step.ended
+    def __init__(self, num_envs: int, wanted: int):
+        self.wanted = wanted
+        self.started = min(num_envs, wanted)
+        self.ended = 0
+        self.counting = np.arange(num_envs) < wanted
+        """bool ``[B]``."""
+
+    def end(self, ended: np.ndarray) -> int:
+        """Episodes end in these environments (bool ``[B]``), all of them counted ones; how many of the next ones count."""
         self.ended += int(ended.sum())
-        self.successes += int((ended & step.success).sum())
-        np.add.at(self.task_done, step.task[counted & step.task_done], 1)
-        moved_on = counted & step.task_done & ~step.ended
-        np.add.at(self.task_started, step.next_task[moved_on], 1)
-        # Worlds are handed out in the order of the environments, so the first ones still needed are counted.
         fresh = np.flatnonzero(ended)
         num_more = min(len(fresh), self.wanted - self.started)
         self.counting[fresh[num_more:]] = False
         self.started += num_more
-        self.task_started[0] += num_more
+        return num_more
+
+    @property
+    def are_over(self) -> bool:
+        return self.ended == self.wanted
+
+
+class _Tally:
+    """What the first ``num_episodes`` episodes of a batch showed."""
+
+    def __init__(self, num_envs: int, num_episodes: int, num_tasks: int):
+        self.episodes = FirstEpisodes(num_envs, num_episodes)
+        self.successes = self.frames = 0
+        self.task_started = np.zeros(num_tasks, int)
+        self.task_done = np.zeros(num_tasks, int)
+        self.task_started[0] = self.episodes.started
+
+    def add(self, step: StepOutcome) -> None:
+        counted = self.episodes.counting.copy()
+        self.frames += int(counted.sum())
+        ended = counted & step.ended
+        self.successes += int((ended & step.success).sum())
+        np.add.at(self.task_done, step.task[counted & step.task_done], 1)
+        moved_on = counted & step.task_done & ~step.ended
+        np.add.at(self.task_started, step.next_task[moved_on], 1)
+        self.task_started[0] += self.episodes.end(ended)
+
+    @property
+    def ended(self) -> int:
+        return self.episodes.ended
 
     @property
     def finished(self) -> bool:
-        return self.ended == self.wanted
+        return self.episodes.are_over
 
     def cannot_reach(self, goal: float) -> bool:
-        return self.wanted - (self.ended - self.successes) < goal * self.wanted
+        wanted = self.episodes.wanted
+        return wanted - (self.ended - self.successes) < goal * wanted
 
     def evaluation(self, decided_early: bool) -> Evaluation:
         rates = [done / begun if begun else None for done, begun in zip(self.task_done, self.task_started)]

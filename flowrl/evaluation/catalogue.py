@@ -1,0 +1,152 @@
+"""A library as arrays, in the form in which the planner reads it: the same for every environment, and fixed while it plays."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from flowrl.envs.readings import Sight
+from flowrl.errors import BadInput
+from flowrl.evaluation.library import Library, LibrarySkill
+from flowrl.skills.facts import GameFacts, Kind
+from flowrl.skills.graph import needs
+from flowrl.skills.plan import build_plan
+from flowrl.skills.spec import SkillSpec
+
+NO_SKILL = -1
+
+
+class Catalogue(NamedTuple):
+    """``S`` skills, ``R`` resources that some skill needs, ``P`` the longest plan's tasks before its last, ``A`` achievements,
+    ``K`` kinds of things that can be in view."""
+
+    needs_per: jax.Array
+    """float32 ``[S, R]``: of what must hold when the skill starts, the part for each unit of ``n``."""
+    needs_fixed: jax.Array
+    consumes_per: jax.Array
+    consumes_fixed: jax.Array
+    gains_per: jax.Array
+    gains_fixed: jax.Array
+    is_near: jax.Array
+    """bool ``[R]``: lost as soon as the player walks away."""
+    is_stock: jax.Array
+    """bool ``[R]``."""
+    plans: jax.Array
+    """int32 ``[S, P]``: the skills of the tasks before a skill's own, in the order of its plan; `NO_SKILL` fills the front."""
+    has_plan: jax.Array
+    """bool ``[S]``."""
+    crafts: jax.Array
+    """bool ``[S]``: it uses something up, so it can be done on the spot once all that it needs is there."""
+    goals: jax.Array
+    """bool ``[S, A]``: the achievements that come with the skill."""
+    values: jax.Array
+    """float32 ``[A]``: what an achievement is worth."""
+    sought: jax.Array
+    """bool ``[S, K]``: what its reward looks for."""
+    max_steps: jax.Array
+    """int32 ``[S]``: steps for each unit of ``n``."""
+
+
+class Names(NamedTuple):
+    """What the axes of a catalogue stand for."""
+
+    skills: tuple[str, ...]
+    resources: tuple[str, ...]
+    goals: tuple[str, ...]
+    sights: tuple[Sight, ...]
+
+
+def make_catalogue(
+    library: Library, facts: GameFacts, also_gained: Mapping[str, Sequence[str]] | None = None
+) -> tuple[Catalogue, Names]:
+    """
+    Args:
+        also_gained: by skill, achievements that come with it beside those that it declares, as measured.
+    """
+    skills, specs = library.skills, library.specs
+    resources = tuple(sorted({resource for spec in specs.values() for resource in needs(spec, facts)}))
+    goals = facts.members(facts.goals)
+    sights = tuple(dict.fromkeys(sight for skill in skills for sight in sights_of(skill.spec, facts)))
+    plans = [_plan_before(skill, specs, facts) for skill in skills]
+    declared = [goals_of(skill.spec, facts) | set((also_gained or {}).get(skill.name, ())) for skill in skills]
+    needed = [{resource: _needed(skill.spec, resource) for resource in needs(skill.spec, facts)} for skill in skills]
+    amounts = {
+        "needs": needed,
+        "consumes": [_pairs(skill.spec.consumes) for skill in skills],
+        "gains": [_pairs(skill.spec.gains) for skill in skills],
+    }
+    linear = {
+        f"{role}_{part}": _matrix(rows, resources, place)
+        for role, rows in amounts.items()
+        for place, part in enumerate(("per", "fixed"))
+    }
+    catalogue = Catalogue(
+        **linear,
+        is_near=np.array([facts.kind(resource) is Kind.NEARNESS for resource in resources], bool),
+        is_stock=np.array([facts.kind(resource) is Kind.STOCK for resource in resources], bool),
+        plans=_padded([plan or [] for plan in plans], library),
+        has_plan=np.array([plan is not None for plan in plans], bool),
+        crafts=np.array([bool(skill.spec.consumes) for skill in skills], bool),
+        goals=np.array([[goal in gained for goal in goals] for gained in declared], bool).reshape(len(skills), len(goals)),
+        values=np.array([facts.goal_values.get(goal, 1.0) for goal in goals], np.float32),
+        sought=_members([sights_of(skill.spec, facts) for skill in skills], sights),
+        max_steps=np.array([skill.own_max_steps for skill in skills], np.int32),
+    )
+    return jax.device_put(catalogue), Names(tuple(specs), resources, goals, sights)
+
+
+def goals_of(spec: SkillSpec, facts: GameFacts) -> set[str]:
+    """The achievements that a skill declares to gain."""
+    family = f"{facts.goals}:"
+    return {resource.removeprefix(family) for resource in spec.gains if facts.goals and resource.startswith(family)}
+
+
+def sights_of(spec: SkillSpec, facts: GameFacts) -> list[Sight]:
+    """What a skill's reward looks for: the kinds of things that its code names, such as ``BlockType.TREE``."""
+    constants = {sights.constant: facts.constants[sights.constant] for sights in facts.sights}
+    named = (
+        (node.value.id, node.attr)
+        for node in ast.walk(ast.parse(spec.task_reward))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    )
+    return list(dict.fromkeys(sight for sight in named if sight[1] in constants.get(sight[0], ())))
+
+
+def _plan_before(skill: LibrarySkill, specs: Mapping[str, SkillSpec], facts: GameFacts) -> list[str] | None:
+    """The tasks before a skill's own by today's library, else those that it was trained with; None without any."""
+    try:
+        plan = [task["skill_name"] for task in build_plan(skill.spec, specs, facts)]
+    except BadInput:
+        plan = [task.skill_name for task in skill.plan]
+    return plan[:-1] if all(name in specs for name in plan) else None
+
+
+def _needed(spec: SkillSpec, resource: str) -> tuple[float, float]:
+    """What must be there of a resource, linear in ``n``: of required and consumed, the larger one for one unit."""
+    amounts = [of[resource] for of in (spec.requires, spec.consumes) if resource in of]
+    most = max(amounts, key=lambda amount: (amount.at(1), amount.per))
+    return most.per, most.fixed
+
+
+def _pairs(amounts: Mapping) -> dict[str, tuple[float, float]]:
+    return {resource: (amount.per, amount.fixed) for resource, amount in amounts.items()}
+
+
+def _matrix(rows: Sequence[Mapping[str, tuple[float, float]]], resources: Sequence[str], part: int) -> np.ndarray:
+    found = [[row[resource][part] if resource in row else 0.0 for resource in resources] for row in rows]
+    return np.array(found, np.float32).reshape(len(rows), len(resources))
+
+
+def _members(rows: Sequence[Sequence[Sight]], sights: Sequence[Sight]) -> np.ndarray:
+    return np.array([[sight in row for sight in sights] for row in rows], bool).reshape(len(rows), len(sights))
+
+
+def _padded(plans: Sequence[Sequence[str]], library: Library) -> np.ndarray:
+    numbers = {skill.name: position for position, skill in enumerate(library.skills)}
+    longest = max(1, max(map(len, plans)))
+    rows = [[NO_SKILL] * (longest - len(plan)) + [numbers[name] for name in plan] for plan in plans]
+    return np.array(rows, np.int32)

@@ -1,0 +1,156 @@
+"""What an evaluation found, as `evaluation.json` and as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flowrl.envs.adapter import GameAdapter
+from flowrl.envs.readings import ending_names, goal_names
+from flowrl.evaluation import statistics
+from flowrl.evaluation.episodes import Episodes
+from flowrl.evaluation.library import Library, LibrarySkill
+from flowrl.evaluation.skill_tests import SkillTest
+from flowrl.evaluation.statistics import Interval
+
+VERSION = 1
+LONGEST = "longest episode"
+"""Why an episode ended that was not over."""
+_DECAY = 0.1
+"""A skill has decayed where its rate's interval lies this far below what its training measured."""
+
+
+def of_skill(skill: LibrarySkill, test: SkillTest) -> dict[str, Any]:
+    """What the test of a skill found, as plain data."""
+    rate = statistics.rate(test.successes, test.episodes)
+    trained = skill.result.success_rate if skill.result else None
+    return {
+        "skill_name": skill.name,
+        "expert_idx": skill.index,
+        "episodes": test.episodes,
+        "success_rate": _interval(rate),
+        "random_success_rate": skill.result.random_success_rate if skill.result else None,
+        "trained_success_rate": trained,
+        "has_decayed": trained is not None and rate.high < trained - _DECAY,
+        "own_success_rate": test.own_rate,
+        "steps": None if np.isnan(test.steps) else round(test.steps, 1),
+        "tasks": [
+            {"skill_name": task.skill_name, "n": task.n, "started": started, "done": done}
+            for task, started, done in zip(skill.plan, test.started, test.done)
+        ],
+        "failures": [
+            {"task": task, "reason": reason, "episodes": count} for (task, reason), count in test.failures.most_common()
+        ],
+        "unlocks": {goal: round(share, 3) for goal, share in test.brings.items()},
+        "recovers": [round(amount, 2) for amount in test.recovers],
+    }
+
+
+def of_episodes(found: Episodes, library: Library, adapter: GameAdapter) -> dict[str, Any]:
+    """What whole episodes found, as plain data."""
+    goals, facts = goal_names(adapter), adapter.facts
+    values = np.array([facts.goal_values.get(goal, 1.0) for goal in goals])
+    reasons = [*ending_names(adapter), LONGEST]
+    rates = found.goals.mean(axis=0)
+    names = list(library.specs)
+    return {
+        "episodes": len(found.length),
+        "achievements": _interval(statistics.mean(found.goals.sum(axis=1))),
+        "achievements_in_all": len(goals),
+        "score": statistics.crafter_score(rates),
+        "return_percent": _interval(statistics.mean(100 * found.goals @ values / values.sum())),
+        "episode_steps": _interval(statistics.mean(found.length)),
+        "rates": {
+            goal: _interval(statistics.rate(int(count), len(found.goals)))
+            for goal, count in zip(goals, found.goals.sum(axis=0))
+        },
+        "endings": _shares(Counter(reasons[why] for why in found.ending.tolist())),
+        "acting_at_the_end": _shares(Counter(names[skill] for skill in found.skill.tolist())),
+        "skills": {
+            name: {field: int(value[place]) for field, value in found.usage._asdict().items()}
+            for place, name in enumerate(names)
+        },
+    }
+
+
+def print_skills(skills: list[dict[str, Any]], out: Console) -> None:
+    """One line a skill."""
+    table = Table(title="Skills, each on its own plan", title_justify="left")
+    for heading, justify in (
+        ("skill", "left"),
+        ("success", "right"),
+        ("95 %", "right"),
+        ("trained", "right"),
+        ("random", "right"),
+        ("steps", "right"),
+        ("most failures", "left"),
+    ):
+        table.add_column(heading, justify=justify, no_wrap=heading != "most failures")
+    for skill in skills:
+        rate, failures = skill["success_rate"], skill["failures"]
+        worst = failures[0] if failures else None
+        share = f"{worst['episodes'] / skill['episodes']:.0%} in {worst['task']}: {worst['reason']}" if worst else ""
+        trained = Text(_two(skill["trained_success_rate"]), "yellow" if skill["has_decayed"] else "")
+        interval = f"{rate['low']:.2f} to {rate['high']:.2f}"
+        steps = "-" if skill["steps"] is None else f"{skill['steps']:.0f}"
+        table.add_row(
+            skill["skill_name"], _two(rate["value"]), interval, trained, _two(skill["random_success_rate"]), steps, share
+        )
+    out.print(table)
+
+
+def print_whole(whole: dict[str, Any], out: Console) -> None:
+    """The figures of whole episodes, and each achievement."""
+    achievements, steps, share = whole["achievements"], whole["episode_steps"], whole["return_percent"]
+    out.print(
+        f"\nThe whole library, {whole['episodes']:,} episodes on fresh worlds: "
+        f"[bold]{achievements['value']:.2f}[/bold] of {whole['achievements_in_all']} achievements "
+        f"({achievements['low']:.2f} to {achievements['high']:.2f}), score {whole['score']:.1f}, "
+        f"{share['value']:.1f} % of the return, {steps['value']:.0f} steps",
+        soft_wrap=True,
+    )
+    out.print("Ended by " + ", ".join(f"{reason} {part:.0%}" for reason, part in whole["endings"].items()), soft_wrap=True)
+    table = Table(title="Achievements", title_justify="left")
+    for heading in ("achievement", "unlocked", "95 %"):
+        table.add_column(heading, justify="left" if heading == "achievement" else "right")
+    for goal, rate in sorted(whole["rates"].items(), key=lambda entry: -entry[1]["value"]):
+        table.add_row(goal, f"{rate['value']:.1%}", f"{rate['low']:.1%} to {rate['high']:.1%}")
+    out.print(table)
+
+
+def print_comparison(found: dict[str, Any], out: Console) -> None:
+    """The library beside the plain agents, with the frames that each was trained for."""
+    table = Table(title="Beside plain agents", title_justify="left")
+    for heading in ("agent", "frames", "achievements", "95 %", "score", "steps"):
+        table.add_column(heading, justify="left" if heading == "agent" else "right")
+    agents = {"the library": found["whole"] | {"frames": found["frames"]}}
+    agents |= {f"plain, {name}": figures for name, figures in found["flat"].items()}
+    for name, figures in agents.items():
+        mean = figures["achievements"]
+        table.add_row(
+            name,
+            f"{figures['frames']:,}",
+            f"{mean['value']:.2f}",
+            f"{mean['low']:.2f} to {mean['high']:.2f}",
+            f"{figures['score']:.1f}",
+            f"{figures['episode_steps']['value']:.0f}",
+        )
+    out.print(table)
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in interval._asdict().items()}
+
+
+def _shares(counts: Counter) -> dict[str, float]:
+    total = counts.total()
+    return {name: round(count / total, 4) for name, count in counts.most_common()}
+
+
+def _two(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.2f}"

@@ -1,0 +1,121 @@
+"""Plain agents: one expert each, trained on the game's own reward alone. What a library is compared with.
+
+A plain agent is a library of its own, ``flat/<name>/`` in the experiment's folder, with one skill that is never done. It is
+trained as any skill is, in a process of its own, and goes on from its last checkpoint if that was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flowrl.envs.registry import GameEntry
+from flowrl.errors import FlowrlError
+from flowrl.parallel.training_processor import process_completed_training
+from flowrl.parallel.training_setup import prepare_training_run, write_launch
+from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records import result as run_result
+from flowrl.records import run_record
+from flowrl.records.result import Outcome
+from flowrl.records.run_record import Slot
+from flowrl.skills.facts import GameFacts
+from flowrl.skills.menu import write_own_reward
+from flowrl.skills.spec import SkillSpec
+
+EXPLORE = "Explore"
+"""The one skill of a plain agent."""
+LONGEST_EPISODE = 10_000
+"""Steps after which an episode of its training is cut; games end long before."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "settings of the skills": {},
+    "small batches": {"num_envs": 64, "num_steps": 64, "lr": 5e-4, "gamma": 0.99, "gae_lambda": 0.8},
+}
+"""Plain agents differ more by their settings than by chance: the better one of these is what a library has to beat."""
+_LOOK_S = 0.5
+
+
+def explore(facts: GameFacts) -> SkillSpec:
+    """The skill that is never done and pays the game's own reward.
+
+    Raises:
+        BadInput: the game does not declare its own reward.
+    """
+    return SkillSpec(
+        name=EXPLORE,
+        description="Play for the game's own reward until the game is over.",
+        task_is_done="def task_is_done(n):\n    return n < 0\n",
+        task_reward=write_own_reward(facts),
+        max_task_steps=LONGEST_EPISODE,
+    )
+
+
+def folder_of(experiment: ExperimentPaths, variant: str) -> ExperimentPaths:
+    """Where a plain agent is kept."""
+    return ExperimentPaths(experiment.root / "flat" / variant.replace(" ", "_"))
+
+
+def train(
+    experiment: ExperimentPaths,
+    entry: GameEntry,
+    variant: str,
+    settings: Mapping[str, Any],
+    frames: int,
+    on_frames: Callable[[int], None] = lambda frames: None,
+) -> ExperimentPaths:
+    """Trains a plain agent for so many frames, unless there is one already that was; returns its folder.
+
+    Args:
+        settings: of the library's skills; the variant's own are put on top.
+        on_frames: called now and then with the frames trained so far.
+
+    Raises:
+        FlowrlError: the training failed.
+        BadInput: the game declares no own reward.
+    """
+    paths = folder_of(experiment, variant)
+    if _budget_of(paths) == frames:
+        return paths
+    # It never succeeds: neither a goal nor a lack of progress may end it.
+    unending = {"total_timesteps": frames, "stop_at_goal": False, "no_progress_frames": 0}
+    chosen = {**settings, **VARIANTS[variant], "env_name": entry.env_name, **unending}
+    data = explore(entry.facts).to_data()
+    folder, _, _ = prepare_training_run(EXPLORE, data, 0, [], {}, paths.root, settings=chosen)
+    run = RunPaths(folder)
+    write_launch(folder, run_record.attempt(run.run_json) + 1, Slot())
+    _run(run, on_frames)
+    result = run_result.read(run.result)
+    if result.outcome is not Outcome.COMPLETED:
+        raise FlowrlError(f"the plain agent with {variant} was not trained: {result.error}; see {run.log}")
+    process_completed_training(folder, EXPLORE, 0, paths.root, result.frames)
+    return paths
+
+
+def _budget_of(paths: ExperimentPaths) -> int | None:
+    """The frames for which the plain agent that is there was trained."""
+    found = run_record.find(paths.skill_folder(0, EXPLORE) / run_record.NAME)
+    return found.settings.total_timesteps if found and paths.expert_params(0, EXPLORE).exists() else None
+
+
+def _run(run: RunPaths, on_frames: Callable[[int], None]) -> None:
+    command = [sys.executable, "-m", "flowrl.training", str(run.folder)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as training:
+        while training.poll() is None:
+            on_frames(_frames_so_far(run))
+            time.sleep(_LOOK_S)
+        last_words = training.stderr.read().decode(errors="replace").strip()
+    if not run.result.exists():
+        raise FlowrlError(f"the training of a plain agent ended without a result: {last_words[-300:]}; see {run.log}")
+
+
+def _frames_so_far(run: RunPaths) -> int:
+    try:
+        with open(run.metrics, "rb") as file:
+            file.seek(max(0, run.metrics.stat().st_size - 4096))
+            *_, last = [line for line in file.read().splitlines() if line.endswith(b"}")]
+        return int(json.loads(last)["frames"])
+    except (OSError, ValueError, KeyError):  # not there yet, or in the middle of a line
+        return 0

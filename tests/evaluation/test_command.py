@@ -1,0 +1,127 @@
+"""``flowrl evaluate`` on a real experiment, and on what is none."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from flowrl.__main__ import main
+from flowrl.files import read_json, write_json
+from flowrl.paths import ExperimentPaths
+from tests.test_docs import documented
+
+KEPT = Path(__file__).parents[1] / "experiment" / "begun_before" / "version_0_1_0.tar.gz"
+FEW = ["--episodes", "6", "--skill_episodes", "4", "--max_steps", "60"]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """An experiment with one skill, Collect_Wood, with a tiny network."""
+    folder = tmp_path_factory.mktemp("kept") / "exp"
+    with tarfile.open(KEPT) as archive:
+        archive.extractall(folder, filter="data")
+    return ExperimentPaths(folder)
+
+
+@pytest.fixture(scope="module")
+def evaluated(kept, capsys_of_module):
+    assert main(["evaluate", str(kept.root), "--log", *FEW]) == 0
+    return read_json(kept.evaluation), capsys_of_module()
+
+
+@pytest.fixture(scope="module")
+def capsys_of_module():
+    """Catches what is printed; `capsys` itself is for single tests."""
+    import contextlib
+    import io
+
+    stream = io.StringIO()
+    with contextlib.redirect_stdout(stream):
+        yield stream.getvalue
+
+
+def test_the_skill_and_the_whole_library_are_measured(evaluated):
+    found, _ = evaluated
+    (skill,) = found["skills"]
+    assert (skill["skill_name"], skill["episodes"]) == ("Collect_Wood", 4)
+    assert 0 <= skill["success_rate"]["low"] <= skill["success_rate"]["value"] <= skill["success_rate"]["high"] <= 1
+    assert sum(failure["episodes"] for failure in skill["failures"]) == 4 - round(4 * skill["success_rate"]["value"])
+    whole = found["whole"]
+    assert whole["episodes"] == 6 and len(whole["rates"]) == whole["achievements_in_all"] == 22
+    mean = sum(rate["value"] for rate in whole["rates"].values())
+    assert whole["achievements"]["value"] == pytest.approx(mean, abs=1e-2)
+    assert whole["episode_steps"]["value"] <= 60 and sum(whole["endings"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_what_was_found_is_printed(evaluated, kept):
+    _, printed = evaluated
+    assert "Collect_Wood" in printed and "of 22 achievements" in printed and "COLLECT_WOOD" in printed
+    assert str(kept.evaluation) in printed.replace("\n", "")
+
+
+def test_the_planners_choices_are_written_down(evaluated, kept):
+    lines = kept.planner_log.read_text().splitlines()
+    assert lines[0].startswith("step 0, 0 of 22 unlocked: Collect_Wood x1 for Collect_Wood")
+
+
+@pytest.mark.parametrize("part", ["", "skills", "whole"])
+def test_every_field_is_documented(evaluated, part):
+    found, _ = evaluated
+    shown = {"": found, "skills": found["skills"][0], "whole": found["whole"]}[part]
+    assert documented(f"evaluation.json: {part}" if part else "evaluation.json") == shown.keys()
+
+
+def test_the_same_seed_gives_the_same_figures(evaluated, kept):
+    assert main(["evaluate", str(kept.root), *FEW]) == 0
+    assert read_json(kept.evaluation) == evaluated[0]
+
+
+def copy_of(kept, tmp_path) -> ExperimentPaths:
+    shutil.copytree(kept.root, tmp_path / "exp")
+    return ExperimentPaths(tmp_path / "exp")
+
+
+def refused(arguments, capsys) -> str:
+    assert main(["evaluate", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_a_folder_without_an_experiment_is_refused(tmp_path, capsys):
+    assert "holds no experiment" in refused([str(tmp_path)], capsys)
+
+
+def test_an_empty_library_is_refused(kept, tmp_path, capsys):
+    paths = copy_of(kept, tmp_path)
+    shutil.rmtree(paths.skills)
+    line = refused([str(paths.root)], capsys)
+    assert "has no completed skill" in line and "flowrl.bottomup_parallel" in line
+
+
+@pytest.mark.parametrize("name", ["run.json", "skill.json", "0.py"])
+def test_a_missing_file_is_named(name, kept, tmp_path, capsys):
+    paths = copy_of(kept, tmp_path)
+    (paths.skill_folder(0, "Collect_Wood") / name).unlink()
+    assert f"{name} is missing; restore it from a copy" in refused([str(paths.root)], capsys)
+
+
+def test_a_skill_of_another_game_is_refused(kept, tmp_path, capsys):
+    paths = copy_of(kept, tmp_path)
+    record = paths.skill_folder(0, "Collect_Wood") / "run.json"
+    write_json(record, read_json(record) | {"env_name": "Craftax-Symbolic-v1"})
+    assert "was trained on Craftax-Symbolic-v1" in refused([str(paths.root)], capsys)
+
+
+def test_code_that_was_changed_is_refused(kept, tmp_path, capsys):
+    paths = copy_of(kept, tmp_path)
+    module = paths.skill_module(0, "Collect_Wood")
+    module.write_text(module.read_text().replace(">= n", "> n"))
+    assert "has not passed the gate" in refused([str(paths.root)], capsys)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--episodes", "0"), ("--seed", "-1"), ("--max_steps", "no")])
+def test_a_wrong_flag_is_named(flag, value, kept, capsys):
+    assert flag in refused([str(kept.root), flag, value], capsys)
