@@ -11,6 +11,7 @@ the skill is to be done, can always be asked for.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -127,7 +128,7 @@ class Family:
 
 @dataclass(frozen=True)
 class RewardTerm:
-    """A line of the game's reward menu. Terms of one name for different targets may have different code."""
+    """A line of the game's reward menu. Terms of one name may have different code, each for targets of its own."""
 
     name: str
     code: str
@@ -173,15 +174,21 @@ class GameFacts:
         read = {penalty.feature for penalty in self.features if isinstance(penalty, Penalty)} | (
             {"inventory"} if fields else set()
         )
+        twice = self._terms_twice()
         faults = {
             "two features have one name": len(set(names)) < len(names),
             f"features are read that are not declared: {sorted(read - set(names))}": not read <= set(names),
             f"arrays that are no inventory fields: {sorted(self.arrays - set(fields))}": not self.arrays <= set(fields),
             "there are two families of places": sum(family.kind is Kind.PLACE for family in self.families) > 1,
+            f"reward terms of one name share a target: {', '.join(twice)}": bool(twice),
         }
         for fault, is_there in faults.items():
             if is_there:
                 raise BadInput(f"the facts of {self.env_name} cannot hold: {fault}; correct its declarations")
+
+    def _terms_twice(self) -> list[str]:
+        paid = Counter((term.name, target) for term in self.terms for target in term.targets or (None,))
+        return [name if target is None else f"{name} {target}" for (name, target), count in paid.items() if count > 1]
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ MONSTERS_TO_CLEAR = 8
 HEALTH_WEIGHT = 0.1
 """Penalty for each point of health lost in a step (the game's own reward uses the same weight)."""
 NOT_IN_VIEW = 30
-"""Row and column offset of a block type that is nowhere in view."""
+"""Row and column offset of a block type or a creature that is nowhere in view."""
 
 INVENTORY = Feature(
     "inventory",
@@ -24,6 +24,20 @@ CLOSEST_BLOCKS = Feature(
     over_step=OverStep.BEFORE,
     step_meaning="the same before the step",
 )
+CLOSEST_CREATURES = Feature(
+    "closest_creatures",
+    f"row and column offset of the nearest living creature of each type in view, {NOT_IN_VIEW} where none is",
+    shape="[number of creatures, 2, 1]",
+    over_step=OverStep.BEFORE,
+    step_meaning="the same before the step",
+)
+FACING = Feature(
+    "facing",
+    "the block type in front of the player, as BlockType.TREE.value; OUT_OF_BOUNDS beyond the edge of the map. A creature may "
+    "stand on it",
+)
+LIGHT = Feature("light", "daylight, from 0 in the middle of the night to 1 by day")
+IS_SLEEPING = Feature("is_sleeping", "true while the player is asleep")
 PLAYER_LEVEL = Feature(
     "player_level",
     "the floor that the player stands on, 0 is the first",
@@ -103,13 +117,21 @@ def cleared(floors: tuple[str, ...]) -> Family:
     )
 
 
-def reward_menu(blocks: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[RewardTerm, ...]:
-    """``approach`` a block, ``recover`` an intrinsic, ``avoid_damage``."""
+def reward_menu(blocks: tuple[str, ...], creatures: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[RewardTerm, ...]:
+    """``approach`` a block or a creature, ``recover`` an intrinsic, ``avoid_damage``."""
     return (
         # Up to the weight for coming close, a tenth of it for each step; 0 while none is in view. The potential is
         # max(0, 1 - distance / 10), with the distance in steps (L1) to the nearest block in view. When that one is
         # collected the next is further away, so the weight stays below that of the gain.
         RewardTerm("approach", f"({_closeness('closest_blocks')} - {_closeness('closest_blocks_prev')})", blocks, weight=0.5),
+        # The same for creatures. One that walks up to the player pays as well, and one that is beaten takes back what coming
+        # close to it has paid.
+        RewardTerm(
+            "approach",
+            f"({_closeness('closest_creatures', 'CreatureType')} - {_closeness('closest_creatures_prev', 'CreatureType')})",
+            creatures,
+            weight=0.5,
+        ),
         # The weight for each point by which it rises; the same is lost when it falls.
         RewardTerm("recover", "player_intrinsics_diff[{index}]", intrinsics, weight=0.1),
         # The weight times the game's own penalty.
@@ -117,5 +139,5 @@ def reward_menu(blocks: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[R
     )
 
 
-def _closeness(offsets: str) -> str:
-    return f"jnp.maximum(1.0 - 0.1 * jnp.abs({offsets}[BlockType.{{target}}.value]).sum(), 0.0)"
+def _closeness(offsets: str, constant: str = "BlockType") -> str:
+    return f"jnp.maximum(1.0 - 0.1 * jnp.abs({offsets}[{constant}.{{target}}.value]).sum(), 0.0)"

@@ -49,7 +49,7 @@ class MenuTerm(_Strict):
         if self.term == "avoid_damage":
             return Pay(self.term, None, self.weight)
         if not self.target:
-            raise BadInput(f"reward_menu: {self.term} has no target; name the resource, block, floor or intrinsic")
+            raise BadInput(f"reward_menu: {self.term} has no target; name the resource, block, creature, floor or intrinsic")
         match self.term:
             case "gain":
                 return Gain(self.target, self.weight)
