@@ -15,7 +15,7 @@ CLASSIC, CRAFTAX = "Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1"
 WORLDS, STEPS, STEPS_A_FLOOR = 3, 100, 12
 EQUIPPED_WORLDS, EQUIPPED_STEPS = 36, 20
 """With so many worlds, two are on each floor (see `flowrl.envs.craftax.player.equipped`)."""
-NIGHT = 270
+NIGHT = 200
 """Steps after which it is dark in both games: then zombies come in numbers."""
 
 
@@ -54,7 +54,7 @@ class PlayedGame:
             for step in range(EQUIPPED_STEPS):
                 script_key, action_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(number), step), 3)
                 at_random = jax.random.randint(action_key, (), 0, self.adapter.num_actions)
-                action = script(script_key, self.features(state)) if number // 2 % 2 else at_random
+                action = script(script_key, self.features(state)) if number // 4 % 2 else at_random
                 observation, state, game_over = self.step(step_key, state, action)
                 if game_over:
                     break

@@ -264,7 +264,8 @@ def surrounded(played):
 
 def with_creatures_around(state, env_name, rng):
     fields = {}
-    for field, names in creature_names(env_name).items():
+    what_the_player_shot = {"player_projectiles": [None] * 8} if env_name == CRAFTAX else {}
+    for field, names in (creature_names(env_name) | what_the_player_shot).items():
         mobs = getattr(state, field)
         places = np.asarray(state.player_position) + rng.integers(-7, 8, mobs.position.shape)
         changed = {"position": places, "mask": rng.random(mobs.mask.shape) < 0.7}
