@@ -115,9 +115,8 @@ def shown(bench: Bench, planned: Planned, options: argparse.Namespace, when: str
     episodes = benches.play_whole(bench, planned, options.episodes, options.max_steps, options.test_seed)
     found = findings.of_episodes(episodes, bench.library, bench.adapter)
     mean, steps = found["achievements"], found["episode_steps"]["value"]
-    print(
-        f"{when}: {mean['value']:.2f} ({mean['low']:.2f} to {mean['high']:.2f}) achievements, score {found['score']:.1f}, {steps:.0f} steps"
-    )
+    interval = f"{mean['value']:.2f} ({mean['low']:.2f} to {mean['high']:.2f})"
+    print(f"{when}: {interval} achievements, score {found['score']:.1f}, {steps:.0f} steps")
     print("  " + ", ".join(f"{goal} {rate['value']:.2f}" for goal, rate in found["rates"].items()), flush=True)
     return found
 

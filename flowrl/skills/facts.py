@@ -11,6 +11,7 @@ the skill is to be done, is always available.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -217,6 +218,7 @@ class GameFacts:
         read = {penalty.feature for penalty in self.features if isinstance(penalty, Penalty)} | (
             {"inventory"} if fields else set()
         )
+        twice = self._terms_twice()
         faults = {
             "two features have one name": len(set(names)) < len(names),
             f"features are read that are not declared: {sorted(read - set(names))}": not read <= set(names),
@@ -225,10 +227,15 @@ class GameFacts:
             f"its goals are no family: {self.goals}": self.goals not in ("", *(family.name for family in self.families)),
             f"values of no goals: {sorted(set(self.goal_values) - set(self.members(self.goals)))}": not set(self.goal_values)
             <= set(self.members(self.goals)),
+            f"reward terms of one name share a target: {', '.join(twice)}": bool(twice),
         }
         for fault, is_there in faults.items():
             if is_there:
                 raise BadInput(f"the facts of {self.env_name} contradict each other: {fault}; correct its declarations")
+
+    def _terms_twice(self) -> list[str]:
+        paid = Counter((term.name, target) for term in self.terms for target in term.targets or (None,))
+        return [name if target is None else f"{name} {target}" for (name, target), count in paid.items() if count > 1]
 
     @property
     def feature_names(self) -> tuple[str, ...]:

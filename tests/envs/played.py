@@ -1,4 +1,4 @@
-"""States of the real games, reached by random play; each game is compiled once a session."""
+"""States of the real games, reached by play; each game is compiled once a session."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from flowrl.envs.registry import make_adapter
 
 CLASSIC, CRAFTAX = "Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1"
 WORLDS, STEPS, STEPS_A_FLOOR = 3, 100, 12
+EQUIPPED_WORLDS, EQUIPPED_STEPS = 36, 20
+"""With so many worlds, two are on each floor (see `flowrl.envs.craftax.player.equipped`)."""
+NIGHT = 200
+"""Steps after which it is dark in both games: then zombies come in numbers."""
 
 
 class PlayedGame:
@@ -42,6 +46,28 @@ class PlayedGame:
             moved = state.replace(player_position=jnp.asarray(corner, state.player_position.dtype))
             self._wander(moved, 1, jax.random.key(world))
 
+    def hunted(self) -> list[tuple[np.ndarray, Any]]:
+        """Observations and states of equipped worlds, half of them by night, half of them played by the game's script."""
+        script = jax.jit(self.adapter.scripted_action)
+        found = []
+        for number, state in enumerate(self._equipped_worlds()):
+            for step in range(EQUIPPED_STEPS):
+                script_key, action_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(number), step), 3)
+                at_random = jax.random.randint(action_key, (), 0, self.adapter.num_actions)
+                action = script(script_key, self.features(state)) if number // 4 % 2 else at_random
+                observation, state, game_over = self.step(step_key, state, action)
+                if game_over:
+                    break
+                found.append((np.asarray(observation), state))
+        return found
+
+    def _equipped_worlds(self) -> list[Any]:
+        fresh = [self.reset(jax.random.key(1000 + number))[1] for number in range(EQUIPPED_WORLDS)]
+        worlds = self.adapter.equipped(jax.tree.map(lambda *leaves: jnp.stack(leaves), *fresh))
+        late = worlds.timestep + jnp.asarray(NIGHT * (np.arange(EQUIPPED_WORLDS) % 2), worlds.timestep.dtype)
+        worlds = worlds.replace(timestep=late)
+        return [jax.tree.map(lambda leaf: leaf[number], worlds) for number in range(EQUIPPED_WORLDS)]
+
     @property
     def num_floors(self) -> int:
         return 9 if self.adapter.env_name == CRAFTAX else 0
@@ -70,6 +96,18 @@ class PlayedGame:
 def played_game(env_name: str) -> PlayedGame:
     """A game, compiled and played when it is asked for first."""
     return PlayedGame(env_name)
+
+
+def creature_names(env_name: str) -> dict[str, list[str]]:
+    """What each type of creature is called in the game, by the field of its state that holds them."""
+    if env_name == CLASSIC:
+        return {"zombies": ["ZOMBIE"], "cows": ["COW"], "skeletons": ["SKELETON"], "arrows": ["ARROW"]}
+    from craftax.craftax import constants
+
+    fields = ("passive_mobs", "melee_mobs", "ranged_mobs")
+    deeds = [[constants.Achievement(int(deed)).name for deed in row if deed] for row in constants.MOB_ACHIEVEMENT_MAP]
+    names = [[deed.partition("_")[2].replace("SOLIDER", "SOLDIER") for deed in row] for row in deeds]
+    return dict(zip(fields, names)) | {"mob_projectiles": [kind.name for kind in constants.ProjectileType]}
 
 
 def plain(state: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from flowrl.envs.features import features_type, task_inputs
 from flowrl.errors import BadInput
-from flowrl.skills.facts import Feature, GameFacts, OverStep, Penalty
+from flowrl.skills.facts import Feature, GameFacts, OverStep, Penalty, RewardTerm
 
 FACTS = GameFacts(
     env_name="Park",
@@ -78,6 +78,11 @@ def test_each_parameter_is_described_by_its_declaration():
         ({"features": FACTS.features[-1:]}, "not declared: ['ducks']"),
         ({"stocks": {"bread": 9}}, "not declared: ['inventory']"),
         ({"arrays": frozenset({"nuts"})}, "no inventory fields: ['nuts']"),
+        (
+            {"terms": (RewardTerm("feed", "1", ("DUCK", "SWAN")), RewardTerm("feed", "2", ("SWAN",)))},
+            "share a target: feed SWAN",
+        ),
+        ({"terms": (RewardTerm("rest", "light"), RewardTerm("rest", "-light"))}, "share a target: rest"),
     ],
 )
 def test_declarations_that_contradict_each_other_are_refused(declared, fault):

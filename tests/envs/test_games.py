@@ -22,7 +22,7 @@ from flowrl.training.learning import experts
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.one_hot import first_layer
 from flowrl.training.playing.acting import make_act
-from tests.envs.played import CLASSIC, CRAFTAX, plain, played_game
+from tests.envs.played import CLASSIC, CRAFTAX, creature_names, plain, played_game
 
 LIGHT_ENOUGH = 0.05
 
@@ -130,6 +130,8 @@ def test_features_have_the_same_types_in_every_state(played, first_step):
     assert types(features) == types(played.features(later))
     facts = GAMES[played.adapter.env_name].facts
     assert features.closest_blocks.shape == (len(facts.members("near")), 2, 1)
+    assert features.closest_creatures.shape == (len(facts.constants["CreatureType"]), 2, 1)
+    assert features.facing.shape == features.light.shape == features.is_sleeping.shape == ()
     assert features.achievements.shape == (len(facts.members("achievement")),)
     assert features.player_intrinsics.shape in {(4,), (5,)}
     assert set(facts.stocks) | set(facts.possessions) == {
@@ -172,6 +174,7 @@ def with_full_pockets(state, rng):
     fields = {
         "inventory": jax.tree.map(random_numbers, state.inventory),
         "achievements": jnp.asarray(rng.random(state.achievements.shape) < 0.5),
+        "is_sleeping": jnp.asarray(rng.random() < 0.5),
     }
     if hasattr(state, "monsters_killed"):
         fields["monsters_killed"] = random_numbers(state.monsters_killed)
@@ -245,6 +248,143 @@ def test_a_block_is_in_view_exactly_when_the_agents_observation_shows_it(played,
     assert (hidden > 0) == (played.adapter.env_name == CRAFTAX)
 
 
+@pytest.fixture(scope="module")
+def hunted(played):
+    """Observations, states and features (as numpy) where creatures are about: as they were met in play."""
+    return [(seen, plain(state), jax.device_get(played.features(state))) for seen, state in played.hunted()]
+
+
+@pytest.fixture(scope="module")
+def surrounded(played):
+    """Pairs of a state and its features (as numpy): creatures of all types, dead ones too, are put around the player."""
+    rng = np.random.default_rng(2)
+    states = [with_creatures_around(state, played.adapter.env_name, rng) for state in played.states[::3]]
+    return [(plain(state), jax.device_get(played.features(state))) for state in states]
+
+
+def with_creatures_around(state, env_name, rng):
+    fields = {}
+    what_the_player_shot = {"player_projectiles": [None] * 8} if env_name == CRAFTAX else {}
+    for field, names in (creature_names(env_name) | what_the_player_shot).items():
+        mobs = getattr(state, field)
+        places = np.asarray(state.player_position) + rng.integers(-7, 8, mobs.position.shape)
+        changed = {"position": places, "mask": rng.random(mobs.mask.shape) < 0.7}
+        if env_name == CRAFTAX:
+            changed["type_id"] = rng.integers(0, len(names), mobs.mask.shape)
+        typed = {name: jnp.asarray(value, getattr(mobs, name).dtype) for name, value in changed.items()}
+        fields[field] = mobs.replace(**typed)
+    return state.replace(**fields)
+
+
+def plain_creatures(state, env_name):
+    """Name, row and column offset, and whether it can be seen, of each living creature around the player."""
+    rows, columns = constants_view(env_name)
+    for field, names in creature_names(env_name).items():
+        mobs = getattr(state, field)
+        if env_name == CRAFTAX:
+            mobs = jax.tree.map(lambda leaf: leaf[state.player_level], mobs)
+        for number in np.flatnonzero(mobs.mask):
+            row, column = mobs.position[number] - state.player_position
+            if abs(row) <= rows // 2 and abs(column) <= columns // 2:
+                name = names[mobs.type_id[number] if env_name == CRAFTAX else 0]
+                yield name, int(row), int(column), env_name == CLASSIC or is_lit(state, mobs.position[number])
+
+
+def is_lit(state, place):
+    light = state.light_map[state.player_level]
+    return all(0 <= at < size for at, size in zip(place, light.shape)) and light[tuple(place)] > LIGHT_ENOUGH
+
+
+def plain_nearest_creatures(state, constants, env_name):
+    """The nearest of each type; of equals, the first in reading order."""
+    found = np.full((len(constants["CreatureType"]), 2, 1), NOT_IN_VIEW)
+    in_view = [
+        (abs(row) + abs(column), row, column, name) for name, row, column, shown in plain_creatures(state, env_name) if shown
+    ]
+    for _, row, column, name in sorted(in_view, reverse=True):
+        found[constants["CreatureType"][name].value, :, 0] = row, column
+    return found
+
+
+def test_nearest_creatures_are_those_that_a_loop_over_the_mobs_finds(played, seen, hunted, surrounded):
+    env_name = played.adapter.env_name
+    for state, features in [*seen, *((state, features) for _, state, features in hunted), *surrounded]:
+        expected = plain_nearest_creatures(state, played.constants, env_name)
+        np.testing.assert_array_equal(features.closest_creatures, expected)
+    in_view = {number for number, (_, _, features) in enumerate(hunted) if (features.closest_creatures != NOT_IN_VIEW).any()}
+    assert len(in_view) >= 100, "creatures were really met"
+    assert len(kinds_in_view(features for _, _, features in hunted)) >= (2 if env_name == CLASSIC else 8)
+
+
+def test_creatures_of_every_type_are_found_and_those_that_are_dead_or_in_the_dark_are_not(played, surrounded):
+    env_name, num_types = played.adapter.env_name, len(played.constants["CreatureType"])
+    assert kinds_in_view(features for _, features in surrounded) == set(range(num_types))
+    around = [creature for state, _ in surrounded for creature in plain_creatures(state, env_name)]
+    assert any(not shown for *_, shown in around) == (env_name == CRAFTAX)
+
+
+def kinds_in_view(all_features):
+    return {
+        int(kind) for features in all_features for kind in np.flatnonzero(features.closest_creatures[:, 0, 0] != NOT_IN_VIEW)
+    }
+
+
+def test_a_creature_is_in_view_when_the_agents_observation_shows_it_or_the_game_has_drawn_over_it(played, hunted):
+    env_name, constants = played.adapter.env_name, played.constants
+    rows, columns = constants_view(env_name)
+    num_channels, first = {CLASSIC: (17 + 4, 17), CRAFTAX: (37 + 5 + 40 + 1, 37 + 5)}[env_name]
+    drawn = {CLASSIC: ["zombies", "cows", "skeletons", "arrows"],
+             CRAFTAX: ["melee_mobs", "passive_mobs", "ranged_mobs", "mob_projectiles"]}[env_name]  # fmt: skip
+    num_shown, num_drawn_over = 0, 0
+    for observation, state, features in hunted:
+        cells = observation[: rows * columns * num_channels].reshape(rows, columns, num_channels)
+        for place, field in enumerate(drawn):
+            for type_id, name in enumerate(creature_names(env_name)[field]):
+                shown = cells[:, :, first + place * (1 if env_name == CLASSIC else 8) + type_id]
+                row, column = features.closest_creatures[constants["CreatureType"][name].value, :, 0]
+                if row == NOT_IN_VIEW:
+                    assert not shown.any(), name
+                elif shown[row + rows // 2, column + columns // 2]:
+                    num_shown += 1
+                else:
+                    assert is_drawn_over(state, field, (row, column), env_name), name
+                    num_drawn_over += 1
+                nearest = np.abs(np.argwhere(shown) - (rows // 2, columns // 2)).sum(axis=1).min(initial=2 * NOT_IN_VIEW)
+                assert nearest >= abs(row) + abs(column), name
+    assert num_shown >= 100 and num_drawn_over < num_shown / 20
+
+
+def is_drawn_over(state, field, offset, env_name):
+    """Whether the game writes a 0 where it has written a 1: for a dead creature, or one out of view (see `creature_cells`)."""
+    mobs, view = getattr(state, field), np.array(constants_view(env_name))
+    if env_name == CRAFTAX:
+        mobs = jax.tree.map(lambda leaf: leaf[state.player_level], mobs)
+    local = mobs.position - state.player_position + view // 2
+    in_view = ((local >= 0) & (local < view)).all(axis=1)
+    same = (np.where(local < 0, local + view, local) == np.array(offset) + view // 2).all(axis=1)
+    return (same & ~(in_view & mobs.mask)).any()
+
+
+TOWARDS = {1: (0, -1), 2: (0, 1), 3: (-1, 0), 4: (1, 0)}
+"""Row and column of a step in each direction: left, right, up, down."""
+
+
+def test_what_is_faced_the_light_and_sleep_are_the_states(played, seen, hunted):
+    faced, light, sleep = set(), set(), set()
+    for state, features in [*seen, *((state, features) for _, state, features in hunted)]:
+        blocks = state.map if played.adapter.env_name == CLASSIC else state.map[state.player_level]
+        place = tuple(state.player_position + TOWARDS[int(state.player_direction)])
+        inside = all(0 <= at < size for at, size in zip(place, blocks.shape))
+        expected = blocks[place] if inside else played.constants["BlockType"].OUT_OF_BOUNDS.value
+        assert (features.facing, features.light, features.is_sleeping) == (expected, state.light_level, state.is_sleeping)
+        faced.add(played.constants["BlockType"](int(features.facing)).name)
+        light.add(float(features.light))
+        sleep.add(bool(features.is_sleeping))
+    assert {"OUT_OF_BOUNDS", "GRASS", "WATER", "TREE", "STONE"} <= faced
+    assert 0 <= min(light) < 0.2 and 0.9 < max(light) <= 1
+    assert sleep == {True, False}
+
+
 def test_inventory_intrinsics_floor_achievements_and_kills_are_the_states(played, seen):
     names = ["player_health", "player_food", "player_drink", "player_energy", "player_mana"]
     names = names[: 4 if played.adapter.env_name == CLASSIC else 5]
@@ -274,6 +414,8 @@ def test_a_steps_inputs_are_the_difference_of_two_states(played, steps):
             np.testing.assert_array_equal(getattr(inputs.inventory_diff, field), now - then)
         np.testing.assert_array_equal(inputs.closest_blocks, after_features.closest_blocks)
         np.testing.assert_array_equal(inputs.closest_blocks_prev, before_features.closest_blocks)
+        np.testing.assert_array_equal(inputs.closest_creatures, after_features.closest_creatures)
+        np.testing.assert_array_equal(inputs.closest_creatures_prev, before_features.closest_creatures)
         np.testing.assert_array_equal(inputs.achievements, after.achievements)
         np.testing.assert_array_equal(inputs.achievements_diff, np.int8(after.achievements) > np.int8(before.achievements))
         names = ["player_health", "player_food", "player_drink", "player_energy", "player_mana"]
@@ -295,10 +437,11 @@ def test_a_steps_inputs_are_the_difference_of_two_states(played, steps):
 def test_every_feature_has_the_type_that_is_promised(played, seen):
     inputs = jax.device_get(jax.jit(task_inputs)(seen[0][1], seen[1][1], 3))
     assert inputs._fields == played.adapter.facts.feature_names
-    for name in ("achievements", "achievements_diff"):
+    for name in ("achievements", "achievements_diff", "is_sleeping"):
         assert getattr(inputs, name).dtype == bool
-    assert inputs.health_penalty.dtype == np.float32 and inputs.health_penalty.shape == ()
-    whole = set(inputs._fields) - {"achievements", "achievements_diff", "health_penalty"}
+    for name in ("health_penalty", "light"):
+        assert getattr(inputs, name).dtype == np.float32 and getattr(inputs, name).shape == ()
+    whole = set(inputs._fields) - {"achievements", "achievements_diff", "is_sleeping", "health_penalty", "light"}
     for name in whole:
         for leaf in jax.tree.leaves(getattr(inputs, name)):
             assert leaf.dtype == np.int32, name

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowrl.envs.registry import game
+from flowrl.skills.menu import Gain, Pay, write_reward
 from flowrl.skills.spec import SkillSpec
 
 CLASSIC, CRAFTAX = "Craftax-Classic-Symbolic-v1", "Craftax-Symbolic-v1"
@@ -138,6 +140,7 @@ UNKNOWN = [
     unlisted("unknown_feature", "return inventry_diff.wood", parameters="inventry_diff"),
     unlisted("feature_of_another_game", "return monsters_killed.sum()", parameters="monsters_killed"),
     unlisted("unknown_field", "return inventory_diff.gold"),
+    unlisted("unknown_creature", "return closest_creatures[CreatureType.BAT.value].sum()", parameters="closest_creatures"),
     unlisted("unknown_block", "return closest_blocks[BlockType.GOLD.value].sum()", parameters="closest_blocks"),
     unlisted("unasked_feature", "return health_penalty"),
 ]
@@ -211,6 +214,18 @@ UNPAID = [
         only_damage="return health_penalty",
         less_with_each="return 0.1 * (n - inventory.wood)",
         paid_for_losing="return jnp.maximum(0.0, -1.0 * inventory_diff.wood)",
+    ),
+    Case(
+        "dearer_to_eat_than_to_keep",
+        "gain_not_paid",
+        gains={"achievement:EAT_COW": {"fixed": 1}},
+        done=done("achievements", "return achievements[Achievement.EAT_COW.value]"),
+        reward=reward(
+            "achievements_diff, closest_creatures, closest_creatures_prev",
+            "now = jnp.abs(closest_creatures[CreatureType.COW.value]).sum()",
+            "earlier = jnp.abs(closest_creatures_prev[CreatureType.COW.value]).sum()",
+            "return 1.0 * achievements_diff[Achievement.EAT_COW.value] + 0.1 * (earlier - now)",
+        ),
     ),
     *_reward_cases("constant_reward", "n, inventory_diff", constant="return -0.01", zero="return 0.0 * inventory_diff.wood"),
     *_reward_cases("too_large", "inventory_diff", a_million="return 1000000.0 * inventory_diff.wood"),
@@ -318,6 +333,18 @@ GOOD = [
     Case("eat_cow", gains={"achievement:EAT_COW": {"fixed": 1}},
          done=done("achievements", "return achievements[Achievement.EAT_COW.value]"),
          reward=reward("player_intrinsics_diff, health_penalty", "return 0.5 * jnp.maximum(player_intrinsics_diff[1], 0) + health_penalty")),
+    Case("hunt_cow", gains={"achievement:EAT_COW": {"fixed": 1}},
+         done=done("achievements", "return achievements[Achievement.EAT_COW.value]"),
+         reward=reward("achievements_diff, closest_creatures, closest_creatures_prev",
+                       "now = jnp.abs(closest_creatures[CreatureType.COW.value]).sum()",
+                       "earlier = jnp.abs(closest_creatures_prev[CreatureType.COW.value]).sum()",
+                       "return 1.0 * achievements_diff[Achievement.EAT_COW.value] + 0.02 * jnp.clip(earlier - now, -1, 1)")),
+    Case("sleep_through_the_night", gains={"achievement:WAKE_UP": {"fixed": 1}},
+         done=done("achievements", "return achievements[Achievement.WAKE_UP.value]"),
+         reward=reward("achievements_diff, is_sleeping, light",
+                       "return 1.0 * achievements_diff[Achievement.WAKE_UP.value] + 0.01 * is_sleeping * (1.0 - light)")),
+    Case("strike_at_trees", reward=reward(
+        "inventory_diff, facing", "return inventory_diff.wood + 0.01 * (facing == BlockType.TREE.value)")),
     Case("drink_by_level", gains={"achievement:COLLECT_DRINK": {"fixed": 1}},
          done=done("achievements", "return achievements[Achievement.COLLECT_DRINK.value] > 0"),
          reward=reward("achievements_diff, player_intrinsics_diff",
@@ -360,6 +387,9 @@ GOOD = [
     Case("orc", gains={"achievement:DEFEAT_ORC_SOLIDER": {"fixed": 1}}, requires={"level:DUNGEON": {"fixed": 1}}, env_name=CRAFTAX,
          done=done("achievements", "return achievements[Achievement.DEFEAT_ORC_SOLIDER.value]"),
          reward=reward("monsters_killed_diff, player_level", "return 1.0 * monsters_killed_diff[player_level]")),
+    Case("snail_by_menu", gains={"achievement:EAT_SNAIL": {"fixed": 1}}, env_name=CRAFTAX,
+         done=done("achievements", "return achievements[Achievement.EAT_SNAIL.value]"),
+         reward=write_reward([Gain("achievement:EAT_SNAIL"), Pay("approach", "SNAIL"), Pay("avoid_damage")], game(CRAFTAX).facts)),
     Case("back_up", gains={"level:OVERWORLD": {"fixed": 1}}, requires={"level:DUNGEON": {"fixed": 1}}, env_name=CRAFTAX,
          done=done("player_level", "return player_level < 1"),
          reward=reward("player_level_diff", "return -1.0 * player_level_diff")),

@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
+from flowrl.envs.craftax.facts import NOT_IN_VIEW
+from flowrl.envs.craftax.steps import creature_of
 from flowrl.envs.registry import game, make_steps
 from flowrl.errors import BadInput
 from flowrl.gate import edited_states, recorded_states
@@ -35,7 +37,8 @@ def test_it_holds_thousands_of_steps_of_the_real_game(recorded):
     facts = game(recorded.env_name).facts
     assert edited_states.count(recorded.before) > 2_500
     assert recorded.before["closest_blocks"].shape[1:] == (len(facts.members("near")), 2, 1)
-    assert set(recorded.enums) >= {"BlockType", "Achievement", "Action"}
+    assert set(recorded.enums) >= {"BlockType", "CreatureType", "Achievement", "Action"}
+    assert tuple(recorded.enums["CreatureType"]) == facts.constants["CreatureType"]
     assert set(recorded.enums["Achievement"]) == set(facts.members("achievement"))
 
 
@@ -49,6 +52,15 @@ def test_play_gains_loses_makes_and_places_many_things(recorded):
     assert unlocked.sum() >= 12
     health = recorded.after["player_intrinsics"][:, 0] - recorded.before["player_intrinsics"][:, 0]
     assert (health < 0).any() and (health > 0).any()
+
+
+def test_creatures_are_met_and_the_night_is_slept_through_or_not(recorded):
+    met = (recorded.before["closest_creatures"][:, :, 0, 0] != NOT_IN_VIEW).any(axis=0)
+    names = {name for name, value in recorded.enums["CreatureType"].items() if met[value]}
+    assert {"COW", "ZOMBIE"} <= names
+    assert len(names) >= (2 if recorded.env_name == CLASSIC else 8)
+    assert recorded.before["is_sleeping"].any() and not recorded.before["is_sleeping"].all()
+    assert len(np.unique(recorded.before["facing"])) >= 8 and np.ptp(recorded.before["light"]) > 0.1
 
 
 def test_craftax_is_played_on_several_floors(gates):
@@ -120,6 +132,34 @@ def test_eating_a_cow_also_restores_food(gates):
     assert (full["player_intrinsics"][:, 1] > without["player_intrinsics"][:, 1]).any()
 
 
+@pytest.mark.parametrize(
+    ("env_name", "achievement", "creature"),
+    [
+        (CLASSIC, "EAT_COW", "COW"), (CLASSIC, "DEFEAT_SKELETON", "SKELETON"), (CRAFTAX, "DEFEAT_ORC_SOLIDER", "ORC_SOLDIER"),
+        (CRAFTAX, "EAT_SNAIL", "SNAIL"), (CRAFTAX, "DEFEAT_ZOMBIE", "ZOMBIE"),
+    ],
+)  # fmt: skip
+def test_a_creature_that_is_eaten_or_beaten_is_gone_and_the_others_stay(gates, env_name, achievement, creature):
+    recorded = recorded_states.load(env_name, cache_folder())
+    index = recorded.enums["CreatureType"][creature]
+    _, full, without = Editor(make_steps(env_name)).gained(recorded.before, recorded.after, {f"achievement:{achievement}": 1})
+    assert (full["closest_creatures"][:, index] == NOT_IN_VIEW).all()
+    np.testing.assert_array_equal(without["closest_creatures"], recorded.after["closest_creatures"])
+    np.testing.assert_array_equal(*(np.delete(rows["closest_creatures"], index, axis=1) for rows in (full, without)))
+
+
+def test_every_achievement_for_eating_or_beating_is_for_a_creature_but_two():
+    for env_name, others in ((CLASSIC, {"PLANT"}), (CRAFTAX, {"PLANT", "NECROMANCER"})):
+        achievements, creatures = game(env_name).facts.members("achievement"), game(env_name).facts.constants["CreatureType"]
+        assert {creature_of(name) for name in achievements} - set(creatures) == others | {None}
+
+
+def test_whoever_wakes_up_is_awake(gates):
+    recorded = recorded_states.load(CLASSIC, cache_folder())
+    _, full, without = Editor(make_steps(CLASSIC)).gained(recorded.before, recorded.after, {"achievement:WAKE_UP": 1})
+    assert without["is_sleeping"].any() and not full["is_sleeping"].any()
+
+
 def test_another_version_needs_its_own_recording_and_a_foreign_file_is_refused(tmp_path, monkeypatch):
     path = recorded_states.path_of(CLASSIC, tmp_path)
     monkeypatch.setattr(recorded_states, "VERSION", recorded_states.VERSION + 1)
@@ -157,13 +197,14 @@ def test_the_command_expands_a_tilde(monkeypatch, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_states_are_recorded_again_if_a_feature_is_missing(tmp_path):
+@pytest.mark.parametrize("missing", ["closest_blocks", "closest_creatures", "is_sleeping"])
+def test_states_are_recorded_again_if_a_feature_is_missing(tmp_path, missing):
     path = recorded_states.path_of(CLASSIC, tmp_path)
     path.parent.mkdir()
     path.write_bytes(pickle.dumps(_recorded_before()))
     assert set(recorded_states.load(CLASSIC, tmp_path).before) == set(_features())
-    path.write_bytes(pickle.dumps(_recorded_before(without="closest_blocks")))
-    with pytest.raises(FileNotFoundError, match="lacks closest_blocks"):
+    path.write_bytes(pickle.dumps(_recorded_before(without=missing)))
+    with pytest.raises(FileNotFoundError, match=f"lacks {missing}"):
         recorded_states.load(CLASSIC, tmp_path)
 
 

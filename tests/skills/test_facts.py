@@ -8,6 +8,7 @@ from flowrl.envs.registry import GAMES, game, make_adapter
 from flowrl.errors import BadInput
 from flowrl.proposers.curriculum import load_curriculum
 from flowrl.skills.facts import Kind, check_resources
+from tests.envs.played import creature_names
 from tests.skills.builders import FACTS, skill
 
 CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
@@ -89,6 +90,14 @@ def test_the_facts_are_those_of_the_game(entry):
     fields = list(scope["Inventory"].__dataclass_fields__)
     assert sorted(facts.inventory_fields) == sorted(fields)
     assert {"jax", "jnp", *facts.constants} == set(scope)
+
+
+@pytest.mark.parametrize("facts", [CLASSIC, CRAFTAX], ids=["classic", "craftax"])
+def test_creatures_have_the_games_own_names_and_none_that_a_block_has(facts):
+    creatures, scope = facts.constants["CreatureType"], make_adapter(facts.env_name).scope
+    assert sorted(creatures) == sorted(name for names in creature_names(facts.env_name).values() for name in names)
+    assert [(member.name, member.value) for member in scope["CreatureType"]] == [(name, i) for i, name in enumerate(creatures)]
+    assert not set(creatures) & set(facts.members("near"))
 
 
 def test_craftax_names_its_floors_as_its_achievements_do():

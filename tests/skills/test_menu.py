@@ -18,9 +18,11 @@ from flowrl.skills.module import TaskSource, compile_module, render_module
 FACTS = game("Craftax-Symbolic-v1").facts
 CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
 BLOCKS, ACHIEVEMENTS = FACTS.members("near"), FACTS.members("achievement")
+CREATURES = FACTS.constants["CreatureType"]
 SCOPE = {
     "jnp": jnp,
     "BlockType": SimpleNamespace(**{name: SimpleNamespace(value=i) for i, name in enumerate(BLOCKS)}),
+    "CreatureType": SimpleNamespace(**{name: SimpleNamespace(value=i) for i, name in enumerate(CREATURES)}),
     "Achievement": SimpleNamespace(**{name: SimpleNamespace(value=i) for i, name in enumerate(ACHIEVEMENTS)}),
 }
 NOTHING = write_reward([Pay("avoid_damage")], FACTS)
@@ -46,9 +48,18 @@ def _on_device(feature):
 
 def blocks(**offsets):
     """``closest_blocks`` in which only the given blocks are in view."""
-    found = np.full((len(BLOCKS), 2, 1), 30)
+    return _in_view(BLOCKS, offsets)
+
+
+def creatures(**offsets):
+    """``closest_creatures`` in which only the given creatures are in view."""
+    return _in_view(CREATURES, offsets)
+
+
+def _in_view(names, offsets):
+    found = np.full((len(names), 2, 1), 30)
     for name, offset in offsets.items():
-        found[BLOCKS.index(name), :, 0] = offset
+        found[names.index(name), :, 0] = offset
     return found
 
 
@@ -134,6 +145,8 @@ def test_each_term_pays_its_weight(term, features, paid):
 def test_one_step_closer_pays_a_tenth_of_the_weight(before, after, paid):
     features = {"closest_blocks_prev": blocks(TREE=before), "closest_blocks": blocks(TREE=after)}
     assert reward(Approach("TREE", 0.5), **features) == pytest.approx(paid)
+    features = {"closest_creatures_prev": creatures(SNAIL=before), "closest_creatures": creatures(SNAIL=after)}
+    assert reward(Approach("SNAIL", 0.5), **features) == pytest.approx(paid)
 
 
 def test_a_walk_that_ends_where_it_began_pays_nothing():
@@ -161,6 +174,20 @@ def test_collecting_pays_clearly_even_if_no_other_block_is_in_view(block):
     assert reward(*terms, **features, inventory_diff=inventory(wood=1)) > 0.5
 
 
+def test_eating_pays_clearly_though_the_creature_is_gone():
+    terms = (Gain("achievement:EAT_COW"), Approach("COW"))
+    features = {"closest_creatures_prev": creatures(COW=(0, 1)), "closest_creatures": creatures()}
+    assert reward(*terms, **features, achievements_diff=unlocked("EAT_COW")) > 0.5
+
+
+@pytest.mark.parametrize("facts", [FACTS, CLASSIC], ids=["craftax", "classic"])
+def test_every_block_and_creature_can_be_approached_in_code_that_passes_the_checks(facts):
+    for target in (*facts.members("near"), *facts.constants["CreatureType"]):
+        code = write_reward([Approach(target)], facts)
+        assert ("CreatureType" in code) == (target in facts.constants["CreatureType"])
+        check_skill_code(Recipe("Trial", "", {"wood": each(1)}, reward=(Approach(target),)).spec(facts), facts)
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
@@ -172,6 +199,8 @@ def test_collecting_pays_clearly_even_if_no_other_block_is_in_view(block):
             "approach of Craftax-Symbolic-v1 has no target 'LAKE'; choose one of",
         ),
         (lambda: write_reward([Approach("TREES")], FACTS), "no target 'TREES'; did you mean TREE"),
+        (lambda: write_reward([Approach("COWS")], FACTS), "no target 'COWS'; did you mean COW"),
+        (lambda: write_reward([Approach("BAT")], CLASSIC), "no target 'BAT'"),
         (lambda: write_reward([Recover("mood")], FACTS), "no target 'mood'; did you mean food"),
         (lambda: write_reward([Recover("mana")], CLASSIC), "no target 'mana'"),
         (lambda: write_reward([Pay("approach")], FACTS), "needs a target"),

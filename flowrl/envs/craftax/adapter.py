@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from enum import Enum
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowrl.envs.adapter import GameAdapter, State
 from flowrl.envs.craftax.creatures import Creatures, creature_cells
-from flowrl.envs.craftax.nearest import nearest_blocks
+from flowrl.envs.craftax.nearest import nearest_blocks, nearest_creatures
 from flowrl.envs.craftax.player import equipped, scripted_action
 from flowrl.envs.craftax.sampling import quick_choice
 from flowrl.envs.observations import Layout, Observation
@@ -29,12 +31,9 @@ class CraftaxGame(GameAdapter):
         self._constants = constants
         self.num_actions = env.num_actions
         self.observation_size = env.observation_space(self._params).shape[0]
-        self.scope = {
-            "jax": jax,
-            "jnp": jnp,
-            "Inventory": inventory_type,
-            **{name: getattr(constants, name) for name in self.facts.constants if name != "Inventory"},
-        }
+        own = {"Inventory": inventory_type, "CreatureType": _numbered("CreatureType", self.facts.constants["CreatureType"])}
+        named = {name: own[name] if name in own else getattr(constants, name) for name in self.facts.constants}
+        self.scope = {"jax": jax, "jnp": jnp, **named}
 
     @property
     def identity(self):
@@ -81,6 +80,8 @@ class CraftaxGame(GameAdapter):
     """How many of them are 1 in a visible cell, apart from creatures."""
     num_creatures: int
     """The number of creatures that a state has places for (on one floor)."""
+    creature_channels: np.ndarray
+    """int32 ``[C]``: the channel that shows each member of ``CreatureType``."""
 
     @abstractmethod
     def cell_channels(self, state: State) -> tuple[list[jax.Array], jax.Array]:
@@ -95,9 +96,21 @@ class CraftaxGame(GameAdapter):
         return self.features_type(
             inventory=jax.tree.map(lambda amount: jnp.asarray(amount, jnp.int32), state.inventory),
             closest_blocks=nearest_blocks(view, visible, len(self._constants.BlockType)),
+            closest_creatures=self._nearest_creatures(state, visible),
+            facing=self._facing(state, view),
+            light=jnp.asarray(state.light_level, jnp.float32),
+            is_sleeping=jnp.asarray(state.is_sleeping, bool),
             achievements=state.achievements.astype(bool),
             **self.own_features(state),
         )
+
+    def _nearest_creatures(self, state: State, visible: jax.Array) -> jax.Array:
+        return nearest_creatures(self.creatures(state), self.creature_channels, state.player_position, visible)
+
+    def _facing(self, state: State, view: jax.Array) -> jax.Array:
+        row, column = self._constants.DIRECTIONS[state.player_direction]
+        rows, columns = view.shape
+        return view[rows // 2 + row, columns // 2 + column].astype(jnp.int32)
 
     def equipped(self, states):
         return equipped(states, self.facts)
@@ -123,6 +136,10 @@ class CraftaxGame(GameAdapter):
 def stacked(levels: list[Any]) -> jax.Array:
     """Numbers of a state as one array of int32."""
     return jnp.stack([jnp.asarray(level).astype(jnp.int32) for level in levels])
+
+
+def _numbered(name: str, members: tuple[str, ...]) -> type[Enum]:
+    return Enum(name, [(member, number) for number, member in enumerate(members)])
 
 
 def _strongly_typed(state: State) -> State:

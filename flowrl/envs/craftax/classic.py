@@ -10,7 +10,7 @@ from craftax.craftax_classic.envs.craftax_symbolic_env import CraftaxClassicSymb
 
 from flowrl.envs.craftax.adapter import CraftaxGame, stacked
 from flowrl.envs.craftax.creatures import Creatures
-from flowrl.envs.craftax.facts_classic import FACTS
+from flowrl.envs.craftax.facts_classic import CREATURES, FACTS
 
 
 class ClassicAdapter(CraftaxGame):
@@ -25,6 +25,8 @@ class ClassicAdapter(CraftaxGame):
         super().__init__(env_name, CraftaxClassicSymbolicEnvNoAutoReset(), constants, Inventory)
         limits = self._env.static_env_params
         self.num_creatures = limits.max_zombies + limits.max_cows + limits.max_skeletons + limits.max_arrows
+        first = len(constants.BlockType)
+        self.creature_channels = np.array([first + self.kinds.index(field) for field in CREATURES.values()], np.int32)
 
     def view(self, state):
         view = self.window(state.map, state.player_position, constants.BlockType.OUT_OF_BOUNDS.value)

@@ -9,7 +9,7 @@ MONSTERS_TO_CLEAR = 8
 HEALTH_WEIGHT = 0.1
 """Penalty for each point of health lost in a step (the game's own reward uses the same weight)."""
 NOT_IN_VIEW = 30
-"""Row and column offset of a block type that is nowhere in view."""
+"""Row and column offset of a block type or a creature that is nowhere in view."""
 
 INVENTORY = Feature(
     "inventory",
@@ -24,6 +24,20 @@ CLOSEST_BLOCKS = Feature(
     over_step=OverStep.BEFORE,
     step_meaning="the same before the step",
 )
+CLOSEST_CREATURES = Feature(
+    "closest_creatures",
+    f"row and column offset of the nearest living creature of each type in view, {NOT_IN_VIEW} where none is",
+    shape="[number of creatures, 2, 1]",
+    over_step=OverStep.BEFORE,
+    step_meaning="the same before the step",
+)
+FACING = Feature(
+    "facing",
+    "the block type in front of the player, as BlockType.TREE.value; OUT_OF_BOUNDS beyond the edge of the map. A creature may "
+    "stand on it",
+)
+LIGHT = Feature("light", "daylight, from 0 in the middle of the night to 1 by day")
+IS_SLEEPING = Feature("is_sleeping", "true while the player is asleep")
 PLAYER_LEVEL = Feature(
     "player_level",
     "the floor that the player stands on, 0 is the first",
@@ -103,8 +117,8 @@ def cleared(floors: tuple[str, ...]) -> Family:
     )
 
 
-def reward_menu(blocks: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[RewardTerm, ...]:
-    """``approach`` a block, ``recover`` an intrinsic, ``avoid_damage``."""
+def reward_menu(blocks: tuple[str, ...], creatures: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[RewardTerm, ...]:
+    """``approach`` a block or a creature, ``recover`` an intrinsic, ``avoid_damage``."""
     return (
         # Pays up to the weight for getting close, a tenth of it for each step; 0 while none is in view. The potential is
         # max(0, 1 - distance / 10), with the distance in steps (L1) to the nearest block in view. When that one is
@@ -114,7 +128,15 @@ def reward_menu(blocks: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[R
             f"({_closeness('closest_blocks')} - {_closeness('closest_blocks_prev')})",
             blocks,
             weight=0.5,
-            meaning='up to weight for getting close to the block "target" (without near:), such as TREE',
+            meaning='up to weight for getting close to the block or creature "target" (without near:), such as TREE or COW',
+        ),
+        # The same for creatures. One that walks up to the player pays as well, and one that is beaten takes back what coming
+        # close to it has paid.
+        RewardTerm(
+            "approach",
+            f"({_closeness('closest_creatures', 'CreatureType')} - {_closeness('closest_creatures_prev', 'CreatureType')})",
+            creatures,
+            weight=0.5,
         ),
         # The weight for each point by which it rises; the same is lost when it falls.
         RewardTerm(
@@ -134,11 +156,15 @@ def reward_menu(blocks: tuple[str, ...], intrinsics: tuple[str, ...]) -> tuple[R
     )
 
 
-def _closeness(offsets: str) -> str:
-    return f"jnp.maximum(1.0 - 0.1 * jnp.abs({offsets}[BlockType.{{target}}.value]).sum(), 0.0)"
+def _closeness(offsets: str, constant: str = "BlockType") -> str:
+    return f"jnp.maximum(1.0 - 0.1 * jnp.abs({offsets}[{constant}.{{target}}.value]).sum(), 0.0)"
 
 
-BLOCKS_IN_VIEW = Sights("closest_blocks", "BlockType", NOT_IN_VIEW)
+SIGHTS = (
+    Sights("closest_blocks", "BlockType", NOT_IN_VIEW),
+    Sights("closest_creatures", "CreatureType", NOT_IN_VIEW),
+)
+"""What can be in view: blocks and creatures."""
 FULL = 9
 """The level to which health, food, drink and energy are filled at the start."""
 

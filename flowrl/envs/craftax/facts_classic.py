@@ -9,6 +9,8 @@ BLOCKS = tuple(
     """INVALID OUT_OF_BOUNDS GRASS WATER STONE TREE WOOD PATH COAL IRON DIAMOND CRAFTING_TABLE FURNACE SAND LAVA
     PLANT RIPE_PLANT""".split()
 )
+CREATURES = {"COW": "cows", "ZOMBIE": "zombies", "SKELETON": "skeletons", "ARROW": "arrows"}
+"""Each with the field of the game's state that holds its kind."""
 ACHIEVEMENTS = tuple(
     """COLLECT_WOOD PLACE_TABLE EAT_COW COLLECT_SAPLING COLLECT_DRINK MAKE_WOOD_PICKAXE MAKE_WOOD_SWORD PLACE_PLANT
     DEFEAT_ZOMBIE COLLECT_STONE PLACE_STONE EAT_PLANT DEFEAT_SKELETON MAKE_STONE_PICKAXE MAKE_STONE_SWORD WAKE_UP
@@ -22,18 +24,33 @@ FACTS = GameFacts(
     features=(
         facts.INVENTORY,
         facts.CLOSEST_BLOCKS,
+        facts.CLOSEST_CREATURES,
+        facts.FACING,
+        facts.LIGHT,
         facts.PLAYER_LEVEL,  # always 0
         facts.PLAYER_INTRINSICS,
+        facts.IS_SLEEPING,
         facts.ACHIEVEMENTS,
         facts.HEALTH_PENALTY,
     ),
     families=(facts.near(BLOCKS), facts.unlocked(ACHIEVEMENTS)),
-    terms=facts.reward_menu(BLOCKS, facts.INTRINSICS[:4]),
+    terms=facts.reward_menu(BLOCKS, tuple(CREATURES), facts.INTRINSICS[:4]),
     goals="achievement",
     own_reward=facts.own_reward({}),
     vitals=facts.vitals(facts.INTRINSICS[:4]),
     endings=facts.endings(Ending("lava", "jnp.abs(closest_blocks[BlockType.LAVA.value]).max() == 0")),
-    sights=(facts.BLOCKS_IN_VIEW,),
-    constants={"BlockType": BLOCKS, "Achievement": ACHIEVEMENTS, "Action": (), "Inventory": ()},
-    lists={"Floors from the top down": ("one",), "Blocks": BLOCKS, "Achievements": ACHIEVEMENTS},
+    sights=facts.SIGHTS,
+    constants={
+        "BlockType": BLOCKS,
+        "CreatureType": tuple(CREATURES),
+        "Achievement": ACHIEVEMENTS,
+        "Action": (),
+        "Inventory": (),
+    },
+    lists={
+        "Floors from the top down": ("one",),
+        "Blocks": BLOCKS,
+        "Creatures": tuple(CREATURES),
+        "Achievements": ACHIEVEMENTS,
+    },
 )

@@ -15,6 +15,14 @@ BLOCKS = tuple(
     FIRE_TREE ICE_SHRUB ENCHANTMENT_TABLE_FIRE ENCHANTMENT_TABLE_ICE NECROMANCER GRAVE GRAVE2 GRAVE3
     NECROMANCER_VULNERABLE""".split()
 )
+MOBS = {
+    "passive_mobs": tuple("COW BAT SNAIL".split()),
+    "melee_mobs": tuple("ZOMBIE GNOME_WARRIOR ORC_SOLDIER LIZARD KNIGHT TROLL PIGMAN FROST_TROLL".split()),
+    "ranged_mobs": tuple("SKELETON GNOME_ARCHER ORC_MAGE KOBOLD ARCHER DEEP_THING FIRE_ELEMENTAL ICE_ELEMENTAL".split()),
+    "mob_projectiles": tuple("ARROW DAGGER FIREBALL ICEBALL ARROW2 SLIMEBALL FIREBALL2 ICEBALL2".split()),
+}
+"""Fields of the game's state, each with the creatures that it holds by their ``type_id``. What the player shoots is none."""
+CREATURES = tuple(name for names in MOBS.values() for name in names)
 ACHIEVEMENTS = tuple(
     """COLLECT_WOOD PLACE_TABLE EAT_COW COLLECT_SAPLING COLLECT_DRINK MAKE_WOOD_PICKAXE MAKE_WOOD_SWORD PLACE_PLANT
     DEFEAT_ZOMBIE COLLECT_STONE PLACE_STONE EAT_PLANT DEFEAT_SKELETON MAKE_STONE_PICKAXE MAKE_STONE_SWORD WAKE_UP
@@ -49,9 +57,13 @@ FACTS = GameFacts(
     features=(
         facts.INVENTORY,
         facts.CLOSEST_BLOCKS,
+        facts.CLOSEST_CREATURES,
+        facts.FACING,
+        facts.LIGHT,
         facts.PLAYER_LEVEL,
         facts.MONSTERS_KILLED,
         facts.PLAYER_INTRINSICS,
+        facts.IS_SLEEPING,
         facts.ACHIEVEMENTS,
         facts.HEALTH_PENALTY,
     ),
@@ -61,13 +73,20 @@ FACTS = GameFacts(
         facts.on_floor(FLOORS),
         facts.cleared(FLOORS),
     ),
-    terms=facts.reward_menu(BLOCKS, facts.INTRINSICS),
+    terms=facts.reward_menu(BLOCKS, CREATURES, facts.INTRINSICS),
     goals="achievement",
     goal_values=VALUES,
     own_reward=facts.own_reward(VALUES),
     vitals=facts.vitals(facts.INTRINSICS),
     endings=facts.endings(Ending("beat the necromancer", "achievements[Achievement.DEFEAT_NECROMANCER.value]")),
-    sights=(facts.BLOCKS_IN_VIEW,),
-    constants={"BlockType": BLOCKS, "Achievement": ACHIEVEMENTS, "Action": (), "ItemType": (), "Inventory": ()},
-    lists={"Floors from the top down": FLOORS, "Blocks": BLOCKS, "Achievements": ACHIEVEMENTS},
+    sights=facts.SIGHTS,
+    constants={
+        "BlockType": BLOCKS,
+        "CreatureType": CREATURES,
+        "Achievement": ACHIEVEMENTS,
+        "Action": (),
+        "ItemType": (),
+        "Inventory": (),
+    },
+    lists={"Floors from the top down": FLOORS, "Blocks": BLOCKS, "Creatures": CREATURES, "Achievements": ACHIEVEMENTS},
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from craftax.craftax import constants
 from craftax.craftax.craftax_state import Inventory
 from craftax.craftax.envs.craftax_symbolic_env import CraftaxSymbolicEnvNoAutoReset
 
 from flowrl.envs.craftax.adapter import CraftaxGame, stacked
 from flowrl.envs.craftax.creatures import Creatures
-from flowrl.envs.craftax.facts_full import FACTS
+from flowrl.envs.craftax.facts_full import FACTS, MOBS
 
 VISIBLE_LIGHT = 0.05
 """Cells with less light are dark: the game's own observation uses the same threshold."""
@@ -30,6 +31,11 @@ class CraftaxAdapter(CraftaxGame):
         limits = self._env.static_env_params
         projectiles = limits.max_mob_projectiles + limits.max_player_projectiles
         self.num_creatures = limits.max_melee_mobs + limits.max_passive_mobs + limits.max_ranged_mobs + projectiles
+        channels = [self._first_channel(field) + type_id for field, names in MOBS.items() for type_id in range(len(names))]
+        self.creature_channels = np.array(channels, np.int32)
+
+    def _first_channel(self, kind: str) -> int:
+        return len(constants.BlockType) + len(constants.ItemType) + self.kinds.index(kind) * self.types_a_kind
 
     def view(self, state):
         floor, position = state.player_level, state.player_position
@@ -44,8 +50,7 @@ class CraftaxAdapter(CraftaxGame):
 
     def creatures(self, state):
         kinds = [jax.tree.map(lambda leaf: leaf[state.player_level], getattr(state, kind)) for kind in self.kinds]
-        first = len(constants.BlockType) + len(constants.ItemType)
-        channels = [first + number * self.types_a_kind + kind.type_id for number, kind in enumerate(kinds)]
+        channels = [self._first_channel(name) + kind.type_id for name, kind in zip(self.kinds, kinds)]
         position = jnp.concatenate([kind.position for kind in kinds])
         return Creatures(position, jnp.concatenate([kind.mask for kind in kinds]), jnp.concatenate(channels))
 

@@ -23,12 +23,13 @@ _ALSO = {
 
 
 class CraftaxSteps(GameSteps):
-    """Blocks nearby, achievements, floors, and monsters killed on them."""
+    """Blocks nearby, creatures, achievements, floors, and monsters killed on them."""
 
     def __init__(self, facts: GameFacts):
         super().__init__(facts)
         pairs = ((f"achievement:{name}", resource_with(name, facts)) for name in facts.members("achievement"))
         self.together = {name: pair for name, pair in pairs if pair}
+        self.creatures = facts.constants["CreatureType"]
 
     def write(self, rows, resource, level):
         family = self.facts.family_of(resource)
@@ -56,6 +57,10 @@ class CraftaxSteps(GameSteps):
                 after["player_intrinsics"][:, column] = np.clip(changed, 0, MAX_INTRINSIC)
             elif name in self.facts.stocks and name not in given:
                 after["inventory"][name] = self.with_change(before["inventory"][name], name, change)
+        if deed == "WAKE_UP":
+            after["is_sleeping"][:] = False
+        if (creature := creature_of(deed)) in self.creatures:  # it was the nearest, and is gone
+            after["closest_creatures"][:, self.creatures.index(creature)] = NOT_IN_VIEW
         if deed.startswith("DEFEAT_") and "monsters_killed" in after:
             killed = before["monsters_killed"].copy()
             killed[np.arange(len(killed)), before["player_level"]] += 1
@@ -65,11 +70,13 @@ class CraftaxSteps(GameSteps):
         yield from super().conditions(before, after)
         for index, name in enumerate(self.facts.members("achievement")):
             yield f"{name} was unlocked", after["achievements"][:, index] & ~before["achievements"][:, index]
-        for index, name in enumerate(self.facts.members("near")):
-            in_view = np.abs(after["closest_blocks"][:, index]).sum(axis=(1, 2)) < NOT_IN_VIEW
-            yield f"{name} was in view", in_view
-            yield f"no {name} was in view", ~in_view
+        for feature, names in (("closest_blocks", self.facts.members("near")), ("closest_creatures", self.creatures)):
+            for index, name in enumerate(names):
+                in_view = np.abs(after[feature][:, index]).sum(axis=(1, 2)) < NOT_IN_VIEW
+                yield f"{name} was in view", in_view
+                yield f"no {name} was in view", ~in_view
         yield "health was lost", after["player_intrinsics"][:, 0] < before["player_intrinsics"][:, 0]
+        yield "the player was asleep", after["is_sleeping"]
 
 
 def resource_with(achievement: str, facts: GameFacts) -> tuple[str, int] | None:
@@ -84,6 +91,12 @@ def resource_with(achievement: str, facts: GameFacts) -> tuple[str, int] | None:
         return f"level:{thing}", 1
     block = {"TABLE": "CRAFTING_TABLE"}.get(thing, thing)
     return (f"near:{block}", 1) if deed == "PLACE" and block in facts.members("near") else None
+
+
+def creature_of(achievement: str) -> str | None:
+    """The creature that is eaten or beaten for an achievement, if it is one; None where nothing is."""
+    deed, _, thing = achievement.partition("_")
+    return {"ORC_SOLIDER": "ORC_SOLDIER"}.get(thing, thing) if deed in ("EAT", "DEFEAT") else None  # the game's own spelling
 
 
 def _made(thing: str, facts: GameFacts) -> tuple[str, int] | None:

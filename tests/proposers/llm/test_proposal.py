@@ -51,12 +51,13 @@ def test_a_wrong_field_is_named_in_one_line(change, place):
 def test_a_menu_becomes_code_that_passes_the_checks(facts):
     menu = [
         {"term": "gain", "target": "wood", "weight": 1}, {"term": "approach", "target": "near:TREE", "weight": 0.5},
+        {"term": "approach", "target": "COW", "weight": 0.5},
         {"term": "recover", "target": "food", "weight": 0.1}, {"term": "avoid_damage", "target": None, "weight": 1},
     ]  # fmt: skip
     spec = proposed(skill_json("Collect_Wood", reward_menu=menu)).spec(facts)
     check_skill_code(spec, facts)
     assert "inventory.wood >= n" in spec.task_is_done
-    assert spec.task_reward.count("reward = ") == 4
+    assert spec.task_reward.count("reward = ") == 5
     assert spec.gains["wood"].at(3) == 3
 
 

@@ -25,7 +25,7 @@ def skills(facts, *names):
 @pytest.mark.parametrize("facts", [CLASSIC, CRAFTAX], ids=["classic", "craftax"])
 def test_the_prompt_describes_the_game_from_its_facts(facts):
     text = game_text(facts)
-    members = (*facts.members("near"), *facts.members("achievement"), *facts.members("level"))
+    members = (*facts.members("near"), *facts.members("achievement"), *facts.members("level"), *facts.constants["CreatureType"])
     allowed = (*facts.constants, *checks.JNP_NAMES, *checks.BUILTINS)
     for word in (*facts.stocks, *facts.possessions, *members, *allowed):
         assert word in text
