@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
 
 from flowrl.config import EvaluationArguments, Settings, parse
-from flowrl.envs.registry import game
+from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.experiment import plain_agents, stored_settings
+from flowrl.parallel.library.locks import merge_lock
 from flowrl.paths import ExperimentPaths, given_path
+from flowrl.records.run_record import Slot
 from flowrl.report.terminal import console
+from flowrl.training.host import process
+
+if TYPE_CHECKING:
+    from flowrl.evaluation.library import Library
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"flowrl: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("flowrl: stopped; nothing was written", file=sys.stderr)
+        print("flowrl: stopped before anything was measured to its end; plain agents go on from a checkpoint", file=sys.stderr)
         return 130
     return 0
 
@@ -36,17 +43,32 @@ def _evaluate(given: EvaluationArguments, out: Console) -> None:
     if stored is None:
         raise BadInput(f"{paths.root} holds no experiment: there is no {paths.config}; name the folder of one")
     entry = game(stored.settings.env_name)
-    from flowrl.evaluation import library
-    from flowrl.evaluation.evaluation import evaluate  # brings jax
+    if given.flat and not (entry.facts.goals and entry.facts.own_reward):
+        raise BadInput(
+            f"--flat needs a game that declares goals and its own reward, and {entry.env_name} does not; leave it out"
+        )
+    process.take_slot(Slot())  # before jax is imported
+    from flowrl.envs.registry import make_adapter
+    from flowrl.evaluation.evaluation import evaluate
 
+    found = _loaded(paths, entry)
     flat = {}
-    if given.flat:
-        frames = library.load(paths, entry.facts).total_frames
-        flat = {variant: _plain(paths, variant, stored.settings, frames, out) for variant in plain_agents.VARIANTS}
-    evaluate(paths, entry, given, out, flat)
+    for variant in plain_agents.VARIANTS if given.flat else ():
+        flat[variant] = _loaded(_trained(paths, variant, stored.settings, found.total_frames, out), entry)
+    evaluate(paths, found, make_adapter(entry.env_name), given, out, flat)
 
 
-def _plain(paths: ExperimentPaths, variant: str, settings: Settings, frames: int, out: Console) -> ExperimentPaths:
+def _loaded(paths: ExperimentPaths, entry: GameEntry) -> Library:
+    """The library; no merge changes it meanwhile."""
+    from flowrl.evaluation import library
+
+    if not paths.skills.is_dir():
+        return library.load(paths, entry.facts)  # which says what is missing
+    with merge_lock(paths, doing="reading the library"):
+        return library.load(paths, entry.facts)
+
+
+def _trained(paths: ExperimentPaths, variant: str, settings: Settings, frames: int, out: Console) -> ExperimentPaths:
     with Progress(console=out, transient=True) as bar:
         task = bar.add_task(f"training a plain agent, {variant}", total=frames)
         entry = game(settings.env_name)

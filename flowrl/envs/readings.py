@@ -33,17 +33,13 @@ class Readings(NamedTuple):
     """bool ``[A]``: which achievements are unlocked."""
     seen: jax.Array
     """bool ``[K]``: of each kind of thing asked for, whether one is in view."""
+    is_busy: jax.Array
+    """bool: the player does not act at the moment."""
 
 
 def goal_names(adapter: GameAdapter) -> tuple[str, ...]:
     """The achievements of a game, in the order of `Readings.goals`; none where it declares no goals."""
     return adapter.facts.members(adapter.facts.goals)
-
-
-def all_sights(adapter: GameAdapter) -> list[Sight]:
-    """Every kind of thing that can be in view."""
-    facts = adapter.facts
-    return [(sights.constant, member) for sights in facts.sights for member in facts.constants[sights.constant]]
 
 
 def make_reader(adapter: GameAdapter, resources: Sequence[str], sights: Sequence[Sight] = ()) -> Callable[[Features], Readings]:
@@ -72,6 +68,7 @@ def make_reader(adapter: GameAdapter, resources: Sequence[str], sights: Sequence
             vitals=_row([value_of(vital.level, features, adapter) for vital in facts.vitals], jnp.float32),
             goals=_row([level(features, goal) for goal in goals], bool),
             seen=_row([_is_seen(features, sight, adapter) for sight in sights], bool),
+            is_busy=jnp.asarray(value_of(facts.busy or "False", features, adapter)).astype(bool),
         )
 
     return read

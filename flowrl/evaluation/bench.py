@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
 from flowrl.envs.adapter import GameAdapter
-from flowrl.envs.readings import goal_names
+from flowrl.envs.readings import make_reader
 from flowrl.evaluation import episodes, skill_tests
-from flowrl.evaluation.catalogue import NO_SKILL, make_catalogue
-from flowrl.evaluation.composition import Composition, Games, Planned, compose
+from flowrl.evaluation.catalogue import Names, make_catalogue
+from flowrl.evaluation.composition import Composition, Games, compose
 from flowrl.evaluation.episodes import Episodes
 from flowrl.evaluation.library import Library, LibrarySkill
-from flowrl.evaluation.planner import PlannerSettings, Weights, explain
+from flowrl.evaluation.planner import Planned, PlannerSettings, Weights, make_explain
 from flowrl.evaluation.skill_tests import SkillTest
 from flowrl.skills.module import compile_module
 from flowrl.training.learning import experts
@@ -24,9 +24,6 @@ from flowrl.training.learning.ppo import Hyperparameters
 from flowrl.training.playing.environments import Stage
 from flowrl.training.playing.programs import Programs, Source, compile_programs
 from flowrl.training.playing.rollout import learned_policy
-
-LEAST_RECOVERY = 0.5
-"""By how much a success has to raise a vital for the skill to be taken as what recovers it."""
 
 
 @dataclass(frozen=True)
@@ -66,44 +63,25 @@ def measured(bench: Bench, skill: LibrarySkill, seed: int) -> SkillTest:
     )
 
 
-def planned_by(bench: Bench, tests: dict[str, SkillTest], settings: PlannerSettings) -> tuple[Planned, tuple[str, ...]]:
-    """What the planner goes by, from what was measured of each skill.
-
-    Returns:
-        it, and the names of the skills that recover each vital ("" where none does).
-    """
-    library = bench.library
-    catalogue, _ = make_catalogue(library, bench.adapter.facts, _also_gained(tests))
-    found = [tests[skill.name] for skill in library.skills]
-    slowest = [float(skill.own_max_steps) for skill in library.skills]
-    steps = [test.steps if np.isfinite(test.steps) else most for test, most in zip(found, slowest)]
-    upkeep = [best_for(vital, found, settings.min_success) for vital in range(len(bench.adapter.facts.vitals))]
-    weights = Weights(
-        success=np.array([test.own_rate for test in found], np.float32),
-        steps=np.array(steps, np.float32),
-        upkeep=np.array(upkeep, np.int32),
-    )
-    names = tuple("" if place == NO_SKILL else library.skills[place].name for place in upkeep)
-    return Planned(catalogue, jax.device_put(weights), settings), names
+def planned_by(bench: Bench, tests: Mapping[str, SkillTest], settings: PlannerSettings) -> Planned:
+    """What the planner goes by, from what was measured of each skill."""
+    skills = bench.library.skills
+    catalogue, _ = make_catalogue(bench.library, bench.adapter.facts, _also_gained(tests))
+    found = [tests[skill.name] for skill in skills]
+    steps = [test.steps if np.isfinite(test.steps) else skill.own_max_steps for test, skill in zip(found, skills)]
+    success = [test.own_rate for test in found]
+    return Planned(catalogue, _weights(success, steps), settings)
 
 
-def planned_alike(bench: Bench, settings: PlannerSettings) -> Planned:
-    """For a library whose skills were not measured: all are taken for equally good, and none recovers a vital."""
+def equally_good(bench: Bench, settings: PlannerSettings) -> Planned:
+    """What the planner goes by where the skills were not measured."""
     catalogue, _ = make_catalogue(bench.library, bench.adapter.facts)
-    num_skills, num_vitals = len(bench.library.skills), len(bench.adapter.facts.vitals)
-    weights = Weights(np.ones(num_skills, np.float32), np.ones(num_skills, np.float32), np.full(num_vitals, NO_SKILL, np.int32))
-    return Planned(catalogue, jax.device_put(weights), settings)
+    ones = [1.0] * len(bench.library.skills)
+    return Planned(catalogue, _weights(ones, ones), settings)
 
 
-def best_for(vital: int, found: list[SkillTest], min_success: float) -> int:
-    """The skill that raises a vital most in a step; `NO_SKILL` where none raises it."""
-    speeds = [
-        test.own_rate * test.recovers[vital] / test.steps
-        if test.own_rate >= min_success and test.recovers[vital] >= LEAST_RECOVERY
-        else 0.0
-        for test in found
-    ]
-    return int(np.argmax(speeds)) if max(speeds) > 0 else NO_SKILL
+def _weights(success: Sequence[float], steps: Sequence[float]) -> Weights:
+    return jax.device_put(Weights(np.array(success, np.float32), np.array(steps, np.float32)))
 
 
 def play_whole(
@@ -126,7 +104,7 @@ def play_whole(
     return episodes.play(composition, bench.params, planned, key, num_episodes, on_step, on_choice)
 
 
-def composed(bench: Bench, max_steps: int) -> tuple[Composition, object]:
+def composed(bench: Bench, max_steps: int) -> tuple[Composition, Names]:
     """The library's own programs for whole episodes, and the names of what is planned by."""
     _, names = make_catalogue(bench.library, bench.adapter.facts)
     features = bench.adapter.facts.feature_names
@@ -135,21 +113,20 @@ def composed(bench: Bench, max_steps: int) -> tuple[Composition, object]:
     return compose(programs.world, programs.acting, bench.adapter, functions, names, max_steps), names
 
 
-def _also_gained(tests: dict[str, SkillTest]) -> dict[str, list[str]]:
+def _also_gained(tests: Mapping[str, SkillTest]) -> dict[str, list[str]]:
     return {name: [goal for goal, share in test.brings.items() if share >= skill_tests.USUAL] for name, test in tests.items()}
 
 
-def _logger(bench: Bench, planned: Planned, names, log: Callable[[str], None]) -> Callable[[Games, int], None]:
-    from flowrl.envs.readings import make_reader
-
+def _logger(bench: Bench, planned: Planned, names: Names, log: Callable[[str], None]) -> Callable[[Games, int], None]:
     read = jax.jit(make_reader(bench.adapter, names.resources, names.sights))
-    vitals = tuple(vital.name for vital in bench.adapter.facts.vitals)
+    explain = make_explain(names, tuple(vital.name for vital in bench.adapter.facts.vitals))
 
     def on_choice(games: Games, number: int) -> None:
-        features = jax.tree.map(lambda leaf: leaf[0], games.scene.features)
-        failures, readings = games.course.failures[0], read(features)
+        features, past, choice = jax.tree.map(
+            lambda leaf: leaf[0], (games.scene.features, games.course.past, games.course.choice)
+        )
+        readings = read(features)
         goals = int(np.sum(jax.device_get(readings.goals)))
-        line = explain(names, planned.catalogue, planned.weights, planned.settings, readings, failures, vitals)
-        log(f"step {number}, {goals} of {len(goal_names(bench.adapter))} unlocked: {line}")
+        log(f"step {number}, {goals} of {len(names.goals)} unlocked: {explain(planned, readings, past, choice)}")
 
     return on_choice

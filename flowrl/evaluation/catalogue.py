@@ -43,6 +43,8 @@ class Catalogue(NamedTuple):
     """bool ``[S]``: it uses something up, so it can be done on the spot once all that it needs is there."""
     goals: jax.Array
     """bool ``[S, A]``: the achievements that come with the skill."""
+    restores: jax.Array
+    """bool ``[S, V]``: the vitals that the skill raises."""
     values: jax.Array
     """float32 ``[A]``: what an achievement is worth."""
     sought: jax.Array
@@ -65,15 +67,15 @@ def make_catalogue(
 ) -> tuple[Catalogue, Names]:
     """
     Args:
-        also_gained: by skill, achievements that come with it beside those that it declares, as measured.
+        also_gained: of skills that declare no achievement, those that come with them, as measured.
     """
     skills, specs = library.skills, library.specs
-    resources = tuple(sorted({resource for spec in specs.values() for resource in needs(spec, facts)}))
+    needed = [_needs(skill.spec, facts) for skill in skills]
+    resources = tuple(sorted({resource for amounts in needed for resource in amounts}))
     goals = facts.members(facts.goals)
     sights = tuple(dict.fromkeys(sight for skill in skills for sight in sights_of(skill.spec, facts)))
     plans = [_plan_before(skill, specs, facts) for skill in skills]
-    declared = [goals_of(skill.spec, facts) | set((also_gained or {}).get(skill.name, ())) for skill in skills]
-    needed = [{resource: _needed(skill.spec, resource) for resource in needs(skill.spec, facts)} for skill in skills]
+    gained = [goals_of(skill.spec, facts) or set((also_gained or {}).get(skill.name, ())) for skill in skills]
     amounts = {
         "needs": needed,
         "consumes": [_pairs(skill.spec.consumes) for skill in skills],
@@ -91,7 +93,10 @@ def make_catalogue(
         plans=_padded([plan or [] for plan in plans], library),
         has_plan=np.array([plan is not None for plan in plans], bool),
         crafts=np.array([bool(skill.spec.consumes) for skill in skills], bool),
-        goals=np.array([[goal in gained for goal in goals] for gained in declared], bool).reshape(len(skills), len(goals)),
+        goals=np.array([[goal in of_skill for goal in goals] for of_skill in gained], bool).reshape(len(skills), len(goals)),
+        restores=np.array(
+            [[not of_skill.isdisjoint(vital.restored_by) for vital in facts.vitals] for of_skill in gained], bool
+        ).reshape(len(skills), len(facts.vitals)),
         values=np.array([facts.goal_values.get(goal, 1.0) for goal in goals], np.float32),
         sought=_members([sights_of(skill.spec, facts) for skill in skills], sights),
         max_steps=np.array([skill.own_max_steps for skill in skills], np.int32),
@@ -123,6 +128,12 @@ def _plan_before(skill: LibrarySkill, specs: Mapping[str, SkillSpec], facts: Gam
     except BadInput:
         plan = [task.skill_name for task in skill.plan]
     return plan[:-1] if all(name in specs for name in plan) else None
+
+
+def _needs(spec: SkillSpec, facts: GameFacts) -> dict[str, tuple[float, float]]:
+    """What must hold when a skill starts. Being where episodes start counts too: a player may have left that place."""
+    resources = [*needs(spec, facts), *([facts.start_place] if facts.start_place in spec.requires else [])]
+    return {resource: _needed(spec, resource) for resource in resources}
 
 
 def _needed(spec: SkillSpec, resource: str) -> tuple[float, float]:

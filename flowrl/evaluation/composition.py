@@ -18,8 +18,8 @@ from flowrl.envs.features import Features, task_inputs
 from flowrl.envs.readings import Readings, make_ending, make_own_reward, make_reader
 from flowrl.envs.tasks import is_done, reward_of
 from flowrl.envs.worlds import WorldBank
-from flowrl.evaluation.catalogue import NO_SKILL, Catalogue, Names
-from flowrl.evaluation.planner import NO_VITAL, Choice, PlannerSettings, Weights, choose
+from flowrl.evaluation.catalogue import NO_SKILL, Names
+from flowrl.evaluation.planner import NO_VITAL, PASSING_TIME, Choice, Past, Planned, can_restore, choose
 from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning.networks import Params
 from flowrl.training.playing.acting import Acting
@@ -30,16 +30,15 @@ AT_ONCE = 8
 
 
 class Course(NamedTuple):
-    """How far each environment is in its episode."""
+    """How far each environment is in its episode, ``[B, ...]`` each."""
 
     choice: Choice
-    """``[B]`` each: the task at hand."""
+    """The task at hand."""
     steps: jax.Array
-    """int32 ``[B]``: spent in it."""
-    failures: jax.Array
-    """int32 ``[B, S]``: how often a task of each skill has failed since it last succeeded."""
+    """int32: spent in it, those apart in which the player was busy."""
+    past: Past
     length: jax.Array
-    """int32 ``[B]``: steps of the episode so far."""
+    """int32: steps of the episode so far."""
 
 
 class Judgement(NamedTuple):
@@ -47,10 +46,10 @@ class Judgement(NamedTuple):
 
     task_done: jax.Array
     """bool."""
-    gave_up: jax.Array
-    """bool: the task's steps were used up."""
+    failed: jax.Array
+    """bool: the task's steps were used up, or it had been done before it began."""
     interrupted: jax.Array
-    """bool: a vital has become low, and another task did not do anything about it."""
+    """bool: a vital has become low in this step, and the task does nothing about it."""
     died: jax.Array
     """bool: the game is over."""
     ended: jax.Array
@@ -60,14 +59,14 @@ class Judgement(NamedTuple):
     goals: jax.Array
     """bool ``[B, A]``: the achievements unlocked by now."""
     own_reward: jax.Array
-    """float32: what the task's skill pays; of a task that is to recover a vital, by how much it rose."""
+    """float32: what the task's skill pays; of a task that is to restore a vital, by how much it rose."""
     game_reward: jax.Array
     """float32: what the game itself pays."""
 
     @property
     def is_free(self) -> jax.Array:
         """bool ``[B]``: a task is to be chosen."""
-        return self.task_done | self.gave_up | self.interrupted | self.ended
+        return self.task_done | self.failed | self.interrupted | self.ended
 
 
 class Games(NamedTuple):
@@ -80,23 +79,15 @@ class Games(NamedTuple):
     """As in `environments.Playing`."""
 
 
-class Planned(NamedTuple):
-    """What the planner goes by: fixed arrays, and numbers that may change while it plays."""
-
-    catalogue: Catalogue
-    weights: Weights
-    settings: PlannerSettings
-
-
 class Composition(NamedTuple):
     """The compiled functions of a library that plays; what is planned by is an argument of each."""
 
     world: World
     acting: Acting
     judge: Callable
-    """``(features before, after, game_over, course, planned) -> Judgement``."""
+    """``(features before, after, game_over, course, planned) -> (Judgement, is_busy)``."""
     go_on: Callable
-    """``(course, judgement, features, planned) -> Course``, once ended environments are in their next worlds."""
+    """``(course, (judgement, is_busy), features, planned) -> Course``, once ended environments are in their next worlds."""
     begin: Callable
     """``(features, planned) -> Course`` at the start of episodes."""
 
@@ -140,9 +131,10 @@ def play_step(
     world, scene, course = composition.world, games.scene, games.course
     decision = composition.acting.act(params, scene.observation, games.typical, course.choice.skill, act_key, number)
     state, observation, features, game_over = world.step(scene.state, decision.action, step_key, number)
-    judgement = composition.judge(scene.features, features, game_over, course, planned)
+    judged = composition.judge(scene.features, features, game_over, course, planned)
+    judgement, _ = judged
     next_world, scene = world.renew(games.bank, state, observation, features, judgement.ended)
-    course = composition.go_on(course, judgement, scene.features, planned)
+    course = composition.go_on(course, judged, scene.features, planned)
     return Games(games.bank._replace(next_world=next_world), scene, course, games.typical), judgement
 
 
@@ -151,25 +143,23 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: C
     ending, game_reward = make_ending(adapter), make_own_reward(adapter)
 
     def judge_one(before, after, game_over, choice, steps, length, planned):
-        inputs, readings = task_inputs(before, after, choice.n), read(after)
-        done = jnp.stack([is_done(task, inputs) for task in functions])[choice.skill]
-        paid = jnp.stack([reward_of(task, inputs) for task in functions])[choice.skill]
-        keeps_alive = choice.until != NO_VITAL
-        recovered, is_low = _vitals(readings, choice, planned.settings, planned.weights)
-        task_done = jnp.where(keeps_alive, recovered, done)
-        goes_on = ~task_done & ~game_over
+        inputs, was, now = task_inputs(before, after, choice.n), read(before), read(after)
+        done, paid = _own_verdict(functions, inputs, was, now, choice, planned.settings)
+        # A task that was done before it began would end at every step, and be chosen again.
+        in_vain = done & (steps == 0) & (choice.until == NO_VITAL) & _nothing_changed(was, now)
         limit = planned.catalogue.max_steps[choice.skill] * choice.n
+        goes_on = ~done & ~game_over & ~now.is_busy
         return Judgement(
-            task_done=task_done,
-            gave_up=goes_on & (steps + 1 >= limit),
-            interrupted=goes_on & is_low & (choice.goal != NO_SKILL),
+            task_done=done & ~in_vain,
+            failed=in_vain | (goes_on & (steps + 1 >= limit)),
+            interrupted=goes_on & (choice.goal != NO_SKILL) & _became_low(planned, was, now),
             died=game_over,
             ended=game_over | (length + 1 >= max_steps),
             ending=ending(after),
-            goals=readings.goals,
-            own_reward=jnp.where(keeps_alive, _risen(read(before), readings, choice.until), paid),
+            goals=now.goals,
+            own_reward=paid,
             game_reward=game_reward(inputs),
-        )
+        ), now.is_busy
 
     def judge(before, after, game_over, course, planned):
         each = jax.vmap(judge_one, in_axes=(0, 0, 0, 0, 0, 0, None))
@@ -178,18 +168,26 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: C
     return judge
 
 
-def _vitals(readings: Readings, choice: Choice, settings: PlannerSettings, weights: Weights):
-    """Whether the vital at hand is high again, and whether one that can be recovered is low."""
-    if not len(readings.vitals):
-        return jnp.bool_(False), jnp.bool_(False)
+def _own_verdict(functions: Sequence[TaskFunctions], inputs, was: Readings, now: Readings, choice: Choice, settings):
+    """Whether the task is done, and what it pays: by its skill's code, or by the vital that it is to restore."""
+    done = jnp.stack([is_done(task, inputs) for task in functions])[choice.skill] & (choice.until != PASSING_TIME)
+    paid = jnp.stack([reward_of(task, inputs) for task in functions])[choice.skill]
+    if not len(now.vitals):
+        return done, paid
+    restores = choice.until >= 0
     return (
-        readings.vitals[choice.until] >= settings.enough,
-        ((readings.vitals < settings.low) & (weights.upkeep >= 0)).any(),
+        jnp.where(restores, now.vitals[choice.until] >= settings.enough, done),
+        jnp.where(restores, (now.vitals - was.vitals)[choice.until], paid),
     )
 
 
-def _risen(before: Readings, after: Readings, vital: jax.Array) -> jax.Array:
-    return (after.vitals - before.vitals)[vital] if len(after.vitals) else jnp.float32(0)
+def _nothing_changed(was: Readings, now: Readings) -> jax.Array:
+    return (was.levels == now.levels).all() & (was.goals == now.goals).all()
+
+
+def _became_low(planned: Planned, was: Readings, now: Readings) -> jax.Array:
+    low = planned.settings.low
+    return ((was.vitals >= low) & (now.vitals < low) & can_restore(planned)).any()
 
 
 def make_begin(read: Callable[[Features], Readings]):
@@ -197,9 +195,9 @@ def make_begin(read: Callable[[Features], Readings]):
 
     def begin(features, planned):
         num_envs, num_skills = len(jax.tree.leaves(features)[0]), len(planned.catalogue.plans)
-        failures = jnp.zeros((num_envs, num_skills), jnp.int32)
-        choice = choose_each(read, features, failures, planned)
-        return Course(choice, jnp.zeros(num_envs, jnp.int32), failures, jnp.zeros(num_envs, jnp.int32))
+        past = Past(jnp.zeros((num_envs, num_skills), jnp.int32), jnp.zeros(num_envs, jnp.int32))
+        choice = choose_each(read, features, past, planned)
+        return Course(choice, jnp.zeros(num_envs, jnp.int32), past, jnp.zeros(num_envs, jnp.int32))
 
     return begin
 
@@ -207,33 +205,42 @@ def make_begin(read: Callable[[Features], Readings]):
 def make_go_on(read: Callable[[Features], Readings]):
     """The course after a step: counts it, and chooses wherever a task is due, some environments at a time."""
 
-    def go_on(course: Course, judgement: Judgement, features, planned: Planned) -> Course:
-        num_envs = len(course.steps)
-        own = course.choice.skill[:, None] == jnp.arange(course.failures.shape[1])
-        failures = jnp.where(own & judgement.gave_up[:, None], course.failures + 1, course.failures)
-        failures = jnp.where((own & judgement.task_done[:, None]) | judgement.ended[:, None], 0, failures)
-        free = judgement.is_free
-        rows = jnp.nonzero(free, size=-(-num_envs // AT_ONCE) * AT_ONCE, fill_value=num_envs)[0]
-
-        def some(number, choice):
-            here = jax.lax.dynamic_slice_in_dim(rows, number * AT_ONCE, AT_ONCE)
-            their_features, their_failures = jax.tree.map(lambda leaf: leaf.at[here].get(mode="clip"), (features, failures))
-            new = choose_each(read, their_features, their_failures, planned)
-            return jax.tree.map(lambda old, value: old.at[here].set(value, mode="drop"), choice, new)
-
-        num_blocks = -(-jnp.sum(free, dtype=jnp.int32) // AT_ONCE)
-        choice = jax.lax.fori_loop(0, num_blocks, some, course.choice)
-        steps = jnp.where(free, 0, course.steps + 1)
+    def go_on(course: Course, judged: tuple[Judgement, jax.Array], features, planned: Planned) -> Course:
+        judgement, is_busy = judged
+        past, free = _past_after(course, judgement), judgement.is_free
+        choice = _chosen(read, course.choice, features, past, free, planned)
+        steps = jnp.where(free, 0, course.steps + ~is_busy)
         length = jnp.where(judgement.ended, 0, course.length + 1)
-        return Course(choice, steps, failures, length)
+        return Course(choice, steps, past, length)
 
     return go_on
 
 
-def choose_each(read: Callable[[Features], Readings], features: Features, failures: jax.Array, planned: Planned) -> Choice:
+def _past_after(course: Course, judgement: Judgement) -> Past:
+    """What has failed so far; a new episode forgets it."""
+    own = course.choice.skill[:, None] == jnp.arange(course.past.failures.shape[1])
+    failures = course.past.failures + (own & judgement.failed[:, None])
+    failures = jnp.where((own & judgement.task_done[:, None]) | judgement.ended[:, None], 0, failures)
+    is_for_goal, is_over = course.choice.goal != NO_SKILL, judgement.task_done | judgement.failed
+    vain = jnp.where(is_for_goal, 0, course.past.vain + 1)
+    vain = jnp.where(judgement.task_done & ~is_for_goal, 0, jnp.where(is_over, vain, course.past.vain))
+    return Past(failures, jnp.where(judgement.ended, 0, vain))
+
+
+def _chosen(read, choice: Choice, features: Features, past: Past, free: jax.Array, planned: Planned) -> Choice:
+    """The choices, with a new one wherever the environment is free."""
+    num_envs = len(free)
+    rows = jnp.nonzero(free, size=-(-num_envs // AT_ONCE) * AT_ONCE, fill_value=num_envs)[0]
+
+    def some(number, choice):
+        here = jax.lax.dynamic_slice_in_dim(rows, number * AT_ONCE, AT_ONCE)
+        theirs = jax.tree.map(lambda leaf: leaf.at[here].get(mode="clip"), (features, past))
+        new = choose_each(read, *theirs, planned)
+        return jax.tree.map(lambda old, value: old.at[here].set(value, mode="drop"), choice, new)
+
+    return jax.lax.fori_loop(0, -(-jnp.sum(free, dtype=jnp.int32) // AT_ONCE), some, choice)
+
+
+def choose_each(read: Callable[[Features], Readings], features: Features, past: Past, planned: Planned) -> Choice:
     """The next task of each of some environments."""
-
-    def one(features, failures):
-        return choose(planned.catalogue, planned.weights, planned.settings, read(features), failures)
-
-    return jax.vmap(one)(features, failures)
+    return jax.vmap(lambda features, past: choose(planned, read(features), past))(features, past)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from flowrl.evaluation.composition import Composition, Course, Games, Judgement, Planned, begin, play_step
+from flowrl.evaluation.composition import Composition, Course, Games, Judgement, begin, play_step
+from flowrl.evaluation.planner import Planned
 from flowrl.training.learning.networks import Params
 from flowrl.training.playing.evaluation import STEPS_BETWEEN_LOOKS, FirstEpisodes
 
@@ -90,7 +91,7 @@ class _Tally:
 
     def add(self, step: _Shown) -> None:
         counted, judgement = self.episodes.counting.copy(), step.judgement
-        over = judgement.ended | judgement.task_done | judgement.gave_up | judgement.interrupted
+        over = judgement.is_free
         events = Usage(tries=over, successes=judgement.task_done, deaths=judgement.died, frames=np.ones_like(over))
         for total, happened in zip(self.usage, events):
             np.add.at(total, step.skill[counted & happened], 1)

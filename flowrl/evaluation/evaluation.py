@@ -9,22 +9,20 @@ from typing import Any, NamedTuple, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from flowrl import __version__
+import flowrl
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.readings import goal_names
-from flowrl.envs.registry import GameEntry, make_adapter
 from flowrl.evaluation import bench as benches
-from flowrl.evaluation import findings, library
+from flowrl.evaluation import findings
 from flowrl.evaluation.bench import Bench
+from flowrl.evaluation.library import Library
 from flowrl.evaluation.planner import PlannerSettings
 from flowrl.evaluation.skill_tests import SkillTest
 from flowrl.files import write_json, write_whole
 from flowrl.paths import ExperimentPaths
-from flowrl.records.run_record import Slot
-from flowrl.training.host import process
 
 
-class Asked(Protocol):
+class EvaluationRequest(Protocol):
     """What an evaluation is asked for."""
 
     episodes: int
@@ -41,99 +39,99 @@ class Asked(Protocol):
 class _Whole(NamedTuple):
     """What whole episodes showed, and by which planner."""
 
-    planner: dict[str, Any]
+    settings: PlannerSettings
     figures: dict[str, Any]
     choices: list[str]
 
 
 def evaluate(
-    paths: ExperimentPaths, entry: GameEntry, asked: Asked, out: Console, flat: Mapping[str, ExperimentPaths] | None = None
+    paths: ExperimentPaths,
+    found: Library,
+    adapter: GameAdapter,
+    request: EvaluationRequest,
+    out: Console,
+    flat: Mapping[str, Library] | None = None,
 ) -> dict[str, Any]:
-    """Measures the library, prints what was found, and writes it to the experiment's ``evaluation.json``.
+    """Measures a library, prints what was found, and writes it to the experiment's ``evaluation.json``.
 
     Whole episodes are played where the game declares goals to play for.
 
     Args:
         flat: plain agents by name, each a library of one skill, to be measured in the same worlds.
-
-    Raises:
-        BadInput: there is no library that can be played.
     """
-    found = library.load(paths, entry.facts)
-    process.take_slot(Slot())
-    bench = benches.set_up(found, make_adapter(entry.env_name), asked.skill_episodes)
+    bench = benches.set_up(found, adapter, request.skill_episodes)
     with _bar(out) as bar:
-        tests = _test_skills(bench, asked, bar)
-        whole = _play_whole(bench, tests, asked, bar) if goal_names(bench.adapter) else None
-        plain = {name: _play_plain(name, folder, bench.adapter, asked, bar) for name, folder in (flat or {}).items()}
-    rows = [findings.of_skill(skill, tests[skill.name]) for skill in found.skills]
+        tests = _test_skills(bench, request, bar)
+        whole = _play_whole(bench, tests, request, bar) if goal_names(adapter) else None
+        plain = {name: _play_plain(name, agent, adapter, request, bar) for name, agent in (flat or {}).items()}
     data = {
         "version": findings.VERSION,
-        "flowrl": __version__,
+        "flowrl": flowrl.__version__,
         "env_name": found.env_name,
-        "seed": asked.seed,
+        "seed": request.seed,
         "frames": found.total_frames,
-        "planner": whole.planner if whole else None,
-        "skills": rows,
+        "planner": whole.settings._asdict() if whole else None,
+        "skills": [findings.of_skill(skill, tests[skill.name]) for skill in found.skills],
         "whole": whole.figures if whole else None,
         "flat": plain,
     }
-    findings.print_skills(rows, out)
-    if whole:
-        findings.print_whole(whole.figures, out)
-    if plain and whole:
-        findings.print_comparison(data, out)
     write_json(paths.evaluation, data)
-    out.print(f"\nWritten to {paths.evaluation}", soft_wrap=True, markup=False)
-    if whole and asked.log:
+    if whole and request.log:
         write_whole(paths.planner_log, "".join(f"{line}\n" for line in whole.choices))
-        out.print(f"The planner's choices in the first episode: {paths.planner_log}", soft_wrap=True, markup=False)
+    _print(data, out)
+    written = [paths.evaluation, *([paths.planner_log] if whole and request.log else [])]
+    out.print("\nWritten: " + ", ".join(map(str, written)), soft_wrap=True, markup=False)
     return data
 
 
-def _test_skills(bench: Bench, asked: Asked, bar: Progress) -> dict[str, SkillTest]:
+def _print(data: dict[str, Any], out: Console) -> None:
+    findings.print_skills(data["skills"], out)
+    if data["whole"]:
+        findings.print_whole(data["whole"], out)
+    if data["whole"] and data["flat"]:
+        findings.print_comparison(data, out)
+
+
+def _test_skills(bench: Bench, request: EvaluationRequest, bar: Progress) -> dict[str, SkillTest]:
     skills = bench.library.skills
     task, tests = bar.add_task("skills", total=len(skills), what=""), {}
     for skill in skills:
         bar.update(task, what=skill.name)
-        tests[skill.name] = benches.measured(bench, skill, asked.seed)
+        tests[skill.name] = benches.measured(bench, skill, request.seed)
         bar.advance(task)
     bar.update(task, what="")
     return tests
 
 
-def _play_whole(bench: Bench, tests: dict[str, SkillTest], asked: Asked, bar: Progress) -> _Whole:
+def _play_whole(bench: Bench, tests: dict[str, SkillTest], request: EvaluationRequest, bar: Progress) -> _Whole:
     settings = PlannerSettings()
-    planned, upkeep = benches.planned_by(bench, tests, settings)
-    task = bar.add_task("whole episodes", total=asked.episodes, what="")
+    planned = benches.planned_by(bench, tests, settings)
+    task = bar.add_task("whole episodes", total=request.episodes, what="")
     choices: list[str] = []
     episodes = benches.play_whole(
         bench,
         planned,
-        asked.episodes,
-        asked.max_steps,
-        asked.seed,
+        request.episodes,
+        request.max_steps,
+        request.seed,
         on_step=lambda ended, wanted: bar.update(task, completed=ended),
-        log=choices.append if asked.log else None,
+        log=choices.append if request.log else None,
     )
-    vitals = (vital.name for vital in bench.adapter.facts.vitals)
-    planner = settings._asdict() | {"upkeep": dict(zip(vitals, upkeep))}
-    return _Whole(planner, findings.of_episodes(episodes, bench.library, bench.adapter), choices)
+    return _Whole(settings, findings.of_episodes(episodes, bench.library, bench.adapter), choices)
 
 
-def _play_plain(name: str, folder: ExperimentPaths, adapter: GameAdapter, asked: Asked, bar: Progress) -> dict[str, Any]:
-    found = library.load(folder, adapter.facts)
-    bench = benches.set_up(found, adapter, asked.skill_episodes)
-    task = bar.add_task(f"plain agent, {name}", total=asked.episodes, what="")
+def _play_plain(name: str, agent: Library, adapter: GameAdapter, request: EvaluationRequest, bar: Progress) -> dict[str, Any]:
+    bench = benches.set_up(agent, adapter, request.skill_episodes)
+    task = bar.add_task(f"plain agent, {name}", total=request.episodes, what="")
     episodes = benches.play_whole(
         bench,
-        benches.planned_alike(bench, PlannerSettings()),
-        asked.episodes,
-        asked.max_steps,
-        asked.seed,
+        benches.equally_good(bench, PlannerSettings()),
+        request.episodes,
+        request.max_steps,
+        request.seed,
         on_step=lambda ended, wanted: bar.update(task, completed=ended),
     )
-    return {"frames": found.total_frames, **findings.of_episodes(episodes, found, adapter)}
+    return {"frames": agent.total_frames, **findings.of_episodes(episodes, agent, adapter)}
 
 
 @contextmanager

@@ -47,7 +47,6 @@ def of_skill(skill: LibrarySkill, test: SkillTest) -> dict[str, Any]:
             {"task": task, "reason": reason, "episodes": count} for (task, reason), count in test.failures.most_common()
         ],
         "unlocks": {goal: round(share, 3) for goal, share in test.brings.items()},
-        "recovers": [round(amount, 2) for amount in test.recovers],
     }
 
 
@@ -88,9 +87,9 @@ def print_skills(skills: list[dict[str, Any]], out: Console) -> None:
         ("trained", "right"),
         ("random", "right"),
         ("steps", "right"),
-        ("most failures", "left"),
+        ("most frequent failure", "left"),
     ):
-        table.add_column(heading, justify=justify, no_wrap=heading != "most failures")
+        table.add_column(heading, justify=justify, no_wrap=heading != "most frequent failure")
     for skill in skills:
         rate, failures = skill["success_rate"], skill["failures"]
         worst = failures[0] if failures else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json
-from flowrl.paths import SKILL_DATA, ExperimentPaths
+from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 from flowrl.records.result import RunResult
@@ -60,11 +61,6 @@ class Library:
         """By name, in the order in which they were added."""
         return {skill.name: skill.spec for skill in self.skills}
 
-    @property
-    def places(self) -> dict[int, int]:
-        """Global index to position among the skills."""
-        return {skill.index: position for position, skill in enumerate(self.skills)}
-
     def named(self, name: str) -> LibrarySkill:
         """One of the skills.
 
@@ -84,8 +80,8 @@ def load(paths: ExperimentPaths, facts: GameFacts) -> Library:
         facts: of the experiment's game.
 
     Raises:
-        BadInput: there is no library, it is empty or of another game, a file of it is missing or damaged, or code in it has
-            not passed the gate.
+        BadInput: there is no library, it is empty or of another game, a file of it is missing or damaged, its experts do not
+            fit together, or code in it has not passed the gate.
     """
     found = [(index, name) for index, name in sorted(paths.library().items()) if paths.expert_params(index, name).exists()]
     if not found:
@@ -96,33 +92,56 @@ def load(paths: ExperimentPaths, facts: GameFacts) -> Library:
     records = [_record(paths.skill_folder(index, name)) for index, name in found]
     skills = tuple(_skill(paths, index, name, record) for (index, name), record in zip(found, records))
     for skill, record in zip(skills, records):
-        if record.env_name != facts.env_name:
-            raise BadInput(
-                f"{skill.name} in {paths.root} was trained on {record.env_name}, and the experiment's game is "
-                f"{facts.env_name}; move {paths.skill_folder(skill.index, skill.name)} away, or name the right folder"
-            )
-        check_resources(skill.spec, facts)
+        _check(skill, record, records[0], paths, facts)
+    _check_plans(skills, paths)
     settings = records[0].settings
-    frames = sum(skill.result.frames or 0 for skill in skills if skill.result)
-    return Library(facts.env_name, settings.layer_size, settings.mixed_precision, skills, frames)
+    return Library(facts.env_name, settings.layer_size, settings.mixed_precision, skills, frames_trained(paths))
+
+
+def frames_trained(paths: ExperimentPaths) -> int:
+    """All frames that were trained in an experiment: for its skills, earlier runs of them, and runs that came to nothing."""
+    results = [*paths.skills.rglob(run_result.NAME), *paths.training_runs.glob(f"*/{run_result.NAME}")]
+    counted = {path.parent: _frames_of(path) for path in results}
+    unfinished = (folder for folder in paths.training_runs.glob("skill_*_*") if folder not in counted)
+    return sum(counted.values()) + sum(_frames_in_checkpoints(folder) for folder in unfinished)
+
+
+def _frames_of(path: Path) -> int:
+    result = run_result.find(path)
+    return (result.frames or 0) if result else 0
+
+
+def _frames_in_checkpoints(folder: Path) -> int:
+    """Of a run that is under way: as many as its newest checkpoint has."""
+    try:
+        checkpoints = RunPaths(folder).checkpoints()
+    except ValueError:
+        return 0
+    return int(checkpoints[-1].stem.removeprefix("checkpoint_")) if checkpoints else 0
 
 
 def _record(folder: Path) -> RunRecord:
+    path = folder / run_record.NAME
     try:
-        return run_record.read(folder / run_record.NAME)
+        return run_record.read(path)
     except FileNotFoundError:
-        raise BadInput(f"{folder / run_record.NAME} is missing; restore it from a copy, or move {folder} away") from None
+        raise BadInput(
+            f"{path} is missing: it says how the skill was trained; restore it from a copy, train the skill again (a migrated "
+            f"one has no {run_record.NAME} before that), or move {folder} away"
+        ) from None
 
 
 def _skill(paths: ExperimentPaths, index: int, name: str, record: RunRecord) -> LibrarySkill:
-    folder = paths.skill_folder(index, name)
-    module = paths.skill_module(index, name)
+    folder, module = paths.skill_folder(index, name), paths.skill_module(index, name)
     try:
         data, module_text = read_json(folder / SKILL_DATA), module.read_text()
-        params = pickles.load(paths.expert_params(index, name))["params"]
+        params = pickles.load(paths.expert_params(index, name)).get("params")
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} is missing; restore it from a copy, or move {folder} away") from None
-    check_module(module_text, record.gate)
+    try:
+        check_module(module_text, record.gate)
+    except BadInput as error:
+        raise BadInput(f"{module}: {str(error).partition(';')[0]}; restore it from a copy, or move {folder} away") from error
     return LibrarySkill(
         index=index,
         name=name,
@@ -133,3 +152,39 @@ def _skill(paths: ExperimentPaths, index: int, name: str, record: RunRecord) -> 
         result=run_result.find(folder / run_result.NAME),
         params=params,
     )
+
+
+def _check(skill: LibrarySkill, record: RunRecord, first: RunRecord, paths: ExperimentPaths, facts: GameFacts) -> None:
+    """Accepts a skill of this game whose expert has the shape of the first one's."""
+    folder = paths.skill_folder(skill.index, skill.name)
+    if record.env_name != facts.env_name:
+        raise BadInput(
+            f"{skill.name} in {paths.root} was trained on {record.env_name}, and the experiment's game is {facts.env_name}; "
+            f"move {folder} away, or name the right folder"
+        )
+    check_resources(skill.spec, facts)
+    width, expected = record.settings.layer_size, first.settings.layer_size
+    found = _width_of(skill.params)
+    if width != expected or found != expected:
+        raise BadInput(
+            f"the expert of {skill.name}, {paths.expert_params(skill.index, skill.name)}, has layers of width "
+            f"{found if found != expected else width}, and the library's first expert {expected}; restore it, or move {folder} "
+            "away"
+        )
+
+
+def _width_of(params: Any) -> int | None:
+    """Of an expert's hidden layers; None for what is no expert."""
+    try:
+        return len(params["actor"]["torso"]["Dense_1"]["bias"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _check_plans(skills: Sequence[LibrarySkill], paths: ExperimentPaths) -> None:
+    names = {skill.name for skill in skills}
+    for skill in skills:
+        if lacking := [task.skill_name for task in skill.plan if task.skill_name not in names]:
+            raise BadInput(
+                f"the plan of {skill.name} uses {lacking[0]}, which is not in {paths.skills}; restore its folder from a copy"
+            )

@@ -8,15 +8,16 @@ that, four rules, each worth some achievements:
 - what uses something up and can be done on the spot (crafting, placing) is done at once
 - a way whose first task looks for what is not in view costs more
 - a task that has failed in this episode costs more each time
-- stocks are collected for several goals at a time
+- a stock that is cheap to collect is collected for several goals at a time
 
-When a vital is low, the skill that recovers it best acts until it is high again.
+When a vital is low, a skill that restores it acts until it is high again.
 
 All of it is plain arithmetic on a few arrays (`Catalogue`), for one environment; `explain` puts a choice into words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -27,11 +28,13 @@ from flowrl.envs.readings import Readings
 from flowrl.evaluation.catalogue import NO_SKILL, Catalogue, Names
 
 NO_VITAL = -1
+PASSING_TIME = -2
+"""In place of a vital: nothing is left to do, and the task ends when its steps are used up."""
 _NEVER = jnp.inf
 _LEAST_SUCCESS = 0.05
 """A skill that is used nevertheless is not taken for a worse one than this."""
-_MOST_FAILURES = 2
-"""Of a skill that recovers a vital; after so many it is tried no more until something else has been done."""
+_MOST_VAIN = 2
+"""Tasks to restore a vital that fail one after the other; then goals come first until a task for one of them has ended."""
 
 
 class Weights(NamedTuple):
@@ -41,8 +44,6 @@ class Weights(NamedTuple):
     """float32 ``[S]``: how often a try succeeds."""
     steps: jax.Array
     """float32 ``[S]``: steps of a try, for each unit of ``n``."""
-    upkeep: jax.Array
-    """int32 ``[V]``: the skill that recovers each vital; `NO_SKILL` where none does."""
 
 
 class PlannerSettings(NamedTuple):
@@ -56,10 +57,29 @@ class PlannerSettings(NamedTuple):
     """How many times as much a task costs after each failure in the same episode."""
     stockpile: float = 5.0
     """The most of a stock that is collected at a time for further goals."""
+    cheap: float = 15.0
+    """Expected steps for a unit of a stock up to which it is collected for further goals."""
     low: float = 3.0
-    """A vital below this is recovered first; 0: never."""
+    """A vital below this is restored first; 0: never."""
     enough: float = 8.0
-    """A vital is recovered until it is this high."""
+    """A vital is restored until it is this high."""
+
+
+class Planned(NamedTuple):
+    """What the planner goes by: fixed arrays, and numbers that may change while it plays."""
+
+    catalogue: Catalogue
+    weights: Weights
+    settings: PlannerSettings
+
+
+class Past(NamedTuple):
+    """What has failed in this episode."""
+
+    failures: jax.Array
+    """int32 ``[S]``: how often a task of each skill has failed since it last succeeded."""
+    vain: jax.Array
+    """int32: tasks to restore a vital that have failed since a task for a goal ended."""
 
 
 class Choice(NamedTuple):
@@ -70,7 +90,7 @@ class Choice(NamedTuple):
     n: jax.Array
     """int32: how often it is to be done."""
     until: jax.Array
-    """int32: the vital that the task is to recover; `NO_VITAL` for a task that ends when its skill is done."""
+    """int32: the vital that the task is to restore; `NO_VITAL` for a task that ends when its skill is done."""
     goal: jax.Array
     """int32: the skill that the task serves; `NO_SKILL` where it only keeps the player alive."""
 
@@ -87,67 +107,82 @@ class Way(NamedTuple):
     num_tasks: jax.Array
     """int32."""
     is_usable: jax.Array
-    """bool: every task's skill is good enough."""
+    """bool: every task's skill is good enough, and nothing that is needed is left without a provider."""
 
 
-def choose(
-    catalogue: Catalogue, weights: Weights, settings: PlannerSettings, readings: Readings, failures: jax.Array
-) -> Choice:
-    """The next task of one environment.
-
-    Args:
-        readings: of where it is.
-        failures: int32 ``[S]``: how often a task of each skill has failed since it last succeeded in this episode.
-    """
-    ways = ways_from(catalogue, weights, settings, readings, failures)
-    price = prices(catalogue, ways, readings, failures)
+def choose(planned: Planned, readings: Readings, past: Past) -> Choice:
+    """The next task of one environment, given where it is and what has failed."""
+    catalogue, weights, _ = planned
+    ways = ways_from(planned, readings, past)
+    price = prices(catalogue, ways, readings, past)
     goal = jnp.argmin(price).astype(jnp.int32)
-    vital, is_urgent = _most_urgent(weights, settings, ways, readings, failures)
-    keeps_alive = is_urgent | ~(price[goal] < _NEVER)
-    target = jnp.where(keeps_alive, _upkeep_or_best(weights, vital), goal)
-    is_last = ways.num_tasks[target] == 1
+    vital, restorer = most_urgent(planned, ways, readings, past)
+    nothing_open = ~(price[goal] < _NEVER)
+    best = jnp.argmax(weights.success).astype(jnp.int32)
+    target = jnp.where(vital >= 0, restorer, jnp.where(nothing_open, best, goal))
+    is_for_goal = (vital < 0) & ~nothing_open
+    restores_now = (vital >= 0) & (ways.num_tasks[target] == 1)
+    until = jnp.where(restores_now, vital, jnp.where((vital < 0) & nothing_open, PASSING_TIME, NO_VITAL))
     return Choice(
-        skill=ways.skill[target],
-        n=jnp.where(keeps_alive, ways.n[target], _with_stockpile(catalogue, settings, ways, price, readings, target)),
-        until=jnp.where(keeps_alive & is_last & (weights.upkeep[vital] >= 0), vital, NO_VITAL).astype(jnp.int32),
-        goal=jnp.where(keeps_alive, NO_SKILL, goal).astype(jnp.int32),
+        skill=jnp.where((vital < 0) & nothing_open, best, ways.skill[target]),
+        n=jnp.where(is_for_goal, _with_stockpile(planned, ways, price, past, target), jnp.where(vital >= 0, ways.n[target], 1)),
+        until=until.astype(jnp.int32),
+        goal=jnp.where(is_for_goal, goal, NO_SKILL).astype(jnp.int32),
     )
 
 
-def ways_from(
-    catalogue: Catalogue, weights: Weights, settings: PlannerSettings, readings: Readings, failures: jax.Array
-) -> Way:
+def ways_from(planned: Planned, readings: Readings, past: Past) -> Way:
     """The way to each skill. Where something has to be fetched first, what is beside the player will have been left."""
-    costs = task_costs(weights, settings, failures)
+    catalogue, weights, settings = planned
+    costs = task_costs(weights, settings, past)
     is_good = weights.success >= settings.min_success
     away = jnp.where(catalogue.is_near, 0.0, readings.levels)
 
-    def both(goal):
+    def shorter(goal):
         here = _way_to(goal, catalogue, costs, is_good, readings.levels)
+        there = _way_to(goal, catalogue, costs, is_good, away)
         stays = (here.num_tasks == 1) | catalogue.crafts[here.skill]
-        return jax.tree.map(
-            lambda one, other: jnp.where(stays, one, other), here, _way_to(goal, catalogue, costs, is_good, away)
-        )
+        return jax.tree.map(lambda one, other: jnp.where(stays, one, other), here, there)
 
-    ways = jax.vmap(both)(jnp.arange(len(catalogue.plans)))
+    ways = jax.vmap(shorter)(jnp.arange(len(catalogue.plans)))
     return ways._replace(cost=ways.cost + _search_cost(catalogue, costs, settings, readings, ways))
 
 
-def task_costs(weights: Weights, settings: PlannerSettings, failures: jax.Array) -> jax.Array:
+def task_costs(weights: Weights, settings: PlannerSettings, past: Past) -> jax.Array:
     """float32 ``[S]``: expected steps until a task of each skill is done once."""
-    return weights.steps / jnp.maximum(weights.success, _LEAST_SUCCESS) * settings.failure ** failures.astype(jnp.float32)
+    tries = weights.steps / jnp.maximum(weights.success, _LEAST_SUCCESS)
+    return tries * settings.failure ** past.failures.astype(jnp.float32)
 
 
-def prices(catalogue: Catalogue, ways: Way, readings: Readings, failures: jax.Array) -> jax.Array:
-    """float32 ``[S]``: what a way costs for each unit of what it unlocks; infinite where it unlocks nothing, or cannot be gone.
+def prices(catalogue: Catalogue, ways: Way, readings: Readings, past: Past) -> jax.Array:
+    """float32 ``[S]``: what a way costs for each unit of what it unlocks; infinite where it unlocks nothing, or is not usable.
 
     What is crafted or placed on the spot costs nothing, unless that has failed just now.
     """
     worth = jnp.where(catalogue.goals & ~readings.goals, catalogue.values, 0.0).sum(axis=1)
     is_open = (worth > 0) & catalogue.has_plan & ways.is_usable
-    on_the_spot = catalogue.crafts & (ways.num_tasks == 1) & (failures == 0)
+    on_the_spot = catalogue.crafts & (ways.num_tasks == 1) & (past.failures == 0)
     cost = jnp.where(on_the_spot, 0.0, ways.cost)
     return jnp.where(is_open, cost / jnp.where(is_open, worth, 1.0), _NEVER)
+
+
+def can_restore(planned: Planned) -> jax.Array:
+    """bool ``[V]``: some skill that is good enough restores the vital."""
+    is_good = planned.weights.success >= planned.settings.min_success
+    return (planned.catalogue.restores & is_good[:, None]).any(axis=0)
+
+
+def most_urgent(planned: Planned, ways: Way, readings: Readings, past: Past) -> tuple[jax.Array, jax.Array]:
+    """The lowest of the vitals that are low and can be restored (`NO_VITAL` without any), and the skill to restore it."""
+    catalogue, _, settings = planned
+    if not len(readings.vitals):
+        return jnp.int32(NO_VITAL), jnp.int32(0)
+    costs = jnp.where(catalogue.restores & ways.is_usable[:, None], ways.cost[:, None], _NEVER)
+    can = (costs.min(axis=0) < _NEVER) & (past.vain < _MOST_VAIN)
+    level = jnp.where(can, readings.vitals, _NEVER)
+    lowest = jnp.argmin(level).astype(jnp.int32)
+    is_urgent = level[lowest] < settings.low
+    return jnp.where(is_urgent, lowest, NO_VITAL), jnp.argmin(costs[:, lowest]).astype(jnp.int32)
 
 
 def _way_to(goal, catalogue: Catalogue, costs, is_good, levels) -> Way:
@@ -160,17 +195,17 @@ def _way_to(goal, catalogue: Catalogue, costs, is_good, levels) -> Way:
         skill = catalogue.plans[goal, num_before - 1 - place]
         gains_once = catalogue.gains_per[skill] + catalogue.gains_fixed[skill]
         lacking = (gains_once > 0) & (demand > levels) & (skill >= 0)
-        is_task = lacking.any()
         n = jnp.max(jnp.where(lacking, times_for(catalogue, skill, demand), 1), initial=1)
         gained = catalogue.gains_per[skill] * n + catalogue.gains_fixed[skill]
         left = jnp.where(gained >= demand, 0.0, demand) + catalogue.consumes_per[skill] * n + catalogue.consumes_fixed[skill]
         before = jnp.maximum(left, catalogue.needs_per[skill] * n + catalogue.needs_fixed[skill])
         longer = Way(skill, n, way.cost + costs[skill] * n, way.num_tasks + 1, way.is_usable & is_good[skill])
-        return jax.tree.map(lambda new, old: jnp.where(is_task, new, old), (before, longer), carried)
+        return jax.tree.map(lambda new, old: jnp.where(lacking.any(), new, old), (before, longer), carried)
 
     start = Way(goal.astype(jnp.int32), jnp.int32(1), costs[goal], jnp.int32(1), is_good[goal])
     demand = catalogue.needs_per[goal] + catalogue.needs_fixed[goal]
-    return jax.lax.fori_loop(0, num_before, back, (demand, start))[1]
+    demand, way = jax.lax.fori_loop(0, num_before, back, (demand, start))
+    return way._replace(is_usable=way.is_usable & (demand <= levels).all())
 
 
 def times_for(catalogue: Catalogue, skill, demand: jax.Array) -> jax.Array:
@@ -187,54 +222,40 @@ def _search_cost(catalogue: Catalogue, costs, settings: PlannerSettings, reading
     return jnp.where(is_blind, (settings.out_of_view - 1) * costs[ways.skill] * ways.n, 0.0)
 
 
-def _with_stockpile(catalogue: Catalogue, settings: PlannerSettings, ways: Way, price, readings: Readings, goal) -> jax.Array:
+def _with_stockpile(planned: Planned, ways: Way, price, past: Past, goal) -> jax.Array:
     """How often the first task is done: for its goal, and for what the other open goals will use up of the same stock."""
+    catalogue, weights, settings = planned
     once = catalogue.consumes_per + catalogue.consumes_fixed
-    wanted = jnp.where((price < _NEVER)[:, None], once, 0.0).sum(axis=0)
-    wanted = jnp.minimum(jnp.maximum(wanted, 0.0), settings.stockpile)
+    wanted = jnp.minimum(jnp.where((price < _NEVER)[:, None], once, 0.0).sum(axis=0), settings.stockpile)
     skill = ways.skill[goal]
-    brings = catalogue.is_stock & (catalogue.gains_per[skill] > 0)
+    is_cheap = task_costs(weights, settings, past)[skill] <= settings.cheap
+    brings = catalogue.is_stock & (catalogue.gains_per[skill] > 0) & is_cheap
     times = jnp.max(jnp.where(brings, times_for(catalogue, skill, wanted), 1), initial=1)
     return jnp.maximum(ways.n[goal], times).astype(jnp.int32)
 
 
-def _most_urgent(weights: Weights, settings: PlannerSettings, ways: Way, readings: Readings, failures):
-    """The lowest vital that some skill recovers, and whether it is low; the first one where no skill recovers any."""
-    skill = weights.upkeep
-    can = (skill >= 0) & ways.is_usable[skill] & (failures[skill] < _MOST_FAILURES)
-    if not len(skill):
-        return jnp.int32(0), jnp.bool_(False)
-    level = jnp.where(can, readings.vitals, _NEVER)
-    vital = jnp.argmin(level).astype(jnp.int32)
-    return vital, level[vital] < settings.low
+def make_explain(names: Names, vital_names: tuple[str, ...]) -> Callable[[Planned, Readings, Past, Choice], str]:
+    """The function that puts a choice for one environment into a line: what is done, for what, at which price, and the next
+    best goals."""
 
+    @jax.jit
+    def weighed(planned: Planned, readings: Readings, past: Past):
+        ways = ways_from(planned, readings, past)
+        return ways.num_tasks, prices(planned.catalogue, ways, readings, past)
 
-def _upkeep_or_best(weights: Weights, vital) -> jax.Array:
-    best = jnp.argmax(weights.success).astype(jnp.int32)
-    if not len(weights.upkeep):
-        return best
-    return jnp.where(weights.upkeep[vital] >= 0, weights.upkeep[vital], best)
+    def explain(planned: Planned, readings: Readings, past: Past, choice: Choice) -> str:
+        choice = jax.device_get(choice)
+        task = f"{names.skills[choice.skill]} x{choice.n}"
+        if choice.until == PASSING_TIME:
+            return f"{task}: nothing is left to unlock with these skills"
+        if choice.until >= 0:
+            return f"{task} until {vital_names[choice.until]} is {planned.settings.enough:g}"
+        if choice.goal == NO_SKILL:
+            return f"{task}: a vital is low, and what restores it needs this first"
+        num_tasks, price = jax.device_get(weighed(planned, readings, past))
+        ranked = [place for place in np.argsort(price, kind="stable") if np.isfinite(price[place])]
+        others = ", ".join(f"{names.skills[place]} {price[place]:.0f}" for place in ranked if place != choice.goal) or "none"
+        left = "1 task to go" if num_tasks[choice.goal] == 1 else f"{num_tasks[choice.goal]} tasks to go"
+        return f"{task} for {names.skills[choice.goal]}: {left}, price {price[choice.goal]:.0f}; other goals: {others}"
 
-
-def explain(
-    names: Names,
-    catalogue: Catalogue,
-    weights: Weights,
-    settings: PlannerSettings,
-    readings: Readings,
-    failures: np.ndarray,
-    vital_names: tuple[str, ...] = (),
-) -> str:
-    """The choice for one environment in a line: what is done, for what, at which price, and the next best goals."""
-    catalogue, weights, readings, failures = jax.device_put((catalogue, weights, readings, failures))
-    choice = jax.device_get(choose(catalogue, weights, settings, readings, failures))
-    ways = ways_from(catalogue, weights, settings, readings, failures)
-    price = np.asarray(prices(catalogue, ways, readings, failures))
-    task = f"{names.skills[choice.skill]} x{choice.n}"
-    if choice.goal == NO_SKILL:
-        vital = vital_names[choice.until] if choice.until != NO_VITAL else ""
-        return f"{task} to stay alive: " + (f"until {vital} is {settings.enough:g}" if vital else "nothing else is open")
-    ranked = [place for place in np.argsort(price, kind="stable") if np.isfinite(price[place])]
-    others = ", ".join(f"{names.skills[place]} {price[place]:.0f}" for place in ranked[1:4]) or "none"
-    goal = names.skills[choice.goal]
-    return f"{task} for {goal}: {int(ways.num_tasks[choice.goal])} tasks, price {price[choice.goal]:.0f}; next best: {others}"
+    return explain

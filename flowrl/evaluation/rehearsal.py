@@ -8,14 +8,16 @@ what a task leaves behind counts for the one before it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.evaluation.composition import Composition, Games, Judgement, Planned
-from flowrl.evaluation.episodes import Usage
+from flowrl.evaluation.catalogue import NO_SKILL
+from flowrl.evaluation.composition import Composition, Course, Games, Judgement
+from flowrl.evaluation.planner import Planned
 from flowrl.training.learning.networks import Params
 from flowrl.training.learning.ppo import Transition
 
@@ -33,15 +35,19 @@ class Rehearsed(NamedTuple):
     """What the host needs of a step, ``[B]`` each."""
 
     skill: np.ndarray
-    ended: np.ndarray
-    died: np.ndarray
+    """int32: who acted."""
+    tried: np.ndarray
+    """bool: a task for a goal has ended: done, failed, or by death. Tasks that were broken off say nothing."""
     task_done: np.ndarray
-    over: np.ndarray
-    """bool: the task is over, in whatever way."""
+    """bool."""
+    steps: np.ndarray
+    """float32: of the task so far, for each unit of ``n``."""
+    ended: np.ndarray
+    """bool: the episode is over."""
     num_goals: np.ndarray
     """int32: achievements unlocked by now."""
     length: np.ndarray
-    """int32: steps of the episode before this one."""
+    """int32: steps of the episode so far."""
 
 
 def collect(
@@ -57,9 +63,10 @@ def collect(
         expert = course.choice.skill
         decision = acting.act(params, scene.observation, games.typical, expert, act_key, number)
         state, observation, features, game_over = world.step(scene.state, decision.action, step_key, number)
-        judgement = composition.judge(scene.features, features, game_over, course, planned)
+        judged = composition.judge(scene.features, features, game_over, course, planned)
+        judgement, _ = judged
         next_world, new_scene = world.renew(games.bank, state, observation, features, judgement.ended)
-        new_course = composition.go_on(course, judgement, new_scene.features, planned)
+        new_course = composition.go_on(course, judged, new_scene.features, planned)
         reward, continues, is_cut, seen = _learned_from(judgement, course, pay)
         # Where the episode goes on, the next expert takes over at this very observation; where it was only too long, the same
         # expert would have gone on.
@@ -74,23 +81,23 @@ def collect(
 
 
 @jax.jit
-def _learned_from(judgement: Judgement, course, pay: Pay):
-    reward = pay.own * judgement.own_reward + pay.game * judgement.game_reward
+def _learned_from(judgement: Judgement, course: Course, pay: Pay):
     over = judgement.is_free
     seen = Rehearsed(
-        course.choice.skill,
-        judgement.ended,
-        judgement.died,
-        judgement.task_done,
-        over,
-        judgement.goals.sum(axis=1),
-        course.length,
+        skill=course.choice.skill,
+        tried=(course.choice.goal != NO_SKILL) & (judgement.task_done | judgement.failed | judgement.died),
+        task_done=judgement.task_done,
+        steps=(course.steps + 1) / course.choice.n,
+        ended=judgement.ended,
+        num_goals=judgement.goals.sum(axis=1),
+        length=course.length + 1,
     )
+    reward = pay.own * judgement.own_reward + pay.game * judgement.game_reward
     return reward, ~over, over & ~judgement.died, seen
 
 
 class Experience:
-    """What is known of each skill's worth while it is played, old tries counting less and less.
+    """What is known of each skill's worth while it is played: what was measured before, and tries, old ones less and less.
 
     Args:
         success, steps: ``[S]``, as measured before.
@@ -99,34 +106,29 @@ class Experience:
     """
 
     def __init__(self, success: np.ndarray, steps: np.ndarray, trust: float = 20.0, memory: float = 0.98):
+        self._prior = np.stack([np.ones(len(success)), success, steps]) * trust
+        self._recent = np.zeros_like(self._prior)
         self._memory = memory
-        self._tries = np.full(len(success), float(trust))
-        self._successes = np.asarray(success, float) * trust
-        self._steps = np.asarray(steps, float) * trust
 
-    def add(self, usage: Usage) -> None:
+    def add(self, rollout: Iterable[Rehearsed]) -> None:
         """Counts the tries of a rollout."""
-        for total, new in ((self._tries, usage.tries), (self._successes, usage.successes), (self._steps, usage.frames)):
-            total *= self._memory
-            total += new
+        self._recent *= self._memory
+        for step in rollout:
+            tried = step.tried
+            for total, value in zip(self._recent, (np.ones_like(step.steps), step.task_done, step.steps)):
+                np.add.at(total, step.skill[tried], value[tried])
 
     @property
     def success(self) -> np.ndarray:
-        return np.clip(self._successes / np.maximum(self._tries, 1e-9), 0, 1).astype(np.float32)
+        """float32 ``[S]``."""
+        tries, successes, _ = self._prior + self._recent
+        return (successes / tries).astype(np.float32)
 
     @property
     def steps(self) -> np.ndarray:
-        return np.maximum(self._steps / np.maximum(self._tries, 1e-9), 1).astype(np.float32)
-
-
-def usage_of(steps: list[Rehearsed], num_skills: int) -> Usage:
-    """How each skill did in a rollout."""
-    usage = Usage(*(np.zeros(num_skills, np.int64) for _ in Usage._fields))
-    for step in steps:
-        events = Usage(step.over, step.task_done, step.died, np.ones_like(step.over))
-        for total, happened in zip(usage, events):
-            np.add.at(total, step.skill[happened], 1)
-    return usage
+        """float32 ``[S]``: of a try, for each unit of ``n``."""
+        tries, _, steps = self._prior + self._recent
+        return np.maximum(steps / tries, 1).astype(np.float32)
 
 
 def last_values(composition: Composition, params: Params, games: Games) -> jax.Array:

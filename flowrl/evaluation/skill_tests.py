@@ -40,8 +40,6 @@ class SkillTest(NamedTuple):
     """Mean steps of a try at the skill itself, for each unit of ``n``; nan where no episode came so far."""
     brings: dict[str, float]
     """The share of the skill's successes that unlocked an achievement, by achievement; those never unlocked are left out."""
-    recovers: tuple[float, ...]
-    """By how much a success raised each vital, on average; 0 without one."""
 
     @property
     def own_rate(self) -> float:
@@ -70,8 +68,6 @@ class _Shown(NamedTuple):
     ending: jax.Array
     unlocked: jax.Array
     """bool ``[B, A]``: since the task began."""
-    raised: jax.Array
-    """float32 ``[B, V]``: by how much the vitals rose since then."""
 
     @property
     def ended(self):
@@ -109,13 +105,10 @@ def measure_skill(
 
 
 def judge_of(adapter: GameAdapter, library: Library, skill: LibrarySkill, num_envs: int) -> Judge:
-    """The judge of a skill's plan that says, beside its verdict, what a step brought.
-
-    Raises:
-        BadInput: the plan uses a skill that the library does not have.
-    """
+    """The judge of a skill's plan that says, beside its verdict, what a step brought."""
     functions = compile_module(skill.module_text, adapter.scope, adapter.facts.feature_names)
-    places = [library.places[library.named(task.skill_name).index] for task in skill.plan]
+    numbers = {name: place for place, name in enumerate(library.specs)}
+    places = [numbers[task.skill_name] for task in skill.plan]
     plan = tasks.plan_arrays(places, [task.n for task in skill.plan], skill.max_task_steps)
     return Judge(plan, jax.jit(make_judge(adapter, functions)), np.full(num_envs, places[0]))
 
@@ -135,7 +128,6 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions]):
             steps=begun.progress.steps + 1,
             ending=ending(after),
             unlocked=now.goals & ~begun.readings.goals,
-            raised=now.vitals - begun.readings.vitals,
         )
         moved = tasks.restart(moved, verdict.ended)
         next_task = verdict.task_done | verdict.ended
@@ -161,12 +153,10 @@ class _Tally:
         self.failures: Counter[tuple[str, str]] = Counter()
         self.own_steps: list[int] = []
         self.unlocked: list[np.ndarray] = []
-        self.raised: list[np.ndarray] = []
-        self.num_vitals = len(adapter.facts.vitals)
 
     def add(self, step: _Shown) -> None:
         counted, verdict, last = self.episodes.counting.copy(), step.verdict, len(self.names) - 1
-        # Tasks that are done already are passed over: they count as neither started nor done.
+        # Tasks that are done already are passed over, and count as neither started nor done; but for the skill's own.
         began = counted & (step.steps == 1) & (step.task > 0)
         np.add.at(self.started, step.task[began], 1)
         np.add.at(self.done, step.task[counted & verdict.task_done], 1)
@@ -175,11 +165,13 @@ class _Tally:
         for env in np.flatnonzero(ended & ~verdict.success):
             reason = self.reasons[step.ending[env]] if verdict.died[env] else OUT_OF_STEPS
             self.failures[self.names[step.task[env]], reason] += 1
+        passed_over = int((ended & verdict.success & (step.task != last)).sum())
+        self.started[last] += passed_over
+        self.done[last] += passed_over
         of_own = ended & (step.task == last)
-        self.own_steps += step.steps[of_own].tolist()
+        self.own_steps += step.steps[of_own].tolist() + [1] * passed_over
         succeeded = of_own & verdict.success
         self.unlocked += list(step.unlocked[succeeded])
-        self.raised += list(step.raised[succeeded])
         if ended.any():
             self.episodes.end(ended)
 
@@ -193,5 +185,4 @@ class _Tally:
             failures=self.failures,
             steps=float(np.mean(self.own_steps)) / self.n if self.own_steps else float("nan"),
             brings={goal: float(share) for goal, share in zip(self.goals, shares) if share > 0},
-            recovers=tuple(np.mean(self.raised, axis=0).tolist()) if self.raised else (0.0,) * self.num_vitals,
         )

@@ -7,10 +7,14 @@ trained as any skill is, in a process of its own, and goes on from its last chec
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from flowrl.envs.registry import GameEntry
@@ -22,6 +26,7 @@ from flowrl.records import result as run_result
 from flowrl.records import run_record
 from flowrl.records.result import Outcome
 from flowrl.records.run_record import Slot
+from flowrl.records.training_settings import RunSettings
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.menu import write_own_reward
 from flowrl.skills.spec import SkillSpec
@@ -77,38 +82,42 @@ def train(
         BadInput: the game declares no own reward.
     """
     paths = folder_of(experiment, variant)
-    if _budget_of(paths) == frames:
-        return paths
     # It never succeeds: neither a goal nor a lack of progress may end it.
     unending = {"total_timesteps": frames, "stop_at_goal": False, "no_progress_frames": 0}
-    chosen = {**settings, **VARIANTS[variant], "env_name": entry.env_name, **unending}
+    chosen = RunSettings.of({**settings, **VARIANTS[variant], **unending})
+    run = RunPaths(paths.run_folder(0, EXPLORE))
+    if _settings_of(paths.skill_folder(0, EXPLORE)) == chosen:
+        return paths
+    if _settings_of(run.folder) != chosen:
+        shutil.rmtree(paths.root, ignore_errors=True)  # of other settings or frames: it would go on from there
     data = explore(entry.facts).to_data()
-    folder, _, _ = prepare_training_run(EXPLORE, data, 0, [], {}, paths.root, settings=chosen)
-    run = RunPaths(folder)
-    write_launch(folder, run_record.attempt(run.run_json) + 1, Slot())
+    prepare_training_run(EXPLORE, data, 0, [], {}, paths.root, settings={**asdict(chosen), "env_name": entry.env_name})
+    write_launch(run.folder, run_record.attempt(run.run_json) + 1, Slot())
     _run(run, on_frames)
     result = run_result.read(run.result)
     if result.outcome is not Outcome.COMPLETED:
         raise FlowrlError(f"the plain agent with {variant} was not trained: {result.error}; see {run.log}")
-    process_completed_training(folder, EXPLORE, 0, paths.root, result.frames)
+    process_completed_training(run.folder, EXPLORE, 0, paths.root, result.frames)
     return paths
 
 
-def _budget_of(paths: ExperimentPaths) -> int | None:
-    """The frames for which the plain agent that is there was trained."""
-    found = run_record.find(paths.skill_folder(0, EXPLORE) / run_record.NAME)
-    return found.settings.total_timesteps if found and paths.expert_params(0, EXPLORE).exists() else None
+def _settings_of(folder: Path) -> RunSettings | None:
+    found = run_record.find(folder / run_record.NAME)
+    return found.settings if found else None
 
 
 def _run(run: RunPaths, on_frames: Callable[[int], None]) -> None:
     command = [sys.executable, "-m", "flowrl.training", str(run.folder)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as training:
-        while training.poll() is None:
-            on_frames(_frames_so_far(run))
-            time.sleep(_LOOK_S)
-        last_words = training.stderr.read().decode(errors="replace").strip()
+    with tempfile.TemporaryFile() as words:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words) as training:
+            while training.poll() is None:
+                on_frames(_frames_so_far(run))
+                time.sleep(_LOOK_S)
+        on_frames(_frames_so_far(run))
+        words.seek(0)
+        last_words = words.read().decode(errors="replace").strip()[-300:]
     if not run.result.exists():
-        raise FlowrlError(f"the training of a plain agent ended without a result: {last_words[-300:]}; see {run.log}")
+        raise FlowrlError(f"the training of a plain agent ended without a result: {last_words}; see {run.log}")
 
 
 def _frames_so_far(run: RunPaths) -> int:

@@ -152,8 +152,8 @@ class Vital:
     name: str
     level: str
     """An expression over features: the level."""
-    full: int
-    """The level at which there is nothing left to recover."""
+    restored_by: tuple[str, ...] = ()
+    """The goals of the game that are unlocked by raising it: skills that gain one of them can raise it again and again."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,8 @@ class GameFacts:
     own_reward: str = ""
     """An expression over what a step offers: the game's own reward."""
     vitals: tuple[Vital, ...] = ()
+    busy: str = ""
+    """An expression over features: whether the player does not act at the moment, as in its sleep."""
     endings: tuple[Ending, ...] = ()
     """The first that holds is the reason; "other" where none does."""
     sights: tuple[Sights, ...] = ()
@@ -219,11 +221,14 @@ class GameFacts:
             {"inventory"} if fields else set()
         )
         twice = self._terms_twice()
+        restoring = {goal for vital in self.vitals for goal in vital.restored_by}
         faults = {
             "two features have one name": len(set(names)) < len(names),
             f"features are read that are not declared: {sorted(read - set(names))}": not read <= set(names),
             f"arrays that are no inventory fields: {sorted(self.arrays - set(fields))}": not self.arrays <= set(fields),
             "there are two families of places": sum(family.kind is Kind.PLACE for family in self.families) > 1,
+            f"vitals are restored by no goals: {sorted(restoring - set(self.members(self.goals)))}": not restoring
+            <= set(self.members(self.goals)),
             f"its goals are no family: {self.goals}": self.goals not in ("", *(family.name for family in self.families)),
             f"values of no goals: {sorted(set(self.goal_values) - set(self.members(self.goals)))}": not set(self.goal_values)
             <= set(self.members(self.goals)),

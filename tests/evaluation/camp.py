@@ -53,7 +53,7 @@ class Camp(GameAdapter):
         families=(Family("deed", Kind.POSSESSION, DEEDS, "deeds[{index}]", "deeds_diff[{index}]"),),
         goals="deed",
         own_reward="1.0 * deeds_diff.sum()",
-        vitals=(Vital("water", "water", FULL),),
+        vitals=(Vital("water", "water", ("DRINK",)),),
         endings=(Ending("thirst", "water <= 0"),),
         constants={"Deed": DEEDS},
     )
@@ -109,8 +109,12 @@ AMOUNTS = {
 }
 
 
-def camp_library(**button: str) -> Library:
-    """Chop, Drink and Build, whose experts press the button of that name, or another one, as ``Build="WAIT"``."""
+def camp_library(limit: int = MAX_TASK_STEPS, **button: str) -> Library:
+    """Chop, Drink and Build, whose experts press the button of that name, or another one, as ``Build="WAIT"``.
+
+    Args:
+        limit: steps of a task, for each unit of ``n``.
+    """
     specs = {
         name: SkillSpec.from_data({"skill_name": name, **AMOUNTS[name], "task_is_done": done, "task_reward": reward})
         for name, (done, reward) in CODE.items()
@@ -125,7 +129,7 @@ def camp_library(**button: str) -> Library:
         planned = tuple(PlannedTask(task.skill_name, task.n, task.local_expert_idx, task.local_expert_idx) for task in tasks)
         module = render_module(name, indices[name], {place: place for place in indices.values()}, tasks)
         params = pressing(button.get(name, name.upper()))
-        limits = (MAX_TASK_STEPS,) * len(planned)
+        limits = (limit,) * len(planned)
         skills.append(LibrarySkill(indices[name], name, spec, module, planned, limits, None, params))
     return Library("Camp", LAYER_SIZE, False, tuple(skills), 0)
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from flowrl.envs.craftax.facts_classic import FACTS
 from flowrl.envs.readings import Readings
-from flowrl.evaluation.catalogue import NO_SKILL, Catalogue, Names, make_catalogue
+from flowrl.evaluation.catalogue import Catalogue, Names, make_catalogue
 from flowrl.evaluation.library import Library, LibrarySkill
-from flowrl.evaluation.planner import Weights
+from flowrl.evaluation.planner import Past, Weights
 from flowrl.proposers.curriculum import load_curriculum
 from flowrl.skills.plan import build_plan
 from flowrl.skills.spec import SkillSpec
@@ -40,11 +40,10 @@ def plan_names(name: str) -> list[str]:
     return [task["skill_name"] for task in build_plan(specs[name], specs, FACTS)]
 
 
-def weights(names: Names, success=0.9, steps=20.0, upkeep=None, **by_skill) -> Weights:
-    """Equal weights for all; ``Skill=(success, steps)`` for some; ``upkeep`` by vital."""
+def weights(names: Names, success=0.9, steps=20.0, **by_skill) -> Weights:
+    """Equal weights for all; ``Skill=(success, steps)`` for some."""
     pairs = [by_skill.get(name, (success, steps)) for name in names.skills]
-    found = [names.skills.index(upkeep[vital]) if upkeep and vital in upkeep else NO_SKILL for vital in VITALS]
-    return Weights(*(jnp.asarray(part, jnp.float32) for part in zip(*pairs)), upkeep=jnp.asarray(found, jnp.int32))
+    return Weights(*(jnp.asarray(part, jnp.float32) for part in zip(*pairs)))
 
 
 def readings(names: Names, unlocked=(), seen=None, vitals=None, **held) -> Readings:
@@ -57,8 +56,10 @@ def readings(names: Names, unlocked=(), seen=None, vitals=None, **held) -> Readi
         vitals=np.array([level_of[vital] for vital in VITALS], np.float32),
         goals=np.array([goal in unlocked for goal in names.goals], bool),
         seen=np.array([seen is None or sight[1] in seen for sight in names.sights], bool),
+        is_busy=np.bool_(False),
     )
 
 
-def no_failures(names: Names, **failed) -> np.ndarray:
-    return np.array([failed.get(name, 0) for name in names.skills], np.int32)
+def past(names: Names, vain=0, **failed) -> Past:
+    """What has failed so far: tasks by skill, and tasks to restore a vital."""
+    return Past(np.array([failed.get(name, 0) for name in names.skills], np.int32), np.int32(vain))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowrl.__main__ import main
+from flowrl.evaluation import library
 from flowrl.files import read_json, write_json
 from flowrl.paths import ExperimentPaths
 from tests.test_docs import documented
@@ -105,7 +106,7 @@ def test_an_empty_library_is_refused(kept, tmp_path, capsys):
 def test_a_missing_file_is_named(name, kept, tmp_path, capsys):
     paths = copy_of(kept, tmp_path)
     (paths.skill_folder(0, "Collect_Wood") / name).unlink()
-    assert f"{name} is missing; restore it from a copy" in refused([str(paths.root)], capsys)
+    assert f"{name} is missing" in refused([str(paths.root)], capsys)
 
 
 def test_a_skill_of_another_game_is_refused(kept, tmp_path, capsys):
@@ -113,6 +114,31 @@ def test_a_skill_of_another_game_is_refused(kept, tmp_path, capsys):
     record = paths.skill_folder(0, "Collect_Wood") / "run.json"
     write_json(record, read_json(record) | {"env_name": "Craftax-Symbolic-v1"})
     assert "was trained on Craftax-Symbolic-v1" in refused([str(paths.root)], capsys)
+
+
+def test_an_expert_of_another_width_is_refused(kept, tmp_path, capsys):
+    paths = copy_of(kept, tmp_path)
+    record = paths.skill_folder(0, "Collect_Wood") / "run.json"
+    data = read_json(record)
+    write_json(record, data | {"settings": data["settings"] | {"layer_size": 8}})
+    assert "has layers of width 4, and the library's first expert 8" in refused([str(paths.root)], capsys)
+
+
+def test_a_skill_of_a_plan_that_is_gone_is_named(kept, tmp_path, capsys):
+    paths = copy_of(kept, tmp_path)
+    record = paths.skill_folder(0, "Collect_Wood") / "run.json"
+    data = read_json(record)
+    write_json(record, data | {"plan": [data["plan"][0] | {"skill_name": "Gone"}, *data["plan"]]})
+    assert "uses Gone, which is not in" in refused([str(paths.root)], capsys)
+
+
+def test_all_frames_of_an_experiment_count(kept, tmp_path):
+    paths = copy_of(kept, tmp_path)
+    trained = read_json(paths.skill_folder(0, "Collect_Wood") / "result.json")["frames"]
+    (unfinished,) = paths.training_runs.iterdir()
+    assert library.frames_trained(paths) == trained + 6400  # of the checkpoint of a run that was stopped
+    write_json(unfinished / "result.json", {"outcome": "failed", "attempt": 1, "frames": 9000})
+    assert library.frames_trained(paths) == trained + 9000
 
 
 def test_code_that_was_changed_is_refused(kept, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
@@ -10,33 +11,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowrl.envs.craftax.facts import on_floor, unlocked
 from flowrl.envs.craftax.facts_classic import FACTS
-from flowrl.evaluation.catalogue import NO_SKILL
-from flowrl.evaluation.planner import NO_VITAL, PlannerSettings, choose, explain, ways_from
+from flowrl.envs.readings import Readings
+from flowrl.evaluation.catalogue import NO_SKILL, make_catalogue
+from flowrl.evaluation.library import Library, LibrarySkill
+from flowrl.evaluation.planner import (
+    NO_VITAL,
+    PASSING_TIME,
+    Past,
+    Planned,
+    PlannerSettings,
+    choose,
+    make_explain,
+    ways_from,
+)
 from flowrl.skills.facts import Kind
 from flowrl.skills.graph import needs
-from tests.evaluation.libraries import (
-    GOALS,
-    VITALS,
-    classic_catalogue,
-    classic_specs,
-    no_failures,
-    plan_names,
-    readings,
-    weights,
-)
+from tests.evaluation.libraries import GOALS, VITALS, classic_catalogue, classic_specs, past, plan_names, readings, weights
+from tests.skills.builders import FACTS as FLOORS_FACTS
+from tests.skills.builders import skill
 
 CATALOGUE, NAMES = classic_catalogue()
 ALL_WEIGHTS = weights(NAMES)
 WITHOUT_VITALS = PlannerSettings(low=0.0, stockpile=1.0)
+NO_FAILURES = past(NAMES)
 CHOOSE = jax.jit(choose)
 WAYS = jax.jit(ways_from)
 
 
-def chosen(where, of=ALL_WEIGHTS, by=WITHOUT_VITALS, failures=None):
+def choice_of(where, of=ALL_WEIGHTS, by=WITHOUT_VITALS, failed=NO_FAILURES):
+    return jax.device_get(CHOOSE(Planned(CATALOGUE, of, by), where, failed))
+
+
+def chosen(*where, **how):
     """``(task, n, goal)`` by name."""
-    failed = no_failures(NAMES) if failures is None else failures
-    choice = jax.device_get(CHOOSE(CATALOGUE, of, by, where, failed))
+    choice = choice_of(*where, **how)
     goal = None if choice.goal == NO_SKILL else NAMES.skills[choice.goal]
     return NAMES.skills[choice.skill], int(choice.n), goal
 
@@ -82,7 +92,7 @@ def test_crafting_on_the_spot_comes_before_anything_cheaper():
 def test_crafting_that_has_just_failed_waits_for_its_turn():
     where = readings(NAMES, unlocked=["MAKE_WOOD_PICKAXE"], wood=1, near_CRAFTING_TABLE=1)
     cheap = weights(NAMES, Collect_Drink=(1.0, 1.0), Make_Wood_Sword=(0.5, 50.0))
-    assert chosen(where, cheap, failures=no_failures(NAMES, Make_Wood_Sword=1))[2] == "Collect_Drink"
+    assert chosen(where, cheap, failed=past(NAMES, Make_Wood_Sword=1))[2] == "Collect_Drink"
 
 
 def test_what_is_unlocked_is_no_goal_again():
@@ -92,14 +102,15 @@ def test_what_is_unlocked_is_no_goal_again():
 
 def test_with_everything_unlocked_the_best_skill_passes_the_time():
     of = weights(NAMES, Eat_Cow=(1.0, 5.0))
-    assert chosen(readings(NAMES, unlocked=GOALS), of) == ("Eat_Cow", 1, None)
+    choice = choice_of(readings(NAMES, unlocked=GOALS), of)
+    assert (NAMES.skills[choice.skill], choice.n, choice.until) == ("Eat_Cow", 1, PASSING_TIME)
 
 
 def test_a_failure_makes_another_goal_cheaper():
     where = readings(NAMES, unlocked=all_but("EAT_COW", "COLLECT_DRINK"))
     of = weights(NAMES, Eat_Cow=(0.9, 20.0), Collect_Drink=(0.9, 40.0))
     assert chosen(where, of)[2] == "Eat_Cow"
-    assert chosen(where, of, failures=no_failures(NAMES, Eat_Cow=1))[2] == "Collect_Drink"
+    assert chosen(where, of, failed=past(NAMES, Eat_Cow=1))[2] == "Collect_Drink"
 
 
 def test_what_is_in_view_comes_before_what_is_nearly_as_cheap():
@@ -115,45 +126,71 @@ def test_a_poor_skill_is_not_used_nor_what_needs_it():
     assert chosen(where, of)[2] == "Eat_Plant"
 
 
-def test_a_stock_is_collected_for_the_other_open_goals_too():
-    where = readings(NAMES, unlocked=[])
+def test_a_cheap_stock_is_collected_for_the_other_open_goals_too():
     by = WITHOUT_VITALS._replace(stockpile=5.0)
     of = weights(NAMES, Collect_Wood=(1.0, 1.0))
-    assert chosen(where, of, by) == ("Collect_Wood", 5, "Collect_Wood")
+    assert chosen(readings(NAMES), of, by) == ("Collect_Wood", 5, "Collect_Wood")
     # Only a table is open: it takes two pieces.
     assert chosen(readings(NAMES, unlocked=all_but("PLACE_TABLE")), of, by) == ("Collect_Wood", 2, "Place_Table")
+    dear = weights(NAMES, Collect_Wood=(0.1, 2.0), Collect_Drink=(0.9, 500.0))
+    assert chosen(readings(NAMES), dear, by)[:2] == ("Collect_Wood", 1)
 
 
-def test_a_low_vital_is_recovered_first_and_until_it_is_high():
-    of = weights(NAMES, upkeep={"drink": "Collect_Drink", "food": "Eat_Cow"})
+def test_of_the_low_vitals_the_lowest_is_restored_first_and_until_it_is_high():
     where = readings(NAMES, unlocked=["COLLECT_DRINK"], vitals={"drink": 2, "food": 1})
-    choice = jax.device_get(CHOOSE(CATALOGUE, of, PlannerSettings(), where, no_failures(NAMES)))
-    assert NAMES.skills[choice.skill] == "Eat_Cow" and choice.goal == NO_SKILL
-    assert VITALS[choice.until] == "food"
+    choice = choice_of(where, by=PlannerSettings())
+    assert (NAMES.skills[choice.skill], VITALS[choice.until], choice.goal) == ("Eat_Cow", "food", NO_SKILL)
 
 
-def test_a_vital_that_no_skill_recovers_is_left_alone():
-    of = weights(NAMES, upkeep={"drink": "Collect_Drink"})
-    choice = jax.device_get(CHOOSE(CATALOGUE, of, PlannerSettings(), readings(NAMES, vitals={"food": 0}), no_failures(NAMES)))
-    assert choice.goal != NO_SKILL and choice.until == NO_VITAL
+def test_of_the_skills_that_restore_a_vital_the_shortest_way_is_taken():
+    where = readings(NAMES, vitals={"food": 1})
+    of = weights(NAMES, Eat_Cow=(0.9, 100.0), Eat_Plant=(0.9, 5.0), Place_Plant=(1.0, 1.0), Collect_Sapling=(1.0, 1.0))
+    choice = choice_of(where, of, by=PlannerSettings())
+    # A plant has to be grown first, and a sapling be found for that; the vital is restored by a later task.
+    assert (NAMES.skills[choice.skill], choice.until, choice.goal) == ("Collect_Sapling", NO_VITAL, NO_SKILL)
 
 
-def test_a_skill_that_does_not_recover_its_vital_is_given_up_for_a_while():
-    of = weights(NAMES, upkeep={"drink": "Collect_Drink"})
+def test_a_vital_that_no_good_skill_restores_is_left_alone():
+    poor = weights(NAMES, Eat_Cow=(0.05, 20.0), Eat_Plant=(0.05, 20.0))
+    for where, of in ((readings(NAMES, vitals={"health": 1}), ALL_WEIGHTS), (readings(NAMES, vitals={"food": 0}), poor)):
+        choice = choice_of(where, of, by=PlannerSettings())
+        assert choice.goal != NO_SKILL and choice.until == NO_VITAL
+
+
+def test_what_does_not_restore_a_vital_is_given_up_until_a_task_for_a_goal_has_ended():
     where = readings(NAMES, vitals={"drink": 1}, unlocked=["COLLECT_DRINK"])
-    choice = jax.device_get(CHOOSE(CATALOGUE, of, PlannerSettings(), where, no_failures(NAMES, Collect_Drink=2)))
-    assert choice.goal != NO_SKILL
+    assert choice_of(where, by=PlannerSettings(), failed=past(NAMES, vain=1)).goal == NO_SKILL
+    assert choice_of(where, by=PlannerSettings(), failed=past(NAMES, vain=2)).goal != NO_SKILL
 
 
 def test_a_choice_is_explained_in_a_line():
+    explain = make_explain(NAMES, VITALS)
+
+    def line(where, by=WITHOUT_VITALS):
+        return explain(Planned(CATALOGUE, ALL_WEIGHTS, by), where, NO_FAILURES, choice_of(where, by=by))
+
     where = readings(NAMES, unlocked=all_but("MAKE_WOOD_PICKAXE", "EAT_COW"), wood=3)
-    line = explain(NAMES, CATALOGUE, ALL_WEIGHTS, WITHOUT_VITALS, where, no_failures(NAMES), VITALS)
-    assert line == "Eat_Cow x1 for Eat_Cow: 1 tasks, price 22; next best: Make_Wood_Pickaxe 44"
-    thirsty = weights(NAMES, upkeep={"drink": "Collect_Drink"})
-    line = explain(
-        NAMES, CATALOGUE, thirsty, PlannerSettings(), readings(NAMES, vitals={"drink": 0}), no_failures(NAMES), VITALS
+    assert line(where) == "Eat_Cow x1 for Eat_Cow: 1 task to go, price 22; other goals: Make_Wood_Pickaxe 44"
+    assert line(readings(NAMES, vitals={"drink": 0}), PlannerSettings()) == "Collect_Drink x1 until drink is 8"
+    assert line(readings(NAMES, unlocked=GOALS)) == "Collect_Wood x1: nothing is left to unlock with these skills"
+
+
+def test_a_place_that_was_left_and_that_no_skill_leads_to_shuts_off_what_is_done_there():
+    specs = {
+        "Descend": skill("Descend", {"level:GROUND": 1}, gains={"level:CELLAR": 1, "achievement:SLEEP": 1}),
+        "Shoot": skill("Shoot", {"level:GROUND": 1}, gains={"arrows": "n", "achievement:WAKE": 1}),
+    }
+    facts = dataclasses.replace(
+        FLOORS_FACTS, families=(unlocked(("SLEEP", "WAKE")), on_floor(("GROUND", "CELLAR"))), goals="achievement"
     )
-    assert line == "Collect_Drink x1 to stay alive: until drink is 8"
+    skills = [LibrarySkill(i, name, spec, "", (), (9,), None, None) for i, (name, spec) in enumerate(specs.items())]
+    catalogue, names = make_catalogue(Library(facts.env_name, 4, False, tuple(skills), 0), facts)
+    assert "level:GROUND" in names.resources
+    for place, usable in (("level:GROUND", True), ("level:CELLAR", False)):
+        levels = np.array([name == place for name in names.resources], np.float32)
+        where = Readings(levels, np.zeros(0, np.float32), np.zeros(2, bool), np.zeros(0, bool), np.bool_(False))
+        ways = WAYS(Planned(catalogue, weights(names), WITHOUT_VITALS), where, past(names))
+        assert bool(ways.is_usable[1]) == usable
 
 
 # Against a planner in plain Python.
@@ -203,7 +240,8 @@ RATES = st.lists(st.integers(1, 50).map(lambda part: part / 50), min_size=len(SP
 def test_ways_are_those_of_a_plain_planner(levels, success, failed):
     of = weights(NAMES, **{name: (rate, 10.0 + place) for place, (name, rate) in enumerate(zip(NAMES.skills, success))})
     where = readings(NAMES, **{name.replace(":", "_"): level for name, level in levels.items()})
-    found = jax.device_get(WAYS(CATALOGUE, of, WITHOUT_VITALS, where, np.array(failed, np.int32)))
+    history = Past(np.array(failed, np.int32), np.int32(0))
+    found = jax.device_get(WAYS(Planned(CATALOGUE, of, WITHOUT_VITALS), where, history))
     costs = {
         name: (10.0 + place) / max(rate, 0.05) * 3.0 ** failed[place]
         for place, (name, rate) in enumerate(zip(NAMES.skills, success))

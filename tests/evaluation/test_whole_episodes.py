@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import jax
 import numpy as np
 import pytest
 
 from flowrl.evaluation import bench as benches
 from flowrl.evaluation import findings, rehearsal
-from flowrl.evaluation.catalogue import NO_SKILL
-from flowrl.evaluation.composition import Planned, begin
-from flowrl.evaluation.planner import PlannerSettings, Weights
+from flowrl.evaluation.composition import begin
+from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.evaluation.skill_tests import OUT_OF_STEPS
 from tests.evaluation.camp import Camp, camp_library
 
@@ -21,8 +18,8 @@ CHOP, DRINK, BUILD = range(3)
 SETTINGS = PlannerSettings()
 
 
-def bench_of(**button):
-    return benches.set_up(camp_library(**button), Camp(), NUM_ENVS)
+def bench_of(**how):
+    return benches.set_up(camp_library(**how), Camp(), NUM_ENVS)
 
 
 @pytest.fixture(scope="module")
@@ -30,30 +27,31 @@ def bench():
     return bench_of()
 
 
-def planned(bench, upkeep=DRINK, success=(1.0, 1.0, 1.0), settings=SETTINGS):
+def planned(bench, success=(1.0, 1.0, 1.0), settings=SETTINGS):
     catalogue, _ = benches.make_catalogue(bench.library, bench.adapter.facts)
-    weights = Weights(np.array(success, np.float32), np.ones(3, np.float32), np.array([upkeep], np.int32))
-    return Planned(catalogue, weights, settings)
+    return Planned(catalogue, Weights(np.array(success, np.float32), np.ones(3, np.float32)), settings)
 
 
-def test_a_library_unlocks_everything_in_the_cheapest_order_and_then_stays_alive(bench):
+def test_a_library_unlocks_everything_in_the_cheapest_order_and_then_passes_the_time(bench):
     lines = []
     found = benches.play_whole(bench, planned(bench), 6, 10, 0, log=lines.append)
-    # Chop twice (the hut takes two), build on the spot, drink; then drink on until the longest length.
+    # Chop twice (the hut takes two), build on the spot, drink; then the best skill, the first one, until its steps are up.
     assert found.length.tolist() == [10] * 6 and found.goals.all()
-    assert found.usage.frames.tolist() == [2 * 6, 7 * 6, 6]
-    assert found.ending.tolist() == [-1] * 6 and found.skill.tolist() == [DRINK] * 6
-    assert [line.partition(": ")[2].partition(":")[0] for line in lines[:4]] == [
+    assert found.usage.frames.tolist() == [8 * 6, 6, 6]
+    assert found.ending.tolist() == [-1] * 6 and found.skill.tolist() == [CHOP] * 6
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines] == [
         "Chop x2 for Chop",
         "Build x1 for Build",
         "Drink x1 for Drink",
-        "Drink x1 to stay alive",
+        "Chop x1",
+        "Chop x1",
     ]
-    assert lines[1].startswith("step 2, 1 of 3 unlocked: ")
+    assert lines[1].startswith("step 2, 1 of 3 unlocked: ") and lines[4].startswith("step 7, ")
+    assert found.usage.successes.tolist() == [6, 6, 6]
 
 
 def test_a_library_that_does_not_look_after_itself_dies_of_thirst(bench):
-    found = benches.play_whole(bench, planned(bench, upkeep=NO_SKILL), 5, 100, 0)
+    found = benches.play_whole(bench, planned(bench, settings=SETTINGS._replace(low=0.0)), 5, 100, 0)
     # After drinking in the fourth step the nine units of water last for nine steps of chopping.
     assert found.length.tolist() == [13] * 5 and found.ending.tolist() == [0] * 5
     assert found.skill.tolist() == [CHOP] * 5 and found.usage.deaths.tolist() == [5, 0, 0]
@@ -63,14 +61,31 @@ def test_a_library_that_does_not_look_after_itself_dies_of_thirst(bench):
     assert sum(skill["frames"] for skill in shown["skills"].values()) == found.length.sum()
 
 
-def test_a_low_vital_interrupts_a_task_that_does_nothing_about_it():
-    bench = bench_of(Build="WAIT")
-    found = benches.play_whole(bench, planned(bench, success=(1.0, 1.0, 1.0)), 4, 12, 0)
-    # Chop x2, Build waits for 3 steps and gives up, Drink at the sixth step; Build again, 3 steps, then interrupted once
-    # water is below 3, or until it gives up: never more than MAX_TASK_STEPS at a time, and nobody dies.
+def test_a_low_vital_interrupts_a_task_for_a_goal():
+    # Build waits for up to 20 steps, so that only an interruption saves the player: drinking costs a step, and water lasts.
+    bench = bench_of(limit=20, Build="WAIT")
+    found = benches.play_whole(bench, planned(bench), 4, 60, 0)
     assert (found.ending == -1).all() and found.usage.deaths.sum() == 0
     assert not found.goals[:, BUILD].any() and found.goals[:, DRINK].all()
-    assert found.usage.successes[BUILD] == 0 and found.usage.tries[BUILD] > 4
+    assert found.usage.frames[DRINK] >= 4 * 5 and found.usage.successes[BUILD] == 0
+    without = benches.play_whole(bench, planned(bench, settings=SETTINGS._replace(low=0.0)), 4, 60, 0)
+    assert without.usage.deaths.sum() == 4
+
+
+def test_a_restoring_task_that_fails_twice_lets_goals_go_on():
+    bench = bench_of(Drink="WAIT")
+    found = benches.play_whole(bench, planned(bench), 4, 60, 0)
+    # Drinking is a goal at first, and fails; chopping and building are done nevertheless, and thirst ends the game.
+    assert found.goals[:, CHOP].all() and found.goals[:, BUILD].all() and (found.ending == 0).all()
+
+
+def test_a_task_that_is_done_before_it_begins_counts_as_failed(bench):
+    # As if drinking brought the hut: Drink stays a goal, for what it can never unlock, and must not be chosen for ever.
+    of = planned(bench)
+    catalogue = of.catalogue._replace(goals=of.catalogue.goals.at[DRINK, BUILD].set(True).at[CHOP, CHOP].set(False))
+    found = benches.play_whole(bench, of._replace(catalogue=catalogue, settings=SETTINGS._replace(stockpile=1.0)), 4, 12, 0)
+    assert found.goals.all()
+    assert found.usage.successes[DRINK] < found.usage.frames[DRINK]
 
 
 def test_the_same_seed_gives_the_same_episodes(bench):
@@ -99,11 +114,9 @@ def test_a_skill_is_tested_on_its_own_plan(name, button, successes, done, failur
 def test_what_tests_measure_is_what_the_planner_goes_by():
     bench = bench_of(Build="WAIT")
     tests = {skill.name: benches.measured(bench, skill, 0) for skill in bench.library.skills}
-    of, upkeep = benches.planned_by(bench, tests, SETTINGS)
-    assert of.weights.success.tolist() == [1.0, 1.0, 0.0]
-    assert of.weights.steps.tolist() == [1.0, 1.0, 3.0]
-    # Drinking fills no water here: it is full when the test begins, so nothing is known to recover it.
-    assert upkeep == ("",)
+    of = benches.planned_by(bench, tests, SETTINGS)
+    assert of.weights.success.tolist() == [1.0, 1.0, 0.0] and of.weights.steps.tolist() == [1.0, 1.0, 3.0]
+    assert of.catalogue.restores.tolist() == [[False], [True], [False]]
 
 
 def test_rehearsal_cuts_where_tasks_change_and_passes_the_value_on(bench):
@@ -113,20 +126,16 @@ def test_rehearsal_cuts_where_tasks_change_and_passes_the_value_on(bench):
     pay = rehearsal.Pay(own=0.5, game=1.0)
     after, transitions, shown = rehearsal.collect(composition, bench.params, games, of, jax.random.key(1), 6, pay)
     first = [jax.tree.map(lambda leaf: np.asarray(leaf)[0], step) for step in transitions]
-    assert [int(step.expert) for step in first] == [CHOP, CHOP, BUILD, DRINK, DRINK, DRINK]
-    assert [bool(step.continues) for step in first] == [True, False, False, False, False, False]
-    # Half of the skill's pay and all of the game's: wood 1 + deed 1, wood 1, deed 1 + deed 1, deed 1 + deed 1; then drinking
-    # to stay alive is paid by how much the water rose: it fell by one and was filled.
-    assert [float(step.reward) for step in first] == [1.5, 0.5, 1.5, 1.5, 0.0, 0.0]
-    heirs = [NO_SKILL, BUILD, DRINK, DRINK, DRINK, DRINK]
-    for number, heir in enumerate(heirs):
-        expected = 0.0
-        if heir != NO_SKILL:
-            observation = transitions[number + 1].observation if number < 5 else after.scene.observation
-            expected = value_of(bench, heir, observation)
+    assert [int(step.expert) for step in first] == [CHOP, CHOP, BUILD, DRINK, CHOP, CHOP]
+    assert [bool(step.continues) for step in first] == [True, False, False, False, True, True]
+    # Half of the skill's pay and all of the game's: wood 1 + deed 1, wood 1, deed 1 + deed 1, deed 1 + deed 1, then wood 1.
+    assert [float(step.reward) for step in first] == [1.5, 0.5, 1.5, 1.5, 0.5, 0.5]
+    for number, heir in enumerate([None, BUILD, DRINK, CHOP, None, None]):
+        expected = 0.0 if heir is None else value_of(bench, heir, transitions[number + 1].observation)
         assert float(first[number].truncation_value) == pytest.approx(expected, abs=1e-5), number
-    usage = rehearsal.usage_of(shown, 3)
-    assert Counter(dict(enumerate((usage.frames / NUM_ENVS).tolist()))) == Counter({CHOP: 2, DRINK: 3, BUILD: 1})
+    assert [step.tried.tolist() for step in shown] == [[flag] * NUM_ENVS for flag in (False, True, True, True, False, False)]
+    assert [float(step.steps[0]) for step in shown[:4]] == [0.5, 1.0, 1.0, 1.0]
+    assert after.course.length.tolist() == [6] * NUM_ENVS
 
 
 def value_of(bench, skill, observation) -> float:
@@ -134,9 +143,20 @@ def value_of(bench, skill, observation) -> float:
     return float(network.value(bench.library.skills[skill].params, observation)[0])
 
 
-def test_experience_forgets_old_tries():
-    known = rehearsal.Experience(np.array([1.0]), np.array([10.0]), trust=10, memory=0.5)
-    assert known.success.tolist() == [1.0] and known.steps.tolist() == [10.0]
-    known.add(rehearsal.Usage(*(np.array([value]) for value in (10, 0, 0, 300))))
-    # 5 remembered tries and 10 new ones: 5 of 15 succeeded; 50 + 300 steps.
-    assert known.success[0] == pytest.approx(1 / 3) and known.steps[0] == pytest.approx(350 / 15)
+def test_experience_forgets_old_tries_but_not_what_was_measured_before():
+    known = rehearsal.Experience(np.array([1.0, 0.5]), np.array([10.0, 4.0]), trust=10, memory=0.5)
+    assert known.success.tolist() == [1.0, 0.5] and known.steps.tolist() == [10.0, 4.0]
+    tried = rehearsal.Rehearsed(
+        skill=np.array([0] * 10 + [1]),
+        tried=np.array([True] * 10 + [False]),
+        task_done=np.zeros(11, bool),
+        steps=np.full(11, 30, np.float32),
+        ended=np.zeros(11, bool),
+        num_goals=np.zeros(11, int),
+        length=np.ones(11, int),
+    )
+    known.add([tried])
+    # 10 of before and 10 new ones: 10 of 20 succeeded; 100 + 300 steps. The other skill's task was only broken off.
+    assert known.success.tolist() == [0.5, 0.5] and known.steps.tolist() == [20.0, 4.0]
+    known.add([])
+    assert known.success[0] == pytest.approx(10 / 15) and known.steps[0] == pytest.approx(250 / 15)

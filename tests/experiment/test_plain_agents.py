@@ -67,7 +67,7 @@ def test_a_plain_agent_is_trained_once_and_is_a_library_of_its_own(tmp_path):
     assert paths.root == experiment.root / "flat" / "settings_of_the_skills"
     record = run_record.read(paths.skill_folder(0, "Explore") / "run.json")
     assert record.settings.total_timesteps == 1024 and record.settings.layer_size == 4 and not record.settings.stop_at_goal
+    assert seen[0] == 0 and seen[-1] == 1024 and np.all(np.diff(seen) >= 0)
     trained = paths.expert_params(0, "Explore").stat().st_mtime_ns
     assert plain_agents.train(*where, 1024) == paths
     assert paths.expert_params(0, "Explore").stat().st_mtime_ns == trained
-    assert np.all(np.diff(seen) >= 0)

@@ -165,13 +165,21 @@ SIGHTS = (
     Sights("closest_creatures", "CreatureType", NOT_IN_VIEW),
 )
 """What can be in view: blocks and creatures."""
-FULL = 9
-"""The level to which health, food, drink and energy are filled at the start."""
+RESTORED_BY = {"food": ("EAT_COW", "EAT_PLANT"), "drink": ("COLLECT_DRINK",), "energy": ("WAKE_UP",)}
+"""Health is restored by itself while the others are not empty."""
+ASLEEP = "is_sleeping"
 
 
-def vitals(intrinsics: tuple[str, ...]) -> tuple[Vital, ...]:
-    """The player's intrinsics."""
-    return tuple(Vital(name, f"player_intrinsics[{index}]", FULL) for index, name in enumerate(intrinsics))
+def vitals(more: dict[str, tuple[str, ...]] | None = None) -> tuple[Vital, ...]:
+    """The player's intrinsics without which it dies.
+
+    Args:
+        more: what else restores them.
+    """
+    return tuple(
+        Vital(name, f"player_intrinsics[{INTRINSICS.index(name)}]", (*RESTORED_BY.get(name, ()), *(more or {}).get(name, ())))
+        for name in ("health", *RESTORED_BY)
+    )
 
 
 def endings(*first: Ending) -> tuple[Ending, ...]:

@@ -37,7 +37,8 @@ FACTS = GameFacts(
     terms=facts.reward_menu(BLOCKS, tuple(CREATURES), facts.INTRINSICS[:4]),
     goals="achievement",
     own_reward=facts.own_reward({}),
-    vitals=facts.vitals(facts.INTRINSICS[:4]),
+    vitals=facts.vitals(),
+    busy=facts.ASLEEP,
     endings=facts.endings(Ending("lava", "jnp.abs(closest_blocks[BlockType.LAVA.value]).max() == 0")),
     sights=facts.SIGHTS,
     constants={
