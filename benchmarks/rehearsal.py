@@ -1,17 +1,20 @@
-"""Rehearsal of a library: what the planner unlocks before it, while it lasts, and after it on fresh worlds.
+"""Rehearsal: what a planner unlocks with experts that go on learning while they are used, beside a plain agent.
 
-    python benchmarks/rehearsal.py exp/classic --frames 2e6                 # goes on with the library's experts
-    python benchmarks/rehearsal.py exp/classic --base exp/classic/flat/small_batches --frames 2e6
+    python benchmarks/rehearsal.py exp/rehearsal --plain_frames 5e6 --frames 5e6        # Craftax-Classic
+    python benchmarks/rehearsal.py exp/rehearsal --library exp/classic --frames 2e6     # with a library's own experts
     python benchmarks/rehearsal.py --help
 
-One process, nothing is merged or written but ``--out``: a folder with the experts as they are afterwards, and the curve. Frames
-of skills that were trained before are not counted; the library's are printed.
+Without a library, the skills are those of the built-in curriculum, and all of their experts begin as one plain agent, which is
+trained first, with small batches and a constant learning rate. The frames that are printed are all that were trained for the
+result. The first argument is a folder: the plain agent is kept there, and goes on from its last checkpoint; the experts as they
+are in the end, and the curve, are written to it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import statistics
@@ -25,15 +28,22 @@ import jax
 import numpy as np
 
 from flowrl import pickles
-from flowrl.envs.registry import game, make_adapter
+from flowrl.envs.registry import GAMES, GameEntry, game, make_adapter
 from flowrl.evaluation import bench as benches
 from flowrl.evaluation import findings, library, rehearsal
 from flowrl.evaluation.bench import Bench
 from flowrl.evaluation.composition import begin
+from flowrl.evaluation.library import Library, LibrarySkill
 from flowrl.evaluation.planner import Planned, PlannerSettings
-from flowrl.experiment import stored_settings
+from flowrl.evaluation.skill_tests import SkillTest
+from flowrl.experiment import plain_agents, stored_settings
 from flowrl.paths import ExperimentPaths
-from flowrl.records.run_record import Slot
+from flowrl.proposers.curriculum import load_curriculum
+from flowrl.records.run_record import PlannedTask, Slot
+from flowrl.records.training_settings import TrainingSettings
+from flowrl.skills.module import TaskSource, render_module
+from flowrl.skills.plan import build_plan
+from flowrl.skills.spec import SkillSpec
 from flowrl.training.host import process
 from flowrl.training.learning import experts
 from flowrl.training.learning.ppo import Hyperparameters
@@ -42,42 +52,80 @@ from flowrl.training.playing.programs import Source, compile_programs
 from flowrl.training.run.updates import bank_size, turnover
 
 SKILL_EPISODES = 512
+GUESSED_STEPS = 60.0
 RECENT_EPISODES = 800
 UPDATES_A_LINE = 25
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
-    process.take_slot(Slot())
-    bench = opened(options)
-    settings = PlannerSettings(low=options.low, min_success=0.0)  # none is shut out: it is to learn
-    tests = {skill.name: benches.measured(bench, skill, options.seed) for skill in bench.library.skills}
-    planned = benches.planned_by(bench, tests, settings)
-    print(f"{len(tests)} skills, {bench.library.total_frames:,} frames")
-    shown(bench, planned, options, "before")
-    bench, planned, curve = rehearsed(bench, planned, options)
-    found = shown(bench, planned, options, "after")
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        for skill, params in zip(bench.library.skills, experts.unstack(bench.params, len(tests))):
-            pickles.dump(options.out / f"{skill.index}_{skill.name}.pkl", {"params": params})
-        (options.out / "curve.json").write_text(json.dumps({"curve": curve, "after": found}))
+    bench, frames = opened(options)
+    settings = PlannerSettings(min_success=0.0, low=options.low)  # no skill is shut out: it is to learn
+    planned = benches.planned_by(bench, tests_of(bench, options), settings) if options.library else guessed(bench, settings)
+    print(f"{len(bench.library.skills)} skills, {frames:,} frames so far")
+    before = shown(bench, planned, options, "before")
+    bench, planned, curve = rehearsed(bench, planned, options, frames)
+    after = shown(bench, planned, options, "after")
+    for skill, params in zip(bench.library.skills, experts.unstack(bench.params, len(bench.library.skills))):
+        pickles.dump(options.folder / f"{skill.index}_{skill.name}.pkl", {"params": params})
+    (options.folder / "curve.json").write_text(json.dumps({"curve": curve, "before": before, "after": after}))
     return 0
 
 
-def opened(options: argparse.Namespace) -> Bench:
-    """The library, or its skills with every expert as the plain agent is."""
-    paths = ExperimentPaths(options.library)
-    facts = game(stored_settings.read(paths).settings.env_name).facts
-    found = library.load(paths, facts)
-    if options.base:
-        (plain,) = library.load(ExperimentPaths(options.base), facts).skills
-        skills = tuple(dataclasses.replace(skill, params=plain.params) for skill in found.skills)
-        found = dataclasses.replace(found, skills=skills)
-    return benches.set_up(found, make_adapter(found.env_name), SKILL_EPISODES)
+def opened(options: argparse.Namespace) -> tuple[Bench, int]:
+    """What is rehearsed, and the frames that were trained for it."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.library:
+        paths = ExperimentPaths(options.library)
+        facts = game(stored_settings.read(paths).settings.env_name).facts
+        found = library.load(paths, facts)
+        process.take_slot(Slot())
+        return benches.set_up(found, make_adapter(found.env_name), SKILL_EPISODES), found.total_frames
+    entry = game(options.env_name)
+    settings = {"layer_size": options.layer_size, "anneal_lr": False, "seed": options.seed}
+    say = functools.partial(print, "  plain agent:", end="\r", flush=True)
+    paths = plain_agents.train(
+        ExperimentPaths(options.folder), entry, "small batches", settings, int(options.plain_frames), say
+    )
+    agent = library.load(paths, entry.facts)
+    process.take_slot(Slot())
+    found = curriculum_of(entry, agent)
+    return benches.set_up(found, make_adapter(entry.env_name), SKILL_EPISODES), agent.total_frames
 
 
-def rehearsed(bench: Bench, planned: Planned, options: argparse.Namespace) -> tuple[Bench, Planned, list[dict]]:
+def curriculum_of(entry: GameEntry, agent: Library) -> Library:
+    """The skills of the built-in curriculum; every expert is as the plain agent is."""
+    specs = {spec.name: spec for spec in load_curriculum(entry.curriculum, entry.facts)}
+    places = {name: place for place, name in enumerate(specs)}
+    skills = []
+    for name, spec in specs.items():
+        tasks = [
+            TaskSource(task["skill_name"], task["n"], places[task["skill_name"]], *code_of(specs[task["skill_name"]]))
+            for task in build_plan(spec, specs, entry.facts)
+        ]
+        text = render_module(name, places[name], {place: place for place in places.values()}, tasks)
+        plan = tuple(PlannedTask(task.skill_name, task.n, task.local_expert_idx, task.local_expert_idx) for task in tasks)
+        limits = tuple(specs[task.skill_name].max_task_steps or TrainingSettings.max_task_steps for task in tasks)
+        skills.append(LibrarySkill(places[name], name, spec, text, plan, limits, None, agent.skills[0].params))
+    return dataclasses.replace(agent, skills=tuple(skills))
+
+
+def code_of(spec: SkillSpec) -> tuple[str, str]:
+    return spec.task_is_done, spec.task_reward
+
+
+def tests_of(bench: Bench, options: argparse.Namespace) -> dict[str, SkillTest]:
+    return {skill.name: benches.measured(bench, skill, options.seed) for skill in bench.library.skills}
+
+
+def guessed(bench: Bench, settings: PlannerSettings) -> Planned:
+    """All skills are taken for equally good at first; what is seen of them while they are rehearsed corrects that."""
+    planned = benches.equally_good(bench, settings)
+    steps = jax.device_put(np.full(len(bench.library.skills), GUESSED_STEPS, np.float32))
+    return planned._replace(weights=planned.weights._replace(steps=steps))
+
+
+def rehearsed(bench: Bench, planned: Planned, options: argparse.Namespace, before: int) -> tuple[Bench, Planned, list[dict]]:
     """The bench with what its experts have learned, what is known of them by now, and the curve."""
     num_skills, num_envs, num_steps = len(bench.library.skills), options.num_envs, options.num_steps
     hyper = Hyperparameters(gamma=options.gamma, gae_lambda=options.gae_lambda)
@@ -104,9 +152,12 @@ def rehearsed(bench: Bench, planned: Planned, options: argparse.Namespace) -> tu
         planned = planned._replace(weights=planned.weights._replace(success=known.success, steps=known.steps))
         frames += num_envs * num_steps
         if update % UPDATES_A_LINE == UPDATES_A_LINE - 1 and recent:
-            curve.append({"frames": frames, "achievements": statistics.mean(recent)})
+            curve.append({"frames": before + frames, "achievements": statistics.mean(recent)})
             rate = frames / (time.monotonic() - begun_s)
-            print(f"  {frames:>12,} frames: {curve[-1]['achievements']:.2f} achievements, {rate:,.0f} frames/s", flush=True)
+            print(
+                f"  {before + frames:>12,} frames: {curve[-1]['achievements']:.2f} achievements, {rate:,.0f} frames/s",
+                flush=True,
+            )
     return dataclasses.replace(bench, params=jax.device_get(learner.params)), planned, curve
 
 
@@ -123,24 +174,24 @@ def shown(bench: Bench, planned: Planned, options: argparse.Namespace, when: str
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("library", type=Path, help="folder of an experiment")
-    parser.add_argument(
-        "--base", type=Path, help="folder of a plain agent (flat/NAME of an experiment) as which all experts begin"
-    )
+    parser.add_argument("folder", type=Path, help="where the plain agent and the results are kept")
+    parser.add_argument("--library", type=Path, help="folder of an experiment whose skills and experts are rehearsed")
+    parser.add_argument("--env_name", default="Craftax-Classic-Symbolic-v1", choices=GAMES)
+    parser.add_argument("--layer_size", type=int, default=128)
+    parser.add_argument("--plain_frames", type=float, default=5e6)
     parser.add_argument("--frames", type=float, default=2e6)
-    parser.add_argument("--num_envs", type=int, default=256)
-    parser.add_argument("--num_steps", type=int, default=32)
+    parser.add_argument("--num_envs", type=int, default=128)
+    parser.add_argument("--num_steps", type=int, default=64)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--gamma", type=float, default=0.99)
-    parser.add_argument("--gae_lambda", type=float, default=0.9)
+    parser.add_argument("--gae_lambda", type=float, default=0.8)
     parser.add_argument("--own", type=float, default=0.5, help="weight of the skills' own rewards")
     parser.add_argument("--game", type=float, default=1.0, help="weight of the game's reward")
-    parser.add_argument("--low", type=float, default=PlannerSettings().low, help="vitals below this are recovered first")
+    parser.add_argument("--low", type=float, default=0.0, help="vitals below this are recovered first")
     parser.add_argument("--episodes", type=int, default=1024)
     parser.add_argument("--max_steps", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test_seed", type=int, default=777)
-    parser.add_argument("--out", type=Path)
     return parser.parse_args(arguments)
 
 
