@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,6 +17,15 @@ from tests.test_docs import documented
 
 KEPT = Path(__file__).parents[1] / "experiment" / "begun_before" / "version_0_1_0.tar.gz"
 FEW = ["--episodes", "6", "--skill_episodes", "4", "--max_steps", "60"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def surroundings():
+    """The command prepares the environment of its process for jax; here, other tests follow in it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")

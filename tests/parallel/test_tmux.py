@@ -509,7 +509,7 @@ def test_a_folder_whose_path_is_too_long_for_a_socket_is_said(launcher, tmp_path
     folder = tmp_path / ("x" * max(1, length - len(str(tmp_path))))
     folder.mkdir()
     monkeypatch.setenv("TMUX_TMPDIR", str(folder))
-    with pytest.raises(BadInput, match="File name too long.*about 100 bytes; set TMUX_TMPDIR to a folder of yours"):
+    with pytest.raises(BadInput, match="File name too long.*about 100 bytes at most; set TMUX_TMPDIR to a folder of yours"):
         launcher.check()
 
 

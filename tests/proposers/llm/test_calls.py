@@ -234,7 +234,8 @@ def test_record_mode_moves_earlier_recordings_aside(start, server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [("{", "not valid JSON"), ("[]", "not a recording"), ('{"version": 1}', "not a recording")]
+    ("content", "told"),
+    [("{", "not valid JSON"), ("[]", "not a flowrl recording"), ('{"version": 1}', "not a flowrl recording")],
 )
 def test_a_damaged_recording_is_named(start, tmp_path, content, told):
     folder = tmp_path / "exp" / "llm"
