@@ -218,12 +218,12 @@ class Start:
             self.generation.join()
             for skill in training:
                 if skill["tmux_session"]:  # it may have been about to start, and waits again
-                    self.say(f"goes on    {self.scheduler.attach_line(skill)}")
+                    self.say(f"still training: {self.scheduler.attach_line(skill)}")
         except KeyboardInterrupt:
             self.say("ending the trainings; what they have learned is kept in their checkpoints")
             self.scheduler.stop(kill=True)
             self.generation.join()
-        self.say(f"to go on: {to_go_on(self.paths.root)}")
+        self.say(f"continue with: {to_go_on(self.paths.root)}")
         return INTERRUPTED
 
     def _running(self) -> list[dict[str, Any]]:

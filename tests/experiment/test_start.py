@@ -125,7 +125,7 @@ def test_interrupted_once_trainings_go_on_and_are_taken_up_again(practice, numbe
     process.send_signal(number)
     output, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (130, "")
-    assert re.search(r"to go on: \S+ -m flowrl.bottomup_parallel --graph_path exp/test", output)
+    assert re.search(r"continue with: \S+ -m flowrl.bottomup_parallel --graph_path exp/test", output)
     assert sessions() == ["flowrl_e0_Collect_Wood", "flowrl_e1_Collect_Stone"]
     gate.touch()
     assert practice.run(wishes=wishes)[0] == 0
