@@ -11,6 +11,7 @@ import pytest
 
 from flowrl.__main__ import main
 from flowrl.evaluation import library
+from flowrl.experiment import plain_agents
 from flowrl.files import read_json, write_json
 from flowrl.paths import ExperimentPaths
 from tests.test_docs import documented
@@ -88,6 +89,23 @@ def test_every_field_is_documented(evaluated, part):
 def test_the_same_seed_gives_the_same_figures(evaluated, kept):
     assert main(["evaluate", str(kept.root), *FEW]) == 0
     assert read_json(kept.evaluation) == evaluated[0]
+
+
+def test_plain_agents_are_trained_for_as_many_frames_and_shown_beside_the_library(evaluated, kept, monkeypatch, capsys):
+    trained = []
+
+    def train(paths, entry, variant, settings, frames, on_frames):
+        trained.append((variant, frames, settings["layer_size"]))
+        return kept  # any library will do
+
+    monkeypatch.setattr(plain_agents, "train", train)
+    assert main(["evaluate", str(kept.root), "--flat", *FEW]) == 0
+    found = read_json(kept.evaluation)
+    assert trained == [(variant, found["frames"], 4) for variant in plain_agents.VARIANTS]
+    for figures in found["flat"].values():
+        assert figures["frames"] == found["frames"] and figures.keys() - {"frames"} == found["whole"].keys()
+    printed = capsys.readouterr().out
+    assert "Beside plain agents" in printed and "plain, small batches" in printed
 
 
 def copy_of(kept, tmp_path) -> ExperimentPaths:

@@ -18,7 +18,7 @@ from flowrl.skills.module import TaskSource, compile_module, render_module
 from tests.skills.builders import FACTS
 
 TINY = {
-    "num_envs": 32,
+    "num_envs": 128,
     "num_steps": 8,
     "layer_size": 4,
     "num_minibatches": 2,
