@@ -16,7 +16,7 @@ from rich.text import Text
 from flowrl.paths import ExperimentPaths
 from flowrl.records.result import NO_PROGRESS_PREFIX
 from flowrl.report.figures import frames_text, minutes_text, moment, rate_text
-from flowrl.report.invocation import to_go_on
+from flowrl.report.invocation import to_evaluate, to_go_on
 
 Skill = Mapping[str, Any]
 """One entry of ``skills`` in scheduler_state.json."""
@@ -112,6 +112,7 @@ def commands(skills: Sequence[Skill], root: Path, attach_line: Callable[[Skill],
     if finished:
         newest = finished[-1]
         lines.append(f"cat {quoted(paths.skill_folder(newest['expert_idx'], newest['skill_name']) / 'training.log')}")
+        lines.append(to_evaluate(root))
     failed = [skill for skill in skills if skill["status"] in ("failed", "cancelled") and skill["run_folder"]]
     lines += [f"tail {quoted(root / skill['run_folder'] / 'training.log')}" for skill in failed]
     lines += [attach_line(skill) for skill in skills if skill["status"] == "running" and skill["tmux_session"]]

@@ -99,6 +99,7 @@ def test_the_commands_are_those_of_this_experiment():
     found = commands(SKILLS, Path("exp/demo"), attach_line)
     assert "jq . exp/demo/scheduler_state.json" in found
     assert "cat exp/demo/skills/1_Eat_Cow/training.log" in found
+    assert any(line.endswith(" -m flowrl evaluate exp/demo") for line in found)
     assert "tail exp/demo/training_runs/skill_2_Place_Table/training.log" in found
     assert not [line for line in found if line.startswith("look at")]
     training = [skill("Collect_Wood", 0, Status.RUNNING, tmux_session="flowrl_e0"), skill("Eat_Cow", 1, Status.RUNNING)]
