@@ -294,6 +294,11 @@ class RunPaths:
         found = ((_CHECKPOINT.fullmatch(path.name), path) for path in self.policies.glob("checkpoint_*.pkl"))
         return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
 
+    @property
+    def checkpointed_frames(self) -> int:
+        """The frames of the newest checkpoint; 0 without any."""
+        return max((int(_CHECKPOINT.fullmatch(path.name)[1]) for path in self.checkpoints()), default=0)
+
 
 class TrialPaths(RunPaths):
     """The folder of one run, with the checkpoints of its trial."""

@@ -11,7 +11,7 @@ import numpy as np
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.readings import make_reader
 from flowrl.evaluation import episodes, skill_tests
-from flowrl.evaluation.catalogue import Names, make_catalogue
+from flowrl.evaluation.catalogue import Names, make_catalogue, names_of
 from flowrl.evaluation.composition import Composition, Games, compose
 from flowrl.evaluation.episodes import Episodes
 from flowrl.evaluation.library import Library, LibrarySkill
@@ -53,14 +53,10 @@ def set_up(library: Library, adapter: GameAdapter, num_envs: int) -> Bench:
 
 def measured(bench: Bench, skill: LibrarySkill, seed: int) -> SkillTest:
     """The skill's plan with the library's experts as they are now, one episode in each environment."""
-
-    def stage_of(judge) -> Stage:
-        return Stage(bench.programs.world, bench.programs.acting, judge)
-
+    judge = skill_tests.judge_of(bench.adapter, bench.library, skill, bench.num_envs)
+    stage = Stage(bench.programs.world, bench.programs.acting, judge)
     key = jax.random.fold_in(jax.random.key(seed), skill.index)
-    return skill_tests.measure_skill(
-        stage_of, bench.adapter, bench.library, skill, lambda stage: learned_policy(stage, bench.params), key, bench.num_envs
-    )
+    return skill_tests.measure_skill(stage, bench.adapter, skill, learned_policy(stage, bench.params), key)
 
 
 def planned_by(bench: Bench, tests: Mapping[str, SkillTest], settings: PlannerSettings) -> Planned:
@@ -106,7 +102,7 @@ def play_whole(
 
 def composed(bench: Bench, max_steps: int) -> tuple[Composition, Names]:
     """The library's own programs for whole episodes, and the names of what is planned by."""
-    _, names = make_catalogue(bench.library, bench.adapter.facts)
+    names = names_of(bench.library, bench.adapter.facts)
     features = bench.adapter.facts.feature_names
     functions = [compile_module(skill.module_text, bench.adapter.scope, features)[-1] for skill in bench.library.skills]
     programs = bench.programs

@@ -69,15 +69,12 @@ def make_catalogue(
     Args:
         also_gained: of skills that declare no achievement, those that come with them, as measured.
     """
-    skills, specs = library.skills, library.specs
-    needed = [_needs(skill.spec, facts) for skill in skills]
-    resources = tuple(sorted({resource for amounts in needed for resource in amounts}))
-    goals = facts.members(facts.goals)
-    sights = tuple(dict.fromkeys(sight for skill in skills for sight in sights_of(skill.spec, facts)))
+    skills, specs, names = library.skills, library.specs, names_of(library, facts)
+    _, resources, goals, sights = names
     plans = [_plan_before(skill, specs, facts) for skill in skills]
     gained = [goals_of(skill.spec, facts) or set((also_gained or {}).get(skill.name, ())) for skill in skills]
     amounts = {
-        "needs": needed,
+        "needs": [_needs(skill.spec, facts) for skill in skills],
         "consumes": [_pairs(skill.spec.consumes) for skill in skills],
         "gains": [_pairs(skill.spec.gains) for skill in skills],
     }
@@ -101,7 +98,15 @@ def make_catalogue(
         sought=_members([sights_of(skill.spec, facts) for skill in skills], sights),
         max_steps=np.array([skill.own_max_steps for skill in skills], np.int32),
     )
-    return jax.device_put(catalogue), Names(tuple(specs), resources, goals, sights)
+    return jax.device_put(catalogue), names
+
+
+def names_of(library: Library, facts: GameFacts) -> Names:
+    """The axes of a library's catalogue."""
+    specs = library.specs
+    resources = {resource for spec in specs.values() for resource in _needs(spec, facts)}
+    sights = dict.fromkeys(sight for spec in specs.values() for sight in sights_of(spec, facts))
+    return Names(tuple(specs), tuple(sorted(resources)), facts.members(facts.goals), tuple(sights))
 
 
 def goals_of(spec: SkillSpec, facts: GameFacts) -> set[str]:

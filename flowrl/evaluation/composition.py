@@ -15,6 +15,7 @@ import numpy as np
 
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.features import Features, task_inputs
+from flowrl.envs.observations import Observation
 from flowrl.envs.readings import Readings, make_ending, make_own_reward, make_reader
 from flowrl.envs.tasks import is_done, reward_of
 from flowrl.envs.worlds import WorldBank
@@ -23,7 +24,7 @@ from flowrl.evaluation.planner import NO_VITAL, PASSING_TIME, Choice, Past, Plan
 from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning.networks import Params
 from flowrl.training.playing.acting import Acting
-from flowrl.training.playing.world import World
+from flowrl.training.playing.world import Decision, World
 
 AT_ONCE = 8
 """Environments for which the next task is chosen together."""
@@ -54,6 +55,8 @@ class Judgement(NamedTuple):
     """bool: the game is over."""
     ended: jax.Array
     """bool: the episode is over, by the game or by its longest length."""
+    is_busy: jax.Array
+    """bool: the player does not act at the moment; such steps are not counted against the task."""
     ending: jax.Array
     """int32: why the game is over, where it is (`readings.ending_names`)."""
     goals: jax.Array
@@ -79,15 +82,24 @@ class Games(NamedTuple):
     """As in `environments.Playing`."""
 
 
+class Step(NamedTuple):
+    """One step of every environment, ``[B, ...]`` each."""
+
+    decision: Decision
+    judgement: Judgement
+    led_to: Observation
+    """What the step led to, before a new world took its place."""
+
+
 class Composition(NamedTuple):
     """The compiled functions of a library that plays; what is planned by is an argument of each."""
 
     world: World
     acting: Acting
     judge: Callable
-    """``(features before, after, game_over, course, planned) -> (Judgement, is_busy)``."""
+    """``(features before, after, game_over, course, planned) -> Judgement``."""
     go_on: Callable
-    """``(course, (judgement, is_busy), features, planned) -> Course``, once ended environments are in their next worlds."""
+    """``(course, judgement, features, planned) -> Course``, once ended environments are in their next worlds."""
     begin: Callable
     """``(features, planned) -> Course`` at the start of episodes."""
 
@@ -126,16 +138,16 @@ def begin(composition: Composition, key: jax.Array, num_worlds: int, planned: Pl
 
 def play_step(
     composition: Composition, params: Params, games: Games, planned: Planned, act_key, step_key, number: int
-) -> tuple[Games, Judgement]:
+) -> tuple[Games, Step]:
     """One step of every environment; the game states of ``games`` are used up."""
     world, scene, course = composition.world, games.scene, games.course
     decision = composition.acting.act(params, scene.observation, games.typical, course.choice.skill, act_key, number)
     state, observation, features, game_over = world.step(scene.state, decision.action, step_key, number)
-    judged = composition.judge(scene.features, features, game_over, course, planned)
-    judgement, _ = judged
+    judgement = composition.judge(scene.features, features, game_over, course, planned)
     next_world, scene = world.renew(games.bank, state, observation, features, judgement.ended)
-    course = composition.go_on(course, judged, scene.features, planned)
-    return Games(games.bank._replace(next_world=next_world), scene, course, games.typical), judgement
+    course = composition.go_on(course, judgement, scene.features, planned)
+    after = Games(games.bank._replace(next_world=next_world), scene, course, games.typical)
+    return after, Step(decision, judgement, observation)
 
 
 def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: Callable[[Features], Readings], max_steps: int):
@@ -146,20 +158,21 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: C
         inputs, was, now = task_inputs(before, after, choice.n), read(before), read(after)
         done, paid = _own_verdict(functions, inputs, was, now, choice, planned.settings)
         # A task that was done before it began would end at every step, and be chosen again.
-        in_vain = done & (steps == 0) & (choice.until == NO_VITAL) & _nothing_changed(was, now)
+        was_done = done & (steps == 0) & (choice.until == NO_VITAL) & _nothing_changed(was, now)
         limit = planned.catalogue.max_steps[choice.skill] * choice.n
         goes_on = ~done & ~game_over & ~now.is_busy
         return Judgement(
-            task_done=done & ~in_vain,
-            failed=in_vain | (goes_on & (steps + 1 >= limit)),
+            task_done=done & ~was_done,
+            failed=was_done | (goes_on & (steps + 1 >= limit)),
             interrupted=goes_on & (choice.goal != NO_SKILL) & _became_low(planned, was, now),
             died=game_over,
             ended=game_over | (length + 1 >= max_steps),
+            is_busy=now.is_busy,
             ending=ending(after),
             goals=now.goals,
             own_reward=paid,
             game_reward=game_reward(inputs),
-        ), now.is_busy
+        )
 
     def judge(before, after, game_over, course, planned):
         each = jax.vmap(judge_one, in_axes=(0, 0, 0, 0, 0, 0, None))
@@ -205,11 +218,10 @@ def make_begin(read: Callable[[Features], Readings]):
 def make_go_on(read: Callable[[Features], Readings]):
     """The course after a step: counts it, and chooses wherever a task is due, some environments at a time."""
 
-    def go_on(course: Course, judged: tuple[Judgement, jax.Array], features, planned: Planned) -> Course:
-        judgement, is_busy = judged
+    def go_on(course: Course, judgement: Judgement, features, planned: Planned) -> Course:
         past, free = _past_after(course, judgement), judgement.is_free
         choice = _chosen(read, course.choice, features, past, free, planned)
-        steps = jnp.where(free, 0, course.steps + ~is_busy)
+        steps = jnp.where(free, 0, course.steps + ~judgement.is_busy)
         length = jnp.where(judgement.ended, 0, course.length + 1)
         return Course(choice, steps, past, length)
 
@@ -221,10 +233,10 @@ def _past_after(course: Course, judgement: Judgement) -> Past:
     own = course.choice.skill[:, None] == jnp.arange(course.past.failures.shape[1])
     failures = course.past.failures + (own & judgement.failed[:, None])
     failures = jnp.where((own & judgement.task_done[:, None]) | judgement.ended[:, None], 0, failures)
-    is_for_goal, is_over = course.choice.goal != NO_SKILL, judgement.task_done | judgement.failed
-    vain = jnp.where(is_for_goal, 0, course.past.vain + 1)
-    vain = jnp.where(judgement.task_done & ~is_for_goal, 0, jnp.where(is_over, vain, course.past.vain))
-    return Past(failures, jnp.where(judgement.ended, 0, vain))
+    is_for_goal, before = course.choice.goal != NO_SKILL, course.past.upkeep_failures
+    upkeep_failures = jnp.where(judgement.failed & ~is_for_goal, before + 1, before)
+    is_forgotten = judgement.ended | judgement.task_done | (judgement.failed & is_for_goal)
+    return Past(failures, jnp.where(is_forgotten, 0, upkeep_failures))
 
 
 def _chosen(read, choice: Choice, features: Features, past: Past, free: jax.Array, planned: Planned) -> Choice:

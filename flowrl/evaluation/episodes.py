@@ -66,19 +66,21 @@ def play(
     world_key, act_key, step_key = jax.random.split(key, 3)
     games = begin(composition, world_key, num_episodes, planned)
     tally = _Tally(composition.world.num_envs, num_episodes, len(planned.catalogue.plans))
-    is_first, number = True, 0
+    is_due, number = on_choice is not None, 0
     while not tally.episodes.are_over:
         steps = []
         for _ in range(STEPS_BETWEEN_LOOKS):
-            if on_choice and is_first and int(games.course.steps[0]) == 0:
+            if is_due:
                 on_choice(games, number)
             before: Course = games.course
-            games, judgement = play_step(composition, params, games, planned, act_key, step_key, number)
-            steps.append(_Shown(before.choice.skill, before.length, judgement))
-            is_first = is_first and not (on_choice and bool(judgement.ended[0]))
+            games, step = play_step(composition, params, games, planned, act_key, step_key, number)
+            steps.append(_Shown(before.choice.skill, before.length, step.judgement))
+            if on_choice:
+                is_due = bool(step.judgement.is_free[0] & ~step.judgement.ended[0])
+                on_choice = None if step.judgement.ended[0] else on_choice
             number += 1
-        for step in jax.device_get(steps):
-            tally.add(step)
+        for shown in jax.device_get(steps):
+            tally.add(shown)
         on_step(tally.episodes.ended, num_episodes)
     return tally.result()
 

@@ -61,17 +61,6 @@ class Library:
         """By name, in the order in which they were added."""
         return {skill.name: skill.spec for skill in self.skills}
 
-    def named(self, name: str) -> LibrarySkill:
-        """One of the skills.
-
-        Raises:
-            BadInput: there is no such skill; lists those that there are.
-        """
-        for skill in self.skills:
-            if skill.name == name:
-                return skill
-        raise BadInput(f"the library has no skill {name}; its skills are: {', '.join(self.specs)}")
-
 
 def load(paths: ExperimentPaths, facts: GameFacts) -> Library:
     """Reads the library of an experiment.
@@ -101,23 +90,17 @@ def load(paths: ExperimentPaths, facts: GameFacts) -> Library:
 def frames_trained(paths: ExperimentPaths) -> int:
     """All frames that were trained in an experiment: for its skills, earlier runs of them, and runs that came to nothing."""
     results = [*paths.skills.rglob(run_result.NAME), *paths.training_runs.glob(f"*/{run_result.NAME}")]
-    counted = {path.parent: _frames_of(path) for path in results}
+    counted = {path.parent: run_result.frames_in(path) for path in results}
     unfinished = (folder for folder in paths.training_runs.glob("skill_*_*") if folder not in counted)
     return sum(counted.values()) + sum(_frames_in_checkpoints(folder) for folder in unfinished)
-
-
-def _frames_of(path: Path) -> int:
-    result = run_result.find(path)
-    return (result.frames or 0) if result else 0
 
 
 def _frames_in_checkpoints(folder: Path) -> int:
     """Of a run that is under way: as many as its newest checkpoint has."""
     try:
-        checkpoints = RunPaths(folder).checkpoints()
-    except ValueError:
+        return RunPaths(folder).checkpointed_frames
+    except ValueError:  # no run's folder
         return 0
-    return int(checkpoints[-1].stem.removeprefix("checkpoint_")) if checkpoints else 0
 
 
 def _record(folder: Path) -> RunRecord:

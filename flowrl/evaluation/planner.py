@@ -33,7 +33,7 @@ PASSING_TIME = -2
 _NEVER = jnp.inf
 _LEAST_SUCCESS = 0.05
 """A skill that is used nevertheless is not taken for a worse one than this."""
-_MOST_VAIN = 2
+_MOST_UPKEEP_FAILURES = 2
 """Tasks to restore a vital that fail one after the other; then goals come first until a task for one of them has ended."""
 
 
@@ -78,7 +78,7 @@ class Past(NamedTuple):
 
     failures: jax.Array
     """int32 ``[S]``: how often a task of each skill has failed since it last succeeded."""
-    vain: jax.Array
+    upkeep_failures: jax.Array
     """int32: tasks to restore a vital that have failed since a task for a goal ended."""
 
 
@@ -178,7 +178,7 @@ def most_urgent(planned: Planned, ways: Way, readings: Readings, past: Past) -> 
     if not len(readings.vitals):
         return jnp.int32(NO_VITAL), jnp.int32(0)
     costs = jnp.where(catalogue.restores & ways.is_usable[:, None], ways.cost[:, None], _NEVER)
-    can = (costs.min(axis=0) < _NEVER) & (past.vain < _MOST_VAIN)
+    can = (costs.min(axis=0) < _NEVER) & (past.upkeep_failures < _MOST_UPKEEP_FAILURES)
     level = jnp.where(can, readings.vitals, _NEVER)
     lowest = jnp.argmin(level).astype(jnp.int32)
     is_urgent = level[lowest] < settings.low

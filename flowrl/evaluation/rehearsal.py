@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.evaluation.catalogue import NO_SKILL
-from flowrl.evaluation.composition import Composition, Course, Games, Judgement
+from flowrl.evaluation.composition import Composition, Course, Games, Judgement, Step, play_step
 from flowrl.evaluation.planner import Planned
 from flowrl.training.learning.networks import Params
 from flowrl.training.learning.ppo import Transition
@@ -55,29 +55,30 @@ def collect(
 ) -> tuple[Games, tuple[Transition, ...], list[Rehearsed]]:
     """Plays ``num_steps`` steps; returns where the environments are then, the transitions, and what happened."""
     act_key, step_key = jax.random.split(key)
-    world, acting = composition.world, composition.acting
-    games = games._replace(typical=world.typical(games.scene.observation.columns))
+    games = games._replace(typical=composition.world.typical(games.scene.observation.columns))
     transitions, shown = [], []
     for number in range(num_steps):
-        scene, course = games.scene, games.course
-        expert = course.choice.skill
-        decision = acting.act(params, scene.observation, games.typical, expert, act_key, number)
-        state, observation, features, game_over = world.step(scene.state, decision.action, step_key, number)
-        judged = composition.judge(scene.features, features, game_over, course, planned)
-        judgement, _ = judged
-        next_world, new_scene = world.renew(games.bank, state, observation, features, judgement.ended)
-        new_course = composition.go_on(course, judged, new_scene.features, planned)
-        reward, continues, is_cut, seen = _learned_from(judgement, course, pay)
-        # Where the episode goes on, the next expert takes over at this very observation; where it was only too long, the same
-        # expert would have gone on.
-        successor = jnp.where(judgement.ended, expert, new_course.choice.skill)
-        heir = acting.values(params, observation, games.typical, successor, is_cut)
-        transitions.append(
-            Transition(scene.observation, decision.action, decision.log_prob, decision.value, expert, reward, continues, heir)
-        )
+        before = games
+        games, step = play_step(composition, params, games, planned, act_key, step_key, number)
+        reward, continues, is_cut, seen = _learned_from(step.judgement, before.course, pay)
+        transitions.append(_transition(composition, params, before, games, step, reward, continues, is_cut))
         shown.append(seen)
-        games = Games(games.bank._replace(next_world=next_world), new_scene, new_course, games.typical)
     return games, tuple(transitions), jax.device_get(shown)
+
+
+def _transition(
+    composition: Composition, params: Params, before: Games, after: Games, step: Step, reward, continues, is_cut
+) -> Transition:
+    """What learning needs to know of a step.
+
+    Where the episode goes on, the next expert takes over at what the step led to; where it was only too long, the same expert
+    would have gone on.
+    """
+    expert = before.course.choice.skill
+    successor = jnp.where(step.judgement.ended, expert, after.course.choice.skill)
+    heir = composition.acting.values(params, step.led_to, before.typical, successor, is_cut)
+    decision, observation = step.decision, before.scene.observation
+    return Transition(observation, decision.action, decision.log_prob, decision.value, expert, reward, continues, heir)
 
 
 @jax.jit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -53,10 +53,6 @@ class _Begun(NamedTuple):
     progress: Progress
     readings: Readings
 
-    @property
-    def task(self):
-        return self.progress.task
-
 
 class _Shown(NamedTuple):
     """A verdict, and what else is counted of a step, ``[B, ...]`` each."""
@@ -74,25 +70,15 @@ class _Shown(NamedTuple):
         return self.verdict.ended
 
 
-def measure_skill(
-    stage_of: Callable[[Judge], Stage],
-    adapter: GameAdapter,
-    library: Library,
-    skill: LibrarySkill,
-    decide: Callable[[Stage], Decide],
-    key: jax.Array,
-    num_episodes: int,
-) -> SkillTest:
-    """Plays the skill's plan in fresh worlds.
+def measure_skill(stage: Stage, adapter: GameAdapter, skill: LibrarySkill, policy: Decide, key: jax.Array) -> SkillTest:
+    """Plays the skill's plan in fresh worlds, one episode in each environment.
 
     Args:
-        stage_of: what is played with, given the judge.
-        decide: the policy, given the stage; experts are known by their position in the library.
+        stage: with the skill's `judge_of`.
     """
     world_key, act_key, step_key = jax.random.split(key, 3)
-    stage = stage_of(judge_of(adapter, library, skill, num_episodes))
+    num_episodes = stage.world.num_envs
     playing, tally, number = begin_test(stage, world_key, num_episodes), _Tally(adapter, skill, num_episodes), 0
-    policy = decide(stage)
     while not tally.episodes.are_over:
         steps = []
         for _ in range(STEPS_BETWEEN_LOOKS):
@@ -124,7 +110,7 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions]):
         now = read(after)
         shown = _Shown(
             verdict=verdict,
-            task=begun.task,
+            task=begun.progress.task,
             steps=begun.progress.steps + 1,
             ending=ending(after),
             unlocked=now.goals & ~begun.readings.goals,

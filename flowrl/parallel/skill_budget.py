@@ -73,7 +73,7 @@ NO_LIMIT = SkillBudget()
 
 def trained_frames(skill_folder: Path) -> int:
     """The frames of all runs of a skill that were merged, from the records that stay with it; 0 before the first."""
-    return sum(_frames(path) for path in _results(skill_folder))
+    return sum(run_result.frames_in(path) for path in _results(skill_folder))
 
 
 def given_up_frames(run: RunPaths) -> int:
@@ -85,8 +85,3 @@ def given_up_frames(run: RunPaths) -> int:
 def _results(skill_folder: Path) -> Iterator[Path]:
     yield skill_folder / run_result.NAME
     yield from (skill_folder / EARLIER).glob(f"*/{run_result.NAME}")
-
-
-def _frames(path: Path) -> int:
-    result = run_result.find(path)
-    return (result.frames or 0) if result else 0

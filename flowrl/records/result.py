@@ -115,4 +115,10 @@ def find(path: Path, attempt: int | None = None) -> RunResult | None:
     return result if attempt is None or result.attempt == attempt else None
 
 
+def frames_in(path: Path) -> int:
+    """The frames that a result names; 0 where there is none that can be read, or it names none."""
+    result = find(path)
+    return (result.frames or 0) if result else 0
+
+
 _ADAPTER = TypeAdapter(RunResult)

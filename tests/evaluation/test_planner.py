@@ -159,8 +159,8 @@ def test_a_vital_that_no_good_skill_restores_is_left_alone():
 
 def test_what_does_not_restore_a_vital_is_given_up_until_a_task_for_a_goal_has_ended():
     where = readings(NAMES, vitals={"drink": 1}, unlocked=["COLLECT_DRINK"])
-    assert choice_of(where, by=PlannerSettings(), failed=past(NAMES, vain=1)).goal == NO_SKILL
-    assert choice_of(where, by=PlannerSettings(), failed=past(NAMES, vain=2)).goal != NO_SKILL
+    assert choice_of(where, by=PlannerSettings(), failed=past(NAMES, upkeep_failures=1)).goal == NO_SKILL
+    assert choice_of(where, by=PlannerSettings(), failed=past(NAMES, upkeep_failures=2)).goal != NO_SKILL
 
 
 def test_a_choice_is_explained_in_a_line():

@@ -104,7 +104,8 @@ def test_the_same_seed_gives_the_same_episodes(bench):
 )
 def test_a_skill_is_tested_on_its_own_plan(name, button, successes, done, failures):
     bench = bench_of(**button)
-    found = benches.measured(bench, bench.library.named(name), 0)
+    (skill,) = (skill for skill in bench.library.skills if skill.name == name)
+    found = benches.measured(bench, skill, 0)
     assert (found.successes, found.done, dict(found.failures)) == (successes, done, failures)
     assert found.episodes == NUM_ENVS
     if successes:
