@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import fault_game
@@ -14,7 +15,7 @@ TEST_EPISODES = 64
 
 def main(arguments: list[str]) -> int:
     fault_game.register()
-    train = training._session
+    train = training.TRAINING.train
 
     def train_with_frequent_checkpoints(*args):
         from flowrl.training.run import measuring, saving
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
         saving.CHECKPOINT_S, measuring.TEST_EPISODES = CHECKPOINT_S, TEST_EPISODES
         return train(*args)
 
-    training._session = train_with_frequent_checkpoints
+    training.TRAINING = dataclasses.replace(training.TRAINING, train=train_with_frequent_checkpoints)
     return training.main(arguments)
 
 

@@ -15,9 +15,8 @@ from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths
 from flowrl.records.result import Outcome, RunResult
-from flowrl.training import __main__ as command
 from flowrl.training.host import process
-from flowrl.training.run import parts, saving
+from flowrl.training.run import attempt, parts, saving
 from flowrl.training.run.supervision import Stopped
 from tests.full_disk import on_a_small_disk
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
@@ -115,7 +114,7 @@ def test_the_outcome_of_a_run_waits_for_room(disk, monkeypatch):
         disk.fill()
         beats = []
         monkeypatch.setattr(lifetime, "beat", lambda phase: beats.append(phase) or (len(beats) == 3 and disk.make_room()))
-        assert command._record(run, lifetime, RunResult(2, Outcome.COMPLETED), 0) == 0
+        assert attempt._record(run, lifetime, RunResult(2, Outcome.COMPLETED), 0) == 0
     assert read_json(run.result)["attempt"] == 2 and beats == ["paused"] * 3
 
 

@@ -1,194 +1,49 @@
-"""``python -m flowrl.training RUN_FOLDER``: trains one prepared run and records its outcome in ``result.json``.
-
-The outcome is always written in one place, here: ``completed``, ``failed`` with the reason, or
-``cancelled`` when the user pressed Ctrl-C. A run that was asked to stop (SIGTERM) leaves a checkpoint and no result: it
-is not over.
-"""
+"""``python -m flowrl.training RUN_FOLDER``: trains the skill of one prepared run, and records how it ended."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import time
-import traceback
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import psutil
+from flowrl.records.result import RunResult
+from flowrl.training.host import process
+from flowrl.training.run import attempt
+from flowrl.training.run.attempt import Work
 
-from flowrl.errors import BadInput, FlowrlError, NoRoom
-from flowrl.files import append_line, why_no_room
-from flowrl.paths import RunPaths, given_path
-from flowrl.records import result as result_file
-from flowrl.records.heartbeat import Activity
-from flowrl.records.result import OUT_OF_MEMORY, Outcome, RunResult
-from flowrl.training.host import heap, process
-
-_SHOWN_LINES = 6
+if TYPE_CHECKING:
+    from flowrl.tracking.trackers import Tracker
+    from flowrl.training.run.specification import RunSpecification
 
 
-def main(arguments: list[str]) -> int:
-    """Returns the exit code: 0 completed, 1 failed, 130 cancelled, 143 asked to stop; 2 and 3 as everywhere."""
-    try:
-        paths = _run_paths(arguments)
-        with process.Lifetime(paths, process.attempt(paths)) as lifetime:
-            return _run(paths, lifetime)
-    except FlowrlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        if (why := why_no_room(error)) is None:
-            raise
-        print(f"error: {error.filename} cannot be written ({why}); free disk space and train it again", file=sys.stderr)
-        return NoRoom.exit_code
+def read(folder: Path) -> RunSpecification:
+    """The run of a skill, from its folder."""
+    from flowrl.training.run import specification
+
+    return specification.read(folder)
 
 
-def _run(paths: RunPaths, lifetime: process.Lifetime) -> int:
-    """Everything between taking the run's lock and releasing it."""
-    try:
-        process.prepare(paths)
-        # JAX is imported from here on, in the environment just prepared.
-        from flowrl.training.run import specification
-
-        run = specification.read(paths.folder)
-    except KeyboardInterrupt:
-        return _record(paths, lifetime, _cancelled(lifetime), 130)
-    except FlowrlError as error:
-        return _record(paths, lifetime, _result(lifetime, Outcome.FAILED, error=str(error)), 1)
-    return _train(run, lifetime)
-
-
-def _run_paths(arguments: list[str]) -> RunPaths:
-    if len(arguments) != 1:
-        raise BadInput("expected one argument, the run's folder: python -m flowrl.training RUN_FOLDER")
-    try:
-        return RunPaths(given_path(arguments[0], "RUN_FOLDER").resolve())
-    except ValueError as error:
-        raise BadInput(f"{error}; give a folder that the scheduler prepared under training_runs/") from None
-
-
-def _train(run, lifetime: process.Lifetime) -> int:
-    """Trains, and writes the outcome last."""
-    from flowrl.tracking import trackers
-    from flowrl.training.run.supervision import Stopped
-
-    tracker = trackers.no_tracker()
-    try:
-        tracker = _tracker(run)
-        result = _session(run, tracker, lifetime)
-        code = 0 if result.outcome is Outcome.COMPLETED else 1
-    except KeyboardInterrupt:
-        result, code = _cancelled(lifetime), 130
-    except Stopped as stopped:
-        _log(run.paths, str(stopped))
-        tracker.finish({}, failed=True)
-        return stopped.exit_code
-    except Exception as error:
-        _log(run.paths, traceback.format_exc())
-        result, code = _failure(lifetime, error, run), 1
-    values = asdict(result).items()
-    numbers = {name: value for name, value in values if isinstance(value, (int, float)) and name != "attempt"}
-    tracker.finish(numbers, failed=code != 0)
-    return _record(run.paths, lifetime, result, code)
-
-
-def _result(lifetime: process.Lifetime, outcome: Outcome, **fields: Any) -> RunResult:
-    return RunResult(lifetime.attempt, outcome, lifetime.skill_name, **fields)
-
-
-def _failure(lifetime: process.Lifetime, error: Exception, run) -> RunResult:
-    if not process.is_out_of_memory(error):
-        return _result(lifetime, Outcome.FAILED, error=_with_last_lines(error))
-    line = (
-        f"out of memory while training {run.skill_name} with {run.settings.num_envs} environments ({_one_line(error)}); "
-        "give a smaller --num_envs or --num_steps, or train fewer skills at a time"
-    )
-    return _result(lifetime, Outcome.FAILED, error=line, reason=OUT_OF_MEMORY)
-
-
-def _cancelled(lifetime: process.Lifetime) -> RunResult:
-    return _result(lifetime, Outcome.CANCELLED, error="cancelled by Ctrl-C in its pane")
-
-
-def _record(paths: RunPaths, lifetime: process.Lifetime, result: RunResult, code: int) -> int:
-    """Writes ``result.json``, the last thing that a run does, once there is room for it; returns the exit code."""
-
-    def wait(message: str) -> None:
-        with contextlib.suppress(OSError):
-            print(message, file=sys.stderr, flush=True)
-        lifetime.beat(Activity.PAUSED)
-        if lifetime.asked_to_stop:
-            raise NoRoom(f"{message}; the run was asked to stop, and resumes from its last checkpoint")
-        time.sleep(process.ROOM_POLL_S)
-
-    process.when_there_is_room(lambda: result_file.write(paths.result, result), paths.folder, wait)
-    return code
-
-
-def _log(paths: RunPaths, text: str) -> None:
-    with contextlib.suppress(OSError):  # a log that cannot be written does not change the outcome
-        append_line(paths.log, text)
-
-
-def _session(run, tracker, lifetime: process.Lifetime) -> RunResult:
+def train(run: RunSpecification, tracker: Tracker, lifetime: process.Lifetime) -> RunResult:
+    """Chooses the reward if there are several, and trains with it, in the pane's sight."""
     from flowrl.training.run import loop, reward_trial
-    from flowrl.training.run.clock import Clock
-    from flowrl.training.run.pane import Pane
-    from flowrl.training.run.supervision import Supervision
+    from flowrl.training.run.supervision import watched
+    from flowrl.training.run.view import PlanView
 
     names = [f"{task.skill_name} x{task.n}" for task in run.plan]
-    settings = run.settings
-    with Pane(
-        run.skill_name, run.global_expert_idx, names, settings.total_timesteps, settings.success_rate, run.paths.log
-    ) as pane:
-        pane.phase("preparing")
-        clock = Clock(psutil.Process().create_time(), settings.frames_per_update)
-        supervision = Supervision(run.skill_name, pane, tracker, lifetime, clock)
+    title, settings = f"{run.skill_name} (expert {run.global_expert_idx})", run.settings
+    view = PlanView(title, names, settings.success_rate, settings.total_timesteps)
+    with watched(run, view, tracker, lifetime) as supervision:
         tried = reward_trial.decide(run, supervision)
         return tried.completed(loop.train(tried.run, supervision))
 
 
-def _tracker(run):
-    from flowrl.tracking import trackers
-
-    if not run.settings.use_wandb:
-        return trackers.no_tracker()
-    plan = [asdict(task) for task in run.plan]
-    return trackers.wandb_tracker(
-        project=run.settings.wandb_project,
-        group=Path(run.experiment).name,
-        name=f"{run.global_expert_idx}_{run.skill_name}",
-        config={**asdict(run.settings), "env_name": run.env_name, "plan": plan, "attempt": run.attempt},
-        folder=run.paths.folder,
-        say=lambda line: _log(run.paths, line),
-    )
+TRAINING = Work("python -m flowrl.training", read, train)
 
 
-def _with_last_lines(error: Exception) -> str:
-    """The reason in one line, and below it the traceback's last lines; one of our own errors is clear without it."""
-    if isinstance(error, FlowrlError):
-        return str(error)
-    calls = "".join(traceback.format_tb(error.__traceback__)).splitlines()[-_SHOWN_LINES:]
-    return "\n".join([_one_line(error), *calls, f"{type(error).__name__}: {str(error)[:500]}"])
-
-
-def _one_line(error: Exception) -> str:
-    """The reason, and where in the code it occurred; the log has the whole traceback."""
-    if isinstance(error, FlowrlError):
-        return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split())[:500]
-    return f"{type(error).__name__}: {text}{place}; the whole traceback is at the end of training.log"
+def main(arguments: list[str]) -> int:
+    """Returns the exit code; see `attempt.main`."""
+    return attempt.main(arguments, TRAINING)
 
 
 if __name__ == "__main__":
-    heap.begin_with_large_pages()
-    exit_code = 1
-    try:
-        exit_code = main(sys.argv[1:])
-    except BaseException as error:
-        traceback.print_exc()
-        exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
-    process.leave(exit_code)
+    attempt.run_process(sys.argv[1:], TRAINING)

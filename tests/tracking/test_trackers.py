@@ -125,13 +125,14 @@ def test_a_run_is_written_offline_with_config_metrics_and_summary(report, tmp_pa
 
 
 TRAIN = """
+import dataclasses
 import sys
 from flowrl.records.result import Outcome, RunResult
 from flowrl.training import __main__ as command
 def one_update(run, tracker, lifetime):
     tracker.log(128, {"reward": 0.5})
     return RunResult(run.attempt, Outcome.COMPLETED, run.skill_name, frames=128)
-command._session = one_update
+command.TRAINING = dataclasses.replace(command.TRAINING, train=one_update)
 sys.exit(max(command.main([folder]) for folder in sys.argv[1:]))
 """
 

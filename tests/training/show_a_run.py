@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flowrl.training.run.pane import Pane
 from flowrl.training.run.progress import UpdateReport
+from flowrl.training.run.view import PlanView
 
 
 def report(update: int, num_tasks: int) -> UpdateReport:
@@ -20,7 +21,7 @@ def report(update: int, num_tasks: int) -> UpdateReport:
 
 def main(log: Path, num_tasks: int, go_on: Path) -> None:
     names = [f"Collect_Wood_{number} x{number + 1}" for number in range(num_tasks)]
-    with Pane("Make_Iron_Pickaxe", 12, names, 3_000_000, 0.8, log) as pane:
+    with Pane(PlanView("Make_Iron_Pickaxe (expert 12)", names, 0.8, 3_000_000), log) as pane:
         pane.line("started")
         pane.phase("training")
         update = 0

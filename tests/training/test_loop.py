@@ -36,6 +36,7 @@ from flowrl.training.run.goal import GoalTest
 from flowrl.training.run.pane import Pane
 from flowrl.training.run.specification import RunSpecification, StartingExpert, read
 from flowrl.training.run.supervision import Stopped, Supervision
+from flowrl.training.run.view import PlanView
 from tests.parallel.fakes.experiments import put_in_library
 from tests.training.probes import Probe, by_source
 
@@ -139,7 +140,9 @@ def supervised(run, pane=None, lifetime=None, tracker=None):
 
 def train(run, lifetime=None, tracker=None):
     settings = run.settings
-    with Pane(run.skill_name, 7, ["Find_Gold x1"], settings.total_timesteps, settings.success_rate, run.paths.log) as pane:
+    with Pane(
+        PlanView(run.skill_name, ["Find_Gold x1"], settings.success_rate, settings.total_timesteps), run.paths.log
+    ) as pane:
         return loop.train(run, supervised(run, pane, lifetime, tracker))
 
 
@@ -320,7 +323,7 @@ def test_resuming_restores_parameters_and_adam_bit_for_bit(tmp_path):
     run = specification(tmp_path, success_rate=1.0, total_timesteps=256)
     train(run)
     record = pickles.load(run.paths.checkpoints()[-1])
-    with Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log) as pane:
+    with Pane(PlanView("Find_Gold (expert 7)", [], 1.0, 256), run.paths.log) as pane:
         state = parts.restored(parts.ordinary(run, supervised(run, pane)))
     learner = state.learner
     assert state.frames == 256 and state.updates == 2

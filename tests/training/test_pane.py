@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from flowrl.training.run.pane import FIRST_LINES, LINE_S, Pane
-from flowrl.training.run.progress import describe, duration
+from flowrl.training.run.progress import duration
+from flowrl.training.run.view import PlanView
 from tests.training.show_a_run import report
 
 ROOT = Path(__file__).parents[2]
@@ -80,12 +81,16 @@ def check_that_it_ends_well(process, log, go_on):
     assert lines_of(log)[-1].endswith("goal reached")
 
 
+def wood_view() -> PlanView:
+    return PlanView("Collect_Wood (expert 0)", ["Collect_Wood x3"], 0.8, 1000)
+
+
 # The log
 
 
 def test_a_line_is_stamped_and_is_in_the_log_at_once(log):
     stream = io.StringIO()
-    with Pane("Collect_Wood", 0, ["Collect_Wood x3"], 1000, 0.8, log, stream=stream) as pane:
+    with Pane(wood_view(), log, stream=stream) as pane:
         pane.line("random policy 0.020")
         assert STAMPED.fullmatch(lines_of(log)[0]) and lines_of(log)[0].endswith(" random policy 0.020")
     assert stream.getvalue() == log.read_text()
@@ -93,7 +98,7 @@ def test_a_line_is_stamped_and_is_in_the_log_at_once(log):
 
 def test_updates_have_a_line_at_first_and_then_every_few_seconds(log):
     clock = Clock()
-    with Pane("Collect_Wood", 0, ["Collect_Wood x3"], 1000, 0.8, log, stream=io.StringIO(), clock=clock) as pane:
+    with Pane(wood_view(), log, stream=io.StringIO(), clock=clock) as pane:
         for update in range(1, 101):
             pane.update(report(update, 1))
             clock.now += 1
@@ -105,7 +110,7 @@ def test_updates_have_a_line_at_first_and_then_every_few_seconds(log):
 
 
 def test_a_line_comes_after_the_update_that_it_is_about(log):
-    with Pane("Collect_Wood", 0, ["Collect_Wood x3"], 1000, 0.8, log, stream=io.StringIO(), clock=Clock()) as pane:
+    with Pane(wood_view(), log, stream=io.StringIO(), clock=Clock()) as pane:
         for update in range(1, 8):
             pane.update(report(update, 1))
         pane.line("goal reached")
@@ -113,7 +118,7 @@ def test_a_line_comes_after_the_update_that_it_is_about(log):
 
 
 def test_an_update_is_described_in_words_and_numbers():
-    told = describe(report(5, 3))
+    told = report(5, 3).described()
     for part in ("update 5:", "40,960 of 3,000,000 frames (1%)", "4,321 frames/s", "11:18 left", "success 0.61",
                  "recent 0.58", "tasks 0.99 0.98 -", "reward 0.0123", "entropy 2.340", "policy loss -0.0100",
                  "value loss 0.2500", "kl 0.0040"):  # fmt: skip
@@ -130,7 +135,7 @@ def test_durations(seconds, told):
 def test_numbers_that_are_none_can_be_told_and_drawn(log):
     odd = report(1, 2)._replace(seconds_left=math.inf, frames_per_s=math.nan, success_rate=math.nan, total_frames=0)
     screen = io.StringIO()
-    with Pane("Collect_Wood", 0, ["a x1", "b x1"], 0, 0.8, log, stream=io.StringIO()) as pane:
+    with Pane(PlanView("Collect_Wood (expert 0)", ["a x1", "b x1"], 0.8, 0), log, stream=io.StringIO()) as pane:
         pane.update(odd)
         Console(file=screen, width=80, height=24).print(pane._view.draw(24))
     assert "nan" in screen.getvalue() and "nan" in log.read_text()
@@ -213,7 +218,7 @@ def test_a_run_outlives_the_reader_of_its_pipe(show, log, go_on):
 
 def test_a_run_outlives_a_stream_that_was_closed(log):
     stream = io.StringIO()
-    with Pane("Collect_Wood", 0, ["Collect_Wood x3"], 1000, 0.8, log, stream=stream) as pane:
+    with Pane(wood_view(), log, stream=stream) as pane:
         stream.close()
         pane.line("still here")
     assert lines_of(log)[-1].endswith("still here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -123,7 +124,7 @@ def raising(error):
 def test_the_outcome_is_recorded_whatever_happens_in_training(run, monkeypatch, error, outcome, code):
     monkeypatch.setattr(process, "prepare", lambda paths: None)
     monkeypatch.setattr(specification, "read", lambda folder: Run(run))
-    monkeypatch.setattr(command, "_session", raising(error))
+    monkeypatch.setattr(command, "TRAINING", dataclasses.replace(command.TRAINING, train=raising(error)))
     assert command.main([str(run.folder)]) == code
     result = json.loads(run.result.read_text())
     assert (result["outcome"], result["attempt"]) == (outcome, 2)
@@ -153,7 +154,7 @@ def chained(error, cause):
 def test_want_of_memory_is_recorded_as_the_reason(run, monkeypatch, error):
     monkeypatch.setattr(process, "prepare", lambda paths: None)
     monkeypatch.setattr(specification, "read", lambda folder: Run(run))
-    monkeypatch.setattr(command, "_session", raising(error))
+    monkeypatch.setattr(command, "TRAINING", dataclasses.replace(command.TRAINING, train=raising(error)))
     assert command.main([str(run.folder)]) == 1
     result = json.loads(run.result.read_text())
     assert (result["outcome"], result["reason"]) == ("failed", "out_of_memory")
@@ -166,7 +167,7 @@ def test_a_run_that_was_given_up_has_failed_with_its_figures(run, monkeypatch):
     given_up = RunResult(2, Outcome.FAILED, "Collect_Wood", error="no progress: ...", reason=NO_PROGRESS, frames=640)
     monkeypatch.setattr(process, "prepare", lambda paths: None)
     monkeypatch.setattr(specification, "read", lambda folder: Run(run))
-    monkeypatch.setattr(command, "_session", lambda *args: given_up)
+    monkeypatch.setattr(command, "TRAINING", dataclasses.replace(command.TRAINING, train=lambda *args: given_up))
     assert command.main([str(run.folder)]) == 1
     result = json.loads(run.result.read_text())
     assert (result["outcome"], result["reason"], result["frames"]) == ("failed", "no_progress", 640)

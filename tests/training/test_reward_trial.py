@@ -26,6 +26,7 @@ from flowrl.training.run.decision import best
 from flowrl.training.run.pane import Pane
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.supervision import Stopped
+from flowrl.training.run.view import PlanView
 from tests.training.probes import programs_of
 from tests.training.test_loop import DONE, PAY, PAY_NAN, Alive, Cancelled, Gold, metrics, specification, supervised
 
@@ -57,7 +58,7 @@ def several(folder, *rewards, plan=(("Find_Gold", 1, 0),), **how):
 
 def train(run, lifetime=None):
     """As ``python -m flowrl.training`` does."""
-    with Pane("Find_Gold", 7, ["Find_Gold x1"], run.settings.total_timesteps, 1.0, run.paths.log) as pane:
+    with Pane(PlanView("Find_Gold (expert 7)", ["Find_Gold x1"], 1.0, run.settings.total_timesteps), run.paths.log) as pane:
         supervision = supervised(run, pane, lifetime)
         tried = reward_trial.decide(run, supervision)
         return tried.completed(loop.train(tried.run, supervision))
@@ -195,7 +196,7 @@ def test_the_winner_waits_for_room_on_the_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "save", without_room_at_first)
     monkeypatch.setattr(process, "ROOM_POLL_S", 0.0)
-    with Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log) as pane:
+    with Pane(PlanView("Find_Gold (expert 7)", [], 1.0, 256), run.paths.log) as pane:
         trial = reward_trial.trial_of(run, supervised(run, pane, lifetime))
         reward_trial.hand_over(trial, parts.restored(trial.parts), 2)
     assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_0.pkl"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from flowrl.files import append_line
 from flowrl.training.host.terminal import Terminal, can_be_drawn_on, print_if_possible
-from flowrl.training.run.progress import UpdateReport, describe
+from flowrl.training.run.progress import Report
 from flowrl.training.run.view import View
 
 DRAWINGS_PER_S = 1
@@ -39,34 +39,26 @@ class Pane:
 
     def __init__(
         self,
-        skill_name: str,
-        expert_idx: int,
-        task_names: Sequence[str],
-        total_frames: int,
-        goal: float,
+        view: View,
         log: Path,
-        start_frames: int = 0,
         *,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         """
         Args:
-            task_names: the plan's tasks with their counts, as ``Collect_Wood x3``.
-            total_frames: the frame budget.
-            goal: the success rate at which the run ends.
+            view: the live part.
             log: a file that lines are added to.
-            start_frames: frames trained before a resumption.
             stream: where the pane is drawn; ``sys.stdout`` when None.
             clock: seconds, for the pace of log lines.
         """
-        self._view = View(f"{skill_name} (expert {expert_idx})", tuple(task_names), goal, start_frames, total_frames)
+        self._view = view
         self._log = log
         self._out = sys.stdout if stream is None else stream
         self._live = _live(self._out, self._view) if can_be_drawn_on(self._out) else None
         self._clock = clock
         self._next_line_s = clock()
-        self._unlogged: UpdateReport | None = None
+        self._unlogged: Report | None = None
 
     def __enter__(self) -> Pane:
         if self._live:
@@ -85,7 +77,7 @@ class Pane:
         """What the run is doing, such as ``compiling`` or ``evaluating 300/512``; shown until it changes."""
         self._view.set_phase(text)
 
-    def update(self, report: UpdateReport) -> None:
+    def update(self, report: Report) -> None:
         """Shows the latest update; logs it if it is an early one, or enough time has passed."""
         self._view.report = self._unlogged = report
         if report.update <= FIRST_LINES or self._clock() >= self._next_line_s:
@@ -101,7 +93,7 @@ class Pane:
     def _log_latest(self) -> None:
         if self._unlogged:
             self._next_line_s = self._clock() + LINE_S
-            self._add(describe(self._unlogged))
+            self._add(self._unlogged.described())
             self._unlogged = None
 
     def _add(self, text: str) -> str:

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+
+class Report(Protocol):
+    """A run's progress after an update, as far as every kind of run has it."""
+
+    @property
+    def update(self) -> int: ...
+    @property
+    def frames(self) -> int: ...
+    @property
+    def total_frames(self) -> int: ...
+    @property
+    def frames_per_s(self) -> float: ...
+    @property
+    def seconds_left(self) -> float | None: ...
+    @property
+    def reward(self) -> float: ...
+    @property
+    def entropy(self) -> float: ...
+
+    def described(self) -> str:
+        """The update as one line of words and numbers."""
 
 
 class UpdateReport(NamedTuple):
-    """A run's progress after an update."""
+    """The progress of a skill's run after an update."""
 
     update: int
     """Updates so far; the first is 1."""
@@ -33,18 +55,23 @@ class UpdateReport(NamedTuple):
     candidate_rates: tuple[float, ...] = ()
     """The recent success rate of each reward on trial, corrected in the same way; empty without a trial."""
 
+    def described(self) -> str:
+        """The update as one line of words and numbers."""
+        tasks = " ".join(map(rate_text, self.task_rates))
+        on_trial = f", rewards {' '.join(map(rate_text, self.candidate_rates))}" if self.candidate_rates else ""
+        return (
+            f"{beginning(self)}; success {rate_text(self.success_rate)} (recent {self.estimate:.2f}), tasks {tasks}{on_trial}; "
+            f"reward {self.reward:.4f}, entropy {self.entropy:.3f}, policy loss {self.policy_loss:.4f}, "
+            f"value loss {self.value_loss:.4f}, kl {self.kl:.4f}"
+        )
 
-def describe(report: UpdateReport) -> str:
-    """An update as one line of words and numbers."""
+
+def beginning(report: Report) -> str:
+    """How the line about an update begins: its number, frames and speed."""
     left = "" if report.seconds_left is None else f", {duration(report.seconds_left)} left"
-    tasks = " ".join(map(rate_text, report.task_rates))
-    on_trial = f", rewards {' '.join(map(rate_text, report.candidate_rates))}" if report.candidate_rates else ""
     return (
         f"update {report.update}: {report.frames:,} of {report.total_frames:,} frames "
-        f"({share(report.frames, report.total_frames)}), {report.frames_per_s:,.0f} frames/s{left}; "
-        f"success {rate_text(report.success_rate)} (recent {report.estimate:.2f}), tasks {tasks}{on_trial}; "
-        f"reward {report.reward:.4f}, entropy {report.entropy:.3f}, policy loss {report.policy_loss:.4f}, "
-        f"value loss {report.value_loss:.4f}, kl {report.kl:.4f}"
+        f"({share(report.frames, report.total_frames)}), {report.frames_per_s:,.0f} frames/s{left}"
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import psutil
+
 from flowrl.errors import FlowrlError
 from flowrl.records.heartbeat import Activity
 from flowrl.tracking.trackers import Tracker
@@ -16,6 +18,8 @@ from flowrl.training.host import process
 from flowrl.training.host.process import Lifetime
 from flowrl.training.run.clock import Clock
 from flowrl.training.run.pane import Pane
+from flowrl.training.run.specification import RunSpecification
+from flowrl.training.run.view import View
 
 T = TypeVar("T")
 
@@ -87,3 +91,12 @@ class Supervision(NamedTuple):
             self.pane.line("there is room again; training goes on")
             self.pane.phase(self.phase)
         return written
+
+
+@contextlib.contextmanager
+def watched(run: RunSpecification, view: View, tracker: Tracker, lifetime: Lifetime) -> Iterator[Supervision]:
+    """The supervision of a run from here to the end of the block, its pane included."""
+    with Pane(view, run.paths.log) as pane:
+        pane.phase("preparing")
+        clock = Clock(psutil.Process().create_time(), run.settings.frames_per_update)
+        yield Supervision(run.skill_name, pane, tracker, lifetime, clock)

@@ -1,15 +1,16 @@
-"""The live part of the pane: a plan with its rates, drawn from the latest report."""
+"""The live part of the pane: what the run does, its frames, and rates in bars, drawn from the latest report."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flowrl.training.run.progress import UpdateReport, duration, rate_text, share
+from flowrl.training.run.progress import Report, UpdateReport, duration, rate_text, share
 
 RATE_BAR_WIDTH = 20
 ROWS_BESIDE_TASKS = 9
@@ -17,16 +18,21 @@ ROWS_BESIDE_TASKS = 9
 
 
 class View:
-    """The newest of everything that is shown, as something rich can draw."""
+    """The newest of what every run shows, as something rich can draw; each kind of run adds its rates.
 
-    def __init__(self, title: str, task_names: tuple[str, ...], goal: float, start_frames: int, total_frames: int):
+    Args:
+        total_frames: the frame budget.
+    """
+
+    def __init__(self, title: str, total_frames: int):
         self.title = title
-        self.task_names = task_names
-        self.goal = goal
-        self.start_frames = start_frames
         self.total_frames = total_frames
-        self.report: UpdateReport | None = None
+        self.report: Report | None = None
         self.set_phase("starting")
+
+    def rates(self, num_rows: int) -> RenderableType:
+        """What is drawn below the frames, in at most ``num_rows`` rows and a heading."""
+        raise NotImplementedError
 
     def set_phase(self, text: str) -> None:
         # A change of the count inside the text does not restart the phase's clock.
@@ -43,7 +49,7 @@ class View:
             speed += f", at most {duration(report.seconds_left)} left"
         head = _row(Text(self.title, "bold"), self._phase_line())
         parts = [head, self._frames_bar(), _row(Text(speed), self._losses())]
-        return Group(*parts, self._rates(max(num_rows - ROWS_BESIDE_TASKS, 1)))
+        return Group(*parts, self.rates(max(num_rows - ROWS_BESIDE_TASKS, 1)))
 
     def _phase_line(self) -> Text:
         return Text(f"{self._phase} · {duration(time.monotonic() - self._phase_start_s)}", "cyan")
@@ -53,7 +59,7 @@ class View:
         return Text(f"reward {report.reward:.3f}  entropy {report.entropy:.2f}" if report else "", "dim")
 
     def _frames_bar(self) -> RenderableType:
-        frames = self.report.frames if self.report else self.start_frames
+        frames = self.report.frames if self.report else 0
         grid = Table.grid(padding=(0, 1), expand=True)
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True)
@@ -61,26 +67,38 @@ class View:
         grid.add_row(ProgressBar(total=max(self.total_frames, 1), completed=frames), amount)
         return grid
 
-    def _rates(self, num_tasks: int) -> RenderableType:
-        report = self.report
+
+class PlanView(View):
+    """The run of a skill: its plan, with the success rate of each task.
+
+    Args:
+        task_names: the plan's tasks with their counts, as ``Collect_Wood x3``.
+        goal: the success rate at which the run ends.
+    """
+
+    def __init__(self, title: str, task_names: Sequence[str], goal: float, total_frames: int):
+        super().__init__(title, total_frames)
+        self.task_names = tuple(task_names)
+        self.goal = goal
+        self.report: UpdateReport | None = None
+
+    def rates(self, num_rows: int) -> RenderableType:
+        report, num_tasks = self.report, num_rows
         on_trial = report.candidate_rates if report else ()
         num_tasks = max(num_tasks - len(on_trial), 1)
         known = len(self.task_names) if report is None else len(report.task_rates)
         rates = (None,) * known if report is None else report.task_rates
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
-        for _ in range(3):
-            grid.add_column(no_wrap=True)
+        grid = rates_grid()
         aside = f"goal {self.goal:.2f}" + (f", recent {report.estimate:.2f}" if report else "")
-        grid.add_row(Text("plan", "bold"), *_rate_cells(report.success_rate if report else None, self.goal), aside)
+        grid.add_row(Text("plan", "bold"), *rate_cells(report.success_rate if report else None, self.goal), aside)
         hidden = max(known - num_tasks, 0)
         if hidden:
             lowest = min((rate for rate in rates[:hidden] if rate is not None), default=None)
-            grid.add_row(Text(f"{hidden} earlier tasks, the lowest", "dim"), *_rate_cells(lowest, self.goal), "")
+            grid.add_row(Text(f"{hidden} earlier tasks, the lowest", "dim"), *rate_cells(lowest, self.goal), "")
         for name, rate in list(zip(self.task_names, rates))[hidden:]:
-            grid.add_row(Text(name), *_rate_cells(rate, self.goal), "")
+            grid.add_row(Text(name), *rate_cells(rate, self.goal), "")
         for number, rate in enumerate(on_trial, 1):
-            grid.add_row(Text(f"reward {number} on trial", "cyan"), *_rate_cells(rate, self.goal), "recent")
+            grid.add_row(Text(f"reward {number} on trial", "cyan"), *rate_cells(rate, self.goal), "recent")
         return grid
 
 
@@ -92,7 +110,17 @@ def _row(left: Text, right: Text) -> RenderableType:
     return grid
 
 
-def _rate_cells(rate: float | None, goal: float) -> tuple[RenderableType, RenderableType]:
+def rates_grid() -> Table:
+    """A table of names, each with its rate, the rate's bar and a remark."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
+    for _ in range(3):
+        grid.add_column(no_wrap=True)
+    return grid
+
+
+def rate_cells(rate: float | None, goal: float) -> tuple[RenderableType, RenderableType]:
+    """A rate and its bar; green from the goal on."""
     reached = rate is not None and rate >= goal
     style = "green" if reached else "yellow"
     bar = ProgressBar(total=1.0, completed=rate or 0.0, width=RATE_BAR_WIDTH, complete_style=style, finished_style=style)
