@@ -19,13 +19,22 @@ from tyro import _errors as tyro_errors
 from flowrl.errors import BadInput
 from flowrl.paths import given_path
 from flowrl.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, check_ranges
-from flowrl.records.training_settings import DEFAULT_ENV_NAME, TrainingSettings
+from flowrl.records.rehearsal_settings import RehearsalRequest, RehearsalSettings
+from flowrl.records.training_settings import DEFAULT_ENV_NAME, RunSettings, TrainingSettings
 from flowrl.suggestions import unknown_choice
 
 PROG = "python -m flowrl.bottomup_parallel"
 
 _RANGES = {
-    AT_LEAST_ONE: ("max_nodes", "candidates", "skills_per_gpu", "extra_timesteps", "skill_budget_frames"),
+    AT_LEAST_ONE: (
+        "max_nodes",
+        "candidates",
+        "skills_per_gpu",
+        "extra_timesteps",
+        "rehearse_every",
+        "rehearsal_frames",
+        "skill_budget_frames",
+    ),
     POSITIVE: ("scheduler_poll_interval", "lock_timeout_s", "llm_timeout_s"),
     NOT_NEGATIVE: ("max_retries", "stall_timeout", "max_repairs"),
 }
@@ -107,6 +116,11 @@ class SchedulingSettings:
     """Frames to train continue_skill for."""
     retry_failed: bool = False
     """Retry failed and cancelled skills, and train those that they blocked."""
+    rehearse_every: int | None = None
+    """Each time that so many more skills are in the library, let it play whole episodes while its experts go on learning; and
+    once more at the end (never)."""
+    rehearsal_frames: int = 1_000_000
+    """Frames of each of these rehearsals."""
     skill_budget_frames: int | None = None
     """Most frames that one skill may train, over its retries and further training; earlier starts count (no limit)."""
 
@@ -213,6 +227,50 @@ class EvaluationArguments:
 
     def __post_init__(self):
         check_ranges(self, {AT_LEAST_ONE: ("episodes", "skill_episodes", "max_steps"), NOT_NEGATIVE: ("seed",)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalArguments(RehearsalSettings):
+    """Lets a library play whole episodes while every expert that acts goes on learning, from its own reward and the game's.
+
+    A run like any other: it appears in `tmux list-sessions`, goes on from its checkpoints, and is merged at its end. Training
+    settings that are not given are those of the experiment. One that was interrupted goes on.
+    """
+
+    graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
+    """Folder of the experiment."""
+    frames: int = 1_000_000
+    """Frames to rehearse, summed over the environments."""
+    num_envs: int | None = None
+    """Environments stepped side by side."""
+    num_steps: int | None = None
+    """Steps of each environment between two updates."""
+    lr: float | None = None
+    """Learning rate."""
+    anneal_lr: bool | None = None
+    """Let the learning rate fall to zero over the rehearsal."""
+    gamma: float | None = None
+    """Discount of the reward, per step."""
+    gae_lambda: float | None = None
+    """Bias-variance trade-off of the advantage estimate, 0 to 1."""
+    ent_coef: float | None = None
+    """Weight of the entropy bonus."""
+    seed: int | None = None
+    """Seed of all randomness."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_ranges(self, {AT_LEAST_ONE: ("frames",)})
+        RunSettings.of(self.training())
+
+    def request(self) -> RehearsalRequest:
+        """What the scheduler is asked for."""
+        return RehearsalRequest(self.frames, RehearsalSettings(**self.own()), self.training())
+
+    def training(self) -> dict[str, Any]:
+        """The training settings that were given."""
+        given = {name: getattr(self, name) for name in TrainingSettings.names() if hasattr(self, name)}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: T | None = None) -> T:

@@ -17,6 +17,7 @@ from flowrl.errors import BadInput
 from flowrl.machine import usable_cores
 
 _RUN_FOLDER = re.compile(r"skill_(\d+)_(.+)")
+_REHEARSAL = re.compile(r"rehearsal_(\d+)")
 _SKILL_FOLDER = re.compile(r"(\d+)_(.+)")
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pkl")
 
@@ -185,8 +186,19 @@ class ExperimentPaths:
     def expert_params(self, expert_idx: int, skill_name: str) -> Path:
         return self.skill_folder(expert_idx, skill_name) / f"expert_{expert_idx}_policy" / "params.pkl"
 
-    def run_folder(self, expert_idx: int, skill_name: str) -> Path:
-        return self.training_runs / f"skill_{expert_idx}_{skill_name}"
+    def run_folder(self, expert_idx: int | None, name: str) -> Path:
+        """The folder of a skill's run; of a rehearsal's, which has no expert of its own, if ``expert_idx`` is None."""
+        return self.training_runs / (name if expert_idx is None else f"skill_{expert_idx}_{name}")
+
+    def rehearsal_records(self, name: str) -> Path:
+        """Where the records of a merged rehearsal stay: ``rehearsals/<n>``."""
+        return self.root / "rehearsals" / str(rehearsal_number(name))
+
+    def rehearsals(self) -> list[str]:
+        """The names of all rehearsals that have left a folder, the first one first."""
+        merged = (f"rehearsal_{folder.name}" for folder in (self.root / "rehearsals").glob("*"))
+        under_way = (folder.name for folder in self.training_runs.glob("rehearsal_*"))
+        return sorted({name for name in (*merged, *under_way) if rehearsal_number(name)}, key=rehearsal_number)
 
     def library(self) -> dict[int, str]:
         """The skills that have a folder in the library: global expert index to skill name."""
@@ -196,24 +208,35 @@ class ExperimentPaths:
         return {int(match[1]): match[2] for match in matches if match}
 
 
+def rehearsal_number(name: str) -> int | None:
+    """The number of a rehearsal; None for what is not a rehearsal's name."""
+    found = _REHEARSAL.fullmatch(name)
+    return int(found[1]) if found else None
+
+
 @dataclass(frozen=True)
 class RunPaths:
-    """The folder of one run, ``training_runs/skill_<index>_<Name>``: the contract between scheduler and training."""
+    """The folder of one run, ``training_runs/skill_<index>_<Name>`` or ``training_runs/rehearsal_<n>``: the contract between
+    scheduler and training."""
 
     folder: Path
 
     def __post_init__(self):
         object.__setattr__(self, "folder", given_path(self.folder, "the folder of a run"))
-        if not _RUN_FOLDER.fullmatch(self.folder.name):
-            raise ValueError(f"a run folder is named skill_<index>_<Name>, not {self.folder.name!r}")
+        if not (_RUN_FOLDER.fullmatch(self.folder.name) or rehearsal_number(self.folder.name)):
+            raise ValueError(f"a run folder is named skill_<index>_<Name> or rehearsal_<n>, not {self.folder.name!r}")
 
     @property
-    def expert_idx(self) -> int:
-        return int(_RUN_FOLDER.fullmatch(self.folder.name)[1])
+    def expert_idx(self) -> int | None:
+        """Of the skill's own expert; None in a rehearsal."""
+        found = _RUN_FOLDER.fullmatch(self.folder.name)
+        return int(found[1]) if found else None
 
     @property
     def skill_name(self) -> str:
-        return _RUN_FOLDER.fullmatch(self.folder.name)[2]
+        """The name of the skill, or of the rehearsal."""
+        found = _RUN_FOLDER.fullmatch(self.folder.name)
+        return found[2] if found else self.folder.name
 
     @property
     def module(self) -> Path:
@@ -221,7 +244,17 @@ class RunPaths:
 
     @property
     def policies(self) -> Path:
-        return self.folder / f"{self.expert_idx}_policies"
+        return self.folder / ("policies" if self.expert_idx is None else f"{self.expert_idx}_policies")
+
+    @property
+    def library(self) -> ExperimentPaths:
+        """In a rehearsal: the skills that play, with their experts, as they were in the library when it was prepared."""
+        return ExperimentPaths(self.folder)
+
+    @property
+    def experience(self) -> Path:
+        """In a rehearsal: how often each skill's tasks have succeeded lately, and in how many steps."""
+        return self.folder / "experience.json"
 
     @property
     def trial(self) -> RunPaths:

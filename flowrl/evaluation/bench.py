@@ -102,11 +102,14 @@ def play_whole(
 
 def composed(bench: Bench, max_steps: int) -> tuple[Composition, Names]:
     """The library's own programs for whole episodes, and the names of what is planned by."""
-    names = names_of(bench.library, bench.adapter.facts)
-    features = bench.adapter.facts.feature_names
-    functions = [compile_module(skill.module_text, bench.adapter.scope, features)[-1] for skill in bench.library.skills]
-    programs = bench.programs
-    return compose(programs.world, programs.acting, bench.adapter, functions, names, max_steps), names
+    return composition_of(bench.library, bench.adapter, bench.programs, max_steps)
+
+
+def composition_of(library: Library, adapter: GameAdapter, programs: Programs, max_steps: int) -> tuple[Composition, Names]:
+    """A library's programs for whole episodes, from those of its world and experts; and the names of what is planned by."""
+    names = names_of(library, adapter.facts)
+    functions = [compile_module(skill.module_text, adapter.scope, adapter.facts.feature_names)[-1] for skill in library.skills]
+    return compose(programs.world, programs.acting, adapter, functions, names, max_steps), names
 
 
 def _also_gained(tests: Mapping[str, SkillTest]) -> dict[str, list[str]]:

@@ -88,10 +88,12 @@ def load(paths: ExperimentPaths, facts: GameFacts) -> Library:
 
 
 def frames_trained(paths: ExperimentPaths) -> int:
-    """All frames that were trained in an experiment: for its skills, earlier runs of them, and runs that came to nothing."""
-    results = [*paths.skills.rglob(run_result.NAME), *paths.training_runs.glob(f"*/{run_result.NAME}")]
+    """All frames that were trained in an experiment: for its skills, earlier runs of them, rehearsals, and runs that came to
+    nothing."""
+    merged = [*paths.skills.rglob(run_result.NAME), *(paths.root / "rehearsals").glob(f"*/{run_result.NAME}")]
+    results = [*merged, *paths.training_runs.glob(f"*/{run_result.NAME}")]
     counted = {path.parent: run_result.frames_in(path) for path in results}
-    unfinished = (folder for folder in paths.training_runs.glob("skill_*_*") if folder not in counted)
+    unfinished = (folder for folder in paths.training_runs.glob("*_*") if folder not in counted)
     return sum(counted.values()) + sum(_frames_in_checkpoints(folder) for folder in unfinished)
 
 

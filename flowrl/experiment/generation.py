@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.experiment.flow_graph import FlowGraph, SkillData
+from flowrl.experiment.rehearsals import Rehearsals
 from flowrl.report.announcements import Announcer
 
 LOOK_EVERY_S = 0.5
@@ -46,17 +47,21 @@ class Generation:
 
     Args:
         max_nodes: skills that the flow graph may hold, those of earlier starts included.
+        rehearsals: asks for rehearsals in between.
         say: takes a line for the terminal.
     """
 
-    def __init__(self, scheduler: Scheduler, flow_graph: FlowGraph, max_nodes: int, say: Callable[[str], None]):
+    def __init__(
+        self, scheduler: Scheduler, flow_graph: FlowGraph, max_nodes: int, rehearsals: Rehearsals, say: Callable[[str], None]
+    ):
         self.scheduler = scheduler
         self.flow_graph = flow_graph
         self.max_nodes = max_nodes
+        self._rehearsals = rehearsals
         self.proposer_error: str | None = None
         """Why the proposer gave up, None while it has not."""
         self._say = say
-        self._announcer = Announcer(say, scheduler.attach_line, scheduler.state["skills"])
+        self._announcer = Announcer(say, scheduler.attach_line, _entries(scheduler.state))
         self._newest = next((entry["skill_name"] for entry in reversed(scheduler.state["skills"])), None)
         self._news = threading.Event()
         self._library: dict[str, SkillData] = {}
@@ -75,14 +80,15 @@ class Generation:
         self._thread.start()
         try:
             self._generate()
+            self._rehearse_last()
         finally:
             self.scheduler.close()
         self.join()
         if self._scheduler_error is not None:
             raise self._scheduler_error
 
-    def on_skill_final(self, skill_name: str, status: str) -> None:
-        """The scheduler's callback, in its thread: wakes the loop, for any final status."""
+    def on_final(self, name: str, status: str) -> None:
+        """The scheduler's callback about skills and rehearsals, in its thread: wakes the loop, for any final status."""
         self._news.set()
 
     def join(self) -> None:
@@ -95,10 +101,12 @@ class Generation:
         self._news.wait(LOOK_EVERY_S)
         self._news.clear()
         self.look()
+        if self._thread.is_alive():
+            self._rehearsals.look()
 
     def look(self) -> None:
         """Reports what is new in the scheduler's state."""
-        self._announcer.look(self.scheduler.state["skills"])
+        self._announcer.look(_entries(self.scheduler.state))
 
     def _generate(self) -> None:
         while self._thread.is_alive() and len(self.scheduler.state["skills"]) < self.max_nodes:
@@ -106,6 +114,11 @@ class Generation:
                 self.wait_for_news()
             elif not self._propose():
                 return
+
+    def _rehearse_last(self) -> None:
+        """Waits for what is under way, and for a last rehearsal if one is due."""
+        while self._thread.is_alive() and not self._rehearsals.look_at_the_end():
+            self.wait_for_news()
 
     def is_blocked(self) -> bool:
         """Whether the newest skill still waits for one in training."""
@@ -187,3 +200,7 @@ class Generation:
             self._scheduler_error = error
         finally:
             self._news.set()
+
+
+def _entries(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*state["skills"], *state["rehearsals"]]

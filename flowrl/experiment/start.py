@@ -23,6 +23,7 @@ from flowrl.experiment.dependency_hook import GetDependencies, asked_once
 from flowrl.experiment.flow_graph import FlowGraph, Gate, NothingTrained
 from flowrl.experiment.generation import Generation
 from flowrl.experiment.preflight import check_continuation, check_machine, chosen_llm, chosen_proposer, has_skills, llm_settings
+from flowrl.experiment.rehearsals import Rehearsals
 from flowrl.gate.client import Gate as ProbedGate
 from flowrl.parallel.calibration import Calibration
 from flowrl.parallel.gpus import cpu_remark
@@ -36,6 +37,7 @@ from flowrl.proposers.base import Proposer
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.proposers.llm.proposer import LlmProposer
 from flowrl.records.liveness import is_held
+from flowrl.records.rehearsal_settings import RehearsalRequest
 from flowrl.report.invocation import to_go_on
 from flowrl.report.summary import Skill, next_step, print_summary, proposer_line
 from flowrl.report.terminal import Terminal
@@ -79,13 +81,16 @@ def make_gate(settings: Settings, say: Callable[[str], None]) -> Gate:
 class Start:
     """One start, its parts wired.
 
+    Args:
+        rehearsal: what the library rehearses; no new skills are proposed then.
+
     Raises:
         BadInput: something is missing, or an earlier start's files do not fit; nothing was changed.
         FolderInUse: another scheduler works on the folder.
     """
 
-    def __init__(self, settings: Settings, get_dependencies: GetDependencies):
-        self.settings = settings
+    def __init__(self, settings: Settings, get_dependencies: GetDependencies, rehearsal: RehearsalRequest | None = None):
+        self.settings, self.rehearsal = settings, rehearsal
         self.launcher = default_launcher()
         settings = self._checked(settings)
         self.paths = ExperimentPaths(settings.graph_path)
@@ -122,13 +127,19 @@ class Start:
         """The settings of this start, once everything that it needs is there. Continuing a skill needs no proposals."""
         if settings.continue_skill:
             check_continuation(settings)
+        if self._adds_none:
             settings = dataclasses.replace(settings, proposer="curriculum", llm_name=None)
         check_machine(settings, self.launcher)
         return settings
 
+    @property
+    def _adds_none(self) -> bool:
+        """Whether this start proposes no new skills."""
+        return bool(self.settings.continue_skill or self.rehearsal)
+
     def _to_be_stored(self) -> Settings:
         """With what ``--proposer auto`` came to: a key in the environment of a later start does not change who proposes."""
-        if self.settings.continue_skill:
+        if self._adds_none:
             return self.settings
         return dataclasses.replace(self.settings, proposer=chosen_proposer(self.settings))
 
@@ -167,7 +178,16 @@ class Start:
             self.say(scheduler.remark)
         if self.settings.continue_skill:
             self._continue_skill(scheduler, self.settings.continue_skill, self.settings.extra_timesteps)
+        if self.rehearsal:
+            self._rehearse(scheduler, self.rehearsal)
         return scheduler
+
+    def _rehearse(self, scheduler: SkillScheduler, request: RehearsalRequest) -> None:
+        unfinished = (entry for entry in scheduler.state["rehearsals"] if entry["status"] in ("waiting", "running"))
+        if entry := next(unfinished, None):
+            self.say(f"{entry['skill_name']} goes on: it was not finished")
+        else:
+            scheduler.add_rehearsal(request)
 
     def _continue_skill(self, scheduler: SkillScheduler, name: str, frames: int) -> None:
         allowed = scheduler.continue_skill(name, frames)
@@ -175,10 +195,13 @@ class Start:
             self.say(f"{name} is trained for {allowed:,} frames, not {frames:,}: --skill_budget_frames leaves no more")
 
     def _make_generation(self, settings: Settings) -> Generation:
-        max_nodes = 0 if settings.continue_skill else settings.max_nodes
-        generation = Generation(self.scheduler, self.flow_graph, max_nodes, self.say)
+        max_nodes = 0 if self._adds_none else settings.max_nodes
+        every = None if self._adds_none else settings.rehearse_every
+        rehearsals = Rehearsals(self.scheduler, every, RehearsalRequest(settings.rehearsal_frames), self.say)
+        generation = Generation(self.scheduler, self.flow_graph, max_nodes, rehearsals, self.say)
         self.scheduler.set_callbacks(
-            on_skill_final=generation.on_skill_final,
+            on_skill_final=generation.on_final,
+            on_rehearsal_final=generation.on_final,
             prepare_training_run=prepare_training_run,
             process_completed_training=partial(process_completed_training, lock_timeout_s=settings.lock_timeout_s),
         )
@@ -186,22 +209,27 @@ class Start:
 
     def _report(self) -> None:
         """The table, what to type next, what the language model cost, and why it gave up."""
-        skills, attach_line = self.scheduler.state["skills"], self.scheduler.attach_line
+        state, attach_line = self.scheduler.state, self.scheduler.attach_line
+        skills, rehearsals = state["skills"], state["rehearsals"]
         began, now = self.terminal.began, datetime.now(UTC)
-        print_summary(skills, self.paths.root, began, now, self.terminal.out, attach_line, self._next_step(skills))
+        next_step = self._next_step(skills)
+        print_summary(skills, rehearsals, self.paths.root, began, now, self.terminal.out, attach_line, next_step)
         if line := proposer_line(self.scheduler.state["proposer"]):
             self.terminal.print(line)
         if self.generation.proposer_error is not None:
             self.terminal.print(f"\nThe proposer gave up: {self.generation.proposer_error}")
 
     def _next_step(self, skills: Sequence[Skill]) -> str | None:
-        num_left = 0 if self.settings.continue_skill else self.flow_graph.num_left()
+        num_left = 0 if self._adds_none else self.flow_graph.num_left()
         return next_step(skills, self.paths.root, self.settings.max_nodes, num_left)
 
     def _exit_code(self) -> int:
-        skills = self.scheduler.state["skills"]
+        state = self.scheduler.state
+        skills, rehearsals = state["skills"], state["rehearsals"]
+        if self.rehearsal:
+            return ALL_COMPLETED if rehearsals[-1]["status"] == "completed" else SOMETHING_FAILED
         was_continued = all(not skill["error"] for skill in skills if skill["skill_name"] == self.settings.continue_skill)
-        is_all_completed = was_continued and all(skill["status"] == "completed" for skill in skills)
+        is_all_completed = was_continued and all(entry["status"] == "completed" for entry in (*skills, *rehearsals))
         return ALL_COMPLETED if is_all_completed and self.generation.proposer_error is None else SOMETHING_FAILED
 
     def _interrupted(self) -> int:
@@ -227,7 +255,8 @@ class Start:
         return INTERRUPTED
 
     def _running(self) -> list[dict[str, Any]]:
-        return [skill for skill in self.scheduler.state["skills"] if skill["status"] == "running"]
+        state = self.scheduler.state
+        return [entry for entry in (*state["skills"], *state["rehearsals"]) if entry["status"] == "running"]
 
 
 def opening_lines(settings: Settings, root: Path, scheduler: SkillScheduler, proposer: Proposer) -> Iterator[str]:

@@ -23,6 +23,7 @@ from flowrl.parallel.events import (
     Merged,
     MergeFailed,
     Paused,
+    RehearsalAdded,
     Resumed,
     RetryRequested,
     RunDied,
@@ -35,7 +36,7 @@ from flowrl.parallel.events import (
     Ticked,
 )
 from flowrl.parallel.launch_queue import LaunchQueue
-from flowrl.parallel.state import FINAL, USELESS, SchedulerState, SkillEntry, Stage, Status
+from flowrl.parallel.state import FINAL, USELESS, RehearsalEntry, SchedulerState, SkillEntry, Stage, Status
 from flowrl.records.result import Outcome
 
 FEWEST_ENVS = 8
@@ -63,11 +64,11 @@ class SchedulerCore:
         self._dependencies = Dependencies(self.entries)
         self._queue = self.queue_type(self.entries)
         self._running: dict[str, None] = {}
-        for entry in state.skills:
+        for entry in state.entries:
             self._index(entry)
         for entry in reversed(state.skills):  # dependents mostly come later, so going backwards visits each once
             self._queue.raise_heights(entry.skill_name)
-        for entry in state.skills:
+        for entry in state.entries:
             self._queue_if_ready(entry)
 
     def handle(self, event: object, now: datetime) -> list[Action]:
@@ -83,10 +84,17 @@ class SchedulerCore:
         self._queue.raise_heights(entry.skill_name)
         self._queue_if_ready(entry)
 
+    def take_in_rehearsal(self, entry: RehearsalEntry) -> None:
+        """Adds a rehearsal that the state did not have."""
+        self.state.rehearsals.append(entry)
+        self._index(entry)
+        self._queue_if_ready(entry)
+
     def replace(self, entry: SkillEntry) -> None:
-        """Replaces the entry of a skill that turns out to be completed."""
-        position = next(i for i, known in enumerate(self.state.skills) if known.skill_name == entry.skill_name)
-        self.state.skills[position] = entry
+        """Replaces the entry of a skill or a rehearsal that turns out to be completed."""
+        known = self.state.rehearsals if entry.is_rehearsal else self.state.skills
+        position = next(i for i, other in enumerate(known) if other.skill_name == entry.skill_name)
+        known[position] = entry
         self.entries[entry.skill_name] = entry
         self._leave_slot_and_queue(entry)
         self._free_dependents(entry.skill_name)
@@ -94,8 +102,8 @@ class SchedulerCore:
         self.state.currently_running = list(self._running)
 
     def is_complete(self) -> bool:
-        """Whether every skill has reached a final status."""
-        return all(entry.status in FINAL for entry in reversed(self.state.skills))  # the unfinished ones mostly come last
+        """Whether every skill and every rehearsal has reached a final status."""
+        return all(entry.status in FINAL for entry in reversed(self.state.entries))  # the unfinished ones mostly come last
 
     def next_retry(self) -> datetime | None:
         """When the next skill in backoff may be tried, among those that a free slot was offered to."""
@@ -109,6 +117,8 @@ class SchedulerCore:
         match event:
             case SkillAdded():
                 return self._add(event, now)
+            case RehearsalAdded():
+                return self._add_rehearsal(event)
             case RunFound():
                 return self._find(event, now)
             case Paused() | Resumed():
@@ -164,13 +174,19 @@ class SchedulerCore:
         culprits = self._dependencies.culprits(entry)
         return self._block(entry, culprits, now) if culprits else []
 
+    def _add_rehearsal(self, event: RehearsalAdded) -> list[Action]:
+        num_skills = sum(entry.is_usable for entry in self.state.skills)
+        self.take_in_rehearsal(RehearsalEntry(skill_name=event.name, skill_data=event.request, num_skills=num_skills))
+        return []
+
     def _find(self, event: RunFound, now: datetime) -> list[Action]:
         entry = self.entries[event.name]
         if event.attempt < entry.attempt or entry.status in FINAL:
             return []
         entry.status, entry.stage, entry.attempt = Status.RUNNING, Stage.TRAINING, event.attempt
         entry.expert_idx = event.expert_idx
-        self.state.next_expert_idx = max(self.state.next_expert_idx, event.expert_idx + 1)
+        if event.expert_idx is not None:
+            self.state.next_expert_idx = max(self.state.next_expert_idx, event.expert_idx + 1)
         entry.tmux_session, entry.retry_at, entry.completed_at, entry.blocked_by = event.session, None, None, []
         entry.started_at = entry.started_at or now
         self._take_slot(entry)
@@ -185,7 +201,7 @@ class SchedulerCore:
         return []
 
     def _retry_all(self) -> list[Action]:
-        for entry in self.state.skills:
+        for entry in self.state.entries:
             if entry.status in USELESS:
                 is_trained = entry.stage is Stage.MERGING
                 entry.status, entry.retry_count, entry.blocked_by = Status.WAITING, 0, []
@@ -210,7 +226,7 @@ class SchedulerCore:
         self._take_slot(entry)
         if entry.stage is Stage.MERGING:
             return Merge(entry.skill_name, entry.attempt)
-        if entry.expert_idx is None:
+        if entry.expert_idx is None and not entry.is_rehearsal:
             entry.expert_idx = self.state.next_expert_idx
             self.state.next_expert_idx += 1
         entry.stage, entry.attempt, entry.started_at = Stage.LAUNCHING, entry.attempt + 1, now
@@ -235,6 +251,8 @@ class SchedulerCore:
             entry.frames, entry.goal_reached = event.frames, event.goal_reached
             entry.success_rate, entry.random_success_rate = event.success_rate, event.random_success_rate
             entry.frames_per_success = event.frames_per_success
+            if entry.is_rehearsal:
+                entry.achievements = event.achievements
         if event.outcome == Outcome.COMPLETED:
             entry.stage, entry.error = Stage.MERGING, None
             return [Merge(entry.skill_name, entry.attempt)]
@@ -320,7 +338,7 @@ class SchedulerCore:
 
     def _index(self, entry: SkillEntry) -> None:
         self.entries[entry.skill_name] = entry
-        self._queue.add(entry.skill_name)
+        self._queue.add(entry.skill_name, comes_first=entry.is_rehearsal)
         self._dependencies.add(entry)
         if entry.status is Status.RUNNING:
             self._running[entry.skill_name] = None

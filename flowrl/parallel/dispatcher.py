@@ -197,12 +197,16 @@ class _Completed(Mapping):
 
     def __getitem__(self, name: str) -> dict:
         entry = self._entries[name]
-        if not entry.is_usable:
+        if not _is_skill_in_library(entry):
             raise KeyError(name)
         return dict(self._known.get(name, {})) | {"expert_idx": entry.expert_idx}
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, entry in list(self._entries.items()) if entry.is_usable)
+        return (name for name, entry in list(self._entries.items()) if _is_skill_in_library(entry))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _is_skill_in_library(entry: SkillEntry) -> bool:
+    return entry.is_usable and not entry.is_rehearsal

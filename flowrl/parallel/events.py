@@ -18,6 +18,14 @@ class SkillAdded:
 
 
 @dataclass(frozen=True)
+class RehearsalAdded:
+    """A rehearsal of what will be in the library when it is launched."""
+
+    name: str
+    request: dict
+
+
+@dataclass(frozen=True)
 class RunReport:
     """The outcome of one attempt at a skill, or of its merge."""
 
@@ -56,6 +64,7 @@ class RunEnded(RunReport):
     success_rate: float | None = None
     random_success_rate: float | None = None
     frames_per_success: float | None = None
+    achievements: float | None = None
     ended_at: datetime | None = None
     too_many_envs: int | None = None
     hopeless: bool = False

@@ -14,7 +14,7 @@ from flowrl.parallel.library.locks import WaitGivenUp, waiting_unless
 from flowrl.parallel.no_room import no_room
 from flowrl.parallel.state import SkillEntry
 from flowrl.parallel.trained_experts import DamagedCheckpoint, set_damaged_aside
-from flowrl.parallel.training_processor import process_completed_training
+from flowrl.parallel.training_processor import process_completed_rehearsal, process_completed_training
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 
@@ -76,6 +76,13 @@ class Merges:
         self._begun.clear()
         self._is_leaving.clear()
 
+    def _process(self, entry: SkillEntry, run: RunPaths) -> None:
+        merged = {"run_folder": run.folder, "base_dir": self.paths.root, "total_timesteps": entry.frames or 0}
+        if entry.is_rehearsal:
+            process_completed_rehearsal(**merged)
+        else:
+            self.process(skill_name=entry.skill_name, global_expert_idx=entry.expert_idx, **merged)
+
     def _merge(self, entry: SkillEntry) -> Merged | MergeFailed | None:
         name, attempt = entry.skill_name, entry.attempt
         run = RunPaths(self.paths.run_folder(entry.expert_idx, name))
@@ -84,13 +91,7 @@ class Merges:
             return MergeFailed(name, attempt, error, train_again=True)
         try:
             with waiting_unless(self._is_leaving.is_set):
-                self.process(
-                    run_folder=run.folder,
-                    skill_name=name,
-                    global_expert_idx=entry.expert_idx,
-                    base_dir=self.paths.root,
-                    total_timesteps=entry.frames or 0,
-                )
+                self._process(entry, run)
         except WaitGivenUp:
             return None
         except DamagedCheckpoint as error:

@@ -11,10 +11,18 @@ from datetime import datetime
 from typing import Protocol
 
 from flowrl.parallel.core import SchedulerCore
-from flowrl.parallel.events import Action, Launch, Launched, Merge, RunFound, RunStopped, SkillAdded
+from flowrl.parallel.events import Action, Launch, Launched, Merge, RehearsalAdded, RunFound, RunStopped, SkillAdded
 from flowrl.parallel.launchers.base import Handle
-from flowrl.parallel.library.contents import PreparedRun, library_entry, prepared_runs, skills_in_library
-from flowrl.parallel.state import FINAL, SkillEntry, Stage, Status
+from flowrl.parallel.library.contents import (
+    PreparedRehearsal,
+    PreparedRun,
+    library_entry,
+    merged_rehearsals,
+    prepared_rehearsals,
+    prepared_runs,
+    skills_in_library,
+)
+from flowrl.parallel.state import FINAL, RehearsalEntry, SkillEntry, Stage, Status
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records.result import Outcome, RunResult
@@ -38,7 +46,13 @@ class Records(Protocol):
     def prepared(self) -> Iterable[PreparedRun]:
         """Every run folder that is complete."""
 
-    def result(self, index: int, name: str, attempt: int) -> RunResult | None:
+    def prepared_rehearsals(self) -> Iterable[PreparedRehearsal]:
+        """Every folder of a rehearsal that is complete."""
+
+    def merged_rehearsals(self) -> Iterable[RehearsalEntry]:
+        """Every rehearsal that is part of the library."""
+
+    def result(self, index: int | None, name: str, attempt: int) -> RunResult | None:
         """The result that this attempt left."""
 
 
@@ -84,7 +98,13 @@ class FolderRecords:
     def prepared(self) -> Iterable[PreparedRun]:
         return prepared_runs(self._paths)
 
-    def result(self, index: int, name: str, attempt: int) -> RunResult | None:
+    def prepared_rehearsals(self) -> Iterable[PreparedRehearsal]:
+        return prepared_rehearsals(self._paths)
+
+    def merged_rehearsals(self) -> Iterable[RehearsalEntry]:
+        return merged_rehearsals(self._paths)
+
+    def result(self, index: int | None, name: str, attempt: int) -> RunResult | None:
         return run_result.find(RunPaths(self._paths.run_folder(index, name)).result, attempt)
 
 
@@ -97,9 +117,10 @@ def reconcile(core: SchedulerCore, runs: Folders, records: Records, now: datetim
     _take_in_run_folders(core, prepared, now)
     indices = [*records.indices(), *(found.run.expert_idx for found in prepared)]
     core.state.next_expert_idx = max(core.state.next_expert_idx, max(indices, default=-1) + 1)
+    _take_in_rehearsals(core, records, now)
     actions: list[Action] = []
-    for entry in list(core.state.skills):
-        handle = None if entry.expert_idx is None else live.get(_folder(runs, entry).name)
+    for entry in core.state.entries:
+        handle = live.get(_folder(runs, entry).name) if _has_folder(entry) else None
         if entry.status is Status.WAITING:
             _take_up(core, runs, records, entry, handle, now)
         if entry.status is Status.RUNNING:
@@ -138,13 +159,30 @@ def _take_in_run_folders(core: SchedulerCore, prepared: Iterable[PreparedRun], n
             entry.attempt = max(entry.attempt, found.attempt)
 
 
+def _take_in_rehearsals(core: SchedulerCore, records: Records, now: datetime) -> None:
+    """Rehearsals that the state does not know, or (after falling back to an older state) has as unfinished."""
+    for merged in records.merged_rehearsals():
+        entry = core.entries.get(merged.skill_name)
+        if entry is None:
+            core.take_in_rehearsal(merged)
+        elif not entry.is_usable:
+            core.replace(merged)
+    for found in records.prepared_rehearsals():
+        name = found.run.skill_name
+        if name not in core.entries:
+            core.handle(RehearsalAdded(name, found.request), now)
+        entry = core.entries[name]
+        if entry.stage is not Stage.MERGING:
+            entry.attempt = max(entry.attempt, found.attempt)
+
+
 def _take_up(
     core: SchedulerCore, runs: Folders, records: Records, entry: SkillEntry, handle: Handle | None, now: datetime
 ) -> None:
     """A waiting skill that has a live run, or a result that was not read yet."""
     if handle is not None and runs.is_alive(handle):
         core.handle(RunFound(entry.skill_name, handle.attempt, entry.expert_idx, handle.name), now)
-    elif entry.expert_idx is not None and entry.attempt and entry.stage is not Stage.MERGING:
+    elif _has_folder(entry) and entry.attempt and entry.stage is not Stage.MERGING:
         result = records.result(entry.expert_idx, entry.skill_name, entry.attempt)
         if result and result.outcome is Outcome.COMPLETED:  # a cancelled one may wait because the user wants to retry it
             core.handle(RunFound(entry.skill_name, entry.attempt, entry.expert_idx, None), now)
@@ -170,6 +208,11 @@ def _waits_for_a_slot(core: SchedulerCore, action: Action, now: datetime) -> boo
         return False
     core.handle(RunStopped(action.name, action.attempt), now)
     return True
+
+
+def _has_folder(entry: SkillEntry) -> bool:
+    """Whether the folder of its run has a name yet: a skill's has its expert's index in it."""
+    return entry.is_rehearsal or entry.expert_idx is not None
 
 
 def _folder(runs: Folders, entry: SkillEntry):

@@ -18,6 +18,7 @@ from flowrl.parallel.events import Launched, LaunchFailed, Merged, MergeFailed, 
 from flowrl.parallel.launchers.base import NOT_ASKED, EngineStatus, EngineUnreachable, Handle, Launcher, LaunchSpec
 from flowrl.parallel.merges import Merges
 from flowrl.parallel.no_room import no_room
+from flowrl.parallel.rehearsal_setup import RehearsalRequest, prepare_rehearsal
 from flowrl.parallel.skill_budget import NO_LIMIT
 from flowrl.parallel.slots import driver_environment
 from flowrl.parallel.state import SkillEntry
@@ -29,6 +30,7 @@ from flowrl.records.run_record import Slot
 
 KEEPER = (sys.executable, "-m", "flowrl.parallel.keeper")
 TRAINING_COMMAND = (sys.executable, "-m", "flowrl.training")
+REHEARSAL_COMMAND = (sys.executable, "-m", "flowrl.rehearsal")
 
 
 class Runs:
@@ -54,6 +56,7 @@ class Runs:
         self.paths = paths
         self.launcher = launcher
         self.command = tuple(command)
+        self.rehearsal_command = REHEARSAL_COMMAND
         self.stall_timeout_s = stall_timeout_s
         self.slots = [Slot()]
         self.budget = NO_LIMIT
@@ -170,6 +173,15 @@ class Runs:
         return Handle("", entry.tmux_session or "", self._absolute(run.folder), entry.attempt, process)
 
     def _prepared(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
+        if entry.is_rehearsal:
+            run = prepare_rehearsal(entry.skill_name, RehearsalRequest.of(entry.skill_data), self.paths.root)
+        else:
+            run = self._prepared_skill(entry, completed_skills)
+        if liveness.is_held(run.lock):
+            self._end_leftover(run)
+        return run
+
+    def _prepared_skill(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
         settings = self.budget.settings(self.paths, entry)
         folder, _, _ = self.prepare(
             skill_name=entry.skill_name,
@@ -180,10 +192,7 @@ class Runs:
             base_dir=self.paths.root,
             **({"settings": settings} if settings else {}),
         )
-        run = RunPaths(Path(folder))
-        if liveness.is_held(run.lock):
-            self._end_leftover(run)
-        return run
+        return RunPaths(Path(folder))
 
     def _end_leftover(self, run: RunPaths) -> None:
         """Ends an older attempt of ours that should have ended. Leaves alone a process that is not in the run's own
@@ -207,10 +216,13 @@ class Runs:
             skill_name=entry.skill_name,
             expert_idx=entry.expert_idx,
             attempt=entry.attempt,
-            argv=(*KEEPER, str(folder), str(entry.attempt), "--", *self.command, str(folder)),
+            argv=(*KEEPER, str(folder), str(entry.attempt), "--", *self._command(entry), str(folder)),
             working_folder=Path.cwd(),
             environment=environment.to_start(),
         )
+
+    def _command(self, entry: SkillEntry) -> Sequence[str]:
+        return self.rehearsal_command if entry.is_rehearsal else self.command
 
     def _slot(self, entry: SkillEntry) -> Slot:
         return self.slots[(entry.slot or 0) % len(self.slots)]

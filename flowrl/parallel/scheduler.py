@@ -20,7 +20,7 @@ from flowrl.files import why_no_room
 from flowrl.parallel.admission import EarlySkills, check_dependencies, check_is_new, check_not_on_itself
 from flowrl.parallel.core import SchedulerCore, waiting_entry
 from flowrl.parallel.dispatcher import Dispatcher, utc_now
-from flowrl.parallel.events import ContinueRequested, Paused, Resumed, SkillAdded
+from flowrl.parallel.events import ContinueRequested, Paused, RehearsalAdded, Resumed, SkillAdded
 from flowrl.parallel.launchers.base import Launcher
 from flowrl.parallel.launchers.default import default_launcher
 from flowrl.parallel.library.archive import sweep
@@ -30,8 +30,9 @@ from flowrl.parallel.no_room import no_room
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs
 from flowrl.parallel.scheduler_options import SchedulerOptions
-from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
-from flowrl.paths import ExperimentPaths, check_cache_folder, given_path
+from flowrl.parallel.state import RehearsalEntry, SchedulerState, SkillEntry, StateStore, Status
+from flowrl.paths import ExperimentPaths, check_cache_folder, given_path, rehearsal_number
+from flowrl.records.rehearsal_settings import RehearsalRequest
 from flowrl.skills.spec import check_name
 
 WATCH_S = 0.05
@@ -85,6 +86,7 @@ class SkillScheduler:
         self._takes_events = self._is_closed = self._is_stopping = self._is_killing = False
         self._on_complete: Callable[[str], Any] = lambda skill_name: None
         self._on_final: Callable[[str, str], Any] = lambda skill_name, status: None
+        self._on_rehearsal_final: Callable[[str, str], Any] = lambda name, status: None
         self._proposer: dict[str, Any] = {}
 
     def set_callbacks(
@@ -93,6 +95,7 @@ class SkillScheduler:
         prepare_training_run: Callable | None = None,
         process_completed_training: Callable | None = None,
         on_skill_final: Callable[[str, str], Any] | None = None,
+        on_rehearsal_final: Callable[[str, str], Any] | None = None,
     ) -> None:
         """Sets the callbacks that the scheduler's thread calls; those not given stay as they are.
 
@@ -101,9 +104,11 @@ class SkillScheduler:
             prepare_training_run: makes a run's folder; see ``training_setup.py``.
             process_completed_training: merges a run, in a separate thread; see ``training_processor.py``.
             on_skill_final: called with a skill's name and its final status, good or bad; after ``on_skill_complete``.
+            on_rehearsal_final: called with a rehearsal's name and its final status.
         """
         self._on_complete = on_skill_complete or self._on_complete
         self._on_final = on_skill_final or self._on_final
+        self._on_rehearsal_final = on_rehearsal_final or self._on_rehearsal_final
         self._runs.prepare = prepare_training_run or self._runs.prepare
         self._runs.merges.process = process_completed_training or self._runs.merges.process
 
@@ -173,6 +178,28 @@ class SkillScheduler:
             self._dispatcher.admit(ContinueRequested(skill_name, allowed, dict(data)))
         return allowed
 
+    def add_rehearsal(self, request: RehearsalRequest) -> str:
+        """Adds a rehearsal of the library as it will be when the next slot is free; call it after ``open``.
+
+        Returns:
+            its name.
+
+        Raises:
+            BadInput: no skill is completed yet.
+        """
+        self._reraise()
+        with self._lock:
+            if not self.get_completed_skill_names():
+                raise BadInput(f"{self.paths.root} has no completed skill to rehearse; train some first")
+            known = [*(entry.skill_name for entry in self._core.state.rehearsals), *self.paths.rehearsals()]
+            name = f"rehearsal_{max(map(rehearsal_number, known), default=0) + 1}"
+            event = RehearsalAdded(name, request.to_data())
+            if self._takes_events:
+                self._submit(event)
+            else:
+                self._dispatcher.admit(event)
+        return name
+
     def run(self, completed_skills: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Schedules until all is done (see the class), or ``stop`` was called. Trains nothing twice.
 
@@ -238,7 +265,7 @@ class SkillScheduler:
         """
         with self._lock:
             waiting = {event.name: event.dependencies for event in self._early}
-            waiting |= {e.skill_name: e.dependencies for e in self._core.state.skills if e.status in _UNFINISHED}
+            waiting |= {e.skill_name: e.dependencies for e in self._core.state.entries if e.status in _UNFINISHED}
         startable = [name for name, dependencies in waiting.items() if waiting.keys().isdisjoint(dependencies)]
         return max(0, self.max_parallel - len(startable))
 
@@ -252,8 +279,10 @@ class SkillScheduler:
         }
 
     def attach_line(self, skill: Mapping[str, Any]) -> str:
-        """What a user types to look at a training under way; ``skill`` is its entry in ``state["skills"]``."""
-        return shlex.join(self._runs.attach_command(SkillEntry.model_validate(skill)))
+        """What a user types to look at a training under way; ``skill`` is its entry in ``state["skills"]``, or in
+        ``state["rehearsals"]``."""
+        entry_type = RehearsalEntry if rehearsal_number(skill["skill_name"]) else SkillEntry
+        return shlex.join(self._runs.attach_command(entry_type.model_validate(skill)))
 
     def set_proposer_state(self, proposer: Mapping[str, Any]) -> None:
         """Keeps the proposer's kind, cost and last error in the state file."""
@@ -362,7 +391,7 @@ class SkillScheduler:
             if self._early or not self._core.is_complete():
                 return False
             most = self.options.max_nodes
-            is_enough = most is not None and len(self._core.entries) >= most
+            is_enough = most is not None and len(self._core.state.skills) >= most
             return self._is_closed or is_enough or not self.options.more_may_come
 
     def _idle_s(self) -> float:
@@ -376,6 +405,8 @@ class SkillScheduler:
             self._dispatcher.perform()
 
     def _announce(self, name: str, status: Status) -> None:
+        if rehearsal_number(name):
+            return self._on_rehearsal_final(name, str(status))
         if status is Status.COMPLETED:
             self._on_complete(name)
         self._on_final(name, str(status))

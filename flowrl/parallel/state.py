@@ -79,9 +79,21 @@ class SkillEntry(BaseModel):
     skill_data: dict[str, Any] | None = Field(None, description="The skill itself, until the library has it.")
 
     @property
+    def is_rehearsal(self) -> bool:
+        return isinstance(self, RehearsalEntry)
+
+    @property
     def is_usable(self) -> bool:
         """Whether its expert is in the library: completed, perhaps being trained further."""
         return self.status is Status.COMPLETED or self.extra_timesteps is not None
+
+
+class RehearsalEntry(SkillEntry):
+    """One rehearsal, as the scheduler sees it: a run like any other, without an expert of its own."""
+
+    skill_name: str = Field(pattern=r"^rehearsal_[0-9]+$", description="Its name.")
+    num_skills: int = Field(0, ge=0, description="Skills in the library when it was asked for.")
+    achievements: float | None = Field(None, description="Unlocked by its latest episodes, on average.")
 
 
 class SchedulerState(BaseModel):
@@ -96,6 +108,12 @@ class SchedulerState(BaseModel):
     next_expert_idx: int = Field(0, ge=0)
     proposer: dict[str, Any] = Field(default_factory=dict, description="The proposer's kind, cost and last error.")
     skills: list[SkillEntry] = Field(default_factory=list)
+    rehearsals: list[RehearsalEntry] = Field(default_factory=list)
+
+    @property
+    def entries(self) -> list[SkillEntry]:
+        """All skills and rehearsals."""
+        return [*self.skills, *self.rehearsals]
 
     def to_data(self) -> dict[str, Any]:
         """Plain values, as in the file."""

@@ -15,7 +15,7 @@ from typing import Any
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel.chosen_reward import keep_chosen_reward
-from flowrl.parallel.library.archive import MERGE, archive_run, remove_run
+from flowrl.parallel.library.archive import MERGE, archive_rehearsal, archive_run, remove_run
 from flowrl.parallel.library.experts import ExpertVersion, save_expert_to_skills, write_global_latest
 from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, merge_lock
 from flowrl.parallel.library.merge_rule import merge_expert, planned_update
@@ -65,14 +65,42 @@ def process_completed_training(
                 f"{', '.join(map(str, sorted(versions)))}"
             )
         decision = _decide(paths, run, versions.values())
-        actions = {int(index): update["action"] for index, update in decision["expert_updates"].items()}
-        for index, version in versions.items():
-            if index != global_expert_idx and actions[index] != "kept":
-                merge_expert(paths, version)
-        archive_run(paths, run, versions[global_expert_idx], actions[global_expert_idx], decision["attempt"])
+        own = versions[global_expert_idx]
+        _merge_others(paths, (version for version in versions.values() if version is not own), decision)
+        archive_run(paths, run, own, decision["expert_updates"][str(global_expert_idx)]["action"], decision["attempt"])
         write_global_latest(paths, changed=versions.keys())
         remove_run(run)
         return _with_int_keys(decision)
+
+
+def process_completed_rehearsal(
+    run_folder: Path, base_dir: Path, total_timesteps: int, lock_timeout_s: float = MERGE_TIMEOUT_S
+) -> dict[str, Any]:
+    """Merges a completed rehearsal into the library, keeps its records in ``rehearsals/<n>``, and removes its folder.
+
+    Arguments, returns, raises: as `process_completed_training`; every expert that acted is replaced unless the library has
+    one with more frames by now.
+    """
+    paths, run = ExperimentPaths(base_dir), RunPaths(_found(Path(run_folder), Path(base_dir)))
+    kept = paths.rehearsal_records(run.skill_name)
+    with merge_lock(paths, lock_timeout_s, f"merging {run.skill_name}"):
+        if not run.run_json.exists():
+            return _with_int_keys(_earlier_decision(kept / MERGE, run))
+        versions = list(trained_experts(run, total_timesteps))
+        decision = _decide(paths, run, versions)
+        _merge_others(paths, versions, decision)
+        archive_rehearsal(run, kept)
+        write_global_latest(paths, changed={version.global_expert_idx for version in versions})
+        remove_run(run)
+        return _with_int_keys(decision)
+
+
+def _merge_others(paths: ExperimentPaths, versions: Iterable[ExpertVersion], decision: dict) -> None:
+    """Merges the versions of experts that the library has had before this run."""
+    actions = {int(index): update["action"] for index, update in decision["expert_updates"].items()}
+    for version in versions:
+        if actions[version.global_expert_idx] != "kept":
+            merge_expert(paths, version)
 
 
 def _found(run_folder: Path, base_dir: Path) -> Path:

@@ -71,7 +71,7 @@ def prepare_training_run(
     paths = ExperimentPaths(base_dir)
     run = RunPaths(paths.run_folder(global_expert_idx, check_name(skill_name)))
     if run.run_json.exists() and run.module.exists() and run.has_checkpoints:
-        _refresh_settings(run, {**_stored_settings(paths), **(settings or {})})
+        refresh_settings(run, {**stored_settings(paths), **(settings or {})})
     else:
         preparation = _Preparation(paths, skill_name, skill_data, global_expert_idx, completed_skills)
         env_name, run_settings = preparation.settings(settings)
@@ -162,7 +162,7 @@ class _Preparation:
 
     def settings(self, given: Mapping[str, Any] | None) -> tuple[str, RunSettings]:
         """The game, and the run's settings: those given, then the experiment's, then the defaults."""
-        merged = {**_stored_settings(self.paths), **(given or {})}
+        merged = {**stored_settings(self.paths), **(given or {})}
         return merged.get("env_name", DEFAULT_ENV_NAME), RunSettings.of(merged)
 
     def _steps(self, dependency_skill_names: Sequence[str]) -> list[dict]:
@@ -222,7 +222,8 @@ class _Preparation:
         return PlannedTask(task.skill_name, task.n, indices[task.skill_name], task.local_expert_idx, max_task_steps)
 
 
-def _stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
+def stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
+    """The experiment's settings; none before they are stored."""
     try:
         stored = read_json(paths.config)
     except FileNotFoundError:
@@ -232,7 +233,8 @@ def _stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
     return stored
 
 
-def _refresh_settings(run: RunPaths, settings: Mapping[str, Any]) -> None:
+def refresh_settings(run: RunPaths, settings: Mapping[str, Any]) -> None:
+    """Gives a run that goes on the settings of today, except ``FIXED_SETTINGS``."""
     record = run_record.read(run.run_json)
     fresh = {name: settings[name] for name in RunSettings.names() if name in settings and name not in FIXED_SETTINGS}
     run_record.write(run.run_json, replace(record, settings=replace(record.settings, **fresh)))

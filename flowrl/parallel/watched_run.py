@@ -151,6 +151,7 @@ class WatchedRun:
             success_rate=result.success_rate,
             random_success_rate=result.random_success_rate,
             frames_per_success=result.frames_per_success,
+            achievements=result.achievements,
             ended_at=_written_at(self._run.result),
             too_many_envs=_num_envs(self._run) if result.reason == OUT_OF_MEMORY else None,
             hopeless=result.reason == NO_PROGRESS,

@@ -67,6 +67,10 @@ class RunResult:
     random_success_rate: float | None = None
     frames_per_success: float | None = None
     tasks: tuple[TaskRate, ...] | None = None
+    achievements: float | None = None
+    """Of a rehearsal: what its latest episodes unlocked, on average."""
+    episode_steps: float | None = None
+    """Of a rehearsal: how long its latest episodes were, on average."""
     checkpoint: str | None = None
     """The checkpoint to merge, relative to the run's folder."""
     seconds_to_first_update: float | None = None

@@ -11,11 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
+from flowrl.records.rehearsal_settings import RehearsalSettings
 from flowrl.records.training_settings import RunSettings
 from flowrl.validation import first_fault
 
 VERSION = 1
 NAME = "run.json"
+_LEFT_OUT = ("asked_num_envs", "rehearsal")
+"""Entries that a file lacks where they are None."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class RunRecord:
 
     version: int
     skill_name: str
-    global_expert_idx: int
+    """The skill that is trained; in a rehearsal, its own name."""
+    global_expert_idx: int | None
+    """Of the skill's own expert; None in a rehearsal."""
     attempt: int
     """The newest attempt; 0 before the first launch."""
     env_name: str
@@ -71,6 +76,8 @@ class RunRecord:
     slot: Slot = Slot()
     asked_num_envs: int | None = None
     """The number of environments that was asked for, if an earlier attempt ran out of memory with it."""
+    rehearsal: RehearsalSettings | None = None
+    """How episodes are played and paid; None for the run of a skill."""
 
     def for_attempt(self, attempt: int, slot: Slot, num_envs: int | None) -> RunRecord:
         """The record of an attempt that is about to start.
@@ -89,9 +96,7 @@ def write(path: Path, record: RunRecord) -> None:
     """Writes the record, whole. Optional fields that are None are left out."""
     data = dataclasses.asdict(record)
     data["plan"] = [_without_none(task) for task in data["plan"]]
-    if record.asked_num_envs is None:
-        del data["asked_num_envs"]
-    write_json(path, data)
+    write_json(path, {name: value for name, value in data.items() if value is not None or name not in _LEFT_OUT})
 
 
 def read(path: Path) -> RunRecord:

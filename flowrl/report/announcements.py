@@ -63,7 +63,10 @@ def _reason(skill: Skill) -> str:
 
 
 def outcome(skill: Skill) -> str:
-    """Rates, frames and minutes of a finished run."""
+    """Rates, or achievements, frames and minutes of a finished run."""
+    if "achievements" in skill:
+        unlocked, frames = rate_text(skill["achievements"]), frames_text(skill["frames"])
+        return f"{unlocked} achievements, {frames} frames, {minutes_text(skill.get('minutes'))} min"
     below = "" if skill["goal_reached"] is not False else ", below the goal"
     return (
         f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])}){below}, "

@@ -30,6 +30,7 @@ _FEW_SKILLS = 5
 
 def print_summary(
     skills: Sequence[Skill],
+    rehearsals: Sequence[Skill],
     root: Path,
     since: datetime,
     now: datetime,
@@ -40,7 +41,7 @@ def print_summary(
     """Prints the table, the line about parallelism and the commands.
 
     Args:
-        skills: as in scheduler_state.json.
+        skills, rehearsals: as in scheduler_state.json.
         root: the experiment's folder.
         since, now: when this command started, and ended: the wall time to compare the runs with.
         attach_line: what a user types to look at a training under way.
@@ -50,10 +51,12 @@ def print_summary(
         out.print("No skills.")
         return
     out.print(skill_table(skills))
-    if line := parallelism(skills, since, now):
+    if rehearsals:
+        out.print(rehearsal_table(rehearsals))
+    if line := parallelism([*skills, *rehearsals], since, now):
         out.print(line)
     out.print("\nTo look further:")
-    for command in [*commands(skills, root, attach_line), *([next_step] if next_step else [])]:
+    for command in [*commands([*skills, *rehearsals], root, attach_line), *([next_step] if next_step else [])]:
         out.print(f"  {command}", soft_wrap=True, markup=False)
 
 
@@ -74,6 +77,22 @@ def skill_table(skills: Iterable[Skill]) -> Table:
             rate_text(skill["success_rate"]),
             rate_text(skill["random_success_rate"]),
             minutes_text(skill.get("minutes")),
+        )
+    return table
+
+
+def rehearsal_table(rehearsals: Iterable[Skill]) -> Table:
+    """One row a rehearsal."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("rehearsal", "status", "frames", "achievements", "minutes"):
+        table.add_column(heading, justify="left" if heading in ("rehearsal", "status") else "right", no_wrap=True)
+    for entry in rehearsals:
+        table.add_row(
+            entry["skill_name"],
+            Text(entry["status"], style=_STYLES.get(entry["status"], "")),
+            frames_text(entry["frames"]),
+            rate_text(entry["achievements"]),
+            minutes_text(entry.get("minutes")),
         )
     return table
 
@@ -108,7 +127,7 @@ def commands(skills: Sequence[Skill], root: Path, attach_line: Callable[[Skill],
     """What to type to see more of this experiment."""
     paths = ExperimentPaths(root)
     lines = [f"jq . {quoted(paths.state)}", f"ls {quoted(paths.skills)}"]
-    finished = [skill for skill in skills if skill["status"] == "completed"]
+    finished = [skill for skill in skills if skill["status"] == "completed" and skill["expert_idx"] is not None]
     if finished:
         newest = finished[-1]
         lines.append(f"cat {quoted(paths.skill_folder(newest['expert_idx'], newest['skill_name']) / 'training.log')}")

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from flowrl.errors import BadInput
+from flowrl.paths import rehearsal_number
 from flowrl.validation import first_fault
 
 MAX_NAME_LENGTH = 64
@@ -27,6 +28,8 @@ def check_name(name: str) -> str:
         BadInput: it is empty, too long, or has other characters than letters, digits, ``_`` and ``-``.
     """
     if isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name):
+        if rehearsal_number(name):
+            raise BadInput(f"skill name {name!r} is the name of a rehearsal; give the skill another one")
         return name
     shown = repr(name if len(str(name)) <= MAX_NAME_LENGTH else f"{str(name)[:MAX_NAME_LENGTH]}...")
     raise BadInput(

@@ -85,7 +85,7 @@ class Entries:
 
     @property
     def state(self) -> dict:
-        return {"skills": [dict(entry) for entry in self._entries.values()]}
+        return {"skills": [dict(entry) for entry in self._entries.values()], "rehearsals": []}
 
     def has(self, name: str, status: str, dependencies: Iterable[str] = (), expert_idx: int | None = None, **results) -> None:
         known = {"skill_name": name, "dependencies": list(dependencies)} | self._entries.get(name, {})
@@ -101,7 +101,8 @@ class FakeScheduler:
         self.added: list[str] = []
         self.was_interrupted = self.was_stopped = self.was_killed = False
         self._entries: dict[str, dict] = {data["skill_name"]: self._entry(**data) for data in known}
-        self._on_complete = self._on_final = lambda *arguments: None
+        self._rehearsals: dict[str, dict] = {}
+        self._on_complete = self._on_final = self._on_rehearsal_final = lambda *arguments: None
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._closed = False
@@ -110,10 +111,13 @@ class FakeScheduler:
     @property
     def state(self) -> dict:
         with self._lock:
-            return {"skills": copy.deepcopy(list(self._entries.values())), "proposer": dict(self.proposer_state)}
+            skills, rehearsals = (copy.deepcopy(list(entries.values())) for entries in (self._entries, self._rehearsals))
+            return {"skills": skills, "rehearsals": rehearsals, "proposer": dict(self.proposer_state)}
 
-    def set_callbacks(self, on_skill_complete, on_skill_final, prepare_training_run, process_completed_training):
-        self._on_complete, self._on_final = on_skill_complete, on_skill_final
+    def set_callbacks(self, on_skill_complete=None, on_skill_final=None, on_rehearsal_final=None, **others):
+        self._on_complete = on_skill_complete or self._on_complete
+        self._on_final = on_skill_final or self._on_final
+        self._on_rehearsal_final = on_rehearsal_final or self._on_rehearsal_final
 
     def set_proposer_state(self, state: dict) -> None:
         assert {"kind", "cost_usd", "last_error"} <= state.keys()

@@ -10,6 +10,8 @@ from flowrl.errors import BadInput, FlowrlError
 from flowrl.experiment import generation
 from flowrl.experiment.flow_graph import FlowGraph
 from flowrl.experiment.generation import Generation
+from flowrl.experiment.rehearsals import Rehearsals
+from flowrl.records.rehearsal_settings import RehearsalRequest
 from tests.experiment.fakes import COAL, PICKAXE, SAPLING, STONE, WOOD, FakeScheduler, ListProposer, until
 
 FACTS = game("Craftax-Classic-Symbolic-v1").facts
@@ -22,16 +24,19 @@ def no_more_dependencies(skill_name, all_skills, training_skills):
 class Loop:
     """A generation loop that runs in its own thread."""
 
-    def __init__(self, proposer, max_parallel=2, max_nodes=10, known=(), get_dependencies=no_more_dependencies):
+    def __init__(
+        self, proposer, max_parallel=2, max_nodes=10, known=(), get_dependencies=no_more_dependencies, rehearse_every=None
+    ):
         in_state = ("skill_name", "status", "dependencies", "expert_idx")
         self.scheduler = FakeScheduler(max_parallel, [{key: d[key] for key in in_state if key in d} for d in known])
         self.flow_graph = FlowGraph(self.scheduler, proposer, FACTS, get_dependencies)
         self.flow_graph.load({data["skill_name"]: data for data in known})
         self.lines: list[str] = []
-        self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, self.lines.append)
+        rehearsals = Rehearsals(self.scheduler, rehearse_every, RehearsalRequest(1000), self.lines.append)
+        self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, rehearsals, self.lines.append)
         self.scheduler.set_callbacks(
             on_skill_complete=self.flow_graph.on_skill_complete,
-            on_skill_final=self.generation.on_skill_final,
+            on_skill_final=self.generation.on_final,
             prepare_training_run=None,
             process_completed_training=None,
         )
@@ -242,7 +247,7 @@ def test_the_hook_is_asked_once_for_each_skill_however_long_they_train():
     loop = Loop(ListProposer(WOOD, STONE, COAL), max_parallel=3, get_dependencies=manual)
     loop.has_added("Collect_Wood", "Collect_Stone")
     for _ in range(5):
-        loop.generation.on_skill_final("Collect_Wood", "running")  # a look at all, as every half second
+        loop.generation.on_final("Collect_Wood", "running")  # a look at all, as every half second
         time.sleep(0.02)
     loop.scheduler.finish("Collect_Wood")
     loop.has_added("Collect_Wood", "Collect_Stone", "Collect_Coal")

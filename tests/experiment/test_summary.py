@@ -55,7 +55,7 @@ def attach_line(skill) -> str:
 
 def printed(skills, since=BEGAN, now=at(5)) -> list[str]:
     out = io.StringIO()
-    print_summary(skills, Path("exp/demo"), since, now, Console(file=out, width=120), attach_line, "the next step")
+    print_summary(skills, [], Path("exp/demo"), since, now, Console(file=out, width=120), attach_line, "the next step")
     return out.getvalue().splitlines()
 
 

@@ -51,7 +51,7 @@ class LaunchSpec:
     experiment: Path
     run_folder: Path
     skill_name: str
-    expert_idx: int
+    expert_idx: int | None
     attempt: int
     argv: tuple[str, ...]
     working_folder: Path
@@ -65,7 +65,8 @@ class LaunchSpec:
     @property
     def session_name(self) -> str:
         """The name that people look for; characters that mean something to an engine become ``_``."""
-        return re.sub(r"[^A-Za-z0-9_-]", "_", f"flowrl_e{self.expert_idx}_{self.skill_name}")
+        expert = "" if self.expert_idx is None else f"e{self.expert_idx}_"
+        return re.sub(r"[^A-Za-z0-9_-]", "_", f"flowrl_{expert}{self.skill_name}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import filecmp
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flowrl.files import sweep_files, write_whole
@@ -43,7 +43,13 @@ def archive_run(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, a
     if action != "kept":
         merge_expert(paths, version)
     _keep_earlier_records(final, attempt)
-    _copy_records(run, final)
+    _copy_records(run, final, (run.module.name, *_RECORDS))
+
+
+def archive_rehearsal(run: RunPaths, folder: Path) -> None:
+    """Keeps the records of a rehearsal; safe to repeat."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy_records(run, folder, (run.experience.name, *_RECORDS))
 
 
 def remove_run(run: RunPaths) -> None:
@@ -71,7 +77,7 @@ def _archive_new(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, 
     shutil.rmtree(staging, ignore_errors=True)
     params = paths.expert_params(version.global_expert_idx, version.skill_name)
     write_expert(staging / params.relative_to(final), version)
-    _copy_records(run, staging)
+    _copy_records(run, staging, (run.module.name, *_RECORDS))
     staging.rename(final)
 
 
@@ -87,8 +93,8 @@ def _keep_earlier_records(folder: Path, attempt: int) -> None:
             os.replace(folder / name, earlier / name)
 
 
-def _copy_records(run: RunPaths, folder: Path) -> None:
-    for name in (run.module.name, *_RECORDS):
+def _copy_records(run: RunPaths, folder: Path, names: Iterable[str]) -> None:
+    for name in names:
         if (run.folder / name).exists():
             _link_or_copy(run.folder / name, folder / name)
     _keep_reports(run.folder / REPORTS, folder / REPORTS)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json
-from flowrl.parallel.state import SkillEntry, Status
+from flowrl.parallel.state import RehearsalEntry, SkillEntry, Status
 from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
+from flowrl.records.rehearsal_settings import RehearsalRequest
 from flowrl.records.result import Outcome, RunResult
 from flowrl.records.run_record import RunRecord
+
+_NO_PART_OF_A_REQUEST = ("total_timesteps", "stop_at_goal")
+"""Training settings of a rehearsal that are not asked for as such."""
 
 
 def skills_in_library(paths: ExperimentPaths) -> dict[str, int]:
@@ -71,6 +75,42 @@ def prepared_runs(paths: ExperimentPaths) -> Iterator[PreparedRun]:
         record, skill_data = run_record.find(run.run_json), _read(folder / SKILL_DATA)
         if record and skill_data:
             yield PreparedRun(run, skill_data, tuple(_others(record, run.skill_name)), record.attempt)
+
+
+@dataclass(frozen=True)
+class PreparedRehearsal:
+    """The folder of a rehearsal that is complete: what it was asked for with, and its latest attempt."""
+
+    run: RunPaths
+    request: dict[str, Any]
+    attempt: int
+
+
+def prepared_rehearsals(paths: ExperimentPaths) -> Iterator[PreparedRehearsal]:
+    """Every folder of a prepared rehearsal."""
+    for name in paths.rehearsals():
+        run = RunPaths(paths.run_folder(None, name))
+        record = run_record.find(run.run_json)
+        if record and record.rehearsal:
+            training = {key: value for key, value in asdict(record.settings).items() if key not in _NO_PART_OF_A_REQUEST}
+            request = RehearsalRequest(record.settings.total_timesteps, record.rehearsal, training)
+            yield PreparedRehearsal(run, request.to_data(), record.attempt)
+
+
+def merged_rehearsals(paths: ExperimentPaths) -> Iterator[RehearsalEntry]:
+    """The state of every rehearsal that was merged, from its records."""
+    for name in paths.rehearsals():
+        result = run_result.find(paths.rehearsal_records(name) / run_result.NAME)
+        if result and not paths.run_folder(None, name).exists():
+            yield RehearsalEntry(
+                skill_name=name,
+                status=Status.COMPLETED,
+                attempt=result.attempt,
+                completed_at=datetime.fromtimestamp((paths.rehearsal_records(name) / run_result.NAME).stat().st_mtime, UTC),
+                frames=result.frames,
+                num_skills=len(result.acted_frames or ()),
+                achievements=result.achievements,
+            )
 
 
 def _others(record: RunRecord | None, name: str) -> list[str]:

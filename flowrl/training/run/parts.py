@@ -11,15 +11,18 @@ from flowrl.envs import tasks
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.registry import make_adapter
 from flowrl.envs.tasks import PlanArrays
+from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import compile_module
 from flowrl.training.host.fair_lock import FairLock
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters
 from flowrl.training.playing.environments import Judge, Playing, Stage, plan_judge
+from flowrl.training.playing.learning import Learning
 from flowrl.training.playing.programs import Keys, Programs, Source, compile_programs
 from flowrl.training.run import checkpoints
 from flowrl.training.run.background import BackgroundCompiling
 from flowrl.training.run.measuring import SuccessTests
+from flowrl.training.run.pane import Pane
 from flowrl.training.run.reporting import Reporter
 from flowrl.training.run.saving import Safekeeping
 from flowrl.training.run.specification import RunSpecification
@@ -77,11 +80,7 @@ def assemble(
         num_rewards: the number of rewards on trial, each in every ``num_rewards``-th environment.
     """
     settings = run.settings
-    network = ExpertNetwork(adapter.layout, adapter.num_actions, settings.layer_size, settings.mixed_precision)
-    source = Source(adapter, network, Hyperparameters.of(settings), settings.num_envs)
-    programs = compile_programs(source, len(experts), settings.num_steps, supervision.compiling)
-    if programs.store.hindrance:
-        supervision.pane.line(f"programs are compiled again, and not stored for later runs: {programs.store.hindrance}")
+    programs = programs_of(settings, adapter, len(experts), supervision)
     keys = programs.keys.of_run(settings.seed, run.global_expert_idx)
     stage, turn = Stage(programs.world, programs.acting, judge), FairLock()
     kept = Safekeeping(run.paths, global_indices(experts), run.attempt, supervision)
@@ -103,16 +102,32 @@ def assemble(
     )
 
 
+def programs_of(settings: RunSettings, adapter: GameAdapter, num_experts: int, supervision: Supervision) -> Programs:
+    """The compiled programs of a run that trains so many experts."""
+    network = ExpertNetwork(adapter.layout, adapter.num_actions, settings.layer_size, settings.mixed_precision)
+    source = Source(adapter, network, Hyperparameters.of(settings), settings.num_envs)
+    programs = compile_programs(source, num_experts, settings.num_steps, supervision.compiling)
+    if programs.store.hindrance:
+        supervision.pane.line(f"programs are compiled again, and not stored for later runs: {programs.store.hindrance}")
+    return programs
+
+
 def restored(parts: Parts) -> RunState:
+    """See `restored_state`."""
+    return restored_state(parts.run, parts.experts, parts.programs.learning, parts.keys, parts.supervision.pane)
+
+
+def restored_state(
+    run: RunSpecification, experts: Sequence[LocalExpert], learning: Learning, keys: Keys, pane: Pane
+) -> RunState:
     """The state of the newest checkpoint, or of a new run with the library's experts and a fresh one.
 
     Raises:
         BadInput: the newest intact checkpoint belongs to another run or has another shape.
     """
-    run, learning, pane = parts.run, parts.programs.learning, parts.supervision.pane
-    params = [learning.fresh_expert(parts.keys.init) if expert.params is None else expert.params for expert in parts.experts]
-    fresh = RunState(learning.fresh_learner(params), 0, 0, np.zeros(len(params), np.int64), parts.keys.updates)
-    found = checkpoints.newest(run.paths, fresh.learner, global_indices(parts.experts), pane.line)
+    params = [learning.fresh_expert(keys.init) if expert.params is None else expert.params for expert in experts]
+    fresh = RunState(learning.fresh_learner(params), 0, 0, np.zeros(len(params), np.int64), keys.updates)
+    found = checkpoints.newest(run.paths, fresh.learner, global_indices(experts), pane.line)
     if found is None:
         return fresh
     pane.line(f"going on from frame {found.frames:,} (attempt {run.attempt})")
@@ -121,10 +136,14 @@ def restored(parts: Parts) -> RunState:
 
 def first_games(parts: Parts) -> Playing:
     """Starts the games, and reports anything unusual."""
-    run, supervision = parts.run, parts.supervision
+    prepare_to_compile(parts.run, parts.supervision)
+    return parts.updates.begin(parts.keys.worlds)
+
+
+def prepare_to_compile(run: RunSpecification, supervision: Supervision) -> None:
+    """Says what a run begins with, and that it may take a while."""
     asked, num_envs = run.asked_num_envs, run.settings.num_envs
     if asked is not None and num_envs < asked:
         supervision.pane.line(f"{num_envs} environments instead of {asked}: an earlier attempt ran out of memory")
     supervision.pane.phase("compiling")
     supervision.compiling()
-    return parts.updates.begin(parts.keys.worlds)

@@ -73,16 +73,22 @@ class Safekeeping:
         self._unsaved = None
         return path
 
-    def save_now_and_then(self, state: RunState) -> None:
-        """Starts a checkpoint every `CHECKPOINT_S`, without waiting for it; raises the last one's failure."""
+    def save_now_and_then(self, state: RunState) -> bool:
+        """Starts a checkpoint every `CHECKPOINT_S`, without waiting for it; raises the last one's failure.
+
+        Returns:
+            whether one was started, or written instead of one that failed.
+        """
         try:
             self._saver.look()
-            if self._saver.is_due(CHECKPOINT_S):
-                self._saver.begin(state)
+            if not self._saver.is_due(CHECKPOINT_S):
+                return False
+            self._saver.begin(state)
         except OSError as error:
             if why_no_room(error) is None:
                 raise
             self.save(state)  # instead of the failed one, once there is room
+        return True
 
 
 class Saver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,10 +14,10 @@ from flowrl.errors import FlowrlError
 from flowrl.training.learning.ppo import Statistics
 from flowrl.training.playing.environments import Judge, Playing, Stage, begin, refresh_worlds
 from flowrl.training.playing.fused_rollout import Rollouts
-from flowrl.training.playing.learning import Updater
 from flowrl.training.playing.programs import Programs
 from flowrl.training.playing.rollout import StepOutcome, values
 from flowrl.training.playing.world import WORLDS_AT_ONCE
+from flowrl.training.run.learning_step import LearningStep
 from flowrl.training.run.saving import Safekeeping
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import RunState
@@ -56,9 +57,9 @@ class Updates:
     """Makes the updates of one run, each from the state and the games after the previous one."""
 
     def __init__(self, run: RunSpecification, programs: Programs, judge: Judge, kept: Safekeeping, supervision: Supervision):
-        self._run, self._kept, self._supervision = run, kept, supervision
+        self._run = run
         self._keys, self._stage = programs.keys, Stage(programs.world, programs.acting, judge)
-        self._updater = Updater(programs.learning)
+        self._learning = LearningStep(run.settings, programs.learning, kept, supervision)
         self.rollouts = Rollouts(programs, judge, run.settings.num_steps)
         self._turnover = turnover(run.settings.num_envs, run.settings.num_steps)
 
@@ -77,32 +78,12 @@ class Updates:
         collect_key, learn_key, world_key = self._keys.of_update(state.key, state.updates)
         playing, rollout, outcomes = self.rollouts.collect(state.learner.params, playing, collect_key)
         last_values = values(self._stage, state.learner.params, playing)
-        state, losses = self._learn(state, rollout, last_values, outcomes, learn_key)
+        check = functools.partial(check_rewards, self._run, outcomes)
+        acted_frames = acted(outcomes, len(state.acted_frames))
+        state, losses = self._learning.take(state, rollout, last_values, acted_frames, learn_key, check)
         num_ended = sum(int(step.ended.sum()) for step in outcomes)
         playing = refresh_worlds(self._stage, playing, world_key, self._turnover.due(num_ended))
         return state, playing, Made(outcomes, losses)
-
-    def _learn(self, state: RunState, rollout, last_values, outcomes, key) -> tuple[RunState, Statistics]:
-        # The update reuses the old learner's memory for the new one. A Ctrl-C waits only for one that has learned something.
-        with self._supervision.sheltered():
-            self._kept.using_up()
-            learner, losses = self._updater.update(state.learner, rollout, last_values, key, self._lr(state))
-            losses = jax.device_get(losses)
-            check_finite(self._run, outcomes, losses)
-            state = RunState(
-                learner,
-                state.frames + self._run.settings.frames_per_update,
-                state.updates + 1,
-                state.acted_frames + acted(outcomes, len(state.acted_frames)),
-                state.key,
-            )
-            self._kept.learned(state)
-        return state, losses
-
-    def _lr(self, state: RunState) -> float:
-        settings = self._run.settings
-        left = max(0.0, 1 - state.frames / settings.total_timesteps)
-        return settings.lr * (left if settings.anneal_lr else 1.0)
 
 
 def budget_allows(state: RunState, frames_per_update: int, frames: int) -> bool:
@@ -127,8 +108,8 @@ class NotFinite(FlowrlError):
         self.experts = experts
 
 
-def check_finite(run: RunSpecification, outcomes: Sequence[StepOutcome], losses: Statistics) -> None:
-    """Raises NotFinite, or FlowrlError if learning has diverged."""
+def check_rewards(run: RunSpecification, outcomes: Sequence[StepOutcome]) -> None:
+    """Raises NotFinite if a reward is not a number."""
     bad = [(step, ~np.isfinite(step.reward)) for step in outcomes if not np.isfinite(step.reward).all()]
     if bad:
         step, where = bad[0]
@@ -138,5 +119,3 @@ def check_finite(run: RunSpecification, outcomes: Sequence[StepOutcome], losses:
             f"{run.skill_name}; expected a finite number: correct the skill's code",
             frozenset(int(expert) for step, where in bad for expert in step.expert[where]),
         )
-    if not all(np.isfinite(part).all() for part in losses):
-        raise FlowrlError(f"training {run.skill_name} diverged: a loss is not a number; try a smaller --lr")

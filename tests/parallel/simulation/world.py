@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from flowrl.parallel.library.contents import PreparedRun
-from flowrl.parallel.state import SkillEntry, Status
+from flowrl.parallel.library.contents import PreparedRehearsal, PreparedRun
+from flowrl.parallel.state import RehearsalEntry, SkillEntry, Status
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records.result import NO_PROGRESS, Outcome, RunResult
 
@@ -313,6 +313,12 @@ class WorldRecords:
             for folder in self._world.folders.values()
         ]
 
-    def result(self, index: int, name: str, attempt: int) -> RunResult | None:
+    def prepared_rehearsals(self) -> list[PreparedRehearsal]:
+        return []
+
+    def merged_rehearsals(self) -> list[RehearsalEntry]:
+        return []
+
+    def result(self, index: int | None, name: str, attempt: int) -> RunResult | None:
         folder = self._world.folders.get(PATHS.run_folder(index, name).name)
         return folder.last_result(attempt) if folder else None

@@ -8,7 +8,6 @@ what a task leaves behind counts for the one before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -48,6 +47,8 @@ class Rehearsed(NamedTuple):
     """int32: achievements unlocked by now."""
     length: np.ndarray
     """int32: steps of the episode so far."""
+    reward: np.ndarray
+    """float32: what the one who acted was paid."""
 
 
 def collect(
@@ -84,6 +85,7 @@ def _transition(
 @jax.jit
 def _learned_from(judgement: Judgement, course: Course, pay: Pay):
     over = judgement.is_free
+    reward = pay.own * judgement.own_reward + pay.game * judgement.game_reward
     seen = Rehearsed(
         skill=course.choice.skill,
         tried=(course.choice.goal != NO_SKILL) & (judgement.task_done | judgement.failed | judgement.died),
@@ -92,44 +94,9 @@ def _learned_from(judgement: Judgement, course: Course, pay: Pay):
         ended=judgement.ended,
         num_goals=judgement.goals.sum(axis=1),
         length=course.length + 1,
+        reward=reward,
     )
-    reward = pay.own * judgement.own_reward + pay.game * judgement.game_reward
     return reward, ~over, over & ~judgement.died, seen
-
-
-class Experience:
-    """What is known of each skill's worth while it is played: what was measured before, and tries, old ones less and less.
-
-    Args:
-        success, steps: ``[S]``, as measured before.
-        trust: tries that the measurement before counts as.
-        memory: the share of a try's weight that is left after each rollout.
-    """
-
-    def __init__(self, success: np.ndarray, steps: np.ndarray, trust: float = 20.0, memory: float = 0.98):
-        self._prior = np.stack([np.ones(len(success)), success, steps]) * trust
-        self._recent = np.zeros_like(self._prior)
-        self._memory = memory
-
-    def add(self, rollout: Iterable[Rehearsed]) -> None:
-        """Counts the tries of a rollout."""
-        self._recent *= self._memory
-        for step in rollout:
-            tried = step.tried
-            for total, value in zip(self._recent, (np.ones_like(step.steps), step.task_done, step.steps)):
-                np.add.at(total, step.skill[tried], value[tried])
-
-    @property
-    def success(self) -> np.ndarray:
-        """float32 ``[S]``."""
-        tries, successes, _ = self._prior + self._recent
-        return (successes / tries).astype(np.float32)
-
-    @property
-    def steps(self) -> np.ndarray:
-        """float32 ``[S]``: of a try, for each unit of ``n``."""
-        tries, _, steps = self._prior + self._recent
-        return np.maximum(steps / tries, 1).astype(np.float32)
 
 
 def last_values(composition: Composition, params: Params, games: Games) -> jax.Array:

@@ -1,0 +1,36 @@
+"""``flowrl rehearse GRAPH_PATH``: a library plays whole episodes, and its experts go on learning."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from flowrl.bottomup_parallel import get_skill_dependencies, hangups_as_interrupts
+from flowrl.config import RehearsalArguments, parse
+from flowrl.errors import INTERRUPTED, BadInput, FlowrlError
+from flowrl.paths import ExperimentPaths, given_path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    try:
+        return _rehearse(parse(RehearsalArguments, sys.argv[1:] if arguments is None else arguments, "flowrl rehearse"))
+    except FlowrlError as error:
+        print(f"flowrl: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _rehearse(given: RehearsalArguments) -> int:
+    from flowrl.experiment import stored_settings
+    from flowrl.experiment.start import Start
+
+    paths = ExperimentPaths(given_path(given.graph_path, "GRAPH_PATH"))
+    if stored_settings.read(paths) is None:
+        raise BadInput(f"{paths.root} holds no experiment: there is no {paths.config}; name the folder of one")
+    if not paths.library():
+        raise BadInput(f"{paths.root} has no completed skill to rehearse; train some first")
+    settings = stored_settings.resolve(["--graph_path", str(paths.root)])
+    with hangups_as_interrupts():
+        return Start(settings, get_skill_dependencies, given.request()).run()
