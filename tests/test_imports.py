@@ -20,6 +20,7 @@ ROOMS = {
     "gate": {"envs", "skills"},
     "training": {"envs", "records", "skills", "tracking"},
     "evaluation": {"envs", "records", "skills", "training"},
+    "rehearsal": {"envs", "evaluation", "records", "skills", "tracking", "training"},
     "parallel": {"records", "skills"},
     "report": {"records"},
 }
@@ -42,7 +43,7 @@ EDGES = {
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/connection.py",
 }
-NEEDS_JAX = ("training", "envs", "gate", "evaluation")
+NEEDS_JAX = ("training", "envs", "gate", "evaluation", "rehearsal")
 
 
 def imports_of(path: Path) -> set[str]:

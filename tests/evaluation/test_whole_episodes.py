@@ -1,14 +1,12 @@
-"""Whole episodes, skill tests and rehearsal in a game that can be worked out by hand."""
+"""Whole episodes and skill tests in a game that can be worked out by hand."""
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 import pytest
 
 from flowrl.evaluation import bench as benches
-from flowrl.evaluation import findings, rehearsal
-from flowrl.evaluation.composition import begin
+from flowrl.evaluation import findings
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.evaluation.skill_tests import OUT_OF_STEPS
 from tests.evaluation.camp import Camp, camp_library
@@ -118,46 +116,3 @@ def test_what_tests_measure_is_what_the_planner_goes_by():
     of = benches.planned_by(bench, tests, SETTINGS)
     assert of.weights.success.tolist() == [1.0, 1.0, 0.0] and of.weights.steps.tolist() == [1.0, 1.0, 3.0]
     assert of.catalogue.restores.tolist() == [[False], [True], [False]]
-
-
-def test_rehearsal_cuts_where_tasks_change_and_passes_the_value_on(bench):
-    composition, _ = benches.composed(bench, 100)
-    of = planned(bench)
-    games = begin(composition, jax.random.key(0), NUM_ENVS, of)
-    pay = rehearsal.Pay(own=0.5, game=1.0)
-    after, transitions, shown = rehearsal.collect(composition, bench.params, games, of, jax.random.key(1), 6, pay)
-    first = [jax.tree.map(lambda leaf: np.asarray(leaf)[0], step) for step in transitions]
-    assert [int(step.expert) for step in first] == [CHOP, CHOP, BUILD, DRINK, CHOP, CHOP]
-    assert [bool(step.continues) for step in first] == [True, False, False, False, True, True]
-    # Half of the skill's pay and all of the game's: wood 1 + deed 1, wood 1, deed 1 + deed 1, deed 1 + deed 1, then wood 1.
-    assert [float(step.reward) for step in first] == [1.5, 0.5, 1.5, 1.5, 0.5, 0.5]
-    for number, heir in enumerate([None, BUILD, DRINK, CHOP, None, None]):
-        expected = 0.0 if heir is None else value_of(bench, heir, transitions[number + 1].observation)
-        assert float(first[number].truncation_value) == pytest.approx(expected, abs=1e-5), number
-    assert [step.tried.tolist() for step in shown] == [[flag] * NUM_ENVS for flag in (False, True, True, True, False, False)]
-    assert [float(step.steps[0]) for step in shown[:4]] == [0.5, 1.0, 1.0, 1.0]
-    assert after.course.length.tolist() == [6] * NUM_ENVS
-
-
-def value_of(bench, skill, observation) -> float:
-    network = bench.programs.source.network
-    return float(network.value(bench.library.skills[skill].params, observation)[0])
-
-
-def test_experience_forgets_old_tries_but_not_what_was_measured_before():
-    known = rehearsal.Experience(np.array([1.0, 0.5]), np.array([10.0, 4.0]), trust=10, memory=0.5)
-    assert known.success.tolist() == [1.0, 0.5] and known.steps.tolist() == [10.0, 4.0]
-    tried = rehearsal.Rehearsed(
-        skill=np.array([0] * 10 + [1]),
-        tried=np.array([True] * 10 + [False]),
-        task_done=np.zeros(11, bool),
-        steps=np.full(11, 30, np.float32),
-        ended=np.zeros(11, bool),
-        num_goals=np.zeros(11, int),
-        length=np.ones(11, int),
-    )
-    known.add([tried])
-    # 10 of before and 10 new ones: 10 of 20 succeeded; 100 + 300 steps. The other skill's task was only broken off.
-    assert known.success.tolist() == [0.5, 0.5] and known.steps.tolist() == [20.0, 4.0]
-    known.add([])
-    assert known.success[0] == pytest.approx(10 / 15) and known.steps[0] == pytest.approx(250 / 15)
