@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from flowrl.proposers.base import LibraryView
+from flowrl.records.rehearsal_settings import RehearsalRequest
 from flowrl.skills.candidates import Offer
 from flowrl.skills.spec import Amount, SkillSpec
 
@@ -182,6 +183,26 @@ class FakeScheduler:
     def attach_line(self, skill) -> str:
         return f"look at {skill['tmux_session']}"
 
+    def add_rehearsal(self, request: RehearsalRequest) -> str:
+        with self._lock:
+            assert not self._closed, "a rehearsal was added after close()"
+            name = f"rehearsal_{len(self._rehearsals) + 1}"
+            num_skills = sum(entry["status"] == "completed" for entry in self._entries.values())
+            about = {"frames": request.frames, "num_skills": num_skills, "achievements": None}
+            self._rehearsals[name] = self._entry(name, status="running", tmux_session=f"flowrl_{name}") | about
+        return name
+
+    def finish_rehearsal(self, name: str) -> None:
+        with self._changed:
+            self._rehearsals[name].update(status="completed", achievements=12.5, minutes=0.5)
+        self._on_rehearsal_final(name, "completed")
+        with self._changed:
+            self._changed.notify_all()
+
+    def rehearsals(self) -> list[str]:
+        """The names of all rehearsals that were asked for."""
+        return list(self._rehearsals)
+
     def running(self) -> list[str]:
         return [name for name, entry in self._entries.items() if entry["status"] == "running"]
 
@@ -192,7 +213,8 @@ class FakeScheduler:
         )  # fmt: skip
         return blank | {
             "skill_name": skill_name, "status": status, "dependencies": list(dependencies), "expert_idx": expert_idx,
-            "attempt": 0, "retry_count": 0, "blocked_by": [], **others,
+            "attempt": 0, "retry_count": 0, "blocked_by": [],
+            **others,
         }  # fmt: skip
 
     def _launch(self) -> None:

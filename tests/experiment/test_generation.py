@@ -25,10 +25,13 @@ class Loop:
     """A generation loop that runs in its own thread."""
 
     def __init__(
-        self, proposer, max_parallel=2, max_nodes=10, known=(), get_dependencies=no_more_dependencies, rehearse_every=None
-    ):
+        self, proposer, max_parallel=2, max_nodes=10, known=(), get_dependencies=no_more_dependencies,
+        rehearse_every=None, rehearsed=0,
+    ):  # fmt: skip
         in_state = ("skill_name", "status", "dependencies", "expert_idx")
         self.scheduler = FakeScheduler(max_parallel, [{key: d[key] for key in in_state if key in d} for d in known])
+        if rehearsed:
+            self.scheduler.finish_rehearsal(self.scheduler.add_rehearsal(RehearsalRequest(1000)))
         self.flow_graph = FlowGraph(self.scheduler, proposer, FACTS, get_dependencies)
         self.flow_graph.load({data["skill_name"]: data for data in known})
         self.lines: list[str] = []
@@ -37,6 +40,7 @@ class Loop:
         self.scheduler.set_callbacks(
             on_skill_complete=self.flow_graph.on_skill_complete,
             on_skill_final=self.generation.on_final,
+            on_rehearsal_final=self.generation.on_final,
             prepare_training_run=None,
             process_completed_training=None,
         )
@@ -323,3 +327,32 @@ def test_a_proposer_that_thinks_for_ever_does_not_outlive_the_scheduler():
     until(lambda: not loop.thread.is_alive(), "the end")
     assert "planted" in str(loop.error)
     assert not any("no more skills" in line for line in loop.lines)
+
+
+# Rehearsals
+
+
+def test_a_rehearsal_comes_after_every_few_skills_and_once_more_at_the_end():
+    loop = Loop(ListProposer(WOOD, STONE, COAL), max_parallel=1, max_nodes=3, rehearse_every=2)
+    loop.has_added("Collect_Wood")
+    loop.scheduler.finish("Collect_Wood")
+    loop.has_added("Collect_Wood", "Collect_Stone")
+    assert loop.scheduler.rehearsals() == []
+    loop.scheduler.finish("Collect_Stone")
+    until(lambda: loop.scheduler.rehearsals() == ["rehearsal_1"], "the rehearsal")
+    loop.has_added("Collect_Wood", "Collect_Stone", "Collect_Coal")
+    loop.scheduler.finish("Collect_Coal")
+    loop.waits()
+    assert loop.scheduler.rehearsals() == ["rehearsal_1"]  # one at a time
+    loop.scheduler.finish_rehearsal("rehearsal_1")
+    until(lambda: loop.scheduler.rehearsals() == ["rehearsal_1", "rehearsal_2"], "the last rehearsal")
+    loop.scheduler.finish_rehearsal("rehearsal_2")
+    loop.ends()
+    assert any(line.startswith("completed  rehearsal_2   12.50 achievements, 1.0k frames") for line in loop.lines)
+
+
+def test_without_a_new_skill_there_is_no_last_rehearsal():
+    known = [{**WOOD.to_data(), "status": "completed", "expert_idx": 0}]
+    loop = Loop(ListProposer(), max_nodes=1, known=known, rehearse_every=1, rehearsed=1)
+    loop.ends()
+    assert loop.scheduler.rehearsals() == ["rehearsal_1"]
