@@ -203,7 +203,7 @@ def test_one_under_way_is_found_again(scheduler_of):
     left_under_way(scheduler_of, launcher)
     second = scheduler_of(launcher)
     thread = begun(second)
-    wait_until(lambda: rehearsal(second)["status"] == "running")
+    wait_until(lambda: second.state["rehearsals"] and rehearsal(second)["status"] == "running")
     finish(launcher.launched[-1])
     thread.join(PATIENCE_S)
     assert names(launcher) == ["A", "rehearsal_1"]
