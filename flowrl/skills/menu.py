@@ -78,6 +78,8 @@ class Recipe:
     """Terms besides the gains and the terms that the game adds to every reward."""
     task_reward: str = ""
     """Source of the reward, replacing all terms."""
+    without: tuple[str, ...] = ()
+    """Terms of every reward that this one lacks. A penalty ends exploration where the gain is rare: there it is left out."""
     also_gains: tuple[str, ...] = ()
     """Resources that the game gives together with the gains, so that ``task_is_done`` need not test for them."""
     max_task_steps: int | None = None
@@ -91,7 +93,7 @@ class Recipe:
         """
         if self.reward and self.task_reward:
             raise BadInput(f"{self.name} has both reward terms and a task_reward; leave one of them out")
-        always = (Pay(term.name) for term in facts.terms if term.is_in_every_reward)
+        always = (Pay(term.name) for term in facts.terms if term.is_in_every_reward and term.name not in self.without)
         terms = (*map(Gain, self.gains), *self.reward, *always)
         return SkillSpec(
             name=self.name,

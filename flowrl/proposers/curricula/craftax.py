@@ -8,6 +8,7 @@ these in worlds that the game generates. The game's ``pickaxe`` and ``sword`` ar
 diamond.
 """
 
+from flowrl.proposers.curricula import WITHOUT_FEAR
 from flowrl.skills.menu import Approach, Recipe, Recover, each, once
 
 OVERWORLD = {"level:OVERWORLD": once(1)}
@@ -19,7 +20,7 @@ TO_TABLE = (Approach("CRAFTING_TABLE"),)
 TO_TABLE_AND_FURNACE = (Approach("CRAFTING_TABLE", 0.25), Approach("FURNACE", 0.25))
 
 
-def collect(name, resource, description, requires, blocks):
+def collect(name, resource, description, requires, blocks, without=()):
     """Hold ``n`` of what a block gives."""
     return Recipe(
         name=name,
@@ -28,6 +29,7 @@ def collect(name, resource, description, requires, blocks):
         gains={resource: each(1)},
         also_gains=(f"achievement:{name.upper()}",),
         reward=tuple(Approach(block) for block in blocks),
+        without=without,
     )
 
 
@@ -50,6 +52,13 @@ def achieve(name, achievement, description, requires, *reward, max_task_steps=No
     return Recipe(name, description, gains, requires, reward=reward, max_task_steps=max_task_steps)
 
 
+def hunt(name, achievement, creature, description, requires, *reward):
+    """Beat a creature, or eat it."""
+    gains = {f"achievement:{achievement}": once(1)}
+    to_creature = (Approach(creature, 0.3), *reward)
+    return Recipe(name, description, gains, requires, reward=to_creature, without=WITHOUT_FEAR)
+
+
 SMELTING = {"wood": once(1), "stone": once(1), "coal": once(1), "iron": once(1)}
 
 SKILLS = [
@@ -63,7 +72,7 @@ SKILLS = [
         gains=TABLE,
         also_gains=("achievement:PLACE_TABLE",),
     ),
-    achieve("Eat_Cow", "EAT_COW", "Hit a cow until it is eaten.", OVERWORLD),
+    hunt("Eat_Cow", "EAT_COW", "COW", "Hit a cow until it is eaten.", OVERWORLD),
     make("Make_Wood_Pickaxe", "pickaxe", 1, {"wood": once(1)}),
     make("Make_Wood_Sword", "sword", 1, {"wood": once(1)}),
     collect("Collect_Sapling", "sapling", "Hold n saplings, found in grass once in ten tries.", OVERWORLD, []),
@@ -86,8 +95,8 @@ SKILLS = [
     ),
     make("Make_Stone_Pickaxe", "pickaxe", 2, {"wood": once(1), "stone": once(1)}),
     make("Make_Stone_Sword", "sword", 2, {"wood": once(1), "stone": once(1)}),
-    achieve("Defeat_Zombie", "DEFEAT_ZOMBIE", "Beat a zombie: more of them roam at night.", OVERWORLD),
-    collect("Collect_Coal", "coal", "Hold n pieces of coal.", {"pickaxe": once(1)}, ["COAL"]),
+    hunt("Defeat_Zombie", "DEFEAT_ZOMBIE", "ZOMBIE", "Beat a zombie: more of them roam at night.", OVERWORLD),
+    collect("Collect_Coal", "coal", "Hold n pieces of coal.", {"pickaxe": once(1)}, ["COAL"], WITHOUT_FEAR),
     Recipe(
         name="Place_Furnace",
         description="Stand beside a furnace, placing one from a piece of stone.",
@@ -96,7 +105,7 @@ SKILLS = [
         gains={"near:FURNACE": once(1)},
         also_gains=("achievement:PLACE_FURNACE",),
     ),
-    collect("Collect_Iron", "iron", "Hold n pieces of iron.", {"pickaxe": once(2)}, ["IRON"]),
+    collect("Collect_Iron", "iron", "Hold n pieces of iron.", {"pickaxe": once(2)}, ["IRON"], WITHOUT_FEAR),
     Recipe(
         name="Make_Torch",
         description="Hold 4 n torches, four made at a time.",
@@ -125,7 +134,7 @@ SKILLS = [
     make("Make_Iron_Pickaxe", "pickaxe", 3, SMELTING, TABLE_AND_FURNACE, TO_TABLE_AND_FURNACE),
     make("Make_Iron_Sword", "sword", 3, SMELTING, TABLE_AND_FURNACE, TO_TABLE_AND_FURNACE),
     make("Make_Iron_Armour", "armour", 1, {"iron": once(3), "coal": once(3)}, TABLE_AND_FURNACE, TO_TABLE_AND_FURNACE),
-    achieve("Defeat_Skeleton", "DEFEAT_SKELETON", "Beat a skeleton in a cave.", OVERWORLD, Approach("PATH", 0.2)),
+    hunt("Defeat_Skeleton", "DEFEAT_SKELETON", "SKELETON", "Beat a skeleton in a cave.", OVERWORLD, Approach("PATH", 0.2)),
     Recipe(
         name="Enter_Dungeon",
         description="Find the overworld's ladder, which is open, and climb down to the dungeon.",
@@ -164,9 +173,9 @@ SKILLS = [
         consumes={"potions": once(1)},
         gains={"achievement:DRINK_POTION": once(1)},
     ),
-    achieve("Eat_Snail", "EAT_SNAIL", "Hit a snail until it is eaten.", DUNGEON),
-    achieve("Defeat_Orc_Soldier", "DEFEAT_ORC_SOLIDER", "Beat an orc soldier in the dungeon.", DUNGEON),
-    achieve("Defeat_Orc_Mage", "DEFEAT_ORC_MAGE", "Beat an orc mage in the dungeon.", DUNGEON),
+    hunt("Eat_Snail", "EAT_SNAIL", "SNAIL", "Hit a snail until it is eaten.", DUNGEON),
+    hunt("Defeat_Orc_Soldier", "DEFEAT_ORC_SOLIDER", "ORC_SOLDIER", "Beat an orc soldier in the dungeon.", DUNGEON),
+    hunt("Defeat_Orc_Mage", "DEFEAT_ORC_MAGE", "ORC_MAGE", "Beat an orc mage in the dungeon.", DUNGEON),
     Recipe(
         name="Clear_Dungeon",
         description="Beat eight monsters in the dungeon, which opens its ladder down.",
@@ -180,14 +189,14 @@ SKILLS = [
         gains=MINES,
         also_gains=("achievement:ENTER_GNOMISH_MINES",),
     ),
-    achieve("Eat_Bat", "EAT_BAT", "Hit a bat until it is eaten.", MINES),
-    achieve("Defeat_Gnome_Warrior", "DEFEAT_GNOME_WARRIOR", "Beat a gnome warrior in the mines.", MINES),
-    achieve("Defeat_Gnome_Archer", "DEFEAT_GNOME_ARCHER", "Beat a gnome archer in the mines.", MINES),
-    collect("Collect_Diamond", "diamond", "Hold n diamonds.", {"pickaxe": once(3), **MINES}, ["DIAMOND"]),
+    hunt("Eat_Bat", "EAT_BAT", "BAT", "Hit a bat until it is eaten.", MINES),
+    hunt("Defeat_Gnome_Warrior", "DEFEAT_GNOME_WARRIOR", "GNOME_WARRIOR", "Beat a gnome warrior in the mines.", MINES),
+    hunt("Defeat_Gnome_Archer", "DEFEAT_GNOME_ARCHER", "GNOME_ARCHER", "Beat a gnome archer in the mines.", MINES),
+    collect("Collect_Diamond", "diamond", "Hold n diamonds.", {"pickaxe": once(3), **MINES}, ["DIAMOND"], WITHOUT_FEAR),
     make("Make_Diamond_Pickaxe", "pickaxe", 4, {"wood": once(1), "diamond": once(3)}),
     make("Make_Diamond_Sword", "sword", 4, {"wood": once(1), "diamond": once(2)}),
-    collect("Collect_Sapphire", "sapphire", "Hold n sapphires.", {"pickaxe": once(4), **MINES}, ["SAPPHIRE"]),
-    collect("Collect_Ruby", "ruby", "Hold n rubies.", {"pickaxe": once(4), **MINES}, ["RUBY"]),
+    collect("Collect_Sapphire", "sapphire", "Hold n sapphires.", {"pickaxe": once(4), **MINES}, ["SAPPHIRE"], WITHOUT_FEAR),
+    collect("Collect_Ruby", "ruby", "Hold n rubies.", {"pickaxe": once(4), **MINES}, ["RUBY"], WITHOUT_FEAR),
     achieve(
         "Eat_Plant",
         "EAT_PLANT",

@@ -4,6 +4,7 @@ What each requires and consumes is the game's own rule (craftax 1.6.1, ``craftax
 plays every one of them. Nothing is declared that would merely help, such as a sword against zombies.
 """
 
+from flowrl.proposers.curricula import WITHOUT_FEAR
 from flowrl.skills.menu import Approach, Recipe, Recover, each, once
 
 TABLE = {"near:CRAFTING_TABLE": once(1)}
@@ -39,6 +40,8 @@ EAT_COW = Recipe(
     name="Eat_Cow",
     description="Hit a cow until it is eaten.",
     gains={"achievement:EAT_COW": once(1)},
+    reward=(Approach("COW", 0.3),),
+    without=WITHOUT_FEAR,
 )
 MAKE_WOOD_PICKAXE = Recipe(
     name="Make_Wood_Pickaxe",
@@ -115,6 +118,8 @@ DEFEAT_ZOMBIE = Recipe(
     name="Defeat_Zombie",
     description="Beat a zombie: they roam the grass, more of them at night.",
     gains={"achievement:DEFEAT_ZOMBIE": once(1)},
+    reward=(Approach("ZOMBIE", 0.3),),
+    without=WITHOUT_FEAR,
 )
 COLLECT_COAL = Recipe(
     name="Collect_Coal",
@@ -123,6 +128,7 @@ COLLECT_COAL = Recipe(
     gains={"coal": each(1)},
     also_gains=("achievement:COLLECT_COAL",),
     reward=(Approach("COAL"),),
+    without=WITHOUT_FEAR,
 )
 PLACE_FURNACE = Recipe(
     name="Place_Furnace",
@@ -139,12 +145,14 @@ COLLECT_IRON = Recipe(
     gains={"iron": each(1)},
     also_gains=("achievement:COLLECT_IRON",),
     reward=(Approach("IRON"),),
+    without=WITHOUT_FEAR,
 )
 DEFEAT_SKELETON = Recipe(
     name="Defeat_Skeleton",
     description="Beat a skeleton: they live on the paths of dark caves.",
     gains={"achievement:DEFEAT_SKELETON": once(1)},
-    reward=(Approach("PATH", 0.2),),
+    reward=(Approach("SKELETON", 0.3), Approach("PATH", 0.2)),
+    without=WITHOUT_FEAR,
 )
 MAKE_IRON_PICKAXE = Recipe(
     name="Make_Iron_Pickaxe",
@@ -171,6 +179,7 @@ COLLECT_DIAMOND = Recipe(
     gains={"diamond": each(1)},
     also_gains=("achievement:COLLECT_DIAMOND",),
     reward=(Approach("DIAMOND"),),
+    without=WITHOUT_FEAR,
 )
 EAT_PLANT = Recipe(
     name="Eat_Plant",
