@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from flax import struct
 
+from flowrl.files import write_json
 from flowrl.paths import RunPaths
 from flowrl.training.calibration import workload
 from tests.training.test_choice_of_update import Patterned
@@ -278,3 +279,59 @@ def test_a_training_that_ends_before_its_updates_is_named(start, tmp_path):
     second_start, run = start("10 12", 3)
     with pytest.raises(SystemExit, match="skill_0_A ended with exit code 3: see .*training.log"):
         second_start.overhead_s(run, tmp_path)
+
+
+# A library beside plain agents
+
+
+def whole(achievements: float) -> dict:
+    interval = {"value": achievements, "low": achievements - 0.2, "high": achievements + 0.2}
+    rates = {"COLLECT_WOOD": {"value": 1.0}, "EAT_COW": {"value": achievements - 1}}
+    return {"episodes": 8, "achievements": interval, "score": 10.0, "episode_steps": {"value": 100.0}, "rates": rates}
+
+
+def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_twice(benchmark, monkeypatch, tmp_path, capsys):
+    vs_flat, calls = benchmark("vs_flat_ppo"), []
+    reached = {"0": (1.5, 1.25), "1": (1.75, 1.5)}
+
+    def flowrl(command, *arguments, **_):
+        calls.append(command)
+        folder = next(Path(text) for text in arguments if "seed_" in text)
+        folder.mkdir(parents=True, exist_ok=True)
+        if command == "grow":
+            assert {"--explore_frames", "450"} <= set(arguments) and "--no-use_wandb" in arguments
+            write_json(folder / "scheduler_state.json", {"skills": [{"minutes": 1.5}], "rehearsals": [{"minutes": 2.0}]})
+        elif command == "rehearse":
+            assert arguments[1:3] == ("--frames", "1000")
+            write_json(folder / "rehearsals" / "1" / "result.json", {"attempt": 1, "outcome": "completed", "frames": 1000})
+        else:
+            composed, plain = reached[folder.name[-1]]
+            skill = {"success_rate": {"value": 0.9}, "random_success_rate": {"value": 0.1}}
+            flat = {"small batches": whole(plain) | {"frames": 1000}, "settings of the skills": whole(1.0) | {"frames": 1000}}
+            found = {"frames": 1000, "whole": whole(composed), "flat": flat, "skills": [skill]}
+            write_json(folder / "evaluation.json", found)
+
+    monkeypatch.setattr(vs_flat, "flowrl", flowrl)
+    command = [
+        str(tmp_path / "vs"),
+        "--seeds",
+        "2",
+        "--frames",
+        "1e3",
+        "--episodes",
+        "8",
+        "--json",
+        str(tmp_path / "found.json"),
+    ]
+    vs_flat.main(command)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert calls == ["grow", "rehearse", "evaluate"] * 2
+    mean = found["composed"]["achievements"]
+    # Student's interval of two values: 12.706 standard errors of 0.125 on both sides.
+    assert mean == {"value": 1.625, "low": pytest.approx(0.037, abs=1e-3), "high": pytest.approx(3.213, abs=1e-3)}
+    assert (found["composed"]["minutes"], found["composed"]["frames"], found["composed"]["skills_learned"]) == (3.5, 1000, 1)
+    assert found["best_flat"]["name"] == "small batches" and found["best_flat"]["achievements"]["value"] == 1.375
+    assert "1.62 (0.04 to 3.21)" in capsys.readouterr().out
+    calls.clear()
+    vs_flat.main(command)
+    assert calls == ["grow"] * 2  # which finds that nothing is left to do

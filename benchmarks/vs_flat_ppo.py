@@ -1,0 +1,207 @@
+"""A library beside plain PPO agents: what each unlocks in whole episodes, after as many frames, over several seeds.
+
+    python benchmarks/vs_flat_ppo.py exp/vs_flat --seeds 3 --frames 10e6 --json vs_flat.json
+    python benchmarks/vs_flat_ppo.py --help
+
+For each seed an experiment is grown by the published commands: a plain agent first (``--explore_frames``), then the skills of
+the built-in curriculum, each from a related expert (``--init_from auto``), then a rehearsal with the frames that are left
+(``flowrl rehearse``). ``flowrl evaluate --flat`` trains plain agents for all of these frames and plays fresh worlds with each.
+Everything is kept in the first argument's folder; the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from flowrl.config import whole_number
+from flowrl.evaluation.library import frames_trained
+from flowrl.experiment import plain_agents
+from flowrl.files import read_json, write_json
+from flowrl.paths import ExperimentPaths
+from flowrl.records import result as run_result
+
+EXPLORE_SHARE, SKILL_SHARE = 0.45, 0.01
+"""Of all frames: for the plain agent that the experts start from, and at most for each skill; the rest is rehearsed."""
+TRAINING = {"num_envs": 128, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
+FIGURES = ("achievements", "score", "episode_steps")
+WORLDS = 1_000
+"""Seeds of the worlds that are played in the end begin here: none of them was trained on."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parsed(arguments)
+    runs = [run_of(options, seed) for seed in range(options.seeds)]
+    found = summary(runs)
+    print(table(found))
+    if options.json:
+        write_json(options.json, found)
+    return 0
+
+
+def run_of(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """One seed: grown, rehearsed and evaluated; what is done already is not done again."""
+    paths = ExperimentPaths(options.folder / f"seed_{seed}")
+    grow(paths, options, seed)
+    if not any(paths.rehearsal_records(name).exists() for name in paths.rehearsals()):
+        left = options.frames - frames_trained(paths)
+        if left > 0:
+            flowrl("rehearse", str(paths.root), "--frames", str(left), *options.rehearse)
+    frames = frames_trained(paths)
+    if not is_evaluated(paths, frames, options.episodes):
+        flat = [] if options.no_flat else ["--flat"]
+        episodes = ["--episodes", str(options.episodes), "--skill_episodes", str(options.skill_episodes)]
+        flowrl("evaluate", str(paths.root), "--seed", str(WORLDS + seed), *episodes, *flat)
+    return figures_of(paths)
+
+
+def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int) -> None:
+    """Trains the plain agent and the skills. That some skills fail is part of the result."""
+    a_update = TRAINING["num_envs"] * TRAINING["num_steps"]
+    flags = {
+        "env_name": options.env_name,
+        "graph_path": paths.root,
+        "proposer": "curriculum",
+        "max_nodes": options.max_nodes,
+        "max_parallel_skills": 1,
+        "layer_size": options.layer_size,
+        "explore_frames": int(options.explore_share * options.frames),
+        "init_from": "auto",
+        "total_timesteps": max(a_update, int(options.skill_share * options.frames)),
+        "seed": seed,
+        **TRAINING,
+    }
+    given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    flowrl("grow", *given, "--no-use_wandb", *options.grow, allowed=(0, 1))
+
+
+def flowrl(*arguments: str, allowed: Sequence[int] = (0,)) -> None:
+    """Runs a command of flowrl, as a user does."""
+    print(f"flowrl {' '.join(arguments)}", flush=True)
+    code = subprocess.run([sys.executable, "-m", "flowrl", *arguments], check=False).returncode
+    if code not in allowed:
+        raise SystemExit(code)
+
+
+def is_evaluated(paths: ExperimentPaths, frames: int, episodes: int) -> bool:
+    """Whether the library was measured as it is now."""
+    if not paths.evaluation.exists():
+        return False
+    found = read_json(paths.evaluation)
+    return found["frames"] == frames and found["whole"]["episodes"] == episodes
+
+
+def figures_of(paths: ExperimentPaths) -> dict[str, Any]:
+    """The figures of one seed."""
+    found = read_json(paths.evaluation)
+    state = read_json(paths.state)
+    runs = [*state["skills"], *state["rehearsals"]]
+    composed = {
+        **_figures(found["whole"]),
+        "frames": found["frames"],
+        "minutes": round(sum(run["minutes"] or 0.0 for run in runs), 1),
+        "skills_learned": sum(
+            skill["success_rate"]["value"] >= 0.8 and (skill["random_success_rate"] or {"value": 0})["value"] < 0.5
+            for skill in found["skills"]
+            if skill["success_rate"]
+        ),
+    }
+    flat = {
+        name: {**_figures(figures), "frames": figures["frames"], "minutes": _minutes(paths, name)}
+        for name, figures in found["flat"].items()
+    }
+    return {"composed": composed, "flat": flat}
+
+
+def _figures(whole: Mapping[str, Any]) -> dict[str, Any]:
+    mean = whole["achievements"]
+    return {
+        "achievements": mean["value"],
+        "interval": [mean["low"], mean["high"]],
+        "score": whole["score"],
+        "episode_steps": whole["episode_steps"]["value"],
+        "rates": {goal: rate["value"] for goal, rate in whole["rates"].items()},
+    }
+
+
+def _minutes(paths: ExperimentPaths, variant: str) -> float | None:
+    folder = plain_agents.folder_of(paths, variant).skill_folder(0, plain_agents.EXPLORE)
+    result = run_result.find(folder / run_result.NAME)
+    return round(result.seconds_training / 60, 1) if result and result.seconds_training else None
+
+
+def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All seeds together."""
+    flat = {name: over_seeds([run["flat"][name] for run in runs]) for name in runs[0]["flat"]}
+    best = max(flat, key=lambda name: flat[name]["achievements"]["value"], default=None)
+    return {
+        "seeds": len(runs),
+        "composed": over_seeds([run["composed"] for run in runs]),
+        "flat": flat,
+        "best_flat": best and {"name": best, **flat[best]},
+        "runs": list(runs),
+    }
+
+
+def over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over seeds. The interval of achievements is Student's over seeds; over episodes if there is one seed."""
+    values = [run["achievements"] for run in runs]
+    mean = statistics.fmean(values)
+    low, high = runs[0]["interval"]
+    if len(values) > 1:
+        half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+        low, high = mean - half, mean + half
+    found = {"achievements": {"value": round(mean, 3), "low": round(low, 3), "high": round(high, 3)}}
+    for name in ("score", "episode_steps", "frames", "minutes", "skills_learned"):
+        known = [run[name] for run in runs if run.get(name) is not None]
+        if known:
+            found[name] = round(statistics.fmean(known), 2)
+    goals = runs[0]["rates"]
+    return found | {"rates": {goal: round(statistics.fmean(run["rates"][goal] for run in runs), 4) for goal in goals}}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The comparison as lines."""
+    rows = {"composed": found["composed"]} | {f"plain, {name}": figures for name, figures in found["flat"].items()}
+    lines = [f"{'agent':30} {'achievements':>24} {'score':>7} {'steps':>7} {'frames':>12} {'minutes':>8}"]
+    for name, row in rows.items():
+        mean = row["achievements"]
+        interval = f"{mean['value']:.2f} ({mean['low']:.2f} to {mean['high']:.2f})"
+        lines.append(
+            f"{name:30} {interval:>24} {row['score']:7.1f} {row['episode_steps']:7.0f} {row['frames']:12,.0f} "
+            f"{row.get('minutes', math.nan):8.1f}"
+        )
+    return "\n".join(lines)
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the experiments of all seeds")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--frames", type=whole_number, default=10_000_000, help="all that are trained for a library")
+    parser.add_argument("--explore_share", type=float, default=EXPLORE_SHARE)
+    parser.add_argument("--skill_share", type=float, default=SKILL_SHARE)
+    parser.add_argument("--env_name", default="Craftax-Classic-Symbolic-v1")
+    parser.add_argument("--max_nodes", type=int, default=22)
+    parser.add_argument("--layer_size", type=int, default=128)
+    parser.add_argument("--episodes", type=int, default=1024)
+    parser.add_argument("--skill_episodes", type=int, default=512)
+    parser.add_argument("--no_flat", action="store_true", help="leave out the plain agents")
+    parser.add_argument("--grow", nargs="*", default=[], help="further arguments of flowrl grow, without their dashes: lr=1e-3")
+    parser.add_argument("--rehearse", nargs="*", default=[], help="the same, of flowrl rehearse")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    options.grow, options.rehearse = ([f"--{given}" for given in more] for more in (options.grow, options.rehearse))
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
