@@ -272,5 +272,6 @@ def _write(
         plan=prepared.plan,
         gate=prepared.gate,
         experts=prepared.experts,
+        never_done=bool(skill_data.get("never_done")),
     )
     run_record.write(run.run_json, record)

@@ -71,6 +71,8 @@ class RunRecord:
     slot: Slot = Slot()
     asked_num_envs: int | None = None
     """The number of environments that was asked for, if an earlier attempt ran out of memory with it."""
+    never_done: bool = False
+    """Whether there is nothing to succeed at: the run has no success rates, and trains to the end of its budget."""
 
     def for_attempt(self, attempt: int, slot: Slot, num_envs: int | None) -> RunRecord:
         """The record of an attempt that is about to start.
@@ -86,11 +88,12 @@ class RunRecord:
 
 
 def write(path: Path, record: RunRecord) -> None:
-    """Writes the record, whole. Optional fields that are None are left out."""
+    """Writes the record, whole. Optional fields that are None or false are left out."""
     data = dataclasses.asdict(record)
     data["plan"] = [_without_none(task) for task in data["plan"]]
-    if record.asked_num_envs is None:
-        del data["asked_num_envs"]
+    for optional in ("asked_num_envs", "never_done"):
+        if not data[optional]:
+            del data[optional]
     write_json(path, data)
 
 

@@ -39,6 +39,8 @@ class RunSpecification:
     experiment: str
     asked_num_envs: int | None = None
     """The number of environments asked for, if an earlier attempt ran out of memory with it."""
+    never_done: bool = False
+    """Whether there is nothing to succeed at."""
 
     @property
     def local_to_global(self) -> dict[int, int]:
@@ -70,6 +72,7 @@ def read(folder: Path) -> RunSpecification:
         module_text=module_text,
         experiment=record.experiment,
         asked_num_envs=record.asked_num_envs,
+        never_done=record.never_done,
     )
 
 
