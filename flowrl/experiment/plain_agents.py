@@ -27,7 +27,7 @@ from flowrl.records import run_record
 from flowrl.records.result import Outcome
 from flowrl.records.run_record import Slot
 from flowrl.records.training_settings import RunSettings
-from flowrl.skills.explore import EXPLORE, explore
+from flowrl.skills.explore import EXPLORE, explore, unending
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "settings of the skills": {},
@@ -61,9 +61,7 @@ def train(
         BadInput: the game declares no own reward.
     """
     paths = folder_of(experiment, variant)
-    # It never succeeds: neither a goal nor a lack of progress may end it.
-    unending = {"total_timesteps": frames, "stop_at_goal": False, "no_progress_frames": 0}
-    chosen = RunSettings.of({**settings, **VARIANTS[variant], **unending})
+    chosen = RunSettings.of({**settings, **VARIANTS[variant], **unending(frames)})
     run = RunPaths(paths.run_folder(0, EXPLORE))
     if _settings_of(paths.skill_folder(0, EXPLORE)) == chosen:
         return paths

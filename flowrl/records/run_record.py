@@ -73,6 +73,8 @@ class RunRecord:
     """The number of environments that was asked for, if an earlier attempt ran out of memory with it."""
     never_done: bool = False
     """Whether there is nothing to succeed at: the run has no success rates, and trains to the end of its budget."""
+    init_from: str | None = None
+    """The skill whose expert the new expert started as a copy of; None: it started fresh, or is trained further."""
 
     def for_attempt(self, attempt: int, slot: Slot, num_envs: int | None) -> RunRecord:
         """The record of an attempt that is about to start.
@@ -91,7 +93,7 @@ def write(path: Path, record: RunRecord) -> None:
     """Writes the record, whole. Optional fields that are None or false are left out."""
     data = dataclasses.asdict(record)
     data["plan"] = [_without_none(task) for task in data["plan"]]
-    for optional in ("asked_num_envs", "never_done"):
+    for optional in ("asked_num_envs", "never_done", "init_from"):
         if not data[optional]:
             del data[optional]
     write_json(path, data)

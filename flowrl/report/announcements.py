@@ -63,9 +63,10 @@ def _reason(skill: Skill) -> str:
 
 
 def outcome(skill: Skill) -> str:
-    """Rates, frames and minutes of a finished run."""
+    """Rates, if there is something to succeed at, frames and minutes of a finished run."""
+    spent = f"{frames_text(skill['frames'])} frames, {minutes_text(skill.get('minutes'))} min"
+    if skill.get("never_done"):
+        return spent
     below = "" if skill["goal_reached"] is not False else ", below the goal"
-    return (
-        f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])}){below}, "
-        f"{frames_text(skill['frames'])} frames, {minutes_text(skill.get('minutes'))} min"
-    )
+    rates = f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])})"
+    return f"{rates}{below}, {spent}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.menu import write_own_reward
 from flowrl.skills.spec import SkillSpec
@@ -25,3 +27,8 @@ def explore(facts: GameFacts) -> SkillSpec:
         max_task_steps=LONGEST_EPISODE,
         never_done=True,
     )
+
+
+def unending(frames: int) -> dict[str, Any]:
+    """The settings of its run: neither a goal nor a lack of progress may end it, and its expert starts fresh."""
+    return {"total_timesteps": frames, "stop_at_goal": False, "no_progress_frames": 0, "init_from": "none"}

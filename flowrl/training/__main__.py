@@ -139,9 +139,8 @@ def _session(run, tracker, lifetime: process.Lifetime) -> RunResult:
 
     names = [f"{task.skill_name} x{task.n}" for task in run.plan]
     settings = run.settings
-    with Pane(
-        run.skill_name, run.global_expert_idx, names, settings.total_timesteps, settings.success_rate, run.paths.log
-    ) as pane:
+    goal = None if run.never_done else settings.success_rate
+    with Pane(run.skill_name, run.global_expert_idx, names, settings.total_timesteps, goal, run.paths.log) as pane:
         pane.phase("preparing")
         clock = Clock(psutil.Process().create_time(), settings.frames_per_update)
         supervision = Supervision(run.skill_name, pane, tracker, lifetime, clock)

@@ -63,7 +63,7 @@ class SuccessTests:
         self._random: Evaluation | None = None
 
     def due(self, state: RunState, report: UpdateReport, is_estimate_whole: bool) -> Test | None:
-        """The test to make after this update, if any. A run that is to use its whole budget, or has nothing to succeed at, has none."""
+        """The test to make after this update, if any. A run that trains to the end of its budget has none."""
         settings = self._settings
         if not settings.stop_at_goal or self._never_done:
             return None

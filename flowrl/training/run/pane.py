@@ -43,7 +43,7 @@ class Pane:
         expert_idx: int,
         task_names: Sequence[str],
         total_frames: int,
-        goal: float,
+        goal: float | None,
         log: Path,
         start_frames: int = 0,
         *,
@@ -54,7 +54,7 @@ class Pane:
         Args:
             task_names: the plan's tasks with their counts, as ``Collect_Wood x3``.
             total_frames: the frame budget.
-            goal: the success rate at which the run ends.
+            goal: the success rate at which the run ends; None: there is nothing to succeed at, and no rate is shown.
             log: a file that lines are added to.
             start_frames: frames trained before a resumption.
             stream: where the pane is drawn; ``sys.stdout`` when None.

@@ -19,7 +19,7 @@ ROWS_BESIDE_TASKS = 9
 class View:
     """The newest of everything that is shown, as something rich can draw."""
 
-    def __init__(self, title: str, task_names: tuple[str, ...], goal: float, start_frames: int, total_frames: int):
+    def __init__(self, title: str, task_names: tuple[str, ...], goal: float | None, start_frames: int, total_frames: int):
         self.title = title
         self.task_names = task_names
         self.goal = goal
@@ -43,7 +43,7 @@ class View:
             speed += f", at most {duration(report.seconds_left)} left"
         head = _row(Text(self.title, "bold"), self._phase_line())
         parts = [head, self._frames_bar(), _row(Text(speed), self._losses())]
-        return Group(*parts, self._rates(max(num_rows - ROWS_BESIDE_TASKS, 1)))
+        return Group(*parts) if self.goal is None else Group(*parts, self._rates(max(num_rows - ROWS_BESIDE_TASKS, 1)))
 
     def _phase_line(self) -> Text:
         return Text(f"{self._phase} · {duration(time.monotonic() - self._phase_start_s)}", "cyan")
