@@ -50,4 +50,4 @@ def initial_skill(
     ordered = sorted(indices.items(), key=lambda item: item[1])
     found = {name: skill_data_in_library(paths, index, name) for name, index in ordered}
     library = {name: SkillSpec.from_data(data) for name, data in found.items() if "task_reward" in data}
-    return related(SkillSpec.from_data({"skill_name": skill_name, **skill_data}), library, facts)
+    return related(SkillSpec.from_data({**skill_data, "skill_name": skill_name}), library, facts)

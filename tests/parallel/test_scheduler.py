@@ -267,6 +267,7 @@ def test_a_skill_that_is_never_done_is_not_counted(scheduler_of, experiment):
     wait_until(lambda: scheduler.paths.state.exists())
     scheduler.add_skill("Explore", skill("Explore") | {"never_done": True})
     wait_until(lambda: statuses(scheduler) == {"Explore": "completed"})
+    assert not scheduler._is_over()
     scheduler.add_skill("New", skill("New"))
     thread.join()
     assert statuses(scheduler) == {"Explore": "completed", "New": "completed"}
