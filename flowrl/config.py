@@ -36,7 +36,7 @@ _RANGES = {
         "skill_budget_frames",
     ),
     POSITIVE: ("scheduler_poll_interval", "lock_timeout_s", "llm_timeout_s"),
-    NOT_NEGATIVE: ("max_retries", "stall_timeout", "max_repairs"),
+    NOT_NEGATIVE: ("max_retries", "stall_timeout", "max_repairs", "explore_frames"),
 }
 
 T = TypeVar("T")
@@ -68,7 +68,9 @@ class ProposalSettings:
     graph_path: Path = Path("exp/bottom_up/")
     """Folder of the experiment; created if it does not exist, resumed if it does."""
     max_nodes: int = 40
-    """Most skills that the experiment may hold, whatever their status; those of earlier starts count."""
+    """Most skills that the experiment may hold, whatever their status; those of earlier starts count, Explore does not."""
+    explore_frames: int = 0
+    """Train the skill Explore first, for this many frames: it plays for the game's own reward and is never done. 0: none."""
     proposer: Literal["auto", "curriculum", "llm"] = "auto"
     """Who proposes skills: the built-in curriculum (no network), a language model, or auto: the model when --llm_name,
     --llm_base_url, --llm_mode replay, OPENAI_API_KEY or OPENAI_BASE_URL is given, else the curriculum."""
@@ -152,6 +154,11 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
             raise BadInput("--continue_skill NAME and --extra_timesteps FRAMES belong together; give both")
         self._check_candidates()
         self._check_skill_budget()
+        if 0 < self.explore_frames < self.frames_per_update:
+            raise BadInput(
+                f"--explore_frames must be 0 or at least the frames of an update, --num_envs * --num_steps "
+                f"({self.frames_per_update}); found {self.explore_frames}"
+            )
         self.gpus()
 
     def _check_candidates(self):

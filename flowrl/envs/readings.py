@@ -14,12 +14,10 @@ import jax.numpy as jnp
 
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.features import Features
+from flowrl.skills.sights import Sight
 
 OTHER = "other"
 """The reason for a game that is over where no declared one holds."""
-
-Sight = tuple[str, str]
-"""A constant and one of its members: a kind of thing that can be in view."""
 
 
 class Readings(NamedTuple):

@@ -60,12 +60,12 @@ def measured(bench: Bench, skill: LibrarySkill, seed: int) -> SkillTest:
 
 
 def planned_by(bench: Bench, tests: Mapping[str, SkillTest], settings: PlannerSettings) -> Planned:
-    """What the planner goes by, from what was measured of each skill."""
+    """What the planner goes by, from what was measured of each skill; one that was not tested never succeeds."""
     skills = bench.library.skills
     catalogue, _ = make_catalogue(bench.library, bench.adapter.facts, _also_gained(tests))
-    found = [tests[skill.name] for skill in skills]
-    steps = [test.steps if np.isfinite(test.steps) else skill.own_max_steps for test, skill in zip(found, skills)]
-    success = [test.own_rate for test in found]
+    measured_steps = [tests[skill.name].steps if skill.name in tests else np.nan for skill in skills]
+    steps = [found if np.isfinite(found) else skill.own_max_steps for found, skill in zip(measured_steps, skills)]
+    success = [tests[skill.name].own_rate if skill.name in tests else 0.0 for skill in skills]
     return Planned(catalogue, _weights(success, steps), settings)
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from flowrl.envs.readings import Sight
 from flowrl.errors import BadInput
 from flowrl.evaluation.library import Library, LibrarySkill
 from flowrl.skills.facts import GameFacts, Kind
 from flowrl.skills.graph import needs
 from flowrl.skills.plan import build_plan
+from flowrl.skills.sights import Sight, sights_of
 from flowrl.skills.spec import SkillSpec
 
 NO_SKILL = -1
+_EXPLORING_STEPS = 200
+"""A skill that is never done acts for so many steps at most before the next task is chosen: there may be something to do."""
 
 
 class Catalogue(NamedTuple):
@@ -51,6 +52,8 @@ class Catalogue(NamedTuple):
     """bool ``[S, K]``: what its reward looks for."""
     max_steps: jax.Array
     """int32 ``[S]``: steps for each unit of ``n``."""
+    explores: jax.Array
+    """bool ``[S]``: it is never done, and plays for the game's own reward."""
 
 
 class Names(NamedTuple):
@@ -96,7 +99,8 @@ def make_catalogue(
         ).reshape(len(skills), len(facts.vitals)),
         values=np.array([facts.goal_values.get(goal, 1.0) for goal in goals], np.float32),
         sought=_members([sights_of(skill.spec, facts) for skill in skills], sights),
-        max_steps=np.array([skill.own_max_steps for skill in skills], np.int32),
+        max_steps=np.array([_max_steps(skill) for skill in skills], np.int32),
+        explores=np.array([skill.spec.never_done for skill in skills], bool),
     )
     return jax.device_put(catalogue), names
 
@@ -115,15 +119,8 @@ def goals_of(spec: SkillSpec, facts: GameFacts) -> set[str]:
     return {resource.removeprefix(family) for resource in spec.gains if facts.goals and resource.startswith(family)}
 
 
-def sights_of(spec: SkillSpec, facts: GameFacts) -> list[Sight]:
-    """What a skill's reward looks for: the kinds of things that its code names, such as ``BlockType.TREE``."""
-    constants = {sights.constant: facts.constants[sights.constant] for sights in facts.sights}
-    named = (
-        (node.value.id, node.attr)
-        for node in ast.walk(ast.parse(spec.task_reward))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-    )
-    return list(dict.fromkeys(sight for sight in named if sight[1] in constants.get(sight[0], ())))
+def _max_steps(skill: LibrarySkill) -> int:
+    return min(skill.own_max_steps, _EXPLORING_STEPS) if skill.spec.never_done else skill.own_max_steps
 
 
 def _plan_before(skill: LibrarySkill, specs: Mapping[str, SkillSpec], facts: GameFacts) -> list[str] | None:

@@ -71,7 +71,7 @@ def evaluate(
         "seed": request.seed,
         "frames": found.total_frames,
         "planner": whole.settings._asdict() if whole else None,
-        "skills": [findings.of_skill(skill, tests[skill.name]) for skill in found.skills],
+        "skills": [findings.of_skill(skill, tests.get(skill.name)) for skill in found.skills],
         "whole": whole.figures if whole else None,
         "flat": plain,
     }
@@ -93,7 +93,8 @@ def _print(data: dict[str, Any], out: Console) -> None:
 
 
 def _test_skills(bench: Bench, request: EvaluationRequest, bar: Progress) -> dict[str, SkillTest]:
-    skills = bench.library.skills
+    """By name; a skill that is never done has nothing to succeed at, and no test."""
+    skills = [skill for skill in bench.library.skills if not skill.spec.never_done]
     task, tests = bar.add_task("skills", total=len(skills), what=""), {}
     for skill in skills:
         bar.update(task, what=skill.name)

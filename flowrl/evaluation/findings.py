@@ -25,8 +25,12 @@ _DECAY = 0.1
 """A skill has decayed where its rate's interval lies this far below what its training measured."""
 
 
-def of_skill(skill: LibrarySkill, test: SkillTest) -> dict[str, Any]:
-    """What the test of a skill found, as plain data."""
+def of_skill(skill: LibrarySkill, test: SkillTest | None) -> dict[str, Any]:
+    """What the test of a skill found, as plain data; nothing where it was not tested."""
+    if test is None:
+        measured = ("success_rate", "random_success_rate", "trained_success_rate", "own_success_rate", "steps")
+        named = {"skill_name": skill.name, "expert_idx": skill.index, "episodes": 0, "has_decayed": False}
+        return named | dict.fromkeys(measured) | {"tasks": [], "failures": [], "unlocks": {}}
     rate = statistics.rate(test.successes, test.episodes)
     trained = skill.result.success_rate if skill.result else None
     return {
@@ -95,11 +99,9 @@ def print_skills(skills: list[dict[str, Any]], out: Console) -> None:
         worst = failures[0] if failures else None
         share = f"{worst['episodes'] / skill['episodes']:.0%} in {worst['task']}: {worst['reason']}" if worst else ""
         trained = Text(_two(skill["trained_success_rate"]), "yellow" if skill["has_decayed"] else "")
-        interval = f"{rate['low']:.2f} to {rate['high']:.2f}"
+        success, interval = (_two(rate["value"]), f"{rate['low']:.2f} to {rate['high']:.2f}") if rate else ("-", "-")
         steps = "-" if skill["steps"] is None else f"{skill['steps']:.0f}"
-        table.add_row(
-            skill["skill_name"], _two(rate["value"]), interval, trained, _two(skill["random_success_rate"]), steps, share
-        )
+        table.add_row(skill["skill_name"], success, interval, trained, _two(skill["random_success_rate"]), steps, share)
     out.print(table)
 
 

@@ -10,7 +10,8 @@ that, four rules, each worth some achievements:
 - a task that has failed in this episode costs more each time
 - a stock that is cheap to collect is collected for several goals at a time
 
-When a vital is low, a skill that restores it acts until it is high again.
+When a vital is low, a skill that restores it acts until it is high again. Where nothing is left to do, a skill that is never
+done passes the time, if there is one; it is chosen for nothing else.
 
 All of it is plain arithmetic on a few arrays (`Catalogue`), for one environment; `explain` puts a choice into words.
 """
@@ -112,23 +113,29 @@ class Way(NamedTuple):
 
 def choose(planned: Planned, readings: Readings, past: Past) -> Choice:
     """The next task of one environment, given where it is and what has failed."""
-    catalogue, weights, _ = planned
+    catalogue = planned.catalogue
     ways = ways_from(planned, readings, past)
     price = prices(catalogue, ways, readings, past)
     goal = jnp.argmin(price).astype(jnp.int32)
     vital, restorer = most_urgent(planned, ways, readings, past)
     nothing_open = ~(price[goal] < _NEVER)
-    best = jnp.argmax(weights.success).astype(jnp.int32)
-    target = jnp.where(vital >= 0, restorer, jnp.where(nothing_open, best, goal))
+    idle = who_passes_time(planned)
+    target = jnp.where(vital >= 0, restorer, jnp.where(nothing_open, idle, goal))
     is_for_goal = (vital < 0) & ~nothing_open
     restores_now = (vital >= 0) & (ways.num_tasks[target] == 1)
     until = jnp.where(restores_now, vital, jnp.where((vital < 0) & nothing_open, PASSING_TIME, NO_VITAL))
     return Choice(
-        skill=jnp.where((vital < 0) & nothing_open, best, ways.skill[target]),
+        skill=jnp.where((vital < 0) & nothing_open, idle, ways.skill[target]),
         n=jnp.where(is_for_goal, _with_stockpile(planned, ways, price, past, target), jnp.where(vital >= 0, ways.n[target], 1)),
         until=until.astype(jnp.int32),
         goal=jnp.where(is_for_goal, goal, NO_SKILL).astype(jnp.int32),
     )
+
+
+def who_passes_time(planned: Planned) -> jax.Array:
+    """int32: whose expert acts where nothing is left to do: of a skill that is never done, else of the most successful one."""
+    explores = planned.catalogue.explores
+    return jnp.where(explores.any(), jnp.argmax(explores), jnp.argmax(planned.weights.success)).astype(jnp.int32)
 
 
 def ways_from(planned: Planned, readings: Readings, past: Past) -> Way:
@@ -160,7 +167,7 @@ def prices(catalogue: Catalogue, ways: Way, readings: Readings, past: Past) -> j
     What is crafted or placed on the spot costs nothing, unless that has failed just now.
     """
     worth = jnp.where(catalogue.goals & ~readings.goals, catalogue.values, 0.0).sum(axis=1)
-    is_open = (worth > 0) & catalogue.has_plan & ways.is_usable
+    is_open = (worth > 0) & catalogue.has_plan & ways.is_usable & ~catalogue.explores
     on_the_spot = catalogue.crafts & (ways.num_tasks == 1) & (past.failures == 0)
     cost = jnp.where(on_the_spot, 0.0, ways.cost)
     return jnp.where(is_open, cost / jnp.where(is_open, worth, 1.0), _NEVER)

@@ -6,7 +6,7 @@ execution plan. The status of a skill, and what it waits for, is asked of the sc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from flowrl.errors import BadInput
@@ -14,8 +14,10 @@ from flowrl.experiment.dependency_hook import GetDependencies, ask
 from flowrl.proposers.base import LibraryView, Measured, Proposer
 from flowrl.skills.candidates import Offer
 from flowrl.skills.checks import check_skill_code
+from flowrl.skills.explore import explore, unending
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.frontier import blocked_by
+from flowrl.skills.gate_report import built_in
 from flowrl.skills.plan import build_plan
 from flowrl.skills.spec import SkillSpec
 
@@ -113,13 +115,38 @@ class FlowGraph:
         self._proposals[spec.name] = _Proposal(spec, data, self._new_dependencies(spec.name, data))
         return spec.name, data
 
+    def explore(self, frames: int) -> tuple[str, SkillData]:
+        """Explore, to be trained for so many frames. It waits for no skill, and no plan uses it.
+
+        Raises:
+            BadInput: the name is taken, or the game declares no reward of its own.
+        """
+        spec = explore(self.facts)
+        if spec.name in self._proposals or spec.name in self._entries():
+            raise BadInput(f"the experiment has another skill {spec.name} already; set --explore_frames 0")
+        plan = [{"skill_name": spec.name, "n": 1}]
+        data = {**spec.to_data(), "execution_plan": plan, "gate": built_in(spec), "settings": unending(frames)}
+        self._proposals[spec.name] = _Proposal(spec, data, ())
+        return spec.name, data
+
+    def never_done(self) -> str | None:
+        """The skill that is never done, whatever its status; None if there is none."""
+        return next((name for name, proposal in self._proposals.items() if proposal.spec.never_done), None)
+
+    def is_in_library(self, skill_name: str) -> bool:
+        """Whether its expert can be used: it is completed, perhaps being trained further."""
+        entry = self._entries().get(skill_name, {})
+        return entry.get("status") == "completed" or entry.get("extra_timesteps") is not None
+
     def num_left(self) -> int | None:
         """How many more skills could be proposed at most; None if that is not known."""
         return self.proposer.num_left(self.view())
 
     def added(self, skill_name: str) -> None:
         """Tells the proposer that the scheduler has accepted its skill."""
-        self.proposer.accepted(self._proposals[skill_name].spec)
+        spec = self._proposals[skill_name].spec
+        if not spec.never_done:  # that one is not the proposer's
+            self.proposer.accepted(spec)
 
     def drop(self, skill_name: str) -> None:
         """Forgets a skill that ``next_skill`` returned and the scheduler did not accept."""
@@ -172,22 +199,28 @@ class FlowGraph:
     def usable(self) -> dict[str, SkillSpec]:
         """What a plan may use, in the order of proposal: a plan must not depend on which skill finished first."""
         usable = ("completed", *_IN_TRAINING)
-        return {name: self._proposals[name].spec for name, skill in self.skills.items() if skill["status"] in usable}
+        return self._buildable({name: skill for name, skill in self.skills.items() if skill["status"] in usable})
 
     def view(self) -> LibraryView:
         """What the proposer sees of the experiment."""
         entries = self._entries()
         skills = self._as_of(entries)
-        specs = {name: self._proposals[name].spec for name in skills}
-        completed = {name: specs[name] for name, skill in skills.items() if skill["status"] == "completed"}
-        training = {name: specs[name] for name, skill in skills.items() if skill["status"] in _IN_TRAINING}
+        completed = self._buildable({name: skill for name, skill in skills.items() if skill["status"] == "completed"})
+        training = self._buildable({name: skill for name, skill in skills.items() if skill["status"] in _IN_TRAINING})
+        reserved = frozenset(name for name in skills if self._proposals[name].spec.never_done)
         return LibraryView(
             facts=self.facts,
             completed=completed,
             training=training,
-            unavailable=frozenset((skills.keys() | entries.keys()) - completed.keys() - training.keys()),
+            unavailable=frozenset((skills.keys() | entries.keys()) - completed.keys() - training.keys() - reserved),
+            reserved=reserved,
             measured={name: _measured(entries[name]) for name in completed if name in entries},
         )
+
+    def _buildable(self, names: Iterable[str]) -> dict[str, SkillSpec]:
+        """The specs of those skills that others can build on."""
+        specs = {name: self._proposals[name].spec for name in names}
+        return {name: spec for name, spec in specs.items() if not spec.never_done}
 
     def _as_of(self, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, SkillData]:
         """The skills with what the scheduler's entries say about them; one that it does not have yet is waiting."""

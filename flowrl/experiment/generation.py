@@ -46,18 +46,27 @@ class Generation:
     """One start of an experiment: proposals in this thread, scheduling in another.
 
     Args:
-        max_nodes: skills that the flow graph may hold, those of earlier starts included.
+        max_nodes: skills that the flow graph may hold, those of earlier starts included; one that is never done is not
+            counted.
         rehearsals: asks for rehearsals in between.
         say: takes a line for the terminal.
+        explore_frames: frames to train Explore for before anything is proposed; 0: it is not trained.
     """
 
     def __init__(
-        self, scheduler: Scheduler, flow_graph: FlowGraph, max_nodes: int, rehearsals: Rehearsals, say: Callable[[str], None]
+        self,
+        scheduler: Scheduler,
+        flow_graph: FlowGraph,
+        max_nodes: int,
+        rehearsals: Rehearsals,
+        say: Callable[[str], None],
+        explore_frames: int = 0,
     ):
         self.scheduler = scheduler
         self.flow_graph = flow_graph
         self.max_nodes = max_nodes
         self._rehearsals = rehearsals
+        self.explore_frames = explore_frames
         self.proposer_error: str | None = None
         """Why the proposer gave up, None while it has not."""
         self._say = say
@@ -79,6 +88,8 @@ class Generation:
         self._library = self.flow_graph.completed()
         self._thread.start()
         try:
+            if self.explore_frames:
+                self._explore()
             self._generate()
             self._rehearse_last()
         finally:
@@ -108,8 +119,29 @@ class Generation:
         """Reports what is new in the scheduler's state."""
         self._announcer.look(_entries(self.scheduler.state))
 
+    def _explore(self) -> None:
+        """Has Explore trained, unless an earlier start did; returns once it is in the library, or will not come."""
+        name = self.flow_graph.never_done()
+        try:
+            if name is None:
+                name, data = self.flow_graph.explore(self.explore_frames)
+                self._add(name, data)
+                self._newest = name
+                self._say(f"proposed   {name}; the other skills wait for it")
+        except FlowrlError as error:
+            self._say(f"going on without Explore: {error}")
+            return
+        while self._thread.is_alive() and name in self.flow_graph.in_training() and not self.flow_graph.is_in_library(name):
+            self.wait_for_news()
+        if self._thread.is_alive() and not self.flow_graph.is_in_library(name):
+            self._say(f"going on without {name}: it has {self.flow_graph.skills[name]['status']}")
+
+    def _num_skills(self) -> int:
+        """Those that `max_nodes` counts."""
+        return sum(not entry.get("never_done") for entry in self.scheduler.state["skills"])
+
     def _generate(self) -> None:
-        while self._thread.is_alive() and len(self.scheduler.state["skills"]) < self.max_nodes:
+        while self._thread.is_alive() and self._num_skills() < self.max_nodes:
             if not self.scheduler.free_slots() or self.is_blocked():
                 self.wait_for_news()
             elif not self._propose():

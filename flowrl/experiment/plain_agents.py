@@ -27,35 +27,14 @@ from flowrl.records import run_record
 from flowrl.records.result import Outcome
 from flowrl.records.run_record import Slot
 from flowrl.records.training_settings import RunSettings
-from flowrl.skills.facts import GameFacts
-from flowrl.skills.menu import write_own_reward
-from flowrl.skills.spec import SkillSpec
+from flowrl.skills.explore import EXPLORE, explore, unending
 
-EXPLORE = "Explore"
-"""The one skill of a plain agent."""
-LONGEST_EPISODE = 10_000
-"""Steps after which an episode of its training is cut; games end long before."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "settings of the skills": {},
     "small batches": {"num_envs": 64, "num_steps": 64, "lr": 5e-4, "gamma": 0.99, "gae_lambda": 0.8},
 }
 """Plain agents differ more by their settings than by chance: the better one of these is what a library has to beat."""
 _LOOK_S = 0.5
-
-
-def explore(facts: GameFacts) -> SkillSpec:
-    """The skill that is never done and pays the game's own reward.
-
-    Raises:
-        BadInput: the game does not declare its own reward.
-    """
-    return SkillSpec(
-        name=EXPLORE,
-        description="Play for the game's own reward until the game is over.",
-        task_is_done="def task_is_done(n):\n    return n < 0\n",
-        task_reward=write_own_reward(facts),
-        max_task_steps=LONGEST_EPISODE,
-    )
 
 
 def folder_of(experiment: ExperimentPaths, variant: str) -> ExperimentPaths:
@@ -82,9 +61,7 @@ def train(
         BadInput: the game declares no own reward.
     """
     paths = folder_of(experiment, variant)
-    # It never succeeds: neither a goal nor a lack of progress may end it.
-    unending = {"total_timesteps": frames, "stop_at_goal": False, "no_progress_frames": 0}
-    chosen = RunSettings.of({**settings, **VARIANTS[variant], **unending})
+    chosen = RunSettings.of({**settings, **VARIANTS[variant], **unending(frames)})
     run = RunPaths(paths.run_folder(0, EXPLORE))
     if _settings_of(paths.skill_folder(0, EXPLORE)) == chosen:
         return paths

@@ -11,12 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flowrl.config import Settings
+from flowrl.envs.registry import game
 from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.parallel.launchers.base import Launcher
 from flowrl.paths import ExperimentPaths, check_cache_folder, why_not_writable
+from flowrl.proposers.curriculum import load_curriculum
 from flowrl.proposers.llm.credentials import usable_key
 from flowrl.proposers.llm.settings import OPENAI, LlmSettings, check_address
+from flowrl.records.training_settings import AUTO_INIT, NO_INIT
+from flowrl.skills.explore import EXPLORE
+from flowrl.skills.spec import check_name
+from flowrl.suggestions import suggestion
 from flowrl.tracking.wandb_key import check_wandb_key
 
 DEFAULT_LLM = "gpt-5"
@@ -51,6 +57,31 @@ def check_continuation(settings: Settings) -> None:
         )
 
 
+def check_explore(settings: Settings) -> None:
+    """Accepts a game that Explore can be trained in, if it is asked for."""
+    facts = game(settings.env_name).facts
+    if settings.explore_frames and not settings.continue_skill and not (facts.goals and facts.own_reward):
+        raise BadInput(
+            f"--explore_frames needs a game that declares goals and its own reward, and {settings.env_name} does not; "
+            "leave it out"
+        )
+
+
+def check_init_from(settings: Settings) -> None:
+    """Accepts a skill that the experiment has or may get, if its expert is to be started from; a model may propose any."""
+    name = settings.init_from
+    if name in (AUTO_INIT, NO_INIT) or settings.continue_skill:
+        return
+    check_name(name)
+    if chosen_proposer(settings) == "curriculum":
+        entry = game(settings.env_name)
+        known = {spec.name for spec in load_curriculum(entry.curriculum, entry.facts)}
+        known |= skill_names(ExperimentPaths(settings.graph_path)) | ({EXPLORE} if settings.explore_frames else set())
+        if name not in known:
+            found = suggestion(name, [AUTO_INIT, NO_INIT, *sorted(known)])
+            raise BadInput(f"--init_from {name} names no skill that the experiment has or can get; {found}")
+
+
 def has_skills(paths: ExperimentPaths) -> bool:
     """Whether an earlier start left skills. Whether their files are good is for the scheduler to find out."""
     with contextlib.suppress(OSError, BadInput):
@@ -58,6 +89,14 @@ def has_skills(paths: ExperimentPaths) -> bool:
         if isinstance(state, dict) and state.get("skills"):
             return True
     return bool(paths.library())
+
+
+def skill_names(paths: ExperimentPaths) -> set[str]:
+    """The skills of earlier starts, whatever their status."""
+    names = set(paths.library().values())
+    with contextlib.suppress(OSError, BadInput, TypeError, KeyError):
+        names |= {skill["skill_name"] for skill in read_json(paths.state)["skills"]}
+    return names
 
 
 def chosen_proposer(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:

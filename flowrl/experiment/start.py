@@ -22,7 +22,16 @@ from flowrl.experiment import migration, stored_settings
 from flowrl.experiment.dependency_hook import GetDependencies, asked_once
 from flowrl.experiment.flow_graph import FlowGraph, Gate, NothingTrained
 from flowrl.experiment.generation import Generation
-from flowrl.experiment.preflight import check_continuation, check_machine, chosen_llm, chosen_proposer, has_skills, llm_settings
+from flowrl.experiment.preflight import (
+    check_continuation,
+    check_explore,
+    check_init_from,
+    check_machine,
+    chosen_llm,
+    chosen_proposer,
+    has_skills,
+    llm_settings,
+)
 from flowrl.experiment.rehearsals import Rehearsals
 from flowrl.gate.client import Gate as ProbedGate
 from flowrl.parallel.calibration import Calibration
@@ -129,6 +138,8 @@ class Start:
             check_continuation(settings)
         if self._adds_none:
             settings = dataclasses.replace(settings, proposer="curriculum", llm_name=None)
+        check_explore(settings)
+        check_init_from(settings)
         check_machine(settings, self.launcher)
         return settings
 
@@ -195,14 +206,14 @@ class Start:
             self.say(f"{name} is trained for {allowed:,} frames, not {frames:,}: --skill_budget_frames leaves no more")
 
     def _make_generation(self, settings: Settings) -> Generation:
-        max_nodes = 0 if self._adds_none else settings.max_nodes
+        max_nodes, explore_frames = (0, 0) if self._adds_none else (settings.max_nodes, settings.explore_frames)
         every = None if self._adds_none else settings.rehearse_every
         rehearsals = Rehearsals(self.scheduler, every, RehearsalRequest(settings.rehearsal_frames), self.say)
-        generation = Generation(self.scheduler, self.flow_graph, max_nodes, rehearsals, self.say)
+        generation = Generation(self.scheduler, self.flow_graph, max_nodes, rehearsals, self.say, explore_frames)
         self.scheduler.set_callbacks(
             on_skill_final=generation.on_final,
             on_rehearsal_final=generation.on_final,
-            prepare_training_run=prepare_training_run,
+            prepare_training_run=partial(prepare_training_run, facts=self.flow_graph.facts),
             process_completed_training=partial(process_completed_training, lock_timeout_s=settings.lock_timeout_s),
         )
         return generation

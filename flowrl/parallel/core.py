@@ -373,4 +373,9 @@ def _with_fewer_envs(entry: SkillEntry, error: str, too_many: int | None) -> str
 
 def waiting_entry(event: SkillAdded) -> SkillEntry:
     """The entry of a new skill."""
-    return SkillEntry(skill_name=event.name, skill_data=event.skill_data, dependencies=list(dict.fromkeys(event.dependencies)))
+    return SkillEntry(
+        skill_name=event.name,
+        skill_data=event.skill_data,
+        dependencies=list(dict.fromkeys(event.dependencies)),
+        never_done=bool(event.skill_data.get("never_done")),
+    )

@@ -391,7 +391,7 @@ class SkillScheduler:
             if self._early or not self._core.is_complete():
                 return False
             most = self.options.max_nodes
-            is_enough = most is not None and len(self._core.state.skills) >= most
+            is_enough = most is not None and sum(not entry.never_done for entry in self._core.state.skills) >= most
             return self._is_closed or is_enough or not self.options.more_may_come
 
     def _idle_s(self) -> float:

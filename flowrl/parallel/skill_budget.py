@@ -29,7 +29,7 @@ class SkillBudget:
     most_frames: int | None = None
     """None: no limit."""
     frames_of_a_run: int = TrainingSettings.total_timesteps
-    """What a first run may train, apart from the budget."""
+    """What a first run may train, apart from the budget, unless its skill has its own figure."""
     frames_per_update: int = 1
 
     def settings(self, paths: ExperimentPaths, entry: SkillEntry) -> dict[str, Any]:
@@ -46,7 +46,8 @@ class SkillBudget:
         tried = given_up_frames(RunPaths(paths.run_folder(entry.expert_idx, entry.skill_name)))
         self._check(entry.skill_name, trained + tried)
         left = self.most_frames - trained
-        return further if left >= (extra or self.frames_of_a_run) else further | {"total_timesteps": left}
+        own = (entry.skill_data or {}).get("settings", {}).get("total_timesteps", self.frames_of_a_run)
+        return further if left >= (extra or own) else further | {"total_timesteps": left}
 
     def extra_frames(self, paths: ExperimentPaths, entry: SkillEntry, frames: int) -> int:
         """How many frames a completed skill may be trained further, of those that are asked for.

@@ -66,6 +66,7 @@ class SkillEntry(BaseModel):
     success_rate: float | None = None
     random_success_rate: float | None = None
     frames_per_success: float | None = Field(None, ge=0, description="Steps of all the reported episodes per success.")
+    never_done: bool = Field(False, description="There is nothing to succeed at; --max_nodes does not count it.")
     error: str | None = None
     blocked_by: list[str] = Field(default_factory=list, description="The failed or cancelled skills that it needs.")
     stage: Stage | None = Field(None, description="Stage of a running skill; a failed one that is trained stays 'merging'.")

@@ -15,11 +15,13 @@ from typing import Any
 from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json, write_whole
+from flowrl.parallel.initial_skill import initial_skill
 from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 from flowrl.records.run_record import PlannedTask, RunExpert, RunRecord, Slot
 from flowrl.records.training_settings import DEFAULT_ENV_NAME, RunSettings
+from flowrl.skills.facts import GameFacts
 from flowrl.skills.gate_report import Report, report_for
 from flowrl.skills.module import TaskSource, render_module, skill_functions
 from flowrl.skills.plan import plan_in_order
@@ -46,6 +48,7 @@ def prepare_training_run(
     completed_skills: Mapping[str, Mapping[str, Any]],
     base_dir: Path,
     settings: Mapping[str, Any] | None = None,
+    facts: GameFacts | None = None,
 ) -> tuple[Path, Path, Path]:
     """Makes ``training_runs/skill_<index>_<Name>`` ready to train in.
 
@@ -55,27 +58,33 @@ def prepare_training_run(
     Args:
         skill_data: ``task_is_done`` and ``task_reward``; with ``execution_plan``, the ordered tasks; with ``gate``, the
             report that the code has passed. Code without a report counts as written by hand, and is not probed. With
-            ``candidates``, other rewards to be tried beside ``task_reward``, and their reports, ``candidate_gates``.
+            ``candidates``, other rewards to be tried beside ``task_reward``, and their reports, ``candidate_gates``. With
+            ``settings``, training settings of its own, on top of the experiment's.
         dependency_skill_names: all other skills of the plan; each gets a local expert.
         completed_skills: for each dependency its ``expert_idx``, and its two functions unless the library has them.
-        settings: training settings; what is not given comes from ``config.json``, then from the flags' defaults; in a
-            run that goes on, from its own settings.
+        settings: training settings; what is not given comes from the skill's own, ``config.json``, then from the flags'
+            defaults; in a run that goes on, from its own settings.
+        facts: of the game; only ``--init_from auto`` needs them.
 
     Returns:
         The run's folder, its generated module, its folder of policies.
 
     Raises:
-        BadInput: a dependency is not completed, its expert or its code is missing, or the code does not match its
-            report. Nothing was written.
+        BadInput: a dependency is not completed, its expert or its code is missing, the code does not match its report, or
+            ``facts`` are missing. Nothing was written.
     """
     paths = ExperimentPaths(base_dir)
     run = RunPaths(paths.run_folder(global_expert_idx, check_name(skill_name)))
     if run.run_json.exists() and run.module.exists() and run.has_checkpoints:
-        refresh_settings(run, {**stored_settings(paths), **(settings or {})})
+        refresh_settings(run, _merged(paths, skill_data, settings))
     else:
         preparation = _Preparation(paths, skill_name, skill_data, global_expert_idx, completed_skills)
         env_name, run_settings = preparation.settings(settings)
-        _write(run, paths, preparation.prepare(dependency_skill_names), env_name, run_settings, dict(skill_data))
+        source = None
+        if not paths.expert_params(global_expert_idx, skill_name).exists():  # else it is trained further
+            source = initial_skill(skill_name, skill_data, run, run_settings.init_from, paths, completed_skills, facts)
+        prepared = preparation.prepare(dependency_skill_names, source)
+        _write(run, paths, prepared, env_name, run_settings, dict(skill_data))
     return run.folder, run.module, run.policies
 
 
@@ -102,6 +111,7 @@ class _Prepared:
     """One for each task of the plan, then one for each other reward on trial."""
     experts: tuple[RunExpert, ...]
     params: dict[str, Any]
+    init_from: str | None
 
 
 @dataclass(frozen=True)
@@ -133,8 +143,12 @@ class _Preparation:
     global_expert_idx: int
     completed_skills: Mapping[str, Mapping[str, Any]]
 
-    def prepare(self, dependency_skill_names: Sequence[str]) -> _Prepared:
-        """Reads everything that the run starts from; writes nothing."""
+    def prepare(self, dependency_skill_names: Sequence[str], init_from: str | None = None) -> _Prepared:
+        """Reads everything that the run starts from; writes nothing.
+
+        Args:
+            init_from: the skill whose expert the new one starts as a copy of; None: it starts fresh.
+        """
         steps = self._steps(dependency_skill_names)
         planned = list(dict.fromkeys(step["skill_name"] for step in steps))
         names = [name for name in dict.fromkeys([*dependency_skill_names, *planned]) if name != self.skill_name]
@@ -151,18 +165,22 @@ class _Preparation:
             for name in [step["skill_name"]]
         ]
         experts = [self._record(name, index, to_local[index], loaded) for name, index in indices.items()]
+        params = {str(to_local[indices[name]]): data["params"] for name, data in loaded.items()}
+        if init_from:
+            params[str(to_local[self.global_expert_idx])] = self._expert(init_from, self._expert_idx(init_from))["params"]
         mine = code[self.skill_name]
         return _Prepared(
             module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks, mine.candidates),
             plan=tuple(self._planned(task, indices, code[task.skill_name].max_task_steps) for task in tasks),
             gate=(*(code[task.skill_name].report(task.skill_name) for task in tasks), *mine.candidate_reports(self.skill_name)),
             experts=tuple(sorted(experts, key=lambda expert: expert.local_expert_idx)),
-            params={str(to_local[indices[name]]): data["params"] for name, data in loaded.items()},
+            params=params,
+            init_from=init_from,
         )
 
     def settings(self, given: Mapping[str, Any] | None) -> tuple[str, RunSettings]:
-        """The game, and the run's settings: those given, then the experiment's, then the defaults."""
-        merged = {**stored_settings(self.paths), **(given or {})}
+        """The game, and the run's settings: those given, then the skill's own, then the experiment's, then the defaults."""
+        merged = _merged(self.paths, self.skill_data, given)
         return merged.get("env_name", DEFAULT_ENV_NAME), RunSettings.of(merged)
 
     def _steps(self, dependency_skill_names: Sequence[str]) -> list[dict]:
@@ -222,6 +240,10 @@ class _Preparation:
         return PlannedTask(task.skill_name, task.n, indices[task.skill_name], task.local_expert_idx, max_task_steps)
 
 
+def _merged(paths: ExperimentPaths, skill_data: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**stored_settings(paths), **(skill_data.get("settings") or {}), **(given or {})}
+
+
 def stored_settings(paths: ExperimentPaths) -> dict[str, Any]:
     """The experiment's settings; none before they are stored."""
     try:
@@ -274,5 +296,7 @@ def _write(
         plan=prepared.plan,
         gate=prepared.gate,
         experts=prepared.experts,
+        never_done=bool(skill_data.get("never_done")),
+        init_from=prepared.init_from,
     )
     run_record.write(run.run_json, record)

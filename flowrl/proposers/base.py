@@ -40,6 +40,8 @@ class LibraryView:
     """Skills that are still waiting or running."""
     unavailable: frozenset[str] = frozenset()
     """Names that are taken but cannot be built on: failed, cancelled and blocked skills."""
+    reserved: frozenset[str] = frozenset()
+    """Names that are taken by skills that are never done: nothing can build on them, whatever their status."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
     """Results of completed skills, by name."""
 
@@ -50,7 +52,7 @@ class LibraryView:
 
     def knows(self, skill_name: str) -> bool:
         """Whether the name is taken, in whatever state the skill is."""
-        return skill_name in self.available or skill_name in self.unavailable
+        return skill_name in self.available or skill_name in self.unavailable or skill_name in self.reserved
 
 
 Examined = TypeVar("Examined")

@@ -17,8 +17,8 @@ from flowrl.validation import first_fault
 
 VERSION = 1
 NAME = "run.json"
-_LEFT_OUT = ("asked_num_envs", "rehearsal")
-"""Entries that a file lacks where they are None."""
+_LEFT_OUT = ("asked_num_envs", "rehearsal", "never_done", "init_from")
+"""Entries that a file lacks where they are None or false."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ class RunRecord:
     """The number of environments that was asked for, if an earlier attempt ran out of memory with it."""
     rehearsal: RehearsalSettings | None = None
     """How episodes are played and paid; None for the run of a skill."""
+    never_done: bool = False
+    """Whether there is nothing to succeed at: the run has no success rates, and trains to the end of its budget."""
+    init_from: str | None = None
+    """The skill whose expert the new expert started as a copy of; None: it started fresh, or is trained further."""
 
     def for_attempt(self, attempt: int, slot: Slot, num_envs: int | None) -> RunRecord:
         """The record of an attempt that is about to start.
@@ -93,10 +97,10 @@ class RunRecord:
 
 
 def write(path: Path, record: RunRecord) -> None:
-    """Writes the record, whole. Optional fields that are None are left out."""
+    """Writes the record, whole. Optional fields that are None or false are left out."""
     data = dataclasses.asdict(record)
     data["plan"] = [_without_none(task) for task in data["plan"]]
-    write_json(path, {name: value for name, value in data.items() if value is not None or name not in _LEFT_OUT})
+    write_json(path, {name: value for name, value in data.items() if value or name not in _LEFT_OUT})
 
 
 def read(path: Path) -> RunRecord:

@@ -14,6 +14,8 @@ from flowrl.errors import BadInput
 from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, check_ranges, make_whole
 
 DEFAULT_ENV_NAME = "Craftax-Symbolic-v1"
+AUTO_INIT, NO_INIT = "auto", "none"
+"""The values of `TrainingSettings.init_from` that name no skill."""
 
 _RANGES = {
     AT_LEAST_ONE: (
@@ -87,6 +89,9 @@ class TrainingSettings:
     no_progress_frames: int | None = None
     """Frames in which a new expert may act and still hardly ever succeed; then its run is given up. 0: never (500,000, or a
     tenth of total_timesteps if that is more)."""
+    init_from: str = NO_INIT
+    """What a new skill's actor and critic start from: none (fresh ones), auto (the expert of the library's skill that is most
+    like the new one), or the name of a skill, whose expert is taken as soon as the library has it."""
     use_wandb: bool = False
     """Report each run to Weights & Biases, grouped by experiment."""
     wandb_project: str = "flow_rl_parallel"

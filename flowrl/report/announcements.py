@@ -63,12 +63,12 @@ def _reason(skill: Skill) -> str:
 
 
 def outcome(skill: Skill) -> str:
-    """Rates, or achievements, frames and minutes of a finished run."""
+    """Rates, or achievements, if there are any, then frames and minutes of a finished run."""
+    spent = f"{frames_text(skill['frames'])} frames, {minutes_text(skill.get('minutes'))} min"
     if "achievements" in skill:
-        unlocked, frames = rate_text(skill["achievements"]), frames_text(skill["frames"])
-        return f"{unlocked} achievements, {frames} frames, {minutes_text(skill.get('minutes'))} min"
+        return f"{rate_text(skill['achievements'])} achievements, {spent}"
+    if skill.get("never_done"):
+        return spent
     below = "" if skill["goal_reached"] is not False else ", below the goal"
-    return (
-        f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])}){below}, "
-        f"{frames_text(skill['frames'])} frames, {minutes_text(skill.get('minutes'))} min"
-    )
+    rates = f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])})"
+    return f"{rates}{below}, {spent}"

@@ -149,10 +149,11 @@ def next_step(skills: Sequence[Skill], root: Path, max_nodes: int, num_left: int
         return f"{to_go_on(root)} --retry_failed"
     if num_left == 0:
         return None
-    if len(skills) < max_nodes:
+    num_skills = sum(not skill.get("never_done") for skill in skills)
+    if num_skills < max_nodes:
         return to_go_on(root)
-    num_more = min(_FEW_SKILLS, len(skills), _FEW_SKILLS if num_left is None else num_left)
-    return f"{to_go_on(root)} --max_nodes {len(skills) + num_more}"
+    num_more = min(_FEW_SKILLS, num_skills, _FEW_SKILLS if num_left is None else num_left)
+    return f"{to_go_on(root)} --max_nodes {num_skills + num_more}"
 
 
 def proposer_line(proposer: Mapping[str, Any]) -> str | None:

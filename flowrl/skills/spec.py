@@ -94,6 +94,8 @@ class SkillSpec(BaseModel):
 
     max_task_steps: int | None = Field(None, ge=1)
     """Limit on its steps per unit of ``n``, if the game makes it slower than other skills; None for the setting's limit."""
+    never_done: bool = False
+    """Whether there is nothing to succeed at: it plays on until the game is over. No other skill's plan uses it."""
 
     _check_name = field_validator("name")(check_name)
 
@@ -122,4 +124,6 @@ class SkillSpec(BaseModel):
             del data["candidates"]
         if self.max_task_steps is None:
             del data["max_task_steps"]
+        if not self.never_done:
+            del data["never_done"]
         return {"skill_name": data.pop("name"), **data}

@@ -31,7 +31,8 @@ def train(run: RunSpecification, tracker: Tracker, lifetime: process.Lifetime) -
 
     names = [f"{task.skill_name} x{task.n}" for task in run.plan]
     title, settings = f"{run.skill_name} (expert {run.global_expert_idx})", run.settings
-    view = PlanView(title, names, settings.success_rate, settings.total_timesteps)
+    goal = None if run.never_done else settings.success_rate
+    view = PlanView(title, names, goal, settings.total_timesteps)
     with watched(run, view, tracker, lifetime) as supervision:
         tried = reward_trial.decide(run, supervision)
         return tried.completed(loop.train(tried.run, supervision))

@@ -11,6 +11,7 @@ from flowrl.evaluation.catalogue import Catalogue, Names, make_catalogue
 from flowrl.evaluation.library import Library, LibrarySkill
 from flowrl.evaluation.planner import Past, Weights
 from flowrl.proposers.curriculum import load_curriculum
+from flowrl.skills.explore import EXPLORE, LONGEST_EPISODE, explore
 from flowrl.skills.plan import build_plan
 from flowrl.skills.spec import SkillSpec
 
@@ -23,15 +24,17 @@ def classic_specs() -> dict[str, SkillSpec]:
     return {spec.name: spec for spec in load_curriculum("craftax_classic", FACTS)}
 
 
-def classic_library(names=None) -> Library:
-    """The curriculum's skills, or some of them, as if they were completed."""
-    specs = {name: spec for name, spec in classic_specs().items() if names is None or name in names}
-    skills = [LibrarySkill(i, name, spec, "", (), (MAX_STEPS,), None, None) for i, (name, spec) in enumerate(specs.items())]
+def classic_library(names=None, explores=False) -> Library:
+    """The curriculum's skills, or some of them, as if they were completed; with Explore before them."""
+    specs = {EXPLORE: explore(FACTS)} if explores else {}
+    specs |= {name: spec for name, spec in classic_specs().items() if names is None or name in names}
+    steps = {name: LONGEST_EPISODE if spec.never_done else MAX_STEPS for name, spec in specs.items()}
+    skills = [LibrarySkill(i, name, spec, "", (), (steps[name],), None, None) for i, (name, spec) in enumerate(specs.items())]
     return Library(FACTS.env_name, 4, False, tuple(skills), 0)
 
 
-def classic_catalogue(names=None) -> tuple[Catalogue, Names]:
-    return make_catalogue(classic_library(names), FACTS)
+def classic_catalogue(names=None, explores=False) -> tuple[Catalogue, Names]:
+    return make_catalogue(classic_library(names, explores), FACTS)
 
 
 def plan_names(name: str) -> list[str]:

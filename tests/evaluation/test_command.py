@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from flowrl.__main__ import main
+from flowrl.envs.craftax.facts_classic import FACTS
 from flowrl.evaluation import library
 from flowrl.experiment import plain_agents
 from flowrl.files import read_json, write_json
-from flowrl.paths import ExperimentPaths
+from flowrl.parallel.training_setup import prepare_training_run
+from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.skills.explore import explore
 from tests.test_docs import documented
 
 KEPT = Path(__file__).parents[1] / "experiment" / "begun_before" / "version_0_1_0.tar.gz"
@@ -84,6 +87,35 @@ def test_every_field_is_documented(evaluated, part):
     found, _ = evaluated
     shown = {"": found, "skills": found["skills"][0], "whole": found["whole"]}[part]
     assert documented(f"evaluation.json: {part}" if part else "evaluation.json") == shown.keys()
+
+
+@pytest.fixture
+def exploring(kept, tmp_path):
+    """The experiment with Explore in its library too: its expert is a copy of the other one."""
+    paths = copy_of(kept, tmp_path)
+    data = explore(FACTS).to_data()
+    run = RunPaths(prepare_training_run("Explore", data, 1, [], {}, paths.root)[0])
+    write_json(run.result, {"outcome": "completed", "attempt": 1, "frames": 4096})
+    params = paths.expert_params(1, "Explore")
+    params.parent.mkdir(parents=True)
+    shutil.copy(paths.expert_params(0, "Collect_Wood"), params)
+    for file in (run.module, run.run_json, run.result, run.folder / "skill.json"):
+        file.rename(paths.skill_folder(1, "Explore") / file.name)
+    shutil.rmtree(run.folder)
+    return paths
+
+
+def test_a_skill_that_is_never_done_is_not_tested_and_only_passes_the_time(exploring, kept, capsys):
+    assert library.frames_trained(exploring) == library.frames_trained(kept) + 4096
+    assert main(["evaluate", str(exploring.root), "--log", *FEW]) == 0
+    tested, explored = read_json(exploring.evaluation)["skills"]
+    assert (explored["skill_name"], explored["episodes"], explored["success_rate"]) == ("Explore", 0, None)
+    assert explored.keys() == tested.keys()
+    rows = (line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines())
+    assert next(row for row in rows if row[:1] == ["Explore"]) == ["Explore", *["-"] * 5]
+    choices = exploring.planner_log.read_text().splitlines()
+    assert all("nothing is left to unlock" in line for line in choices if ": Explore" in line)
+    assert all(": Explore" in line for line in choices if "nothing is left to unlock" in line)
 
 
 def test_the_same_seed_gives_the_same_figures(evaluated, kept):

@@ -106,6 +106,22 @@ def test_with_everything_unlocked_the_best_skill_passes_the_time():
     assert (NAMES.skills[choice.skill], choice.n, choice.until) == ("Eat_Cow", 1, PASSING_TIME)
 
 
+def test_explore_passes_the_time_where_there_is_one_and_is_chosen_for_nothing_else():
+    catalogue, names = classic_catalogue(explores=True)
+    assert catalogue.max_steps[0] <= 200 and not catalogue.goals[0].any() and not catalogue.restores[0].any()
+    catalogue = catalogue._replace(goals=catalogue.goals.at[0].set(True))  # as if it had unlocked all of them in a test
+    # As good as any other, cheaper than all; of `poor`, nothing else is good enough for any goal.
+    of, poor = weights(names, Explore=(1.0, 1.0)), weights(names, success=0.01, Explore=(1.0, 1.0))
+    for known, done, low, idle in (
+        (of, GOALS, None, True), (poor, (), None, True), (poor, (), {"drink": 1}, True), (of, (), None, False),
+        (of, (), {"drink": 1}, False), (of, all_but("EAT_COW"), None, False),
+    ):  # fmt: skip
+        where = readings(names, done, vitals=low)
+        choice = jax.device_get(CHOOSE(Planned(catalogue, known, PlannerSettings()), where, past(names)))
+        assert (names.skills[choice.skill] == "Explore") == (choice.until == PASSING_TIME) == idle
+        assert choice.goal != names.skills.index("Explore")
+
+
 def test_a_failure_makes_another_goal_cheaper():
     where = readings(NAMES, unlocked=all_but("EAT_COW", "COLLECT_DRINK"))
     of = weights(NAMES, Eat_Cow=(0.9, 20.0), Collect_Drink=(0.9, 40.0))

@@ -131,7 +131,9 @@ class FakeScheduler:
             assert skill_data["execution_plan"][-1]["skill_name"] == skill_name
             assert not self._closed, f"{skill_name} was added after close()"
             self.added.append(skill_name)
-            self._entries[skill_name] = self._entry(skill_name, dependencies=list(dependencies))
+            self._entries[skill_name] = self._entry(
+                skill_name, dependencies=list(dependencies), never_done=skill_data.get("never_done", False)
+            )
             self._launch()
 
     def run(self, completed_skills) -> None:

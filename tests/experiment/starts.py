@@ -23,8 +23,8 @@ class Practice:
         self.paths = ExperimentPaths(folder / graph_path)
         self.started: list[subprocess.Popen] = []
 
-    def start(self, *flags: str, wishes=None, **environ: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "tests.experiment.practice", "--graph-path", self.graph_path, *flags]
+    def start(self, *flags: str, wishes=None, module="tests.experiment.practice", **environ: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", module, "--graph-path", self.graph_path, *flags]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "WANDB_"))} | {
             "PYTHONPATH": str(CHECKOUT),
             "MARK_WISHES": json.dumps(wishes or {}),

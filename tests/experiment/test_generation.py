@@ -12,6 +12,7 @@ from flowrl.experiment.flow_graph import FlowGraph
 from flowrl.experiment.generation import Generation
 from flowrl.experiment.rehearsals import Rehearsals
 from flowrl.records.rehearsal_settings import RehearsalRequest
+from flowrl.skills.explore import explore
 from tests.experiment.fakes import COAL, PICKAXE, SAPLING, STONE, WOOD, FakeScheduler, ListProposer, until
 
 FACTS = game("Craftax-Classic-Symbolic-v1").facts
@@ -26,7 +27,7 @@ class Loop:
 
     def __init__(
         self, proposer, max_parallel=2, max_nodes=10, known=(), get_dependencies=no_more_dependencies,
-        rehearse_every=None, rehearsed=0,
+        explore_frames=0, rehearse_every=None, rehearsed=0,
     ):  # fmt: skip
         in_state = ("skill_name", "status", "dependencies", "expert_idx")
         self.scheduler = FakeScheduler(max_parallel, [{key: d[key] for key in in_state if key in d} for d in known])
@@ -36,7 +37,7 @@ class Loop:
         self.flow_graph.load({data["skill_name"]: data for data in known})
         self.lines: list[str] = []
         rehearsals = Rehearsals(self.scheduler, rehearse_every, RehearsalRequest(1000), self.lines.append)
-        self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, rehearsals, self.lines.append)
+        self.generation = Generation(self.scheduler, self.flow_graph, max_nodes, rehearsals, self.lines.append, explore_frames)
         self.scheduler.set_callbacks(
             on_skill_complete=self.flow_graph.on_skill_complete,
             on_skill_final=self.generation.on_final,
@@ -356,3 +357,68 @@ def test_without_a_new_skill_there_is_no_last_rehearsal():
     loop = Loop(ListProposer(), max_nodes=1, known=known, rehearse_every=1, rehearsed=1)
     loop.ends()
     assert loop.scheduler.rehearsals() == ["rehearsal_1"]
+
+
+def explored(status: str) -> dict:
+    """Explore, as an earlier start left it."""
+    return {**explore(FACTS).to_data(), "status": status, "expert_idx": 0}
+
+
+def test_explore_comes_first_and_is_no_part_of_any_plan_and_is_not_counted():
+    loop = Loop(ListProposer(WOOD, STONE, PICKAXE), max_nodes=2, explore_frames=5000)
+    loop.has_added("Explore")
+    assert loop.flow_graph.skills["Explore"]["settings"]["total_timesteps"] == 5000
+    loop.scheduler.finish("Explore")
+    loop.has_added("Explore", "Collect_Wood", "Collect_Stone")
+    assert loop.scheduler.state["skills"][1]["dependencies"] == []
+    for view in loop.flow_graph.proposer.views:
+        assert view.knows("Explore") and "Explore" not in view.available and "Explore" not in view.unavailable
+    assert loop.flow_graph.proposer.was_accepted == ["Collect_Wood", "Collect_Stone"]
+    for name in ("Collect_Wood", "Collect_Stone"):
+        loop.scheduler.finish(name)
+    loop.ends()
+
+
+def test_the_others_go_on_without_an_explore_that_has_failed():
+    loop = Loop(ListProposer(WOOD), explore_frames=5000)
+    loop.has_added("Explore")
+    loop.scheduler.finish("Explore", "failed")
+    loop.has_added("Explore", "Collect_Wood")
+    assert loop.lines.count("going on without Explore: it has failed") == 1
+    loop.scheduler.finish("Collect_Wood")
+    loop.ends()
+
+
+@pytest.mark.parametrize(
+    ("status", "explore_frames", "waits"), [("running", 5000, True), ("running", 0, False), ("completed", 5000, False)]
+)
+def test_a_later_start_waits_for_an_explore_under_way_and_trains_no_second_one(status, explore_frames, waits):
+    loop = Loop(ListProposer(WOOD), known=[explored(status)], explore_frames=explore_frames)
+    if waits:
+        loop.waits()
+        assert loop.scheduler.added == []
+        loop.scheduler.finish("Explore")
+    loop.has_added("Collect_Wood")
+    if status == "running" and not waits:
+        loop.scheduler.finish("Explore")
+    loop.scheduler.finish("Collect_Wood")
+    loop.ends()
+
+
+def test_an_explore_that_is_trained_further_is_in_the_library():
+    loop = Loop(ListProposer(WOOD), known=[explored("running")], explore_frames=5000)
+    loop.scheduler._entries["Explore"]["extra_timesteps"] = 100
+    loop.generation.on_final("Explore", "completed")
+    loop.has_added("Collect_Wood")
+    for name in ("Explore", "Collect_Wood"):
+        loop.scheduler.finish(name)
+    loop.ends()
+
+
+def test_a_skill_that_is_only_called_explore_is_left_alone():
+    known = [{**WOOD.to_data(), "skill_name": "Explore", "status": "completed", "expert_idx": 0}]
+    loop = Loop(ListProposer(STONE), known=known, explore_frames=5000)
+    loop.has_added("Collect_Stone")
+    assert any("going on without Explore: the experiment has another skill Explore" in line for line in loop.lines)
+    loop.scheduler.finish("Collect_Stone")
+    loop.ends()

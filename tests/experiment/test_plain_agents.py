@@ -12,8 +12,10 @@ from flowrl.envs.registry import GAMES, game, make_adapter
 from flowrl.errors import BadInput
 from flowrl.experiment import plain_agents
 from flowrl.paths import ExperimentPaths
+from flowrl.records import result as run_result
 from flowrl.records import run_record
 from flowrl.skills.checks import check_skill_code
+from flowrl.skills.explore import explore
 from flowrl.skills.module import TaskSource, compile_module, render_module
 from tests.skills.builders import FACTS
 
@@ -30,7 +32,7 @@ TINY = {
 @pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)
 def test_a_plain_agent_is_paid_what_the_game_pays(entry):
     adapter = make_adapter(entry.env_name)
-    spec = plain_agents.explore(entry.facts)
+    spec = explore(entry.facts)
     check_skill_code(spec, entry.facts)
     text = render_module(spec.name, 0, {0: 0}, [TaskSource(spec.name, 1, 0, spec.task_is_done, spec.task_reward)])
     (functions,) = compile_module(text, adapter.scope, adapter.facts.feature_names)
@@ -57,7 +59,7 @@ def test_a_plain_agent_is_paid_what_the_game_pays(entry):
 
 def test_a_game_without_its_own_reward_is_refused():
     with pytest.raises(BadInput, match="declare no own_reward"):
-        plain_agents.explore(FACTS)
+        explore(FACTS)
 
 
 def test_a_plain_agent_is_trained_once_and_is_a_library_of_its_own(tmp_path):
@@ -67,6 +69,9 @@ def test_a_plain_agent_is_trained_once_and_is_a_library_of_its_own(tmp_path):
     assert paths.root == experiment.root / "flat" / "settings_of_the_skills"
     record = run_record.read(paths.skill_folder(0, "Explore") / "run.json")
     assert record.settings.total_timesteps == 1024 and record.settings.layer_size == 4 and not record.settings.stop_at_goal
+    result = run_result.read(paths.skill_folder(0, "Explore") / "result.json")
+    assert result.outcome == "completed" and result.frames == 1024
+    assert result.success_rate is result.random_success_rate is result.goal_reached is result.tasks is None
     assert seen[0] == 0 and seen[-1] == 1024 and np.all(np.diff(seen) >= 0)
     trained = paths.expert_params(0, "Explore").stat().st_mtime_ns
     assert plain_agents.train(*where, 1024) == paths

@@ -7,6 +7,7 @@ import pytest
 from flowrl.config import Settings
 from flowrl.errors import BadInput
 from flowrl.experiment import preflight
+from flowrl.paths import ExperimentPaths
 from flowrl.tracking.wandb_key import check_wandb_key
 
 
@@ -98,3 +99,28 @@ def test_a_netrc_elsewhere_may_be_named_with_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "logins").write_text("machine api.wandb.ai\n  login user\n  password key\n")
     check_wandb_key({"NETRC": "~/logins"})
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("auto", {}), ("none", {}), ("Collect_Coal", {}), ("Explore", {"explore_frames": 100_000}), ("Odd_One", {}),
+        ("Anything", {"proposer": "llm"}), ("Anything", {"continue_skill": "Collect_Wood", "extra_timesteps": 5}),
+    ],
+)  # fmt: skip
+def test_what_can_be_started_from_is_accepted(tmp_path, name, flags):
+    ExperimentPaths(tmp_path).skill_folder(3, "Odd_One").mkdir(parents=True)
+    preflight.check_init_from(Settings(graph_path=tmp_path, init_from=name, **{"proposer": "curriculum", **flags}))
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("Colect_Coal", {}, "--init_from Colect_Coal names no skill.*did you mean Collect_Coal"),
+        ("Explore", {}, "--init_from Explore names no skill"),
+        ("two words", {"proposer": "llm"}, "'two words' is not usable"),
+    ],
+)
+def test_a_skill_that_no_start_can_have_is_named(tmp_path, name, flags, words):
+    with pytest.raises(BadInput, match=words):
+        preflight.check_init_from(Settings(graph_path=tmp_path, init_from=name, **{"proposer": "curriculum", **flags}))

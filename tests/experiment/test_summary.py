@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from flowrl.parallel.state import SkillEntry, Status
+from flowrl.report.announcements import outcome
 from flowrl.report.figures import frames_text
 from flowrl.report.invocation import to_go_on
 from flowrl.report.summary import commands, next_step, parallelism, print_summary
@@ -123,6 +124,22 @@ def test_the_next_step_never_asks_for_more_skills_than_there_are(num_skills, max
     skills = [skill(f"Skill_{index}", index) for index in range(num_skills)]
     expected = None if flags is None else f"{to_go_on(Path('exp/demo'))}{flags}"
     assert next_step(skills, Path("exp/demo"), max_nodes, num_left) == expected
+    explore = skill("Explore", 99, never_done=True)
+    assert next_step([explore, *skills], Path("exp/demo"), max_nodes, num_left) == expected
+
+
+def test_a_skill_that_is_never_done_has_frames_and_no_rates():
+    explore = skill("Explore", 0, start=at(0), end=at(2), frames=1_000_000, never_done=True)
+    assert next(line for line in printed([explore]) if "Explore" in line).split() == [
+        "Explore",
+        "0",
+        "completed",
+        "1.0M",
+        "-",
+        "-",
+        "2.0",
+    ]
+    assert outcome(explore) == "1.0M frames, 2.0 min"
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])

@@ -261,6 +261,18 @@ def test_it_ends_once_max_nodes_skills_are_known_and_final(scheduler_of, experim
     assert statuses(scheduler) == {"Old": "completed", "New": "completed"}
 
 
+def test_a_skill_that_is_never_done_is_not_counted(scheduler_of, experiment):
+    scheduler = scheduler_of(args=SimpleNamespace(max_nodes=1))
+    thread = in_thread(scheduler)
+    wait_until(lambda: scheduler.paths.state.exists())
+    scheduler.add_skill("Explore", skill("Explore") | {"never_done": True})
+    wait_until(lambda: statuses(scheduler) == {"Explore": "completed"})
+    assert not scheduler._is_over()
+    scheduler.add_skill("New", skill("New"))
+    thread.join()
+    assert statuses(scheduler) == {"Explore": "completed", "New": "completed"}
+
+
 def test_skills_of_the_library_count_as_completed(scheduler_of, experiment):
     put_in_library(experiment.root, 3, "Collect_Wood", 1000)
     launcher = FakeLauncher(finish)
@@ -1106,6 +1118,16 @@ def test_a_run_may_train_no_more_than_the_budget_of_its_skill(scheduler_of, fram
     scheduler.add_skill("A", skill("A"), [])
     scheduler.run()
     assert [(settings["total_timesteps"], settings["stop_at_goal"]) for settings in seen] == [(of_the_run, True)]
+
+
+@pytest.mark.parametrize(("frames", "of_the_run"), [(500, 500), (1000, 700), (9000, 700), (None, 700)])
+def test_the_budget_raises_no_figure_of_the_skills_own(scheduler_of, frames, of_the_run):
+    seen = []
+    launcher = FakeLauncher(lambda spec: (seen.append(run_settings(spec)["total_timesteps"]), finish(spec)))
+    scheduler = scheduler_of(launcher=launcher, args=budget(frames))
+    scheduler.add_skill("A", skill("A") | {"settings": {"total_timesteps": 700}}, [])
+    scheduler.run()
+    assert seen == [of_the_run]
 
 
 def test_a_retried_run_keeps_its_frames_and_its_budget(scheduler_of):

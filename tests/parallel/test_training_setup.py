@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flowrl import pickles
+from flowrl.envs.registry import game
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel import training_setup
@@ -19,7 +20,9 @@ from flowrl.parallel.training_setup import (
 from flowrl.paths import RunPaths
 from flowrl.records.run_record import Slot
 from flowrl.records.training_settings import RunSettings
+from flowrl.skills.explore import EXPLORE, explore
 from flowrl.skills.module import read_module, skill_functions
+from tests.evaluation.libraries import classic_specs
 from tests.parallel.fakes.experiments import put_in_library, skill
 
 DEFAULTS = RunSettings().training() | {"stop_at_goal": True}
@@ -243,3 +246,90 @@ def test_a_launch_is_named_in_run_json_and_an_older_result_moved_aside(library):
     assert run["slot"] == {"cores": [0, 1], "gpu": None, "memory_fraction": None}
     assert not (folder / "result.json").exists()
     assert json.loads((folder / "result_1.json").read_text())["outcome"] == "failed"
+
+
+# What a new expert starts from.
+
+CLASSIC = game("Craftax-Classic-Symbolic-v1").facts
+
+
+@pytest.fixture
+def related_library(experiment):
+    """Wood, stone and Explore, with their skills."""
+    for index, (name, spec) in enumerate({**classic_specs(), EXPLORE: explore(CLASSIC)}.items()):
+        if name in ("Collect_Wood", "Collect_Stone", EXPLORE):
+            put_in_library(experiment.root, index, name, 1000 * (index + 1))
+            write_json(experiment.skill_folder(index, name) / "skill.json", spec.to_data())
+    return experiment
+
+
+def prepare_new(experiment, name="Collect_Coal", given=CLASSIC, **settings):
+    """Prepares a skill of the curriculum that is planned alone; returns its run record and its initial weight, if any."""
+    completed = {known: {"expert_idx": index} for index, known in experiment.library().items()}
+    data, index = classic_specs()[name].to_data(), 40 + list(classic_specs()).index(name)
+    folder, _, policies = prepare_training_run(name, data, index, [], completed, experiment.root, settings, given)
+    start = pickles.load(policies / "initial.pkl")["experts"].get("0")
+    return read_json(folder / "run.json"), start and (start["actor"]["w"][0], start["critic"]["w"][0])
+
+
+def weight_of(experiment, name):
+    index = next(index for index, known in experiment.library().items() if known == name)
+    return (1000 * (index + 1),) * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "source"),
+    [
+        ("Collect_Coal", "auto", "Collect_Stone"),
+        ("Wake_Up", "auto", "Explore"),
+        ("Collect_Coal", "Collect_Wood", "Collect_Wood"),
+        ("Collect_Coal", "Collect_Iron", None),
+        ("Collect_Coal", "none", None),
+    ],
+)
+def test_a_new_expert_starts_as_a_copy(related_library, name, wanted, source):
+    record, start = prepare_new(related_library, name, init_from=wanted)
+    assert record.get("init_from") == source and record["settings"]["init_from"] == wanted
+    assert start == (source and weight_of(related_library, source))
+    (expert,) = record["experts"]
+    assert (expert["total_frames"], expert["acted_frames"]) == (0, 0)
+
+
+def test_a_retry_starts_from_the_same_skill_and_a_change_of_mind_counts(related_library):
+    prepare_new(related_library, init_from="auto")
+    put_in_library(related_library.root, 30, "Mine_Coal", 9)
+    write_json(
+        related_library.skill_folder(30, "Mine_Coal") / "skill.json",
+        classic_specs()["Collect_Coal"].to_data() | {"skill_name": "Mine_Coal"},
+    )
+    assert prepare_new(related_library, init_from="auto")[0]["init_from"] == "Collect_Stone"
+    assert prepare_new(related_library, init_from="Mine_Coal")[0]["init_from"] == "Mine_Coal"
+    assert prepare_new(related_library, "Collect_Iron", init_from="auto")[0]["init_from"] == "Mine_Coal"
+
+
+def test_a_skill_that_is_trained_further_starts_from_its_own_expert(related_library):
+    put_in_library(related_library.root, 40, "Collect_Wood_Again", 7)
+    completed = {"Collect_Wood": {"expert_idx": 0}}
+    data = classic_specs()["Collect_Wood"].to_data()
+    given = ("Collect_Wood_Again", data, 40, [], completed, related_library.root, {"init_from": "auto"}, CLASSIC)
+    folder, _, policies = prepare_training_run(*given)
+    assert "init_from" not in read_json(folder / "run.json")
+    assert pickles.load(policies / "initial.pkl")["experts"]["0"]["actor"]["w"][0] == 7
+
+
+def test_to_choose_without_the_facts_of_the_game_is_refused(related_library):
+    with pytest.raises(BadInput, match="--init_from auto needs the facts"):
+        prepare_new(related_library, given=None, init_from="auto")
+
+
+def test_a_skill_has_training_settings_of_its_own(library):
+    write_json(library.config, {"total_timesteps": 100})
+    data = skill("Make_Pickaxe") | {"settings": {"total_timesteps": 7, "stop_at_goal": False}}
+    folder, _, _ = prepare(library.root, skill_data=data)
+    pickles.dump(RunPaths(folder).checkpoint(64), {"experts": {}})
+    for _ in range(2):  # new, and going on
+        settings = read_json(folder / "run.json")["settings"]
+        assert (settings["total_timesteps"], settings["stop_at_goal"]) == (7, False)
+        prepare(library.root, skill_data=data)
+    prepare(library.root, skill_data=data, settings={"total_timesteps": 8})
+    assert read_json(folder / "run.json")["settings"]["total_timesteps"] == 8

@@ -374,6 +374,31 @@ def test_training_starts_from_the_librarys_experts(tmp_path):
     assert set(result.acted_frames) == {"0", "7"}
 
 
+@pytest.mark.parametrize(
+    ("wanted", "source", "line"),
+    [
+        ("auto", "Find_Silver", "the expert of Find_Gold starts as a copy of that of Find_Silver"),
+        ("auto", None, "the expert of Find_Gold starts fresh: no skill of the library is like it"),
+        ("Find_Silver", None, "the expert of Find_Gold starts fresh: the library has no expert of Find_Silver yet"),
+        ("none", None, None),
+    ],
+)
+def test_a_new_expert_starts_from_another_one_and_the_log_says_so_once(tmp_path, wanted, source, line):
+    known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
+    run = specification(tmp_path, params=(known if source else None,), success_rate=1.0, init_from=wanted)
+    run = dataclasses.replace(run, init_from=source)
+    for attempt in range(2):  # the second one goes on from a checkpoint
+        with Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log) as pane:
+            ordinary = parts.ordinary(run, supervised(run, pane))
+            state = parts.restored(ordinary)
+        if not attempt:
+            checkpoints.save(run.paths, state._replace(frames=128), {0: 7}, 1)
+        if source:
+            jax.tree.map(lambda leaf, mine: np.testing.assert_array_equal(leaf[0], mine), state.learner.params, known)
+    log = run.paths.log.read_text()
+    assert log.count(" starts ") == bool(line) and (line is None or line in log)
+
+
 def test_a_reward_that_is_not_a_number_ends_the_run_and_names_the_skill(tmp_path):
     with pytest.raises(FlowrlError, match="task_reward of Find_Gold returned nan"):
         train(specification(tmp_path, reward=PAY_NAN, total_timesteps=256))

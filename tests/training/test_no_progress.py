@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from math import comb
 
 import jax.numpy as jnp
@@ -172,3 +173,11 @@ def test_a_resumed_run_keeps_its_frames_and_is_judged_once_its_estimate_is_whole
     assert again.reason == NO_PROGRESS and again.frames == result.frames + WINDOW
     more = train(specification(tmp_path, attempt=4, **how | {"no_progress_frames": 4 * WINDOW}))
     assert more.reason == NO_PROGRESS and more.frames == 4 * WINDOW
+
+
+def test_a_skill_that_is_never_done_is_trained_to_its_end_and_nothing_is_measured(tmp_path):
+    run = specification(tmp_path, total_timesteps=60 * UPDATE, no_progress_frames=UPDATE, success_rate=0.0)
+    result = train(dataclasses.replace(run, never_done=True))
+    assert (result.outcome, result.frames, result.error) == (Outcome.COMPLETED, 60 * UPDATE, None)
+    assert result.goal_reached is result.success_rate is result.random_success_rate is result.tasks is None
+    assert result.checkpoint and result.acted_frames == {"7": 60 * UPDATE}

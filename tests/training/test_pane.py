@@ -222,3 +222,14 @@ def test_a_run_outlives_a_stream_that_was_closed(log):
         stream.close()
         pane.line("still here")
     assert lines_of(log)[-1].endswith("still here")
+
+
+def test_a_run_with_nothing_to_succeed_at_shows_no_rates():
+    def drawn(goal):
+        out, view = io.StringIO(), PlanView("Explore (expert 0)", ("Explore x1",), goal, 1000)
+        view.report = report(2, 1)
+        Console(file=out, width=80).print(view.draw(40))
+        return out.getvalue()
+
+    assert "goal 0.80" in drawn(0.8) and "Explore x1" in drawn(0.8)
+    assert "goal" not in drawn(None) and "Explore x1" not in drawn(None) and "frames/s" in drawn(None)

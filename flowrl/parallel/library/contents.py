@@ -52,6 +52,7 @@ def library_entry(paths: ExperimentPaths, index: int, name: str) -> SkillEntry:
         success_rate=result.success_rate,
         random_success_rate=result.random_success_rate,
         frames_per_success=result.frames_per_success,
+        never_done=record is not None and record.never_done,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from flowrl.records.result import RunResult
 from flowrl.training.run.measuring import Finding
 from flowrl.training.run.parts import Parts, first_games, ordinary, restored
-from flowrl.training.run.result import given_up, result
+from flowrl.training.run.result import given_up, result, unmeasured
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import RunState
 from flowrl.training.run.supervision import Supervision
@@ -78,6 +78,9 @@ def in_turn(parts: Parts, state: RunState) -> Iterator[None]:
 
 def measured(parts: Parts, state: RunState, finding: Finding | None, checkpoint: str) -> RunResult:
     """Makes the measurements that are still missing, and assembles the result."""
+    if parts.run.never_done:
+        parts.supervision.pane.line(f"{state.frames:,} frames; the skill is never done, so no success rate is measured")
+        return unmeasured(parts.run, parts.experts, state, checkpoint, parts.supervision.clock)
     found = finding.evaluation if finding else parts.tests.of_experts(state)
     by_chance = parts.tests.of_random_policy()
     parts.supervision.pane.line(

@@ -59,13 +59,13 @@ class SuccessTests:
         self._keys, self._key_programs, self._turn = keys, key_programs, turn
         self._goal_test = GoalTest(run.settings.success_rate)
         self._progress_test = ProgressTest(run.settings.frames_without_progress)
-        self._newest = newest_expert(run)
+        self._newest, self._never_done = newest_expert(run), run.never_done
         self._random: Evaluation | None = None
 
     def due(self, state: RunState, report: UpdateReport, is_estimate_whole: bool) -> Test | None:
-        """The test to make after this update, if any. A run that is to use its whole budget has none."""
+        """The test to make after this update, if any. A run that trains to the end of its budget has none."""
         settings = self._settings
-        if not settings.stop_at_goal:
+        if not settings.stop_at_goal or self._never_done:
             return None
         if self._goal_test.is_due(report.update, report.estimate):
             return self.for_goal

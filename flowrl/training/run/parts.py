@@ -11,7 +11,7 @@ from flowrl.envs import tasks
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.registry import make_adapter
 from flowrl.envs.tasks import PlanArrays
-from flowrl.records.training_settings import RunSettings
+from flowrl.records.training_settings import AUTO_INIT, NO_INIT, RunSettings
 from flowrl.skills.module import compile_module
 from flowrl.training.host.fair_lock import FairLock
 from flowrl.training.learning.networks import ExpertNetwork
@@ -26,7 +26,7 @@ from flowrl.training.run.pane import Pane
 from flowrl.training.run.reporting import Reporter
 from flowrl.training.run.saving import Safekeeping
 from flowrl.training.run.specification import RunSpecification
-from flowrl.training.run.state import LocalExpert, RunState, global_indices, library_experts
+from flowrl.training.run.state import LocalExpert, RunState, global_indices, library_experts, newest_expert
 from flowrl.training.run.supervision import Supervision
 from flowrl.training.run.updates import Updates
 
@@ -129,9 +129,22 @@ def restored_state(
     fresh = RunState(learning.fresh_learner(params), 0, 0, np.zeros(len(params), np.int64), keys.updates)
     found = checkpoints.newest(run.paths, fresh.learner, global_indices(experts), pane.line)
     if found is None:
+        if line := beginning(run):
+            pane.line(line)
         return fresh
     pane.line(f"going on from frame {found.frames:,} (attempt {run.attempt})")
     return found
+
+
+def beginning(run: RunSpecification) -> str | None:
+    """A line about what the new expert starts from, where there was something to decide."""
+    wanted, is_new = run.settings.init_from, run.experts[newest_expert(run)].params is None or run.init_from
+    if wanted == NO_INIT or not is_new:
+        return None
+    if run.init_from:
+        return f"the expert of {run.skill_name} starts as a copy of that of {run.init_from}"
+    why = "no skill of the library is like it" if wanted == AUTO_INIT else f"the library has no expert of {wanted} yet"
+    return f"the expert of {run.skill_name} starts fresh: {why}"
 
 
 def first_games(parts: Parts) -> Playing:

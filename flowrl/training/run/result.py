@@ -28,17 +28,26 @@ def result(
         checkpoint: the checkpoint to merge.
     """
     rates = zip(run.plan, found.task_rates, by_chance.task_rates, strict=True)
-    return RunResult(
-        run.attempt,
-        Outcome.COMPLETED,
-        run.skill_name,
+    return dataclasses.replace(
+        unmeasured(run, experts, state, checkpoint, clock),
         goal_reached=found.success_rate >= run.settings.success_rate,
-        frames=state.frames,
-        acted_frames={str(expert.global_idx): int(n) for expert, n in zip(experts, state.acted_frames, strict=True)},
         success_rate=found.success_rate,
         random_success_rate=by_chance.success_rate,
         frames_per_success=None if found.frames_per_success is None else round(found.frames_per_success, 1),
         tasks=tuple(TaskRate(task.skill_name, task.n, rate, chance) for task, rate, chance in rates),
+    )
+
+
+def unmeasured(
+    run: RunSpecification, experts: Sequence[LocalExpert], state: RunState, checkpoint: str, clock: Clock
+) -> RunResult:
+    """The result of a run that has trained to its end, without any success rate. Arguments: as `result`."""
+    return RunResult(
+        run.attempt,
+        Outcome.COMPLETED,
+        run.skill_name,
+        frames=state.frames,
+        acted_frames={str(expert.global_idx): int(n) for expert, n in zip(experts, state.acted_frames, strict=True)},
         checkpoint=checkpoint,
         **clock.timings(),
     )

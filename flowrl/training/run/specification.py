@@ -20,7 +20,7 @@ class StartingExpert(RunExpert):
     """An expert of the run, with its initial parameters."""
 
     params: Params | None = None
-    """None for the new expert, which training initialises."""
+    """None for a new expert that starts fresh: training initialises it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class RunSpecification:
     experiment: str
     asked_num_envs: int | None = None
     """The number of environments asked for, if an earlier attempt ran out of memory with it."""
+    never_done: bool = False
+    """Whether there is nothing to succeed at."""
+    init_from: str | None = None
+    """The skill whose expert the new expert starts as a copy of."""
 
     @property
     def local_to_global(self) -> dict[int, int]:
@@ -70,6 +74,8 @@ def read(folder: Path) -> RunSpecification:
         module_text=module_text,
         experiment=record.experiment,
         asked_num_envs=record.asked_num_envs,
+        never_done=record.never_done,
+        init_from=record.init_from,
     )
 
 

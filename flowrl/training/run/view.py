@@ -73,16 +73,18 @@ class PlanView(View):
 
     Args:
         task_names: the plan's tasks with their counts, as ``Collect_Wood x3``.
-        goal: the success rate at which the run ends.
+        goal: the success rate at which the run ends; None: there is nothing to succeed at, and no rate is shown.
     """
 
-    def __init__(self, title: str, task_names: Sequence[str], goal: float, total_frames: int):
+    def __init__(self, title: str, task_names: Sequence[str], goal: float | None, total_frames: int):
         super().__init__(title, total_frames)
         self.task_names = tuple(task_names)
         self.goal = goal
         self.report: UpdateReport | None = None
 
     def rates(self, num_rows: int) -> RenderableType:
+        if self.goal is None:
+            return Group()
         report, num_tasks = self.report, num_rows
         on_trial = report.candidate_rates if report else ()
         num_tasks = max(num_tasks - len(on_trial), 1)

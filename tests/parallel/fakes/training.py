@@ -93,6 +93,8 @@ def train(run: RunPaths, order: dict, wish: dict) -> None:
         "checkpoint": str(run.checkpoint(frames).relative_to(run.folder)),
         "acted_frames": {str(e["global_expert_idx"]): acted(e, wish, frames) for e in order["experts"]},
     }  # fmt: skip
+    if order.get("never_done"):
+        result |= dict.fromkeys(("goal_reached", "success_rate", "random_success_rate"))
     write_json(run.result, result)
 
 

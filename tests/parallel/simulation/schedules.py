@@ -98,7 +98,7 @@ def run(jobs: Sequence[Job], slots: int, core_type: type[SchedulerCore] = Schedu
         return actions
 
     for job in jobs:
-        tell(SkillAdded(job.name, None, job.dependencies), 0.0)
+        tell(SkillAdded(job.name, {}, job.dependencies), 0.0)
     tell(Resumed(), 0.0)
     now_s = 0.0
     while ends:
