@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from flowrl.records.learned import is_done_by_chance
 from flowrl.report.figures import frames_text, minutes_text, rate_text
 
 Skill = Mapping[str, Any]
@@ -63,9 +64,10 @@ def _reason(skill: Skill) -> str:
 
 
 def outcome(skill: Skill) -> str:
-    """Rates, frames and minutes of a finished run."""
+    """Rates, frames and minutes of a finished run, and what keeps its skill from counting as learned."""
     below = "" if skill["goal_reached"] is not False else ", below the goal"
+    by_chance = ", which does not count as learned" if is_done_by_chance(skill["random_success_rate"]) else ""
     return (
-        f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])}){below}, "
+        f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])}{by_chance}){below}, "
         f"{frames_text(skill['frames'])} frames, {minutes_text(skill.get('minutes'))} min"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from flowrl.evaluation import findings, rehearsal
 from flowrl.evaluation.composition import begin
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.evaluation.skill_tests import OUT_OF_STEPS
+from flowrl.records.result import Outcome, RunResult
 from tests.evaluation.camp import Camp, camp_library
 
 NUM_ENVS = 4
@@ -161,3 +164,16 @@ def test_experience_forgets_old_tries_but_not_what_was_measured_before():
     assert known.success.tolist() == [0.5, 0.5] and known.steps.tolist() == [20.0, 4.0]
     known.add([])
     assert known.success[0] == pytest.approx(10 / 15) and known.steps[0] == pytest.approx(250 / 15)
+
+
+def test_skills_that_count_as_learned_are_counted(bench):
+    by_chance = {"Chop": 0.96, "Drink": 0.6, "Build": 0.2}
+    shown = []
+    for skill in bench.library.skills:
+        result = RunResult(1, Outcome.COMPLETED, random_success_rate=by_chance[skill.name])
+        measured = benches.measured(bench, skill, 0)
+        shown.append(findings.of_skill(dataclasses.replace(skill, result=result), measured))
+    assert [skill["is_learned"] for skill in shown] == [False, True, True]
+    count, remark = findings.learned_lines(shown)
+    assert count.startswith("2 of 3 skills learned: ") and "(1 with a random policy below 0.50)" in count
+    assert remark == "Chop: a random policy does it in 0.96 of worlds; it does not count as learned"

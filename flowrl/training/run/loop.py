@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from flowrl.records.learned import why_not_learned
 from flowrl.records.result import RunResult
 from flowrl.training.run.measuring import Finding
 from flowrl.training.run.parts import Parts, first_games, ordinary, restored
@@ -84,6 +85,8 @@ def measured(parts: Parts, state: RunState, finding: Finding | None, checkpoint:
         f"success rate {found.success_rate:.3f}, random policy {by_chance.success_rate:.3f} "
         f"({found.episodes} fresh episodes each), {state.frames:,} frames"
     )
+    if remark := why_not_learned(parts.run.skill_name, by_chance.success_rate):
+        parts.supervision.pane.line(remark)
     ended = result(parts.run, parts.experts, state, found, by_chance, checkpoint, parts.supervision.clock)
     if finding is None or not finding.no_progress:
         return ended
