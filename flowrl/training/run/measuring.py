@@ -14,6 +14,7 @@ from flowrl.training.playing.environments import Decide, Playing, Stage, random_
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.playing.programs import KeyPrograms, Keys
 from flowrl.training.playing.rollout import learned_policy
+from flowrl.training.playing.task_levels import LevelReader
 from flowrl.training.run.goal import GoalTest
 from flowrl.training.run.progress import UpdateReport
 from flowrl.training.run.progress_test import ProgressTest, highest_hopeless_rate
@@ -50,11 +51,14 @@ class SuccessTests:
         key_programs: KeyPrograms,
         turn: FairLock,
         supervision: Supervision,
+        reader: LevelReader | None = None,
     ):
         """
         Args:
             turn: held while a test is played, so that nothing large is compiled beside it.
+            reader: reads what the experts' episodes hold as the skill's own task begins and ends.
         """
+        self._reader = reader
         self._settings, self._stage, self._supervision = run.settings, stage, supervision
         self._keys, self._key_programs, self._turn = keys, key_programs, turn
         self._goal_test = GoalTest(run.settings.success_rate)
@@ -131,9 +135,17 @@ class SuccessTests:
 
     def _play(self, state: RunState, number: int, what: str, give_up_below: float | None = None) -> Evaluation:
         key = self._key_programs.fold_in(self._keys.tests, number)
-        return self._evaluate(learned_policy(self._stage, state.learner.params), key, what, give_up_below)
+        decide = learned_policy(self._stage, state.learner.params)
+        return self._evaluate(decide, key, what, give_up_below, self._reader)
 
-    def _evaluate(self, decide: Decide, key: jax.Array, what: str, give_up_below: float | None = None) -> Evaluation:
+    def _evaluate(
+        self,
+        decide: Decide,
+        key: jax.Array,
+        what: str,
+        give_up_below: float | None = None,
+        reader: LevelReader | None = None,
+    ) -> Evaluation:
         def show(ended: int, wanted: int) -> None:
             self._supervision.pane.phase(f"{what} {ended}/{wanted}")
             self._supervision.beat()
@@ -141,4 +153,4 @@ class SuccessTests:
 
         self._supervision.compiling()  # a test may be the first with programs of its shapes
         with self._turn:
-            return evaluation.evaluate(self._stage, decide, key, TEST_EPISODES, give_up_below, show)
+            return evaluation.evaluate(self._stage, decide, key, TEST_EPISODES, give_up_below, show, reader)
