@@ -42,6 +42,10 @@ class LibraryView:
     """Names that are taken but cannot be built on: failed, cancelled and blocked skills."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
     """Results of completed skills, by name."""
+    differences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By name of a completed skill: how what its training observed differs from what it declares, a line each."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """By name of an unavailable skill: why it cannot be built on."""
 
     @property
     def available(self) -> dict[str, SkillSpec]:
