@@ -49,6 +49,7 @@ def of_skill(skill: LibrarySkill, test: SkillTest) -> dict[str, Any]:
         "failures": [
             {"task": task, "reason": reason, "episodes": count} for (task, reason), count in test.failures.most_common()
         ],
+        "differences": skill.result.observed.lines if skill.result and skill.result.observed else [],
         "unlocks": {goal: round(share, 3) for goal, share in test.brings.items()},
     }
 
@@ -104,7 +105,7 @@ def print_skills(skills: list[dict[str, Any]], out: Console) -> None:
             skill["skill_name"], _two(rate["value"]), interval, trained, _two(skill["random_success_rate"]), steps, share
         )
     out.print(table)
-    for line in learned_lines(skills):
+    for line in [*learned_lines(skills), *(line for skill in skills for line in skill["differences"])]:
         out.print(line, soft_wrap=True, markup=False)
 
 
