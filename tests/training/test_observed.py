@@ -19,9 +19,9 @@ from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters
 from flowrl.training.playing.environments import random_policy
 from flowrl.training.playing.evaluation import evaluate
-from flowrl.training.playing.task_levels import LevelReader, TaskLevels
+from flowrl.training.playing.tries import TryLog
 from flowrl.training.run import parts
-from flowrl.training.run.observed import LEAST_TRIES, fisher, observed
+from flowrl.training.run.observed import LEAST_TRIES, Levels, fisher, levels_of, observed
 from flowrl.training.run.specification import RunSpecification
 from tests.evaluation.camp import FULL, Camp, camp_library
 from tests.training.probes import by_source, programs_of, stage_of
@@ -74,21 +74,27 @@ def played_by_hand(stage, key, num_episodes) -> list[tuple[list[int], list[int],
 
 
 def test_levels_are_those_of_the_tries_at_the_last_task(stage):
-    key, reader = jax.random.key(3), LevelReader(Camp())
-    assert reader.resources == RESOURCES
-    levels = evaluate(stage, random_policy(stage), key, NUM_ENVS, reader=reader).levels
+    key = jax.random.key(3)
+    levels = levels_of(Camp(), evaluate(stage, random_policy(stage), key, NUM_ENVS, log=TryLog(1)).tries)
+    assert levels.resources == RESOURCES
     expected = played_by_hand(stage, key, NUM_ENVS)
     assert {success for _, _, success in expected} == {True, False}
     shown = zip(levels.before.astype(int).tolist(), levels.after.astype(int).tolist(), levels.success.tolist())
     assert sorted(shown) == sorted(expected)
 
 
-def test_reading_levels_changes_nothing_else(stage):
+def test_noting_tries_changes_nothing_else(stage):
     key = jax.random.key(4)
     plain = evaluate(stage, random_policy(stage), key, NUM_ENVS + 9)
-    read = evaluate(stage, random_policy(stage), key, NUM_ENVS + 9, reader=LevelReader(Camp()))
-    assert plain.levels is None and read._replace(levels=None) == plain
-    assert len(read.levels.success) <= NUM_ENVS + 9
+    read = evaluate(stage, random_policy(stage), key, NUM_ENVS + 9, log=TryLog(1))
+    assert plain.tries is None and read._replace(tries=None) == plain
+    assert 0 < len(read.tries.success) <= NUM_ENVS + 9
+
+
+def test_without_a_try_there_are_no_levels(stage):
+    levels = levels_of(Camp(), TryLog(1).tries())
+    assert levels.before.shape == levels.after.shape == (0, len(RESOURCES))
+    assert observed(spec_of(**TRUE), 1, Camp.facts, levels).resources == {}
 
 
 # Held against what is declared.
@@ -98,22 +104,22 @@ def spec_of(**amounts) -> SkillSpec:
     return SkillSpec.from_data({"skill_name": "Build", **CODE, **amounts})
 
 
-def levels_of(num_successes, num_failures=0, before=(2, 1, 0, 0), after=(0, 1, 0, 1), failed_before=(2, 1, 0, 0)) -> TaskLevels:
+def alike(num_successes, num_failures=0, before=(2, 1, 0, 0), after=(0, 1, 0, 1), failed_before=(2, 1, 0, 0)) -> Levels:
     """Tries that are all alike."""
     start = np.array([before] * num_successes + [failed_before] * num_failures, np.float32).reshape(-1, 4)
     end = np.array([after] * num_successes + [failed_before] * num_failures, np.float32).reshape(-1, 4)
-    return TaskLevels(start, end, np.arange(num_successes + num_failures) < num_successes)
+    return Levels(RESOURCES, start, end, np.arange(num_successes + num_failures) < num_successes)
 
 
 def of(spec, levels, n=1):
-    return observed(spec, n, Camp.facts, RESOURCES, levels)
+    return observed(spec, n, Camp.facts, levels)
 
 
 TRUE = {"requires": {"wood": {"fixed": 2}}, "consumes": {"wood": {"fixed": 2}}, "gains": {"deed:BUILD": {"fixed": 1}}}
 
 
 def test_what_is_as_declared_makes_no_difference():
-    found = of(spec_of(**TRUE), levels_of(100, 50))
+    found = of(spec_of(**TRUE), alike(100, 50))
     assert found.differences == () and found.added_gains == ()
     assert (found.successes, found.failures) == (100, 50)
     wood = found.resources["wood"]
@@ -124,35 +130,35 @@ def test_what_is_as_declared_makes_no_difference():
 def test_a_wrong_consumption_is_found():
     found = of(
         spec_of(**TRUE | {"consumes": {"wood": {"fixed": 5}}, "requires": {}}),
-        levels_of(100, before=(9, 1, 0, 0), after=(7, 1, 0, 1)),
+        alike(100, before=(9, 1, 0, 0), after=(7, 1, 0, 1)),
     )
     assert found.lines == [
         "Build: declares to use up 5 wood; 1.00 of 100 successful episodes used less, 2 in the median",
     ]
-    (undeclared,) = of(spec_of(gains=TRUE["gains"]), levels_of(100)).differences
+    (undeclared,) = of(spec_of(gains=TRUE["gains"]), alike(100)).differences
     assert undeclared.kind is DifferenceKind.CONSUMPTION and "declares to use up no wood; 1.00 of 100" in undeclared.text
 
 
 def test_the_amounts_are_those_of_the_tasks_count():
     declared = spec_of(gains={"deed:BUILD": {"fixed": 1}}, consumes={"wood": {"per": 2}})
-    assert of(declared, levels_of(40, before=(6, 1, 0, 0), after=(0, 1, 0, 1)), n=3).differences == ()
-    assert of(declared, levels_of(40, before=(6, 1, 0, 0), after=(0, 1, 0, 1)), n=2).lines != []
+    assert of(declared, alike(40, before=(6, 1, 0, 0), after=(0, 1, 0, 1)), n=3).differences == ()
+    assert of(declared, alike(40, before=(6, 1, 0, 0), after=(0, 1, 0, 1)), n=2).lines != []
 
 
 def test_an_achievement_that_is_not_declared_is_found_and_added():
-    found = of(spec_of(**TRUE), levels_of(100, after=(0, 1, 1, 1)))
+    found = of(spec_of(**TRUE), alike(100, after=(0, 1, 1, 1)))
     text = "Build: declares no gain of deed:DRINK; gained by 1.00 of 100 successful episodes; added to its gains"
     assert found.lines == [text] and found.added_gains == ("deed:DRINK",)
 
 
 def test_a_stock_that_is_not_declared_is_found_and_not_added():
-    found = of(spec_of(gains={"deed:BUILD": {"fixed": 1}}), levels_of(100, before=(0, 0, 0, 0), after=(3, 0, 0, 1)))
+    found = of(spec_of(gains={"deed:BUILD": {"fixed": 1}}), alike(100, before=(0, 0, 0, 0), after=(3, 0, 0, 1)))
     assert found.lines == ["Build: declares no gain of wood; gained by 1.00 of 100 successful episodes, 3 in the median"]
     assert found.added_gains == ()
 
 
 def test_a_gain_counts_among_those_that_could_gain():
-    levels = levels_of(100, after=(0, 1, 1, 1))
+    levels = alike(100, after=(0, 1, 1, 1))
     levels.before[:60, DRUNK] = 1  # an earlier task had brought it
     assert "gained by 1.00 of 40 successful episodes" in of(spec_of(**TRUE), levels).lines[0]
     levels.before[:80, DRUNK] = 1
@@ -161,7 +167,7 @@ def test_a_gain_counts_among_those_that_could_gain():
 
 def test_a_gain_that_is_never_seen_is_found():
     (difference,) = of(
-        spec_of(**TRUE | {"gains": {"deed:BUILD": {"fixed": 1}, "deed:DRINK": {"fixed": 1}}}), levels_of(50)
+        spec_of(**TRUE | {"gains": {"deed:BUILD": {"fixed": 1}, "deed:DRINK": {"fixed": 1}}}), alike(50)
     ).differences
     assert difference.kind is DifferenceKind.GAIN_NOT_OBSERVED
     assert difference.text == "Build: declares a gain of 1 deed:DRINK; none of 50 successful episodes held that"
@@ -169,13 +175,13 @@ def test_a_gain_that_is_never_seen_is_found():
 
 def test_a_requirement_that_successes_did_not_have_is_found():
     declared = spec_of(**TRUE | {"requires": {"wood": {"fixed": 4}}})
-    (difference,) = of(declared, levels_of(50)).differences
+    (difference,) = of(declared, alike(50)).differences
     assert difference.kind is DifferenceKind.REQUIREMENT_NOT_HELD
     assert difference.text == "Build: requires 4 wood; only 0.00 of 50 successful episodes began with that"
 
 
 def test_a_need_that_is_not_declared_is_found():
-    levels = levels_of(100, 100)
+    levels = alike(100, 100)
     levels.before[levels.success, WOOD], levels.after[levels.success, WOOD] = 3, 3  # it is needed, and not used up
     levels.before[~levels.success, WOOD] = np.arange(100) % 2
     (difference,) = of(spec_of(gains=TRUE["gains"]), levels).differences
@@ -188,7 +194,7 @@ def test_a_need_that_is_not_declared_is_found():
 
 @pytest.mark.parametrize("share", [0.95, 0.9])
 def test_what_some_successes_lacked_is_no_need(share):
-    levels = levels_of(200, 100, failed_before=(0, 0, 0, 0))
+    levels = alike(200, 100, failed_before=(0, 0, 0, 0))
     levels.before[:200, WOOD] = levels.after[:200, WOOD] = np.arange(200) < 200 * share
     assert of(spec_of(gains=TRUE["gains"]), levels).differences == ()
 
@@ -201,12 +207,12 @@ def test_chance_makes_no_difference():
         before[:, WOOD] = rng.random(120) < 0.97
         after = before.copy()
         after[:, BUILT] = 1
-        assert of(spec, TaskLevels(before, after, rng.random(120) < 0.6)).differences == ()
+        assert of(spec, Levels(RESOURCES, before, after, rng.random(120) < 0.6)).differences == ()
 
 
 @pytest.mark.parametrize("num_successes", [0, 1, LEAST_TRIES - 1])
 def test_few_successes_show_nothing(num_successes):
-    found = of(spec_of(gains={"deed:DRINK": {"fixed": 1}}), levels_of(num_successes, 100))
+    found = of(spec_of(gains={"deed:DRINK": {"fixed": 1}}), alike(num_successes, 100))
     assert found.differences == () and found.added_gains == () and found.successes == num_successes
 
 

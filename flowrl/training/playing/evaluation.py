@@ -10,7 +10,7 @@ import numpy as np
 
 from flowrl.training.playing.environments import Decide, Stage, begin_test, play_seen_step
 from flowrl.training.playing.rollout import StepOutcome, outcome
-from flowrl.training.playing.task_levels import LevelReader, TaskLevelLog, TaskLevels
+from flowrl.training.playing.tries import Tries, TryLog
 
 STEPS_BETWEEN_LOOKS = 8
 """Steps that are queued before the host checks whether all episodes have ended."""
@@ -29,8 +29,8 @@ class Evaluation(NamedTuple):
     """Steps of all those episodes, failures included, for each success; None without any."""
     decided_early: bool
     """Whether the evaluation stopped early, since the goal was out of reach."""
-    levels: TaskLevels | None = None
-    """Of the resources in the tries at the last task, where they were read."""
+    tries: Tries | None = None
+    """At the last task, if they were asked for."""
 
 
 class FirstEpisodes:
@@ -106,7 +106,7 @@ def evaluate(
     num_episodes: int,
     give_up_below: float | None = None,
     on_step: Callable[[int, int], None] = lambda ended, wanted: None,
-    reader: LevelReader | None = None,
+    log: TryLog | None = None,
 ) -> Evaluation:
     """Plays ``num_episodes`` episodes, each in a world that no other episode, of this evaluation or of training, uses.
 
@@ -115,13 +115,12 @@ def evaluate(
         num_episodes: how many; all are counted, however long they take.
         give_up_below: stop as soon as this success rate is out of reach.
         on_step: called from time to time with the number of episodes that have ended, and the number wanted.
-        reader: reads the levels of resources in the tries at the last task; without one they are not read.
+        log: notes the tries at the last task, for the result.
     """
     world_key, act_key, step_key = jax.random.split(key, 3)
     playing = begin_test(stage, world_key, num_episodes)
-    num_envs, num_tasks = stage.world.num_envs, len(stage.judge.plan.n)
-    tally, number = _Tally(num_envs, num_episodes, num_tasks), 0
-    log = reader and TaskLevelLog(reader, num_envs, num_tasks - 1)
+    tally = _Tally(stage.world.num_envs, num_episodes, len(stage.judge.plan.n))
+    number = 0
     while not tally.finished:
         steps = []
         for _ in range(STEPS_BETWEEN_LOOKS):
@@ -135,10 +134,10 @@ def evaluate(
         on_step(tally.ended, num_episodes)
         if give_up_below is not None and tally.cannot_reach(give_up_below):
             return tally.evaluation(decided_early=True)
-    return tally.evaluation(decided_early=False)._replace(levels=log and log.levels())
+    return tally.evaluation(decided_early=False)._replace(tries=log and log.tries())
 
 
-def _take_in(steps: Sequence[StepOutcome], tally: _Tally, log: TaskLevelLog | None) -> None:
+def _take_in(steps: Sequence[StepOutcome], tally: _Tally, log: TryLog | None) -> None:
     for number, step in enumerate(steps):
         if log:
             log.add(number, step, tally.episodes.counting)

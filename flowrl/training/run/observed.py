@@ -11,13 +11,16 @@ from __future__ import annotations
 from math import comb
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from flowrl.envs.adapter import GameAdapter
+from flowrl.envs.readings import make_level_reader
 from flowrl.records.observed import Difference, DifferenceKind, Observed, ObservedResource
 from flowrl.skills.facts import GameFacts, Kind
 from flowrl.skills.graph import needs
 from flowrl.skills.spec import SkillSpec
-from flowrl.training.playing.task_levels import TaskLevels
+from flowrl.training.playing.tries import Tries
 
 LEAST_TRIES = 32
 """Successes without which nothing is said; for an undeclared need, failures as well."""
@@ -35,6 +38,32 @@ _LASTING = (Kind.STOCK, Kind.POSSESSION, Kind.PLACE)
 """What a gain that is not declared may be; what happens to be near the player at the end is none."""
 
 
+class Levels(NamedTuple):
+    """How much was held in ``E`` tries at a task, of each of ``R`` resources."""
+
+    resources: tuple[str, ...]
+    before: np.ndarray
+    """float32 ``[E, R]``: as the task began."""
+    after: np.ndarray
+    """float32 ``[E, R]``: after the step that ended it."""
+    success: np.ndarray
+    """bool ``[E]``."""
+
+
+def levels_of(adapter: GameAdapter, tries: Tries) -> Levels:
+    """The levels of all resources of a game.
+
+    They are read operation by operation: once in a run that takes about a second, and to compile it takes several.
+    """
+    resources, num_tries = tuple(adapter.facts.resources()), len(tries.success)
+    if not num_tries:
+        nothing = np.zeros((0, len(resources)), np.float32)
+        return Levels(resources, nothing, nothing, tries.success)
+    both = jax.tree.map(lambda *two: np.concatenate(two), tries.begun, tries.ended)
+    found = np.asarray(jax.vmap(make_level_reader(adapter, resources))(both))
+    return Levels(resources, found[:num_tries], found[num_tries:], tries.success)
+
+
 class _Tries(NamedTuple):
     """The levels of one resource in the tries at a task."""
 
@@ -50,16 +79,15 @@ class _Tries(NamedTuple):
         return self.before - self.after
 
 
-def observed(spec: SkillSpec, n: int, facts: GameFacts, resources: tuple[str, ...], levels: TaskLevels) -> Observed:
+def observed(spec: SkillSpec, n: int, facts: GameFacts, levels: Levels) -> Observed:
     """
     Args:
         n: how often the task was to be done.
-        resources: those that ``levels`` are of, in order.
     """
     success = levels.success
     tries = [
         _Tries(resource, levels.before[success, column], levels.after[success, column], levels.before[~success, column])
-        for column, resource in enumerate(resources)
+        for column, resource in enumerate(levels.resources)
     ]
     comparison = _Comparison(spec, n, facts)
     found = comparison.differences(tries) if success.sum() >= LEAST_TRIES else []

@@ -17,7 +17,6 @@ from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Hyperparameters
 from flowrl.training.playing.environments import Judge, Playing, Stage, plan_judge
 from flowrl.training.playing.programs import Keys, Programs, Source, compile_programs
-from flowrl.training.playing.task_levels import LevelReader
 from flowrl.training.run import checkpoints
 from flowrl.training.run.background import BackgroundCompiling
 from flowrl.training.run.measuring import SuccessTests
@@ -100,13 +99,8 @@ def assemble(
         updates=updates,
         background=BackgroundCompiling(programs, updates.rollouts, turn, supervision),
         reporter=Reporter(run, experts, step_budget, supervision, num_rewards),
-        tests=SuccessTests(run, stage, keys, programs.keys, turn, supervision, _reader(run, adapter)),
+        tests=SuccessTests(run, stage, keys, programs.keys, turn, supervision),
     )
-
-
-def _reader(run: RunSpecification, adapter: GameAdapter) -> LevelReader | None:
-    """What reads levels for a skill whose declaration is known, in a game that declares resources."""
-    return LevelReader(adapter) if run.spec and adapter.facts.resources() else None
 
 
 def restored(parts: Parts) -> RunState:

@@ -10,7 +10,7 @@ from flowrl.records.observed import Observed
 from flowrl.records.result import NO_PROGRESS, NO_PROGRESS_PREFIX, Outcome, RunResult, TaskRate
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.run.clock import Clock
-from flowrl.training.run.observed import observed
+from flowrl.training.run.observed import levels_of, observed
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import LocalExpert, RunState
 
@@ -49,10 +49,9 @@ def result(
 
 def observed_of(run: RunSpecification, found: Evaluation, adapter: GameAdapter) -> Observed | None:
     """What the tests of the experts showed of the skill's own task; None where no levels were read."""
-    if run.spec is None or found.levels is None:
+    if run.spec is None or found.tries is None or not adapter.facts.resources():
         return None
-    facts = adapter.facts
-    return observed(run.spec, run.plan[-1].n, facts, tuple(facts.resources()), found.levels)
+    return observed(run.spec, run.plan[-1].n, adapter.facts, levels_of(adapter, found.tries))
 
 
 def given_up(run: RunSpecification, ended: RunResult) -> RunResult:
