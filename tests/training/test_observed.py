@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from flowrl.envs import tasks
+from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.records import result as run_result
 from flowrl.records.observed import DifferenceKind
 from flowrl.skills.facts import Family, GameFacts, Kind
@@ -22,7 +23,7 @@ from flowrl.training.playing.evaluation import evaluate
 from flowrl.training.playing.tries import TryLog
 from flowrl.training.run import parts
 from flowrl.training.run.observed import LEAST_TRIES, Levels, fisher, levels_of, observed
-from flowrl.training.run.specification import RunSpecification
+from flowrl.training.run.specification import RunSpecification, read
 from tests.evaluation.camp import FULL, Camp, camp_library
 from tests.training.probes import by_source, programs_of, stage_of
 from tests.training.test_loop import DONE, PAY, Gold, specification, train
@@ -266,3 +267,10 @@ def test_a_run_reports_what_its_skill_does_not_declare(tmp_path, nuggets):
 
 def test_a_run_without_a_declaration_observes_nothing(tmp_path, nuggets):
     assert train(specification(tmp_path)).observed is None
+
+
+def test_a_run_knows_its_skills_declaration_from_its_folder(tmp_path):
+    folder, _, _ = prepare_training_run("Find_Gold", FIND, 0, [], {}, tmp_path)
+    assert read(folder).spec == SkillSpec.from_data(FIND)
+    (folder / "skill.json").write_text("{")
+    assert read(folder).spec is None  # it is trained all the same
