@@ -19,6 +19,7 @@ from flowrl.paths import RunPaths
 from flowrl.records import ending, heartbeat, liveness
 from flowrl.records.ending import Ending
 from flowrl.records.heartbeat import Activity, Heartbeat
+from flowrl.records.observed import Observed, ObservedResource
 from flowrl.records.result import RunResult, TaskRate
 from flowrl.records.run_record import PlannedTask, RunExpert, RunRecord, Slot
 from flowrl.records.training_settings import RunSettings
@@ -40,6 +41,8 @@ RECORDS = {
     "run.json: slot": Slot,
     "result.json": RunResult,
     "result.json: tasks": TaskRate,
+    "result.json: observed": Observed,
+    "result.json: resources": ObservedResource,
     "run.exit": Ending,
 }
 """The sections of docs/files.md that list the fields of a type."""

@@ -52,24 +52,35 @@ def make_reader(adapter: GameAdapter, resources: Sequence[str], sights: Sequence
     """
     facts = adapter.facts
     goals = [f"{facts.goals}:{member}" for member in goal_names(adapter)]
-    for resource in resources:
-        facts.kind(resource)
-
-    def level(features: Features, resource: str) -> jax.Array:
-        if family := facts.family_of(resource):
-            return value_of(family.written(family.held, resource), features, adapter)
-        return jnp.sum(getattr(features.inventory, resource))
+    read_levels = make_level_reader(adapter, resources)
 
     def read(features: Features) -> Readings:
         return Readings(
-            levels=_row([level(features, resource) for resource in resources], jnp.float32),
+            levels=read_levels(features),
             vitals=_row([value_of(vital.level, features, adapter) for vital in facts.vitals], jnp.float32),
-            goals=_row([level(features, goal) for goal in goals], bool),
+            goals=_row([_level(features, goal, adapter) for goal in goals], bool),
             seen=_row([_is_seen(features, sight, adapter) for sight in sights], bool),
             is_busy=jnp.asarray(value_of(facts.busy or "False", features, adapter)).astype(bool),
         )
 
     return read
+
+
+def make_level_reader(adapter: GameAdapter, resources: Sequence[str]) -> Callable[[Features], jax.Array]:
+    """The function that reads of each resource how much is held, float32 ``[R]``; see `Readings.levels`.
+
+    Raises:
+        BadInput: the game has no such resource.
+    """
+    for resource in resources:
+        adapter.facts.kind(resource)
+    return lambda features: _row([_level(features, resource, adapter) for resource in resources], jnp.float32)
+
+
+def _level(features: Features, resource: str, adapter: GameAdapter) -> jax.Array:
+    if family := adapter.facts.family_of(resource):
+        return value_of(family.written(family.held, resource), features, adapter)
+    return jnp.sum(getattr(features.inventory, resource))
 
 
 def ending_names(adapter: GameAdapter) -> tuple[str, ...]:

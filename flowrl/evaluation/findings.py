@@ -17,6 +17,7 @@ from flowrl.evaluation.episodes import Episodes
 from flowrl.evaluation.library import Library, LibrarySkill
 from flowrl.evaluation.skill_tests import SkillTest
 from flowrl.evaluation.statistics import Interval
+from flowrl.records.learned import GOAL, RARE_BY_CHANCE, counts_as_learned, why_not_learned
 
 VERSION = 1
 LONGEST = "longest episode"
@@ -33,12 +34,14 @@ def of_skill(skill: LibrarySkill, test: SkillTest | None) -> dict[str, Any]:
         return named | dict.fromkeys(measured) | {"tasks": [], "failures": [], "unlocks": {}}
     rate = statistics.rate(test.successes, test.episodes)
     trained = skill.result.success_rate if skill.result else None
+    by_chance = skill.result.random_success_rate if skill.result else None
     return {
         "skill_name": skill.name,
         "expert_idx": skill.index,
         "episodes": test.episodes,
         "success_rate": _interval(rate),
-        "random_success_rate": skill.result.random_success_rate if skill.result else None,
+        "random_success_rate": by_chance,
+        "is_learned": counts_as_learned(rate.value >= GOAL, by_chance),
         "trained_success_rate": trained,
         "has_decayed": trained is not None and rate.high < trained - _DECAY,
         "own_success_rate": test.own_rate,
@@ -50,6 +53,7 @@ def of_skill(skill: LibrarySkill, test: SkillTest | None) -> dict[str, Any]:
         "failures": [
             {"task": task, "reason": reason, "episodes": count} for (task, reason), count in test.failures.most_common()
         ],
+        "differences": skill.result.observed.lines if skill.result and skill.result.observed else [],
         "unlocks": {goal: round(share, 3) for goal, share in test.brings.items()},
     }
 
@@ -103,6 +107,20 @@ def print_skills(skills: list[dict[str, Any]], out: Console) -> None:
         steps = "-" if skill["steps"] is None else f"{skill['steps']:.0f}"
         table.add_row(skill["skill_name"], success, interval, trained, _two(skill["random_success_rate"]), steps, share)
     out.print(table)
+    for line in [*learned_lines(skills), *(line for skill in skills for line in skill["differences"])]:
+        out.print(line, soft_wrap=True, markup=False)
+
+
+def learned_lines(skills: list[dict[str, Any]]) -> list[str]:
+    """How many skills count as learned on their own plan, and which do not since a random policy does them too."""
+    by_chance = [skill["random_success_rate"] for skill in skills if skill["is_learned"]]
+    num_rare = sum(rate is not None and rate < RARE_BY_CHANCE for rate in by_chance)
+    count = (
+        f"{len(by_chance)} of {len(skills)} skills learned: success {GOAL:.2f} or more on their own plan "
+        f"({num_rare} with a random policy below {RARE_BY_CHANCE:.2f})"
+    )
+    remarks = (why_not_learned(skill["skill_name"], skill["random_success_rate"]) for skill in skills)
+    return [count, *filter(None, remarks)]
 
 
 def print_whole(whole: dict[str, Any], out: Console) -> None:

@@ -12,18 +12,23 @@ from typing import Any, NamedTuple, Protocol
 from flowrl.errors import BadInput
 from flowrl.experiment.dependency_hook import GetDependencies, ask
 from flowrl.proposers.base import LibraryView, Measured, Proposer
+from flowrl.records.result import NO_PROGRESS_PREFIX
 from flowrl.skills.candidates import Offer
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.explore import explore, unending
 from flowrl.skills.facts import GameFacts, check_resources
 from flowrl.skills.frontier import blocked_by
 from flowrl.skills.gate_report import built_in
+from flowrl.skills.graph import check_acyclic, dependency_graph
 from flowrl.skills.plan import build_plan
 from flowrl.skills.spec import SkillSpec
 
 SkillData = dict[str, Any]
 Gate = Callable[[SkillSpec], Mapping[str, Any] | None]
 """Accepts a skill and returns its report, or raises ``CodeRefused``. Code without a report counts as written by hand."""
+
+Archived = Callable[[int | None, str], Mapping[str, Any]]
+"""``(expert index, skill name)`` -> the data of a completed skill as the library has it, with what its training observed."""
 
 _IN_TRAINING = ("waiting", "running")
 
@@ -49,7 +54,7 @@ class NothingTrained:
 
 
 class _Proposal(NamedTuple):
-    """A skill as it was proposed; it never changes."""
+    """A skill as it was proposed; once it is trained, with what its training observed."""
 
     spec: SkillSpec
     data: SkillData
@@ -65,6 +70,7 @@ class FlowGraph:
         facts: the game.
         get_dependencies: asked once for each new skill; what it returns is added to the skills of its plan.
         gate: what a skill must pass besides the static checks. Its report is stored with the skill.
+        archived: asked once for each skill that was trained; without it, skills stay as they were proposed.
     """
 
     def __init__(
@@ -74,13 +80,17 @@ class FlowGraph:
         facts: GameFacts,
         get_dependencies: GetDependencies,
         gate: Gate = lambda spec: None,
+        archived: Archived = lambda expert_idx, name: {},
     ):
         self.scheduler = scheduler
         self.proposer = proposer
         self.facts = facts
         self._get_dependencies = get_dependencies
         self._gate = gate
+        self._archived = archived
         self._proposals: dict[str, _Proposal] = {}
+        self._taken_over: dict[str, int | None] = {}
+        """The attempt of each completed skill whose archived data is in ``_proposals``."""
 
     def load(self, known_skills: Mapping[str, SkillData]) -> None:
         """Loads the data of the skills of earlier starts; their status and expert index come from the scheduler.
@@ -92,6 +102,8 @@ class FlowGraph:
             data = {field: value for field, value in known.items() if field not in ("status", "expert_idx")}
             spec = SkillSpec.from_data({"skill_name": name, **data})
             self._proposals[name] = _Proposal(spec, data, tuple(plan_dependencies(name, data)))
+        for name in known_skills:
+            self._keep_acyclic(name)
 
     @property
     def skills(self) -> dict[str, SkillData]:
@@ -198,29 +210,61 @@ class FlowGraph:
 
     def usable(self) -> dict[str, SkillSpec]:
         """What a plan may use, in the order of proposal: a plan must not depend on which skill finished first."""
+        self._take_over_observed(self._entries())
         usable = ("completed", *_IN_TRAINING)
         return self._buildable({name: skill for name, skill in self.skills.items() if skill["status"] in usable})
 
     def view(self) -> LibraryView:
         """What the proposer sees of the experiment."""
         entries = self._entries()
+        self._take_over_observed(entries)
         skills = self._as_of(entries)
         completed = self._buildable({name: skill for name, skill in skills.items() if skill["status"] == "completed"})
         training = self._buildable({name: skill for name, skill in skills.items() if skill["status"] in _IN_TRAINING})
         reserved = frozenset(name for name in skills if self._proposals[name].spec.never_done)
+        unavailable = frozenset((skills.keys() | entries.keys()) - completed.keys() - training.keys() - reserved)
         return LibraryView(
             facts=self.facts,
             completed=completed,
             training=training,
-            unavailable=frozenset((skills.keys() | entries.keys()) - completed.keys() - training.keys() - reserved),
+            unavailable=unavailable,
             reserved=reserved,
             measured={name: _measured(entries[name]) for name in completed if name in entries},
+            differences={name: lines for name in completed if (lines := _differences(skills[name]))},
+            reasons={name: _why_unavailable(entries[name]) for name in unavailable if name in entries},
         )
 
     def _buildable(self, names: Iterable[str]) -> dict[str, SkillSpec]:
         """The specs of those skills that others can build on."""
         specs = {name: self._proposals[name].spec for name in names}
         return {name: spec for name, spec in specs.items() if not spec.never_done}
+
+    def _take_over_observed(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replaces the data of newly completed skills by what the library has, so that plans use what was observed of them."""
+        for name, entry in entries.items():
+            attempt = entry.get("attempt")
+            is_new = name not in self._taken_over or self._taken_over[name] != attempt
+            if entry["status"] != "completed" or name not in self._proposals or not is_new:
+                continue
+            self._taken_over[name] = attempt
+            observed = {key: value for key, value in self._archived(entry["expert_idx"], name).items() if key in _OBSERVED}
+            if "observed" in observed:
+                earlier = self._proposals[name]
+                data = {**earlier.data, **observed}
+                self._proposals[name] = earlier._replace(spec=SkillSpec.from_data({"skill_name": name, **data}), data=data)
+                self._keep_acyclic(name)
+
+    def _keep_acyclic(self, name: str) -> None:
+        """Takes back the gains that were added to a skill if the skills would depend on each other in a circle by them."""
+        proposal = self._proposals[name]
+        added = set((proposal.data.get("observed") or {}).get("added_gains", ()))
+        if not added:
+            return
+        try:
+            check_acyclic(dependency_graph({other: known.spec for other, known in self._proposals.items()}, self.facts))
+        except BadInput:
+            gains = {resource: amount for resource, amount in proposal.spec.gains.items() if resource not in added}
+            self._proposals[name] = proposal._replace(spec=proposal.spec.model_copy(update={"gains": gains}))
 
     def _as_of(self, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, SkillData]:
         """The skills with what the scheduler's entries say about them; one that it does not have yet is waiting."""
@@ -232,6 +276,25 @@ class FlowGraph:
 
     def _entries(self) -> dict[str, Mapping[str, Any]]:
         return {entry["skill_name"]: entry for entry in self.scheduler.state["skills"]}
+
+
+_OBSERVED = ("gains", "observed")
+"""What a training may have added to a skill's data."""
+
+
+def _differences(data: SkillData) -> tuple[str, ...]:
+    """How what was observed of a skill differs from what it declares."""
+    return tuple(difference["text"] for difference in (data.get("observed") or {}).get("differences", ()))
+
+
+def _why_unavailable(entry: Mapping[str, Any]) -> str:
+    """Why a skill cannot be built on, as a proposer may know it: no paths, nor other words of an unknown error."""
+    error = entry.get("error") or ""
+    if error.startswith(NO_PROGRESS_PREFIX):
+        return error.partition("; ")[0]
+    if entry["status"] == "blocked":
+        return f"blocked, since it needs {', '.join(entry.get('blocked_by') or ['a skill that is not available'])}"
+    return "cancelled by the user" if entry["status"] == "cancelled" else "its training ended with an error"
 
 
 def _measured(entry: Mapping[str, Any]) -> Measured:

@@ -37,6 +37,7 @@ from flowrl.gate.client import Gate as ProbedGate
 from flowrl.parallel.calibration import Calibration
 from flowrl.parallel.gpus import cpu_remark
 from flowrl.parallel.launchers.default import default_launcher
+from flowrl.parallel.library.contents import skill_data_in_library
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
@@ -115,8 +116,8 @@ class Start:
         settings = self._with_number(settings)
         proposer.prepare(is_resumed)
         self.scheduler = self._open_scheduler(settings)
-        gate = make_gate(settings, self.say)
-        self.flow_graph = FlowGraph(self.scheduler, proposer, entry.facts, get_dependencies, gate)
+        gate, archived = make_gate(settings, self.say), partial(skill_data_in_library, self.paths)
+        self.flow_graph = FlowGraph(self.scheduler, proposer, entry.facts, get_dependencies, gate, archived)
         self.flow_graph.load(self.scheduler.known_skills())
         stored_settings.write(self.paths, self._to_be_stored())
         self.generation = self._make_generation(settings)

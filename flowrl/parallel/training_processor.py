@@ -19,6 +19,7 @@ from flowrl.parallel.library.archive import MERGE, archive_rehearsal, archive_ru
 from flowrl.parallel.library.experts import ExpertVersion, save_expert_to_skills, write_global_latest
 from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, merge_lock
 from flowrl.parallel.library.merge_rule import merge_expert, planned_update
+from flowrl.parallel.observed_facts import keep_observed
 from flowrl.parallel.trained_experts import trained_experts
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import run_record
@@ -58,6 +59,7 @@ def process_completed_training(
         if not run.run_json.exists():
             return _with_int_keys(_earlier_decision(paths.skill_folder(global_expert_idx, skill_name) / MERGE, run))
         keep_chosen_reward(run)
+        keep_observed(run)
         versions = {version.global_expert_idx: version for version in trained_experts(run, total_timesteps)}
         if global_expert_idx not in versions:
             raise BadInput(

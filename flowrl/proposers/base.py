@@ -44,6 +44,10 @@ class LibraryView:
     """Names that are taken by skills that are never done: nothing can build on them, whatever their status."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
     """Results of completed skills, by name."""
+    differences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By name of a completed skill: how what its training observed differs from what it declares, a line each."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """By name of an unavailable skill: why it cannot be built on."""
 
     @property
     def available(self) -> dict[str, SkillSpec]:

@@ -87,8 +87,9 @@ class CurriculumProposer:
         """Nothing to do: the next view of the library contains the skill."""
 
     def num_left(self, library: LibraryView) -> int:
-        """How many skills of the curriculum the experiment does not have yet."""
-        return len(self._new(library))
+        """How many skills of the curriculum can still be proposed: new ones in reach, and what these bring into reach."""
+        new = {spec.name: spec for spec in self._new(library)}
+        return len(new.keys() & reachable_skills(library.available | new, library.facts).keys())
 
     def _new(self, library: LibraryView) -> list[SkillSpec]:
         return [spec for spec in self._skills if not library.knows(spec.name)]

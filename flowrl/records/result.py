@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
+from flowrl.records.observed import Observed
 from flowrl.validation import first_fault
 
 NAME = "result.json"
@@ -79,6 +80,8 @@ class RunResult:
     frames_per_s: float | None = None
     candidates: dict[str, Any] | None = None
     """The results of the trial of several rewards, if there was one."""
+    observed: Observed | None = None
+    """What the tries at the skill's own task showed, held against what it declares."""
 
     @property
     def is_its_own(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from flowrl.records.learned import is_done_by_chance
 from flowrl.report.figures import frames_text, minutes_text, rate_text
 
 Skill = Mapping[str, Any]
@@ -63,12 +64,14 @@ def _reason(skill: Skill) -> str:
 
 
 def outcome(skill: Skill) -> str:
-    """Rates, or achievements, if there are any, then frames and minutes of a finished run."""
+    """Rates or achievements, if there are any, frames and minutes of a finished run; and why its skill does not count as
+    learned."""
     spent = f"{frames_text(skill['frames'])} frames, {minutes_text(skill.get('minutes'))} min"
     if "achievements" in skill:
         return f"{rate_text(skill['achievements'])} achievements, {spent}"
     if skill.get("never_done"):
         return spent
     below = "" if skill["goal_reached"] is not False else ", below the goal"
-    rates = f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])})"
+    by_chance = ", which does not count as learned" if is_done_by_chance(skill["random_success_rate"]) else ""
+    rates = f"success {rate_text(skill['success_rate'])} (random {rate_text(skill['random_success_rate'])}{by_chance})"
     return f"{rates}{below}, {spent}"

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowrl.paths import ExperimentPaths
+from flowrl.records.learned import counts_as_learned, is_done_by_chance, why_not_learned
 from flowrl.records.result import NO_PROGRESS_PREFIX
 from flowrl.report.figures import frames_text, minutes_text, moment, rate_text
 from flowrl.report.invocation import to_evaluate, to_go_on
@@ -51,6 +52,8 @@ def print_summary(
         out.print("No skills.")
         return
     out.print(skill_table(skills))
+    for line in learned_lines(skills):
+        out.print(line, soft_wrap=True, markup=False)
     if rehearsals:
         out.print(rehearsal_table(rehearsals))
     if line := parallelism([*skills, *rehearsals], since, now):
@@ -97,9 +100,20 @@ def rehearsal_table(rehearsals: Iterable[Skill]) -> Table:
     return table
 
 
+def learned_lines(skills: Sequence[Skill]) -> list[str]:
+    """How many skills count as learned, and each completed one that does not since a random policy does it too."""
+    can_be_learned = [skill for skill in skills if not skill.get("never_done")]
+    completed = [skill for skill in can_be_learned if skill["status"] == "completed"]
+    num_learned = sum(counts_as_learned(skill["goal_reached"], skill["random_success_rate"]) for skill in completed)
+    remarks = (why_not_learned(skill["skill_name"], skill["random_success_rate"]) for skill in completed)
+    return [f"{num_learned} of {len(can_be_learned)} skills learned", *filter(None, remarks)]
+
+
 def _status(skill: Skill) -> str:
     if skill["status"] == "completed" and skill["goal_reached"] is False:
         return "completed, below the goal"
+    if skill["status"] == "completed" and is_done_by_chance(skill["random_success_rate"]):
+        return "completed, by chance"
     if skill["status"] == "blocked":
         return f"blocked by {', '.join(skill['blocked_by'])}"
     return "failed, no progress" if _was_given_up(skill) else skill["status"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from flowrl.evaluation import bench as benches
 from flowrl.evaluation import findings
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.evaluation.skill_tests import OUT_OF_STEPS
+from flowrl.records.observed import Difference, DifferenceKind, Observed
+from flowrl.records.result import Outcome, RunResult
 from tests.evaluation.camp import Camp, camp_library
 
 NUM_ENVS = 4
@@ -116,3 +122,24 @@ def test_what_tests_measure_is_what_the_planner_goes_by():
     of = benches.planned_by(bench, tests, SETTINGS)
     assert of.weights.success.tolist() == [1.0, 1.0, 0.0] and of.weights.steps.tolist() == [1.0, 1.0, 3.0]
     assert of.catalogue.restores.tolist() == [[False], [True], [False]]
+
+
+DIFFERENCE = Difference(DifferenceKind.CONSUMPTION, "wood", "Build: declares to use up 5 wood; 1.00 of ... used less")
+
+
+def test_skills_that_count_as_learned_are_counted_and_what_differs_is_shown(bench):
+    by_chance = {"Chop": 0.96, "Drink": 0.6, "Build": 0.2}
+    observed = {"Chop": None, "Drink": Observed(1, 9, 0, {}, ()), "Build": Observed(1, 40, 0, {}, (DIFFERENCE,))}
+    shown = []
+    for skill in bench.library.skills:
+        result = RunResult(1, Outcome.COMPLETED, random_success_rate=by_chance[skill.name], observed=observed[skill.name])
+        measured = benches.measured(bench, skill, 0)
+        shown.append(findings.of_skill(dataclasses.replace(skill, result=result), measured))
+    assert [skill["is_learned"] for skill in shown] == [False, True, True]
+    assert [skill["differences"] for skill in shown] == [[], [], [DIFFERENCE.text]]
+    out = io.StringIO()
+    findings.print_skills(shown, Console(file=out, width=120))
+    assert out.getvalue().splitlines()[-1] == DIFFERENCE.text
+    count, remark = findings.learned_lines(shown)
+    assert count.startswith("2 of 3 skills learned: ") and "(1 with a random policy below 0.50)" in count
+    assert remark == "Chop: a random policy does it in 0.96 of worlds; it does not count as learned"

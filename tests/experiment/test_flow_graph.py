@@ -8,7 +8,7 @@ from flowrl.experiment.flow_graph import FlowGraph, NothingTrained
 from flowrl.proposers.base import Measured
 from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.skills.spec import SkillSpec
-from tests.experiment.fakes import PICKAXE, STONE, WOOD, Entries, ListProposer, spec
+from tests.experiment.fakes import COAL, PICKAXE, SAPLING, STONE, WOOD, Entries, ListProposer, spec
 
 FACTS = game("Craftax-Classic-Symbolic-v1").facts
 
@@ -170,6 +170,88 @@ def test_a_proposer_is_told_what_was_measured_of_the_library():
     graph.scheduler.has("Collect_Wood", "completed", expert_idx=0, **results)
     graph.scheduler.has("Collect_Stone", "running", expert_idx=1)
     assert graph.view().measured == {"Collect_Wood": Measured(0.9, 0.1, 1000, 57.4)}
+
+
+# What a training observed.
+
+ADDED = {"gains": {"wood": {"per": 1}, "achievement:EAT_COW": {"fixed": 1}}}
+OBSERVED = {
+    "differences": [{"kind": "", "resource": "", "text": "Collect_Wood: eats a cow"}],
+    "added_gains": ["achievement:EAT_COW"],
+}
+DINNER = spec("Dine", "stone", requires=["achievement:EAT_COW"])
+
+
+class Archive:
+    """What the library has of skills; notes when it is asked."""
+
+    def __init__(self, **data):
+        self.data, self.asked = data, []
+
+    def __call__(self, expert_idx, name):
+        self.asked.append((expert_idx, name))
+        return self.data.get(name, {})
+
+
+def observing_graph(archive, *proposals) -> FlowGraph:
+    graph = FlowGraph(Entries(), ListProposer(*proposals), FACTS, nothing_to_add, archived=archive)
+    graph.next_skill()
+    return graph
+
+
+def test_plans_are_built_with_what_was_observed_of_a_skill():
+    archive = Archive(Collect_Wood={**ADDED, "observed": OBSERVED, "description": "of the library"})
+    graph = observing_graph(archive, WOOD, DINNER, DINNER)
+    with pytest.raises(BadInput, match="Dine needs achievement:EAT_COW"):
+        graph.next_skill()
+    graph.scheduler.has("Collect_Wood", "completed", expert_idx=4, attempt=1)
+    name, data = graph.next_skill()
+    assert [step["skill_name"] for step in data["execution_plan"]] == ["Collect_Wood", "Dine"]
+    assert graph.dependencies(name) == ["Collect_Wood"]
+    view = graph.view()
+    assert "achievement:EAT_COW" in view.completed["Collect_Wood"].gains
+    assert view.differences == {"Collect_Wood": ("Collect_Wood: eats a cow",)}
+    assert archive.asked == [(4, "Collect_Wood")]  # once for each attempt
+    graph.scheduler.has("Collect_Wood", "completed", expert_idx=4, attempt=2)
+    graph.view()
+    assert len(archive.asked) == 2
+
+
+def test_a_later_start_builds_its_plans_with_it_too():
+    graph = graph_of(DINNER)
+    graph.load({"Collect_Wood": WOOD.to_data() | ADDED | {"observed": OBSERVED}})
+    graph.scheduler.has("Collect_Wood", "completed", expert_idx=0)
+    assert [step["skill_name"] for step in graph.next_skill()[1]["execution_plan"]] == ["Collect_Wood", "Dine"]
+    assert graph.view().differences == {"Collect_Wood": ("Collect_Wood: eats a cow",)}
+
+
+def test_a_gain_is_not_added_if_skills_would_need_each_other_by_it():
+    cow, stone = spec("Eat_Cow", "achievement:EAT_COW"), spec("Dine", "stone", requires=["achievement:EAT_COW"])
+    table = spec("Mine", "coal", requires=["stone"])
+    added = {"gains": {"coal": {"per": 1}, "achievement:EAT_COW": {"fixed": 1}}, "observed": OBSERVED}
+    known = {"Mine": table.to_data() | added, "Eat_Cow": cow.to_data(), "Dine": stone.to_data()}
+    graph = graph_of(spec("Smelt", "iron", requires=["coal"]))
+    graph.load(known)
+    for index, name in enumerate(known):
+        graph.scheduler.has(name, "completed", expert_idx=index)
+    assert [step["skill_name"] for step in graph.next_skill()[1]["execution_plan"]] == ["Eat_Cow", "Dine", "Mine", "Smelt"]
+
+
+def test_a_proposer_hears_why_skills_cannot_be_built_on():
+    graph = graph_of(WOOD, STONE, COAL, SAPLING)
+    for _ in range(4):
+        graph.next_skill()
+    why = "no progress: Collect_Wood succeeds in 0.000 of fresh episodes; give it another reward, or ..."
+    graph.scheduler.has("Collect_Wood", "failed", error=why)
+    graph.scheduler.has("Collect_Stone", "failed", error="attempt 1 exited with code 1 without a result; see /secret/place")
+    graph.scheduler.has("Collect_Coal", "cancelled", error="cancelled in its pane")
+    graph.scheduler.has("Collect_Sapling", "blocked", blocked_by=["Collect_Wood"])
+    assert graph.view().reasons == {
+        "Collect_Wood": "no progress: Collect_Wood succeeds in 0.000 of fresh episodes",
+        "Collect_Stone": "its training ended with an error",
+        "Collect_Coal": "cancelled by the user",
+        "Collect_Sapling": "blocked, since it needs Collect_Wood",
+    }
 
 
 @pytest.mark.parametrize("env_name", GAMES)

@@ -72,6 +72,18 @@ def test_a_budget_that_ended_below_the_goal_is_flagged():
     assert "completed, below the goal" in row("Eat_Cow")
 
 
+BY_CHANCE = skill("Wake_Up", 4, success_rate=1.0, random_success_rate=0.96, goal_reached=True)
+
+
+def test_a_skill_that_a_random_policy_does_anyway_does_not_count_as_learned():
+    lines = printed([*SKILLS, BY_CHANCE])
+    assert "1 of 5 skills learned" in lines
+    assert "Wake_Up: a random policy does it in 0.96 of worlds; it does not count as learned" in lines
+    assert "completed, by chance" in next(line for line in lines if line.split()[:1] == ["Wake_Up"])
+    assert outcome(BY_CHANCE).startswith("success 1.00 (random 0.96, which does not count as learned), ")
+    assert not [line for line in printed(SKILLS) if "random policy does" in line]
+
+
 def test_what_blocks_a_skill_is_named_and_what_is_not_known_is_a_dash():
     assert row("Make_Pickaxe").split() == ["Make_Pickaxe", "-", "blocked", "by", "Place_Table", "-", "-", "-", "-"]
 

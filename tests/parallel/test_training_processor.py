@@ -21,6 +21,7 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel.library import archive, locks
 from flowrl.parallel.library.locks import LockTimeout, merge_lock
+from flowrl.parallel.observed_facts import keep_observed
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.trained_experts import DamagedCheckpoint, set_damaged_aside
 from flowrl.parallel.training_processor import process_completed_training
@@ -556,3 +557,33 @@ def test_a_reward_on_trial_that_has_not_passed_the_gate_is_refused(experiment):
     _, module, _ = prepare_training_run("Collect_Wood", data | {"candidates": [other]}, 0, [], {}, experiment.root)
     with pytest.raises(BadInput, match=r"Collect_Wood \(candidate 1\) has not passed the gate"):
         check_module(module.read_text(), [report])
+
+
+OBSERVED = {
+    "n": 1,
+    "successes": 500,
+    "failures": 12,
+    "resources": {},
+    "differences": [{"kind": "gain not declared", "resource": "achievement:COLLECT_WOOD", "text": "gained"}],
+    "added_gains": ["achievement:COLLECT_WOOD"],
+}
+
+
+def test_what_a_run_observed_goes_with_its_skill_into_the_library(experiment):
+    run = finished_run(experiment.root, 0, "Collect_Wood", {}, 80)
+    write_json(run.result, read_json(run.result) | {"observed": OBSERVED})
+    declared = read_json(run.folder / "skill.json")
+    keep_observed(run)
+    once = read_json(run.folder / "skill.json")
+    merge(experiment.root, run, 80)
+    archived = read_json(experiment.skill_folder(0, "Collect_Wood") / "skill.json")
+    assert archived == once  # a repeated merge changes nothing
+    added = {"achievement:COLLECT_WOOD": {"per": 0, "fixed": 1}}
+    assert archived == declared | {"gains": declared["gains"] | added, "observed": OBSERVED}
+
+
+def test_a_run_that_observed_nothing_leaves_its_skill_as_it_was_declared(experiment):
+    run = finished_run(experiment.root, 0, "Collect_Wood", {}, 80)
+    declared = read_json(run.folder / "skill.json")
+    merge(experiment.root, run, 80)
+    assert read_json(experiment.skill_folder(0, "Collect_Wood") / "skill.json") == declared

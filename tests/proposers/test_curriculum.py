@@ -77,6 +77,15 @@ def test_the_skills_that_are_left_are_those_that_the_experiment_does_not_have():
     assert proposer().num_left(view) == 19
 
 
+def test_skills_that_can_never_be_reached_again_are_not_left():
+    view = LibraryView(CLASSIC, named("Collect_Drink"), unavailable=frozenset({"Collect_Wood"}))
+    left, known = set(), view
+    while found := proposer().propose(known, spec_of):
+        left.add(found.name)
+        known = LibraryView(CLASSIC, {**known.completed, found.name: found}, unavailable=view.unavailable)
+    assert "Place_Table" not in left and proposer().num_left(view) == len(left) > 0
+
+
 def test_a_skill_that_does_not_pass_ends_a_fixed_list():
     def examine(offer):
         raise BadInput(f"not {offer.name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from flowrl.errors import BadInput
 from flowrl.records import ending, liveness, result
 from flowrl.records.ending import Ending
+from flowrl.records.observed import Difference, DifferenceKind, Observed, ObservedResource
 from flowrl.records.result import NO_PROGRESS, OUT_OF_MEMORY, Outcome, RunResult, TaskRate
 
 COMPLETED = RunResult(
@@ -25,12 +27,29 @@ COMPLETED = RunResult(
 )
 
 
+OBSERVED = Observed(
+    n=1,
+    successes=460,
+    failures=52,
+    resources={"wood": ObservedResource(0.1, None, None, 1.0, 0.98, 0.0, 1.0)},
+    differences=(Difference(DifferenceKind.GAIN_NOT_DECLARED, "deed:CHOP", "Collect_Wood: declares no gain of deed:CHOP"),),
+    added_gains=("deed:CHOP",),
+)
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / result.NAME
 
 
-@pytest.mark.parametrize("written", [COMPLETED, RunResult(1, Outcome.FAILED, "A", error="no", reason=OUT_OF_MEMORY)])
+@pytest.mark.parametrize(
+    "written",
+    [
+        COMPLETED,
+        dataclasses.replace(COMPLETED, observed=OBSERVED),
+        RunResult(1, Outcome.FAILED, "A", error="no", reason=OUT_OF_MEMORY),
+    ],
+)
 def test_a_result_is_read_as_it_was_written(path, written):
     result.write(path, written)
     assert result.read(path) == written == result.find(path, written.attempt)

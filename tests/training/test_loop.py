@@ -162,6 +162,14 @@ def test_a_run_ends_at_the_goal_and_reports_the_episodes_that_showed_it(tmp_path
     assert [task.skill_name for task in result.tasks] == ["Find_Gold"]
 
 
+def test_the_log_says_that_a_skill_that_random_actions_do_anyway_does_not_count_as_learned(tmp_path):
+    run = specification(tmp_path, max_task_steps=10)
+    result = train(run)
+    assert result.goal_reached and result.random_success_rate >= 0.9
+    line = f"Find_Gold: a random policy does it in {result.random_success_rate:.2f} of worlds; it does not count as learned"
+    assert line in run.paths.log.read_text()
+
+
 def test_a_slow_skills_own_budget_goes_from_its_declaration_through_the_runs_folder_into_training(tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "make_adapter", make_adapter)  # the real game: its skill's code names its constants
 

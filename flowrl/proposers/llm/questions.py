@@ -57,9 +57,9 @@ def request_text(library: LibraryView, seed: int, proposal: int) -> str:
     reached = reachable_skills(library.available, library.facts)
     return prompts.render(
         "request",
-        library=_lines(_skill(spec, library.measured.get(name)) for name, spec in library.completed.items()),
+        library=_lines(line for name, spec in library.completed.items() for line in _trained(spec, library)),
         training=_lines(_skill(spec, None) for spec in library.training.values()),
-        unavailable=_lines(f"- {name}" for name in sorted(library.unavailable)),
+        unavailable=_lines(_unavailable(name, library.reasons.get(name)) for name in sorted(library.unavailable)),
         reached=_words(dict.fromkeys(gain for spec in reached.values() for gain in spec.gains)) or "nothing yet",
         choices=_lines(f"- {choice}" for choice in choices),
     )
@@ -84,6 +84,18 @@ def missing_gains(available: Mapping[str, SkillSpec], facts: GameFacts) -> list[
             missing += [resource for resource in map(family.resource, members) if is_missing(resource)]
     following = {after for place, after in zip(facts.places, facts.places[1:]) if place in places}
     return missing + [place for place in facts.places if place in following and is_missing(place)]
+
+
+def _trained(spec: SkillSpec, library: LibraryView) -> list[str]:
+    """A skill of the library; below it, where what was observed differs from what it declares."""
+    return [
+        _skill(spec, library.measured.get(spec.name)),
+        *(f"  observed: {line}" for line in library.differences.get(spec.name, ())),
+    ]
+
+
+def _unavailable(name: str, reason: str | None) -> str:
+    return f"- {name}: {reason}" if reason else f"- {name}"
 
 
 def _skill(spec: SkillSpec, measured: Measured | None) -> str:

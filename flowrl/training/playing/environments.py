@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from flowrl.envs import tasks
+from flowrl.envs.features import Features
 from flowrl.envs.observations import Observation
 from flowrl.envs.tasks import PlanArrays, Progress, Verdict
 from flowrl.envs.worlds import Scene, WorldBank
@@ -134,9 +135,17 @@ def play_step(
         the environments afterwards (ended ones in their next world), the verdict, and the observation ``[B, ...]`` that
         the step led to (before a new world took its place).
     """
+    after, verdict, led_to, _ = play_seen_step(stage, playing, decision, key, step)
+    return after, verdict, led_to
+
+
+def play_seen_step(
+    stage: Stage, playing: Playing, decision: Decision, key: jax.Array, step: int | jax.Array
+) -> tuple[Playing, Verdict, Observation, Features]:
+    """As `play_step`, with the features ``[B, ...]`` that the step led to, before a new world took its place."""
     world, judge = stage.world, stage.judge
     state, observation, features, game_over = world.step(playing.scene.state, decision.action, key, step)
     verdict, progress, expert = judge.judge_step(playing.scene.features, features, game_over, playing.progress, judge.plan)
     next_world, scene = world.renew(playing.bank, state, observation, features, verdict.ended)
     bank = playing.bank._replace(next_world=next_world)
-    return Playing(bank, scene, progress, expert, playing.typical), verdict, observation
+    return Playing(bank, scene, progress, expert, playing.typical), verdict, observation, features

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from flowrl.training.playing.environments import Decide, Stage, begin_test, play_step
+from flowrl.training.playing.environments import Decide, Stage, begin_test, play_seen_step
 from flowrl.training.playing.rollout import StepOutcome, outcome
+from flowrl.training.playing.tries import Tries, TryLog
 
 STEPS_BETWEEN_LOOKS = 8
 """Steps that are queued before the host checks whether all episodes have ended."""
@@ -28,6 +29,8 @@ class Evaluation(NamedTuple):
     """Steps of all those episodes, failures included, for each success; None without any."""
     decided_early: bool
     """Whether the evaluation stopped early, since the goal was out of reach."""
+    tries: Tries | None = None
+    """At the last task, if they were asked for."""
 
 
 class FirstEpisodes:
@@ -103,6 +106,7 @@ def evaluate(
     num_episodes: int,
     give_up_below: float | None = None,
     on_step: Callable[[int, int], None] = lambda ended, wanted: None,
+    log: TryLog | None = None,
 ) -> Evaluation:
     """Plays ``num_episodes`` episodes, each in a world that no other episode, of this evaluation or of training, uses.
 
@@ -111,6 +115,7 @@ def evaluate(
         num_episodes: how many; all are counted, however long they take.
         give_up_below: stop as soon as this success rate is out of reach.
         on_step: called from time to time with the number of episodes that have ended, and the number wanted.
+        log: notes the tries at the last task, for the result.
     """
     world_key, act_key, step_key = jax.random.split(key, 3)
     playing = begin_test(stage, world_key, num_episodes)
@@ -120,12 +125,22 @@ def evaluate(
         steps = []
         for _ in range(STEPS_BETWEEN_LOOKS):
             decision = decide(playing, act_key, number)
-            after, verdict, _ = play_step(stage, playing, decision, step_key, number)
+            after, verdict, _, features = play_seen_step(stage, playing, decision, step_key, number)
             steps.append(outcome(playing, verdict, after))
+            if log:
+                log.queue(playing, features)
             playing, number = after, number + 1
-        for step in jax.device_get(steps):
-            tally.add(step)
+        _take_in(jax.device_get(steps), tally, log)
         on_step(tally.ended, num_episodes)
         if give_up_below is not None and tally.cannot_reach(give_up_below):
             return tally.evaluation(decided_early=True)
-    return tally.evaluation(decided_early=False)
+    return tally.evaluation(decided_early=False)._replace(tries=log and log.tries())
+
+
+def _take_in(steps: Sequence[StepOutcome], tally: _Tally, log: TryLog | None) -> None:
+    for number, step in enumerate(steps):
+        if log:
+            log.add(number, step, tally.episodes.counting)
+        tally.add(step)
+    if log:
+        log.clear()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
+from flowrl.records.learned import why_not_learned
 from flowrl.records.result import RunResult
 from flowrl.training.run.measuring import Finding
 from flowrl.training.run.parts import Parts, first_games, ordinary, restored
-from flowrl.training.run.result import given_up, result, unmeasured
+from flowrl.training.run.result import given_up, observed_of, result, unmeasured
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import RunState
 from flowrl.training.run.supervision import Supervision
@@ -87,7 +89,12 @@ def measured(parts: Parts, state: RunState, finding: Finding | None, checkpoint:
         f"success rate {found.success_rate:.3f}, random policy {by_chance.success_rate:.3f} "
         f"({found.episodes} fresh episodes each), {state.frames:,} frames"
     )
+    if remark := why_not_learned(parts.run.skill_name, by_chance.success_rate):
+        parts.supervision.pane.line(remark)
     ended = result(parts.run, parts.experts, state, found, by_chance, checkpoint, parts.supervision.clock)
+    ended = dataclasses.replace(ended, observed=observed_of(parts.run, found, parts.programs.source.adapter))
+    for line in ended.observed.lines if ended.observed else ():
+        parts.supervision.pane.line(line)
     if finding is None or not finding.no_progress:
         return ended
     ended = given_up(parts.run, ended)

@@ -14,6 +14,7 @@ from flowrl.training.playing.environments import Decide, Playing, Stage, random_
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.playing.programs import KeyPrograms, Keys
 from flowrl.training.playing.rollout import learned_policy
+from flowrl.training.playing.tries import TryLog
 from flowrl.training.run.goal import GoalTest
 from flowrl.training.run.progress import UpdateReport
 from flowrl.training.run.progress_test import ProgressTest, highest_hopeless_rate
@@ -55,6 +56,7 @@ class SuccessTests:
         Args:
             turn: held while a test is played, so that nothing large is compiled beside it.
         """
+        self._is_declared, self._last_task = run.spec is not None, len(run.plan) - 1
         self._settings, self._stage, self._supervision = run.settings, stage, supervision
         self._keys, self._key_programs, self._turn = keys, key_programs, turn
         self._goal_test = GoalTest(run.settings.success_rate)
@@ -131,9 +133,19 @@ class SuccessTests:
 
     def _play(self, state: RunState, number: int, what: str, give_up_below: float | None = None) -> Evaluation:
         key = self._key_programs.fold_in(self._keys.tests, number)
-        return self._evaluate(learned_policy(self._stage, state.learner.params), key, what, give_up_below)
+        decide = learned_policy(self._stage, state.learner.params)
+        # What the tries needed and gained is held against what the skill declares, if that is known.
+        log = TryLog(self._last_task) if self._is_declared else None
+        return self._evaluate(decide, key, what, give_up_below, log)
 
-    def _evaluate(self, decide: Decide, key: jax.Array, what: str, give_up_below: float | None = None) -> Evaluation:
+    def _evaluate(
+        self,
+        decide: Decide,
+        key: jax.Array,
+        what: str,
+        give_up_below: float | None = None,
+        log: TryLog | None = None,
+    ) -> Evaluation:
         def show(ended: int, wanted: int) -> None:
             self._supervision.pane.phase(f"{what} {ended}/{wanted}")
             self._supervision.beat()
@@ -141,4 +153,4 @@ class SuccessTests:
 
         self._supervision.compiling()  # a test may be the first with programs of its shapes
         with self._turn:
-            return evaluation.evaluate(self._stage, decide, key, TEST_EPISODES, give_up_below, show)
+            return evaluation.evaluate(self._stage, decide, key, TEST_EPISODES, give_up_below, show, log)

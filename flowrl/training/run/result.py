@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from flowrl.envs.adapter import GameAdapter
+from flowrl.records.observed import Observed
 from flowrl.records.result import NO_PROGRESS, NO_PROGRESS_PREFIX, Outcome, RunResult, TaskRate
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.run.clock import Clock
+from flowrl.training.run.observed import levels_of, observed
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import LocalExpert, RunState
 
@@ -51,6 +54,13 @@ def unmeasured(
         checkpoint=checkpoint,
         **clock.timings(),
     )
+
+
+def observed_of(run: RunSpecification, found: Evaluation, adapter: GameAdapter) -> Observed | None:
+    """What the tests of the experts showed of the skill's own task; None where no levels were read."""
+    if run.spec is None or found.tries is None or not adapter.facts.resources():
+        return None
+    return observed(run.spec, run.plan[-1].n, adapter.facts, levels_of(adapter, found.tries))
 
 
 def given_up(run: RunSpecification, ended: RunResult) -> RunResult:

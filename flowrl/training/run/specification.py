@@ -7,11 +7,13 @@ from pathlib import Path
 
 from flowrl import pickles
 from flowrl.errors import BadInput
-from flowrl.paths import RunPaths
+from flowrl.files import read_json
+from flowrl.paths import SKILL_DATA, RunPaths
 from flowrl.records import run_record
 from flowrl.records.run_record import PlannedTask, RunExpert
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.gate_report import check_module
+from flowrl.skills.spec import SkillSpec
 from flowrl.training.learning.networks import Params
 
 
@@ -43,6 +45,8 @@ class RunSpecification:
     """Whether there is nothing to succeed at."""
     init_from: str | None = None
     """The skill whose expert the new expert starts as a copy of."""
+    spec: SkillSpec | None = None
+    """The skill as it is declared; None where that is not known."""
 
     @property
     def local_to_global(self) -> dict[int, int]:
@@ -76,7 +80,16 @@ def read(folder: Path) -> RunSpecification:
         asked_num_envs=record.asked_num_envs,
         never_done=record.never_done,
         init_from=record.init_from,
+        spec=_spec(paths),
     )
+
+
+def _spec(paths: RunPaths) -> SkillSpec | None:
+    """The skill's declaration. A run can do without it, and a run that an earlier version prepared may have none."""
+    try:
+        return SkillSpec.from_data(read_json(paths.folder / SKILL_DATA))
+    except (FileNotFoundError, BadInput):
+        return None
 
 
 def _experts(records: tuple[RunExpert, ...], paths: RunPaths) -> tuple[StartingExpert, ...]:

@@ -61,6 +61,23 @@ def test_the_prompt_lists_the_library_with_its_measurements():
     assert "wood" in reached and "near:CRAFTING_TABLE" in reached
 
 
+def test_the_prompt_says_where_skills_differ_from_what_they_declare_and_why_others_failed():
+    view = LibraryView(
+        CLASSIC,
+        skills(CLASSIC, "Collect_Wood", "Collect_Drink"),
+        unavailable=frozenset({"Eat_Cow", "Place_Table"}),
+        differences={
+            "Collect_Drink": ("Collect_Drink: declares no gain of sapling; gained by 0.98 of 500 successful episodes",)
+        },
+        reasons={"Eat_Cow": "no progress: Eat_Cow succeeds in 0.004 of fresh episodes"},
+    )
+    lines = request_text(view, 0, 1).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("- Collect_Drink: "))
+    text = "  observed: Collect_Drink: declares no gain of sapling; gained by 0.98 of 500 successful episodes"
+    assert lines[at + 1] == text and not lines[at - 1].startswith("  observed")
+    assert "- Eat_Cow: no progress: Eat_Cow succeeds in 0.004 of fresh episodes" in lines and "- Place_Table" in lines
+
+
 def test_the_choices_are_the_missing_gains():
     choices = missing_gains(skills(CLASSIC, "Collect_Wood", "Place_Table"), CLASSIC)
     assert "stone" in choices and "wood_pickaxe" in choices and "achievement:EAT_COW" in choices
