@@ -28,6 +28,7 @@ from flowrl.experiment import plain_agents
 from flowrl.files import read_json, write_json
 from flowrl.paths import ExperimentPaths
 from flowrl.records import result as run_result
+from flowrl.records.learned import RARE_BY_CHANCE
 
 EXPLORE_SHARE, SKILL_SHARE = 0.45, 0.01
 """Of all frames: for the plain agent that the experts start from, and at most for each skill; the rest is rehearsed."""
@@ -109,9 +110,7 @@ def figures_of(paths: ExperimentPaths) -> dict[str, Any]:
         "frames": found["frames"],
         "minutes": round(sum(run["minutes"] or 0.0 for run in runs), 1),
         "skills_learned": sum(
-            skill["success_rate"]["value"] >= 0.8 and (skill["random_success_rate"] or {"value": 0})["value"] < 0.5
-            for skill in found["skills"]
-            if skill["success_rate"]
+            skill["is_learned"] and (skill["random_success_rate"] or 0.0) < RARE_BY_CHANCE for skill in found["skills"]
         ),
     }
     flat = {

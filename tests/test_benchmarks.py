@@ -306,7 +306,7 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
             write_json(folder / "rehearsals" / "1" / "result.json", {"attempt": 1, "outcome": "completed", "frames": 1000})
         else:
             composed, plain = reached[folder.name[-1]]
-            skill = {"success_rate": {"value": 0.9}, "random_success_rate": {"value": 0.1}}
+            skill = {"is_learned": True, "random_success_rate": 0.1}
             flat = {"small batches": whole(plain) | {"frames": 1000}, "settings of the skills": whole(1.0) | {"frames": 1000}}
             found = {"frames": 1000, "whole": whole(composed), "flat": flat, "skills": [skill]}
             write_json(folder / "evaluation.json", found)

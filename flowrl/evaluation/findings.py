@@ -30,8 +30,9 @@ def of_skill(skill: LibrarySkill, test: SkillTest | None) -> dict[str, Any]:
     """What the test of a skill found, as plain data; nothing where it was not tested."""
     if test is None:
         measured = ("success_rate", "random_success_rate", "trained_success_rate", "own_success_rate", "steps")
-        named = {"skill_name": skill.name, "expert_idx": skill.index, "episodes": 0, "has_decayed": False}
-        return named | dict.fromkeys(measured) | {"tasks": [], "failures": [], "unlocks": {}}
+        named = {"skill_name": skill.name, "expert_idx": skill.index, "episodes": 0}
+        found = {"is_learned": False, "has_decayed": False, "tasks": [], "failures": [], "differences": [], "unlocks": {}}
+        return named | dict.fromkeys(measured) | found
     rate = statistics.rate(test.successes, test.episodes)
     trained = skill.result.success_rate if skill.result else None
     by_chance = skill.result.random_success_rate if skill.result else None
@@ -113,10 +114,11 @@ def print_skills(skills: list[dict[str, Any]], out: Console) -> None:
 
 def learned_lines(skills: list[dict[str, Any]]) -> list[str]:
     """How many skills count as learned on their own plan, and which do not since a random policy does them too."""
+    num_tested = sum(skill["success_rate"] is not None for skill in skills)
     by_chance = [skill["random_success_rate"] for skill in skills if skill["is_learned"]]
     num_rare = sum(rate is not None and rate < RARE_BY_CHANCE for rate in by_chance)
     count = (
-        f"{len(by_chance)} of {len(skills)} skills learned: success {GOAL:.2f} or more on their own plan "
+        f"{len(by_chance)} of {num_tested} skills learned: success {GOAL:.2f} or more on their own plan "
         f"({num_rare} with a random policy below {RARE_BY_CHANCE:.2f})"
     )
     remarks = (why_not_learned(skill["skill_name"], skill["random_success_rate"]) for skill in skills)
