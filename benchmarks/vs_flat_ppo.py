@@ -30,7 +30,7 @@ from flowrl.paths import ExperimentPaths
 from flowrl.records import result as run_result
 from flowrl.records.learned import RARE_BY_CHANCE
 
-EXPLORE_SHARE, SKILL_SHARE = 0.45, 0.01
+EXPLORE_SHARE, SKILL_SHARE = 0.35, 0.02
 """Of all frames: for the plain agent that the experts start from, and at most for each skill; the rest is rehearsed."""
 TRAINING = {"num_envs": 128, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
 FIGURES = ("achievements", "score", "episode_steps")
