@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -10,12 +10,12 @@ import numpy as np
 
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.readings import make_reader
-from flowrl.evaluation import episodes, skill_tests
-from flowrl.evaluation.catalogue import Names, make_catalogue, names_of
+from flowrl.evaluation import episodes, skill_tests, worth
+from flowrl.evaluation.catalogue import Names, names_of
 from flowrl.evaluation.composition import Composition, Games, compose
 from flowrl.evaluation.episodes import Episodes
 from flowrl.evaluation.library import Library, LibrarySkill
-from flowrl.evaluation.planner import Planned, PlannerSettings, Weights, make_explain
+from flowrl.evaluation.planner import Planned, PlannerSettings, make_explain
 from flowrl.evaluation.skill_tests import SkillTest
 from flowrl.skills.module import compile_module
 from flowrl.training.learning import experts
@@ -61,23 +61,13 @@ def measured(bench: Bench, skill: LibrarySkill, seed: int) -> SkillTest:
 
 def planned_by(bench: Bench, tests: Mapping[str, SkillTest], settings: PlannerSettings) -> Planned:
     """What the planner goes by, from what was measured of each skill."""
-    skills = bench.library.skills
-    catalogue, _ = make_catalogue(bench.library, bench.adapter.facts, _also_gained(tests))
-    found = [tests[skill.name] for skill in skills]
-    steps = [test.steps if np.isfinite(test.steps) else skill.own_max_steps for test, skill in zip(found, skills)]
-    success = [test.own_rate for test in found]
-    return Planned(catalogue, _weights(success, steps), settings)
+    worths = {name: worth.tested(test) for name, test in tests.items()}
+    return worth.planned_by(bench.library, bench.adapter.facts, worths, settings)
 
 
 def equally_good(bench: Bench, settings: PlannerSettings) -> Planned:
     """What the planner goes by where the skills were not measured."""
-    catalogue, _ = make_catalogue(bench.library, bench.adapter.facts)
-    ones = [1.0] * len(bench.library.skills)
-    return Planned(catalogue, _weights(ones, ones), settings)
-
-
-def _weights(success: Sequence[float], steps: Sequence[float]) -> Weights:
-    return jax.device_put(Weights(np.array(success, np.float32), np.array(steps, np.float32)))
+    return worth.planned_by(bench.library, bench.adapter.facts, worth.equal(bench.library), settings)
 
 
 def play_whole(
@@ -107,10 +97,6 @@ def composed(bench: Bench, max_steps: int) -> tuple[Composition, Names]:
     functions = [compile_module(skill.module_text, bench.adapter.scope, features)[-1] for skill in bench.library.skills]
     programs = bench.programs
     return compose(programs.world, programs.acting, bench.adapter, functions, names, max_steps), names
-
-
-def _also_gained(tests: Mapping[str, SkillTest]) -> dict[str, list[str]]:
-    return {name: [goal for goal, share in test.brings.items() if share >= skill_tests.USUAL] for name, test in tests.items()}
 
 
 def _logger(bench: Bench, planned: Planned, names: Names, log: Callable[[str], None]) -> Callable[[Games, int], None]:

@@ -8,6 +8,7 @@ import pytest
 
 from flowrl.evaluation import bench as benches
 from flowrl.evaluation import findings, rehearsal
+from flowrl.evaluation.catalogue import make_catalogue
 from flowrl.evaluation.composition import begin
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.evaluation.skill_tests import OUT_OF_STEPS
@@ -28,7 +29,7 @@ def bench():
 
 
 def planned(bench, success=(1.0, 1.0, 1.0), settings=SETTINGS):
-    catalogue, _ = benches.make_catalogue(bench.library, bench.adapter.facts)
+    catalogue, _ = make_catalogue(bench.library, bench.adapter.facts)
     return Planned(catalogue, Weights(np.array(success, np.float32), np.ones(3, np.float32)), settings)
 
 
