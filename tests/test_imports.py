@@ -22,6 +22,7 @@ ROOMS = {
     "evaluation": {"envs", "records", "skills", "training"},
     "parallel": {"records", "skills"},
     "report": {"records"},
+    "api": {"envs", "evaluation", "experiment", "skills", "training"},
 }
 SUB_ROOMS = {
     "training": {
@@ -41,8 +42,9 @@ EDGES = {
     "wandb": "tracking/trackers.py",
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/connection.py",
+    "minari": "api/minari_dataset.py",
 }
-NEEDS_JAX = ("training", "envs", "gate", "evaluation")
+NEEDS_JAX = ("training", "envs", "gate", "evaluation", "api")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -125,6 +127,7 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
 @pytest.mark.parametrize(
     "module",
     [
+        "flowrl",
         "flowrl.bottomup_parallel",
         "flowrl.experiment.start",
         "flowrl.migrate",
