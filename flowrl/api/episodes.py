@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,6 @@ from flowrl.api import extras
 from flowrl.api.skill import PlanPolicy, SkillEnvironment, SkillState, skill_env
 from flowrl.envs.observations import Observation
 from flowrl.errors import BadInput, FlowrlError
-
-if TYPE_CHECKING:
-    from minari import MinariDataset
 
 AT_ONCE = 64
 """The most environments that play side by side."""
@@ -55,14 +52,17 @@ class _Step(NamedTuple):
 
 def export_episodes(
     graph_path: Path | str, skill_name: str, episodes: int = 100, dataset_id: str | None = None, seed: int = 0
-) -> MinariDataset:
+) -> Any:
     """Plays a skill's plan with the library's experts, each episode in a fresh world, and stores those that succeed.
 
     Minari's own folder takes the dataset (``MINARI_DATASETS_PATH``, or the user's).
 
     Args:
         episodes: successful ones; more are played until there are so many.
-        dataset_id: as Minari has them, ``flowrl/Collect_Wood-v0`` by default.
+        dataset_id: as Minari has them, ``<game>/<skill>-v0`` by default.
+
+    Returns:
+        the ``minari.MinariDataset``.
 
     Raises:
         BadInput: Minari is not installed, the dataset exists, an argument is wrong, or the folder has no such skill.
@@ -73,9 +73,9 @@ def export_episodes(
 
     if episodes < 1:
         raise BadInput(f"episodes must be at least 1, found {episodes}")
-    name = dataset_id or f"flowrl/{skill_name}-v0"
-    minari_dataset.check_free(name)
     env = skill_env(graph_path, skill_name)
+    name = dataset_id or f"{env.adapter.env_name}/{env.name}-v0"
+    minari_dataset.check_free(name)
     return minari_dataset.write(name, env, successes(env, episodes, seed))
 
 

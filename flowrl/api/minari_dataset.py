@@ -24,7 +24,7 @@ def check_free(dataset_id: str) -> None:
     try:
         parse_dataset_id(dataset_id)
     except (TypeError, ValueError) as error:  # a name without a version is a TypeError
-        raise BadInput(f"{dataset_id!r} cannot be the name of a dataset; give one like flowrl/Collect_Wood-v0") from error
+        raise BadInput(f"{dataset_id!r} cannot be the name of a dataset; give one like Craftax/Collect_Wood-v0") from error
     if dataset_id in minari.list_local_datasets():
         raise BadInput(f"the dataset {dataset_id} exists; choose another dataset_id, or delete it: minari delete {dataset_id}")
 

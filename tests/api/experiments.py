@@ -22,9 +22,9 @@ def kept_experiment(folder: Path) -> ExperimentPaths:
     return ExperimentPaths(folder)
 
 
-def camp_agent(low: float = 3.0, **how) -> Agent:
-    library, adapter = camp_library(**how), Camp()
-    return agent_of(library, adapter, worth.planned_by(library, Camp.facts, worth.equal(library), PlannerSettings(low=low)))
+def camp_agent(**how) -> Agent:
+    library = camp_library(**how)
+    return agent_of(library, Camp(), worth.planned_by(library, Camp.facts, worth.equal(library), PlannerSettings()))
 
 
 def camp_skill(name: str, **how) -> SkillEnvironment:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,62 +14,61 @@ import flowrl
 from flowrl.errors import BadInput
 from flowrl.files import write_json
 from flowrl.paths import ExperimentPaths
-from tests.api.experiments import camp_agent, kept_experiment
-from tests.evaluation.camp import Camp
+from tests.api.experiments import camp_agent
 
-README = Path(__file__).parents[2] / "README.md"
-CHOP, DRINK, BUILD, WAIT = range(4)
+CHOP, DRINK, BUILD = range(3)
 
 
-def played(agent, num_steps, seed=0):
-    """The actions, rewards and skills of one environment, step by step."""
-
-    @jax.jit
-    def play(agent, key):
-        _, state = agent.env.reset(key)
-
-        def step(carried, key):
-            state, memory, done = carried
-            action, memory = agent.act(key, state, memory, done)
-            _, state, reward, done, info = agent.env.step(key, state, action)
-            return (state, memory, done), (action, reward, memory.skill, done, info["goals"])
-
-        start = state, agent.begin(state), False
-        return jax.lax.scan(step, start, jax.random.split(key, num_steps))[1]
-
-    return jax.device_get(play(agent, jax.random.key(seed)))
+@pytest.fixture(scope="module")
+def camp():
+    return camp_agent()
 
 
-def test_an_agent_plays_as_whole_episodes_do():
-    actions, rewards, skills, done, goals = played(camp_agent(), 7)
+def with_settings(agent, **settings):
+    """The same agent by other settings of the planner, for the same compiled programs."""
+    return agent.replace(planned=agent.planned._replace(settings=agent.planned.settings._replace(**settings)))
+
+
+@jax.jit
+def played(agent, key):
+    """Twenty steps of one environment: the actions, rewards, skills, ends, goals and failures, each over time."""
+
+    def step(carried, key):
+        state, memory, done = carried
+        action, memory = agent.act(key, state, memory, done)
+        _, state, reward, done, info = agent.env.step(key, state, action)
+        return (state, memory, done), (action, reward, memory.skill, done, info["goals"], memory.course.past.failures)
+
+    _, state = agent.env.reset(key)
+    return jax.lax.scan(step, (state, agent.begin(state), False), jax.random.split(key, 20))[1]
+
+
+def test_an_agent_plays_as_whole_episodes_do(camp):
+    actions, rewards, skills, done, goals, _ = played(camp, jax.random.key(0))
     # Chop twice (the hut takes two), build on the spot, drink; then the best skill passes the time.
-    assert actions.tolist() == [CHOP, CHOP, BUILD, DRINK, CHOP, CHOP, CHOP] == skills.tolist()
-    assert rewards.tolist() == [1, 0, 1, 1, 0, 0, 0] and not done.any() and goals[3:].all()
+    assert actions[:7].tolist() == [CHOP, CHOP, BUILD, DRINK, CHOP, CHOP, CHOP] == skills[:7].tolist()
+    assert rewards[:7].tolist() == [1, 0, 1, 1, 0, 0, 0] and goals[3:].all()
+    # Water is low at 2, is filled, and nobody dies.
+    assert actions[7:].tolist().count(DRINK) > 0 and not done.any()
 
 
-def test_a_new_episode_begins_with_a_new_plan():
+def test_a_new_episode_begins_with_a_new_plan(camp):
     # Nine units of water, filled in the fourth step: thirst ends the first episode after step 13.
-    actions, _, skills, done, _ = played(camp_agent(low=0.0), 17)
+    actions, _, _, done, _, _ = played(with_settings(camp, low=0.0), jax.random.key(0))
     assert np.flatnonzero(done).tolist() == [12]
-    assert actions[13:].tolist() == actions[:4].tolist() == [CHOP, CHOP, BUILD, DRINK]
+    assert actions[13:17].tolist() == actions[:4].tolist() == [CHOP, CHOP, BUILD, DRINK]
 
 
-def test_what_has_failed_is_remembered_within_an_episode_and_forgotten_after_it():
-    agent = camp_agent(low=0.0, Build="WAIT")
-    _, _, _, done, _ = played(agent, 20)
+def test_what_has_failed_is_remembered_within_an_episode_and_forgotten_after_it(camp):
+    idle = camp_agent(Build="WAIT").experts.params
+    agent = with_settings(camp.replace(experts=camp.experts.replace(params=idle)), low=0.0)
+    _, _, _, done, _, failures = played(agent, jax.random.key(0))
     end = int(np.flatnonzero(done)[0])
-    _, state = agent.env.reset(jax.random.key(0))
-    memory, failures = agent.begin(state), []
-    for number in range(end + 2):
-        key = jax.random.key(number)
-        action, memory = agent.act(key, state, memory, number == end + 1)
-        _, state, *_ = agent.env.step(key, state, action)
-        failures.append(int(memory.course.past.failures[BUILD]))
-    assert max(failures[: end + 1]) > 0 and failures[end + 1] == 0
+    assert failures[end, BUILD] > 0 and failures[end + 1].tolist() == [0, 0, 0]
 
 
-def test_a_batch_does_what_each_environment_does_alone():
-    agent = camp_agent()
+def test_a_batch_does_what_each_environment_does_alone(camp):
+    agent = camp
     keys = jax.random.split(jax.random.key(3), 5)
     _, states = jax.vmap(agent.env.reset)(keys)
     states = states._replace(water=jnp.array([9, 2, 9, 5, 1], jnp.int32))
@@ -90,8 +86,8 @@ def test_a_batch_does_what_each_environment_does_alone():
     assert len({*zip(*courses)}) == 2  # they do not all do the same
 
 
-def test_agents_may_be_mapped_over_and_batches_nested():
-    agents = jax.tree.map(lambda *leaves: jnp.stack(leaves), camp := camp_agent(), camp)
+def test_agents_may_be_mapped_over_and_batches_nested(camp):
+    agents = jax.tree.map(lambda *leaves: jnp.stack(leaves), camp, camp)
     _, state = camp.env.reset(jax.random.key(0))
     memory = camp.begin(state)
     by_agent = jax.vmap(lambda agent: agent.act(jax.random.key(0), state, memory)[0])(agents)
@@ -101,35 +97,29 @@ def test_agents_may_be_mapped_over_and_batches_nested():
     assert nested.tolist() == [[CHOP] * 3] * 2
 
 
-def test_an_agent_explains_its_task():
-    agent = camp_agent()
-    _, state = agent.env.reset(jax.random.key(0))
-    assert agent.explain(agent.begin(state)).startswith("Chop x2 for Chop: ")
-    assert agent.skill_names == ("Chop", "Drink", "Build")
+def test_an_agent_explains_its_task(camp):
+    _, state = camp.env.reset(jax.random.key(0))
+    assert camp.explain(camp.begin(state)).startswith("Chop x2 for Chop: ")
+    assert camp.skill_names == ("Chop", "Drink", "Build")
 
 
 # With an experiment's folder.
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    return kept_experiment(tmp_path_factory.mktemp("kept") / "exp")
-
-
-@pytest.fixture(scope="module")
-def readme(kept, tmp_path_factory):
-    """What the lines of the README leave behind, where `exp/demo/` is an experiment."""
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    folder, names = tmp_path_factory.mktemp("readme"), {}
-    shutil.copytree(kept.root, folder / "exp" / "demo")
-    with contextlib.chdir(folder):
-        exec(code, names)
-    return names
+def readme(run_lines):
+    """What the lines of the README leave behind."""
+    return run_lines("README.md", "load_agent")
 
 
 def test_the_lines_of_the_readme_run_as_they_are(readme):
     assert readme["observation"].shape == (1345,) and 0 <= int(readme["action"]) < 17
     assert not readme["memory"].is_new and not readme["done"] and readme["info"]["goals"].shape == (22,)
+
+
+def test_the_lines_on_batches_run_as_they_are(using):
+    shown = using("load_agent")
+    assert shown["rewards"].shape == (20, 8) and shown["goals"].shape == (20, 8, 22)
 
 
 def test_a_loaded_agent_does_the_same_for_the_same_key(readme):
@@ -217,7 +207,3 @@ def test_an_unknown_name_is_no_attribute():
     assert {"load_agent", "skill_env", "export_episodes"} <= set(dir(flowrl))
     with pytest.raises(AttributeError, match="no attribute 'load_agents'"):
         _ = flowrl.load_agents
-
-
-def test_camp_has_what_the_tests_expect():
-    assert Camp.num_actions == WAIT + 1

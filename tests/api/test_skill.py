@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +14,7 @@ import flowrl
 from flowrl.envs import tasks
 from flowrl.errors import BadInput
 from flowrl.skills.module import compile_module
-from tests.api.experiments import camp_skill, kept_experiment
+from tests.api.experiments import camp_skill
 from tests.evaluation.camp import MAX_TASK_STEPS
 
 CHOP, DRINK, BUILD, WAIT = range(4)
@@ -80,31 +83,65 @@ def test_the_experts_of_the_plan_succeed():
     assert actions == [CHOP, CHOP, BUILD] and done and info["success"]
 
 
+def test_a_batch_is_made_by_vmap():
+    env = camp_skill("Build")
+
+    def step(states, key):
+        keys = jax.random.split(key, 3)
+        actions = jax.vmap(env.policy.act)(keys, states)
+        _, states, reward, done, info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, states, actions, env.default_params)
+        return states, (actions, reward, done, info["task"])
+
+    @jax.jit
+    def rolled(key):
+        _, states = jax.vmap(env.reset)(jax.random.split(key, 3))
+        states = states._replace(progress=states.progress._replace(task=jnp.array([0, 1, 0], jnp.int32)))
+        return jax.lax.scan(step, states, jax.random.split(key, 6))[1]
+
+    actions, reward, done, task = jax.device_get(rolled(jax.random.key(0)))
+    # The second environment builds without any wood, until the steps for that are used up.
+    assert actions[:, 0].tolist() == [CHOP, CHOP, BUILD] * 2 and actions[:, 1].tolist() == [BUILD] * 3 + [CHOP, CHOP, BUILD]
+    assert done[:, 0].tolist() == [False, False, True] * 2 and done[:, 1].tolist() == done[:, 0].tolist()
+    assert reward[:, 1].tolist() == [0, 0, 0, 1, 1, 1] and task[:, 1].tolist() == [1, 1, 1, 0, 0, 1]
+    assert all(np.array_equal(each[:, 0], each[:, 2]) for each in (actions, reward, done, task))
+
+
 # Craftax-Classic.
 
 
 @pytest.fixture(scope="module")
-def wood(tmp_path_factory):
-    return flowrl.skill_env(kept_experiment(tmp_path_factory.mktemp("kept") / "exp").root, "Collect_Wood")
+def wood(using):
+    """Of the lines in the documentation, which run as they are."""
+    shown = using("state, 5")
+    assert shown["observation"].shape == (1345,) and shown["reward"].shape == shown["done"].shape == ()
+    return shown["env"]
+
+
+class Step(NamedTuple):
+    before: Any
+    action: jax.Array
+    observation: jax.Array
+    reward: jax.Array
+    done: jax.Array
+    info: dict
+    after: Any
 
 
 @pytest.fixture(scope="module")
 def roll(wood):
-    """Plays three environments by its expert, under jit, vmap and scan: a function of a key, of ``[T, B, ...]``."""
+    """Steps by its expert, of which the 16th is the last that its task has: a function of a seed."""
 
-    def step(states, key):
-        act_keys, step_keys = (jax.random.split(each, 3) for each in jax.random.split(key))
-        actions = jax.vmap(wood.policy.act)(act_keys, states)
-        observation, after, reward, done, info = jax.vmap(wood.step)(step_keys, states, actions)
-        return after, (states, actions, observation, reward, done, info)
+    def rolled(seed):
+        _, state = wood.reset(jax.random.key(seed))
+        used = jnp.int32(wood.default_params.budget[0] - 16)
+        state, steps = state._replace(progress=state.progress._replace(steps=used)), []
+        for key in jax.random.split(jax.random.key(seed), 20):
+            before, action = state, wood.policy.act(key, state)
+            observation, state, *rest = wood.step(key, state, action)
+            steps.append(Step(before, action, observation, *rest, after=state))
+        return steps
 
-    @jax.jit
-    def rolled(key):
-        _, states = jax.vmap(wood.reset)(jax.random.split(key, 3))
-        late = states._replace(progress=states.progress._replace(steps=jnp.array([0, 190, 195], jnp.int32)))
-        return jax.lax.scan(step, late, jax.random.split(key, 24))[1]
-
-    return lambda seed: jax.device_get(rolled(jax.random.key(seed)))
+    return rolled
 
 
 @pytest.fixture(scope="module")
@@ -113,48 +150,46 @@ def trajectory(roll):
 
 
 def test_the_signature_is_gymnaxs(wood, trajectory):
-    _, actions, observation, reward, done, info = trajectory
     assert wood.num_actions == wood.action_space().n == 17
     assert wood.observation_space(wood.default_params).shape == (1345,)
-    assert (observation.shape, observation.dtype) == ((24, 3, 1345), jnp.float32)
-    assert (reward.shape, reward.dtype, done.dtype, actions.dtype) == ((24, 3), jnp.float32, bool, jnp.int32)
-    assert bool(wood.observation_space().contains(observation)) and bool(wood.action_space().contains(actions).all())
-    assert {leaf.shape[:2] for leaf in jax.tree.leaves(info)} == {(24, 3)}
+    for step in trajectory:
+        assert (step.observation.shape, step.observation.dtype) == ((1345,), jnp.float32)
+        assert (step.reward.shape, step.reward.dtype, step.done.shape, step.done.dtype) == ((), jnp.float32, (), bool)
+        assert wood.observation_space().contains(step.observation) and wood.action_space().contains(step.action)
 
 
 def test_each_step_is_judged_as_in_training(wood, trajectory):
-    states, actions, _, reward, done, info = trajectory
     functions = compile_module(wood.skill.module_text, wood.adapter.scope, wood.adapter.facts.feature_names)
     plan = tasks.plan_arrays([0], [wood.skill.plan[0].n], wood.skill.max_task_steps)
-    judge = jax.jit(tasks.make_judge(functions))
-    progress = jax.tree.map(lambda leaf: leaf[0], states.progress)
-    for number in range(23):
-        before = jax.tree.map(lambda leaf: leaf[number], states.features)
-        after = jax.tree.map(lambda leaf: leaf[number + 1], states.features)
-        over = info["terminated"][number] & ~info["success"][number]
-        verdict, moved = judge(before, after, over, progress, plan)
-        ended = done[number]
-        # Where an episode ended, what follows is a new world; there, only the ends by steps can be judged again.
-        assert (verdict.truncated == info["truncated"][number])[ended | ~verdict.ended].all()
-        assert (verdict.reward == reward[number])[~ended].all() and not verdict.success[~ended].any()
-        progress = tasks.restart(moved, ended)
-        assert jax.tree.all(jax.tree.map(lambda one, row: (one == row[number + 1]).all(), progress, states.progress))
-    assert info["truncated"].any()
+    judge, step_game, look = map(jax.jit, (tasks.make_judge(functions), wood.adapter.step, wood.adapter.features))
+    one = partial(jax.tree.map, lambda leaf: jnp.asarray(leaf)[None])
+    progress = one(trajectory[0].before.progress)
+    for key, step in zip(jax.random.split(jax.random.key(5), 20), trajectory):
+        _, game, over = step_game(jax.random.split(key)[0], step.before.game, step.action)
+        verdict, moved = judge(one(look(step.before.game)), one(look(game)), one(over), progress, plan)
+        found = (step.reward, step.info["task_done"], step.info["truncated"], step.info["success"], step.done)
+        judged = (verdict.reward, verdict.task_done, verdict.truncated, verdict.success, verdict.ended)
+        assert [*map(float, found)] == [float(each[0]) for each in judged]
+        assert bool(step.info["terminated"]) == bool((verdict.success | verdict.died)[0])
+        progress = tasks.restart(moved, verdict.ended)
+        assert jax.tree.all(jax.tree.map(lambda mine, own: mine[0] == own, progress, step.after.progress))
+    assert any(step.info["truncated"] for step in trajectory)
 
 
 def test_a_key_decides_everything(roll, trajectory):
-    same, other = roll(5), roll(6)
-    assert jax.tree.all(jax.tree.map(np.array_equal, trajectory, same))
-    assert not np.array_equal(trajectory[2], other[2])
+    once, again, otherwise = (
+        [(int(step.action), step.observation.tolist()) for step in steps] for steps in (trajectory, roll(5), roll(6))
+    )
+    assert once == again != otherwise
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [("Colect_Wood", "unknown skill 'Colect_Wood'; did you mean Collect_Wood?"), ("Fly", "choose one of Collect_Wood")],
 )
-def test_an_unknown_skill_is_refused(name, message, tmp_path):
+def test_an_unknown_skill_is_refused(name, message, kept):
     with pytest.raises(BadInput, match=message):
-        flowrl.skill_env(kept_experiment(tmp_path / "exp").root, name)
+        flowrl.skill_env(kept.root, name)
 
 
 def test_a_folder_without_an_experiment_is_refused(tmp_path):
