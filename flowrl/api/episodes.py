@@ -15,8 +15,8 @@ from flowrl.api.skill import PlanPolicy, SkillEnvironment, SkillState, skill_env
 from flowrl.envs.observations import Observation
 from flowrl.errors import BadInput, FlowrlError
 
-AT_ONCE = 64
-"""The most environments that play side by side."""
+NUM_ENVS = 64
+"""Environments that play side by side."""
 HOPELESS = 512
 """Episodes without a single success after which no more are tried."""
 
@@ -86,11 +86,10 @@ def successes(env: SkillEnvironment, wanted: int, seed: int) -> list[Episode]:
         FlowrlError: none of the first `HOPELESS` succeeds.
     """
     found: list[Episode] = []
-    tried, num_envs = 0, min(AT_ONCE, wanted)
-    play = _Player(env, num_envs)
+    tried, player = 0, _Player(env, NUM_ENVS)
     while len(found) < wanted:
-        found += play.batch(jax.random.fold_in(jax.random.key(seed), tried))
-        tried += num_envs
+        found += player.batch(jax.random.fold_in(jax.random.key(seed), tried))
+        tried += NUM_ENVS
         if not found and tried >= HOPELESS:
             raise FlowrlError(
                 f"{env.name} did not succeed once in {tried} episodes, so there is nothing to export; train it further"
@@ -105,16 +104,17 @@ class _Player:
         self._env, self._num_envs = env, num_envs
         self._reset = jax.jit(jax.vmap(env.reset))
         self._step = jax.jit(self._step_all)
+        self._look = jax.jit(self._look_at_all)
 
     def batch(self, key: jax.Array) -> list[Episode]:
         """One episode in each environment; those that succeeded."""
         reset_key, step_key = jax.random.split(key)
         _, states = self._reset(jax.random.split(reset_key, self._num_envs))
-        seen, steps = [self._seen(states)], []
+        seen, steps = [jax.device_get(self._look(states))], []
         running = np.ones(self._num_envs, bool)
         while running.any():
             states, step = self._step(self._env.policy, jax.random.fold_in(step_key, len(steps)), states)
-            seen.append(self._seen(states))
+            seen.append(jax.device_get(self._look(states)))
             steps.append(jax.device_get(step))
             running &= ~steps[-1].done
         return list(self._successful(_stacked(seen), _stacked(steps)))
@@ -127,9 +127,8 @@ class _Player:
         _, states, reward, done, info = step(step_keys, states, action, self._env.default_params)
         return states, _Step(action, reward, done, info["success"])
 
-    def _seen(self, states: SkillState) -> _Seen:
-        observe = jax.vmap(self._env.adapter.observe)
-        return jax.device_get(_Seen(observe(states.game), states.progress.task))
+    def _look_at_all(self, states: SkillState) -> _Seen:
+        return _Seen(jax.vmap(self._env.adapter.observe)(states.game), states.progress.task)
 
     def _successful(self, seen: _Seen, steps: _Step) -> Iterator[Episode]:
         for place in range(self._num_envs):
