@@ -23,6 +23,7 @@ ROOMS = {
     "rehearsal": {"envs", "evaluation", "records", "skills", "tracking", "training"},
     "parallel": {"records", "skills"},
     "report": {"records"},
+    "api": {"envs", "evaluation", "experiment", "skills", "training"},
 }
 SUB_ROOMS = {
     "training": {
@@ -42,8 +43,9 @@ EDGES = {
     "wandb": "tracking/trackers.py",
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/connection.py",
+    "minari": "api/minari_dataset.py",
 }
-NEEDS_JAX = ("training", "envs", "gate", "evaluation", "rehearsal")
+NEEDS_JAX = ("training", "envs", "gate", "evaluation", "rehearsal", "api")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -126,6 +128,7 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
 @pytest.mark.parametrize(
     "module",
     [
+        "flowrl",
         "flowrl.bottomup_parallel",
         "flowrl.experiment.start",
         "flowrl.migrate",

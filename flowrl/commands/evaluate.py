@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
 
 from flowrl.config import EvaluationArguments, Settings, parse
-from flowrl.envs.registry import GameEntry, game
+from flowrl.envs.registry import game
 from flowrl.errors import BadInput, FlowrlError
-from flowrl.experiment import plain_agents, stored_settings
-from flowrl.parallel.library.locks import merge_lock
-from flowrl.paths import ExperimentPaths, given_path
+from flowrl.experiment import plain_agents, stored_library
+from flowrl.paths import ExperimentPaths
 from flowrl.records.run_record import Slot
 from flowrl.report.terminal import console
 from flowrl.training.host import process
-
-if TYPE_CHECKING:
-    from flowrl.evaluation.library import Library
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,10 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(given: EvaluationArguments, out: Console) -> None:
-    paths = ExperimentPaths(given_path(given.graph_path, "GRAPH_PATH"))
-    stored = stored_settings.read(paths)
-    if stored is None:
-        raise BadInput(f"{paths.root} holds no experiment: there is no {paths.config}; name the folder of one")
+    paths, stored = stored_library.find(given.graph_path)
     entry = game(stored.settings.env_name)
     if given.flat and not (entry.facts.goals and entry.facts.own_reward):
         raise BadInput(
@@ -51,21 +43,11 @@ def _evaluate(given: EvaluationArguments, out: Console) -> None:
     from flowrl.envs.registry import make_adapter
     from flowrl.evaluation.evaluation import evaluate
 
-    found = _loaded(paths, entry)
+    found = stored_library.load(paths, entry)
     flat = {}
     for variant in plain_agents.VARIANTS if given.flat else ():
-        flat[variant] = _loaded(_trained(paths, variant, stored.settings, found.total_frames, out), entry)
+        flat[variant] = stored_library.load(_trained(paths, variant, stored.settings, found.total_frames, out), entry)
     evaluate(paths, found, make_adapter(entry.env_name), given, out, flat)
-
-
-def _loaded(paths: ExperimentPaths, entry: GameEntry) -> Library:
-    """The library; no merge changes it meanwhile."""
-    from flowrl.evaluation import library
-
-    if not paths.skills.is_dir():
-        return library.load(paths, entry.facts)  # which says what is missing
-    with merge_lock(paths, doing="reading the library"):
-        return library.load(paths, entry.facts)
 
 
 def _trained(paths: ExperimentPaths, variant: str, settings: Settings, frames: int, out: Console) -> ExperimentPaths:

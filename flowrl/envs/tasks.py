@@ -86,6 +86,11 @@ def make_judge(functions: Sequence[TaskFunctions]) -> Judge:
     (bool ``[B]``), the progress before the step and the plan; it returns the verdict and the progress
     after the step. Progress of ended episodes is left as it was; see :func:`restart`.
     """
+    return jax.vmap(make_judge_of_one(functions), in_axes=(0, 0, 0, 0, None))
+
+
+def make_judge_of_one(functions: Sequence[TaskFunctions]) -> Judge:
+    """As `make_judge`, for a single environment."""
 
     def judge_one(before, after, game_over, progress, plan):
         inputs = task_inputs(before, after, 0)
@@ -93,7 +98,7 @@ def make_judge(functions: Sequence[TaskFunctions]) -> Judge:
         rewards = jnp.stack([reward_of(task, inputs._replace(n=plan.n[k])) for k, task in enumerate(functions)])
         return _verdict(rewards[progress.task], done, game_over, progress, plan)
 
-    return jax.vmap(judge_one, in_axes=(0, 0, 0, 0, None))
+    return judge_one
 
 
 def make_trial_judge(functions: Sequence[TaskFunctions], candidates: Sequence[TaskFunctions], new_expert: int):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -10,12 +10,12 @@ import numpy as np
 
 from flowrl.envs.adapter import GameAdapter
 from flowrl.envs.readings import make_reader
-from flowrl.evaluation import episodes, skill_tests
-from flowrl.evaluation.catalogue import Names, make_catalogue, names_of
+from flowrl.evaluation import episodes, skill_tests, worth
+from flowrl.evaluation.catalogue import Names, names_of
 from flowrl.evaluation.composition import Composition, Games, compose
 from flowrl.evaluation.episodes import Episodes
 from flowrl.evaluation.library import Library, LibrarySkill
-from flowrl.evaluation.planner import Planned, PlannerSettings, Weights, make_explain
+from flowrl.evaluation.planner import Planned, PlannerSettings, make_explain
 from flowrl.evaluation.skill_tests import SkillTest
 from flowrl.skills.module import compile_module
 from flowrl.training.learning import experts
@@ -61,23 +61,14 @@ def measured(bench: Bench, skill: LibrarySkill, seed: int) -> SkillTest:
 
 def planned_by(bench: Bench, tests: Mapping[str, SkillTest], settings: PlannerSettings) -> Planned:
     """What the planner goes by, from what was measured of each skill; one that was not tested never succeeds."""
-    skills = bench.library.skills
-    catalogue, _ = make_catalogue(bench.library, bench.adapter.facts, _also_gained(tests))
-    measured_steps = [tests[skill.name].steps if skill.name in tests else np.nan for skill in skills]
-    steps = [found if np.isfinite(found) else skill.own_max_steps for found, skill in zip(measured_steps, skills)]
-    success = [tests[skill.name].own_rate if skill.name in tests else 0.0 for skill in skills]
-    return Planned(catalogue, _weights(success, steps), settings)
+    worths = {skill.name: worth.NEVER for skill in bench.library.skills}
+    worths |= {name: worth.tested(test) for name, test in tests.items()}
+    return worth.planned_by(bench.library, bench.adapter.facts, worths, settings)
 
 
 def equally_good(bench: Bench, settings: PlannerSettings) -> Planned:
     """What the planner goes by where the skills were not measured."""
-    catalogue, _ = make_catalogue(bench.library, bench.adapter.facts)
-    ones = [1.0] * len(bench.library.skills)
-    return Planned(catalogue, _weights(ones, ones), settings)
-
-
-def _weights(success: Sequence[float], steps: Sequence[float]) -> Weights:
-    return jax.device_put(Weights(np.array(success, np.float32), np.array(steps, np.float32)))
+    return worth.planned_by(bench.library, bench.adapter.facts, worth.equal(bench.library), settings)
 
 
 def play_whole(
@@ -110,10 +101,6 @@ def composition_of(library: Library, adapter: GameAdapter, programs: Programs, m
     names = names_of(library, adapter.facts)
     functions = [compile_module(skill.module_text, adapter.scope, adapter.facts.feature_names)[-1] for skill in library.skills]
     return compose(programs.world, programs.acting, adapter, functions, names, max_steps), names
-
-
-def _also_gained(tests: Mapping[str, SkillTest]) -> dict[str, list[str]]:
-    return {name: [goal for goal, share in test.brings.items() if share >= skill_tests.USUAL] for name, test in tests.items()}
 
 
 def _logger(bench: Bench, planned: Planned, names: Names, log: Callable[[str], None]) -> Callable[[Games, int], None]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from flowrl.evaluation import bench as benches
 from flowrl.evaluation import findings
+from flowrl.evaluation.catalogue import make_catalogue
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.evaluation.skill_tests import OUT_OF_STEPS
 from flowrl.records.observed import Difference, DifferenceKind, Observed
@@ -32,7 +33,7 @@ def bench():
 
 
 def planned(bench, success=(1.0, 1.0, 1.0), settings=SETTINGS):
-    catalogue, _ = benches.make_catalogue(bench.library, bench.adapter.facts)
+    catalogue, _ = make_catalogue(bench.library, bench.adapter.facts)
     return Planned(catalogue, Weights(np.array(success, np.float32), np.ones(3, np.float32)), settings)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flowrl.evaluation import bench as benches
+from flowrl.evaluation.catalogue import make_catalogue
 from flowrl.evaluation.composition import begin
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.rehearsal import rollout
@@ -24,7 +25,7 @@ def bench():
 
 
 def planned(bench):
-    catalogue, _ = benches.make_catalogue(bench.library, bench.adapter.facts)
+    catalogue, _ = make_catalogue(bench.library, bench.adapter.facts)
     return Planned(catalogue, Weights(np.ones(3, np.float32), np.ones(3, np.float32)), PlannerSettings())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -79,17 +80,29 @@ def make_act(network: ExpertNetwork, num_experts: int):
 
 def make_values(network: ExpertNetwork, num_experts: int):
     """The values of the wanted rows by each row's expert; 0 for the others, which cost nothing."""
+    return _make_outputs("critic", network.value_after_first, network, num_experts)
+
+
+def make_logits(network: ExpertNetwork, num_experts: int):
+    """``(params, observation, typical, expert) -> [B, num_actions]``: what the acting experts would sample from."""
+    outputs = _make_outputs("actor", network.logits_after_first, network, num_experts)
+    return lambda params, observation, typical, expert: outputs(
+        params, observation, typical, expert, jnp.ones_like(expert, bool)
+    )
+
+
+def _make_outputs(part: str, after_first: Callable, network: ExpertNetwork, num_experts: int):
+    """The outputs of one of the two networks for the wanted rows; 0 for the others."""
 
     def one_block(params, inputs):
         sums, scalars = inputs
-        first = first_layer.complete(params["critic"], sums, scalars, network.product)
-        return network.value_after_first(params, first)
+        return after_first(params, first_layer.complete(params[part], sums, scalars, network.product))
 
-    def values(params, observation, typical, expert, wanted):
-        kernel = first_layer.kernel_of(params["critic"])
+    def outputs(params, observation, typical, expert, wanted):
+        kernel = first_layer.kernel_of(params[part])
         sums = first_layer.column_sums(kernel, observation.columns, typical, expert, wanted, network.layout)
         blocks = experts.sort_into_blocks(expert, wanted, num_experts, acting_block_size())
         rest = first_layer.without_columns(params, network.layout)
         return experts.apply(one_block, rest, (sums, observation.scalars), blocks)
 
-    return values
+    return outputs
