@@ -2,11 +2,14 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 DEMO := exp/demo/
+PLAY := exp/play/
 
-.PHONY: help setup demo test lint format test-llm campaign bench clean clean-demo
+.PHONY: help setup demo play test lint format test-llm campaign bench clean clean-demo
 
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (2 to 8 minutes)"
+	@echo "make play        train all 22 Craftax-Classic skills, let them play whole episodes and learn from that, and print what"
+	@echo "                 they unlock beside plain PPO agents (an hour on 2 cores; can be stopped and continued)"
 	@echo "make test        run the tests"
 	@echo "make lint        check the code with ruff, as make test does first (make format: correct what can be corrected)"
 	@echo "make test-llm    try the proposer on a small language model on this machine (opt-in)"
@@ -36,6 +39,10 @@ demo: setup
 	  --gamma 0.995 \
 	  --total_timesteps 1e6 \
 	  --no-use_wandb
+
+# 2.5 million frames for the library, and as many for each of two plain agents beside it.
+play: setup
+	@JAX_PLATFORMS=cpu scripts/offline.sh $(PY) benchmarks/vs_flat_ppo.py $(PLAY) --seeds 1 --frames 2.5e6
 
 test: setup lint
 	@scripts/offline.sh $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = [run_of(options, seed) for seed in range(options.seeds)]
     found = summary(runs)
     print(table(found))
+    library = options.folder / "seed_0"
+    print(f"\nWhy each task of an episode was chosen: flowrl evaluate {library} --log")
+    print(f'Use it in a program: flowrl.load_agent("{library}")')
     if options.json:
         write_json(options.json, found)
     return 0
