@@ -113,8 +113,12 @@ def programs_of(settings: RunSettings, adapter: GameAdapter, num_experts: int, s
 
 
 def restored(parts: Parts) -> RunState:
-    """See `restored_state`."""
-    return restored_state(parts.run, parts.experts, parts.programs.learning, parts.keys, parts.supervision.pane)
+    """See `restored_state`; says what a new expert starts from."""
+    pane = parts.supervision.pane
+    state = restored_state(parts.run, parts.experts, parts.programs.learning, parts.keys, pane)
+    if state.frames == 0 and (line := beginning(parts.run)):
+        pane.line(line)
+    return state
 
 
 def restored_state(
@@ -129,8 +133,6 @@ def restored_state(
     fresh = RunState(learning.fresh_learner(params), 0, 0, np.zeros(len(params), np.int64), keys.updates)
     found = checkpoints.newest(run.paths, fresh.learner, global_indices(experts), pane.line)
     if found is None:
-        if line := beginning(run):
-            pane.line(line)
         return fresh
     pane.line(f"going on from frame {found.frames:,} (attempt {run.attempt})")
     return found
