@@ -33,6 +33,7 @@ from flowrl.records.learned import RARE_BY_CHANCE
 EXPLORE_SHARE, SKILL_SHARE = 0.35, 0.02
 """Of all frames: for the plain agent that the experts start from, and at most for each skill; the rest is rehearsed."""
 TRAINING = {"num_envs": 128, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
+A_UPDATE = TRAINING["num_envs"] * TRAINING["num_steps"]
 FIGURES = ("achievements", "score", "episode_steps")
 WORLDS = 1_000
 """Seeds of the worlds that are played in the end begin here: none of them was trained on."""
@@ -55,12 +56,10 @@ def run_of(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: grown, rehearsed and evaluated; what is done already is not done again."""
     paths = ExperimentPaths(options.folder / f"seed_{seed}")
     grow(paths, options, seed)
-    if not any(paths.rehearsal_records(name).exists() for name in paths.rehearsals()):
-        left = options.frames - frames_trained(paths)
-        if left > 0:
-            flowrl("rehearse", str(paths.root), "--frames", str(left), *options.rehearse)
-    frames = frames_trained(paths)
-    if not is_evaluated(paths, frames, options.episodes):
+    left = options.frames - frames_trained(paths)
+    if left >= A_UPDATE or is_rehearsing(paths):
+        flowrl("rehearse", str(paths.root), "--frames", str(max(left, A_UPDATE)), *options.rehearse)
+    if not is_evaluated(paths, options):
         flat = [] if options.no_flat else ["--flat"]
         episodes = ["--episodes", str(options.episodes), "--skill_episodes", str(options.skill_episodes)]
         flowrl("evaluate", str(paths.root), "--seed", str(WORLDS + seed), *episodes, *flat)
@@ -69,7 +68,6 @@ def run_of(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int) -> None:
     """Trains the plain agent and the skills. That some skills fail is part of the result."""
-    a_update = TRAINING["num_envs"] * TRAINING["num_steps"]
     flags = {
         "env_name": options.env_name,
         "graph_path": paths.root,
@@ -79,7 +77,7 @@ def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int) -> None
         "layer_size": options.layer_size,
         "explore_frames": int(options.explore_share * options.frames),
         "init_from": "auto",
-        "total_timesteps": max(a_update, int(options.skill_share * options.frames)),
+        "total_timesteps": max(A_UPDATE, int(options.skill_share * options.frames)),
         "seed": seed,
         **TRAINING,
     }
@@ -95,12 +93,19 @@ def flowrl(*arguments: str, allowed: Sequence[int] = (0,)) -> None:
         raise SystemExit(code)
 
 
-def is_evaluated(paths: ExperimentPaths, frames: int, episodes: int) -> bool:
-    """Whether the library was measured as it is now."""
+def is_rehearsing(paths: ExperimentPaths) -> bool:
+    """Whether a rehearsal was begun, and not finished."""
+    return any(entry["status"] in ("waiting", "running") for entry in read_json(paths.state)["rehearsals"])
+
+
+def is_evaluated(paths: ExperimentPaths, options: argparse.Namespace) -> bool:
+    """Whether the library was measured as it is now, beside the plain agents if they are wanted."""
     if not paths.evaluation.exists():
         return False
     found = read_json(paths.evaluation)
-    return found["frames"] == frames and found["whole"]["episodes"] == episodes
+    has_plain_agents = options.no_flat or found["flat"].keys() == plain_agents.VARIANTS.keys()
+    is_as_it_is = (found["frames"], found["whole"]["episodes"]) == (frames_trained(paths), options.episodes)
+    return has_plain_agents and is_as_it_is
 
 
 def figures_of(paths: ExperimentPaths) -> dict[str, Any]:

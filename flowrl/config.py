@@ -152,6 +152,8 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
             )
         if (self.continue_skill is None) != (self.extra_timesteps is None):
             raise BadInput("--continue_skill NAME and --extra_timesteps FRAMES belong together; give both")
+        if self.rehearse_every:
+            _check_frames("--rehearsal_frames", self.rehearsal_frames, self)
         self._check_candidates()
         self._check_skill_budget()
         if 0 < self.explore_frames < self.frames_per_update:
@@ -252,6 +254,10 @@ class RehearsalArguments(RehearsalSettings):
     """Environments stepped side by side."""
     num_steps: int | None = None
     """Steps of each environment between two updates."""
+    num_minibatches: int | None = None
+    """Minibatches in a pass."""
+    update_epochs: int | None = None
+    """Passes over the collected steps in an update."""
     lr: float | None = None
     """Learning rate."""
     anneal_lr: bool | None = None
@@ -268,7 +274,15 @@ class RehearsalArguments(RehearsalSettings):
     def __post_init__(self):
         super().__post_init__()
         check_ranges(self, {AT_LEAST_ONE: ("frames",)})
-        RunSettings.of(self.training())
+
+    def check(self, settings: TrainingSettings) -> None:
+        """Accepts training settings that fit together with those of the experiment.
+
+        Raises:
+            BadInput: they do not; names the flag.
+        """
+        together = RunSettings.of({**settings.training(), **self.training()})
+        _check_frames("--frames", self.frames, together)
 
     def request(self) -> RehearsalRequest:
         """What the scheduler is asked for."""
@@ -278,6 +292,14 @@ class RehearsalArguments(RehearsalSettings):
         """The training settings that were given."""
         given = {name: getattr(self, name) for name in TrainingSettings.names() if hasattr(self, name)}
         return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_frames(flag: str, frames: int, settings: TrainingSettings) -> None:
+    if frames < settings.frames_per_update:
+        raise BadInput(
+            f"{flag} must be at least the frames of an update, --num_envs * --num_steps ({settings.frames_per_update}); "
+            f"found {frames}"
+        )
 
 
 def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: T | None = None) -> T:

@@ -299,16 +299,22 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
         folder = next(Path(text) for text in arguments if "seed_" in text)
         folder.mkdir(parents=True, exist_ok=True)
         if command == "grow":
-            assert {"--explore_frames", "350"} <= set(arguments) and "--no-use_wandb" in arguments
-            write_json(folder / "scheduler_state.json", {"skills": [{"minutes": 1.5}], "rehearsals": [{"minutes": 2.0}]})
+            assert {"--explore_frames", "35000"} <= set(arguments) and "--no-use_wandb" in arguments
+            write_json(
+                folder / "scheduler_state.json",
+                {"skills": [{"minutes": 1.5}], "rehearsals": [{"minutes": 2.0, "status": "completed"}]},
+            )
         elif command == "rehearse":
-            assert arguments[1:3] == ("--frames", "1000")
-            write_json(folder / "rehearsals" / "1" / "result.json", {"attempt": 1, "outcome": "completed", "frames": 1000})
+            assert arguments[1:3] == ("--frames", "100000")
+            write_json(folder / "rehearsals" / "1" / "result.json", {"attempt": 1, "outcome": "completed", "frames": 100_000})
         else:
             composed, plain = reached[folder.name[-1]]
             skill = {"is_learned": True, "random_success_rate": 0.1}
-            flat = {"small batches": whole(plain) | {"frames": 1000}, "settings of the skills": whole(1.0) | {"frames": 1000}}
-            found = {"frames": 1000, "whole": whole(composed), "flat": flat, "skills": [skill]}
+            flat = {
+                "small batches": whole(plain) | {"frames": 100_000},
+                "settings of the skills": whole(1.0) | {"frames": 100_000},
+            }
+            found = {"frames": 100_000, "whole": whole(composed), "flat": flat, "skills": [skill]}
             write_json(folder / "evaluation.json", found)
 
     monkeypatch.setattr(vs_flat, "flowrl", flowrl)
@@ -329,7 +335,7 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
     mean = found["composed"]["achievements"]
     # Student's interval of two values: 12.706 standard errors of 0.125 on both sides.
     assert mean == {"value": 1.625, "low": pytest.approx(0.037, abs=1e-3), "high": pytest.approx(3.213, abs=1e-3)}
-    assert (found["composed"]["minutes"], found["composed"]["frames"], found["composed"]["skills_learned"]) == (3.5, 1000, 1)
+    assert (found["composed"]["minutes"], found["composed"]["frames"], found["composed"]["skills_learned"]) == (3.5, 100_000, 1)
     assert found["best_flat"]["name"] == "small batches" and found["best_flat"]["achievements"]["value"] == 1.375
     assert "1.62 (0.04 to 3.21)" in capsys.readouterr().out
     calls.clear()

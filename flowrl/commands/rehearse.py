@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from flowrl.bottomup_parallel import get_skill_dependencies, hangups_as_interrupts
 from flowrl.config import RehearsalArguments, parse
-from flowrl.errors import INTERRUPTED, BadInput, FlowrlError
-from flowrl.paths import ExperimentPaths, given_path
+from flowrl.errors import INTERRUPTED, FlowrlError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,14 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _rehearse(given: RehearsalArguments) -> int:
-    from flowrl.experiment import stored_settings
+    from flowrl.experiment import stored_library, stored_settings
     from flowrl.experiment.start import Start
+    from flowrl.parallel.rehearsal_setup import check_library
 
-    paths = ExperimentPaths(given_path(given.graph_path, "GRAPH_PATH"))
-    if stored_settings.read(paths) is None:
-        raise BadInput(f"{paths.root} holds no experiment: there is no {paths.config}; name the folder of one")
-    if not paths.library():
-        raise BadInput(f"{paths.root} has no completed skill to rehearse; train some first")
+    paths, stored = stored_library.find(given.graph_path)
+    check_library(paths)
+    given.check(stored.settings)
     settings = stored_settings.resolve(["--graph_path", str(paths.root)])
     with hangups_as_interrupts():
         return Start(settings, get_skill_dependencies, given.request()).run()

@@ -92,7 +92,7 @@ def frames_trained(paths: ExperimentPaths) -> int:
     nothing."""
     merged = [*paths.skills.rglob(run_result.NAME), *(paths.root / "rehearsals").glob(f"*/{run_result.NAME}")]
     results = [*merged, *paths.training_runs.glob(f"*/{run_result.NAME}")]
-    counted = {path.parent: run_result.frames_in(path) for path in results}
+    counted = {path.parent: frames for path in results if (frames := run_result.frames_in(path))}
     unfinished = (folder for folder in paths.training_runs.glob("*_*") if folder not in counted)
     return sum(counted.values()) + sum(_frames_in_checkpoints(folder) for folder in unfinished)
 

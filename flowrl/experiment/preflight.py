@@ -67,6 +67,16 @@ def check_explore(settings: Settings) -> None:
         )
 
 
+def check_rehearsal(settings: Settings) -> None:
+    """Accepts a game that can be rehearsed."""
+    facts = game(settings.env_name).facts
+    if not (facts.goals and facts.own_reward):
+        raise BadInput(
+            f"a rehearsal needs a game that declares goals and its own reward, and {settings.env_name} does not; "
+            "docs/add_a_game.md says how"
+        )
+
+
 def check_init_from(settings: Settings) -> None:
     """Accepts a skill that the experiment has or may get, if its expert is to be started from; a model may propose any."""
     name = settings.init_from

@@ -27,6 +27,7 @@ from flowrl.experiment.preflight import (
     check_explore,
     check_init_from,
     check_machine,
+    check_rehearsal,
     chosen_llm,
     chosen_proposer,
     has_skills,
@@ -40,7 +41,7 @@ from flowrl.parallel.launchers.default import default_launcher
 from flowrl.parallel.library.contents import skill_data_in_library
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.scheduler import SkillScheduler
-from flowrl.parallel.training_processor import process_completed_training
+from flowrl.parallel.training_processor import process_completed_rehearsal, process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, cache_remark
 from flowrl.proposers.base import Proposer
@@ -48,7 +49,7 @@ from flowrl.proposers.curriculum import CurriculumProposer
 from flowrl.proposers.llm.proposer import LlmProposer
 from flowrl.records.liveness import is_held
 from flowrl.records.rehearsal_settings import RehearsalRequest
-from flowrl.report.invocation import to_go_on
+from flowrl.report.invocation import to_go_on, to_rehearse
 from flowrl.report.summary import Skill, next_step, print_summary, proposer_line
 from flowrl.report.terminal import Terminal
 from flowrl.skills.gate_report import built_in
@@ -139,8 +140,11 @@ class Start:
             check_continuation(settings)
         if self._adds_none:
             settings = dataclasses.replace(settings, proposer="curriculum", llm_name=None)
-        check_explore(settings)
-        check_init_from(settings)
+        if not self._adds_none:
+            check_explore(settings)
+            check_init_from(settings)
+        if self.rehearsal or settings.rehearse_every:
+            check_rehearsal(settings)
         check_machine(settings, self.launcher)
         return settings
 
@@ -195,11 +199,15 @@ class Start:
         return scheduler
 
     def _rehearse(self, scheduler: SkillScheduler, request: RehearsalRequest) -> None:
-        unfinished = (entry for entry in scheduler.state["rehearsals"] if entry["status"] in ("waiting", "running"))
-        if entry := next(unfinished, None):
-            self.say(f"{entry['skill_name']} goes on: it was not finished")
-        else:
-            scheduler.add_rehearsal(request)
+        newest = next(reversed(scheduler.state["rehearsals"]), None)
+        status = newest and newest["status"]
+        if status in ("waiting", "running"):
+            asked = newest["skill_data"]["frames"]
+            self.say(f"{newest['skill_name']} was not finished, and goes on for the {asked:,} frames that it was asked for")
+            return
+        if status in ("failed", "cancelled"):
+            self.say(f"{newest['skill_name']} was {status}; {to_go_on(self.paths.root)} --retry_failed would go on with it")
+        scheduler.add_rehearsal(request)
 
     def _continue_skill(self, scheduler: SkillScheduler, name: str, frames: int) -> None:
         allowed = scheduler.continue_skill(name, frames)
@@ -216,6 +224,7 @@ class Start:
             on_rehearsal_final=generation.on_final,
             prepare_training_run=partial(prepare_training_run, facts=self.flow_graph.facts),
             process_completed_training=partial(process_completed_training, lock_timeout_s=settings.lock_timeout_s),
+            process_completed_rehearsal=partial(process_completed_rehearsal, lock_timeout_s=settings.lock_timeout_s),
         )
         return generation
 
@@ -224,16 +233,16 @@ class Start:
         state, attach_line = self.scheduler.state, self.scheduler.attach_line
         skills, rehearsals = state["skills"], state["rehearsals"]
         began, now = self.terminal.began, datetime.now(UTC)
-        next_step = self._next_step(skills)
+        next_step = self._next_step(skills, next(reversed(rehearsals), None))
         print_summary(skills, rehearsals, self.paths.root, began, now, self.terminal.out, attach_line, next_step)
         if line := proposer_line(self.scheduler.state["proposer"]):
             self.terminal.print(line)
         if self.generation.proposer_error is not None:
             self.terminal.print(f"\nThe proposer gave up: {self.generation.proposer_error}")
 
-    def _next_step(self, skills: Sequence[Skill]) -> str | None:
+    def _next_step(self, skills: Sequence[Skill], rehearsal: Skill | None) -> str | None:
         num_left = 0 if self._adds_none else self.flow_graph.num_left()
-        return next_step(skills, self.paths.root, self.settings.max_nodes, num_left)
+        return next_step(skills, self.paths.root, self.settings.max_nodes, num_left, rehearsal)
 
     def _exit_code(self) -> int:
         state = self.scheduler.state
@@ -241,7 +250,7 @@ class Start:
         if self.rehearsal:
             return ALL_COMPLETED if rehearsals[-1]["status"] == "completed" else SOMETHING_FAILED
         was_continued = all(not skill["error"] for skill in skills if skill["skill_name"] == self.settings.continue_skill)
-        is_all_completed = was_continued and all(entry["status"] == "completed" for entry in (*skills, *rehearsals))
+        is_all_completed = was_continued and all(entry["status"] == "completed" for entry in (*skills, *rehearsals[-1:]))
         return ALL_COMPLETED if is_all_completed and self.generation.proposer_error is None else SOMETHING_FAILED
 
     def _interrupted(self) -> int:
@@ -263,7 +272,7 @@ class Start:
             self.say("ending the trainings; what they have learned is kept in their checkpoints")
             self.scheduler.stop(kill=True)
             self.generation.join()
-        self.say(f"continue with: {to_go_on(self.paths.root)}")
+        self.say(f"continue with: {(to_rehearse if self.rehearsal else to_go_on)(self.paths.root)}")
         return INTERRUPTED
 
     def _running(self) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from flowrl.parallel.backoff import backoff_s
+from flowrl.parallel.backoff import backoff_s, is_due
 from flowrl.parallel.dependencies import Dependencies
 from flowrl.parallel.events import (
     Action,
@@ -88,7 +88,6 @@ class SchedulerCore:
         """Adds a rehearsal that the state did not have."""
         self.state.rehearsals.append(entry)
         self._index(entry)
-        self._queue_if_ready(entry)
 
     def replace(self, entry: SkillEntry) -> None:
         """Replaces the entry of a skill or a rehearsal that turns out to be completed."""
@@ -106,12 +105,14 @@ class SchedulerCore:
         return all(entry.status in FINAL for entry in reversed(self.state.entries))  # the unfinished ones mostly come last
 
     def next_retry(self) -> datetime | None:
-        """When the next skill in backoff may be tried, among those that a free slot was offered to."""
-        return self._queue.next_retry()
+        """When the next skill in backoff may be tried, among those that a free slot was offered to; or the next rehearsal."""
+        waiting = (entry.retry_at for entry in self.state.rehearsals if entry.status is Status.WAITING)
+        return min((at for at in (self._queue.next_retry(), *waiting) if at), default=None)
 
     def may_launch(self) -> bool:
-        """Whether a ready skill would be started now: launches are not paused, and a slot is free."""
-        return not self.paused and len(self._running) < self.state.max_parallel
+        """Whether a ready skill would be started now: launches are not paused, a slot is free, no rehearsal is under way."""
+        is_rehearsing = any(self.entries[name].is_rehearsal for name in self._running)
+        return not self.paused and len(self._running) < self.state.max_parallel and not is_rehearsing
 
     def _react(self, event: object, now: datetime) -> list[Action]:
         match event:
@@ -175,8 +176,7 @@ class SchedulerCore:
         return self._block(entry, culprits, now) if culprits else []
 
     def _add_rehearsal(self, event: RehearsalAdded) -> list[Action]:
-        num_skills = sum(entry.is_usable for entry in self.state.skills)
-        self.take_in_rehearsal(RehearsalEntry(skill_name=event.name, skill_data=event.request, num_skills=num_skills))
+        self.take_in_rehearsal(RehearsalEntry(skill_name=event.name, skill_data=event.request))
         return []
 
     def _find(self, event: RunFound, now: datetime) -> list[Action]:
@@ -201,7 +201,8 @@ class SchedulerCore:
         return []
 
     def _retry_all(self) -> list[Action]:
-        for entry in self.state.entries:
+        # An older rehearsal would go on from an outdated library.
+        for entry in [*self.state.skills, *self.state.rehearsals[-1:]]:
             if entry.status in USELESS:
                 is_trained = entry.stage is Stage.MERGING
                 entry.status, entry.retry_count, entry.blocked_by = Status.WAITING, 0, []
@@ -213,7 +214,12 @@ class SchedulerCore:
     # Launches and slots.
 
     def _launches(self, now: datetime) -> list[Action]:
-        if not self.may_launch() or not self._queue:
+        if not self.may_launch():
+            return []
+        if rehearsal := self._next_rehearsal(now):
+            # It trains every expert: what is trained beside it would undo it, or be undone. So it runs alone.
+            return [] if self._running else [self._start(rehearsal, now)]
+        if not self._queue:
             return []
         self._queue.take_up_delayed(now)
         actions = []
@@ -221,12 +227,18 @@ class SchedulerCore:
             actions.append(self._start(entry, now))
         return actions
 
+    def _next_rehearsal(self, now: datetime) -> RehearsalEntry | None:
+        waiting = (entry for entry in self.state.rehearsals if entry.status is Status.WAITING)
+        return next((entry for entry in waiting if is_due(entry.retry_at, now)), None)
+
     def _start(self, entry: SkillEntry, now: datetime) -> Action:
         entry.status, entry.retry_at, entry.stopping = Status.RUNNING, None, False
         self._take_slot(entry)
         if entry.stage is Stage.MERGING:
             return Merge(entry.skill_name, entry.attempt)
-        if entry.expert_idx is None and not entry.is_rehearsal:
+        if entry.is_rehearsal:
+            entry.num_skills = entry.num_skills or sum(skill.is_usable for skill in self.state.skills)
+        elif entry.expert_idx is None:
             entry.expert_idx = self.state.next_expert_idx
             self.state.next_expert_idx += 1
         entry.stage, entry.attempt, entry.started_at = Stage.LAUNCHING, entry.attempt + 1, now
@@ -277,7 +289,8 @@ class SchedulerCore:
         entry.status, entry.stage, entry.slot, entry.tmux_session = Status.WAITING, None, None, None
         entry.stopping = False
         self._running.pop(entry.skill_name, None)
-        self._queue.push(entry.skill_name)
+        if not entry.is_rehearsal:
+            self._queue.push(entry.skill_name)
 
     def _stop_all(self) -> list[Action]:
         for entry in (self.entries[name] for name in self._running):
@@ -333,12 +346,12 @@ class SchedulerCore:
             self._unblock_dependents(dependent.skill_name)
 
     def _queue_if_ready(self, entry: SkillEntry) -> None:
-        if entry.status is Status.WAITING and self._dependencies.are_met(entry.skill_name):
+        if not entry.is_rehearsal and entry.status is Status.WAITING and self._dependencies.are_met(entry.skill_name):
             self._queue.push(entry.skill_name)
 
     def _index(self, entry: SkillEntry) -> None:
         self.entries[entry.skill_name] = entry
-        self._queue.add(entry.skill_name, comes_first=entry.is_rehearsal)
+        self._queue.add(entry.skill_name)
         self._dependencies.add(entry)
         if entry.status is Status.RUNNING:
             self._running[entry.skill_name] = None

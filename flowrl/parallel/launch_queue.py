@@ -9,9 +9,6 @@ from datetime import datetime
 from flowrl.parallel.backoff import is_due
 from flowrl.parallel.state import SkillEntry
 
-_FIRST = 10**9
-"""Longer than any chain of skills."""
-
 
 class LaunchQueue:
     """Ready skills in the order of their launch: longest chain first, then the one that was added first.
@@ -34,14 +31,10 @@ class LaunchQueue:
     def __len__(self) -> int:
         return len(self._ready)
 
-    def add(self, name: str, comes_first: bool = False) -> None:
-        """Adds a new skill; among equals, the one added first comes first.
-
-        Args:
-            comes_first: before every skill: all that comes later builds on a rehearsal.
-        """
+    def add(self, name: str) -> None:
+        """Adds a new skill; among equals, the one added first comes first."""
         self._order[name] = len(self._order)
-        self._heights.setdefault(name, _FIRST if comes_first else 0)
+        self._heights.setdefault(name, 0)
 
     def raise_heights(self, name: str) -> None:
         """Lengthens the chains behind what ``name`` waits for; a new skill can only lengthen those.

@@ -23,7 +23,7 @@ class Merges:
     """The merges of one experiment. A merge may wait for another process that holds the library; trainings are watched
     meanwhile.
 
-    ``process`` merges one run; see :func:`process_completed_training`.
+    ``process`` and ``process_rehearsal`` merge one run; see :func:`process_completed_training`.
 
     Args:
         wake: called, from the merges' thread, as soon as a merge has ended.
@@ -32,6 +32,7 @@ class Merges:
     def __init__(self, paths: ExperimentPaths, wake: Callable[[], None] = lambda: None):
         self.paths = paths
         self.process: Callable = process_completed_training
+        self.process_rehearsal: Callable = process_completed_rehearsal
         self._wake = wake
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flowrl-merge")  # each needs the same lock
         self._begun: deque[Future[Merged | MergeFailed | None]] = deque()
@@ -79,7 +80,7 @@ class Merges:
     def _process(self, entry: SkillEntry, run: RunPaths) -> None:
         merged = {"run_folder": run.folder, "base_dir": self.paths.root, "total_timesteps": entry.frames or 0}
         if entry.is_rehearsal:
-            process_completed_rehearsal(**merged)
+            self.process_rehearsal(**merged)
         else:
             self.process(skill_name=entry.skill_name, global_expert_idx=entry.expert_idx, **merged)
 

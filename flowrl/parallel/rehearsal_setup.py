@@ -22,7 +22,7 @@ from flowrl.records.rehearsal_settings import RehearsalRequest
 from flowrl.records.run_record import RunExpert, RunRecord
 from flowrl.records.training_settings import DEFAULT_ENV_NAME, RunSettings
 
-LOCK_TIMEOUT_S = 30.0
+LOCK_TIMEOUT_S = 10.0
 """Seconds to wait for a merge, before the rehearsal is tried again later."""
 
 
@@ -40,7 +40,7 @@ def prepare_rehearsal(name: str, request: RehearsalRequest, base_dir: Path) -> R
     run = RunPaths(paths.run_folder(None, name))
     settings = {**stored_settings(paths), **request.training, "total_timesteps": request.frames, "stop_at_goal": False}
     if run.run_json.exists() and run.has_checkpoints:
-        refresh_settings(run, settings)
+        refresh_settings(run, {name: value for name, value in settings.items() if name != "mixed_precision"})
         return run
     with merge_lock(paths, LOCK_TIMEOUT_S, f"preparing {name}"):
         experts = _copied(paths, run)
@@ -64,27 +64,58 @@ def prepare_rehearsal(name: str, request: RehearsalRequest, base_dir: Path) -> R
 
 def _copied(paths: ExperimentPaths, run: RunPaths) -> tuple[RunExpert, ...]:
     """Copies the skills of the library; returns their experts."""
+    check_library(paths)
     skills = sorted((index, name) for name, index in skills_in_library(paths).items())
-    if not skills:
-        raise BadInput(f"{paths.root} has no completed skill to rehearse; train some first")
     shutil.rmtree(run.library.skills, ignore_errors=True)
     run.experience.unlink(missing_ok=True)
     return tuple(_copy(paths, run, local, *skill) for local, skill in enumerate(skills))
 
 
+def check_library(paths: ExperimentPaths) -> None:
+    """Accepts a library that can be rehearsed.
+
+    Raises:
+        BadInput: it is empty, or a file of one of its skills is missing; says which.
+    """
+    if not (skills := skills_in_library(paths)):
+        raise BadInput(f"{paths.root} has no completed skill to rehearse; train some first")
+    for name, index in skills.items():
+        _check(paths, index, name)
+
+
+def _check(paths: ExperimentPaths, index: int, name: str) -> None:
+    """Accepts a skill all of whose files are there."""
+    folder = paths.skill_folder(index, name)
+    missing = next((path for path in _needed(paths, index, name) if not path.exists()), None)
+    if missing is None:
+        return
+    if missing.name == run_record.NAME:
+        raise BadInput(
+            f"{missing} is missing: it says how the skill was trained; restore it from a copy, train the skill again (a "
+            f"migrated one has no {run_record.NAME} before that), or move {folder} away"
+        )
+    raise BadInput(f"{missing} is missing; restore it from a copy, or move {folder} away")
+
+
+def _needed(paths: ExperimentPaths, index: int, name: str) -> list[Path]:
+    folder = paths.skill_folder(index, name)
+    return [
+        paths.expert_params(index, name),
+        paths.skill_module(index, name),
+        folder / SKILL_DATA,
+        folder / run_record.NAME,
+    ]
+
+
 def _copy(paths: ExperimentPaths, run: RunPaths, local: int, index: int, name: str) -> RunExpert:
     source, target = paths.skill_folder(index, name), run.library.skill_folder(index, name)
-    params = paths.expert_params(index, name)
-    for path in (params, paths.skill_module(index, name), source / SKILL_DATA, source / run_record.NAME):
+    for path in _needed(paths, index, name):
         to = target / path.relative_to(source)
         to.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copy2(path, to)
-        except FileNotFoundError:
-            raise BadInput(f"{path} is missing; restore it from a copy, or move {source} away") from None
+        shutil.copy2(path, to)
     if (source / run_result.NAME).exists():
         shutil.copy2(source / run_result.NAME, target / run_result.NAME)
-    metadata = pickles.load(params).get("metadata", {})
+    metadata = pickles.load(paths.expert_params(index, name)).get("metadata", {})
     return RunExpert(name, index, local, int(metadata.get("total_frames", 0)), int(metadata.get("acted_frames", 0)))
 
 

@@ -173,13 +173,11 @@ class Runs:
         return Handle("", entry.tmux_session or "", self._absolute(run.folder), entry.attempt, process)
 
     def _prepared(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
+        if liveness.is_held((run := self.run_paths(entry)).lock):
+            self._end_leftover(run)  # before its folder is changed
         if entry.is_rehearsal:
-            run = prepare_rehearsal(entry.skill_name, RehearsalRequest.of(entry.skill_data), self.paths.root)
-        else:
-            run = self._prepared_skill(entry, completed_skills)
-        if liveness.is_held(run.lock):
-            self._end_leftover(run)
-        return run
+            return prepare_rehearsal(entry.skill_name, RehearsalRequest.of(entry.skill_data), self.paths.root)
+        return self._prepared_skill(entry, completed_skills)
 
     def _prepared_skill(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
         settings = self.budget.settings(self.paths, entry)

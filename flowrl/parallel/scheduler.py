@@ -96,6 +96,7 @@ class SkillScheduler:
         process_completed_training: Callable | None = None,
         on_skill_final: Callable[[str, str], Any] | None = None,
         on_rehearsal_final: Callable[[str, str], Any] | None = None,
+        process_completed_rehearsal: Callable | None = None,
     ) -> None:
         """Sets the callbacks that the scheduler's thread calls; those not given stay as they are.
 
@@ -104,6 +105,7 @@ class SkillScheduler:
             prepare_training_run: makes a run's folder; see ``training_setup.py``.
             process_completed_training: merges a run, in a separate thread; see ``training_processor.py``.
             on_skill_final: called with a skill's name and its final status, good or bad; after ``on_skill_complete``.
+            process_completed_rehearsal: the same for a rehearsal.
             on_rehearsal_final: called with a rehearsal's name and its final status.
         """
         self._on_complete = on_skill_complete or self._on_complete
@@ -111,6 +113,7 @@ class SkillScheduler:
         self._on_rehearsal_final = on_rehearsal_final or self._on_rehearsal_final
         self._runs.prepare = prepare_training_run or self._runs.prepare
         self._runs.merges.process = process_completed_training or self._runs.merges.process
+        self._runs.merges.process_rehearsal = process_completed_rehearsal or self._runs.merges.process_rehearsal
 
     def open(self) -> None:
         """Opens the experiment: checks what can be checked, takes its lock, reads its state, finds its runs again.
@@ -261,11 +264,13 @@ class SkillScheduler:
     def free_slots(self) -> int:
         """How many more skills could be in training: the slots that are free and not about to be used.
 
-        A skill that waits for another takes no slot yet.
+        A skill that waits for another takes no slot yet. A rehearsal takes all slots.
         """
         with self._lock:
+            if any(entry.status in _UNFINISHED for entry in self._core.state.rehearsals):
+                return 0
             waiting = {event.name: event.dependencies for event in self._early}
-            waiting |= {e.skill_name: e.dependencies for e in self._core.state.entries if e.status in _UNFINISHED}
+            waiting |= {e.skill_name: e.dependencies for e in self._core.state.skills if e.status in _UNFINISHED}
         startable = [name for name, dependencies in waiting.items() if waiting.keys().isdisjoint(dependencies)]
         return max(0, self.max_parallel - len(startable))
 

@@ -93,7 +93,7 @@ class RehearsalEntry(SkillEntry):
     """One rehearsal, as the scheduler sees it: a run like any other, without an expert of its own."""
 
     skill_name: str = Field(pattern=r"^rehearsal_[0-9]+$", description="Its name.")
-    num_skills: int = Field(0, ge=0, description="Skills in the library when it was asked for.")
+    num_skills: int = Field(0, ge=0, description="Skills in the library when it was launched first.")
     achievements: float | None = Field(None, description="Unlocked by its latest episodes, on average.")
 
 

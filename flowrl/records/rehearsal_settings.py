@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowrl.errors import BadInput
 from flowrl.ranges import AT_LEAST_ONE, NOT_NEGATIVE, check_ranges
 
 _RANGES = {AT_LEAST_ONE: ("max_steps",), NOT_NEGATIVE: ("own_reward", "game_reward", "restore_below", "restore_until")}
@@ -33,6 +34,11 @@ class RehearsalSettings:
 
     def __post_init__(self):
         check_ranges(self, _RANGES)
+        if self.restore_below > 0 and self.restore_until < self.restore_below:
+            raise BadInput(
+                f"--restore_until {self.restore_until:g} is below --restore_below {self.restore_below:g}; a vital is restored "
+                "from below the one until it is at the other"
+            )
 
     def own(self) -> dict[str, Any]:
         """These settings as plain values, without the fields of a subclass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import jax
@@ -70,8 +71,9 @@ def rehearse(run: RehearsalSpecification, supervision: Supervision) -> RunResult
     with parts.kept as kept:
         experts = library_experts(run)
         state = restored_state(run, experts, parts.programs.learning, parts.keys, supervision.pane)
-        state = to_budget(parts, state, opened(parts))
+        state, known = to_budget(parts, state, opened(parts))
         checkpoint = kept.save(state)
+        keep_experience(run, known)
     return RunResult(
         run.attempt,
         Outcome.COMPLETED,
@@ -92,7 +94,7 @@ def assembled(run: RehearsalSpecification, supervision: Supervision) -> Parts:
     """
     adapter, settings = make_adapter(run.env_name), run.settings
     if not adapter.facts.goals:
-        raise BadInput(f"{run.env_name} declares no goals (GameFacts.goals), and a rehearsal is for them; see docs/games.md")
+        raise BadInput(f"{run.env_name} declares no goals, and a rehearsal is for them; docs/add_a_game.md says how")
     programs = programs_of(settings, adapter, len(run.experts), supervision)
     composition, names = composition_of(run.library, adapter, programs, run.rehearsal.max_steps)
     kept = Safekeeping(run.paths, global_indices(library_experts(run)), run.attempt, supervision)
@@ -124,20 +126,22 @@ def opened(parts: Parts) -> Played:
     return Played(begin(parts.composition, key, bank_size(run.settings.num_envs), planned), planned, known)
 
 
-def to_budget(parts: Parts, state: RunState, played: Played) -> RunState:
-    """Makes updates until another would exceed the budget."""
+def to_budget(parts: Parts, state: RunState, played: Played) -> tuple[RunState, Experience]:
+    """Makes updates until another would exceed the budget; returns the state then, and what is known of the skills."""
+    is_first = True
     settings, supervision = parts.run.settings, parts.supervision
     while budget_allows(state, settings.frames_per_update, settings.total_timesteps):
         with supervision.one_update():
             state, played, steps, losses = update(parts, state, played)
-        if state.updates == 1:
+        if is_first:
             parts.programs.store.remember()
+            is_first = False
         report = parts.reporter.report(state, steps, losses, played.known)
         keep(parts, state, played.known)
         supervision.stop_if_asked()
         parts.reporter.record(report, losses)
         supervision.beat()
-    return state
+    return state, played.known
 
 
 def keep(parts: Parts, state: RunState, known: Experience) -> None:
@@ -146,7 +150,13 @@ def keep(parts: Parts, state: RunState, known: Experience) -> None:
         parts.kept.save(state)
     elif not parts.kept.save_now_and_then(state):
         return
-    write_json(parts.run.paths.experience, known.to_data([skill.name for skill in parts.run.library.skills]))
+    keep_experience(parts.run, known)
+
+
+def keep_experience(run: RehearsalSpecification, known: Experience) -> None:
+    """Writes down what is known of the skills. A full disk loses that, and not the rehearsal."""
+    with contextlib.suppress(OSError):
+        write_json(run.paths.experience, known.to_data([skill.name for skill in run.library.skills]))
 
 
 def update(parts: Parts, state: RunState, played: Played) -> tuple[RunState, Played, list[Rehearsed], Statistics]:
@@ -178,6 +188,6 @@ def check_rewards(run: RehearsalSpecification, steps: list[Rehearsed]) -> None:
         if bad.any():
             name = run.library.skills[int(step.skill[bad][0])].name
             raise FlowrlError(
-                f"task_reward of {name} returned {step.reward[bad][0]} in {run.skill_name}; expected a finite number: correct "
-                "the skill's code"
+                f"the reward was {step.reward[bad][0]} while {name} acted in {run.skill_name}; expected a finite number: "
+                "correct the skill's task_reward, or the game's own_reward"
             )

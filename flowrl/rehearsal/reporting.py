@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import statistics
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,16 +36,31 @@ class Reporter:
         self._names = [skill.name for skill in run.library.skills]
         self._unlocked: deque[int] = deque(maxlen=LATEST_EPISODES)
         self._lengths: deque[int] = deque(maxlen=LATEST_EPISODES)
+        self._before = _last_line(run.paths.metrics)
 
     @property
     def achievements(self) -> float | None:
-        """Unlocked in an episode, the mean over the latest ones."""
-        return statistics.fmean(self._unlocked) if self._unlocked else None
+        """Unlocked in an episode, the mean over the latest ones, those of earlier attempts included."""
+        return self._latest("achievements", self._unlocked)
 
     @property
     def episode_steps(self) -> float | None:
         """The length of the latest episodes, on average."""
-        return statistics.fmean(self._lengths) if self._lengths else None
+        return self._latest("episode_steps", self._lengths)
+
+    @property
+    def episodes(self) -> int:
+        """The number of latest episodes that these figures are about."""
+        return len(self._unlocked) + self._num_before()
+
+    def _latest(self, name: str, values: Sequence[int]) -> float | None:
+        num_before = self._num_before()
+        total = sum(values) + (num_before * self._before[name] if num_before else 0.0)
+        return total / self.episodes if self.episodes else None
+
+    def _num_before(self) -> int:
+        """Episodes of earlier attempts that are still among the latest ones."""
+        return min(self._before.get("episodes") or 0, LATEST_EPISODES - len(self._unlocked))
 
     def report(self, state: RunState, steps: Sequence[Rehearsed], losses: Statistics, known: Experience) -> RehearsalReport:
         """Counts an update's episodes; returns the progress after it, and shows it in the pane."""
@@ -62,7 +78,7 @@ class Reporter:
             achievements=self.achievements,
             num_goals=self._num_goals,
             episode_steps=self.episode_steps,
-            episodes=len(self._unlocked),
+            episodes=self.episodes,
             skills=tuple(
                 SkillUse(float(success), float(length), float(share))
                 for success, length, share in zip(known.success, known.steps, acted / acted.sum())
@@ -96,6 +112,14 @@ class Reporter:
 def acted_frames(steps: Sequence[Rehearsed], num_skills: int) -> np.ndarray:
     """int64 ``[num_skills]``: the steps in which each skill acted."""
     return np.bincount(np.concatenate([step.skill for step in steps]), minlength=num_skills)
+
+
+def _last_line(metrics: Path) -> dict[str, Any]:
+    """What an earlier attempt reported last; nothing where there is none, or its last line was cut off."""
+    try:
+        return json.loads(metrics.read_text().splitlines()[-1])
+    except (OSError, IndexError, ValueError):
+        return {}
 
 
 def _mean(of_experts: np.ndarray, acted: np.ndarray) -> float:

@@ -14,6 +14,11 @@ def to_go_on(graph_path: Path) -> str:
     return f"{_interpreter()} -m flowrl.bottomup_parallel --graph_path {shlex.quote(str(graph_path))}"
 
 
+def to_rehearse(graph_path: Path) -> str:
+    """The command that goes on with a rehearsal."""
+    return f"{_interpreter()} -m flowrl rehearse {shlex.quote(str(graph_path))}"
+
+
 def to_evaluate(graph_path: Path) -> str:
     """The command that measures what an experiment's library can do."""
     return f"{_interpreter()} -m flowrl evaluate {shlex.quote(str(graph_path))}"

@@ -152,14 +152,18 @@ def commands(skills: Sequence[Skill], root: Path, attach_line: Callable[[Skill],
     return lines
 
 
-def next_step(skills: Sequence[Skill], root: Path, max_nodes: int, num_left: int | None) -> str | None:
+def next_step(
+    skills: Sequence[Skill], root: Path, max_nodes: int, num_left: int | None, rehearsal: Skill | None = None
+) -> str | None:
     """The command that takes an experiment further; None if there is none.
 
     Args:
         max_nodes: most skills of the experiment.
         num_left: how many more skills could be proposed; None if that is not known.
+        rehearsal: the newest one.
     """
-    if any(skill["status"] in ("failed", "cancelled") and not _was_given_up(skill) for skill in skills):
+    runs = [*skills, *([rehearsal] if rehearsal else [])]
+    if any(run["status"] in ("failed", "cancelled") and not _was_given_up(run) for run in runs):
         return f"{to_go_on(root)} --retry_failed"
     if num_left == 0:
         return None

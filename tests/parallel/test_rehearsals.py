@@ -11,7 +11,7 @@ from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.parallel import backoff
-from flowrl.parallel.events import Launch, RehearsalAdded, RetryRequested, RunDied
+from flowrl.parallel.events import Announce, Launch, RehearsalAdded, RetryRequested, RunDied
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.state import SchedulerState, Status
@@ -35,23 +35,27 @@ def rehearse(driver, number=1):
     return driver.tell(RehearsalAdded(f"rehearsal_{number}", REQUEST.to_data()))
 
 
-def test_it_takes_a_slot_and_no_expert_index():
-    driver = Driver(max_parallel=1)
+def test_it_runs_alone_and_takes_no_expert_index():
+    driver = Driver(max_parallel=3)
     driver.add("Collect_Wood"), driver.complete("Collect_Wood")
     assert rehearse(driver) == [Launch("rehearsal_1", 1)]
     assert driver["rehearsal_1"].expert_idx is None and driver["rehearsal_1"].num_skills == 1
-    driver.add("Collect_Drink")
+    driver.add("Collect_Drink"), rehearse(driver, 2)
     assert driver.running == ["rehearsal_1"]
     driver.complete("rehearsal_1")
+    assert driver.running == ["rehearsal_2"]
+    driver.complete("rehearsal_2")
     assert driver["rehearsal_1"].status is Status.COMPLETED and driver.running == ["Collect_Drink"]
     assert driver["Collect_Drink"].expert_idx == 1
 
 
-def test_it_goes_before_every_skill_that_waits():
-    driver = Driver(max_parallel=1)
-    for name, *needed in (("A",), ("B",), ("C", "B"), ("D", "C")):
+def test_it_waits_for_what_is_in_training_and_goes_before_every_skill_that_waits():
+    driver = Driver(max_parallel=2)
+    for name, *needed in (("A",), ("E",), ("B",), ("C", "B"), ("D", "C")):
         driver.add(name, *needed)
-    rehearse(driver)
+    assert rehearse(driver) == [] and driver.running == ["A", "E"]
+    assert driver.complete("E") == [Announce("E", Status.COMPLETED)]
+    assert driver["rehearsal_1"].num_skills == 0  # it is not known yet what will be in the library
     assert driver.complete("A")[-1] == Launch("rehearsal_1", 1)  # not B, although a chain of skills waits for it
 
 
@@ -73,6 +77,29 @@ def test_it_is_tried_again_and_fails_in_the_end_and_is_tried_again_when_asked():
     assert driver["rehearsal_1"].status is Status.FAILED and driver.core.is_complete()
     assert driver.tell(RetryRequested()) == [Launch("rehearsal_1", 3)]
     assert not driver.core.is_complete()
+
+
+def test_only_the_newest_is_tried_again_when_asked():
+    driver = Driver(max_retries=0)
+    for number in (1, 2):
+        rehearse(driver, number)
+        driver.launched(f"rehearsal_{number}")
+        driver.tell(RunDied(f"rehearsal_{number}", 1, "planted"))
+    assert driver.tell(RetryRequested()) == [Launch("rehearsal_2", 2)]
+    assert driver["rehearsal_1"].status is Status.FAILED
+
+
+def test_while_one_waits_for_its_next_try_skills_are_trained():
+    driver = Driver()
+    rehearse(driver)
+    driver.launched("rehearsal_1")
+    driver.tell(RunDied("rehearsal_1", 1, "planted"))
+    assert driver.core.next_retry() == driver["rehearsal_1"].retry_at
+    driver.add("A")
+    assert driver.running == ["A"]
+    driver.wait(1000)
+    assert driver.running == ["A"]
+    assert driver.complete("A")[-1] == Launch("rehearsal_1", 2)
 
 
 def test_a_loaded_state_goes_on_with_it():

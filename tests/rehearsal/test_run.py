@@ -28,6 +28,7 @@ from flowrl.records.rehearsal_settings import RehearsalRequest, RehearsalSetting
 from flowrl.records.result import Outcome
 from flowrl.records.run_record import Slot
 from flowrl.rehearsal import experience, specification
+from flowrl.rehearsal.reporting import Reporter
 from tests.test_docs import documented
 
 KEPT = Path(__file__).parents[1] / "experiment" / "begun_before" / "version_0_1_0.tar.gz"
@@ -171,3 +172,16 @@ def test_skills_count_as_good_as_their_training_measured_and_then_as_was_seen(pa
     write_json(kept, {"Eat_Cow": {}})
     with pytest.raises(BadInput, match="does not say how each skill did; remove it"):
         experience.found(kept, found)
+
+
+def test_figures_are_about_the_latest_episodes_of_all_attempts(paths):
+    run = specification.read(prepared(paths).folder)
+    run.paths.metrics.write_text(json.dumps({"achievements": 10.0, "episode_steps": 200.0, "episodes": 700}) + "\n")
+    reporter = Reporter(run, 22, None)
+    assert (reporter.achievements, reporter.episode_steps, reporter.episodes) == (10.0, 200.0, 700)
+    reporter._unlocked.extend([12] * 200)
+    reporter._lengths.extend([300] * 200)
+    # 600 of the earlier ones are still among the latest 800.
+    assert (reporter.achievements, reporter.episode_steps, reporter.episodes) == (10.5, 225.0, 800)
+    run.paths.metrics.write_text('{"achie')
+    assert Reporter(run, 22, None).achievements is None
