@@ -318,17 +318,8 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
             write_json(folder / "evaluation.json", found)
 
     monkeypatch.setattr(vs_flat, "flowrl", flowrl)
-    command = [
-        str(tmp_path / "vs"),
-        "--seeds",
-        "2",
-        "--frames",
-        "1e3",
-        "--episodes",
-        "8",
-        "--json",
-        str(tmp_path / "found.json"),
-    ]
+    sizes = ["--seeds", "2", "--frames", "1e5", "--episodes", "8"]
+    command = [str(tmp_path / "vs"), *sizes, "--json", str(tmp_path / "found.json")]
     vs_flat.main(command)
     found = json.loads((tmp_path / "found.json").read_text())
     assert calls == ["grow", "rehearse", "evaluate"] * 2
