@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from flowrl.parallel.library.experts import ExpertVersion
+from flowrl.parallel.library.experts import Age, ExpertVersion
 from flowrl.parallel.library.merge_rule import merge_action, merge_expert, planned_update
 from flowrl.paths import ExperimentPaths
 from tests.parallel.fakes.experiments import put_in_library
 
 
-def version(total_frames: int, acted: bool = True) -> ExpertVersion:
-    return ExpertVersion("Collect_Wood", 0, {"actor": {}, "critic": {}}, total_frames, 0, acted)
+def version(total_frames: int, acted: bool = True, acted_frames: int = 0) -> ExpertVersion:
+    return ExpertVersion("Collect_Wood", 0, {"actor": {}, "critic": {}}, total_frames, acted_frames, acted)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,14 @@ def version(total_frames: int, acted: bool = True) -> ExpertVersion:
     ],
 )
 def test_an_expert_that_acted_and_is_older_replaces_the_librarys(total_frames, acted, in_library, action):
-    assert merge_action(version(total_frames, acted), in_library) == action
+    present = None if in_library is None else Age(in_library, 0)
+    assert merge_action(version(total_frames, acted), present) == action
+
+
+@pytest.mark.parametrize(("acted_frames", "action"), [(21, "updated"), (20, "kept"), (19, "kept")])
+def test_among_equals_the_one_that_acted_more_stays(acted_frames, action):
+    assert merge_action(version(130, acted_frames=acted_frames), Age(130, 20)) == action
+    assert merge_action(version(129, acted_frames=100), Age(130, 20)) == "kept"
 
 
 def test_a_planned_update_reports_the_frames_that_the_library_has_afterwards(experiment: ExperimentPaths):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowrl import pickles
 from flowrl.paths import ExperimentPaths
@@ -32,7 +32,7 @@ def save_expert_to_skills(version: ExpertVersion, base_dir: Path) -> Path:
     """Writes an expert to its place in the library, whole, and returns that path. A damaged file there is moved aside."""
     paths = ExperimentPaths(base_dir)
     path = paths.expert_params(version.global_expert_idx, version.skill_name)
-    if path.exists() and library_frames(base_dir, version.global_expert_idx, version.skill_name) is None:
+    if path.exists() and library_age(base_dir, version.global_expert_idx, version.skill_name) is None:
         os.replace(path, path.with_name(f"{path.name}.damaged"))
     write_expert(path, version)
     return path
@@ -49,12 +49,20 @@ def write_expert(path: Path, version: ExpertVersion) -> None:
     pickles.dump(path, {"format": "flowrl-expert", "version": 1, "params": version.params, "metadata": metadata})
 
 
-def library_frames(base_dir: Path, global_expert_idx: int, skill_name: str) -> int | None:
-    """The total frames of an expert in the library; None if it is missing or damaged."""
+class Age(NamedTuple):
+    """How long an expert has been trained."""
+
+    total_frames: int
+    acted_frames: int
+    """Those in which it acted itself."""
+
+
+def library_age(base_dir: Path, global_expert_idx: int, skill_name: str) -> Age | None:
+    """The age of an expert in the library; None if it is missing or damaged."""
     metadata = _metadata(ExperimentPaths(base_dir).expert_params(global_expert_idx, skill_name))
     try:
-        return int(metadata["total_frames"])
-    except (KeyError, TypeError):
+        return Age(int(metadata["total_frames"]), int(metadata.get("acted_frames", 0)))
+    except (KeyError, TypeError, AttributeError):
         return None
 
 
