@@ -60,7 +60,7 @@ class PlannerSettings(NamedTuple):
     """The most of a stock that is collected at a time for further goals."""
     cheap: float = 15.0
     """Expected steps for a unit of a stock up to which it is collected for further goals."""
-    low: float = 3.0
+    low: float = 4.0
     """A vital below this is restored first; 0: never."""
     enough: float = 8.0
     """A vital is restored until it is this high."""
