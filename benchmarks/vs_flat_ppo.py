@@ -30,8 +30,9 @@ from flowrl.paths import ExperimentPaths
 from flowrl.records import result as run_result
 from flowrl.records.learned import RARE_BY_CHANCE
 
-EXPLORE_SHARE, SKILL_SHARE = 0.35, 0.02
-"""Of all frames: for the plain agent that the experts start from, and at most for each skill; the rest is rehearsed."""
+EXPLORE_SHARE, SKILL_SHARE = 0.5, 0.0
+"""Of all frames: for the plain agent that the experts start from, and at most for each skill by itself; the rest is rehearsed.
+What skills learn on their own plans, they do not use in whole episodes: their experts stop looking after themselves."""
 TRAINING = {"num_envs": 128, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
 A_UPDATE = TRAINING["num_envs"] * TRAINING["num_steps"]
 FIGURES = ("achievements", "score", "episode_steps")
@@ -77,7 +78,7 @@ def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int) -> None
         "layer_size": options.layer_size,
         "explore_frames": int(options.explore_share * options.frames),
         "init_from": "auto",
-        "total_timesteps": max(A_UPDATE, int(options.skill_share * options.frames)),
+        "total_timesteps": int(options.skill_share * options.frames),
         "seed": seed,
         **TRAINING,
     }

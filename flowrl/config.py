@@ -169,6 +169,10 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
                 f"--candidates {self.candidates} is more than --num_envs {self.num_envs}, but each reward needs its own "
                 "environment; use fewer candidates or a larger --num_envs"
             )
+        if self.candidates > 1 and not self.total_timesteps:
+            raise BadInput(
+                f"--candidates {self.candidates} rewards cannot be tried in --total_timesteps 0; give frames, or one candidate"
+            )
         if self.candidate_timesteps is not None and self.candidate_timesteps > self.total_timesteps:
             raise BadInput(
                 f"--candidate_timesteps must be at most --total_timesteps ({self.total_timesteps}), of which it is a part; "

@@ -299,7 +299,7 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
         folder = next(Path(text) for text in arguments if "seed_" in text)
         folder.mkdir(parents=True, exist_ok=True)
         if command == "grow":
-            assert {"--explore_frames", "35000"} <= set(arguments) and "--no-use_wandb" in arguments
+            assert {"--explore_frames", "50000"} <= set(arguments) and "--no-use_wandb" in arguments
             write_json(
                 folder / "scheduler_state.json",
                 {"skills": [{"minutes": 1.5}], "rehearsals": [{"minutes": 2.0, "status": "completed"}]},

@@ -19,7 +19,6 @@ AUTO_INIT, NO_INIT = "auto", "none"
 
 _RANGES = {
     AT_LEAST_ONE: (
-        "total_timesteps",
         "num_envs",
         "num_steps",
         "layer_size",
@@ -29,7 +28,7 @@ _RANGES = {
         "candidate_timesteps",
     ),
     POSITIVE: ("lr", "clip_eps", "max_grad_norm"),
-    NOT_NEGATIVE: ("ent_coef", "vf_coef", "seed", "no_progress_frames"),
+    NOT_NEGATIVE: ("total_timesteps", "ent_coef", "vf_coef", "seed", "no_progress_frames"),
     FRACTION: ("success_rate", "gamma", "gae_lambda"),
 }
 _TRIAL_SHARE = 5
@@ -49,7 +48,8 @@ class TrainingSettings:
     """
 
     total_timesteps: int = 100_000_000
-    """Most frames that a run trains, summed over its environments."""
+    """Most frames that a run trains, summed over its environments. 0: none; a skill's expert stays as it begins (init_from)
+    until it is rehearsed."""
     success_rate: float = 0.8
     """A run ends early when this share of fresh episodes succeeds, 0 to 1."""
     max_task_steps: int = 200

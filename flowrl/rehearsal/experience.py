@@ -74,9 +74,11 @@ def found(path: Path, library: Library) -> Experience:
 
 
 def _measured(skill: LibrarySkill) -> float:
-    """How often the skill's own task succeeded when it was trained; all are taken for good that were not measured."""
-    tasks = skill.result.tasks if skill.result else None
-    rate = tasks[-1].success_rate if tasks else None
+    """How often the skill's own task succeeded when it was trained; an expert that was not is taken for good, to be tried."""
+    result = skill.result
+    if result is None or not result.tasks or not (result.acted_frames or {}).get(str(skill.index)):
+        return 1.0
+    rate = result.tasks[-1].success_rate
     return 1.0 if rate is None else rate
 
 

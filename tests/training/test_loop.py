@@ -22,6 +22,7 @@ from flowrl.errors import BadInput, FlowrlError
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import RunPaths
 from flowrl.proposers.curricula import craftax
+from flowrl.records.result import Outcome
 from flowrl.records.run_record import PlannedTask
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
@@ -366,6 +367,17 @@ def test_a_checkpoint_of_another_width_is_refused_by_shape(tmp_path):
     train(specification(tmp_path, success_rate=1.0, total_timesteps=128))
     with pytest.raises(BadInput, match="shape"):
         train(specification(tmp_path, success_rate=1.0, total_timesteps=256, layer_size=32, attempt=2))
+
+
+def test_a_run_of_no_frames_leaves_every_expert_as_it_began_and_measures_it(tmp_path):
+    known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
+    plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
+    result = train(specification(tmp_path, plan=plan, params=(known, known), success_rate=1.0, total_timesteps=0))
+    assert (result.outcome, result.frames, result.acted_frames) == (Outcome.COMPLETED, 0, {"0": 0, "7": 0})
+    assert result.success_rate is not None and result.frames_per_s is None
+    checkpoint = pickles.load(tmp_path / "skill_7_Find_Gold" / result.checkpoint)
+    for local in "01":
+        jax.tree.map(np.testing.assert_array_equal, checkpoint["experts"][local]["params"], known)
 
 
 def test_training_starts_from_the_librarys_experts(tmp_path):

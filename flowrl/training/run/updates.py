@@ -87,8 +87,8 @@ class Updates:
 
 
 def budget_allows(state: RunState, frames_per_update: int, frames: int) -> bool:
-    """Whether another update fits into the frame budget; the first one always does."""
-    return state.frames == 0 or state.frames + frames_per_update <= frames
+    """Whether another update fits into the frame budget; the first one always does, unless nothing is to be trained."""
+    return frames > 0 and (state.frames == 0 or state.frames + frames_per_update <= frames)
 
 
 def acted(outcomes: Sequence[StepOutcome], num_experts: int) -> np.ndarray:
