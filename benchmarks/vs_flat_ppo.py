@@ -33,8 +33,11 @@ from flowrl.records.learned import RARE_BY_CHANCE
 EXPLORE_SHARE, SKILL_SHARE = 0.5, 0.0
 """Of all frames: for the plain agent that the experts start from, and at most for each skill by itself; the rest is rehearsed.
 What skills learn on their own plans, they do not use in whole episodes: their experts stop looking after themselves."""
-TRAINING = {"num_envs": 128, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
-A_UPDATE = TRAINING["num_envs"] * TRAINING["num_steps"]
+TRAINING = {"num_envs": 64, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
+"""For the plain agent: of those tried, the settings with which such agents unlock most. The learning rate stays as it is."""
+REHEARSAL = {"num_envs": 128}
+"""What a rehearsal does otherwise: its steps are spread over many experts. The learning rate falls to zero."""
+A_UPDATE = REHEARSAL["num_envs"] * TRAINING["num_steps"]
 FIGURES = ("achievements", "score", "episode_steps")
 WORLDS = 1_000
 """Seeds of the worlds that are played in the end begin here: none of them was trained on."""
@@ -59,7 +62,8 @@ def run_of(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     grow(paths, options, seed)
     left = options.frames - frames_trained(paths)
     if left >= A_UPDATE or is_rehearsing(paths):
-        flowrl("rehearse", str(paths.root), "--frames", str(max(left, A_UPDATE)), *options.rehearse)
+        frames = str(max(left, A_UPDATE))
+        flowrl("rehearse", str(paths.root), "--frames", frames, "--anneal_lr", "True", *flags(REHEARSAL), *options.rehearse)
     if not is_evaluated(paths, options):
         flat = [] if options.no_flat else ["--flat"]
         episodes = ["--episodes", str(options.episodes), "--skill_episodes", str(options.skill_episodes)]
@@ -69,7 +73,7 @@ def run_of(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int) -> None:
     """Trains the plain agent and the skills. That some skills fail is part of the result."""
-    flags = {
+    settings = {
         "env_name": options.env_name,
         "graph_path": paths.root,
         "proposer": "curriculum",
@@ -82,8 +86,12 @@ def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int) -> None
         "seed": seed,
         **TRAINING,
     }
-    given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
-    flowrl("grow", *given, "--no-use_wandb", *options.grow, allowed=(0, 1))
+    flowrl("grow", *flags(settings), "--no-anneal_lr", "--no-use_wandb", *options.grow, allowed=(0, 1))
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as they are typed."""
+    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
 
 
 def flowrl(*arguments: str, allowed: Sequence[int] = (0,)) -> None:
