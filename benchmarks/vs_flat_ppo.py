@@ -37,6 +37,8 @@ TRAINING = {"num_envs": 64, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
 """For the plain agent: of those tried, the settings with which such agents unlock most. The learning rate stays as it is."""
 REHEARSAL = {"num_envs": 128}
 """What a rehearsal does otherwise: its steps are spread over many experts. The learning rate falls to zero."""
+MAX_TASK_STEPS = 60
+"""After so many steps (for each unit of ``n``) the planner thinks again. Tasks that succeed mostly do so in fewer than 40."""
 A_UPDATE = REHEARSAL["num_envs"] * TRAINING["num_steps"]
 FIGURES = ("achievements", "score", "episode_steps")
 WORLDS = 1_000
@@ -83,6 +85,7 @@ def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int) -> None
         "explore_frames": int(options.explore_share * options.frames),
         "init_from": "auto",
         "total_timesteps": int(options.skill_share * options.frames),
+        "max_task_steps": MAX_TASK_STEPS,
         "seed": seed,
         **TRAINING,
     }
