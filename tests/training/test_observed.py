@@ -12,7 +12,7 @@ import pytest
 from flowrl.envs import tasks
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.records import result as run_result
-from flowrl.records.observed import DifferenceKind
+from flowrl.records.observed import Difference, DifferenceKind, Observed
 from flowrl.skills.facts import Family, GameFacts, Kind
 from flowrl.skills.module import compile_module
 from flowrl.skills.spec import SkillSpec
@@ -22,7 +22,7 @@ from flowrl.training.playing.environments import random_policy
 from flowrl.training.playing.evaluation import evaluate
 from flowrl.training.playing.tries import TryLog
 from flowrl.training.run import parts
-from flowrl.training.run.observed import LEAST_TRIES, Levels, fisher, levels_of, observed
+from flowrl.training.run.observed import LEAST_TRIES, Levels, fisher, levels_of, observed, of_a_copy
 from flowrl.training.run.specification import RunSpecification, read
 from tests.evaluation.camp import FULL, Camp, camp_library
 from tests.training.probes import by_source, programs_of, stage_of
@@ -274,3 +274,12 @@ def test_a_run_knows_its_skills_declaration_from_its_folder(tmp_path):
     assert read(folder).spec == SkillSpec.from_data(FIND)
     (folder / "skill.json").write_text("{")
     assert read(folder).spec is None  # it is trained all the same
+
+
+def test_what_a_copy_of_another_expert_gains_on_the_side_says_nothing_about_the_skill():
+    def difference(kind):
+        return Difference(kind, "wood", f"{kind}")
+
+    kinds = (DifferenceKind.GAIN_NOT_DECLARED, DifferenceKind.CONSUMPTION)
+    seen = Observed(1, 400, 0, {}, tuple(map(difference, kinds)), added_gains=("achievement:COLLECT_WOOD",))
+    assert of_a_copy(seen) == Observed(1, 400, 0, {}, (difference(DifferenceKind.CONSUMPTION),))

@@ -8,6 +8,7 @@ chance unlikely, although many resources are looked at. Achievements are left ou
 
 from __future__ import annotations
 
+import dataclasses
 from math import comb
 from typing import NamedTuple
 
@@ -48,6 +49,13 @@ class Levels(NamedTuple):
     """float32 ``[E, R]``: after the step that ended it."""
     success: np.ndarray
     """bool ``[E]``."""
+
+
+def of_a_copy(seen: Observed) -> Observed:
+    """What was observed with an expert that began as a copy of another: it goes on doing what that one has learned, so what it
+    gains on the side says nothing about the skill."""
+    differences = tuple(each for each in seen.differences if each.kind is not DifferenceKind.GAIN_NOT_DECLARED)
+    return dataclasses.replace(seen, differences=differences, added_gains=())
 
 
 def levels_of(adapter: GameAdapter, tries: Tries) -> Levels:

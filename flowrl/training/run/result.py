@@ -10,7 +10,7 @@ from flowrl.records.observed import Observed
 from flowrl.records.result import NO_PROGRESS, NO_PROGRESS_PREFIX, Outcome, RunResult, TaskRate
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.run.clock import Clock
-from flowrl.training.run.observed import levels_of, observed
+from flowrl.training.run.observed import levels_of, observed, of_a_copy
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import LocalExpert, RunState
 
@@ -60,7 +60,8 @@ def observed_of(run: RunSpecification, found: Evaluation, adapter: GameAdapter) 
     """What the tests of the experts showed of the skill's own task; None where no levels were read."""
     if run.spec is None or found.tries is None or not adapter.facts.resources():
         return None
-    return observed(run.spec, run.plan[-1].n, adapter.facts, levels_of(adapter, found.tries))
+    seen = observed(run.spec, run.plan[-1].n, adapter.facts, levels_of(adapter, found.tries))
+    return of_a_copy(seen) if run.init_from else seen
 
 
 def given_up(run: RunSpecification, ended: RunResult) -> RunResult:
