@@ -14,6 +14,7 @@ from craftax.craftax.constants import FLOOR_MOB_MAPPING, FLOOR_MOB_SPAWN_CHANCE
 
 from flowrl.config import Settings
 from flowrl.envs.craftax.facts_classic import FACTS as CLASSIC_FACTS
+from flowrl.envs.craftax.facts_full import CREATURES, MOBS
 from flowrl.envs.craftax.facts_full import FACTS as CRAFTAX_FACTS
 from flowrl.proposers.curricula import craftax
 from flowrl.proposers.curriculum import load_curriculum
@@ -96,7 +97,7 @@ def num_in_worlds(stages):
 def looked_for(spec):
     """The blocks and items in a skill's scene, and those that its reward leads to, except what players build."""
     scene, recipe = scenes.CRAFTAX[spec.name], RECIPES[spec.name]
-    approached = {term.target for term in recipe.reward if term.term == "approach"}
+    approached = {term.target for term in recipe.reward if term.term == "approach"} - set(CREATURES)
     at_hand = {resource.removeprefix("near:") for resource in spec.requires} - GROWS_ON.keys()
     names = {scene.front, "LADDER_DOWN" if scene.setup is ladder_down else None} - {None} | approached - at_hand
     return {GROWS_ON.get(name, name) for name in names}
@@ -115,6 +116,8 @@ def test_the_floor_of_a_skill_has_what_the_skill_looks_for(stages, num_in_worlds
     if mob := scenes.CRAFTAX[spec.name].mob:
         kind = KINDS.index(mob[0])
         assert FLOOR_MOB_MAPPING[floor, kind] == mob[1] and FLOOR_MOB_SPAWN_CHANCE[floor, kind] > 0
+        hunted = {term.target for term in RECIPES[spec.name].reward} & set(CREATURES)
+        assert hunted <= {MOBS[f"{mob[0]}_mobs"][mob[1]]}, f"{spec.name} approaches {hunted}, which are not on its floor"
 
 
 def test_every_floor_that_is_named_is_looked_at():

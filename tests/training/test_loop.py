@@ -408,7 +408,7 @@ def test_a_new_expert_starts_from_another_one_and_the_log_says_so_once(tmp_path,
     run = specification(tmp_path, params=(known if source else None,), success_rate=1.0, init_from=wanted)
     run = dataclasses.replace(run, init_from=source)
     for attempt in range(2):  # the second one goes on from a checkpoint
-        with Pane("Find_Gold", 7, [], 256, 1.0, run.paths.log) as pane:
+        with Pane(PlanView("Find_Gold (expert 7)", [], 1.0, 256), run.paths.log) as pane:
             ordinary = parts.ordinary(run, supervised(run, pane))
             state = parts.restored(ordinary)
         if not attempt:
