@@ -9,7 +9,7 @@ PLAY := exp/play/
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (2 to 8 minutes)"
 	@echo "make play        train all 22 Craftax-Classic skills, let them play whole episodes and learn from that, and print what"
-	@echo "                 they unlock beside plain PPO agents (an hour on 2 cores; can be stopped and continued)"
+	@echo "                 they unlock beside plain PPO agents (long; can be stopped and continued)"
 	@echo "make test        run the tests"
 	@echo "make lint        check the code with ruff, as make test does first (make format: correct what can be corrected)"
 	@echo "make test-llm    try the proposer on a small language model on this machine (opt-in)"

@@ -90,7 +90,10 @@ def load(paths: ExperimentPaths, facts: GameFacts) -> Library:
 def frames_trained(paths: ExperimentPaths) -> int:
     """All frames that were trained in an experiment: for its skills, earlier runs of them, rehearsals, and runs that came to
     nothing."""
-    merged = [*paths.skills.rglob(run_result.NAME), *(paths.root / "rehearsals").glob(f"*/{run_result.NAME}")]
+    merged = [
+        *paths.skills.rglob(run_result.NAME),
+        *(paths.rehearsal_records(name) / run_result.NAME for name in paths.rehearsals()),
+    ]
     results = [*merged, *paths.training_runs.glob(f"*/{run_result.NAME}")]
     counted = {path.parent: frames for path in results if (frames := run_result.frames_in(path))}
     unfinished = (folder for folder in paths.training_runs.glob("*_*") if folder not in counted)
@@ -110,10 +113,7 @@ def _record(folder: Path) -> RunRecord:
     try:
         return run_record.read(path)
     except FileNotFoundError:
-        raise BadInput(
-            f"{path} is missing: it says how the skill was trained; restore it from a copy, train the skill again (a migrated "
-            f"one has no {run_record.NAME} before that), or move {folder} away"
-        ) from None
+        raise run_record.missing_in_library(path, folder) from None
 
 
 def _skill(paths: ExperimentPaths, index: int, name: str, record: RunRecord) -> LibrarySkill:

@@ -7,6 +7,7 @@ does not name (from an orphan, or a second report of the same end) changes nothi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -102,7 +103,8 @@ class SchedulerCore:
 
     def is_complete(self) -> bool:
         """Whether every skill and every rehearsal has reached a final status."""
-        return all(entry.status in FINAL for entry in reversed(self.state.entries))  # the unfinished ones mostly come last
+        newest_first = itertools.chain(reversed(self.state.rehearsals), reversed(self.state.skills))
+        return all(entry.status in FINAL for entry in newest_first)  # the unfinished ones mostly come last
 
     def next_retry(self) -> datetime | None:
         """When the next skill in backoff may be tried, among those that a free slot was offered to; or the next rehearsal."""

@@ -50,7 +50,7 @@ def prepare_rehearsal(name: str, request: RehearsalRequest, base_dir: Path) -> R
         global_expert_idx=None,
         attempt=run_record.attempt(run.run_json) if run.run_json.exists() else 0,
         env_name=settings.get("env_name", DEFAULT_ENV_NAME),
-        settings=dataclasses.replace(RunSettings.of(settings), **_shape_of(run)),
+        settings=dataclasses.replace(RunSettings.of(settings), **_shape_of(run, experts[0])),
         experiment=str(paths.root.resolve()),
         plan=(),
         gate=(),
@@ -64,23 +64,24 @@ def prepare_rehearsal(name: str, request: RehearsalRequest, base_dir: Path) -> R
 
 def _copied(paths: ExperimentPaths, run: RunPaths) -> tuple[RunExpert, ...]:
     """Copies the skills of the library; returns their experts."""
-    check_library(paths)
-    skills = sorted((index, name) for name, index in skills_in_library(paths).items())
+    skills = check_library(paths)
     shutil.rmtree(run.library.skills, ignore_errors=True)
     run.experience.unlink(missing_ok=True)
     return tuple(_copy(paths, run, local, *skill) for local, skill in enumerate(skills))
 
 
-def check_library(paths: ExperimentPaths) -> None:
-    """Accepts a library that can be rehearsed.
+def check_library(paths: ExperimentPaths) -> list[tuple[int, str]]:
+    """The skills of a library that can be rehearsed, by their experts' indices.
 
     Raises:
         BadInput: it is empty, or a file of one of its skills is missing; says which.
     """
-    if not (skills := skills_in_library(paths)):
+    skills = sorted((index, name) for name, index in skills_in_library(paths).items())
+    if not skills:
         raise BadInput(f"{paths.root} has no completed skill to rehearse; train some first")
-    for name, index in skills.items():
+    for index, name in skills:
         _check(paths, index, name)
+    return skills
 
 
 def _check(paths: ExperimentPaths, index: int, name: str) -> None:
@@ -90,10 +91,7 @@ def _check(paths: ExperimentPaths, index: int, name: str) -> None:
     if missing is None:
         return
     if missing.name == run_record.NAME:
-        raise BadInput(
-            f"{missing} is missing: it says how the skill was trained; restore it from a copy, train the skill again (a "
-            f"migrated one has no {run_record.NAME} before that), or move {folder} away"
-        )
+        raise run_record.missing_in_library(missing, folder)
     raise BadInput(f"{missing} is missing; restore it from a copy, or move {folder} away")
 
 
@@ -119,8 +117,8 @@ def _copy(paths: ExperimentPaths, run: RunPaths, local: int, index: int, name: s
     return RunExpert(name, index, local, int(metadata.get("total_frames", 0)), int(metadata.get("acted_frames", 0)))
 
 
-def _shape_of(run: RunPaths) -> dict[str, Any]:
-    """The settings that the experts were trained with, and that a rehearsal cannot change."""
-    first = next(iter(sorted(run.library.skills.iterdir(), key=lambda folder: int(folder.name.partition("_")[0]))))
-    settings = run_record.read(first / run_record.NAME).settings
+def _shape_of(run: RunPaths, expert: RunExpert) -> dict[str, Any]:
+    """The settings that the experts were trained with, and that a rehearsal cannot change: the same for all of them."""
+    folder = run.library.skill_folder(expert.global_expert_idx, expert.skill_name)
+    settings = run_record.read(folder / run_record.NAME).settings
     return {"layer_size": settings.layer_size, "mixed_precision": settings.mixed_precision}

@@ -144,6 +144,14 @@ def find(path: Path) -> RunRecord | None:
         return None
 
 
+def missing_in_library(path: Path, skill_folder: Path) -> BadInput:
+    """What to raise about a skill of the library without its record."""
+    return BadInput(
+        f"{path} is missing: it says how the skill was trained; restore it from a copy, train the skill again (a migrated "
+        f"one has no {NAME} before that), or move {skill_folder} away"
+    )
+
+
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 

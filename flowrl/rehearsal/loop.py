@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from flowrl.evaluation.composition import Composition, Games, begin
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.files import write_json
 from flowrl.paths import rehearsal_number
-from flowrl.records.result import Outcome, RunResult
+from flowrl.records.result import RunResult
 from flowrl.rehearsal import experience, rollout
 from flowrl.rehearsal.experience import Experience
 from flowrl.rehearsal.reporting import Reporter, acted_frames
@@ -27,6 +28,7 @@ from flowrl.training.learning.ppo import Statistics
 from flowrl.training.playing.programs import Keys, Programs
 from flowrl.training.run.learning_step import LearningStep
 from flowrl.training.run.parts import prepare_to_compile, programs_of, restored_state
+from flowrl.training.run.result import unmeasured
 from flowrl.training.run.saving import Safekeeping
 from flowrl.training.run.state import RunState, global_indices, library_experts
 from flowrl.training.run.supervision import Supervision
@@ -74,17 +76,9 @@ def rehearse(run: RehearsalSpecification, supervision: Supervision) -> RunResult
         state, known = to_budget(parts, state, opened(parts))
         checkpoint = kept.save(state)
         keep_experience(run, known)
-    return RunResult(
-        run.attempt,
-        Outcome.COMPLETED,
-        run.skill_name,
-        frames=state.frames,
-        acted_frames={str(expert.global_idx): int(n) for expert, n in zip(experts, state.acted_frames, strict=True)},
-        achievements=parts.reporter.achievements,
-        episode_steps=parts.reporter.episode_steps,
-        checkpoint=checkpoint,
-        **supervision.clock.timings(),
-    )
+    ended = unmeasured(run, experts, state, checkpoint, supervision.clock)
+    unlocked, steps = parts.reporter.achievements, parts.reporter.episode_steps
+    return dataclasses.replace(ended, achievements=unlocked, episode_steps=steps)
 
 
 def assembled(run: RehearsalSpecification, supervision: Supervision) -> Parts:
