@@ -92,6 +92,8 @@ class TrainingSettings:
     init_from: str = NO_INIT
     """What a new skill's actor and critic start from: none (fresh ones), auto (the expert of the library's skill that is most
     like the new one), or the name of a skill, whose expert is taken as soon as the library has it."""
+    hold_dependencies: bool = False
+    """Leave the experts of a skill's dependencies as they are while it is trained; only its own expert learns."""
     use_wandb: bool = False
     """Report each run to Weights & Biases, grouped by experiment."""
     wandb_project: str = "flow_rl_parallel"

@@ -394,6 +394,25 @@ def test_training_starts_from_the_librarys_experts(tmp_path):
     assert set(result.acted_frames) == {"0", "7"}
 
 
+def test_held_dependencies_act_and_stay_as_they_are_while_the_own_expert_learns(tmp_path):
+    known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
+    plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
+    learned = {}
+    for held in (True, False):
+        settings = {"success_rate": 1.0, "total_timesteps": 128, "hold_dependencies": held}
+        run = specification(tmp_path / str(held), plan=plan, params=(known, None), **settings)
+        result = train(run)
+        experts = pickles.load(run.paths.folder / result.checkpoint)["experts"]
+        learned[held] = [jax.tree.leaves(experts[local]["params"]) for local in "01"]
+        assert (result.acted_frames["0"] == 0) == held and result.acted_frames["7"] > 0
+    for mine, before in zip(learned[True][0], jax.tree.leaves(known), strict=True):
+        np.testing.assert_array_equal(mine, before)
+    assert any(not np.array_equal(mine, before) for mine, before in zip(learned[False][0], jax.tree.leaves(known), strict=True))
+    # An expert learns from its own steps only, so it learns the same beside one that is held.
+    for mine, other in zip(learned[True][1], learned[False][1], strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("wanted", "source", "line"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flowrl.errors import FlowrlError
@@ -15,13 +16,28 @@ from flowrl.training.run.saving import Safekeeping
 from flowrl.training.run.state import RunState
 from flowrl.training.run.supervision import Supervision
 
+NOBODY = np.iinfo(np.int32).max
+"""In place of an expert: learning sorts samples by expert, and comes to no such one."""
+
 
 class LearningStep:
-    """Learns from the rollouts of one run."""
+    """Learns from the rollouts of one run.
 
-    def __init__(self, settings: RunSettings, learning: Learning, kept: Safekeeping, supervision: Supervision):
+    Args:
+        learns: bool ``[num experts]``: which experts learn; None: all of them.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        learning: Learning,
+        kept: Safekeeping,
+        supervision: Supervision,
+        learns: np.ndarray | None = None,
+    ):
         self._settings, self._kept, self._supervision = settings, kept, supervision
         self._updater = Updater(learning)
+        self._learns = learns
 
     def take(
         self,
@@ -36,12 +52,16 @@ class LearningStep:
 
         Args:
             last_values: float32 ``[B]``: of where the environments are now.
-            acted_frames: int64 ``[num experts]``: the frames of the rollout in which each expert acted.
+            acted_frames: int64 ``[num experts]``: the frames of the rollout in which each expert acted; those of an expert
+                that is held are not counted.
             check: called before the new state counts; raises if it must not.
 
         Raises:
             FlowrlError: learning has diverged.
         """
+        if self._learns is not None:
+            acted_frames = acted_frames * self._learns
+            rollout = of_learners(rollout, self._learns)
         # The update reuses the old learner's memory for the new one. A Ctrl-C waits only for one that has learned something.
         with self._supervision.sheltered():
             self._kept.using_up()
@@ -60,3 +80,9 @@ class LearningStep:
     def _lr(self, state: RunState) -> float:
         left = max(0.0, 1 - state.frames / self._settings.total_timesteps)
         return self._settings.lr * (left if self._settings.anneal_lr else 1.0)
+
+
+@jax.jit
+def of_learners(rollout: tuple[Transition, ...], learns: jax.Array) -> tuple[Transition, ...]:
+    """The rollout, with the steps of experts that are held given to nobody, so that no expert learns from them."""
+    return tuple(step._replace(expert=jnp.where(learns[step.expert], step.expert, NOBODY)) for step in rollout)

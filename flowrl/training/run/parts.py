@@ -84,7 +84,7 @@ def assemble(
     keys = programs.keys.of_run(settings.seed, run.global_expert_idx)
     stage, turn = Stage(programs.world, programs.acting, judge), FairLock()
     kept = Safekeeping(run.paths, global_indices(experts), run.attempt, supervision)
-    updates = Updates(run, programs, judge, kept, supervision)
+    updates = Updates(run, experts, programs, judge, kept, supervision)
     step_budget = int(np.asarray(judge.plan.budget).sum())
     return Parts(
         run=run,

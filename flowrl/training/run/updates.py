@@ -20,7 +20,7 @@ from flowrl.training.playing.world import WORLDS_AT_ONCE
 from flowrl.training.run.learning_step import LearningStep
 from flowrl.training.run.saving import Safekeeping
 from flowrl.training.run.specification import RunSpecification
-from flowrl.training.run.state import RunState
+from flowrl.training.run.state import LocalExpert, RunState
 from flowrl.training.run.supervision import Supervision
 
 BANK_SIZE = 256
@@ -56,10 +56,18 @@ class Made(NamedTuple):
 class Updates:
     """Makes the updates of one run, each from the state and the games after the previous one."""
 
-    def __init__(self, run: RunSpecification, programs: Programs, judge: Judge, kept: Safekeeping, supervision: Supervision):
+    def __init__(
+        self,
+        run: RunSpecification,
+        experts: Sequence[LocalExpert],
+        programs: Programs,
+        judge: Judge,
+        kept: Safekeeping,
+        supervision: Supervision,
+    ):
         self._run = run
         self._keys, self._stage = programs.keys, Stage(programs.world, programs.acting, judge)
-        self._learning = LearningStep(run.settings, programs.learning, kept, supervision)
+        self._learning = LearningStep(run.settings, programs.learning, kept, supervision, who_learns(run, experts))
         self.rollouts = Rollouts(programs, judge, run.settings.num_steps)
         self._turnover = turnover(run.settings.num_envs, run.settings.num_steps)
 
@@ -89,6 +97,13 @@ class Updates:
 def budget_allows(state: RunState, frames_per_update: int, frames: int) -> bool:
     """Whether another update fits into the frame budget; the first one always does, unless nothing is to be trained."""
     return frames > 0 and (state.frames == 0 or state.frames + frames_per_update <= frames)
+
+
+def who_learns(run: RunSpecification, experts: Sequence[LocalExpert]) -> np.ndarray | None:
+    """bool ``[num experts]``: which experts learn, if dependencies are held; None where all do."""
+    if not run.settings.hold_dependencies:
+        return None
+    return np.array([expert.global_idx in (None, run.global_expert_idx) for expert in experts])
 
 
 def acted(outcomes: Sequence[StepOutcome], num_experts: int) -> np.ndarray:
