@@ -4,8 +4,9 @@
     python benchmarks/vs_flat_ppo.py --help
 
 For each seed an experiment is grown by the published commands: a plain agent first (``--explore_frames``), then the skills of
-the built-in curriculum, each from a related expert (``--init_from auto``), then a rehearsal with the frames that are left
-(``flowrl rehearse``). ``flowrl evaluate --flat`` trains plain agents for all of these frames and plays fresh worlds with each.
+the built-in curriculum, each from a related expert (``--init_from auto``), then a rehearsal (``flowrl rehearse``). The skills
+that it hardly ever comes to are then trained further on their own plans, with their dependencies held, and what is left is a
+second rehearsal. ``flowrl evaluate --flat`` trains plain agents for all of these frames and plays fresh worlds with each.
 Everything is kept in the first argument's folder; the same command goes on where it was stopped.
 """
 
@@ -30,9 +31,12 @@ from flowrl.paths import ExperimentPaths
 from flowrl.records import result as run_result
 from flowrl.records.learned import RARE_BY_CHANCE
 
-EXPLORE_SHARE, SKILL_SHARE = 0.5, 0.0
-"""Of all frames: for the plain agent that the experts start from, and at most for each skill by itself; the rest is rehearsed.
-What skills learn on their own plans, they do not use in whole episodes: their experts stop looking after themselves."""
+EXPLORE_SHARE, SKILL_SHARE, FIRST_SHARE = 0.4, 0.0, 0.2
+"""Of all frames: for the plain agent that the experts start from, at most for each skill by itself, and for the first
+rehearsal. Experts that are trained on their own plans before any rehearsal stop looking after themselves."""
+FURTHER = {"Collect_Coal": 0.05, "Collect_Iron": 0.08}
+"""Of all frames: for skills that are trained further after the first rehearsal. Whole episodes seldom come to what is rare, so
+few frames of a rehearsal are theirs."""
 TRAINING = {"num_envs": 64, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
 """For the plain agent: of those tried, the settings with which such agents unlock most. The learning rate stays as it is."""
 REHEARSAL = {"num_envs": 128}
@@ -62,10 +66,10 @@ def run_of(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: grown, rehearsed and evaluated; what is done already is not done again."""
     paths = ExperimentPaths(options.folder / f"seed_{seed}")
     grow(paths, options, seed)
-    left = options.frames - frames_trained(paths)
-    if left >= A_UPDATE or is_rehearsing(paths):
-        frames = str(max(left, A_UPDATE))
-        flowrl("rehearse", str(paths.root), "--frames", frames, "--anneal_lr", "True", *flags(REHEARSAL), *options.rehearse)
+    rehearse(paths, options, 1, int(options.first_share * options.frames))
+    for name, share in options.further.items():
+        train_further(paths, options, name, int(share * options.frames))
+    rehearse(paths, options, 2, options.frames - frames_trained(paths))
     if not is_evaluated(paths, options):
         flat = [] if options.no_flat else ["--flat"]
         episodes = ["--episodes", str(options.episodes), "--skill_episodes", str(options.skill_episodes)]
@@ -92,6 +96,30 @@ def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int) -> None
     flowrl("grow", *flags(settings), "--no-anneal_lr", "--no-use_wandb", *options.grow, allowed=(0, 1))
 
 
+def rehearse(paths: ExperimentPaths, options: argparse.Namespace, number: int, frames: int) -> None:
+    """Makes the experiment's first or second rehearsal, or ends one that was begun; not if there are no frames for it."""
+    state = read_json(paths.state)
+    completed = sum(entry["status"] == "completed" for entry in state["rehearsals"])
+    if completed < number and (frames >= A_UPDATE or len(state["rehearsals"]) == number):
+        frames = max(frames, A_UPDATE)
+        flowrl(
+            "rehearse", str(paths.root), "--frames", str(frames), "--anneal_lr", "True", *flags(REHEARSAL), *options.rehearse
+        )
+
+
+def train_further(paths: ExperimentPaths, options: argparse.Namespace, name: str, frames: int) -> None:
+    """Trains a completed skill for so many frames more, unless that has been done, or there is no such skill."""
+    entry = next((skill for skill in read_json(paths.state)["skills"] if skill["skill_name"] == name), None)
+    if entry is None or entry["status"] == "failed" or frames < A_UPDATE:
+        return
+    wanted = ["--graph_path", str(paths.root)]
+    if not entry["extra_timesteps"]:  # else it was interrupted, and goes on
+        if entry["frames"] > int(options.skill_share * options.frames):
+            return
+        wanted += ["--continue_skill", name, "--extra_timesteps", str(frames), "--hold_dependencies", *flags(REHEARSAL)]
+    flowrl("grow", *wanted, "--no-use_wandb", *options.grow, allowed=(0, 1))
+
+
 def flags(settings: Mapping[str, Any]) -> list[str]:
     """Settings as they are typed."""
     return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
@@ -103,11 +131,6 @@ def flowrl(*arguments: str, allowed: Sequence[int] = (0,)) -> None:
     code = subprocess.run([sys.executable, "-m", "flowrl", *arguments], check=False).returncode
     if code not in allowed:
         raise SystemExit(code)
-
-
-def is_rehearsing(paths: ExperimentPaths) -> bool:
-    """Whether a rehearsal was begun, and not finished."""
-    return any(entry["status"] in ("waiting", "running") for entry in read_json(paths.state)["rehearsals"])
 
 
 def is_evaluated(paths: ExperimentPaths, options: argparse.Namespace) -> bool:
@@ -208,6 +231,14 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=whole_number, default=10_000_000, help="all that are trained for a library")
     parser.add_argument("--explore_share", type=float, default=EXPLORE_SHARE)
     parser.add_argument("--skill_share", type=float, default=SKILL_SHARE)
+    parser.add_argument("--first_share", type=float, default=FIRST_SHARE)
+    parser.add_argument(
+        "--further",
+        nargs="*",
+        metavar="SKILL=SHARE",
+        default=[f"{name}={share}" for name, share in FURTHER.items()],
+        help="skills that are trained further between the rehearsals",
+    )
     parser.add_argument("--env_name", default="Craftax-Classic-Symbolic-v1")
     parser.add_argument("--max_nodes", type=int, default=22)
     parser.add_argument("--layer_size", type=int, default=128)
@@ -218,6 +249,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rehearse", nargs="*", default=[], help="the same, of flowrl rehearse")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
+    options.further = {name: float(share) for name, _, share in (given.partition("=") for given in options.further)}
     options.grow, options.rehearse = ([f"--{given}" for given in more] for more in (options.grow, options.rehearse))
     return options
 

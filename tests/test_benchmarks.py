@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from flowrl.files import write_json
+from flowrl.files import read_json, write_json
 from flowrl.paths import RunPaths
 from flowrl.training.calibration import workload
 from tests.training.test_choice_of_update import Patterned
@@ -295,19 +295,32 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
     reached = {"0": (1.5, 1.25), "1": (1.75, 1.5)}
 
     def flowrl(command, *arguments, **_):
-        calls.append(command)
         folder = next(Path(text) for text in arguments if "seed_" in text)
-        folder.mkdir(parents=True, exist_ok=True)
+        state = folder / "scheduler_state.json"
         if command == "grow":
-            assert {"--explore_frames", "50000"} <= set(arguments) and "--no-use_wandb" in arguments
-            write_json(
-                folder / "scheduler_state.json",
-                {"skills": [{"minutes": 1.5}], "rehearsals": [{"minutes": 2.0, "status": "completed"}]},
-            )
+            assert "--no-use_wandb" in arguments
+        if "--continue_skill" in arguments:
+            assert {"--hold_dependencies", "Collect_Coal", "10000"} <= set(arguments)
+            calls.append("further")
+            known = read_json(state)
+            known["skills"][0]["frames"] = 10_000
+            write_json(state, known)
+            return
+        calls.append(command)
+        if command == "grow" and not folder.exists():
+            assert {"--explore_frames", "40000"} <= set(arguments)
+            coal = {"skill_name": "Collect_Coal", "status": "completed", "extra_timesteps": None, "frames": 0, "minutes": 1.5}
+            folder.mkdir(parents=True)
+            write_json(state, {"skills": [coal], "rehearsals": []})
         elif command == "rehearse":
-            assert arguments[1:3] == ("--frames", "100000")
-            write_json(folder / "rehearsals" / "1" / "result.json", {"attempt": 1, "outcome": "completed", "frames": 100_000})
-        else:
+            known = read_json(state)
+            number = len(known["rehearsals"]) + 1
+            assert arguments[1:3] == ("--frames", {1: "20000", 2: "80000"}[number])
+            known["rehearsals"].append({"minutes": 1.0, "status": "completed"})
+            write_json(state, known)
+            frames = 20_000 * number**2
+            write_json(folder / f"rehearsals/{number}/result.json", {"attempt": 1, "outcome": "completed", "frames": frames})
+        elif command == "evaluate":
             composed, plain = reached[folder.name[-1]]
             skill = {"is_learned": True, "random_success_rate": 0.1}
             flat = {
@@ -318,11 +331,11 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
             write_json(folder / "evaluation.json", found)
 
     monkeypatch.setattr(vs_flat, "flowrl", flowrl)
-    sizes = ["--seeds", "2", "--frames", "1e5", "--episodes", "8"]
+    sizes = ["--seeds", "2", "--frames", "1e5", "--episodes", "8", "--further", "Collect_Coal=0.1", "Of_Another_Game=0.1"]
     command = [str(tmp_path / "vs"), *sizes, "--json", str(tmp_path / "found.json")]
     vs_flat.main(command)
     found = json.loads((tmp_path / "found.json").read_text())
-    assert calls == ["grow", "rehearse", "evaluate"] * 2
+    assert calls == ["grow", "rehearse", "further", "rehearse", "evaluate"] * 2
     mean = found["composed"]["achievements"]
     # Student's interval of two values: 12.706 standard errors of 0.125 on both sides.
     assert mean == {"value": 1.625, "low": pytest.approx(0.037, abs=1e-3), "high": pytest.approx(3.213, abs=1e-3)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from flowrl.errors import BadInput
 from flowrl.evaluation.library import Library, LibrarySkill
-from flowrl.skills.facts import GameFacts, Kind
+from flowrl.skills.facts import GameFacts, Kind, Vital
 from flowrl.skills.graph import needs
 from flowrl.skills.plan import build_plan
 from flowrl.skills.sights import Sight, sights_of
@@ -46,6 +46,10 @@ class Catalogue(NamedTuple):
     """bool ``[S, A]``: the achievements that come with the skill."""
     restores: jax.Array
     """bool ``[S, V]``: the vitals that the skill raises."""
+    low: jax.Array
+    """float32 ``[V]``: a vital is restored only below this, and below what the planner's settings say."""
+    is_paid_by_level: jax.Array
+    """bool ``[V]``: what restores the vital is paid by how much it rises; else by its skill's code."""
     values: jax.Array
     """float32 ``[A]``: what an achievement is worth."""
     sought: jax.Array
@@ -95,8 +99,10 @@ def make_catalogue(
         crafts=np.array([bool(skill.spec.consumes) for skill in skills], bool),
         goals=np.array([[goal in of_skill for goal in goals] for of_skill in gained], bool).reshape(len(skills), len(goals)),
         restores=np.array(
-            [[not of_skill.isdisjoint(vital.restored_by) for vital in facts.vitals] for of_skill in gained], bool
+            [[_restores(skill, of_skill, vital) for vital in facts.vitals] for skill, of_skill in zip(skills, gained)], bool
         ).reshape(len(skills), len(facts.vitals)),
+        low=np.array([vital.low for vital in facts.vitals], np.float32),
+        is_paid_by_level=np.array([not vital.restored_with for vital in facts.vitals], bool),
         values=np.array([facts.goal_values.get(goal, 1.0) for goal in goals], np.float32),
         sought=_members([sights_of(skill.spec, facts) for skill in skills], sights),
         max_steps=np.array([_max_steps(skill) for skill in skills], np.int32),
@@ -117,6 +123,10 @@ def goals_of(spec: SkillSpec, facts: GameFacts) -> set[str]:
     """The achievements that a skill declares to gain."""
     family = f"{facts.goals}:"
     return {resource.removeprefix(family) for resource in spec.gains if facts.goals and resource.startswith(family)}
+
+
+def _restores(skill: LibrarySkill, goals: set[str], vital: Vital) -> bool:
+    return not (goals.isdisjoint(vital.restored_by) and set(skill.spec.gains).isdisjoint(vital.restored_with))
 
 
 def _max_steps(skill: LibrarySkill) -> int:

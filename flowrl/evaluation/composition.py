@@ -20,7 +20,7 @@ from flowrl.envs.readings import Readings, make_ending, make_own_reward, make_re
 from flowrl.envs.tasks import is_done, reward_of
 from flowrl.envs.worlds import WorldBank
 from flowrl.evaluation.catalogue import NO_SKILL, Names
-from flowrl.evaluation.planner import NO_VITAL, PASSING_TIME, Choice, Past, Planned, can_restore, choose
+from flowrl.evaluation.planner import NO_VITAL, PASSING_TIME, Choice, Past, Planned, can_restore, choose, lows
 from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning.networks import Params
 from flowrl.training.playing.acting import Acting
@@ -156,7 +156,7 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: C
 
     def judge_one(before, after, game_over, choice, steps, length, planned):
         inputs, was, now = task_inputs(before, after, choice.n), read(before), read(after)
-        done, paid = _own_verdict(functions, inputs, was, now, choice, planned.settings)
+        done, paid = _own_verdict(functions, inputs, was, now, choice, planned)
         # A task that was done before it began would end at every step, and be chosen again.
         was_done = done & (steps == 0) & (choice.until == NO_VITAL) & _nothing_changed(was, now)
         limit = planned.catalogue.max_steps[choice.skill] * choice.n
@@ -181,16 +181,17 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: C
     return judge
 
 
-def _own_verdict(functions: Sequence[TaskFunctions], inputs, was: Readings, now: Readings, choice: Choice, settings):
+def _own_verdict(functions: Sequence[TaskFunctions], inputs, was: Readings, now: Readings, choice: Choice, planned: Planned):
     """Whether the task is done, and what it pays: by its skill's code, or by the vital that it is to restore."""
     done = jnp.stack([is_done(task, inputs) for task in functions])[choice.skill] & (choice.until != PASSING_TIME)
     paid = jnp.stack([reward_of(task, inputs) for task in functions])[choice.skill]
     if not len(now.vitals):
         return done, paid
     restores = choice.until >= 0
+    is_paid_by_level = restores & planned.catalogue.is_paid_by_level[choice.until]
     return (
-        jnp.where(restores, now.vitals[choice.until] >= settings.enough, done),
-        jnp.where(restores, (now.vitals - was.vitals)[choice.until], paid),
+        jnp.where(restores, now.vitals[choice.until] >= planned.settings.enough, done),
+        jnp.where(is_paid_by_level, (now.vitals - was.vitals)[choice.until], paid),
     )
 
 
@@ -199,7 +200,7 @@ def _nothing_changed(was: Readings, now: Readings) -> jax.Array:
 
 
 def _became_low(planned: Planned, was: Readings, now: Readings) -> jax.Array:
-    low = planned.settings.low
+    low = lows(planned)
     return ((was.vitals >= low) & (now.vitals < low) & can_restore(planned)).any()
 
 

@@ -180,16 +180,21 @@ def can_restore(planned: Planned) -> jax.Array:
 
 
 def most_urgent(planned: Planned, ways: Way, readings: Readings, past: Past) -> tuple[jax.Array, jax.Array]:
-    """The lowest of the vitals that are low and can be restored (`NO_VITAL` without any), and the skill to restore it."""
-    catalogue, _, settings = planned
+    """The vital that is furthest below where it is restored, of those that can be (`NO_VITAL` without any), and the skill to
+    restore it."""
+    catalogue = planned.catalogue
     if not len(readings.vitals):
         return jnp.int32(NO_VITAL), jnp.int32(0)
     costs = jnp.where(catalogue.restores & ways.is_usable[:, None], ways.cost[:, None], _NEVER)
     can = (costs.min(axis=0) < _NEVER) & (past.upkeep_failures < _MOST_UPKEEP_FAILURES)
-    level = jnp.where(can, readings.vitals, _NEVER)
-    lowest = jnp.argmin(level).astype(jnp.int32)
-    is_urgent = level[lowest] < settings.low
-    return jnp.where(is_urgent, lowest, NO_VITAL), jnp.argmin(costs[:, lowest]).astype(jnp.int32)
+    spare = jnp.where(can, readings.vitals - lows(planned), _NEVER)
+    lowest = jnp.argmin(spare).astype(jnp.int32)
+    return jnp.where(spare[lowest] < 0, lowest, NO_VITAL), jnp.argmin(costs[:, lowest]).astype(jnp.int32)
+
+
+def lows(planned: Planned) -> jax.Array:
+    """float32 ``[V]``: each vital is restored below this."""
+    return jnp.minimum(planned.settings.low, planned.catalogue.low)
 
 
 def _way_to(goal, catalogue: Catalogue, costs, is_good, levels) -> Way:

@@ -14,18 +14,21 @@ from flowrl.rehearsal.rollout import Rehearsed
 
 GUESSED_STEPS = 60.0
 """Of a task, before any was seen."""
+MEASURED, GUESSED = 20.0, 2.0
+"""Tries that a skill's success rate counts as, if it was measured, and if it is taken for good to be tried: a few failures
+then show that it is not."""
 
 
 class Experience:
     """What is known of each skill's worth while it is played: what was measured before, and tries, old ones less and less.
 
     Args:
-        success, steps: ``[S]``, as measured before.
-        trust: tries that the measurement before counts as.
+        success, steps: ``[S]``, as measured or guessed before.
+        trust: tries that each counts as, ``[S]`` or the same for all.
         memory: the share of a try's weight that is left after each rollout.
     """
 
-    def __init__(self, success: np.ndarray, steps: np.ndarray, trust: float = 20.0, memory: float = 0.98):
+    def __init__(self, success: np.ndarray, steps: np.ndarray, trust: np.ndarray | float = MEASURED, memory: float = 0.98):
         self._prior = np.stack([np.ones(len(success)), success, steps]) * trust
         self._recent = np.zeros_like(self._prior)
         self._memory = memory
@@ -65,7 +68,7 @@ def found(path: Path, library: Library) -> Experience:
     try:
         kept = read_json(path)
     except FileNotFoundError:
-        kept = {skill.name: {"success": _measured(skill), "steps": _guessed(skill)} for skill in library.skills}
+        return _of_trainings(library)
     try:
         rows = [(kept[skill.name]["success"], kept[skill.name]["steps"]) for skill in library.skills]
         return Experience(*np.array(rows, np.float32).T)
@@ -73,13 +76,21 @@ def found(path: Path, library: Library) -> Experience:
         raise BadInput(f"{path} does not say how each skill did; remove it to begin with what the trainings measured") from None
 
 
-def _measured(skill: LibrarySkill) -> float:
-    """How often the skill's own task succeeded when it was trained; an expert that was not is taken for good, to be tried."""
+def _of_trainings(library: Library) -> Experience:
+    measured = [_measured(skill) for skill in library.skills]
+    return Experience(
+        np.array([1.0 if rate is None else rate for rate in measured], np.float32),
+        np.array([_guessed(skill) for skill in library.skills], np.float32),
+        np.array([GUESSED if rate is None else MEASURED for rate in measured], np.float32),
+    )
+
+
+def _measured(skill: LibrarySkill) -> float | None:
+    """How often the skill's own task succeeded when it was trained; None for an expert that was not."""
     result = skill.result
     if result is None or not result.tasks or not (result.acted_frames or {}).get(str(skill.index)):
-        return 1.0
-    rate = result.tasks[-1].success_rate
-    return 1.0 if rate is None else rate
+        return None
+    return result.tasks[-1].success_rate
 
 
 def _guessed(skill: LibrarySkill) -> float:

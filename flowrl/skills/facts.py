@@ -11,6 +11,7 @@ the skill is to be done, is always available.
 from __future__ import annotations
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -153,7 +154,12 @@ class Vital:
     level: str
     """An expression over features: the level."""
     restored_by: tuple[str, ...] = ()
-    """The goals of the game that are unlocked by raising it: skills that gain one of them can raise it again and again."""
+    """The goals of the game that are unlocked by raising it: skills that gain one of them can raise it again and again, and
+    are paid for by how much it rises, since the goal is unlocked only once."""
+    restored_with: tuple[str, ...] = ()
+    """Other resources: skills that gain one of them raise it too, and their own code says what that pays."""
+    low: float = math.inf
+    """It is restored only below this, even where a player restores its vitals earlier."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +228,7 @@ class GameFacts:
         )
         twice = self._terms_twice()
         restoring = {goal for vital in self.vitals for goal in vital.restored_by}
+        restoring_too = {resource for vital in self.vitals for resource in vital.restored_with}
         faults = {
             "two features have one name": len(set(names)) < len(names),
             f"features are read that are not declared: {sorted(read - set(names))}": not read <= set(names),
@@ -229,6 +236,8 @@ class GameFacts:
             "there are two families of places": sum(family.kind is Kind.PLACE for family in self.families) > 1,
             f"vitals are restored by no goals: {sorted(restoring - set(self.members(self.goals)))}": not restoring
             <= set(self.members(self.goals)),
+            f"vitals are restored with no resources: {sorted(restoring_too - set(self.resources()))}": not restoring_too
+            <= set(self.resources()),
             f"its goals are no family: {self.goals}": self.goals not in ("", *(family.name for family in self.families)),
             f"values of no goals: {sorted(set(self.goal_values) - set(self.members(self.goals)))}": not set(self.goal_values)
             <= set(self.members(self.goals)),

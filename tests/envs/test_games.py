@@ -385,6 +385,37 @@ def test_what_is_faced_the_light_and_sleep_are_the_states(played, seen, hunted):
     assert sleep == {True, False}
 
 
+def test_the_ways_in_are_those_that_a_search_finds(played, seen, hunted):
+    found = set()
+    for state, features in [*seen, *((state, features) for _, state, features in hunted)]:
+        expected = plain_ways_in(state, played.adapter.env_name, played.constants["BlockType"])
+        assert features.ways_in == expected
+        found.add(expected)
+    assert min(found) <= 4 and max(found) >= 30
+
+
+def plain_ways_in(state, env_name, blocks):
+    """Breadth-first over the cells in view, from the player's, by the names of what cannot be walked on."""
+    grid = state.map if env_name == CLASSIC else state.map[state.player_level]
+    rows, columns = constants_view(env_name)
+    walkable = {blocks[name].value for name in WALKABLE if name in blocks.__members__}
+    start = tuple(int(at) for at in state.player_position)
+    steps = {start: 0}
+    queue = [start]
+    for cell in queue:
+        for row, column in TOWARDS.values():
+            place = cell[0] + row, cell[1] + column
+            is_in_view = abs(place[0] - start[0]) <= rows // 2 and abs(place[1] - start[1]) <= columns // 2
+            inside = all(0 <= at < size for at, size in zip(place, grid.shape))
+            if steps[cell] < 4 and is_in_view and inside and place not in steps and int(grid[place]) in walkable:
+                steps[place] = steps[cell] + 1
+                queue.append(place)
+    return len(steps) - 1
+
+
+WALKABLE = ("GRASS", "SAND", "PATH", "FIRE_GRASS", "ICE_GRASS", "GRAVEL", "ICE", "DARKNESS", "INVALID", "SNOW")
+
+
 def test_inventory_intrinsics_floor_achievements_and_kills_are_the_states(played, seen):
     names = ["player_health", "player_food", "player_drink", "player_energy", "player_mana"]
     names = names[: 4 if played.adapter.env_name == CLASSIC else 5]
@@ -439,9 +470,11 @@ def test_every_feature_has_the_type_that_is_promised(played, seen):
     assert inputs._fields == played.adapter.facts.feature_names
     for name in ("achievements", "achievements_diff", "is_sleeping"):
         assert getattr(inputs, name).dtype == bool
-    for name in ("health_penalty", "light"):
+    for name in ("health_penalty", "light", "light_diff"):
         assert getattr(inputs, name).dtype == np.float32 and getattr(inputs, name).shape == ()
-    whole = set(inputs._fields) - {"achievements", "achievements_diff", "is_sleeping", "health_penalty", "light"}
+    whole = set(inputs._fields) - {
+        "achievements", "achievements_diff", "is_sleeping", "health_penalty", "light", "light_diff",
+    }  # fmt: skip
     for name in whole:
         for leaf in jax.tree.leaves(getattr(inputs, name)):
             assert leaf.dtype == np.int32, name

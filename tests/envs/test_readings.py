@@ -36,7 +36,8 @@ def test_levels_goals_and_vitals_are_those_of_the_state(game, read):
         assert found.levels.tolist() == [float(level) for level in expected]
         assert found.goals.tolist() == unlocked.tolist()
         health = [state.player_health, state.player_food, state.player_drink, state.player_energy]
-        assert found.vitals.tolist() == [float(np.floor(level)) for level in health]
+        safety = [9.0 if features.light > 0.45 else 0.0] if game.adapter.env_name == CLASSIC else []
+        assert found.vitals.tolist() == [*(float(np.floor(level)) for level in health), *safety]
         assert bool(found.is_busy) == bool(state.is_sleeping)
         for (constant, name), seen in zip(SIGHTS, found.seen):
             kinds, feature = (

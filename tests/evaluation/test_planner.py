@@ -158,6 +158,26 @@ def test_of_the_low_vitals_the_lowest_is_restored_first_and_until_it_is_high():
     assert (NAMES.skills[choice.skill], VITALS[choice.until], choice.goal) == ("Eat_Cow", "food", NO_SKILL)
 
 
+def test_by_night_a_shelter_comes_first_and_the_night_is_spent_in_it():
+    for held, expected in (
+        ({"stone": 3}, ("Take_Shelter", NO_VITAL)),
+        ({"stone": 0, "wood_pickaxe": 1}, ("Collect_Stone", NO_VITAL)),
+        ({"in:SHELTER": 1}, ("Spend_Night", VITALS.index("safety"))),
+    ):
+        where = readings(NAMES, vitals={"safety": 0, "drink": 1}, **held)
+        choice = choice_of(where, by=PlannerSettings())
+        assert (NAMES.skills[choice.skill], choice.until, choice.goal) == (*expected, NO_SKILL)
+    poor = weights(NAMES, Take_Shelter=(0.05, 60.0))
+    choice = choice_of(readings(NAMES, vitals={"safety": 0}), poor, by=PlannerSettings())
+    assert choice.goal != NO_SKILL, "who cannot build one goes on"
+
+
+def test_energy_is_restored_later_than_other_vitals_and_not_at_all_where_none_is():
+    for level, by, is_restored in ((2, {}, False), (1, {}, True), (1, {"low": 0.0}, False)):
+        choice = choice_of(readings(NAMES, ["WAKE_UP"], vitals={"energy": level}), by=PlannerSettings(**by))
+        assert (choice.until == VITALS.index("energy")) == is_restored
+
+
 def test_of_the_skills_that_restore_a_vital_the_shortest_way_is_taken():
     where = readings(NAMES, vitals={"food": 1})
     of = weights(NAMES, Eat_Cow=(0.9, 100.0), Eat_Plant=(0.9, 5.0), Place_Plant=(1.0, 1.0), Collect_Sapling=(1.0, 1.0))
@@ -255,7 +275,7 @@ RATES = st.lists(st.integers(1, 50).map(lambda part: part / 50), min_size=len(SP
 @given(levels=STATES, success=RATES, failed=st.lists(st.integers(0, 2), min_size=len(SPECS), max_size=len(SPECS)))
 def test_ways_are_those_of_a_plain_planner(levels, success, failed):
     of = weights(NAMES, **{name: (rate, 10.0 + place) for place, (name, rate) in enumerate(zip(NAMES.skills, success))})
-    where = readings(NAMES, **{name.replace(":", "_"): level for name, level in levels.items()})
+    where = readings(NAMES, **{name.replace("near:", "near_"): level for name, level in levels.items()})
     history = Past(np.array(failed, np.int32), np.int32(0))
     found = jax.device_get(WAYS(Planned(CATALOGUE, of, WITHOUT_VITALS), where, history))
     costs = {

@@ -125,8 +125,8 @@ def test_the_commands_are_those_of_this_experiment():
     [
         (1, 1, 43, " --max_nodes 2"),  # as many again
         (10, 10, 34, " --max_nodes 15"),
-        (22, 22, 0, None),  # the whole curriculum
-        (20, 20, 2, " --max_nodes 22"),  # what is left of the curriculum
+        (24, 24, 0, None),  # the whole curriculum
+        (22, 22, 2, " --max_nodes 24"),  # what is left of the curriculum
         (10, 10, None, " --max_nodes 15"),  # a language model has no list
         (3, 40, None, ""),  # proposing ended early: the same again
         (3, 40, 0, None),

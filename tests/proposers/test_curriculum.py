@@ -46,7 +46,7 @@ def test_the_first_skills_of_classic_are_those_of_the_demo():
 def test_classic_has_a_skill_for_each_of_its_achievements():
     gained = {name for spec in load_curriculum("craftax_classic", CLASSIC) for name in spec.gains}
     assert {f"achievement:{name}" for name in CLASSIC.members("achievement")} <= gained
-    assert len(load_curriculum("craftax_classic", CLASSIC)) == 22
+    assert len(load_curriculum("craftax_classic", CLASSIC)) == 24
 
 
 def test_craftax_leads_from_the_overworld_to_the_gnomish_mines():
@@ -72,9 +72,9 @@ def test_a_failed_skill_is_not_proposed_again():
 
 
 def test_the_skills_that_are_left_are_those_that_the_experiment_does_not_have():
-    assert proposer().num_left(LibraryView(CLASSIC, {})) == 22
+    assert proposer().num_left(LibraryView(CLASSIC, {})) == 24
     view = LibraryView(CLASSIC, named("Collect_Wood"), named("Place_Table"), frozenset({"Collect_Drink", "Of_My_Own"}))
-    assert proposer().num_left(view) == 19
+    assert proposer().num_left(view) == 21
 
 
 def test_skills_that_can_never_be_reached_again_are_not_left():
@@ -95,7 +95,7 @@ def test_a_skill_that_does_not_pass_ends_a_fixed_list():
 
 
 def test_the_curriculum_says_what_it_is_and_costs_nothing():
-    assert proposer().describe() == "the built-in curriculum craftax_classic (22 skills, no network, no cost)"
+    assert proposer().describe() == "the built-in curriculum craftax_classic (24 skills, no network, no cost)"
     assert proposer().state == {"kind": "curriculum", "cost_usd": 0.0, "last_error": None}
 
 

@@ -48,6 +48,21 @@ def test_rehearsal_cuts_where_tasks_change_and_passes_the_value_on(bench):
     assert after.course.length.tolist() == [6] * NUM_ENVS
 
 
+@pytest.mark.parametrize(("by_level", "paid"), [(True, 0.5 * 3 + 1), (False, 0.5 * 1 + 1)])
+def test_what_restores_a_vital_is_paid_by_how_much_it_rises_or_by_its_own_code(bench, by_level, paid):
+    composition, _ = benches.composed(bench, 100)
+    of = planned(bench)
+    of = of._replace(
+        catalogue=of.catalogue._replace(is_paid_by_level=np.array([by_level])), settings=of.settings._replace(low=7.0)
+    )
+    games = begin(composition, jax.random.key(0), NUM_ENVS, of)
+    games, _, _ = rollout.collect(composition, bench.params, games, of, jax.random.key(1), 3, Pay())
+    assert games.course.choice.until.tolist() == [0] * NUM_ENVS  # after two pieces of wood and a hut, 6 units of water are left
+    _, (step,), _ = rollout.collect(composition, bench.params, games, of, jax.random.key(1), 1, Pay())
+    # Drinking lifts the water from 6 to 9; it is also the game's deed.
+    assert step.reward.tolist() == [paid] * NUM_ENVS
+
+
 def value_of(bench, skill, observation) -> float:
     network = bench.programs.source.network
     return float(network.value(bench.library.skills[skill].params, observation)[0])

@@ -1,6 +1,6 @@
 """Where and how each skill of the built-in curricula is played."""
 
-from tests.skills.stages import Scene, ladder_down, seven_killed, tired
+from tests.skills.stages import Scene, hollow, hunted_at_dawn, ladder_down, seven_killed, tired
 
 DO = ("DO",)
 FIGHT = DO * 10
@@ -33,6 +33,8 @@ CLASSIC = COMMON | {
     "Eat_Cow": Scene(FIGHT, mob=("cow", 0)),
     "Defeat_Zombie": Scene(FIGHT, mob=("zombie", 0)),
     "Defeat_Skeleton": Scene(FIGHT, mob=("skeleton", 0)),
+    "Take_Shelter": Scene(("PLACE_STONE", "RIGHT", "PLACE_STONE", "LEFT", "PLACE_STONE"), setup=hollow),
+    "Spend_Night": Scene(("NOOP",) * 40, setup=hunted_at_dawn),
 }
 
 #: A mob's type is the row of the game's MOB_ACHIEVEMENT_MAP.

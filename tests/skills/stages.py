@@ -16,7 +16,7 @@ from flowrl.envs.registry import game, make_adapter
 from flowrl.skills.module import TaskSource, compile_module, render_module
 from flowrl.skills.spec import SkillSpec
 
-FRONT, LEFT, RIGHT = (-1, 0), (0, -1), (0, 1)
+FRONT, LEFT, RIGHT, BEHIND = (-1, 0), (0, -1), (0, 1), (1, 0)
 FACING_UP = 3
 ELSEWHERE = "SEWERS"
 """A floor that no skill of the curriculum has to do with: where the player stands when a floor is taken away."""
@@ -72,10 +72,12 @@ class Stage:
         look = self._look(state, n)
         result = Played(bool(_call(functions.is_done, functions.is_done_params, look)), False, 0.0, self.held(look), {})
         for position, action in enumerate(scene.actions):
-            state, look = self._play_step(jax.random.key(position), state, self.adapter.scope["Action"][action].value, n)
+            state, look, is_over = self._play_step(
+                jax.random.key(position), state, self.adapter.scope["Action"][action].value, n
+            )
             result.rewards += float(_call(functions.reward, functions.reward_params, look))
-            result.done = bool(_call(functions.is_done, functions.is_done_params, look))
-            if result.done:
+            result.done = bool(_call(functions.is_done, functions.is_done_params, look)) and not is_over
+            if result.done or is_over:
                 break
             state = self.restocked(state, spec, scene)
         result.after = self.held(look)
@@ -97,7 +99,7 @@ class Stage:
         for step in range(1, at_most + 1):
             is_ripe = self.front_block(state) == self.block("RIPE_PLANT")
             action = actions.DO if is_ripe else actions.NOOP
-            state, look = self._play_step(jax.random.key(step), state.replace(**well), action.value, 1)
+            state, look, _ = self._play_step(jax.random.key(step), state.replace(**well), action.value, 1)
             if is_ripe and _call(functions.is_done, functions.is_done_params, look):
                 return step
         return None
@@ -128,6 +130,8 @@ class Stage:
             state = self.edit(state, **scene.setup(state, self))
         if levels.get("near:PLANT"):
             state = self.with_young_plant(state)
+        if levels.get("in:SHELTER"):
+            state = self.with_blocks(state, spec, dict.fromkeys((FRONT, LEFT, RIGHT, BEHIND), "STONE"))
         return state.replace(state_rng=self.rng)
 
     def inventory(self, state: Any, levels: dict[str, int]) -> Any:
@@ -154,10 +158,10 @@ class Stage:
         found: Features = self._features(state)
         return task_inputs(found, found, n)
 
-    def _play_step(self, key: jax.Array, state: Any, action: int, n: int) -> tuple[Any, Any]:
+    def _play_step(self, key: jax.Array, state: Any, action: int, n: int) -> tuple[Any, Any, bool]:
         before: Features = self._features(state)
-        _, state, _ = self._step(key, state, jnp.int32(action))
-        return state, task_inputs(before, self._features(state), n)
+        _, state, is_over = self._step(key, state, jnp.int32(action))
+        return state, task_inputs(before, self._features(state), n), bool(is_over)
 
     def block(self, name: str) -> int:
         return self.adapter.scope["BlockType"][name].value
@@ -294,6 +298,25 @@ def seven_killed(state: Any, stage: Stage) -> dict[str, Any]:
 def tired(state: Any, stage: Stage) -> dict[str, Any]:
     """One point of energy missing: a fully rested player does not fall asleep."""
     return {"player_energy": 8}
+
+
+def hollow(state: Any, stage: Stage) -> dict[str, Any]:
+    """Solid stone, but for the player's cell, the one to its right, and three tunnels that lead there."""
+    world = np.full_like(state.map, stage.block("STONE"))
+    row, column = stage.middle
+    world[row, column - 2 : column + 4] = world[row - 2 : row, column] = stage.block("SAND")
+    return {"map": world}
+
+
+def hunted_at_dawn(state: Any, stage: Stage) -> dict[str, Any]:
+    """Some steps before it is light, with little health and a zombie two cells away, which sees the player."""
+    zombies, position = state.zombies, stage.middle + (-2, 0)
+    places, mask, health = np.array(zombies.position), np.array(zombies.mask), np.array(zombies.health)
+    places[0], mask[0], health[0] = position, True, 5
+    mob_map = np.array(state.mob_map)
+    mob_map[tuple(position)] = True
+    zombies = zombies.replace(position=places, mask=mask, health=health)
+    return {"timestep": 245, "light_level": 0.2, "player_health": 2, "mob_map": mob_map, "zombies": zombies}
 
 
 def _call(function: Callable[..., Any], names: Sequence[str], look: Any) -> Any:

@@ -413,6 +413,17 @@ def test_held_dependencies_act_and_stay_as_they_are_while_the_own_expert_learns(
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-6)
 
 
+def test_with_held_dependencies_a_run_ends_once_its_own_task_succeeds_though_the_plan_cannot(tmp_path):
+    known = jax.tree.map(np.asarray, ExpertNetwork(Layout(0, 0, 1), 2, 16).init(jax.random.key(3)))
+    plan = (("Find_Little", 1, 0), ("Find_Gold", 2, 1))
+    run = specification(tmp_path, plan=plan, params=(known, None), success_rate=0.96, hold_dependencies=True)
+    result = train(run)
+    little, gold = result.tasks
+    assert result.frames < 100_000 and gold.success_rate >= 0.96 > little.success_rate >= result.success_rate
+    assert not result.goal_reached  # which is about the whole plan
+    assert "of tries at the skill's own task" in run.paths.log.read_text()
+
+
 @pytest.mark.parametrize(
     ("wanted", "source", "line"),
     [

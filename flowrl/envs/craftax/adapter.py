@@ -15,6 +15,7 @@ from flowrl.envs.craftax.creatures import Creatures, creature_cells
 from flowrl.envs.craftax.nearest import nearest_blocks, nearest_creatures
 from flowrl.envs.craftax.player import equipped, scripted_action
 from flowrl.envs.craftax.sampling import quick_choice
+from flowrl.envs.craftax.shelter import ways_in
 from flowrl.envs.observations import Layout, Observation
 
 NO_TIME_LIMIT = 2**30
@@ -29,6 +30,10 @@ class CraftaxGame(GameAdapter):
         self._env = env
         self._params = env.default_params.replace(max_timesteps=NO_TIME_LIMIT)
         self._constants = constants
+        blocks = constants.BlockType
+        self._closed = [int(block) for block in constants.SOLID_BLOCKS] + [
+            block.value for block in (blocks.WATER, blocks.LAVA, blocks.OUT_OF_BOUNDS)
+        ]
         self.num_actions = env.num_actions
         self.observation_size = env.observation_space(self._params).shape[0]
         own = {"Inventory": inventory_type, "CreatureType": _numbered("CreatureType", self.facts.constants["CreatureType"])}
@@ -98,6 +103,7 @@ class CraftaxGame(GameAdapter):
             closest_blocks=nearest_blocks(view, visible, len(self._constants.BlockType)),
             closest_creatures=self._nearest_creatures(state, visible),
             facing=self._facing(state, view),
+            ways_in=ways_in(view, self._closed),
             light=jnp.asarray(state.light_level, jnp.float32),
             is_sleeping=jnp.asarray(state.is_sleeping, bool),
             achievements=state.achievements.astype(bool),

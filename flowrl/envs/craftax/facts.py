@@ -1,9 +1,17 @@
 """What Craftax-Classic and Craftax have in common, as data: features, families of resources, the reward menu."""
 
+import math
+
 from flowrl.skills.facts import Ending, Family, Feature, Kind, OverStep, Penalty, RewardTerm, Sights, Vital
 
 INTRINSICS = ("health", "food", "drink", "energy", "mana")
 """The entries of ``player_intrinsics``; the last one only if the game has it."""
+CELLS_IN_REACH = 40
+"""`shelter.ways_in` in the open."""
+SHELTERED = "(ways_in <= 1)"
+"""Walled in, with room to turn."""
+BY_DAY = "(light > 0.45)"
+"""In the dark many more zombies come, and they find whoever is in the open."""
 MONSTERS_TO_CLEAR = 8
 """Monsters to beat on a floor before its ladder down opens (Craftax: ``MONSTERS_KILLED_TO_CLEAR_LEVEL``)."""
 HEALTH_WEIGHT = 0.1
@@ -36,7 +44,18 @@ FACING = Feature(
     "the block type in front of the player, as BlockType.TREE.value; OUT_OF_BOUNDS beyond the edge of the map. A creature may "
     "stand on it",
 )
-LIGHT = Feature("light", "daylight, from 0 in the middle of the night to 1 by day")
+LIGHT = Feature(
+    "light",
+    "daylight, from 0 in the middle of the night to 1 by day",
+    over_step=OverStep.CHANGE,
+    step_meaning="its change over the step",
+)
+WAYS_IN = Feature(
+    "ways_in",
+    "cells from which something could walk up to the player within four steps: 40 in the open, 0 where it is walled in",
+    over_step=OverStep.CHANGE,
+    step_meaning="its change over the step",
+)
 IS_SLEEPING = Feature("is_sleeping", "true while the player is asleep")
 PLAYER_LEVEL = Feature(
     "player_level",
@@ -78,6 +97,20 @@ def near(blocks: tuple[str, ...]) -> Family:
     beside = "(jnp.abs({offsets}[BlockType.{{member}}.value]).max() <= 1)"
     now, before = beside.format(offsets="closest_blocks"), beside.format(offsets="closest_blocks_prev")
     return Family("near", Kind.NEARNESS, blocks, held=now, gained=f"(1.0 * {now} - 1.0 * {before})")
+
+
+def shelter() -> tuple[Family, Family]:
+    """``in:SHELTER``: nothing can walk up to the player. ``through:NIGHT``: it is light, and the player still in its shelter."""
+    came_through = f"({SHELTERED} & {BY_DAY})"
+    return (
+        Family("in", Kind.NEARNESS, ("SHELTER",), held=SHELTERED, gained=_gained(SHELTERED)),
+        Family("through", Kind.NEARNESS, ("NIGHT",), held=came_through, gained=_gained(came_through)),
+    )
+
+
+def _gained(held: str) -> str:
+    before = held.replace("ways_in", "ways_in - ways_in_diff").replace("light", "light - light_diff")
+    return f"(1.0 * {held} - 1.0 * {before})"
 
 
 def unlocked(achievements: tuple[str, ...]) -> Family:
@@ -146,6 +179,18 @@ def reward_menu(blocks: tuple[str, ...], creatures: tuple[str, ...], intrinsics:
             weight=0.1,
             meaning=f'weight for each point of {", ".join(intrinsics[:-1])} or {intrinsics[-1]} ("target") that is recovered',
         ),
+        # The weight for all of the way from the open to being walled in; the same is lost when a way is opened.
+        RewardTerm(
+            "wall_in",
+            f"{-1 / CELLS_IN_REACH:g} * ways_in_diff",
+            meaning='up to weight for closing the ways from which something could walk up to the player ("target" null)',
+        ),
+        RewardTerm(
+            "rest_sheltered",
+            f"{SHELTERED} * jnp.maximum(player_intrinsics_diff[{INTRINSICS.index('energy')}], 0)",
+            weight=0.2,
+            meaning='weight for each point of energy that is recovered while nothing can walk up ("target" null)',
+        ),
         # The weight times the game's own penalty.
         RewardTerm(
             "avoid_damage",
@@ -167,7 +212,13 @@ SIGHTS = (
 """What can be in view: blocks and creatures."""
 RESTORED_BY = {"food": ("EAT_COW", "EAT_PLANT"), "drink": ("COLLECT_DRINK",), "energy": ("WAKE_UP",)}
 """Health is restored by itself while the others are not empty."""
+RESTORED_LATE = {"energy": 2.0}
+"""Who sleeps in the open is found: energy that falls from morning lasts until the next one."""
 ASLEEP = "is_sleeping"
+
+
+SAFETY = Vital("safety", f"jnp.where({BY_DAY}, 9, 0)", restored_with=("through:NIGHT",))
+"""It is gone by night: most deaths are by attack then. A skill that spends the night restores it."""
 
 
 def vitals(more: dict[str, tuple[str, ...]] | None = None) -> tuple[Vital, ...]:
@@ -177,7 +228,12 @@ def vitals(more: dict[str, tuple[str, ...]] | None = None) -> tuple[Vital, ...]:
         more: what else restores them.
     """
     return tuple(
-        Vital(name, f"player_intrinsics[{INTRINSICS.index(name)}]", (*RESTORED_BY.get(name, ()), *(more or {}).get(name, ())))
+        Vital(
+            name,
+            f"player_intrinsics[{INTRINSICS.index(name)}]",
+            (*RESTORED_BY.get(name, ()), *(more or {}).get(name, ())),
+            low=RESTORED_LATE.get(name, math.inf),
+        )
         for name in ("health", *RESTORED_BY)
     )
 

@@ -60,6 +60,7 @@ FACTS = GameFacts(
         facts.CLOSEST_CREATURES,
         facts.FACING,
         facts.LIGHT,
+        facts.WAYS_IN,
         facts.PLAYER_LEVEL,
         facts.MONSTERS_KILLED,
         facts.PLAYER_INTRINSICS,
@@ -68,6 +69,7 @@ FACTS = GameFacts(
         facts.HEALTH_PENALTY,
     ),
     families=(
+        *facts.shelter(),
         facts.near(BLOCKS),
         facts.unlocked(ACHIEVEMENTS),
         facts.on_floor(FLOORS),

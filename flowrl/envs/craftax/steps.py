@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from flowrl.envs.craftax.facts import INTRINSICS, MONSTERS_TO_CLEAR, NOT_IN_VIEW
+from flowrl.envs.craftax.facts import CELLS_IN_REACH, INTRINSICS, MONSTERS_TO_CLEAR, NOT_IN_VIEW
 from flowrl.envs.steps import GameSteps
 from flowrl.skills.facts import GameFacts
 
@@ -43,6 +43,12 @@ class CraftaxSteps(GameSteps):
                 rows["achievements"][:, index] = level > 0
             case "level":
                 rows["player_level"][:] = index if level > 0 else index - 1 if index else 1
+            case "in":
+                rows["ways_in"][:] = 0 if level > 0 else CELLS_IN_REACH
+                rows["light"][:] = 0  # it is by night that one goes there
+            case "through":
+                rows["ways_in"][:] = 0
+                rows["light"][:] = level > 0
             case "cleared":
                 rows["monsters_killed"][:, index] = MONSTERS_TO_CLEAR - 1 + level
 

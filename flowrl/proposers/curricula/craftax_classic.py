@@ -1,17 +1,19 @@
-"""Craftax-Classic: its 22 achievements as skills.
+"""Craftax-Classic: its 22 achievements as skills, and two with which a player survives the night.
 
 What each requires and consumes is the game's own rule (craftax 1.6.1, ``craftax_classic/game_logic.py``), and a test
 plays every one of them. Nothing is declared that would merely help, such as a sword against zombies.
 """
 
 from flowrl.proposers.curricula import WITHOUT_FEAR
-from flowrl.skills.menu import Approach, Recipe, Recover, each, once
+from flowrl.skills.menu import Approach, Pay, Recipe, Recover, each, once
 
 TABLE = {"near:CRAFTING_TABLE": once(1)}
 TABLE_AND_FURNACE = {**TABLE, "near:FURNACE": once(1)}
 WOOD = {"wood": once(1)}
 WOOD_AND_STONE = {**WOOD, "stone": once(1)}
 SMELTING = {**WOOD_AND_STONE, "coal": once(1), "iron": once(1)}
+RARE_STEPS = 200
+"""What is rare takes long to find, also where ``--max_task_steps`` is small for the rest."""
 TO_TABLE = (Approach("CRAFTING_TABLE"),)
 TO_TABLE_AND_FURNACE = (Approach("CRAFTING_TABLE", 0.25), Approach("FURNACE", 0.25))
 
@@ -42,6 +44,7 @@ EAT_COW = Recipe(
     gains={"achievement:EAT_COW": once(1)},
     reward=(Approach("COW", 0.3),),
     without=WITHOUT_FEAR,
+    max_task_steps=RARE_STEPS,
 )
 MAKE_WOOD_PICKAXE = Recipe(
     name="Make_Wood_Pickaxe",
@@ -96,6 +99,23 @@ PLACE_STONE = Recipe(
     consumes={"stone": once(1)},
     gains={"achievement:PLACE_STONE": once(1)},
 )
+TAKE_SHELTER = Recipe(
+    name="Take_Shelter",
+    description="Be walled in: dig into stone and close the way, or put stones on all sides.",
+    requires={"stone": once(3)},
+    consumes={"stone": once(3)},
+    gains={"in:SHELTER": once(1)},
+    reward=(Pay("wall_in"),),
+    max_task_steps=RARE_STEPS,
+)
+SPEND_NIGHT = Recipe(
+    name="Spend_Night",
+    description="Stay in the shelter until it is light, asleep as far as energy has fallen.",
+    requires={"in:SHELTER": once(1)},
+    gains={"through:NIGHT": once(1)},
+    reward=(Pay("wall_in", weight=4.0), Pay("rest_sheltered")),
+    max_task_steps=250,
+)
 MAKE_STONE_PICKAXE = Recipe(
     name="Make_Stone_Pickaxe",
     description="Make a stone pickaxe at a crafting table.",
@@ -120,6 +140,7 @@ DEFEAT_ZOMBIE = Recipe(
     gains={"achievement:DEFEAT_ZOMBIE": once(1)},
     reward=(Approach("ZOMBIE", 0.3),),
     without=WITHOUT_FEAR,
+    max_task_steps=RARE_STEPS,
 )
 COLLECT_COAL = Recipe(
     name="Collect_Coal",
@@ -129,6 +150,7 @@ COLLECT_COAL = Recipe(
     also_gains=("achievement:COLLECT_COAL",),
     reward=(Approach("COAL"),),
     without=WITHOUT_FEAR,
+    max_task_steps=RARE_STEPS,
 )
 PLACE_FURNACE = Recipe(
     name="Place_Furnace",
@@ -146,6 +168,7 @@ COLLECT_IRON = Recipe(
     also_gains=("achievement:COLLECT_IRON",),
     reward=(Approach("IRON"),),
     without=WITHOUT_FEAR,
+    max_task_steps=RARE_STEPS,
 )
 DEFEAT_SKELETON = Recipe(
     name="Defeat_Skeleton",
@@ -153,6 +176,7 @@ DEFEAT_SKELETON = Recipe(
     gains={"achievement:DEFEAT_SKELETON": once(1)},
     reward=(Approach("SKELETON", 0.3), Approach("PATH", 0.2)),
     without=WITHOUT_FEAR,
+    max_task_steps=RARE_STEPS,
 )
 MAKE_IRON_PICKAXE = Recipe(
     name="Make_Iron_Pickaxe",
@@ -180,6 +204,7 @@ COLLECT_DIAMOND = Recipe(
     also_gains=("achievement:COLLECT_DIAMOND",),
     reward=(Approach("DIAMOND"),),
     without=WITHOUT_FEAR,
+    max_task_steps=RARE_STEPS,
 )
 EAT_PLANT = Recipe(
     name="Eat_Plant",
@@ -213,5 +238,7 @@ SKILLS = [
     MAKE_IRON_SWORD,
     COLLECT_DIAMOND,
     EAT_PLANT,
+    TAKE_SHELTER,
+    SPEND_NIGHT,
 ]
 """In the order in which they are proposed: the demo's six first, those without a dense reward late."""

@@ -69,11 +69,15 @@ class SuccessTests:
         settings = self._settings
         if not settings.stop_at_goal or self._never_done:
             return None
-        if self._goal_test.is_due(report.update, report.estimate):
+        if self._goal_test.is_due(report.update, self._estimate(report)):
             return self.for_goal
         # To give up a run that ends anyway would save nothing.
         may_save = is_estimate_whole and budget_allows(state, settings.frames_per_update, settings.total_timesteps)
         return self.for_progress if may_save and self._progress_test.is_due(*self._tried(state), report.estimate) else None
+
+    def _estimate(self, report: UpdateReport) -> float:
+        """What the goal is about: how often the plan succeeds, or, where only the skill's own expert learns, its own task."""
+        return (report.task_rates[-1] or 0.0) if self._settings.hold_dependencies else report.estimate
 
     def for_goal(self, state: RunState, playing: Playing, report: UpdateReport) -> tuple[Finding | None, Playing | None]:
         """Tests for the goal.
@@ -87,15 +91,18 @@ class SuccessTests:
         Raises:
             Stopped: the run was asked to end; the state has to be in a checkpoint before this is called.
         """
-        goal, pane = self._settings.success_rate, self._supervision.pane
+        goal, pane, is_own = self._settings.success_rate, self._supervision.pane, self._settings.hold_dependencies
+        estimate, what = self._estimate(report), "tries at the skill's own task" if is_own else "fresh episodes"
         compressed = Compressed(playing)
-        found = self._play(state, report.update, "testing for the goal", goal)
-        if not found.decided_early and found.success_rate >= goal:
-            pane.line(f"goal reached: {found.success_rate:.3f} of {found.episodes} fresh episodes")
+        found = self._play(state, report.update, "testing for the goal", None if is_own else goal)
+        rate = (found.task_rates[-1] or 0.0) if is_own else found.success_rate
+        if not found.decided_early and rate >= goal:
+            whole = f"{found.success_rate:.3f} of {found.episodes} fresh episodes"
+            pane.line(f"goal reached: {rate:.3f} of {what}, {whole}" if is_own else f"goal reached: {whole}")
             return Finding(found), None
         bound = "at most " if found.decided_early else ""
-        pane.line(f"goal not reached: {bound}{found.success_rate:.3f} of fresh episodes (estimate {report.estimate:.3f})")
-        self._goal_test.failed(report.update, report.estimate, found.success_rate)
+        pane.line(f"goal not reached: {bound}{rate:.3f} of {what} (estimate {estimate:.3f})")
+        self._goal_test.failed(report.update, estimate, rate)
         pane.phase(self._supervision.phase)
         return None, compressed.restore()
 
