@@ -101,6 +101,10 @@ def read(facts, recorded, rows, resource):
         return (rows["player_level"] == facts.members("level").index(member)).astype(int)
     if family == "cleared":
         return (rows["monsters_killed"][:, facts.members("level").index(member)] >= 8).astype(int)
+    if family == "in":
+        return (rows["ways_in"] <= 1).astype(int)
+    if family == "through":
+        return ((rows["ways_in"] <= 1) & (rows["light"] > 0.45)).astype(int)
     assert facts.kind(resource) in (Kind.STOCK, Kind.POSSESSION)
     return held(rows, resource)
 

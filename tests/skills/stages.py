@@ -310,7 +310,7 @@ def hollow(state: Any, stage: Stage) -> dict[str, Any]:
 
 def hunted_at_dawn(state: Any, stage: Stage) -> dict[str, Any]:
     """Some steps before it is light, with little health and a zombie two cells away, which sees the player."""
-    zombies, position = state.zombies, stage.middle + (-2, 0)
+    zombies, position = state.zombies, stage.middle + np.array((-2, 0))
     places, mask, health = np.array(zombies.position), np.array(zombies.mask), np.array(zombies.health)
     places[0], mask[0], health[0] = position, True, 5
     mob_map = np.array(state.mob_map)

@@ -100,7 +100,7 @@ def near(blocks: tuple[str, ...]) -> Family:
 
 
 def shelter() -> tuple[Family, Family]:
-    """``in:SHELTER``: nothing can walk up to the player. ``through:NIGHT``: it is light, and the player still in its shelter."""
+    """``in:SHELTER``: nothing can walk up to the player. ``through:NIGHT``: it is light, and the player is still there."""
     came_through = f"({SHELTERED} & {BY_DAY})"
     return (
         Family("in", Kind.NEARNESS, ("SHELTER",), held=SHELTERED, gained=_gained(SHELTERED)),
