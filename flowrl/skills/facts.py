@@ -209,6 +209,9 @@ class GameFacts:
     own_reward: str = ""
     """An expression over what a step offers: the game's own reward."""
     vitals: tuple[Vital, ...] = ()
+    action_kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Kinds of actions, such as moving: for each its members of the constant ``Action``; ``MAKE_`` is all that begin so. What
+    an expert tries is shown by kind."""
     busy: str = ""
     """An expression over features: whether the player does not act at the moment, as in its sleep."""
     endings: tuple[Ending, ...] = ()

@@ -121,7 +121,7 @@ def test_an_update_is_described_in_words_and_numbers():
     told = report(5, 3).described()
     for part in ("update 5:", "40,960 of 3,000,000 frames (1%)", "4,321 frames/s", "11:18 left", "success 0.61",
                  "recent 0.58", "tasks 0.99 0.98 -", "reward 0.0123", "entropy 2.340", "policy loss -0.0100",
-                 "value loss 0.2500", "kl 0.0040"):  # fmt: skip
+                 "value loss 0.2500", "kl 0.0040", "; move 62%, use 30%, make 8.0%; DO, which succeeds, 30%"):  # fmt: skip
         assert part in told
 
 

@@ -215,6 +215,13 @@ RESTORED_BY = {"food": ("EAT_COW", "EAT_PLANT"), "drink": ("COLLECT_DRINK",), "e
 RESTORED_LATE = {"energy": 2.0}
 """Who sleeps in the open is found: energy that falls from morning lasts until the next one."""
 ASLEEP = "is_sleeping"
+ACTION_KINDS = {
+    "move": ("LEFT", "RIGHT", "UP", "DOWN", "ASCEND", "DESCEND"),
+    "use": ("DO",),
+    "place": ("PLACE_",),
+    "make": ("MAKE_",),
+    "rest": ("NOOP", "SLEEP", "REST"),
+}
 
 
 SAFETY = Vital("safety", f"jnp.where({BY_DAY}, 9, 0)", restored_with=("through:NIGHT",))

@@ -39,6 +39,7 @@ FACTS = GameFacts(
     goals="achievement",
     own_reward=facts.own_reward({}),
     vitals=(*facts.vitals(), facts.SAFETY),
+    action_kinds=facts.ACTION_KINDS,
     busy=facts.ASLEEP,
     endings=facts.endings(Ending("lava", "jnp.abs(closest_blocks[BlockType.LAVA.value]).max() == 0")),
     sights=facts.SIGHTS,

@@ -80,6 +80,7 @@ FACTS = GameFacts(
     goal_values=VALUES,
     own_reward=facts.own_reward(VALUES),
     vitals=facts.vitals({"food": ("EAT_BAT", "EAT_SNAIL")}),
+    action_kinds=facts.ACTION_KINDS,
     busy=facts.ASLEEP,
     endings=facts.endings(Ending("beat the necromancer", "achievements[Achievement.DEFEAT_NECROMANCER.value]")),
     sights=facts.SIGHTS,

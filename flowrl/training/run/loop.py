@@ -97,6 +97,6 @@ def measured(parts: Parts, state: RunState, finding: Finding | None, checkpoint:
         parts.supervision.pane.line(line)
     if finding is None or not finding.no_progress:
         return ended
-    ended = given_up(parts.run, ended)
+    ended = given_up(parts.run, ended, parts.reporter.tried)
     parts.supervision.pane.line(ended.error)
     return ended

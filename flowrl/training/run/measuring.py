@@ -136,7 +136,8 @@ class SuccessTests:
 
     def _tried(self, state: RunState) -> tuple[int, int]:
         """The frames in which the new expert has acted, and those in which any expert of the plan has."""
-        return int(state.acted_frames[self._newest]), int(state.acted_frames.sum())
+        held = self._settings.hold_dependencies  # what held experts did is not among the frames in which experts learned
+        return int(state.acted_frames[self._newest]), state.frames if held else int(state.acted_frames.sum())
 
     def _play(self, state: RunState, number: int, what: str, give_up_below: float | None = None) -> Evaluation:
         key = self._key_programs.fold_in(self._keys.tests, number)

@@ -21,6 +21,7 @@ from flowrl.training.playing.learning import Learning
 from flowrl.training.playing.programs import Keys, Programs, Source, compile_programs
 from flowrl.training.run import checkpoints
 from flowrl.training.run.background import BackgroundCompiling
+from flowrl.training.run.exploration import watch_of
 from flowrl.training.run.measuring import SuccessTests
 from flowrl.training.run.pane import Pane
 from flowrl.training.run.reporting import Reporter
@@ -86,6 +87,7 @@ def assemble(
     kept = Safekeeping(run.paths, global_indices(experts), run.attempt, supervision)
     updates = Updates(run, experts, programs, judge, kept, supervision)
     step_budget = int(np.asarray(judge.plan.budget).sum())
+    watch = watch_of(adapter, newest_expert(run), len(run.plan) - 1)
     return Parts(
         run=run,
         experts=experts,
@@ -97,7 +99,7 @@ def assemble(
         kept=kept,
         updates=updates,
         background=BackgroundCompiling(programs, updates.rollouts, turn, supervision),
-        reporter=Reporter(run, experts, step_budget, supervision, num_rewards),
+        reporter=Reporter(run, experts, step_budget, supervision, watch, num_rewards),
         tests=SuccessTests(run, stage, keys, programs.keys, turn, supervision),
     )
 

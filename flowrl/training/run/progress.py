@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Protocol
 
+from flowrl.training.run.exploration import Tried
+
 
 class Report(Protocol):
     """A run's progress after an update, as far as every kind of run has it."""
@@ -54,6 +56,8 @@ class UpdateReport(NamedTuple):
     kl: float
     candidate_rates: tuple[float, ...] = ()
     """The recent success rate of each reward on trial, corrected in the same way; empty without a trial."""
+    tried: Tried | None = None
+    """What the skill's own expert does; None where the game names no actions, or before it has acted."""
 
     def described(self) -> str:
         """The update as one line of words and numbers."""
@@ -62,7 +66,7 @@ class UpdateReport(NamedTuple):
         return (
             f"{beginning(self)}; success {rate_text(self.success_rate)} (recent {self.estimate:.2f}), tasks {tasks}{on_trial}; "
             f"reward {self.reward:.4f}, entropy {self.entropy:.3f}, policy loss {self.policy_loss:.4f}, "
-            f"value loss {self.value_loss:.4f}, kl {self.kl:.4f}"
+            f"value loss {self.value_loss:.4f}, kl {self.kl:.4f}{f'; {self.tried.described()}' if self.tried else ''}"
         )
 
 

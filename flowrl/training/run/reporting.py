@@ -15,6 +15,7 @@ from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.playing.rollout import StepOutcome
 from flowrl.training.playing.success import PlanRates, RecentSuccess
 from flowrl.training.run import measuring
+from flowrl.training.run.exploration import ActionWatch, Tried
 from flowrl.training.run.progress import UpdateReport
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import LocalExpert, RunState, newest_expert
@@ -24,7 +25,7 @@ from flowrl.training.run.updates import Made
 ESTIMATE_STEPS = 256
 """The running estimate of the success rate covers at least this many steps."""
 
-_NOT_IN_METRICS = ("task_rates", "seconds_left", "candidate_rates")
+_NOT_IN_METRICS = ("task_rates", "seconds_left", "candidate_rates", "tried")
 
 
 class Reporter:
@@ -36,15 +37,17 @@ class Reporter:
         experts: Sequence[LocalExpert],
         step_budget: int,
         supervision: Supervision,
+        watch: ActionWatch | None = None,
         num_rewards: int = 1,
     ):
         """
         Args:
             step_budget: the steps that all tasks of the plan may take together.
+            watch: follows what the skill's own expert does; None where the game names no actions.
             num_rewards: the number of rewards on trial, each in every ``num_rewards``-th environment.
         """
         self._run, self._experts, self._supervision = run, experts, supervision
-        self._newest = newest_expert(run)
+        self._newest, self._watch = newest_expert(run), watch
         num_envs = run.settings.num_envs
         window = max(1, math.ceil(ESTIMATE_STEPS / run.settings.num_steps))
         self.rates = PlanRates(num_envs, len(run.plan), measuring.TEST_EPISODES)
@@ -54,9 +57,16 @@ class Reporter:
             RecentSuccess(len(range(num_envs)[environments]), step_budget + 1, window) for environments in self._environments
         ]
 
+    @property
+    def tried(self) -> Tried | None:
+        """What the skill's own expert does; None where that is not known."""
+        return self._watch.tried if self._watch else None
+
     def report(self, state: RunState, made: Made) -> UpdateReport:
         """Counts an update's episodes; returns the run's progress after it, and shows it in the pane."""
         self._add(made.outcomes)
+        if self._watch:
+            self._watch.add(made.outcomes, made.actions)
         report = self._standing(state, made)
         self._supervision.pane.update(report)
         return report
@@ -75,11 +85,14 @@ class Reporter:
             expert.name: {name: float(values[index]) for name, values in losses._asdict().items()}
             for index, expert in enumerate(self._experts)
         }
-        line = json.dumps({**values, "task_success_rates": tasks_done, "experts": of_experts}, allow_nan=False)
+        tried = report.tried.to_data() if report.tried else None
+        line = json.dumps({**values, "task_success_rates": tasks_done, "experts": of_experts, "tried": tried}, allow_nan=False)
         with contextlib.suppress(OSError):  # a full disk loses this line; the next checkpoint waits for room, and says so
             append_line(self._run.paths.metrics, line)
         flat = {f"experts/{skill}/{name}": value for skill, row in of_experts.items() for name, value in row.items()}
         flat |= {f"tasks/{skill}/success_rate": rate for skill, rate in tasks_done.items()}
+        flat |= {f"tried/{kind}": share for kind, share in report.tried.kinds.items()} if report.tried else {}
+        flat |= {"tried/decisive": report.tried.decisive_share} if report.tried else {}
         known = {name: value for name, value in (values | flat).items() if value is not None}
         self._supervision.tracker.log(report.frames, known)
 
@@ -106,4 +119,5 @@ class Reporter:
             value_loss=float(made.losses.value_loss[self._newest]),
             kl=float(made.losses.kl[self._newest]),
             candidate_rates=tuple(estimate.rate for estimate in self._on_trial),
+            tried=self.tried,
         )

@@ -10,6 +10,7 @@ from flowrl.records.observed import Observed
 from flowrl.records.result import NO_PROGRESS, NO_PROGRESS_PREFIX, Outcome, RunResult, TaskRate
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.run.clock import Clock
+from flowrl.training.run.exploration import Tried
 from flowrl.training.run.observed import levels_of, observed, of_a_copy
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import LocalExpert, RunState
@@ -64,13 +65,18 @@ def observed_of(run: RunSpecification, found: Evaluation, adapter: GameAdapter) 
     return of_a_copy(seen) if run.init_from else seen
 
 
-def given_up(run: RunSpecification, ended: RunResult) -> RunResult:
-    """The result of a run that makes no progress: what it came to, failed, with the figures and the remedy in one line."""
+def given_up(run: RunSpecification, ended: RunResult, tried: Tried | None) -> RunResult:
+    """The result of a run that makes no progress: what it came to, failed, with the figures and the remedy in one line.
+
+    Args:
+        tried: what its own expert does in the end, if that is known.
+    """
     own = ended.acted_frames[str(run.global_expert_idx)]
     further = ", or train the skills that it builds on further" if len(run.experts) > 1 else ""
+    own_frames = f"{own:,} of them its own expert's" + (f" (it tries {tried.described()})" if tried else "")
     error = (
         f"{NO_PROGRESS_PREFIX}{run.skill_name} succeeds in {ended.success_rate:.3f} of fresh episodes (random policy "
-        f"{ended.random_success_rate:.3f}) after {ended.frames:,} frames, {own:,} of them its own expert's; give it another "
+        f"{ended.random_success_rate:.3f}) after {ended.frames:,} frames, {own_frames}; give it another "
         f"reward, allow it more frames (--retry_failed with --no_progress_frames above "
         f"{run.settings.frames_without_progress:,}, or 0 for no limit){further}"
     )

@@ -51,6 +51,8 @@ class Made(NamedTuple):
     """One for each of its ``T`` steps."""
     losses: Statistics
     """On the host, ``[K]`` each."""
+    actions: Sequence[np.ndarray] = ()
+    """The actions of each step, int32 ``[B]``."""
 
 
 class Updates:
@@ -86,12 +88,13 @@ class Updates:
         collect_key, learn_key, world_key = self._keys.of_update(state.key, state.updates)
         playing, rollout, outcomes = self.rollouts.collect(state.learner.params, playing, collect_key)
         last_values = values(self._stage, state.learner.params, playing)
+        actions = jax.device_get([step.action for step in rollout])
         check = functools.partial(check_rewards, self._run, outcomes)
         acted_frames = acted(outcomes, len(state.acted_frames))
         state, losses = self._learning.take(state, rollout, last_values, acted_frames, learn_key, check)
         num_ended = sum(int(step.ended.sum()) for step in outcomes)
         playing = refresh_worlds(self._stage, playing, world_key, self._turnover.due(num_ended))
-        return state, playing, Made(outcomes, losses)
+        return state, playing, Made(outcomes, losses, actions)
 
 
 def budget_allows(state: RunState, frames_per_update: int, frames: int) -> bool:

@@ -13,8 +13,8 @@ from rich.text import Text
 from flowrl.training.run.progress import Report, UpdateReport, duration, rate_text, share
 
 RATE_BAR_WIDTH = 20
-ROWS_BESIDE_TASKS = 9
-"""Rows of the pane that are not tasks: five of the plan as a whole, the rest for lines above."""
+ROWS_BESIDE_TASKS = 10
+"""Rows of the pane that are not tasks: six of the plan as a whole, the rest for lines above."""
 
 
 class View:
@@ -101,7 +101,7 @@ class PlanView(View):
             grid.add_row(Text(name), *rate_cells(rate, self.goal), "")
         for number, rate in enumerate(on_trial, 1):
             grid.add_row(Text(f"reward {number} on trial", "cyan"), *rate_cells(rate, self.goal), "recent")
-        return grid
+        return Group(grid, _row(Text(f"tries {report.tried.described()}", "dim"), Text())) if report and report.tried else grid
 
 
 def _row(left: Text, right: Text) -> RenderableType:
