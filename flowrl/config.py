@@ -41,6 +41,8 @@ _RANGES = {
 
 T = TypeVar("T")
 
+BELOW_GOAL = "below_goal"
+"""The value of ``--continue_skill`` that names no skill."""
 AUTO = "auto"
 
 
@@ -113,9 +115,10 @@ class SchedulingSettings:
     skills_per_gpu: int = 1
     """Runs that share one GPU and its memory."""
     continue_skill: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Train the expert of this completed skill for another extra_timesteps; no new skills are proposed."""
+    """Train the expert of this completed skill for another extra_timesteps; no new skills are proposed. below_goal: every
+    completed skill that is below success_rate, until it reaches that."""
     extra_timesteps: int | None = None
-    """Frames to train continue_skill for."""
+    """Frames to train continue_skill for; each, if these are several."""
     retry_failed: bool = False
     """Retry failed and cancelled skills, and train those that they blocked."""
     rehearse_every: int | None = None

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from flowrl import number_types
-from flowrl.config import AUTO, Settings
+from flowrl.config import AUTO, BELOW_GOAL, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
 from flowrl.experiment import migration, stored_settings
 from flowrl.experiment.dependency_hook import GetDependencies, asked_once
 from flowrl.experiment.flow_graph import FlowGraph, Gate, NothingTrained
+from flowrl.experiment.further import below_goal
 from flowrl.experiment.generation import Generation
 from flowrl.experiment.preflight import (
     check_continuation,
@@ -192,7 +193,9 @@ class Start:
         scheduler.open()
         if scheduler.remark:
             self.say(scheduler.remark)
-        if self.settings.continue_skill:
+        if self.settings.continue_skill == BELOW_GOAL:
+            self._continue_below_goal(scheduler, settings.success_rate)
+        elif self.settings.continue_skill:
             self._continue_skill(scheduler, self.settings.continue_skill, self.settings.extra_timesteps)
         if self.rehearsal:
             self._rehearse(scheduler, self.rehearsal)
@@ -209,8 +212,14 @@ class Start:
             self.say(f"{newest['skill_name']} was {status}; {to_go_on(self.paths.root)} --retry_failed would go on with it")
         scheduler.add_rehearsal(request)
 
-    def _continue_skill(self, scheduler: SkillScheduler, name: str, frames: int) -> None:
-        allowed = scheduler.continue_skill(name, frames)
+    def _continue_below_goal(self, scheduler: SkillScheduler, goal: float) -> None:
+        names = below_goal(self.paths, scheduler.state["skills"], goal)
+        self.say(f"below the goal of {goal:g}: {', '.join(names)}" if names else f"every skill is at the goal of {goal:g}")
+        for name in names:
+            self._continue_skill(scheduler, name, self.settings.extra_timesteps, to_goal=True)
+
+    def _continue_skill(self, scheduler: SkillScheduler, name: str, frames: int, to_goal: bool = False) -> None:
+        allowed = scheduler.continue_skill(name, frames, to_goal)
         if allowed < frames:
             self.say(f"{name} is trained for {allowed:,} frames, not {frames:,}: --skill_budget_frames leaves no more")
 

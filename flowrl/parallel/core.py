@@ -198,7 +198,7 @@ class SchedulerCore:
         entry = self.entries[event.name]
         if entry.status is Status.COMPLETED:
             entry.status, entry.extra_timesteps, entry.skill_data = Status.WAITING, event.frames, event.skill_data
-            entry.retry_count, entry.retry_at, entry.error = 0, None, None
+            entry.retry_count, entry.retry_at, entry.error, entry.to_goal = 0, None, None, event.to_goal
             self._queue.push(event.name)
         return []
 
@@ -316,7 +316,7 @@ class SchedulerCore:
     def _finish_further(self, entry: SkillEntry, status: Status) -> list[Action]:
         """A skill that was trained further stays completed, however that ended; its ``error`` keeps what went wrong."""
         error = None if status is Status.COMPLETED else f"not trained further: {entry.error}"
-        entry.extra_timesteps, entry.status, entry.stage = None, Status.COMPLETED, None
+        entry.extra_timesteps, entry.to_goal, entry.status, entry.stage = None, False, Status.COMPLETED, None
         entry.skill_data, entry.run_folder, entry.error = None, None, error
         return [Announce(entry.skill_name, Status.COMPLETED)]
 

@@ -113,11 +113,12 @@ class MergeFailed(RunReport):
 
 @dataclass(frozen=True)
 class ContinueRequested:
-    """A completed skill is to be trained further, for ``frames`` more."""
+    """A completed skill is to be trained further, for ``frames`` more; ``to_goal``: at most."""
 
     name: str
     frames: int
     skill_data: dict
+    to_goal: bool = False
 
 
 @dataclass(frozen=True)

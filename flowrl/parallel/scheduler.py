@@ -162,11 +162,14 @@ class SkillScheduler:
             else:
                 self._early.add(event)
 
-    def continue_skill(self, skill_name: str, frames: int) -> int:
+    def continue_skill(self, skill_name: str, frames: int, to_goal: bool = False) -> int:
         """Has a completed skill trained further, from its expert; call it after ``open`` and before ``run``.
 
         A continuation that is under way already goes on. Its expert stays as it is until the longer trained one is
         merged, whatever happens meanwhile.
+
+        Args:
+            to_goal: only until it reaches its goal, and not if it makes no progress.
 
         Returns:
             the frames that it is trained: fewer than ``frames`` if no more are left of its budget.
@@ -178,7 +181,7 @@ class SkillScheduler:
             entry = self._completed_entry(skill_name)
             allowed = self.options.skill_budget.extra_frames(self.paths, entry, frames)
             data = skill_data_in_library(self.paths, entry.expert_idx, skill_name)
-            self._dispatcher.admit(ContinueRequested(skill_name, allowed, dict(data)))
+            self._dispatcher.admit(ContinueRequested(skill_name, allowed, dict(data), to_goal))
         return allowed
 
     def add_rehearsal(self, request: RehearsalRequest) -> str:

@@ -39,7 +39,7 @@ class SkillBudget:
             BadInput: the skill has used its budget.
         """
         extra = entry.extra_timesteps
-        further = {} if extra is None else {"total_timesteps": extra, "stop_at_goal": False}
+        further = {} if extra is None else {"total_timesteps": extra, "stop_at_goal": entry.to_goal}
         if self.most_frames is None:
             return further
         trained = trained_frames(paths.skill_folder(entry.expert_idx, entry.skill_name))

@@ -77,6 +77,7 @@ class SkillEntry(BaseModel):
     extra_timesteps: int | None = Field(
         None, gt=0, description="Frames that a completed skill is being trained further; its expert stays as it is until then."
     )
+    to_goal: bool = Field(False, description="It is trained further only until it reaches its goal.")
     skill_data: dict[str, Any] | None = Field(None, description="The skill itself, until the library has it.")
 
     @property

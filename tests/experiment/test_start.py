@@ -11,7 +11,10 @@ import pytest
 
 from flowrl import pickles
 from flowrl.config import Settings
+from flowrl.evaluation.library import frames_trained
 from flowrl.experiment import stored_settings
+from flowrl.experiment.further import below_goal
+from flowrl.files import write_json
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.processes import of_runs_below
 from flowrl.paths import ExperimentPaths
@@ -333,6 +336,29 @@ def test_a_completed_skill_is_trained_further_from_its_expert(practice):
     assert "attempt 1" in (folder / "earlier" / "attempt_1" / "training.log").read_text()
     assert practice.paths.config.read_text() == config
     assert list(practice.paths.training_runs.iterdir()) == []
+
+
+def test_all_skills_below_the_goal_are_trained_further_until_they_reach_it(practice):
+    wishes = {"Collect_Stone": {"rate": 0.5}, "Make_Pickaxe": {"rate": 0.7}}
+    assert practice.run(*CLASSIC, "--max_nodes", "3", wishes=wishes)[0] == 0
+    further = ("--continue_skill", "below_goal", "--extra_timesteps", "300")
+    code, output, error = practice.run(*further)
+    assert (code, error) == (0, "") and "below the goal of 0.8: Collect_Stone, Make_Pickaxe\n" in output
+    assert [practice.skills()[name]["attempt"] for name in ("Collect_Wood", "Collect_Stone", "Make_Pickaxe")] == [1, 2, 2]
+    assert not practice.skills()["Make_Pickaxe"]["to_goal"]
+    settings = json.loads((practice.paths.skill_folder(1, "Collect_Stone") / "run.json").read_text())["settings"]
+    assert (settings["total_timesteps"], settings["stop_at_goal"]) == (300, True)
+    # An evaluation of the library as it is counts more than what the trainings measured, and an older one does not.
+    rates = {"Collect_Wood": 0.9, "Collect_Stone": 0.85, "Make_Pickaxe": 0.75}
+    found = [{"skill_name": name, "success_rate": {"value": rate}} for name, rate in rates.items()]
+    trained = frames_trained(practice.paths)
+    for frames, expected in ((trained, ["Make_Pickaxe"]), (trained - 1, ["Collect_Stone", "Make_Pickaxe"])):
+        write_json(practice.paths.evaluation, {"frames": frames, "skills": found})
+        assert below_goal(practice.paths, list(practice.skills().values()), 0.8) == expected
+    write_json(practice.paths.evaluation, {"frames": trained, "skills": found})
+    code, output, error = practice.run(*further, "--success_rate", "0.7")
+    assert (code, error) == (0, "") and "every skill is at the goal of 0.7\n" in output
+    assert frames_trained(practice.paths) == trained
 
 
 def test_further_training_that_fails_leaves_the_expert_as_it_was(practice):

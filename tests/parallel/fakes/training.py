@@ -1,9 +1,9 @@
 """A training without learning, which keeps the contract of the run folder: lock, pid, log, checkpoint, result.
 
 Started as ``python training.py RUN_FOLDER``. What it does stands under ``"fake"`` in the skill's data: ``seconds``,
-``gate`` (a file to wait for), ``frames``, ``outcome``, ``error``, ``reason``, ``crash_attempts`` (dies without a result in
-these), ``hang_attempts`` (stops working in these, and is deaf), ``stray`` (leaves a process of its own session behind),
-``deaf`` (ignores TERM), ``acted`` (local expert indices that act; all by default).
+``gate`` (a file to wait for), ``frames``, ``rate`` (of success), ``outcome``, ``error``, ``reason``, ``crash_attempts`` (dies
+without a result in these), ``hang_attempts`` (stops working in these, and is deaf), ``stray`` (leaves a process of its own
+session behind), ``deaf`` (ignores TERM), ``acted`` (local expert indices that act; all by default).
 """
 
 from __future__ import annotations
@@ -87,9 +87,10 @@ def train(run: RunPaths, order: dict, wish: dict) -> None:
         outcome = "cancelled"
     save(run, order, frames, wish)
     append_line(run.log, f"attempt {order['attempt']} ends at {frames} frames")
+    rate = wish.get("rate", 0.9)
     result = {
-        "outcome": outcome, "attempt": order["attempt"], "goal_reached": True, "frames": frames,
-        "success_rate": 0.9, "random_success_rate": 0.1, "error": wish.get("error"), "reason": wish.get("reason"),
+        "outcome": outcome, "attempt": order["attempt"], "goal_reached": rate >= 0.8, "frames": frames,
+        "success_rate": rate, "random_success_rate": 0.1, "error": wish.get("error"), "reason": wish.get("reason"),
         "checkpoint": str(run.checkpoint(frames).relative_to(run.folder)),
         "acted_frames": {str(e["global_expert_idx"]): acted(e, wish, frames) for e in order["experts"]},
     }  # fmt: skip
