@@ -27,6 +27,7 @@ from flowrl.config import whole_number
 from flowrl.evaluation.library import frames_trained
 from flowrl.experiment import plain_agents
 from flowrl.files import read_json, write_json
+from flowrl.parallel.library.archive import EARLIER
 from flowrl.paths import ExperimentPaths
 from flowrl.records import result as run_result
 from flowrl.records.learned import RARE_BY_CHANCE
@@ -114,7 +115,7 @@ def train_further(paths: ExperimentPaths, options: argparse.Namespace, name: str
         return
     wanted = ["--graph_path", str(paths.root)]
     if not entry["extra_timesteps"]:  # else it was interrupted, and goes on
-        if entry["frames"] > int(options.skill_share * options.frames):
+        if (paths.skill_folder(entry["expert_idx"], name) / EARLIER).exists():  # the records of its first training
             return
         wanted += ["--continue_skill", name, "--extra_timesteps", str(frames), "--hold_dependencies", *flags(REHEARSAL)]
     flowrl("grow", *wanted, "--no-use_wandb", *options.grow, allowed=(0, 1))

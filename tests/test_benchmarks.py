@@ -302,14 +302,18 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
         if "--continue_skill" in arguments:
             assert {"--hold_dependencies", "Collect_Coal", "10000"} <= set(arguments)
             calls.append("further")
-            known = read_json(state)
-            known["skills"][0]["frames"] = 10_000
-            write_json(state, known)
+            (folder / "skills" / "4_Collect_Coal" / "earlier").mkdir(parents=True)
             return
         calls.append(command)
         if command == "grow" and not folder.exists():
             assert {"--explore_frames", "40000"} <= set(arguments)
-            coal = {"skill_name": "Collect_Coal", "status": "completed", "extra_timesteps": None, "frames": 0, "minutes": 1.5}
+            coal = {
+                "skill_name": "Collect_Coal",
+                "status": "completed",
+                "extra_timesteps": None,
+                "expert_idx": 4,
+                "minutes": 1.5,
+            }
             folder.mkdir(parents=True)
             write_json(state, {"skills": [coal], "rehearsals": []})
         elif command == "rehearse":
