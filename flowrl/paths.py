@@ -194,6 +194,14 @@ class ExperimentPaths:
         """Where the records of a merged rehearsal stay: ``rehearsals/<n>``."""
         return self.root / "rehearsals" / str(rehearsal_number(name))
 
+    def rehearsal_experience(self, name: str) -> Path:
+        """What a merged rehearsal knew of each skill in the end."""
+        return self.rehearsal_records(name) / "experience.json"
+
+    def rehearsal_merge(self, name: str) -> Path:
+        """What the merge of a rehearsal did with each expert."""
+        return self.rehearsal_records(name) / "merge.json"
+
     def rehearsals(self) -> list[str]:
         """The names of all rehearsals that have left a folder, the first one first."""
         merged = (f"rehearsal_{folder.name}" for folder in (self.root / "rehearsals").glob("*"))

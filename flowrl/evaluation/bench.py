@@ -16,6 +16,7 @@ from flowrl.evaluation.composition import Composition, Games, compose
 from flowrl.evaluation.episodes import Episodes
 from flowrl.evaluation.library import Library, LibrarySkill
 from flowrl.evaluation.planner import Planned, PlannerSettings, make_explain
+from flowrl.evaluation.rehearsed import Seen
 from flowrl.evaluation.skill_tests import SkillTest
 from flowrl.skills.module import compile_module
 from flowrl.training.learning import experts
@@ -59,10 +60,17 @@ def measured(bench: Bench, skill: LibrarySkill, seed: int) -> SkillTest:
     return skill_tests.measure_skill(stage, bench.adapter, skill, learned_policy(stage, bench.params), key)
 
 
-def planned_by(bench: Bench, tests: Mapping[str, SkillTest], settings: PlannerSettings) -> Planned:
-    """What the planner goes by, from what was measured of each skill; one that was not tested never succeeds."""
+def planned_by(
+    bench: Bench, tests: Mapping[str, SkillTest], settings: PlannerSettings, seen: Mapping[str, Seen] | None = None
+) -> Planned:
+    """What the planner goes by, from what was measured of each skill; one that was not tested never succeeds.
+
+    Args:
+        seen: what a rehearsal saw of some of them; it counts more.
+    """
     worths = {skill.name: worth.NEVER for skill in bench.library.skills}
     worths |= {name: worth.tested(test) for name, test in tests.items()}
+    worths = worth.as_rehearsed(worths, seen or {})
     return worth.planned_by(bench.library, bench.adapter.facts, worths, settings)
 
 

@@ -17,6 +17,7 @@ from flowrl.evaluation import findings
 from flowrl.evaluation.bench import Bench
 from flowrl.evaluation.library import Library
 from flowrl.evaluation.planner import PlannerSettings
+from flowrl.evaluation.rehearsed import Seen, seen
 from flowrl.evaluation.skill_tests import SkillTest
 from flowrl.files import write_json, write_whole
 from flowrl.paths import ExperimentPaths
@@ -62,7 +63,7 @@ def evaluate(
     bench = benches.set_up(found, adapter, request.skill_episodes)
     with _bar(out) as bar:
         tests = _test_skills(bench, request, bar)
-        whole = _play_whole(bench, tests, request, bar) if goal_names(adapter) else None
+        whole = _play_whole(bench, tests, seen(paths, found), request, bar) if goal_names(adapter) else None
         plain = {name: _play_plain(name, agent, adapter, request, bar) for name, agent in (flat or {}).items()}
     data = {
         "version": findings.VERSION,
@@ -104,9 +105,11 @@ def _test_skills(bench: Bench, request: EvaluationRequest, bar: Progress) -> dic
     return tests
 
 
-def _play_whole(bench: Bench, tests: dict[str, SkillTest], request: EvaluationRequest, bar: Progress) -> _Whole:
+def _play_whole(
+    bench: Bench, tests: dict[str, SkillTest], rehearsed: Mapping[str, Seen], request: EvaluationRequest, bar: Progress
+) -> _Whole:
     settings = PlannerSettings()
-    planned = benches.planned_by(bench, tests, settings)
+    planned = benches.planned_by(bench, tests, settings, rehearsed)
     task = bar.add_task("whole episodes", total=request.episodes, what="")
     choices: list[str] = []
     episodes = benches.play_whole(

@@ -38,6 +38,8 @@ class LibrarySkill:
     """What its last run measured; None where that was not kept."""
     params: Any
     """The parameters of its expert, as numpy arrays."""
+    total_frames: int | None = None
+    """The age of its expert in training; None where that was not kept."""
 
     @property
     def own_max_steps(self) -> int:
@@ -120,7 +122,7 @@ def _skill(paths: ExperimentPaths, index: int, name: str, record: RunRecord) -> 
     folder, module = paths.skill_folder(index, name), paths.skill_module(index, name)
     try:
         data, module_text = read_json(folder / SKILL_DATA), module.read_text()
-        params = pickles.load(paths.expert_params(index, name)).get("params")
+        expert = pickles.load(paths.expert_params(index, name))
     except FileNotFoundError as error:
         raise BadInput(f"{error.filename} is missing; restore it from a copy, or move {folder} away") from None
     try:
@@ -135,7 +137,8 @@ def _skill(paths: ExperimentPaths, index: int, name: str, record: RunRecord) -> 
         plan=record.plan,
         max_task_steps=tuple(task.max_task_steps or record.settings.max_task_steps for task in record.plan),
         result=run_result.find(folder / run_result.NAME),
-        params=params,
+        params=expert.get("params"),
+        total_frames=(expert.get("metadata") or {}).get("total_frames"),
     )
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from flowrl.errors import BadInput
-from flowrl.evaluation import findings
+from flowrl.evaluation import findings, rehearsed
 from flowrl.evaluation.catalogue import make_catalogue
 from flowrl.evaluation.library import Library, LibrarySkill
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
+from flowrl.evaluation.rehearsed import Seen
 from flowrl.evaluation.skill_tests import USUAL, SkillTest
 from flowrl.files import read_json
 from flowrl.paths import ExperimentPaths
@@ -54,6 +55,16 @@ def tested(test: SkillTest) -> Worth:
     return Worth(test.own_rate, test.steps if np.isfinite(test.steps) else None, test.brings)
 
 
+def as_rehearsed(worths: Mapping[str, Worth], seen: Mapping[str, Seen]) -> dict[str, Worth]:
+    """With what a rehearsal saw of some skills in place of their success and steps."""
+    return {
+        name: worth._replace(success=seen[name].success, steps=seen[name].steps)
+        if name in seen and worth is not NEVER
+        else worth
+        for name, worth in worths.items()
+    }
+
+
 def equal(library: Library) -> dict[str, Worth]:
     """All skills equally good: where nothing was measured."""
     return {skill.name: _EQUAL for skill in library.skills}
@@ -62,7 +73,8 @@ def equal(library: Library) -> dict[str, Worth]:
 def stored(paths: ExperimentPaths, library: Library) -> dict[str, Worth]:
     """As the experiment's last ``flowrl evaluate`` measured it; all equally good before the first one.
 
-    A skill that was completed since then is as good as its training measured it.
+    A skill that was completed since then is as good as its training measured it; one that was rehearsed, as the rehearsal saw
+    it.
 
     Raises:
         BadInput: evaluation.json is not one of this library, or of a newer version of flowrl.
@@ -71,7 +83,8 @@ def stored(paths: ExperimentPaths, library: Library) -> dict[str, Worth]:
         measured = _read(paths, library.env_name)
     except FileNotFoundError:
         return equal(library)
-    return {skill.name: measured.get(skill.name) or _trained(skill) for skill in library.skills}
+    worths = {skill.name: measured.get(skill.name) or _trained(skill) for skill in library.skills}
+    return as_rehearsed(worths, rehearsed.seen(paths, library))
 
 
 def planned_by(library: Library, facts: GameFacts, worths: Mapping[str, Worth], settings: PlannerSettings) -> Planned:
