@@ -205,7 +205,10 @@ def test_every_block_and_creature_can_be_approached_in_code_that_passes_the_chec
         (lambda: write_reward([Recover("mana")], CLASSIC), "no target 'mana'"),
         (lambda: write_reward([Pay("approach")], FACTS), "needs a target"),
         (lambda: write_reward([Pay("avoid_damage", "TREE")], FACTS), "takes no target, found 'TREE'"),
-        (lambda: write_reward([Pay("fly")], FACTS), "no reward term 'fly'; its terms are: approach, recover, avoid_damage"),
+        (
+            lambda: write_reward([Pay("fly")], FACTS),
+            "no reward term 'fly'; its terms are: approach, recover, wall_in, rest_sheltered, avoid_damage",
+        ),
     ],
 )
 def test_what_the_game_does_not_have_is_refused(write, message):

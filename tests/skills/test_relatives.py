@@ -38,6 +38,8 @@ RELATIVES = {
         "Make_Iron_Sword": "Make_Iron_Pickaxe",
         "Collect_Diamond": "Collect_Iron",
         "Eat_Plant": NONE,
+        "Take_Shelter": "Place_Furnace",
+        "Spend_Night": NONE,
     },
     "craftax": {
         "Collect_Wood": NONE,

@@ -75,7 +75,9 @@ def test_menu_terms_map_to_those_of_the_skills_room():
 def test_a_game_offers_the_terms_that_its_facts_declare():
     bare = dataclasses.replace(CLASSIC, terms=(RewardTerm("keep_away", "0.0", ("LAVA",), meaning="weight for distance"),))
     assert menu_terms(bare) == {"gain": menu_terms(CLASSIC)["gain"], "keep_away": "weight for distance"}
-    assert list(menu_terms(CRAFTAX)) == ["gain", "approach", "recover", "avoid_damage", "descend"]
+    assert list(menu_terms(CRAFTAX)) == [
+        *("gain", "approach", "recover", "wall_in", "rest_sheltered", "avoid_damage", "descend")
+    ]
     assert written("keep_away", "LAVA", 1.0, bare) == Pay("keep_away", "LAVA", 1.0)
     with pytest.raises(BadInput, match="has no term 'approach'; its terms are: gain, keep_away"):
         written("approach", "TREE", 1.0, bare)
