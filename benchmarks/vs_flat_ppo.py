@@ -111,7 +111,8 @@ def rehearse(paths: ExperimentPaths, options: argparse.Namespace, number: int, f
 def train_further(paths: ExperimentPaths, options: argparse.Namespace, name: str, frames: int) -> None:
     """Trains a completed skill for so many frames more, unless that has been done, or there is no such skill."""
     entry = next((skill for skill in read_json(paths.state)["skills"] if skill["skill_name"] == name), None)
-    if entry is None or entry["status"] == "failed" or frames < A_UPDATE:
+    is_usable = entry is not None and (entry["status"] == "completed" or entry["extra_timesteps"])
+    if not is_usable or frames < A_UPDATE:
         return
     wanted = ["--graph_path", str(paths.root)]
     if not entry["extra_timesteps"]:  # else it was interrupted, and goes on

@@ -21,6 +21,8 @@ _REHEARSAL = re.compile(r"rehearsal_(\d+)")
 _SKILL_FOLDER = re.compile(r"(\d+)_(.+)")
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pkl")
 
+MERGE, EXPERIENCE = "merge.json", "experience.json"
+"""What a merge decided: first in the run's folder, then with its records. What a rehearsal knows of each skill: likewise."""
 SKILL_DATA = "skill.json"
 """In a run's folder, and later in its skill's: the skill as it was proposed, with its plan."""
 
@@ -196,11 +198,11 @@ class ExperimentPaths:
 
     def rehearsal_experience(self, name: str) -> Path:
         """What a merged rehearsal knew of each skill in the end."""
-        return self.rehearsal_records(name) / "experience.json"
+        return self.rehearsal_records(name) / EXPERIENCE
 
     def rehearsal_merge(self, name: str) -> Path:
         """What the merge of a rehearsal did with each expert."""
-        return self.rehearsal_records(name) / "merge.json"
+        return self.rehearsal_records(name) / MERGE
 
     def rehearsals(self) -> list[str]:
         """The names of all rehearsals that have left a folder, the first one first."""
@@ -262,7 +264,7 @@ class RunPaths:
     @property
     def experience(self) -> Path:
         """In a rehearsal: how often each skill's tasks have succeeded lately, and in how many steps."""
-        return self.folder / "experience.json"
+        return self.folder / EXPERIENCE
 
     @property
     def trial(self) -> RunPaths:

@@ -299,6 +299,7 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
         state = folder / "scheduler_state.json"
         if command == "grow":
             assert "--no-use_wandb" in arguments
+            assert "--continue_skill" in arguments or {"--explore_frames", "40000"} <= set(arguments)
         if "--continue_skill" in arguments:
             assert {"--hold_dependencies", "Collect_Coal", "10000"} <= set(arguments)
             calls.append("further")
@@ -306,7 +307,6 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
             return
         calls.append(command)
         if command == "grow" and not folder.exists():
-            assert {"--explore_frames", "40000"} <= set(arguments)
             coal = {
                 "skill_name": "Collect_Coal",
                 "status": "completed",

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from flowrl import pickles
 from flowrl.errors import BadInput
-from flowrl.parallel.library.archive import MERGE
 from flowrl.parallel.library.experts import ExpertVersion
-from flowrl.paths import RunPaths
+from flowrl.paths import MERGE, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 from flowrl.records.result import RunResult

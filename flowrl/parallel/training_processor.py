@@ -15,13 +15,13 @@ from typing import Any
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel.chosen_reward import keep_chosen_reward
-from flowrl.parallel.library.archive import MERGE, archive_rehearsal, archive_run, remove_run
+from flowrl.parallel.library.archive import archive_rehearsal, archive_run, remove_run
 from flowrl.parallel.library.experts import ExpertVersion, save_expert_to_skills, write_global_latest
 from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, merge_lock
 from flowrl.parallel.library.merge_rule import merge_expert, planned_update
 from flowrl.parallel.observed_facts import keep_observed
 from flowrl.parallel.trained_experts import trained_experts
-from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.paths import MERGE, ExperimentPaths, RunPaths
 from flowrl.records import run_record
 
 __all__ = ["process_completed_training", "save_expert_to_skills"]
@@ -84,14 +84,13 @@ def process_completed_rehearsal(
     one with more frames by now.
     """
     paths, run = ExperimentPaths(base_dir), RunPaths(_found(Path(run_folder), Path(base_dir)))
-    kept = paths.rehearsal_records(run.skill_name)
     with merge_lock(paths, lock_timeout_s, f"merging {run.skill_name}"):
         if not run.run_json.exists():
-            return _with_int_keys(_earlier_decision(kept / MERGE, run))
+            return _with_int_keys(_earlier_decision(paths.rehearsal_merge(run.skill_name), run))
         versions = list(trained_experts(run, total_timesteps))
         decision = _decide(paths, run, versions)
         _merge_others(paths, versions, decision)
-        archive_rehearsal(run, kept)
+        archive_rehearsal(run, paths.rehearsal_records(run.skill_name))
         write_global_latest(paths, changed={version.global_expert_idx for version in versions})
         remove_run(run)
         return _with_int_keys(decision)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from enum import Enum
 from math import comb
 
 import jax.numpy as jnp
@@ -128,6 +130,14 @@ def test_a_run_with_a_hopeless_reward_is_given_up_with_its_figures_and_the_remed
     assert (run.paths.folder / result.checkpoint).exists()
 
 
+def test_a_run_that_is_given_up_says_what_its_expert_tries_where_the_game_names_actions(tmp_path, barren, monkeypatch):
+    monkeypatch.setattr(Gold, "scope", {"jnp": jnp, "Action": Enum("Action", ["NOOP", "DIG"], start=0)})
+    kinds = dataclasses.replace(Gold.facts, action_kinds={"dig": ("DIG",), "wait": ("NOOP",)})
+    monkeypatch.setattr(Gold, "facts", kinds)
+    result = train(specification(tmp_path, no_progress_frames=WINDOW, total_timesteps=400_000))
+    assert re.search(r"of them its own expert's \(it tries dig [0-9.]+%, wait [0-9.]+%\); give it another reward", result.error)
+
+
 def test_a_run_that_makes_progress_is_not_given_up(tmp_path):
     run = specification(tmp_path, PAY, success_rate=1.0, no_progress_frames=1, total_timesteps=WINDOW + 4 * UPDATE)
     result = train(run)
@@ -153,9 +163,11 @@ def test_a_run_that_has_used_its_budget_ends_below_its_goal_as_ever(tmp_path, ba
     assert (result.outcome, result.frames, result.goal_reached) == (Outcome.COMPLETED, WINDOW, False)
 
 
-def test_a_skill_that_its_plan_never_reaches_is_given_up_later_and_its_dependencies_are_named(tmp_path, barren):
+@pytest.mark.parametrize("held", [False, True])
+def test_a_skill_that_its_plan_never_reaches_is_given_up_later_and_its_dependencies_are_named(tmp_path, barren, held):
     plan, patience = (("Find_Little", 1, 0), ("Find_Gold", 2, 1)), WINDOW
-    run = specification(tmp_path, plan=plan, params=(None, None), no_progress_frames=patience, total_timesteps=400_000)
+    how = {"no_progress_frames": patience, "total_timesteps": 400_000, "hold_dependencies": held}
+    run = specification(tmp_path, plan=plan, params=(None, None), **how)
     result = train(run)
     assert result.reason == NO_PROGRESS
     assert result.frames == LATEST * patience and result.acted_frames["7"] == 0

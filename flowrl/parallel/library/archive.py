@@ -16,12 +16,10 @@ from pathlib import Path
 from flowrl.files import sweep_files, write_whole
 from flowrl.parallel.library.experts import ExpertVersion, write_expert
 from flowrl.parallel.library.merge_rule import Action, merge_expert
-from flowrl.paths import CANDIDATES, SKILL_DATA, ExperimentPaths, RunPaths
+from flowrl.paths import CANDIDATES, EXPERIENCE, MERGE, SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 
-MERGE = "merge.json"
-"""What a merge decided; first in the run's folder, then in the skill's."""
 REPORTS = "wandb"
 EARLIER = "earlier"
 """With a skill that was trained further: the records of the runs before."""
@@ -49,7 +47,7 @@ def archive_run(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, a
 def archive_rehearsal(run: RunPaths, folder: Path) -> None:
     """Keeps the records of a rehearsal; safe to repeat."""
     folder.mkdir(parents=True, exist_ok=True)
-    _copy_records(run, folder, (run.experience.name, *_RECORDS))
+    _copy_records(run, folder, (EXPERIENCE, *_RECORDS))
 
 
 def remove_run(run: RunPaths) -> None:
