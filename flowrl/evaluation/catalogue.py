@@ -48,8 +48,8 @@ class Catalogue(NamedTuple):
     """bool ``[S, V]``: the vitals that the skill raises."""
     low: jax.Array
     """float32 ``[V]``: a vital is restored only below this, and below what the planner's settings say."""
-    is_paid_by_level: jax.Array
-    """bool ``[V]``: what restores the vital is paid by how much it rises; else by its skill's code."""
+    pays: jax.Array
+    """float32 ``[V]``: for each point by which what restores the vital raises it; 0: the skill's code says what it pays."""
     values: jax.Array
     """float32 ``[A]``: what an achievement is worth."""
     sought: jax.Array
@@ -102,7 +102,7 @@ def make_catalogue(
             [[_restores(skill, of_skill, vital) for vital in facts.vitals] for skill, of_skill in zip(skills, gained)], bool
         ).reshape(len(skills), len(facts.vitals)),
         low=np.array([vital.low for vital in facts.vitals], np.float32),
-        is_paid_by_level=np.array([not vital.restored_with for vital in facts.vitals], bool),
+        pays=np.array([vital.pays for vital in facts.vitals], np.float32),
         values=np.array([facts.goal_values.get(goal, 1.0) for goal in goals], np.float32),
         sought=_members([sights_of(skill.spec, facts) for skill in skills], sights),
         max_steps=np.array([_max_steps(skill) for skill in skills], np.int32),

@@ -164,7 +164,7 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: C
         return Judgement(
             task_done=done & ~was_done,
             failed=was_done | (goes_on & (steps + 1 >= limit)),
-            interrupted=goes_on & (choice.goal != NO_SKILL) & _became_low(planned, was, now),
+            interrupted=goes_on & _became_low(planned, was, now, choice.until),
             died=game_over,
             ended=game_over | (length + 1 >= max_steps),
             is_busy=now.is_busy,
@@ -188,10 +188,10 @@ def _own_verdict(functions: Sequence[TaskFunctions], inputs, was: Readings, now:
     if not len(now.vitals):
         return done, paid
     restores = choice.until >= 0
-    is_paid_by_level = restores & planned.catalogue.is_paid_by_level[choice.until]
+    a_point = jnp.where(restores, planned.catalogue.pays[choice.until], 0.0)
     return (
         jnp.where(restores, now.vitals[choice.until] >= planned.settings.enough, done),
-        jnp.where(is_paid_by_level, (now.vitals - was.vitals)[choice.until], paid),
+        jnp.where(a_point > 0, a_point * (now.vitals - was.vitals)[choice.until], paid),
     )
 
 
@@ -199,9 +199,11 @@ def _nothing_changed(was: Readings, now: Readings) -> jax.Array:
     return (was.levels == now.levels).all() & (was.goals == now.goals).all()
 
 
-def _became_low(planned: Planned, was: Readings, now: Readings) -> jax.Array:
+def _became_low(planned: Planned, was: Readings, now: Readings, until: jax.Array) -> jax.Array:
+    """bool: a vital has become low, other than the one that the task is to restore."""
     low = lows(planned)
-    return ((was.vitals >= low) & (now.vitals < low) & can_restore(planned)).any()
+    is_another = jnp.arange(len(now.vitals)) != until
+    return ((was.vitals >= low) & (now.vitals < low) & is_another & can_restore(planned)).any()
 
 
 def make_begin(read: Callable[[Features], Readings]):

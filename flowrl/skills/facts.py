@@ -154,12 +154,14 @@ class Vital:
     level: str
     """An expression over features: the level."""
     restored_by: tuple[str, ...] = ()
-    """The goals of the game that are unlocked by raising it: skills that gain one of them can raise it again and again, and
-    are paid for by how much it rises, since the goal is unlocked only once."""
+    """The goals of the game that are unlocked by raising it: skills that gain one of them can raise it again and again."""
     restored_with: tuple[str, ...] = ()
-    """Other resources: skills that gain one of them raise it too, and their own code says what that pays."""
+    """Other resources: skills that gain one of them raise it too."""
     low: float = math.inf
     """It is restored only below this, even where a player restores its vitals earlier."""
+    pays: float = 1.0
+    """In a rehearsal, for each point by which a task raises it that is to restore it: a goal is unlocked, and paid for, only
+    once. 0: the code of the task's skill says what it pays."""
 
 
 @dataclass(frozen=True)

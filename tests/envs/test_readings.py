@@ -12,6 +12,7 @@ from flowrl.errors import BadInput
 from tests.envs.played import CLASSIC, CRAFTAX, played_game
 
 RESOURCES = ("wood", "stone", "near:TREE", "near:CRAFTING_TABLE", "achievement:COLLECT_WOOD")
+ATTACKERS = ("ZOMBIE", "GNOME_WARRIOR", "ORC_SOLDIER", "LIZARD", "KNIGHT", "TROLL", "PIGMAN", "FROST_TROLL")
 SIGHTS = (("BlockType", "TREE"), ("BlockType", "WATER"), ("CreatureType", "COW"))
 
 
@@ -36,7 +37,10 @@ def test_levels_goals_and_vitals_are_those_of_the_state(game, read):
         assert found.levels.tolist() == [float(level) for level in expected]
         assert found.goals.tolist() == unlocked.tolist()
         health = [state.player_health, state.player_food, state.player_drink, state.player_energy]
-        safety = [9.0 if features.light > 0.45 else 0.0] if game.adapter.env_name == CLASSIC else []
+        by_day = [9.0 if features.light > 0.45 else 0.0] if game.adapter.env_name == CLASSIC else []
+        attackers = ATTACKERS[: 1 if game.adapter.env_name == CLASSIC else None]
+        near = [np.abs(features.closest_creatures[creatures[name].value]).sum() <= 2 for name in attackers]
+        safety = [*(9.0 * (not is_near) for is_near in near), *by_day]
         assert found.vitals.tolist() == [*(float(np.floor(level)) for level in health), *safety]
         assert bool(found.is_busy) == bool(state.is_sleeping)
         for (constant, name), seen in zip(SIGHTS, found.seen):

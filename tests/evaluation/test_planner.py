@@ -172,6 +172,16 @@ def test_by_night_a_shelter_comes_first_and_the_night_is_spent_in_it():
     assert choice.goal != NO_SKILL, "who cannot build one goes on"
 
 
+def test_a_zombie_within_reach_is_beaten_before_anything_else():
+    danger = "safety from ZOMBIE"
+    for vitals in ({danger: 0, "drink": 1}, {danger: 0, "safety": 0}):
+        choice = choice_of(readings(NAMES, ["DEFEAT_ZOMBIE"], vitals=vitals), by=PlannerSettings())
+        assert (NAMES.skills[choice.skill], choice.until) == ("Defeat_Zombie", VITALS.index(danger))
+    poor = weights(NAMES, Defeat_Zombie=(0.05, 60.0))
+    choice = choice_of(readings(NAMES, vitals={danger: 0}), poor, by=PlannerSettings())
+    assert choice.until == NO_VITAL, "who cannot fight goes on"
+
+
 def test_energy_is_restored_later_than_other_vitals_and_not_at_all_where_none_is():
     for level, by, is_restored in ((2, {}, False), (1, {}, True), (1, {"low": 0.0}, False)):
         choice = choice_of(readings(NAMES, ["WAKE_UP"], vitals={"energy": level}), by=PlannerSettings(**by))

@@ -16,6 +16,7 @@ from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.evaluation.skill_tests import OUT_OF_STEPS
 from flowrl.records.observed import Difference, DifferenceKind, Observed
 from flowrl.records.result import Outcome, RunResult
+from flowrl.skills.facts import Vital
 from tests.evaluation.camp import Camp, camp_library
 
 NUM_ENVS = 4
@@ -75,6 +76,16 @@ def test_a_low_vital_interrupts_a_task_for_a_goal():
     assert found.usage.frames[DRINK] >= 4 * 5 and found.usage.successes[BUILD] == 0
     without = benches.play_whole(bench, planned(bench, settings=SETTINGS._replace(low=0.0)), 4, 60, 0)
     assert without.usage.deaths.sum() == 4
+
+
+def test_a_low_vital_interrupts_a_task_that_restores_another_one():
+    class Cold(Camp):
+        facts = dataclasses.replace(Camp.facts, vitals=(*Camp.facts.vitals, Vital("warmth", "3.0", ("CHOP",))))
+
+    # Chop waits for 20 steps at a time and never warms anybody; the water lasts for nine.
+    bench = benches.set_up(camp_library(limit=20, Chop="WAIT"), Cold(), NUM_ENVS)
+    found = benches.play_whole(bench, planned(bench), 4, 60, 0)
+    assert (found.ending == -1).all() and found.usage.successes[DRINK] >= 4 * 5
 
 
 def test_a_restoring_task_that_fails_twice_lets_goals_go_on():

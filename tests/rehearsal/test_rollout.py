@@ -53,7 +53,7 @@ def test_what_restores_a_vital_is_paid_by_how_much_it_rises_or_by_its_own_code(b
     composition, _ = benches.composed(bench, 100)
     of = planned(bench)
     of = of._replace(
-        catalogue=of.catalogue._replace(is_paid_by_level=np.array([by_level])), settings=of.settings._replace(low=7.0)
+        catalogue=of.catalogue._replace(pays=np.array([by_level], np.float32)), settings=of.settings._replace(low=7.0)
     )
     games = begin(composition, jax.random.key(0), NUM_ENVS, of)
     games, _, _ = rollout.collect(composition, bench.params, games, of, jax.random.key(1), 3, Pay())

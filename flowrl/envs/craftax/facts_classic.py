@@ -38,7 +38,7 @@ FACTS = GameFacts(
     terms=facts.reward_menu(BLOCKS, tuple(CREATURES), facts.INTRINSICS[:4]),
     goals="achievement",
     own_reward=facts.own_reward({}),
-    vitals=(*facts.vitals(), facts.SAFETY),
+    vitals=(*facts.vitals(), facts.safety_from("ZOMBIE", "DEFEAT_ZOMBIE"), facts.SAFETY),
     action_kinds=facts.ACTION_KINDS,
     busy=facts.ASLEEP,
     endings=facts.endings(Ending("lava", "jnp.abs(closest_blocks[BlockType.LAVA.value]).max() == 0")),

@@ -35,6 +35,8 @@ ACHIEVEMENTS = tuple(
     CAST_FIREBALL LEARN_ICEBALL CAST_ICEBALL COLLECT_RUBY MAKE_DIAMOND_PICKAXE OPEN_CHEST DRINK_POTION
     ENCHANT_SWORD ENCHANT_ARMOUR DEFEAT_KNIGHT DEFEAT_ARCHER""".split()
 )
+BEATEN = {name: f"DEFEAT_{name}" for name in MOBS["melee_mobs"]} | {"ORC_SOLDIER": "DEFEAT_ORC_SOLIDER"}
+"""Creatures that come up to the player, and what beating one unlocks."""
 FLOORS = tuple("OVERWORLD DUNGEON GNOMISH_MINES SEWERS VAULT TROLL_MINES FIRE_REALM ICE_REALM GRAVEYARD".split())
 """From the top down, a ``player_level`` each; an episode starts on the first."""
 WORTH = {
@@ -79,7 +81,10 @@ FACTS = GameFacts(
     goals="achievement",
     goal_values=VALUES,
     own_reward=facts.own_reward(VALUES),
-    vitals=facts.vitals({"food": ("EAT_BAT", "EAT_SNAIL")}),
+    vitals=(
+        *facts.vitals({"food": ("EAT_BAT", "EAT_SNAIL")}),
+        *(facts.safety_from(name, goal) for name, goal in BEATEN.items()),
+    ),
     action_kinds=facts.ACTION_KINDS,
     busy=facts.ASLEEP,
     endings=facts.endings(Ending("beat the necromancer", "achievements[Achievement.DEFEAT_NECROMANCER.value]")),
