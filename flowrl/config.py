@@ -20,7 +20,7 @@ from flowrl.errors import BadInput
 from flowrl.paths import given_path
 from flowrl.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, check_ranges
 from flowrl.records.rehearsal_settings import RehearsalRequest, RehearsalSettings
-from flowrl.records.training_settings import DEFAULT_ENV_NAME, RunSettings, TrainingSettings
+from flowrl.records.training_settings import AUTO_INIT, DEFAULT_ENV_NAME, RunSettings, TrainingSettings
 from flowrl.suggestions import unknown_choice
 
 PROG = "python -m flowrl.bottomup_parallel"
@@ -158,6 +158,7 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
         if self.rehearse_every:
             _check_frames("--rehearsal_frames", self.rehearsal_frames, self)
         self._check_candidates()
+        self._check_init_trial()
         self._check_skill_budget()
         if 0 < self.explore_frames < self.frames_per_update:
             raise BadInput(
@@ -180,6 +181,18 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
             raise BadInput(
                 f"--candidate_timesteps must be at most --total_timesteps ({self.total_timesteps}), of which it is a part; "
                 f"found {self.candidate_timesteps}"
+            )
+
+    def _check_init_trial(self):
+        if self.init_trial > 1 and self.init_from != AUTO_INIT:
+            raise BadInput(
+                f"--init_trial {self.init_trial} tries what --init_from {AUTO_INIT} offers, found --init_from "
+                f"{self.init_from}; give --init_from {AUTO_INIT}, or leave --init_trial out"
+            )
+        if self.init_trial > self.num_envs:
+            raise BadInput(
+                f"--init_trial {self.init_trial} is more than --num_envs {self.num_envs}, but each initial expert needs an "
+                "environment of its own; try fewer, or use a larger --num_envs"
             )
 
     def _check_skill_budget(self):

@@ -177,7 +177,7 @@ def experiment_folder(tmp_path) -> Path:
 
 
 def trial_decision() -> dict:
-    """What a trial of two rewards writes down."""
+    """What a trial of two initial experts writes down: all that one of two rewards does, and more."""
     from flowrl.training.playing.comparison import Score
     from flowrl.training.run.decision import decision
 
@@ -185,7 +185,8 @@ def trial_decision() -> dict:
     task = TaskSource("Collect_Wood", 1, 0, code["task_is_done"], code["task_reward"])
     rewards = [code["task_reward"], code["task_reward"].replace("1.0", "2.0")]
     module = render_module("Collect_Wood", 0, {0: 0}, [task], rewards[1:])
-    run = SimpleNamespace(module_text=module, settings=RunSettings(), skill_name="Collect_Wood", attempt=1)
+    initial = [SimpleNamespace(skill_name=name) for name in ("Explore", None)]
+    run = SimpleNamespace(module_text=module, settings=RunSettings(), skill_name="Collect_Wood", attempt=1, init_tried=initial)
     return decision(run, 1, 256, [Score(0.5, 0.5, 1.0)] * 2)
 
 

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json, write_whole
-from flowrl.parallel.initial_skill import initial_skill
+from flowrl.parallel.initial_skills import initial_skills
 from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
@@ -80,10 +82,10 @@ def prepare_training_run(
     else:
         preparation = _Preparation(paths, skill_name, skill_data, global_expert_idx, completed_skills)
         env_name, run_settings = preparation.settings(settings)
-        source = None
+        sources: tuple[str | None, ...] = (None,)
         if not paths.expert_params(global_expert_idx, skill_name).exists():  # else it is trained further
-            source = initial_skill(skill_name, skill_data, run, run_settings.init_from, paths, completed_skills, facts)
-        prepared = preparation.prepare(dependency_skill_names, source)
+            sources = initial_skills(skill_name, skill_data, run, run_settings, paths, completed_skills, facts)
+        prepared = preparation.prepare(dependency_skill_names, sources)
         _write(run, paths, prepared, env_name, run_settings, dict(skill_data))
     return run.folder, run.module, run.policies
 
@@ -111,7 +113,10 @@ class _Prepared:
     """One for each task of the plan, then one for each other reward on trial."""
     experts: tuple[RunExpert, ...]
     params: dict[str, Any]
-    init_from: str | None
+    init_from: tuple[str | None, ...]
+    """The skills whose experts the new one starts as a copy of, None for a fresh one; several are tried."""
+    init_params: tuple[dict | None, ...]
+    """Of these, the parameters."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +148,11 @@ class _Preparation:
     global_expert_idx: int
     completed_skills: Mapping[str, Mapping[str, Any]]
 
-    def prepare(self, dependency_skill_names: Sequence[str], init_from: str | None = None) -> _Prepared:
+    def prepare(self, dependency_skill_names: Sequence[str], init_from: Sequence[str | None] = (None,)) -> _Prepared:
         """Reads everything that the run starts from; writes nothing.
 
         Args:
-            init_from: the skill whose expert the new one starts as a copy of; None: it starts fresh.
+            init_from: the skills whose experts the new one may start as a copy of, the best first; None: it starts fresh.
         """
         steps = self._steps(dependency_skill_names)
         planned = list(dict.fromkeys(step["skill_name"] for step in steps))
@@ -166,17 +171,31 @@ class _Preparation:
         ]
         experts = [self._record(name, index, to_local[index], loaded) for name, index in indices.items()]
         params = {str(to_local[indices[name]]): data["params"] for name, data in loaded.items()}
-        if init_from:
-            params[str(to_local[self.global_expert_idx])] = self._expert(init_from, self._expert_idx(init_from))["params"]
+        starts = self._starts(init_from)
+        (_, first), *others = starts
+        if first is not None:
+            params[str(to_local[self.global_expert_idx])] = first
         mine = code[self.skill_name]
+        if others:  # each has the same reward, and is tried as if it were another one
+            mine = replace(mine, candidates=(mine.task_reward,) * len(others), candidate_gates=(mine.gate,) * len(others))
         return _Prepared(
             module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks, mine.candidates),
             plan=tuple(self._planned(task, indices, code[task.skill_name].max_task_steps) for task in tasks),
             gate=(*(code[task.skill_name].report(task.skill_name) for task in tasks), *mine.candidate_reports(self.skill_name)),
             experts=tuple(sorted(experts, key=lambda expert: expert.local_expert_idx)),
             params=params,
-            init_from=init_from,
+            init_from=tuple(name for name, _ in starts),
+            init_params=tuple(start for _, start in starts),
         )
+
+    def _starts(self, names: Sequence[str | None]) -> list[tuple[str | None, dict | None]]:
+        """The skills' experts; one that is the same as an earlier one, such as an untrained copy of it, is left out."""
+        found: list[tuple[str | None, dict | None]] = []
+        for name in names:
+            start = None if name is None else self._expert(name, self._expert_idx(name))["params"]
+            if not any(_are_equal(start, earlier) for _, earlier in found):
+                found.append((name, start))
+        return found
 
     def settings(self, given: Mapping[str, Any] | None) -> tuple[str, RunSettings]:
         """The game, and the run's settings: those given, then the skill's own, then the experiment's, then the defaults."""
@@ -262,6 +281,13 @@ def refresh_settings(run: RunPaths, settings: Mapping[str, Any]) -> None:
     run_record.write(run.run_json, replace(record, settings=replace(record.settings, **fresh)))
 
 
+def _are_equal(one: Any, other: Any) -> bool:
+    """Whether two experts' parameters are the same: trees of dicts with arrays."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_are_equal(one[key], other[key]) for key in one)
+    return type(one) is type(other) and np.array_equal(one, other)
+
+
 def _archived(path: Path) -> Mapping[str, Any]:
     """What the library keeps of a skill's data; a migrated skill may have none."""
     with contextlib.suppress(FileNotFoundError):
@@ -284,7 +310,9 @@ def _write(
     write_json(run.folder / SKILL_DATA, {"skill_name": run.skill_name} | skill_data)
     write_whole(run.module, prepared.module)
     metadata = {"skill_name": run.skill_name, "experts": [asdict(expert) for expert in prepared.experts]}
-    pickles.dump(run.initial, {"experts": prepared.params, "metadata": metadata})
+    content = {"experts": prepared.params, "metadata": metadata}
+    on_trial = len(prepared.init_from) > 1
+    pickles.dump(run.initial, content | ({"init_tried": prepared.init_params} if on_trial else {}))
     record = RunRecord(
         version=run_record.VERSION,
         skill_name=run.skill_name,
@@ -297,6 +325,7 @@ def _write(
         gate=prepared.gate,
         experts=prepared.experts,
         never_done=bool(skill_data.get("never_done")),
-        init_from=prepared.init_from,
+        init_from=prepared.init_from[0],
+        init_tried=prepared.init_from if on_trial else (),
     )
     run_record.write(run.run_json, record)

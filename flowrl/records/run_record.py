@@ -17,8 +17,8 @@ from flowrl.validation import first_fault
 
 VERSION = 1
 NAME = "run.json"
-_LEFT_OUT = ("asked_num_envs", "rehearsal", "never_done", "init_from")
-"""Entries that a file lacks where they are None or false."""
+_LEFT_OUT = ("asked_num_envs", "rehearsal", "never_done", "init_from", "init_tried")
+"""Entries that a file lacks where they are None, false or empty."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class RunRecord:
     """Whether there is nothing to succeed at: the run has no success rates, and trains to the end of its budget."""
     init_from: str | None = None
     """The skill whose expert the new expert started as a copy of; None: it started fresh, or is trained further."""
+    init_tried: tuple[str | None, ...] = ()
+    """The skills whose experts are tried as its start, the best candidate first; None: a fresh one. Empty without a trial."""
 
     def for_attempt(self, attempt: int, slot: Slot, num_envs: int | None) -> RunRecord:
         """The record of an attempt that is about to start.

@@ -6,6 +6,9 @@ finds the same thing; then the one with the same things beside it, with the same
 things, directly or through the skills that provide them; then the one that was added last. So coal starts from stone, and
 iron, which needs a better pickaxe, from coal.
 
+What is crafted, placed or drunk takes one action that no other skill takes, and an expert that has learned anything has given
+up the actions that brought it nothing: there a fresh expert, which tries all of them, comes before any other.
+
 Being *weakly* alike is better than nothing: a skill that is done in the same way, but gains or uses up something of another
 kind; or, for a skill that meets something, one that collects without looking for anything, and so tries whatever is in front
 of the player. A skill that is never done, and plays for the game's own reward, goes before these.
@@ -63,22 +66,33 @@ class _Traits:
 def related(spec: SkillSpec, library: Mapping[str, SkillSpec], facts: GameFacts) -> str | None:
     """The skill whose expert a new skill's expert should start from; None: it should start fresh.
 
+    Arguments: as `relatives`, whose first entry it is.
+    """
+    return relatives(spec, library, facts)[0]
+
+
+def relatives(spec: SkillSpec, library: Mapping[str, SkillSpec], facts: GameFacts) -> list[str | None]:
+    """What a new skill's expert may start from, the best first; None is a fresh expert.
+
     Args:
         spec: the new skill.
         library: the completed skills by name, in the order in which they were added.
     """
     if spec.never_done:
-        return None
+        return [None]
     others = {name: other for name, other in library.items() if name != spec.name and not other.never_done}
     traits = _traits(spec, others, facts)
     ranked = [
         (*_rank(traits, _traits(other, others, facts)), position, name) for position, (name, other) in enumerate(others.items())
     ]
-    likeness, *_, name = max(ranked, default=(_Likeness.NONE, None))
-    explorer = next((name for name, other in library.items() if other.never_done), None)
-    if likeness is _Likeness.STRONG or (likeness is _Likeness.WEAK and explorer is None):
-        return name
-    return explorer
+    ranked.sort(reverse=True)
+    strong, weak = (
+        [name for likeness, *_, name in ranked if likeness is wanted] for wanted in (_Likeness.STRONG, _Likeness.WEAK)
+    )
+    explorers = [name for name, other in library.items() if other.never_done]
+    if traits.way in (_Way.CRAFT, _Way.USE_UP):
+        return [None, *strong, *explorers, *weak]
+    return [*strong, *explorers, *weak, None]
 
 
 def _rank(traits: _Traits, other: _Traits) -> tuple[_Likeness, float, float, bool, float]:
@@ -116,7 +130,7 @@ def _traits(spec: SkillSpec, skills: Mapping[str, SkillSpec], facts: GameFacts) 
     others = [resource for resource in spec.gains if not resource.startswith(f"{facts.goals}:")]
     finds = _things_named(spec, facts) or frozenset(sights_of(spec, facts))
     gains = frozenset(kinds[resource] for resource in others) or frozenset([None])
-    way = _way(spec, gains, finds, beside)
+    way = _Way.OTHER if _is_about_no_thing(others, facts) else _way(spec, gains, finds, beside)
     return _Traits(way, finds, gains, beside, frozenset(spec.consumes), _all_needs(spec, skills, facts))
 
 
@@ -130,6 +144,12 @@ def _way(spec: SkillSpec, gains: Collection[Kind | None], finds: Collection[Sigh
     if finds:
         return _Way.FIND
     return _Way.COLLECT_BLINDLY if Kind.STOCK in gains else _Way.OTHER
+
+
+def _is_about_no_thing(gains: Collection[str], facts: GameFacts) -> bool:
+    """Whether a skill brings about something around the player that is no thing, such as a shelter: that takes many steps."""
+    things = {member for sights in facts.sights for member in facts.constants[sights.constant]}
+    return any(facts.kind(gain) is Kind.NEARNESS and gain.partition(":")[2] not in things for gain in gains)
 
 
 def _things_named(spec: SkillSpec, facts: GameFacts) -> frozenset[Sight]:

@@ -22,6 +22,7 @@ from flowrl.records.run_record import Slot
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.explore import EXPLORE, explore
 from flowrl.skills.module import read_module, skill_functions
+from flowrl.training.run import specification as specifications
 from tests.evaluation.libraries import classic_specs
 from tests.parallel.fakes.experiments import put_in_library, skill
 
@@ -293,6 +294,36 @@ def test_a_new_expert_starts_as_a_copy(related_library, name, wanted, source):
     assert start == (source and weight_of(related_library, source))
     (expert,) = record["experts"]
     assert (expert["total_frames"], expert["acted_frames"]) == (0, 0)
+
+
+def test_several_initial_experts_are_stored_to_be_tried_and_equal_ones_count_once(related_library):
+    first, explorer = (weight_of(related_library, name) for name in ("Collect_Stone", EXPLORE))
+    put_in_library(related_library.root, 31, "Collect_Stone_Again", first[0])  # an untrained copy
+    again = classic_specs()["Collect_Stone"].to_data() | {"skill_name": "Collect_Stone_Again"}
+    write_json(related_library.skill_folder(31, "Collect_Stone_Again") / "skill.json", again)
+    record, start = prepare_new(related_library, "Collect_Coal", init_from="auto", init_trial=4)
+    assert (record["init_from"], start) == ("Collect_Stone_Again", first)
+    assert record["init_tried"] == ["Collect_Stone_Again", "Collect_Wood", EXPLORE]
+    run = specifications.read(related_library.run_folder(40 + list(classic_specs()).index("Collect_Coal"), "Collect_Coal"))
+    tried = {initial.skill_name: initial.params["actor"]["w"][0] for initial in run.init_tried}
+    assert tried["Collect_Stone_Again"] == first[0] and tried[EXPLORE] == explorer[0]
+    rewards = read_module(run.module_text).rewards
+    assert len(rewards) == 3 and len(set(rewards)) == 1
+
+    record, _ = prepare_new(related_library, "Collect_Coal", init_from="auto", init_trial=5)
+    assert record["init_tried"][-1] is None, "a fresh expert is the last candidate"
+
+
+@pytest.mark.parametrize(
+    "how", [{"total_timesteps": 0}, {"init_trial": 1}, {"candidates": ["def task_reward():\n    return 0.0\n"]}]
+)
+def test_one_initial_expert_is_taken_where_there_is_nothing_to_try(related_library, how):
+    settings = {"init_from": "auto", "init_trial": 3} | {name: value for name, value in how.items() if name != "candidates"}
+    skill_data = classic_specs()["Collect_Coal"].to_data() | {name: how[name] for name in how if name == "candidates"}
+    completed = {known: {"expert_idx": index} for index, known in related_library.library().items()}
+    given = ("Collect_Coal", skill_data, 40, [], completed, related_library.root, settings, CLASSIC)
+    record = read_json(prepare_training_run(*given)[0] / "run.json")
+    assert record["init_from"] == "Collect_Stone" and "init_tried" not in record
 
 
 def test_a_retry_starts_from_the_same_skill_and_a_change_of_mind_counts(related_library):

@@ -8,70 +8,70 @@ from flowrl.envs.craftax import facts_classic, facts_full
 from flowrl.proposers.curriculum import load_curriculum
 from flowrl.skills.explore import EXPLORE, explore
 from flowrl.skills.menu import Approach, Recipe, once
-from flowrl.skills.relatives import related
+from flowrl.skills.relatives import related, relatives
 
 CLASSIC, FULL = facts_classic.FACTS, facts_full.FACTS
 GAMES = {"craftax_classic": CLASSIC, "craftax": FULL}
-WEAK, NONE = "weak", None
+WEAK, NONE, FRESH = "weak", None, "fresh"
 
 RELATIVES = {
     "craftax_classic": {
         "Collect_Wood": NONE,
         "Collect_Drink": (WEAK, "Collect_Wood"),
-        "Place_Table": NONE,
-        "Make_Wood_Pickaxe": NONE,
-        "Make_Wood_Sword": "Make_Wood_Pickaxe",
+        "Place_Table": FRESH,
+        "Make_Wood_Pickaxe": FRESH,
+        "Make_Wood_Sword": FRESH,
         "Collect_Stone": "Collect_Wood",
-        "Place_Stone": (WEAK, "Place_Table"),
-        "Make_Stone_Pickaxe": "Make_Wood_Sword",
-        "Make_Stone_Sword": "Make_Stone_Pickaxe",
+        "Place_Stone": FRESH,
+        "Make_Stone_Pickaxe": FRESH,
+        "Make_Stone_Sword": FRESH,
         "Collect_Sapling": NONE,
-        "Place_Plant": (WEAK, "Place_Table"),
+        "Place_Plant": FRESH,
         "Wake_Up": NONE,
         "Collect_Coal": "Collect_Stone",
-        "Place_Furnace": "Place_Stone",
+        "Place_Furnace": FRESH,
         "Collect_Iron": "Collect_Coal",
         "Eat_Cow": (WEAK, "Collect_Sapling"),
         "Defeat_Zombie": "Eat_Cow",
         "Defeat_Skeleton": "Defeat_Zombie",
-        "Make_Iron_Pickaxe": "Make_Stone_Sword",
-        "Make_Iron_Sword": "Make_Iron_Pickaxe",
+        "Make_Iron_Pickaxe": FRESH,
+        "Make_Iron_Sword": FRESH,
         "Collect_Diamond": "Collect_Iron",
         "Eat_Plant": NONE,
-        "Take_Shelter": "Place_Furnace",
+        "Take_Shelter": NONE,
         "Spend_Night": NONE,
     },
     "craftax": {
         "Collect_Wood": NONE,
         "Collect_Drink": (WEAK, "Collect_Wood"),
-        "Place_Table": NONE,
+        "Place_Table": FRESH,
         "Eat_Cow": NONE,
-        "Make_Wood_Pickaxe": NONE,
-        "Make_Wood_Sword": "Make_Wood_Pickaxe",
+        "Make_Wood_Pickaxe": FRESH,
+        "Make_Wood_Sword": FRESH,
         "Collect_Sapling": NONE,
-        "Place_Plant": (WEAK, "Place_Table"),
+        "Place_Plant": FRESH,
         "Wake_Up": NONE,
         "Collect_Stone": "Collect_Wood",
-        "Place_Stone": (WEAK, "Place_Table"),
-        "Make_Stone_Pickaxe": "Make_Wood_Sword",
-        "Make_Stone_Sword": "Make_Stone_Pickaxe",
+        "Place_Stone": FRESH,
+        "Make_Stone_Pickaxe": FRESH,
+        "Make_Stone_Sword": FRESH,
         "Defeat_Zombie": "Eat_Cow",
         "Collect_Coal": "Collect_Stone",
-        "Place_Furnace": "Place_Stone",
+        "Place_Furnace": FRESH,
         "Collect_Iron": "Collect_Coal",
-        "Make_Torch": "Make_Stone_Sword",
-        "Place_Torch": (WEAK, "Place_Stone"),
-        "Make_Arrow": "Make_Torch",
-        "Make_Iron_Pickaxe": "Make_Stone_Sword",
-        "Make_Iron_Sword": "Make_Iron_Pickaxe",
-        "Make_Iron_Armour": "Make_Iron_Sword",
+        "Make_Torch": FRESH,
+        "Place_Torch": FRESH,
+        "Make_Arrow": FRESH,
+        "Make_Iron_Pickaxe": FRESH,
+        "Make_Iron_Sword": FRESH,
+        "Make_Iron_Armour": FRESH,
         "Defeat_Skeleton": "Defeat_Zombie",
         "Enter_Dungeon": NONE,
         "Open_Chest": "Collect_Drink",
         "Find_Bow": "Open_Chest",
-        "Fire_Bow": (WEAK, "Place_Torch"),
+        "Fire_Bow": FRESH,
         "Collect_Potion": "Find_Bow",
-        "Drink_Potion": (WEAK, "Fire_Bow"),
+        "Drink_Potion": FRESH,
         "Eat_Snail": "Defeat_Skeleton",
         "Defeat_Orc_Soldier": "Eat_Snail",
         "Defeat_Orc_Mage": "Defeat_Orc_Soldier",
@@ -81,14 +81,15 @@ RELATIVES = {
         "Defeat_Gnome_Warrior": "Eat_Bat",
         "Defeat_Gnome_Archer": "Defeat_Gnome_Warrior",
         "Collect_Diamond": "Collect_Iron",
-        "Make_Diamond_Pickaxe": "Make_Stone_Sword",
-        "Make_Diamond_Sword": "Make_Diamond_Pickaxe",
+        "Make_Diamond_Pickaxe": FRESH,
+        "Make_Diamond_Sword": FRESH,
         "Collect_Sapphire": "Collect_Diamond",
         "Collect_Ruby": "Collect_Sapphire",
         "Eat_Plant": NONE,
     },
 }
-"""Of each skill, in a library with all before it in the curriculum; weak ones give way to Explore."""
+"""Of each skill, in a library with all before it in the curriculum. Weak ones give way to Explore, which also comes where there
+are none; but what is made or placed in one step starts fresh."""
 
 
 def specs_of(curriculum):
@@ -102,6 +103,9 @@ def test_a_skill_of_a_curriculum_starts_from_its_relative(curriculum, name):
     facts, specs = GAMES[curriculum], specs_of(curriculum)
     before = dict(list(specs.items())[: list(specs).index(name)])
     expected = RELATIVES[curriculum][name]
+    if expected == FRESH:
+        assert related(specs[name], before, facts) is related(specs[name], {EXPLORE: explore(facts), **before}, facts) is None
+        return
     is_weak = isinstance(expected, tuple)
     assert related(specs[name], before, facts) == (expected[1] if is_weak else expected)
     with_explore = {EXPLORE: explore(facts), **before}
@@ -115,7 +119,7 @@ def test_a_skill_of_a_curriculum_starts_from_its_relative(curriculum, name):
         ("Collect_Iron", ["Collect_Wood", "Collect_Sapling", "Place_Table"], "Collect_Wood"),
         ("Defeat_Zombie", ["Collect_Wood", "Collect_Sapling", "Collect_Drink"], "Collect_Sapling"),
         ("Defeat_Zombie", ["Defeat_Skeleton", "Collect_Sapling"], "Defeat_Skeleton"),
-        ("Make_Iron_Sword", ["Make_Wood_Sword", "Make_Stone_Pickaxe", "Collect_Iron"], "Make_Stone_Pickaxe"),
+        ("Make_Iron_Sword", ["Make_Wood_Sword", "Make_Stone_Pickaxe", "Collect_Iron"], None),
         ("Make_Stone_Pickaxe", ["Collect_Stone", "Place_Table"], None),
         ("Wake_Up", ["Eat_Cow", "Collect_Sapling"], None),
     ],
@@ -142,3 +146,19 @@ def test_neither_explore_nor_the_skill_itself_is_related(curriculum):
     for name, spec in specs.items():
         assert related(spec, specs, facts) != name
         assert related(spec, {}, facts) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates"),
+    [
+        ("Collect_Coal", ["Collect_Stone", "Collect_Wood", EXPLORE, None]),
+        ("Eat_Cow", [EXPLORE, "Collect_Sapling", None]),
+        ("Wake_Up", [EXPLORE, None]),
+        ("Place_Stone", [None, EXPLORE, "Place_Table"]),
+        (EXPLORE, [None]),
+    ],
+)
+def test_candidates_are_those_alike_then_explore_then_those_weakly_alike_then_a_fresh_one(name, candidates):
+    specs = specs_of("craftax_classic") | {EXPLORE: explore(CLASSIC)}
+    library = {other: specs[other] for other in ("Collect_Wood", "Place_Table", "Collect_Stone", "Collect_Sapling", EXPLORE)}
+    assert relatives(specs[name], library, CLASSIC) == candidates

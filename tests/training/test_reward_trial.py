@@ -24,7 +24,7 @@ from flowrl.training.run import checkpoints, loop, measuring, parts, reward_tria
 from flowrl.training.run.clock import Clock
 from flowrl.training.run.decision import best
 from flowrl.training.run.pane import Pane
-from flowrl.training.run.specification import RunSpecification
+from flowrl.training.run.specification import InitialExpert, RunSpecification
 from flowrl.training.run.supervision import Stopped
 from flowrl.training.run.view import PlanView
 from tests.training.probes import programs_of
@@ -237,6 +237,33 @@ def test_a_run_killed_after_the_decision_never_decides_again(tmp_path, monkeypat
     assert result.success_rate > 0.9
 
 
+def test_of_several_initial_experts_the_one_that_succeeds_goes_on(tmp_path):
+    network = ExpertNetwork(Gold.layout, 2, 16)
+    lost = jax.device_get(network.init(jax.random.key(3)))
+    # Two experts that press one button for ever: only one of them is the one that finds gold, and neither has time to learn.
+    stubborn = [with_bias(lost, button) for button in (0, 1)]
+    initial = tuple(map(InitialExpert, ("Left", "Right", None), (*stubborn, None)))
+    run = several(tmp_path, PAY, PAY, PAY, params=(stubborn[0],), lr=1e-9)
+    result = train(replace(run, init_from="Left", init_tried=initial))
+    found = decision(run)
+    rates = [candidate["success_rate"] for candidate in found["candidates"]]
+    assert [candidate["init_from"] for candidate in found["candidates"]] == ["Left", "Right", None]
+    assert max(rates[:2]) > 0.9 and min(rates[:2]) < 0.1 and found["chosen"] == 1 + rates.index(max(rates))
+    assert result.candidates["chosen"] == found["chosen"] and result.success_rate > 0.9
+    log = run.paths.log.read_text()
+    name = ["Left", "Right"][found["chosen"] - 1]
+    assert f"initial expert {found['chosen']} of 3 goes on ({name}): the highest success rate" in log
+    assert "trial of 3 initial experts" in log and "initial expert 3 (fresh): success rate" in log
+
+
+def with_bias(params, button):
+    """The expert that always presses one of two buttons."""
+    changed = jax.tree.map(np.copy, params)
+    head = changed["actor"]["head"]
+    head["bias"] = np.where(np.arange(2) == button, 50.0, 0.0).astype(np.float32)
+    return changed
+
+
 def test_a_reward_that_is_not_a_number_is_named(tmp_path):
     with pytest.raises(FlowrlError, match=r"task_reward of Find_Gold returned nan .* \(on trial: reward 2\)"):
         train(several(tmp_path, PAY, PAY_NAN))
@@ -272,7 +299,7 @@ def test_the_same_worlds_are_played_with_every_reward(tmp_path):
     [
         ([Score(0.2, 0.9, 9.0), Score(0.3, 0.1, 0.0)], 1, "the highest success rate"),
         ([Score(0.0, 0.2, 9.0), Score(0.0, 0.4, 0.0)], 1, "the furthest along the plan"),
-        ([Score(0.5, 0.5, 0.0), Score(0.5, 0.5, 9.0), Score(0.1, 0.9, 0.0)], 0, "proposed first"),
+        ([Score(0.5, 0.5, 0.0), Score(0.5, 0.5, 9.0), Score(0.1, 0.9, 0.0)], 0, "the first of those"),
     ],
 )
 def test_ties_go_to_the_furthest_along_the_plan_and_then_to_the_first(scores, chosen, why):

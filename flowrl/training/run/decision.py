@@ -1,4 +1,4 @@
-"""Which of several rewards is chosen, and why: the content of ``candidates.json``."""
+"""Which of several rewards or initial experts is chosen, and why: the content of ``candidates.json``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def read_decision(paths: RunPaths) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     if not isinstance(record, dict) or not {"chosen", "frames", "candidates"} <= record.keys():
-        raise BadInput(f"{paths.candidates} does not say which reward was chosen; restore it from a copy, or remove it")
+        raise BadInput(f"{paths.candidates} does not say which one was chosen; restore it from a copy, or remove it")
     return record
 
 
 def decision(run: RunSpecification, frames: int, episodes: int, scores: list[Score]) -> dict[str, Any]:
-    """Decides which reward is chosen, and why.
+    """Decides which reward, or initial expert, is chosen, and why.
 
     Args:
         frames: frames trained for all rewards together.
@@ -53,6 +53,7 @@ def decision(run: RunSpecification, frames: int, episodes: int, scores: list[Sco
                 "mean_return": round(score.mean_return, 4),
                 "sha256": fingerprint(is_done, reward),
                 "task_reward": reward,
+                **({"init_from": run.init_tried[number - 1].skill_name} if run.init_tried else {}),
             }
             for number, (score, reward) in enumerate(zip(scores, module.rewards), 1)
         ],
@@ -68,14 +69,24 @@ def best(scores: list[Score]) -> tuple[int, str]:
         return chosen, "the highest success rate"
     if all(score.progress < scores[chosen].progress for score in equals):
         return chosen, "the furthest along the plan, of those with the highest success rate"
-    return chosen, "proposed first, of those that did equally well"
+    return chosen, "the first of those that did equally well"
 
 
 def described(decided: dict[str, Any]) -> list[str]:
     """The decision as lines for the user."""
+    candidates = decided["candidates"]
     lines = [
-        f"reward {score['number']}: success rate {score['success_rate']:.3f} of {decided['episodes']} fresh episodes, "
-        f"{score['progress']:.2f} of the plan, {score['mean_return']:.3f} paid an episode"
-        for score in decided["candidates"]
+        f"{_name(found)}{_source(found)}: success rate {found['success_rate']:.3f} of {decided['episodes']} fresh episodes, "
+        f"{found['progress']:.2f} of the plan, {found['mean_return']:.3f} paid an episode"
+        for found in candidates
     ]
-    return [*lines, f"reward {decided['chosen']} of {len(lines)} goes on: {decided['why']}"]
+    chosen = candidates[decided["chosen"] - 1]
+    return [*lines, f"{_name(chosen)} of {len(lines)} goes on{_source(chosen)}: {decided['why']}"]
+
+
+def _name(candidate: dict[str, Any]) -> str:
+    return f"{'initial expert' if 'init_from' in candidate else 'reward'} {candidate['number']}"
+
+
+def _source(candidate: dict[str, Any]) -> str:
+    return f" ({candidate['init_from'] or 'fresh'})" if "init_from" in candidate else ""

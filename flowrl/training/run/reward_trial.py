@@ -1,10 +1,14 @@
-"""The trial of several rewards for one skill: they are trained side by side in one process, and the best one is chosen.
+"""The trial of several rewards, or several initial experts, for one skill: they are trained side by side in one process, and
+the best one is chosen.
 
 Each reward on trial has its own local expert. Environment ``i`` belongs to reward ``i % K``: there the newest
 task pays that reward, and that expert acts in it. The experts that the plan builds on are shared, and learn from all
 environments. After the trial all experts are frozen and every reward's expert plays the same fresh worlds; the highest
 success rate wins, and what the rewards paid does not count. The winner's expert, with its optimiser state, becomes the
 new expert of the ordinary run, which goes on from there.
+
+Initial experts are tried as rewards are: each candidate has the skill's one reward, and its expert starts as a copy of
+another one.
 
 The decision is written first, in one step (``candidates.json``), then the checkpoint that the ordinary run goes on
 from: a killed run either keeps its decision or continues the trial, but never decides twice.
@@ -72,19 +76,25 @@ def decide(run: RunSpecification, supervision: Supervision) -> Tried:
         return Tried(run, None)
     record = read_decision(run.paths)
     if not run.paths.checkpoints():
-        record = try_rewards(run, supervision._replace(phase="trying the rewards"), record)
+        record = try_rewards(run, supervision._replace(phase=f"trying the {on_trial(run)}s"), record)
     elif record is None:
         raise BadInput(
-            f"{run.paths.candidates} is missing, which says which reward {run.skill_name} is trained with; restore it from a "
-            f"copy, or move {run.paths.policies} away to try the rewards again"
+            f"{run.paths.candidates} is missing, which says which {on_trial(run)} {run.skill_name} is trained with; restore it "
+            f"from a copy, or move {run.paths.policies} away to try the {on_trial(run)}s again"
         )
     shutil.rmtree(run.paths.trial.policies, ignore_errors=True)
-    chosen = with_reward(run.module_text, record["chosen"])
-    return Tried(dataclasses.replace(run, module_text=chosen), record)
+    chosen = record["chosen"]
+    init_from = run.init_tried[chosen - 1].skill_name if run.init_tried else run.init_from
+    return Tried(dataclasses.replace(run, module_text=with_reward(run.module_text, chosen), init_from=init_from), record)
+
+
+def on_trial(run: RunSpecification) -> str:
+    """What a trial is about, for messages."""
+    return "initial expert" if run.init_tried else "reward"
 
 
 class Trial(NamedTuple):
-    """Several rewards of one skill, and the parts of the run that tries them."""
+    """Several rewards or initial experts of one skill, and the parts of the run that tries them."""
 
     run: RunSpecification
     """The ordinary run."""
@@ -104,8 +114,8 @@ def trial_of(run: RunSpecification, supervision: Supervision) -> Trial:
     rewards = read_module(run.module_text).rewards
     if len(rewards) > run.settings.num_envs:
         raise BadInput(
-            f"{len(rewards)} rewards of {run.skill_name} are on trial in {run.settings.num_envs} environments, but each "
-            "needs one of its own; use a larger --num_envs"
+            f"{len(rewards)} {on_trial(run)}s of {run.skill_name} are on trial in {run.settings.num_envs} environments, but "
+            "each needs one of its own; use a larger --num_envs"
         )
     owners, adapter = owners_of(run, len(rewards)), make_adapter(run.env_name)
     split = split_by_reward(owners, run.settings.num_envs)
@@ -125,9 +135,12 @@ def owners_of(run: RunSpecification, num_rewards: int) -> list[int]:
 def experts_on_trial(run: RunSpecification, num_rewards: int) -> tuple[LocalExpert, ...]:
     """The run's own experts, and one for each reward after the first."""
     own = library_experts(run)
-    start = own[newest_expert(run)].params
-    names = [f"{run.skill_name} (reward {number})" for number in range(2, num_rewards + 1)]
-    return (*own, *(LocalExpert(name, None, start) for name in names))
+    if run.init_tried:
+        others = ((initial.skill_name or "fresh", initial.params) for initial in run.init_tried[1:])
+    else:
+        start = own[newest_expert(run)].params
+        others = ((f"reward {number}", start) for number in range(2, num_rewards + 1))
+    return (*own, *(LocalExpert(f"{run.skill_name} ({what})", None, start) for what, start in others))
 
 
 def judge_of(run: RunSpecification, split: RewardSplit, adapter: GameAdapter) -> Judge:
@@ -160,7 +173,8 @@ def try_rewards(run: RunSpecification, supervision: Supervision, decided: dict[s
 def train_side_by_side(trial: Trial, state: RunState) -> RunState:
     """Makes updates until another one would exceed the frames of the trial; the state is saved then."""
     settings, kept, supervision = trial.run.settings, trial.parts.kept, trial.parts.supervision
-    supervision.pane.line(f"trial of {len(trial.rewards)} rewards: {settings.trial_frames:,} frames for all of them together")
+    what = f"{len(trial.rewards)} {on_trial(trial.run)}s"
+    supervision.pane.line(f"trial of {what}: {settings.trial_frames:,} frames for all of them together")
     playing = first_games(trial.parts)
     while budget_allows(state, settings.frames_per_update, settings.trial_frames):
         with naming_rewards(trial), supervision.one_update():
@@ -186,7 +200,7 @@ def naming_rewards(trial: Trial) -> Iterator[None]:
         numbers = [number for number, owner in enumerate(trial.owners, 1) if owner in error.experts]
         if not numbers:
             raise
-        raise FlowrlError(f"{error} (on trial: reward {', '.join(map(str, numbers))})") from None
+        raise FlowrlError(f"{error} (on trial: {on_trial(trial.run)} {', '.join(map(str, numbers))})") from None
 
 
 def compare(trial: Trial, state: RunState) -> list[Score]:
@@ -199,7 +213,7 @@ def compare(trial: Trial, state: RunState) -> list[Score]:
     for wave in range(num_waves):
 
         def show(ended: int, before: int = len(episodes.success)) -> None:
-            supervision.pane.phase(f"comparing the rewards {before + ended}/{num_episodes(trial) * num_rewards}")
+            supervision.pane.phase(f"comparing the {on_trial(trial.run)}s {before + ended}/{num_episodes(trial) * num_rewards}")
             supervision.beat()
             supervision.stop_if_asked()
 

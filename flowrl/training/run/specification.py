@@ -10,7 +10,7 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.paths import SKILL_DATA, RunPaths
 from flowrl.records import run_record
-from flowrl.records.run_record import PlannedTask, RunExpert
+from flowrl.records.run_record import PlannedTask, RunExpert, RunRecord
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.gate_report import check_module
 from flowrl.skills.spec import SkillSpec
@@ -23,6 +23,16 @@ class StartingExpert(RunExpert):
 
     params: Params | None = None
     """None for a new expert that starts fresh: training initialises it."""
+
+
+@dataclass(frozen=True)
+class InitialExpert:
+    """One of several that a new expert may start as a copy of."""
+
+    skill_name: str | None
+    """Whose it is; None: a fresh one."""
+    params: Params | None
+    """None for a fresh one: training initialises it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class RunSpecification:
     """Whether there is nothing to succeed at."""
     init_from: str | None = None
     """The skill whose expert the new expert starts as a copy of."""
+    init_tried: tuple[InitialExpert, ...] = ()
+    """What it may start from, where several initial experts are on trial; the first is that of ``init_from``."""
     spec: SkillSpec | None = None
     """The skill as it is declared; None where that is not known."""
 
@@ -80,6 +92,7 @@ def read(folder: Path) -> RunSpecification:
         asked_num_envs=record.asked_num_envs,
         never_done=record.never_done,
         init_from=record.init_from,
+        init_tried=_init_tried(record, paths),
         spec=_spec(paths),
     )
 
@@ -90,6 +103,12 @@ def _spec(paths: RunPaths) -> SkillSpec | None:
         return SkillSpec.from_data(read_json(paths.folder / SKILL_DATA))
     except (FileNotFoundError, BadInput):
         return None
+
+
+def _init_tried(record: RunRecord, paths: RunPaths) -> tuple[InitialExpert, ...]:
+    if not record.init_tried:
+        return ()
+    return tuple(map(InitialExpert, record.init_tried, pickles.load(paths.initial)["init_tried"]))
 
 
 def _experts(records: tuple[RunExpert, ...], paths: RunPaths) -> tuple[StartingExpert, ...]:
