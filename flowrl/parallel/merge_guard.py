@@ -91,7 +91,7 @@ class MergeGuard:
     ) -> None:
         shutil.rmtree(measuring.folder, ignore_errors=True)
         for index, name in skills.items():
-            _link_skill(paths, measuring.library, index, name)
+            link_skill(paths, measuring.library, index, name)
         for pair, version in competing.items():
             write_expert(measuring.version(pair.global_expert_idx), version)
         record = run_record.read(run.run_json)
@@ -186,7 +186,7 @@ def _record(paths: ExperimentPaths, index: int, name: str) -> run_record.RunReco
         raise run_record.missing_in_library(folder / run_record.NAME, folder) from None
 
 
-def _link_skill(paths: ExperimentPaths, to: ExperimentPaths, index: int, name: str) -> None:
+def link_skill(paths: ExperimentPaths, to: ExperimentPaths, index: int, name: str) -> None:
     """Hard-links what is played of a skill; merges replace these files, and never change them. Copies where links fail."""
     source, target = paths.skill_folder(index, name), to.skill_folder(index, name)
     needed = (paths.expert_params(index, name), paths.skill_module(index, name))
