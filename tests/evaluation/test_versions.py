@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from flowrl.records.run_record import Slot
 from flowrl.records.version_comparison import Pair
 from flowrl.training.playing.environments import Stage, begin_test
 from tests.evaluation.camp import AMOUNTS, CODE, LAYER_SIZE, MAX_TASK_STEPS, Camp, camp_library, pressing
+from tests.parallel.fakes.experiments import PATIENCE_S
 
 EPISODES = 8
 PLAYS_CAMP = (sys.executable, str(Path(__file__).parents[1] / "parallel" / "fakes" / "measuring_camp.py"))
@@ -121,3 +124,27 @@ def test_a_merge_plays_both_versions_and_keeps_the_one_that_works(tmp_path, butt
     assert params["actor"]["torso"]["Dense_1"]["bias"].tolist() == [kept] * LAYER_SIZE
     assert update == update | {"action": "kept" if kept == 1 else "updated", "frames": 150}
     assert not (tmp_path / "training_runs" / "skill_2_Build_B").exists()
+
+
+def test_the_process_that_plays_ends_with_its_input(tmp_path):
+    os.mkfifo(tmp_path / "request.json")  # nobody writes there: it would wait for ever
+    command = [sys.executable, "-m", "flowrl.evaluation.compare_versions", str(tmp_path)]
+    playing = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            playing.wait(1)
+        playing.stdin.close()
+        assert playing.wait(PATIENCE_S) == 1
+    finally:
+        playing.kill()
+        playing.wait()
+
+
+def test_the_process_that_plays_says_last_why_it_cannot(tmp_path):
+    (tmp_path / "request.json").write_text("{}")
+    command = [sys.executable, "-m", "flowrl.evaluation.compare_versions", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as playing:
+        assert "request.json is damaged" in playing.stdout.read().splitlines()[-1]
+    assert playing.returncode != 0
