@@ -110,6 +110,9 @@ class SchedulingSettings:
     Starting and compiling may take an hour."""
     lock_timeout_s: float = 300
     """Seconds to wait for another process that holds the library; after that it is named, and the merge is retried later."""
+    merge_guard: bool = True
+    """Where two trainings side by side trained the same expert, play both versions and keep the one that is better by more
+    than the interval. Without it, and where neither is, the one with most frames stays."""
     gpu_ids: Annotated[str | None, tyro.conf.arg(metavar="LIST")] = None
     """GPUs to train on, such as 0,1 (all visible ones)."""
     skills_per_gpu: int = 1

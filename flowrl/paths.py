@@ -329,6 +329,16 @@ class RunPaths:
     def result(self) -> Path:
         return self.folder / "result.json"
 
+    @property
+    def measured(self) -> Path:
+        """How the run's experts did beside the library's, where both had changed."""
+        return self.folder / "measured.json"
+
+    @property
+    def measuring(self) -> Path:
+        """What a process needs that measures them; gone once it has ended."""
+        return self.folder / "measuring"
+
     def checkpoint(self, frames: int) -> Path:
         return self.policies / f"checkpoint_{frames}.pkl"
 

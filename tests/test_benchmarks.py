@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,8 @@ from flax import struct
 from flowrl.files import read_json, write_json
 from flowrl.paths import RunPaths
 from flowrl.training.calibration import workload
+from tests.parallel.fakes.experiments import put_in_library
+from tests.parallel.test_training_processor import finished_run
 from tests.training.test_choice_of_update import Patterned
 from tests.training.test_loop import Gold
 
@@ -349,3 +352,34 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
     calls.clear()
     vs_flat.main(command)
     assert calls == ["grow"] * 2  # which finds that nothing is left to do
+
+
+def test_merges_are_measured_before_and_after_and_nothing_is_done_twice(benchmark, monkeypatch, tmp_path, capsys):
+    merges = benchmark("merges")
+    fake = Path(__file__).parent / "parallel/fakes/measuring.py"
+    monkeypatch.setattr(merges, "COMMAND", (sys.executable, str(fake), "library"))  # whatever is merged becomes worse
+
+    def grow(paths, options, seed, max_nodes, is_guarded):
+        if paths.root.exists():
+            return
+        assert max_nodes == 2
+        put_in_library(paths.root, 0, "Collect_Wood", 50, acted_frames=40)
+        longer = finished_run(paths.root, 1, "Skill_A", {"Collect_Wood": 0}, 100, acted={"0": 60, "1": 40})
+        shorter = finished_run(paths.root, 2, "Skill_B", {"Collect_Wood": 0}, 80, acted={"0": 30, "2": 50})
+        for run, frames in ((longer, 100), (shorter, 80)):
+            merges.merge_and_keep(run.folder, run.skill_name, run.expert_idx, paths.root, total_timesteps=frames, guard=None)
+
+    monkeypatch.setattr(merges, "grow", grow)
+    command = [str(tmp_path / "merges"), "--merges", "4", "--max_nodes", "2", "--json", str(tmp_path / "found.json")]
+    merges.main(command)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found.keys() == {"guard", "frames"}
+    of_frames = found["frames"]
+    # Two experiments of two merges: the first one changes the expert, and the second one's version is given up.
+    assert (of_frames["merges"], of_frames["changed_experts"], of_frames["worse_experts"]) == (4, 2, 2)
+    assert (of_frames["competing_experts"], of_frames["worse_of_competing"], of_frames["lost_acted_frames"]) == (2, 0, 60)
+    printed = capsys.readouterr().out
+    assert printed.count("measuring Collect_Wood, changed by 1_Skill_A") == 4
+    merges.main(command)
+    again = capsys.readouterr().out
+    assert "measuring Collect_Wood" not in again and json.loads((tmp_path / "found.json").read_text()) == found

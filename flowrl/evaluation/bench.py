@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -35,21 +35,23 @@ class Bench:
     adapter: GameAdapter
     programs: Programs
     params: Params
-    """``[S padded, ...]``: of the experts, in the order of the library's skills."""
+    """``[S padded, ...]``: of the experts, in the order of the library's skills; further ones behind them."""
 
     @property
     def num_envs(self) -> int:
         return self.programs.world.num_envs
 
 
-def set_up(library: Library, adapter: GameAdapter, num_envs: int) -> Bench:
+def set_up(library: Library, adapter: GameAdapter, num_envs: int, further: Sequence[Params] = ()) -> Bench:
     """
     Args:
         num_envs: that play side by side.
+        further: parameters of experts that are at hand beside the library's.
     """
     network = ExpertNetwork(adapter.layout, adapter.num_actions, library.layer_size, library.mixed_precision)
-    programs = compile_programs(Source(adapter, network, Hyperparameters(), num_envs), len(library.skills))
-    return Bench(library, adapter, programs, experts.stack([skill.params for skill in library.skills]))
+    params = [*(skill.params for skill in library.skills), *further]
+    programs = compile_programs(Source(adapter, network, Hyperparameters(), num_envs), len(params))
+    return Bench(library, adapter, programs, experts.stack(params))
 
 
 def measured(bench: Bench, skill: LibrarySkill, seed: int) -> SkillTest:

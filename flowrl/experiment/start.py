@@ -42,7 +42,6 @@ from flowrl.parallel.launchers.default import default_launcher
 from flowrl.parallel.library.contents import skill_data_in_library
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.scheduler import SkillScheduler
-from flowrl.parallel.training_processor import process_completed_rehearsal, process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, cache_remark
 from flowrl.proposers.base import Proposer
@@ -232,8 +231,6 @@ class Start:
             on_skill_final=generation.on_final,
             on_rehearsal_final=generation.on_final,
             prepare_training_run=partial(prepare_training_run, facts=self.flow_graph.facts),
-            process_completed_training=partial(process_completed_training, lock_timeout_s=settings.lock_timeout_s),
-            process_completed_rehearsal=partial(process_completed_rehearsal, lock_timeout_s=settings.lock_timeout_s),
         )
         return generation
 

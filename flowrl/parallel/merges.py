@@ -6,33 +6,42 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 
 from flowrl.errors import FlowrlError
 from flowrl.files import why_no_room
 from flowrl.parallel.events import Merged, MergeFailed
-from flowrl.parallel.library.locks import WaitGivenUp, waiting_unless
+from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, WaitGivenUp, waiting_unless
 from flowrl.parallel.no_room import no_room
 from flowrl.parallel.state import SkillEntry
 from flowrl.parallel.trained_experts import DamagedCheckpoint, set_damaged_aside
-from flowrl.parallel.training_processor import process_completed_rehearsal, process_completed_training
+from flowrl.parallel.training_processor import Guard, process_completed_rehearsal, process_completed_training
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 
 
 class Merges:
-    """The merges of one experiment. A merge may wait for another process that holds the library; trainings are watched
-    meanwhile.
+    """The merges of one experiment. A merge may wait for another process that holds the library, or that measures experts;
+    trainings are watched meanwhile.
 
     ``process`` and ``process_rehearsal`` merge one run; see :func:`process_completed_training`.
 
     Args:
         wake: called, from the merges' thread, as soon as a merge has ended.
+        guard: measures versions of an expert that compete; None: the rule by frames decides.
+        lock_timeout_s: seconds to wait for another process that holds the library.
     """
 
-    def __init__(self, paths: ExperimentPaths, wake: Callable[[], None] = lambda: None):
+    def __init__(
+        self,
+        paths: ExperimentPaths,
+        wake: Callable[[], None] = lambda: None,
+        guard: Guard | None = None,
+        lock_timeout_s: float = MERGE_TIMEOUT_S,
+    ):
         self.paths = paths
-        self.process: Callable = process_completed_training
-        self.process_rehearsal: Callable = process_completed_rehearsal
+        self.process: Callable = partial(process_completed_training, lock_timeout_s=lock_timeout_s, guard=guard)
+        self.process_rehearsal: Callable = partial(process_completed_rehearsal, lock_timeout_s=lock_timeout_s)
         self._wake = wake
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flowrl-merge")  # each needs the same lock
         self._begun: deque[Future[Merged | MergeFailed | None]] = deque()
@@ -62,7 +71,7 @@ class Merges:
         return bool(self._begun)
 
     def hurry(self) -> None:
-        """From now on, a merge that would have to wait for the library is given up without a report.
+        """From now on, a merge that would have to wait, for the library or for a measurement, is given up without a report.
 
         One that has the library is completed.
         """

@@ -43,7 +43,7 @@ class Runs:
     Args:
         command: what is started with the run folder as its last argument.
         stall_timeout_s: seconds without a heartbeat after which a run counts as hanging; 0: ten times its usual update.
-        wake: called, from another thread, as soon as a merge has ended.
+        merges: makes the merges.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Runs:
         launcher: Launcher,
         command: Sequence[str] = TRAINING_COMMAND,
         stall_timeout_s: float = 0.0,
-        wake: Callable[[], None] = lambda: None,
+        merges: Merges | None = None,
     ):
         self.paths = paths
         self.launcher = launcher
@@ -62,7 +62,7 @@ class Runs:
         self.slots = [Slot()]
         self.budget = NO_LIMIT
         self.prepare: Callable = prepare_training_run
-        self.merges = Merges(paths, wake)
+        self.merges = merges or Merges(paths)
         self._watched: dict[str, WatchedRun] = {}
         self._executor = ThreadPoolExecutor(thread_name_prefix="flowrl-end")
 

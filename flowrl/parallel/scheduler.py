@@ -26,6 +26,8 @@ from flowrl.parallel.launchers.default import default_launcher
 from flowrl.parallel.library.archive import sweep
 from flowrl.parallel.library.contents import skill_data_in_library, skills_in_library
 from flowrl.parallel.library.locks import hold_scheduler_lock, merge_lock
+from flowrl.parallel.merge_guard import MergeGuard
+from flowrl.parallel.merges import Merges
 from flowrl.parallel.no_room import no_room
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs
@@ -75,7 +77,9 @@ class SkillScheduler:
         """A remark for the user about how the state was read."""
         self._launcher = launcher or default_launcher()
         self._wake = threading.Event()
-        self._runs = Runs(self.paths, self._launcher, command, self.options.stall_timeout_s, self._wake.set)
+        guard = MergeGuard() if self.options.merge_guard else None
+        merges = Merges(self.paths, self._wake.set, guard, self.options.lock_timeout_s)
+        self._runs = Runs(self.paths, self._launcher, command, self.options.stall_timeout_s, merges)
         self._runs.budget = self.options.skill_budget
         self._store = StateStore(self.paths)
         core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
@@ -103,7 +107,8 @@ class SkillScheduler:
         Args:
             on_skill_complete: called with a skill's name once it is in the library.
             prepare_training_run: makes a run's folder; see ``training_setup.py``.
-            process_completed_training: merges a run, in a separate thread; see ``training_processor.py``.
+            process_completed_training: merges a run, in a separate thread; see ``training_processor.py``. One that is given
+                decides without ``--merge_guard``, unless it passes a guard on.
             on_skill_final: called with a skill's name and its final status, good or bad; after ``on_skill_complete``.
             process_completed_rehearsal: the same for a rehearsal.
             on_rehearsal_final: called with a rehearsal's name and its final status.

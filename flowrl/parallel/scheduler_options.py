@@ -23,6 +23,7 @@ class SchedulerOptions:
     """Whether the scheduler waits for more skills until it is closed, or ``max_nodes`` are known."""
     stall_timeout_s: float = 0.0
     lock_timeout_s: float = MERGE_TIMEOUT_S
+    merge_guard: bool = True
     gpu_ids: object = None
     skills_per_gpu: int = 1
     retry_failed: bool = False
@@ -49,6 +50,7 @@ class SchedulerOptions:
             more_may_come=args is not None,
             stall_timeout_s=given("stall_timeout", cls.stall_timeout_s),
             lock_timeout_s=given("lock_timeout_s", 0) or cls.lock_timeout_s,
+            merge_guard=given("merge_guard", cls.merge_guard),
             gpu_ids=given("gpu_ids", cls.gpu_ids),
             skills_per_gpu=given("skills_per_gpu", cls.skills_per_gpu),
             retry_failed=given("retry_failed", cls.retry_failed),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from flowrl import pickles
 from flowrl.errors import BadInput
-from flowrl.parallel.library.experts import ExpertVersion
+from flowrl.parallel.library.experts import Age, ExpertVersion, LibraryExpert
 from flowrl.paths import MERGE, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
@@ -29,7 +30,7 @@ def trained_experts(run: RunPaths, total_timesteps: int) -> Iterator[ExpertVersi
         BadInput: another of the run's files is missing or damaged; says which.
     """
     path = _checkpoint_path(run)
-    checkpoint = _read_checkpoint(path)
+    checkpoint, at_start = _read_checkpoint(path), _params_at_start(run)
     for start in run_record.read(run.run_json).experts:
         acted = _acted_frames(run, checkpoint, start, total_timesteps)
         try:
@@ -39,8 +40,15 @@ def trained_experts(run: RunPaths, total_timesteps: int) -> Iterator[ExpertVersi
                 f"{path} holds no expert {start.local_expert_idx} ({start.skill_name}), which run.json names; "
                 "remove this checkpoint and start again: the run goes on from the one before"
             ) from None
-        total = start.total_frames + total_timesteps
-        yield ExpertVersion(start.skill_name, start.global_expert_idx, params, total, start.acted_frames + acted, acted > 0)
+        yield ExpertVersion(
+            skill_name=start.skill_name,
+            global_expert_idx=start.global_expert_idx,
+            params=params,
+            total_frames=start.total_frames + total_timesteps,
+            acted_frames=start.acted_frames + acted,
+            acted=acted > 0,
+            start=_start(start, at_start.get(str(start.local_expert_idx))),
+        )
 
 
 def set_damaged_aside(run: RunPaths, attempt: int) -> None:
@@ -81,6 +89,18 @@ def _read_checkpoint(path: Path) -> dict:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("experts"), dict):
         raise DamagedCheckpoint(f"{path} is not a checkpoint of flowrl: expected a dict with 'experts'; start the run again")
     return checkpoint | {"experts": {str(local): expert for local, expert in checkpoint["experts"].items()}}
+
+
+def _params_at_start(run: RunPaths) -> Mapping[str, Any]:
+    """The parameters that the run started from, by local index; none where they were not kept or are damaged."""
+    try:
+        return {str(local): params for local, params in pickles.load(run.initial)["experts"].items()}
+    except (FileNotFoundError, pickles.ForeignPickle, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _start(expert: RunExpert, params: Mapping[str, Any] | None) -> LibraryExpert | None:
+    return None if params is None else LibraryExpert(params, Age(expert.total_frames, expert.acted_frames))
 
 
 def _acted_frames(run: RunPaths, checkpoint: dict, expert: RunExpert, total_timesteps: int) -> int:

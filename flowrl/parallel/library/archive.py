@@ -15,7 +15,6 @@ from pathlib import Path
 
 from flowrl.files import sweep_files, write_whole
 from flowrl.parallel.library.experts import ExpertVersion, write_expert
-from flowrl.parallel.library.merge_rule import Action, merge_expert
 from flowrl.paths import CANDIDATES, EXPERIENCE, MERGE, SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
@@ -28,18 +27,15 @@ _RECORDS_OF_ONE_RUN = ("training.log", "metrics.jsonl", run_record.NAME, MERGE, 
 """What makes way for the next run's records; the result last, as it tells which run the others belong to."""
 
 
-def archive_run(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, action: Action, attempt: int) -> None:
+def archive_run(paths: ExperimentPaths, run: RunPaths, version: ExpertVersion, attempt: int) -> None:
     """Archives the run's own skill and its records in the library. A new skill's folder appears complete; safe to repeat.
 
     Args:
-        version: the expert of the run's own skill.
-        action: what the merge decided about it.
+        version: the expert of the run's own skill; saved only with a new folder.
     """
     final = paths.skill_folder(version.global_expert_idx, version.skill_name)
     if not final.exists():
         return _archive_new(paths, run, version, final)
-    if action != "kept":
-        merge_expert(paths, version)
     _keep_earlier_records(final, attempt)
     _copy_records(run, final, (run.module.name, *_RECORDS))
 

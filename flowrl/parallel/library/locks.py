@@ -37,17 +37,23 @@ class LockTimeout(FlowrlError):
 
 
 class WaitGivenUp(FlowrlError):
-    """Another process has the merge lock, and we no longer wait for it. Nothing was merged."""
+    """We no longer wait for another process, which has the merge lock or measures for the merge. Nothing was merged."""
 
 
 @contextlib.contextmanager
 def waiting_unless(is_given_up: Callable[[], bool]) -> Iterator[None]:
-    """Within this block, in this thread, waiting for the merge lock ends with :class:`WaitGivenUp` once ``is_given_up()``."""
+    """Within this block, in this thread, waiting for another process ends with :class:`WaitGivenUp` once ``is_given_up()``."""
     token = _is_given_up.set(is_given_up)
     try:
         yield
     finally:
         _is_given_up.reset(token)
+
+
+def raise_if_given_up() -> None:
+    """Raises :class:`WaitGivenUp` if we no longer wait for another process (see :func:`waiting_unless`)."""
+    if _is_given_up.get()():
+        raise WaitGivenUp("the merge was waiting, and this process is shutting down; start the same command again to merge")
 
 
 def hold_scheduler_lock(paths: ExperimentPaths) -> FileLock:
