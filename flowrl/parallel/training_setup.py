@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flowrl import pickles
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json, write_whole
 from flowrl.parallel.initial_skills import initial_skills
+from flowrl.parallel.library.experts import are_same
 from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
@@ -193,7 +192,7 @@ class _Preparation:
         found: list[tuple[str | None, dict | None]] = []
         for name in names:
             start = None if name is None else self._expert(name, self._expert_idx(name))["params"]
-            if not any(_are_equal(start, earlier) for _, earlier in found):
+            if not any(_is_one(start, earlier) for _, earlier in found):
                 found.append((name, start))
         return found
 
@@ -281,11 +280,9 @@ def refresh_settings(run: RunPaths, settings: Mapping[str, Any]) -> None:
     run_record.write(run.run_json, replace(record, settings=replace(record.settings, **fresh)))
 
 
-def _are_equal(one: Any, other: Any) -> bool:
-    """Whether two experts' parameters are the same: trees of dicts with arrays."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_are_equal(one[key], other[key]) for key in one)
-    return type(one) is type(other) and np.array_equal(one, other)
+def _is_one(start: dict | None, other: dict | None) -> bool:
+    """Whether two initial experts are the same; None is a fresh one."""
+    return start is other if start is None or other is None else are_same(start, other)
 
 
 def _archived(path: Path) -> Mapping[str, Any]:
