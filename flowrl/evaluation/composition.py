@@ -154,17 +154,17 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: C
     """What a step amounted to, for ``B`` environments."""
     ending, game_reward = make_ending(adapter), make_own_reward(adapter)
 
-    def judge_one(before, after, game_over, choice, steps, length, planned):
+    def judge_one(before, after, game_over, choice, steps, spent, length, planned):
         inputs, was, now = task_inputs(before, after, choice.n), read(before), read(after)
         done, paid = _own_verdict(functions, inputs, was, now, choice, planned)
         # A task that was done before it began would end at every step, and be chosen again.
         was_done = done & (steps == 0) & (choice.until == NO_VITAL) & _nothing_changed(was, now)
-        limit = planned.catalogue.max_steps[choice.skill] * choice.n
+        is_used_up = (steps + 1) / choice.n + spent[choice.skill] >= planned.catalogue.max_steps[choice.skill]
         goes_on = ~done & ~game_over & ~now.is_busy
         return Judgement(
             task_done=done & ~was_done,
-            failed=was_done | (goes_on & (steps + 1 >= limit)),
-            interrupted=goes_on & _became_low(planned, was, now, choice.until),
+            failed=was_done | (goes_on & is_used_up),
+            interrupted=goes_on & ~is_used_up & _became_low(planned, was, now, choice.until),
             died=game_over,
             ended=game_over | (length + 1 >= max_steps),
             is_busy=now.is_busy,
@@ -175,8 +175,8 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: C
         )
 
     def judge(before, after, game_over, course, planned):
-        each = jax.vmap(judge_one, in_axes=(0, 0, 0, 0, 0, 0, None))
-        return each(before, after, game_over, course.choice, course.steps, course.length, planned)
+        each = jax.vmap(judge_one, in_axes=(0, 0, 0, 0, 0, 0, 0, None))
+        return each(before, after, game_over, course.choice, course.steps, course.past.spent, course.length, planned)
 
     return judge
 
@@ -211,7 +211,8 @@ def make_begin(read: Callable[[Features], Readings]):
 
     def begin(features, planned):
         num_envs, num_skills = len(jax.tree.leaves(features)[0]), len(planned.catalogue.plans)
-        past = Past(jnp.zeros((num_envs, num_skills), jnp.int32), jnp.zeros(num_envs, jnp.int32))
+        none = jnp.zeros((num_envs, num_skills))
+        past = Past(none.astype(jnp.int32), jnp.zeros(num_envs, jnp.int32), none)
         choice = choose_each(read, features, past, planned)
         return Course(choice, jnp.zeros(num_envs, jnp.int32), past, jnp.zeros(num_envs, jnp.int32))
 
@@ -231,15 +232,25 @@ def make_go_on(read: Callable[[Features], Readings]):
     return go_on
 
 
+def steps_of_try(course: Course) -> jax.Array:
+    """float32 ``[B]``: steps of the task at hand, this one included, for each unit of ``n``, and of those of the same skill
+    that were broken off before it."""
+    spent = jnp.take_along_axis(course.past.spent, course.choice.skill[:, None], axis=1)[:, 0]
+    return (course.steps + 1) / course.choice.n + spent
+
+
 def _past_after(course: Course, judgement: Judgement) -> Past:
-    """What has failed so far; a new episode forgets it."""
+    """What has failed, or was broken off, so far; a new episode forgets it."""
     own = course.choice.skill[:, None] == jnp.arange(course.past.failures.shape[1])
     failures = course.past.failures + (own & judgement.failed[:, None])
     failures = jnp.where((own & judgement.task_done[:, None]) | judgement.ended[:, None], 0, failures)
     is_for_goal, before = course.choice.goal != NO_SKILL, course.past.upkeep_failures
     upkeep_failures = jnp.where(judgement.failed & ~is_for_goal, before + 1, before)
     is_forgotten = judgement.ended | judgement.task_done | (judgement.failed & is_for_goal)
-    return Past(failures, jnp.where(is_forgotten, 0, upkeep_failures))
+    spent = jnp.where(own & judgement.interrupted[:, None], steps_of_try(course)[:, None], course.past.spent)
+    is_over = judgement.task_done | judgement.failed
+    spent = jnp.where((own & is_over[:, None]) | judgement.ended[:, None], 0.0, spent)
+    return Past(failures, jnp.where(is_forgotten, 0, upkeep_failures), spent)
 
 
 def _chosen(read, choice: Choice, features: Features, past: Past, free: jax.Array, planned: Planned) -> Choice:

@@ -75,12 +75,15 @@ class Planned(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What has failed in this episode."""
+    """What has failed, or was broken off, in this episode."""
 
     failures: jax.Array
     """int32 ``[S]``: how often a task of each skill has failed since it last succeeded."""
     upkeep_failures: jax.Array
     """int32: tasks to restore a vital that have failed since a task for a goal ended."""
+    spent: jax.Array
+    """float32 ``[S]``: steps of each skill's tasks that were broken off, for each unit of ``n``, since one has succeeded or
+    failed. The next task of the skill has so many fewer."""
 
 
 class Choice(NamedTuple):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl.evaluation.catalogue import NO_SKILL
-from flowrl.evaluation.composition import Composition, Course, Games, Judgement, Step, play_step
+from flowrl.evaluation.composition import Composition, Course, Games, Judgement, Step, play_step, steps_of_try
 from flowrl.evaluation.planner import Planned
 from flowrl.training.learning.networks import Params
 from flowrl.training.learning.ppo import Transition
@@ -40,7 +40,7 @@ class Rehearsed(NamedTuple):
     task_done: np.ndarray
     """bool."""
     steps: np.ndarray
-    """float32: of the task so far, for each unit of ``n``."""
+    """float32: of the task so far, for each unit of ``n``; see `composition.steps_of_try`."""
     ended: np.ndarray
     """bool: the episode is over."""
     num_goals: np.ndarray
@@ -90,7 +90,7 @@ def _learned_from(judgement: Judgement, course: Course, pay: Pay):
         skill=course.choice.skill,
         tried=(course.choice.goal != NO_SKILL) & (judgement.task_done | judgement.failed | judgement.died),
         task_done=judgement.task_done,
-        steps=(course.steps + 1) / course.choice.n,
+        steps=steps_of_try(course),
         ended=judgement.ended,
         num_goals=judgement.goals.sum(axis=1),
         length=course.length + 1,

@@ -65,4 +65,5 @@ def readings(names: Names, unlocked=(), seen=None, vitals=None, **held) -> Readi
 
 def past(names: Names, upkeep_failures=0, **failed) -> Past:
     """What has failed so far: tasks by skill, and tasks to restore a vital."""
-    return Past(np.array([failed.get(name, 0) for name in names.skills], np.int32), np.int32(upkeep_failures))
+    failures = np.array([failed.get(name, 0) for name in names.skills], np.int32)
+    return Past(failures, np.int32(upkeep_failures), np.zeros(len(failures), np.float32))

@@ -286,7 +286,7 @@ RATES = st.lists(st.integers(1, 50).map(lambda part: part / 50), min_size=len(SP
 def test_ways_are_those_of_a_plain_planner(levels, success, failed):
     of = weights(NAMES, **{name: (rate, 10.0 + place) for place, (name, rate) in enumerate(zip(NAMES.skills, success))})
     where = readings(NAMES, **{name.replace("near:", "near_"): level for name, level in levels.items()})
-    history = Past(np.array(failed, np.int32), np.int32(0))
+    history = Past(np.array(failed, np.int32), np.int32(0), np.zeros(len(failed), np.float32))
     found = jax.device_get(WAYS(Planned(CATALOGUE, of, WITHOUT_VITALS), where, history))
     costs = {
         name: (10.0 + place) / max(rate, 0.05) * 3.0 ** failed[place]
