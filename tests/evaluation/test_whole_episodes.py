@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.console import Console
 from flowrl.evaluation import bench as benches
 from flowrl.evaluation import findings
 from flowrl.evaluation.catalogue import make_catalogue
+from flowrl.evaluation.composition import begin, play_step, steps_of_try
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.evaluation.skill_tests import OUT_OF_STEPS
 from flowrl.records.observed import Difference, DifferenceKind, Observed
@@ -86,6 +88,27 @@ def test_a_low_vital_interrupts_a_task_that_restores_another_one():
     bench = benches.set_up(camp_library(limit=20, Chop="WAIT"), Cold(), NUM_ENVS)
     found = benches.play_whole(bench, planned(bench), 4, 60, 0)
     assert (found.ending == -1).all() and found.usage.successes[DRINK] >= 4 * 5
+
+
+def test_a_task_that_is_broken_off_again_and_again_uses_up_its_steps_nevertheless():
+    class Windy(Camp):
+        """Every third step has to be spent on something else, so that no task for a goal has more than two at a time."""
+
+        facts = dataclasses.replace(Camp.facts, vitals=(Vital("calm", "jnp.where(water % 3 == 0, 0.0, 9.0)", ("CHOP",)),))
+
+    bench = benches.set_up(camp_library(limit=3, Build="WAIT"), Windy(), NUM_ENVS)
+    composition, _ = benches.composed(bench, 100)
+    of, key = planned(bench), jax.random.key(0)
+    games, shown = begin(composition, key, NUM_ENVS, of), []
+    for number in range(12):
+        games, _ = play_step(composition, bench.params, games, of, key, key, number)
+        course = games.course
+        shown.append((int(course.past.failures[0, BUILD]), float(course.past.spent[0, BUILD]), float(steps_of_try(course)[0])))
+    failures, spent, _ = zip(*shown)
+    assert max(spent) == 2 and max(failures) == 1
+    assert spent[failures.index(1)] == 0, "a failure is counted once"
+    begun = [number for number, (_, used, of_try) in enumerate(shown) if used == 2 and of_try == 3]
+    assert begun, "the next try of the skill has one step left"
 
 
 def test_a_restoring_task_that_fails_twice_lets_goals_go_on():
