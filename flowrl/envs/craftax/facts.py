@@ -226,8 +226,6 @@ ACTION_KINDS = {
 
 WITHIN_REACH = 2
 """Steps (L1) to a creature that is about to attack."""
-BEATEN_PAYS = 1.0
-"""In a rehearsal, for getting rid of such a creature: as much as an achievement."""
 SAFETY = Vital("safety", f"jnp.where({BY_DAY}, 9, 0)", restored_with=("through:NIGHT",), pays=0.0)
 """It is gone by night: most deaths are by attack then. A skill that spends the night restores it."""
 
@@ -235,11 +233,13 @@ SAFETY = Vital("safety", f"jnp.where({BY_DAY}, 9, 0)", restored_with=("through:N
 def safety_from(creature: str, goal: str) -> Vital:
     """It is gone while a creature of a kind that attacks is within reach; a skill that beats it restores it.
 
+    That pays nothing by itself: whoever is paid for it steps back again and again, and never beats the creature.
+
     Args:
         goal: the achievement that is unlocked by beating one.
     """
     distance = f"jnp.abs(closest_creatures[CreatureType.{creature}.value]).sum()"
-    return Vital(f"safety from {creature}", f"jnp.where({distance} <= {WITHIN_REACH}, 0, 9)", (goal,), pays=BEATEN_PAYS / 9)
+    return Vital(f"safety from {creature}", f"jnp.where({distance} <= {WITHIN_REACH}, 0, 9)", (goal,), pays=0.0)
 
 
 def vitals(more: dict[str, tuple[str, ...]] | None = None) -> tuple[Vital, ...]:
