@@ -85,10 +85,8 @@ def planned_update(paths: ExperimentPaths, version: ExpertVersion, outcome: Outc
     present = _present(paths, version)
     if present is None:
         return {"action": "new", "frames": version.total_frames}
-    version = _grown_up(version, present)
-    measured = _about(outcome, version, present)
-    action = merge_action(version, present.age, measured)
-    update = {"action": action, "frames": _frames_after(version, present, action, measured)}
+    version, measured, action, frames = _ruled(version, present, outcome)
+    update = {"action": action, "frames": frames}
     if _compete(version, present):
         update["competition"] = dataclasses.asdict(_competition(version, present, action, outcome, measured))
     return update
@@ -104,10 +102,7 @@ def merge_expert(paths: ExperimentPaths, version: ExpertVersion, outcome: Outcom
     if present is None:
         save_expert_to_skills(version, paths.root)
         return
-    version = _grown_up(version, present)
-    measured = _about(outcome, version, present)
-    action = merge_action(version, present.age, measured)
-    frames = _frames_after(version, present, action, measured)
+    version, _, action, frames = _ruled(version, present, outcome)
     if action != "kept":
         save_expert_to_skills(dataclasses.replace(version, total_frames=frames), paths.root)
     elif frames > present.age.total_frames:
@@ -115,6 +110,17 @@ def merge_expert(paths: ExperimentPaths, version: ExpertVersion, outcome: Outcom
             version, params=present.params, total_frames=frames, acted_frames=present.age.acted_frames, start=None
         )
         save_expert_to_skills(kept, paths.root)
+
+
+def _ruled(
+    version: ExpertVersion, present: LibraryExpert, outcome: Outcome | None
+) -> tuple[ExpertVersion, Comparison | None, Action, int]:
+    """The version as old as it is by the library's count, what was measured of both, the action, and the age of the version
+    that stays."""
+    version = _grown_up(version, present)
+    measured = _about(outcome, version, present)
+    action = merge_action(version, present.age, measured)
+    return version, measured, action, _frames_after(version, present, action, measured)
 
 
 def _frames_after(version: ExpertVersion, present: LibraryExpert, action: Action, measured: Comparison | None) -> int:
