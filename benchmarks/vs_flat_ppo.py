@@ -40,8 +40,9 @@ FURTHER = {"Collect_Coal": 0.05, "Collect_Iron": 0.08}
 few frames of a rehearsal are theirs."""
 TRAINING = {"num_envs": 64, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
 """For the plain agent: of those tried, the settings with which such agents unlock most. The learning rate stays as it is."""
-REHEARSAL = {"num_envs": 128}
-"""What a rehearsal does otherwise: its steps are spread over many experts. The learning rate falls to zero."""
+REHEARSAL = {"num_envs": 128, "num_minibatches": 2}
+"""What a rehearsal does otherwise: its steps are spread over many experts, so that few samples of a minibatch are an expert's
+own. The learning rate falls to zero."""
 MAX_TASK_STEPS = 60
 """After so many steps (for each unit of ``n``) the planner thinks again. Tasks that succeed mostly do so in fewer than 40."""
 A_UPDATE = REHEARSAL["num_envs"] * TRAINING["num_steps"]
