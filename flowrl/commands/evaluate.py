@@ -45,7 +45,7 @@ def _evaluate(given: EvaluationArguments, out: Console) -> None:
 
     found = stored_library.load(paths, entry)
     flat = {}
-    for variant in plain_agents.VARIANTS if given.flat else ():
+    for variant in plain_agents.variants_beside(stored.settings.training()) if given.flat else ():
         flat[variant] = stored_library.load(_trained(paths, variant, stored.settings, found.total_frames, out), entry)
     evaluate(paths, found, make_adapter(entry.env_name), given, out, flat)
 

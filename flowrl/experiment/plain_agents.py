@@ -29,17 +29,35 @@ from flowrl.records.run_record import Slot
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.explore import EXPLORE, explore, unending
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "settings of the skills": {},
-    "small batches": {"num_envs": 64, "num_steps": 64, "lr": 5e-4, "gamma": 0.99, "gae_lambda": 0.8},
+_SMALL = {
+    "num_envs": 64,
+    "num_steps": 64,
+    "num_minibatches": 8,
+    "update_epochs": 4,
+    "lr": 5e-4,
+    "gamma": 0.99,
+    "gae_lambda": 0.8,
 }
-"""Plain agents differ more by their settings than by chance: the better one of these is what a library has to beat."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "small batches": {**_SMALL, "anneal_lr": False},
+    "small batches, falling learning rate": {**_SMALL, "anneal_lr": True},
+    "settings of the skills": {},
+}
+"""Plain agents differ more by their settings than by chance: the best one of these is what a library has to beat."""
 _LOOK_S = 0.5
+
+
+def variants_beside(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the plain agents beside a library with these settings; of equal ones only the first."""
+    different = {}
+    for name, own in VARIANTS.items():
+        different.setdefault(RunSettings.of({**settings, **own}), name)
+    return tuple(different.values())
 
 
 def folder_of(experiment: ExperimentPaths, variant: str) -> ExperimentPaths:
     """Where a plain agent is kept."""
-    return ExperimentPaths(experiment.root / "flat" / variant.replace(" ", "_"))
+    return ExperimentPaths(experiment.root / "flat" / variant.replace(",", "").replace(" ", "_"))
 
 
 def train(

@@ -62,6 +62,12 @@ def test_a_game_without_its_own_reward_is_refused():
         explore(FACTS)
 
 
+def test_of_plain_agents_with_equal_settings_one_is_trained():
+    falling = plain_agents.VARIANTS["small batches, falling learning rate"]
+    assert plain_agents.variants_beside({"num_envs": 16}) == tuple(plain_agents.VARIANTS)
+    assert plain_agents.variants_beside(falling) == ("small batches", "small batches, falling learning rate")
+
+
 def test_a_plain_agent_is_trained_once_and_is_a_library_of_its_own(tmp_path):
     experiment, entry, seen = ExperimentPaths(tmp_path / "exp"), game("Craftax-Classic-Symbolic-v1"), []
     where = (experiment, entry, "settings of the skills", TINY)
