@@ -42,6 +42,8 @@ class Catalogue(NamedTuple):
     """bool ``[S]``."""
     crafts: jax.Array
     """bool ``[S]``: it uses something up, so it can be done on the spot once all that it needs is there."""
+    makes: jax.Array
+    """bool ``[S]``: it uses something up for something to hold, in one step."""
     goals: jax.Array
     """bool ``[S, A]``: the achievements that come with the skill."""
     restores: jax.Array
@@ -97,6 +99,7 @@ def make_catalogue(
         plans=_padded([plan or [] for plan in plans], library),
         has_plan=np.array([plan is not None for plan in plans], bool),
         crafts=np.array([bool(skill.spec.consumes) for skill in skills], bool),
+        makes=np.array([_makes(skill.spec, facts) for skill in skills], bool),
         goals=np.array([[goal in of_skill for goal in goals] for of_skill in gained], bool).reshape(len(skills), len(goals)),
         restores=np.array(
             [[_restores(skill, of_skill, vital) for vital in facts.vitals] for skill, of_skill in zip(skills, gained)], bool
@@ -123,6 +126,10 @@ def goals_of(spec: SkillSpec, facts: GameFacts) -> set[str]:
     """The achievements that a skill declares to gain."""
     family = f"{facts.goals}:"
     return {resource.removeprefix(family) for resource in spec.gains if facts.goals and resource.startswith(family)}
+
+
+def _makes(spec: SkillSpec, facts: GameFacts) -> bool:
+    return bool(spec.consumes) and any(resource in facts.stocks or resource in facts.possessions for resource in spec.gains)
 
 
 def _restores(skill: LibrarySkill, goals: set[str], vital: Vital) -> bool:

@@ -19,7 +19,7 @@ from flowrl.envs.observations import Observation
 from flowrl.envs.readings import Readings, make_ending, make_own_reward, make_reader
 from flowrl.envs.tasks import is_done, reward_of
 from flowrl.envs.worlds import WorldBank
-from flowrl.evaluation.catalogue import NO_SKILL, Names
+from flowrl.evaluation.catalogue import NO_SKILL, Catalogue, Names
 from flowrl.evaluation.planner import NO_VITAL, PASSING_TIME, Choice, Past, Planned, can_restore, choose, lows
 from flowrl.skills.module import TaskFunctions
 from flowrl.training.learning.networks import Params
@@ -48,7 +48,7 @@ class Judgement(NamedTuple):
     task_done: jax.Array
     """bool."""
     failed: jax.Array
-    """bool: the task's steps were used up, or it had been done before it began."""
+    """bool: the task's steps or its materials were used up, or it had been done before it began."""
     interrupted: jax.Array
     """bool: a vital has become low in this step, and the task does nothing about it."""
     died: jax.Array
@@ -64,7 +64,7 @@ class Judgement(NamedTuple):
     own_reward: jax.Array
     """float32: what the task's skill pays; of a task that is to restore a vital, by how much it rose."""
     game_reward: jax.Array
-    """float32: what the game itself pays."""
+    """float32: what the game itself pays; nothing for what the task's materials were used up for instead of what it makes."""
 
     @property
     def is_free(self) -> jax.Array:
@@ -160,18 +160,19 @@ def make_judge(adapter: GameAdapter, functions: Sequence[TaskFunctions], read: C
         # A task that was done before it began would end at every step, and be chosen again.
         was_done = done & (steps == 0) & (choice.until == NO_VITAL) & _nothing_changed(was, now)
         is_used_up = (steps + 1) / choice.n + spent[choice.skill] >= planned.catalogue.max_steps[choice.skill]
+        is_wasted = ~done & _used_up_otherwise(was, now, choice, planned.catalogue)
         goes_on = ~done & ~game_over & ~now.is_busy
         return Judgement(
             task_done=done & ~was_done,
-            failed=was_done | (goes_on & is_used_up),
-            interrupted=goes_on & ~is_used_up & _became_low(planned, was, now, choice.until),
+            failed=was_done | (goes_on & (is_used_up | is_wasted)),
+            interrupted=goes_on & ~is_used_up & ~is_wasted & _became_low(planned, was, now, choice.until),
             died=game_over,
             ended=game_over | (length + 1 >= max_steps),
             is_busy=now.is_busy,
             ending=ending(after),
             goals=now.goals,
             own_reward=paid,
-            game_reward=game_reward(inputs),
+            game_reward=jnp.where(is_wasted, 0.0, game_reward(inputs)),
         )
 
     def judge(before, after, game_over, course, planned):
@@ -193,6 +194,12 @@ def _own_verdict(functions: Sequence[TaskFunctions], inputs, was: Readings, now:
         jnp.where(restores, now.vitals[choice.until] >= planned.settings.enough, done),
         jnp.where(a_point > 0, a_point * (now.vitals - was.vitals)[choice.until], paid),
     )
+
+
+def _used_up_otherwise(was: Readings, now: Readings, choice: Choice, catalogue: Catalogue) -> jax.Array:
+    """bool: something was used up that the task is to make something of. To be asked where the task is not done."""
+    uses = (catalogue.consumes_per + catalogue.consumes_fixed)[choice.skill] > 0
+    return catalogue.makes[choice.skill] & (uses & (now.levels < was.levels)).any()
 
 
 def _nothing_changed(was: Readings, now: Readings) -> jax.Array:

@@ -111,6 +111,28 @@ def test_a_task_that_is_broken_off_again_and_again_uses_up_its_steps_nevertheles
     assert begun, "the next try of the skill has one step left"
 
 
+def test_a_task_that_uses_its_materials_up_for_something_else_has_failed_and_is_not_paid_for_that():
+    class Fires(Camp):
+        """Drinking takes two pieces of wood, for a fire."""
+
+        def step(self, key, state, action):
+            wood = state.pack.wood - 2 * ((action == 1) & (state.pack.wood >= 2))
+            return super().step(key, state._replace(pack=state.pack._replace(wood=wood)), action)
+
+    bench = benches.set_up(camp_library(limit=20, Build="DRINK"), Fires(), NUM_ENVS)
+    composition, _ = benches.composed(bench, 100)
+    of, key = planned(bench), jax.random.key(0)
+    for makes in (False, True):
+        of = of._replace(catalogue=of.catalogue._replace(makes=np.array([False, False, makes])))
+        games = begin(composition, key, NUM_ENVS, of)
+        for number in range(3):
+            assert games.course.choice.skill.tolist() == [[CHOP, CHOP, BUILD][number]] * NUM_ENVS
+            games, step = play_step(composition, bench.params, games, of, key, key, number)
+        assert step.judgement.goals[:, DRINK].all() and not step.judgement.task_done.any()
+        assert step.judgement.failed.tolist() == [makes] * NUM_ENVS
+        assert step.judgement.game_reward.tolist() == [0.0 if makes else 1.0] * NUM_ENVS
+
+
 def test_a_restoring_task_that_fails_twice_lets_goals_go_on():
     bench = bench_of(Drink="WAIT")
     found = benches.play_whole(bench, planned(bench), 4, 60, 0)
