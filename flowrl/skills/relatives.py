@@ -6,8 +6,9 @@ finds the same thing; then the one with the same things beside it, with the same
 things, directly or through the skills that provide them; then the one that was added last. So coal starts from stone, and
 iron, which needs a better pickaxe, from coal.
 
-What is crafted, placed or drunk takes one action that no other skill takes, and an expert that has learned anything has given
-up the actions that brought it nothing: there a fresh expert, which tries all of them, comes before any other.
+What is crafted, placed or drunk, or collected without looking for anything, takes one action that no other skill takes so, and
+an expert that has learned anything has given up the actions that brought it nothing: there a fresh expert, which tries all of
+them, comes before any other.
 
 Being *weakly* alike is better than nothing: a skill that is done in the same way, but gains or uses up something of another
 kind; or, for a skill that meets something, one that collects without looking for anything, and so tries whatever is in front
@@ -63,14 +64,6 @@ class _Traits:
     """Directly or through the skills that provide it."""
 
 
-def related(spec: SkillSpec, library: Mapping[str, SkillSpec], facts: GameFacts) -> str | None:
-    """The skill whose expert a new skill's expert should start from; None: it should start fresh.
-
-    Arguments: as `relatives`, whose first entry it is.
-    """
-    return relatives(spec, library, facts)[0]
-
-
 def relatives(spec: SkillSpec, library: Mapping[str, SkillSpec], facts: GameFacts) -> list[str | None]:
     """What a new skill's expert may start from, the best first; None is a fresh expert.
 
@@ -90,7 +83,7 @@ def relatives(spec: SkillSpec, library: Mapping[str, SkillSpec], facts: GameFact
         [name for likeness, *_, name in ranked if likeness is wanted] for wanted in (_Likeness.STRONG, _Likeness.WEAK)
     )
     explorers = [name for name, other in library.items() if other.never_done]
-    if traits.way in (_Way.CRAFT, _Way.USE_UP):
+    if traits.way in (_Way.CRAFT, _Way.USE_UP, _Way.COLLECT_BLINDLY):
         return [None, *strong, *explorers, *weak]
     return [*strong, *explorers, *weak, None]
 

@@ -8,7 +8,7 @@ from flowrl.envs.craftax import facts_classic, facts_full
 from flowrl.proposers.curriculum import load_curriculum
 from flowrl.skills.explore import EXPLORE, explore
 from flowrl.skills.menu import Approach, Recipe, once
-from flowrl.skills.relatives import related, relatives
+from flowrl.skills.relatives import relatives
 
 CLASSIC, FULL = facts_classic.FACTS, facts_full.FACTS
 GAMES = {"craftax_classic": CLASSIC, "craftax": FULL}
@@ -25,7 +25,7 @@ RELATIVES = {
         "Place_Stone": FRESH,
         "Make_Stone_Pickaxe": FRESH,
         "Make_Stone_Sword": FRESH,
-        "Collect_Sapling": NONE,
+        "Collect_Sapling": FRESH,
         "Place_Plant": FRESH,
         "Wake_Up": NONE,
         "Collect_Coal": "Collect_Stone",
@@ -48,7 +48,7 @@ RELATIVES = {
         "Eat_Cow": NONE,
         "Make_Wood_Pickaxe": FRESH,
         "Make_Wood_Sword": FRESH,
-        "Collect_Sapling": NONE,
+        "Collect_Sapling": FRESH,
         "Place_Plant": FRESH,
         "Wake_Up": NONE,
         "Collect_Stone": "Collect_Wood",
@@ -89,7 +89,11 @@ RELATIVES = {
     },
 }
 """Of each skill, in a library with all before it in the curriculum. Weak ones give way to Explore, which also comes where there
-are none; but what is made or placed in one step starts fresh."""
+are none; but what is made, placed or collected anywhere in one step starts fresh."""
+
+
+def related(spec, library, facts):
+    return relatives(spec, library, facts)[0]
 
 
 def specs_of(curriculum):
