@@ -40,7 +40,7 @@ demo: setup
 	  --total_timesteps 1e6 \
 	  --no-use_wandb
 
-# 2.5 million frames for the library, and as many for each of two plain agents beside it.
+# 2.5 million frames for the library, and as many for each plain agent beside it.
 play: setup
 	@JAX_PLATFORMS=cpu scripts/offline.sh $(PY) benchmarks/vs_flat_ppo.py $(PLAY) --seeds 1 --frames 2.5e6
 
