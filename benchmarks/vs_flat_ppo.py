@@ -141,7 +141,7 @@ def is_evaluated(paths: ExperimentPaths, options: argparse.Namespace) -> bool:
     if not paths.evaluation.exists():
         return False
     found = read_json(paths.evaluation)
-    has_plain_agents = options.no_flat or bool(found["flat"])
+    has_plain_agents = options.no_flat or found["flat"].keys() >= plain_agents.SMALL_BATCHES.keys()
     is_as_it_is = (found["frames"], found["whole"]["episodes"]) == (frames_trained(paths), options.episodes)
     return has_plain_agents and is_as_it_is
 

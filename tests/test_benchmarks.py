@@ -332,6 +332,7 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
             skill = {"is_learned": True, "random_success_rate": 0.1}
             flat = {
                 "small batches": whole(plain) | {"frames": 100_000},
+                "small batches, falling learning rate": whole(1.125) | {"frames": 100_000},
                 "settings of the skills": whole(1.0) | {"frames": 100_000},
             }
             found = {"frames": 100_000, "whole": whole(composed), "flat": flat, "skills": [skill]}

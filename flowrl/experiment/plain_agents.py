@@ -38,11 +38,12 @@ _SMALL = {
     "gamma": 0.99,
     "gae_lambda": 0.8,
 }
-VARIANTS: dict[str, dict[str, Any]] = {
+SMALL_BATCHES: dict[str, dict[str, Any]] = {
     "small batches": {**_SMALL, "anneal_lr": False},
     "small batches, falling learning rate": {**_SMALL, "anneal_lr": True},
-    "settings of the skills": {},
 }
+"""Those that are beside every library."""
+VARIANTS: dict[str, dict[str, Any]] = {**SMALL_BATCHES, "settings of the skills": {}}
 """Plain agents differ more by their settings than by chance: the best one of these is what a library has to beat."""
 _LOOK_S = 0.5
 
