@@ -209,6 +209,11 @@ def test_what_does_not_restore_a_vital_is_given_up_until_a_task_for_a_goal_has_e
     assert choice_of(where, by=PlannerSettings(), failed=past(NAMES, upkeep_failures=2)).goal != NO_SKILL
 
 
+def test_tools_are_made_and_what_is_placed_or_walled_in_is_not():
+    made = {name for name, makes in zip(NAMES.skills, np.asarray(CATALOGUE.makes).tolist()) if makes}
+    assert made == {f"Make_{material}_{tool}" for material in ("Wood", "Stone", "Iron") for tool in ("Pickaxe", "Sword")}
+
+
 def test_a_choice_is_explained_in_a_line():
     explain = make_explain(NAMES, VITALS)
 
