@@ -32,12 +32,14 @@ from flowrl.paths import ExperimentPaths
 from flowrl.records import result as run_result
 from flowrl.records.learned import RARE_BY_CHANCE
 
-EXPLORE_SHARE, SKILL_SHARE, FIRST_SHARE = 0.4, 0.0, 0.2
+EXPLORE_SHARE, SKILL_SHARE, FIRST_SHARE = 0.8, 0.0, 0.2
 """Of all frames: for the plain agent that the experts start from, at most for each skill by itself, and for the first
 rehearsal. Experts that are trained on their own plans before any rehearsal stop looking after themselves."""
+MOST_EXPLORE_FRAMES = 8_000_000
+"""After as many, a rehearsal brings more than the plain agent goes on to learn."""
 FURTHER = {"Collect_Coal": 0.05, "Collect_Iron": 0.08}
-"""Of all frames: for skills that are trained further after the first rehearsal. Whole episodes seldom come to what is rare, so
-few frames of a rehearsal are theirs."""
+"""Of all frames, as far as any are left: for skills that are trained further after the first rehearsal. Whole episodes seldom
+come to what is rare, so few frames of a rehearsal are theirs."""
 TRAINING = {"num_envs": 64, "num_steps": 64, "lr": 5e-4, "gae_lambda": 0.8}
 """For the plain agent: of those tried, the settings with which such agents unlock most. The learning rate stays as it is."""
 REHEARSAL = {"num_envs": 128, "num_minibatches": 2}
@@ -68,10 +70,14 @@ def run_of(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed: grown, rehearsed and evaluated; what is done already is not done again."""
     paths = ExperimentPaths(options.folder / f"seed_{seed}")
     grow(paths, options, seed)
-    rehearse(paths, options, 1, int(options.first_share * options.frames))
+
+    def left() -> int:
+        return options.frames - frames_trained(paths)
+
+    rehearse(paths, options, 1, min(int(options.first_share * options.frames), left()))
     for name, share in options.further.items():
-        train_further(paths, options, name, int(share * options.frames))
-    rehearse(paths, options, 2, options.frames - frames_trained(paths))
+        train_further(paths, options, name, min(int(share * options.frames), left()))
+    rehearse(paths, options, 2, left())
     if not is_evaluated(paths, options):
         flat = [] if options.no_flat else ["--flat"]
         episodes = ["--episodes", str(options.episodes), "--skill_episodes", str(options.skill_episodes)]
@@ -88,7 +94,7 @@ def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int) -> None
         "max_nodes": options.max_nodes,
         "max_parallel_skills": 1,
         "layer_size": options.layer_size,
-        "explore_frames": int(options.explore_share * options.frames),
+        "explore_frames": min(int(options.explore_share * options.frames), options.most_explore_frames),
         "init_from": "auto",
         "total_timesteps": int(options.skill_share * options.frames),
         "max_task_steps": MAX_TASK_STEPS,
@@ -113,11 +119,12 @@ def train_further(paths: ExperimentPaths, options: argparse.Namespace, name: str
     """Trains a completed skill for so many frames more, unless that has been done, or there is no such skill."""
     entry = next((skill for skill in read_json(paths.state)["skills"] if skill["skill_name"] == name), None)
     is_usable = entry is not None and (entry["status"] == "completed" or entry["extra_timesteps"])
-    if not is_usable or frames < A_UPDATE:
+    if not is_usable:
         return
     wanted = ["--graph_path", str(paths.root)]
     if not entry["extra_timesteps"]:  # else it was interrupted, and goes on
-        if (paths.skill_folder(entry["expert_idx"], name) / EARLIER).exists():  # the records of its first training
+        was_trained_further = (paths.skill_folder(entry["expert_idx"], name) / EARLIER).exists()  # its first training's records
+        if was_trained_further or frames < A_UPDATE:
             return
         wanted += ["--continue_skill", name, "--extra_timesteps", str(frames), "--hold_dependencies", *flags(REHEARSAL)]
     flowrl("grow", *wanted, "--no-use_wandb", *options.grow, allowed=(0, 1))
@@ -233,6 +240,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--frames", type=whole_number, default=10_000_000, help="all that are trained for a library")
     parser.add_argument("--explore_share", type=float, default=EXPLORE_SHARE)
+    parser.add_argument("--most_explore_frames", type=whole_number, default=MOST_EXPLORE_FRAMES)
     parser.add_argument("--skill_share", type=float, default=SKILL_SHARE)
     parser.add_argument("--first_share", type=float, default=FIRST_SHARE)
     parser.add_argument(

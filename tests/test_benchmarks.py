@@ -302,7 +302,7 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
         state = folder / "scheduler_state.json"
         if command == "grow":
             assert "--no-use_wandb" in arguments
-            assert "--continue_skill" in arguments or {"--explore_frames", "40000"} <= set(arguments)
+            assert "--continue_skill" in arguments or {"--explore_frames", "30000"} <= set(arguments)
         if "--continue_skill" in arguments:
             assert {"--hold_dependencies", "Collect_Coal", "10000"} <= set(arguments)
             calls.append("further")
@@ -340,6 +340,7 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
 
     monkeypatch.setattr(vs_flat, "flowrl", flowrl)
     sizes = ["--seeds", "2", "--frames", "1e5", "--episodes", "8", "--further", "Collect_Coal=0.1", "Of_Another_Game=0.1"]
+    sizes += ["--most_explore_frames", "3e4"]
     command = [str(tmp_path / "vs"), *sizes, "--json", str(tmp_path / "found.json")]
     vs_flat.main(command)
     found = json.loads((tmp_path / "found.json").read_text())
@@ -353,6 +354,33 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
     calls.clear()
     vs_flat.main(command)
     assert calls == ["grow"] * 2  # which finds that nothing is left to do
+
+
+def test_a_short_comparison_rehearses_with_all_that_explore_leaves(benchmark, monkeypatch, tmp_path):
+    vs_flat, calls = benchmark("vs_flat_ppo"), []
+
+    def flowrl(command, *arguments, **_):
+        folder = next(Path(text) for text in arguments if "seed_" in text)
+        calls.append(command)
+        coal = {"skill_name": "Collect_Coal", "status": "completed", "extra_timesteps": None, "expert_idx": 4, "minutes": 1.5}
+        if command == "grow":
+            assert {"--explore_frames", "80000"} <= set(arguments)
+            result = folder / "skills/0_Explore/result.json"
+        elif command == "rehearse":
+            assert arguments[1:3] == ("--frames", "18000")
+            result = folder / "rehearsals/1/result.json"
+        else:
+            found = {"frames": 98_000, "whole": whole(1.5), "flat": {}, "skills": []}
+            return write_json(folder / "evaluation.json", found)
+        result.parent.mkdir(parents=True)
+        # Whole updates: Explore trained 2,000 frames more than were asked for.
+        write_json(result, {"attempt": 1, "outcome": "completed", "frames": 82_000 if command == "grow" else 16_384})
+        rehearsals = [{"minutes": 1.0, "status": "completed"}] * (command == "rehearse")
+        return write_json(folder / "scheduler_state.json", {"skills": [coal], "rehearsals": rehearsals})
+
+    monkeypatch.setattr(vs_flat, "flowrl", flowrl)
+    vs_flat.main([str(tmp_path / "vs"), "--seeds", "1", "--frames", "1e5", "--no_flat"])
+    assert calls == ["grow", "rehearse", "evaluate"]
 
 
 def test_merges_are_measured_before_and_after_and_nothing_is_done_twice(benchmark, monkeypatch, tmp_path, capsys):
