@@ -23,6 +23,7 @@ ROOMS = {
     "rehearsal": {"envs", "evaluation", "records", "skills", "tracking", "training"},
     "parallel": {"records", "skills"},
     "report": {"records"},
+    "host": set(),
     "api": {"envs", "evaluation", "experiment", "skills", "training"},
 }
 SUB_ROOMS = {
@@ -138,6 +139,11 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
         "flowrl.envs.registry",
         "flowrl.gate.client",
         "flowrl.gate.sandbox",
+        "flowrl.host.choice",
+        "flowrl.host.envpool_adapter",
+        "flowrl.host.fork_server",
+        "flowrl.host.gymnasium_adapter",
+        "flowrl.host.worker",
     ],
 )
 def test_the_scheduler_and_the_front_door_never_load_jax(module):
