@@ -28,7 +28,8 @@ class Block:
         actions: ``[num_envs, *action_shape]``.
         rewards: ``[num_envs]``, float64.
         terminated, truncated: ``[num_envs]``, bool.
-        action_masks: ``[num_envs, num_choices]``, bool: true where an action is allowed. No columns if actions are a Box.
+        action_masks: ``[num_envs, num_choices]``, bool: true where an action is allowed. Whoever steps an environment
+            sets its row. No columns if actions are a Box.
         episode_returns, episode_lengths: ``[num_envs]``, of the episode that the last step belonged to.
     """
 
@@ -44,7 +45,6 @@ class Block:
         self._observations, self._final = arrays[:count], arrays[count : 2 * count]
         (self.actions, self.rewards, self.terminated, self.truncated, self.action_masks, self.episode_returns,
          self.episode_lengths) = arrays[2 * count :]  # fmt: skip
-        self.action_masks[:] = True
 
     @property
     def observations(self) -> Tree:

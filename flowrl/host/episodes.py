@@ -32,6 +32,7 @@ class Episodes:
         self._masked = False
         self._mask_method = _mask_method(env)
         self._has_masks = block.action_masks.shape[1] > 0
+        block.action_masks[number] = True
         self._copies_action = block.actions.ndim > 1
         self._return, self._length = 0.0, 0
 

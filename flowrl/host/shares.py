@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from flowrl.errors import BadInput
@@ -11,7 +12,7 @@ def shares(num_envs: int, num_workers: int) -> list[Sequence[int]]:
     """The numbers of each worker's environments: neighbours, and as many for each as can be."""
     each, more = divmod(num_envs, num_workers)
     ends = [(each + 1) * worker if worker <= more else each * worker + more for worker in range(num_workers + 1)]
-    return [range(start, end) for start, end in zip(ends, ends[1:])]
+    return [range(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def workers_wanted(num_workers: int | str, num_envs: int, auto: int) -> int:

@@ -1,0 +1,172 @@
+"""Environments made for tests; worker processes import them too."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Count(gymnasium.Env):
+    """An episode of ``length`` steps. The observation is ``[episode, step]``, both counted from 0, the reward the step."""
+
+    def __init__(self, length: int = 3, cut: bool = False):
+        self.observation_space = spaces.Box(0, 1000, (2,), np.float32)
+        self.action_space = spaces.Discrete(3)
+        self.length, self.cut = length, cut
+        self.episode, self.at = -1, 0
+        self.seeds = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seeds.append((type(seed).__name__, seed))
+        self.episode, self.at = self.episode + 1, 0
+        return self._observation(), {"seeds": list(self.seeds), "options": options}
+
+    def step(self, action):
+        self.at += 1
+        over = self.at == self.length
+        return self._observation(), float(self.at), over and not self.cut, over and self.cut, {"at": self.at}
+
+    def _observation(self):
+        return np.array([self.episode, self.at], np.float32)
+
+
+class Rich(gymnasium.Env):
+    """Every kind of observation at once, at random; actions are several choices, some of them forbidden."""
+
+    def __init__(self):
+        self.observation_space = spaces.Dict(
+            {
+                "image": spaces.Box(0, 255, (6, 5, 3), np.uint8),
+                "inner": spaces.Dict({"kind": spaces.Discrete(7), "kinds": spaces.MultiDiscrete([3, 4])}),
+                "size": spaces.Box(-1, 1, (2,), np.float64),
+            }
+        )
+        self.action_space = spaces.MultiDiscrete([3, 2])
+        self.total = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.total = 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self.total += int(action.sum())
+        over = self.np_random.random() < 0.1
+        return self._observation(), float(self.np_random.normal()), bool(over), self.total > 20, {}
+
+    def action_masks(self):
+        mask = np.ones(5, bool)
+        mask[self.total % 5] = False
+        return mask
+
+    def _observation(self):
+        random = self.np_random
+        return {
+            "image": random.integers(0, 256, (6, 5, 3), dtype=np.uint8),
+            "inner": {"kind": random.integers(7), "kinds": random.integers(0, 3, 2)},
+            "size": np.full(2, self.total / 100),
+        }
+
+
+class Pushed(gymnasium.Env):
+    """Actions are forces; the observation is the sum of all, in which each action object is looked at again and again."""
+
+    def __init__(self):
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
+        self.forces = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.forces = [self.np_random.random(2)]
+        return np.sum(self.forces, axis=0), {}  # float64: may become float32
+
+    def step(self, action):
+        self.forces.append(action)
+        return np.sum(self.forces, axis=0), 1, False, len(self.forces) > 9, {}
+
+
+class Masked(Count):
+    """Says in ``info`` which of its three actions are allowed: in step ``t``, all but ``t % 3``."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation, {"action_mask": self._mask()}
+
+    def step(self, action):
+        *rest, _ = super().step(action)
+        return *rest, {"action_mask": self._mask()}
+
+    def _mask(self):
+        return (np.arange(3) != self.at % 3).astype(np.int8)
+
+
+class Broken(Count):
+    """Does something wrong, by name."""
+
+    def __init__(self, how: str, length: int = 100):
+        super().__init__(length)
+        self.how = how
+        if how == "make":
+            raise RuntimeError("no such level")
+        if how == "space":
+            self.observation_space = spaces.Box(0, 1000, (3,), np.float32)
+        if how == "action space":
+            self.action_space = spaces.Discrete(4)
+        if how == "tuple space":
+            self.observation_space = spaces.Tuple([spaces.Discrete(2)])
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed, options=options)
+        if self.how == "reset raises":
+            raise ValueError("no map")
+        if self.how == "reset without info":
+            return observation
+        if self.how == "reset shape":
+            return np.zeros(1, np.float32), info
+        return observation, info
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        match self.how:
+            case "raises":
+                raise ValueError("the wheel is gone")
+            case "four":
+                return observation, reward, terminated, info
+            case "shape":
+                return np.zeros((1, 2), np.float32), reward, terminated, truncated, info
+            case "scalar":
+                return 3.0, reward, terminated, truncated, info
+            case "text":
+                return "left", reward, terminated, truncated, info
+            case "reward":
+                return observation, None, terminated, truncated, info
+            case "flag":
+                return observation, reward, None, truncated, info
+            case "mask":
+                return observation, reward, terminated, truncated, {"action_mask": np.ones(7, bool)}
+            case "hangs":
+                time.sleep(3600)
+            case "exits":
+                os._exit(3)
+            case "says a lock":
+                return observation, reward, terminated, truncated, {"lock": (print for _ in ())}
+        return observation, reward, terminated, truncated, info
+
+    def close(self):
+        if self.how == "close":
+            raise ValueError("the door is stuck")
+
+
+class Modules(Count):
+    """Says which of some modules this process has imported."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, _ = super().reset(seed=seed)
+        return observation, {"imported": [name for name in ("jax", "jaxlib", "flax", "optax") if name in sys.modules]}
