@@ -65,7 +65,8 @@ def make_vec(env_fns: Sequence[Callable[[], Any]], method: str = "auto", **optio
     Args:
         method: ``"sequential"``, ``"threads"``, ``"processes"``, or ``"auto"``, which measures the first environment for
             0.2 s, and prints what it chooses and why.
-        options: those of the method's class. ``"auto"`` takes those of all three, and drops what its choice has no use for.
+        options: those of the method's class. ``"auto"`` takes those of all three, and drops what its choice has no use for;
+            ``num_workers`` is the number of processes then, and a waiting environment always has a thread of its own.
 
     Raises:
         BadInput: an argument is wrong.
@@ -77,9 +78,11 @@ def make_vec(env_fns: Sequence[Callable[[], Any]], method: str = "auto", **optio
     if method == "auto":
         asked, cores = options.get("num_workers", "auto"), len(usable_cores())
         processes = min(cores, workers_wanted(asked, len(env_fns), auto=cores))
-        method, reason = choose(measure(env_fns[0]), len(env_fns), processes, num_threads_wanted(asked, len(env_fns)))
+        method, reason = choose(measure(env_fns[0]), len(env_fns), processes)
         print(f"method auto: {method} ({reason})", flush=True)
-        unused = {"sequential": (*_FOR_PROCESSES, *_FOR_WORKERS), "threads": _FOR_PROCESSES, "processes": ()}[method]
+        unused = {"sequential": (*_FOR_PROCESSES, *_FOR_WORKERS), "threads": (*_FOR_PROCESSES, "num_workers"), "processes": ()}[
+            method
+        ]
         options = {name: value for name, value in options.items() if name not in unused}
     return {"sequential": SequentialVecEnv, "threads": ThreadVecEnv, "processes": ParallelEnv}[method](env_fns, **options)
 
@@ -99,17 +102,16 @@ def measure(env_fn: Callable[[], Any], seconds: float = MEASURED_S) -> StepCost:
         close_quietly(env)
 
 
-def choose(cost: StepCost, num_envs: int, num_processes: int, num_threads: int) -> Choice:
+def choose(cost: StepCost, num_envs: int, num_processes: int) -> Choice:
     """The method that should be fastest.
 
     Args:
         num_processes: the worker processes that there would be, at most one for each core.
-        num_threads: the threads that there would be.
     """
     step = _step_in_words(cost)
     if num_envs == 1:
         return Choice("sequential", f"there is one environment; {step}")
-    expected = expected_s(cost, num_envs, num_processes, num_threads)
+    expected = expected_s(cost, num_envs, num_processes)
     best = min(expected, key=expected.__getitem__)
     if expected["sequential"] < _WORTH * expected[best]:
         best = "sequential"
@@ -121,8 +123,9 @@ def choose(cost: StepCost, num_envs: int, num_processes: int, num_threads: int) 
     )
 
 
-def expected_s(cost: StepCost, num_envs: int, num_processes: int, num_threads: int) -> dict[str, float]:
+def expected_s(cost: StepCost, num_envs: int, num_processes: int) -> dict[str, float]:
     """Seconds that a step of all environments should take, by method."""
+    num_threads = num_threads_wanted("auto", num_envs)
     processor_s = cost.processor_s if cost.waits else cost.wall_s
     return {
         "sequential": num_envs * cost.wall_s,

@@ -146,8 +146,11 @@ class VecEnv(ABC):
 
     @abstractmethod
     def get_action_masks(self) -> np.ndarray | None:
-        """``[num_envs, num_choices]``, bool: which actions are allowed after the last reset or step. All of them, if the environments have no masks;
-        None if actions are not Discrete or MultiDiscrete (whose choices lie side by side)."""
+        """``[num_envs, num_choices]``, bool: which actions are allowed after the last reset or step.
+
+        All of them, if the environments have no masks. None if actions are not Discrete or MultiDiscrete; the choices of a
+        MultiDiscrete space lie side by side.
+        """
 
     def get_episode_stats(self) -> EpisodeStats:
         """The episodes that ended since the last call. Episodes cut off by `reset` or a lost worker are not among them."""

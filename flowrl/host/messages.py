@@ -20,7 +20,8 @@ MEMORY, FORK = b"m", b"f"
 MAKE, SPACES, RESET, INFOS, FAULT, FORKED, STATUS, KILL = (letter.encode() for letter in "MSRIEFTK")
 """Messages with a pickle behind them."""
 _WITH_PICKLE = frozenset((MAKE, SPACES, RESET, INFOS, FAULT, FORKED, STATUS, KILL))
-_LENGTH = struct.Struct("<Q")
+_HEAD = struct.Struct("<cQ")
+"""Such a message's first byte, and the bytes that follow."""
 
 
 class Late(Exception):
@@ -36,6 +37,7 @@ class Channel:
 
     def __init__(self, end: socket.socket):
         self._socket = end
+        self._read = bytearray()  # of a message; kept, since Ctrl-C may interrupt its reading
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(end, select.POLLIN)
         self._writable.register(end, select.POLLOUT)
@@ -67,7 +69,7 @@ class Channel:
 
     def send_pickled(self, kind: bytes, pickled: bytes, deadline: float | None = None) -> None:
         """`send` for a value that is pickled already."""
-        left = memoryview(kind + _LENGTH.pack(len(pickled)) + pickled)
+        left = memoryview(_HEAD.pack(kind, len(pickled)) + pickled)
         while left:
             self._wait(self._writable, deadline)
             try:
@@ -94,8 +96,8 @@ class Channel:
             Gone: the other end has ended.
             Late: nothing came by the deadline.
         """
-        kind = self._read(1, deadline)
-        return kind, self._value(kind, deadline)
+        self._fill(1, deadline)
+        return self._whole(deadline)
 
     def receive_with_descriptor(self) -> tuple[bytes, Any, int | None]:
         """The next message, its value or None, and the descriptor that came with it or None.
@@ -109,20 +111,24 @@ class Channel:
             raise Gone from None
         if not kind:
             raise Gone
-        return kind, self._value(kind, None), descriptors[0] if descriptors else None
+        self._read += kind
+        return *self._whole(None), descriptors[0] if descriptors else None
 
     def close(self) -> None:
         self._socket.close()
 
-    def _value(self, kind: bytes, deadline: float | None) -> Any:
-        if kind not in _WITH_PICKLE:
-            return None
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline))
-        return pickle.loads(self._read(length, deadline))
+    def _whole(self, deadline: float | None) -> tuple[bytes, Any]:
+        """The message whose first byte has been read."""
+        kind = bytes(self._read[:1])
+        if kind in _WITH_PICKLE:
+            self._fill(_HEAD.size, deadline)
+            self._fill(_HEAD.size + _HEAD.unpack(self._read[: _HEAD.size])[1], deadline)
+        message, self._read = self._read, bytearray()
+        return kind, pickle.loads(memoryview(message)[_HEAD.size :]) if kind in _WITH_PICKLE else None
 
-    def _read(self, size: int, deadline: float | None) -> bytes:
-        parts, missing = [], size
-        while missing:
+    def _fill(self, size: int, deadline: float | None) -> None:
+        """Reads until ``size`` bytes of the message are there, and no further."""
+        while (missing := size - len(self._read)) > 0:
             if deadline is not None:
                 self._wait(self._readable, deadline)
             try:
@@ -131,9 +137,7 @@ class Channel:
                 part = b""
             if not part:
                 raise Gone
-            parts.append(part)
-            missing -= len(part)
-        return b"".join(parts)
+            self._read += part
 
     def _wait(self, poller: select.poll, deadline: float | None) -> None:
         milliseconds = None if deadline is None else max(0.0, (deadline - time.monotonic()) * 1000)

@@ -29,6 +29,8 @@ from flowrl.machine import usable_cores
 _log = logging.getLogger(__name__)
 _GRACE_S = 5.0
 """Seconds that workers have for closing their environments."""
+_EXIT_GRACE_S = 2.0
+"""The same when the program ends, or forgets the batch, without closing it."""
 _REAPED_S = 2.0
 """Seconds in which the system says how a process ended whose connection has ended."""
 _MOST_IN_A_ROW = 3
@@ -97,7 +99,7 @@ class ParallelEnv(BlockVecEnv):
         self._starter = starter(start_method)
         orders = [Order(part, [env_fns[number] for number in part], num_envs, with_infos) for part in parts]
         self._workers = [_Worker(place, order.numbers, self._starter.ordered(order)) for place, order in enumerate(orders)]
-        self._end = weakref.finalize(self, _end_now, self._workers, self._starter, os.getpid())
+        self._end = weakref.finalize(self, _end, self._workers, self._starter, os.getpid())
         try:
             spaces = self._start_all()
             self._memory = shared_memory(num_bytes(num_envs, *spaces))
@@ -106,7 +108,8 @@ class ParallelEnv(BlockVecEnv):
             for worker in self._workers:
                 self._give_memory(worker)
         except BaseException:
-            self._end()
+            _end_now(self._workers, self._starter)
+            self._end.detach()
             raise
         self._cut = np.zeros(num_envs, bool)
         self._last: list[np.ndarray] = []
@@ -148,22 +151,17 @@ class ParallelEnv(BlockVecEnv):
         return result
 
     def _drop_step(self) -> None:
-        deadline = time.monotonic() + self._timeout_s
-        for worker in self._workers:
-            try:
-                worker.answer(deadline)
-            except (Gone, Late, EnvironmentFault):  # noticed again by what comes next
-                continue
+        with contextlib.suppress(EnvironmentFault):  # of a step that nobody wants
+            for worker, why in self._collect([{}] * self.num_envs, self._timeout_s):
+                self._replace(worker, why)
 
     def _ended(self, result: StepResult) -> np.ndarray:
         return super()._ended(result) & ~self._cut
 
     def _close(self) -> None:
-        deadline = time.monotonic() + _GRACE_S
-        for worker in self._workers:
-            worker.close()
-        faults = [fault for worker in self._workers if (fault := worker.farewell(deadline)) is not None]
-        self._end()
+        faults = _say_farewell(self._workers, _GRACE_S)
+        _end_now(self._workers, self._starter)
+        self._end.detach()
         self._free()
         if faults:
             raise faults[0]
@@ -234,7 +232,11 @@ class ParallelEnv(BlockVecEnv):
     def _end_lost(self, lost: Sequence[tuple[_Worker, Exception]]) -> None:
         for worker, _ in lost:
             worker.process.kill()
-        self.close()
+        self._close_quietly()
+
+    def _close_quietly(self) -> None:
+        with contextlib.suppress(EnvironmentFault):  # the loss of a worker is the error to show
+            self.close()
 
     def _cut_off(self, worker: _Worker, why: Exception, infos: list[Info]) -> None:
         """Replaces a worker that was lost in a step, and makes its rows those of truncated episodes."""
@@ -277,7 +279,7 @@ class ParallelEnv(BlockVecEnv):
             worker.spaces(deadline)
             self._give_memory(worker)
         except (Gone, Late, WorkerLost, EnvironmentFault) as failed:
-            self.close()
+            self._close_quietly()
             reason = f": its replacement failed too ({failed})" if str(failed) else ": its replacement failed too"
             raise WorkerLost(f"{words}{reason}. The batch is closed") from None
         self.lost = self.lost._replace(workers=self.lost.workers + 1)
@@ -290,7 +292,7 @@ class ParallelEnv(BlockVecEnv):
     def _what_happened(self, worker: _Worker, why: Exception, timeout_s: float) -> str:
         if isinstance(why, Late):
             return f"{worker.name()} did not answer within {timeout_s:g} s"
-        code = worker.process.exit_code(_REAPED_S)
+        code = worker.process.exit_code(_REAPED_S) if worker.process else None
         if code is None:
             return f"{worker.name()} has ended"
         if code < 0:
@@ -305,13 +307,14 @@ class _Worker:
     def __init__(self, place: int, numbers: Sequence[int], order: Order):
         self.place = place
         self.numbers = numbers
-        self.process: Process
+        self.process: Process | None = None
         self.tries = 0
         self._order = order
         self._busy = False
 
     def name(self) -> str:
-        return f"worker {self.place} ({named(self.numbers)}, process {self.process.pid})"
+        process = f", process {self.process.pid}" if self.process else ""
+        return f"worker {self.place} ({named(self.numbers)}{process})"
 
     def start(self, method: Starter, deadline: float) -> None:
         self.process = method.start(self._order, deadline)
@@ -339,7 +342,7 @@ class _Worker:
 
     def close(self) -> None:
         """Asks the process to close its environments and end."""
-        if not self.process.ended:
+        if self.process and not self.process.ended:
             with contextlib.suppress(Gone):
                 self.process.channel.signal(messages.CLOSE)
 
@@ -347,7 +350,7 @@ class _Worker:
         """Waits until the process has ended; says what failed when it closed its environments."""
         fault = None
         with contextlib.suppress(Gone, Late):
-            while not self.process.ended:
+            while self.process and not self.process.ended:
                 kind, value = self.process.channel.receive(deadline)
                 # What comes first may be the answer to an interrupted step.
                 fault = value if kind == messages.FAULT and not self._busy else None
@@ -372,14 +375,27 @@ def _num_workers(num_workers: int | str, num_envs: int) -> int:
     return wanted
 
 
-def _end_now(workers: Sequence[_Worker], method: Starter, owner: int) -> None:
+def _end(workers: Sequence[_Worker], method: Starter, owner: int) -> None:
+    """Ends a batch that nobody closed, or of which only the processes are left."""
+    if os.getpid() == owner:  # not in a process that was forked from the owner
+        _say_farewell(workers, _EXIT_GRACE_S)
+        _end_now(workers, method)
+
+
+def _end_now(workers: Sequence[_Worker], method: Starter) -> None:
     """Ends the processes of a batch, whatever they do."""
-    if os.getpid() != owner:  # we were forked from the owner
-        return
     for worker in workers:
-        if hasattr(worker, "process"):
+        if worker.process:
             worker.process.kill()
     method.close()
+
+
+def _say_farewell(workers: Sequence[_Worker], grace_s: float) -> list[EnvironmentFault]:
+    """Lets workers close their environments; returns what failed in that."""
+    deadline = time.monotonic() + grace_s
+    for worker in workers:
+        worker.close()
+    return [fault for worker in workers if (fault := worker.farewell(deadline)) is not None]
 
 
 def _arrays(env: ParallelEnv, observations: Tree) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -13,7 +14,7 @@ import numpy as np
 from flowrl.host.block import Block
 from flowrl.host.block_env import BlockVecEnv
 from flowrl.host.episodes import Info
-from flowrl.host.faults import WorkerLost
+from flowrl.host.faults import EnvironmentFault, WorkerLost
 from flowrl.host.group import Group
 from flowrl.host.interface import StepResult, check_functions, common_spaces
 from flowrl.host.shares import check_seconds, named, shares, workers_wanted
@@ -58,7 +59,8 @@ class ThreadVecEnv(BlockVecEnv):
             block = Block(num_envs, *spaces)
             super().__init__(num_envs, *spaces, block, copy)
         except BaseException:
-            self._close()
+            with contextlib.suppress(EnvironmentFault):
+                self._close()
             raise
         for worker in self._workers:
             worker.group.attach(block)
@@ -101,7 +103,8 @@ class ThreadVecEnv(BlockVecEnv):
             return [worker.answer(deadline) for worker in self._workers]
         except queue.Empty:
             late = [worker for worker in self._workers if worker.is_late()]
-            self.close()
+            with contextlib.suppress(EnvironmentFault):
+                self.close()
             raise WorkerLost(
                 f"{' and '.join(named(worker.numbers) for worker in late)} did not answer within {self._timeout_s:g} s; the "
                 "batch is closed. If a step may take longer, raise timeout_s"

@@ -19,6 +19,10 @@ _GRACE_S = 2.0
 """Seconds that environments have for closing after the parent has gone."""
 
 
+_open: list[Channel] = []
+"""Stays open until this process has ended: that is how the parent sees that it has."""
+
+
 class Order(NamedTuple):
     """Which environments a worker makes.
 
@@ -47,13 +51,12 @@ def main(descriptor: int) -> None:
 
 def serve(channel: Channel, order: Order) -> None:
     """Makes the environments, then does what the parent says until it says `CLOSE` or has gone."""
+    _open.append(channel)
     threading.Thread(target=_end_with_parent, args=[channel.fileno()], daemon=True).start()
     try:
         _serve(channel, order)
     except Gone:
         return
-    finally:
-        channel.close()
 
 
 def _serve(channel: Channel, order: Order) -> None:

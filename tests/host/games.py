@@ -164,6 +164,31 @@ class Broken(Count):
             raise ValueError("the door is stuck")
 
 
+class Leaves(Count):
+    """Leaves a file behind when it is closed."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    def close(self):
+        with open(self.path, "a") as file:
+            file.write("closed\n")
+
+
+class Gated(Count):
+    """A step waits until a file exists."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    def step(self, action):
+        while not os.path.exists(self.path):
+            time.sleep(0.01)
+        return super().step(action)
+
+
 class Modules(Count):
     """Says which of some modules this process has imported."""
 

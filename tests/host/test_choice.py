@@ -44,20 +44,18 @@ class Computes(Count):
     ],
 )
 def test_the_cheapest_way_is_chosen(cost, num_envs, num_processes, method):
-    assert choose(cost, num_envs, num_processes, num_envs).method == method
+    assert choose(cost, num_envs, num_processes).method == method
 
 
 def test_a_gain_that_may_be_an_error_of_measurement_is_not_taken():
     close = StepCost(0.0375 * MS, 0.0375 * MS)
-    expected = expected_s(close, 8, 2, 8)
-    assert expected["processes"] < expected["sequential"] and choose(close, 8, 2, 8).method == "sequential"
+    expected = expected_s(close, 8, 2)
+    assert expected["processes"] < expected["sequential"] and choose(close, 8, 2).method == "sequential"
 
 
 def test_the_reason_has_the_figures():
-    assert choose(WAITING, 8, 2, 8).reason.startswith(
-        "a step takes 2 ms and waits for 98% of it; a step of 8 environments should"
-    )
-    assert "sequential 16 ms" in choose(BUSY, 8, 2, 8).reason
+    assert choose(WAITING, 8, 2).reason.startswith("a step takes 2 ms and waits for 98% of it; a step of 8 environments should")
+    assert "sequential 16 ms" in choose(BUSY, 8, 2).reason
 
 
 def test_waiting_is_told_from_computing():

@@ -112,6 +112,17 @@ def test_a_program_that_forgets_to_close_ends(shared_before):
     expect_all_gone([int(word) for word in output.split()], shared_before)
 
 
+@pytest.mark.parametrize("end", ["env.close()", "del env", "pass", "raise SystemExit(0)"])
+def test_environments_are_closed_however_the_batch_ends(end, tmp_path):
+    path = tmp_path / "closed"
+    process = start(
+        "import functools\nfrom flowrl.host import ParallelEnv\nfrom tests.host.games import Leaves\n"
+        f"env = ParallelEnv([functools.partial(Leaves, {str(path)!r})] * 2, num_workers=1)\n{end}"
+    )
+    process.communicate(timeout=GIVE_UP_S)
+    assert process.returncode == 0 and path.read_text() == "closed\n" * 2
+
+
 def warning_of(errors: str) -> str:
     """The line that a machine with one core gets."""
     return "".join(line for line in errors.splitlines(keepends=True) if "more workers than cores" in line)

@@ -13,7 +13,7 @@ import pytest
 from flowrl.errors import BadInput
 from flowrl.host import ParallelEnv, SequentialVecEnv, ThreadVecEnv, make_vec
 from flowrl.host.faults import EnvironmentFault, Misuse, WorkerLost
-from tests.host.games import Broken, Count
+from tests.host.games import Broken, Count, Gated
 from tests.host.ways import WAYS
 
 QUIET_S = 4.0
@@ -283,6 +283,22 @@ def test_a_worker_that_cannot_be_replaced_is_reported(tmp_path):
     os.kill(env.worker_pids[0], signal.SIGKILL)
     with pytest.raises(WorkerLost, match="SIGKILL.*its replacement failed too .*only one licence"):
         env.step([0])
+
+
+@pytest.mark.parametrize("way", ["threads", "spawn"])
+def test_an_interrupted_step_can_be_followed_by_a_reset(way, tmp_path):
+    gate = tmp_path / "gate"
+    with WAYS[way]([Count, functools.partial(Gated, str(gate))]) as env:
+        env.reset(seed=0)
+        env.step_async([0, 0])
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            env.wait_for_results()
+        gate.touch()
+        with pytest.raises(Misuse, match="reset"):
+            env.step([0, 0])
+        assert env.reset(seed=0)[:, 1].tolist() == [0, 0]
+        assert env.step([0, 0]).rewards.tolist() == [1, 1]
 
 
 def test_an_environment_that_hangs_as_it_is_made_is_noticed():
