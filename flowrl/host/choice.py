@@ -32,8 +32,8 @@ _PER_THREAD_S = 50e-6
 """What a step costs beside the environments: waking workers and waiting for them."""
 _WORTH = 1.2
 """How much faster than sequential a method must look: a measurement of 0.2 s is rough."""
-_FOR_PROCESSES = ("start_method", "start_timeout_s", "respawn")
-_FOR_WORKERS = ("num_workers", "timeout_s")
+_FOR_PROCESSES = ("start_method", "respawn")
+_FOR_WORKERS = ("num_workers", "timeout_s", "start_timeout_s")
 
 
 class StepCost(NamedTuple):

@@ -104,11 +104,8 @@ def starter(start_method: str | None) -> Starter:
     method = start_method or "spawn"
     if method not in START_METHODS:
         raise BadInput(unknown_choice("start_method", str(method), START_METHODS))
-    if method == "fork" and "jax" in sys.modules:
-        raise BadInput(
-            "start_method='fork' cannot be used after JAX was imported: a forked process would wait for ever for locks that "
-            "JAX's threads hold; use 'spawn' or 'forkserver', or make the environments before JAX is imported"
-        )
+    if method == "fork":
+        _check_no_jax()
     return {"spawn": Spawn, "forkserver": ForkServer, "fork": Fork}[method]()
 
 
@@ -130,6 +127,14 @@ def pickled(order: Order) -> Order:
                     "it uses inside its function, or step it with method='threads' or 'sequential'"
                 ) from error
         raise BadInput(f"the environments cannot be sent to worker processes: {error}") from error
+
+
+def _check_no_jax() -> None:
+    if "jax" in sys.modules:
+        raise BadInput(
+            "start_method='fork' cannot be used after JAX was imported: a forked process would wait for ever for locks that "
+            "JAX's threads hold; use 'spawn' or 'forkserver', or make the environments before JAX is imported"
+        )
 
 
 class Spawn(Starter):
@@ -211,6 +216,7 @@ class Fork(Starter):
         return order
 
     def start(self, order: Order, deadline: float) -> Process:
+        _check_no_jax()  # it may have been imported since
         ours, theirs = _connection()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -13,24 +13,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowrl.errors import BadInput
 from flowrl.host import messages
 from flowrl.host.block import Block, attached, num_bytes, shared_memory
 from flowrl.host.block_env import BlockVecEnv
 from flowrl.host.episodes import Info
 from flowrl.host.faults import EnvironmentFault, WorkerLost
 from flowrl.host.interface import StepResult, check_functions, common_spaces
-from flowrl.host.launch import Process, Starter, starter
+from flowrl.host.launch import starter
 from flowrl.host.messages import Gone, Late
-from flowrl.host.shares import check_seconds, named, shares, workers_wanted
+from flowrl.host.shares import check_seconds, shares, workers_wanted
 from flowrl.host.spaces import Tree, flat, leaves
 from flowrl.host.worker import Order
+from flowrl.host.workers import Worker, end_now, end_unclosed, say_farewell
 from flowrl.machine import usable_cores
 
 _log = logging.getLogger(__name__)
 _GRACE_S = 5.0
 """Seconds that workers have for closing their environments."""
-_EXIT_GRACE_S = 2.0
-"""The same when the program ends, or forgets the batch, without closing it."""
 _REAPED_S = 2.0
 """Seconds in which the system says how a process ended whose connection has ended."""
 _MOST_IN_A_ROW = 3
@@ -98,8 +98,8 @@ class ParallelEnv(BlockVecEnv):
         self.lost = Lost()
         self._starter = starter(start_method)
         orders = [Order(part, [env_fns[number] for number in part], num_envs, with_infos) for part in parts]
-        self._workers = [_Worker(place, order.numbers, self._starter.ordered(order)) for place, order in enumerate(orders)]
-        self._end = weakref.finalize(self, _end, self._workers, self._starter, os.getpid())
+        self._workers = [Worker(place, order.numbers, self._starter.ordered(order)) for place, order in enumerate(orders)]
+        self._end = weakref.finalize(self, end_unclosed, self._workers, self._starter, os.getpid())
         try:
             spaces = self._start_all()
             self._memory = shared_memory(num_bytes(num_envs, *spaces))
@@ -108,7 +108,7 @@ class ParallelEnv(BlockVecEnv):
             for worker in self._workers:
                 self._give_memory(worker)
         except BaseException:
-            _end_now(self._workers, self._starter)
+            end_now(self._workers, self._starter)
             self._end.detach()
             raise
         self._cut = np.zeros(num_envs, bool)
@@ -159,8 +159,8 @@ class ParallelEnv(BlockVecEnv):
         return super()._ended(result) & ~self._cut
 
     def _close(self) -> None:
-        faults = _say_farewell(self._workers, _GRACE_S)
-        _end_now(self._workers, self._starter)
+        faults = say_farewell(self._workers, _GRACE_S)
+        end_now(self._workers, self._starter)
         self._end.detach()
         self._free()
         if faults:
@@ -177,13 +177,13 @@ class ParallelEnv(BlockVecEnv):
             raise WorkerLost(f"{self._what_happened(worker, why, self._start_timeout_s)} while it started") from None
         return common_spaces([pair for pairs in found for pair in pairs])
 
-    def _give_memory(self, worker: _Worker) -> None:
+    def _give_memory(self, worker: Worker) -> None:
         try:
             worker.process.channel.send_descriptor(messages.MEMORY, self._memory)
         except Gone as why:
             raise WorkerLost(f"{self._what_happened(worker, why, self._start_timeout_s)} while it started") from None
 
-    def _reset_workers(self, workers: Sequence[_Worker], options: Info | None) -> list[Info]:
+    def _reset_workers(self, workers: Sequence[Worker], options: Info | None) -> list[Info]:
         """Begins new episodes in the environments of some workers; replaces those that are lost, if it may."""
         infos: list[Info] = [{} for _ in range(self.num_envs)]
         while workers:
@@ -195,7 +195,7 @@ class ParallelEnv(BlockVecEnv):
             workers = [worker for worker, _ in lost]
         return infos
 
-    def _collect(self, infos: list[Info], timeout_s: float) -> list[tuple[_Worker, Exception]]:
+    def _collect(self, infos: list[Info], timeout_s: float) -> list[tuple[Worker, Exception]]:
         """Waits for every worker that was asked something. Fills in what environments say, and returns the workers that are
         lost, each with the reason.
 
@@ -224,12 +224,12 @@ class ParallelEnv(BlockVecEnv):
             raise faults[0]
         return lost
 
-    def _give_up(self, lost: Sequence[tuple[_Worker, Exception]], timeout_s: float) -> None:
+    def _give_up(self, lost: Sequence[tuple[Worker, Exception]], timeout_s: float) -> None:
         words = "; ".join(self._what_happened(worker, why, timeout_s) for worker, why in lost)
         self._end_lost(lost)
         raise WorkerLost(f"{words}. The batch is closed; respawn=True would replace the worker")
 
-    def _end_lost(self, lost: Sequence[tuple[_Worker, Exception]]) -> None:
+    def _end_lost(self, lost: Sequence[tuple[Worker, Exception]]) -> None:
         for worker, _ in lost:
             worker.process.kill()
         self._close_quietly()
@@ -238,7 +238,7 @@ class ParallelEnv(BlockVecEnv):
         with contextlib.suppress(EnvironmentFault):  # the loss of a worker is the error to show
             self.close()
 
-    def _cut_off(self, worker: _Worker, why: Exception, infos: list[Info]) -> None:
+    def _cut_off(self, worker: Worker, why: Exception, infos: list[Info]) -> None:
         """Replaces a worker that was lost in a step, and makes its rows those of truncated episodes."""
         rows = list(worker.numbers)
         block = self._block
@@ -253,7 +253,7 @@ class ParallelEnv(BlockVecEnv):
         for array, last in zip(_arrays(self, block.final_obs), self._last):
             array[rows] = last[rows]
 
-    def _reset_alone(self, worker: _Worker) -> list[Info]:
+    def _reset_alone(self, worker: Worker) -> list[Info]:
         # Other seeds than before: the same episodes again would teach nothing new.
         for number in worker.numbers:
             if self._seeds[number] is not None:
@@ -261,7 +261,7 @@ class ParallelEnv(BlockVecEnv):
         infos = self._reset_workers([worker], None)
         return [infos[number] for number in worker.numbers]
 
-    def _replace(self, worker: _Worker, why: Exception) -> None:
+    def _replace(self, worker: Worker, why: Exception) -> None:
         """Ends a lost worker and starts another in its place.
 
         Raises:
@@ -270,15 +270,16 @@ class ParallelEnv(BlockVecEnv):
         words = self._what_happened(worker, why, self._timeout_s)
         worker.process.kill()
         worker.tries += 1
+        if worker.tries >= _MOST_IN_A_ROW:
+            self._close_quietly()
+            raise WorkerLost(f"{words}, {worker.tries} times in a row. The batch is closed")
         try:
-            if worker.tries >= _MOST_IN_A_ROW:
-                raise WorkerLost(f"{words}, {worker.tries} times in a row")
             _log.warning("%s; another takes its place", words)
             deadline = time.monotonic() + self._start_timeout_s
             worker.start(self._starter, deadline)
             worker.spaces(deadline)
             self._give_memory(worker)
-        except (Gone, Late, WorkerLost, EnvironmentFault) as failed:
+        except (Gone, Late, WorkerLost, EnvironmentFault, BadInput) as failed:
             self._close_quietly()
             reason = f": its replacement failed too ({failed})" if str(failed) else ": its replacement failed too"
             raise WorkerLost(f"{words}{reason}. The batch is closed") from None
@@ -289,7 +290,7 @@ class ParallelEnv(BlockVecEnv):
             arrays = _arrays(self, observations)
             self._last = arrays if self._copy else [array.copy() for array in arrays]
 
-    def _what_happened(self, worker: _Worker, why: Exception, timeout_s: float) -> str:
+    def _what_happened(self, worker: Worker, why: Exception, timeout_s: float) -> str:
         if isinstance(why, Late):
             return f"{worker.name()} did not answer within {timeout_s:g} s"
         code = worker.process.exit_code(_REAPED_S) if worker.process else None
@@ -301,70 +302,6 @@ class ParallelEnv(BlockVecEnv):
         return f"{worker.name()} ended with exit code {code}"
 
 
-class _Worker:
-    """A worker's place in the batch, and the process that fills it."""
-
-    def __init__(self, place: int, numbers: Sequence[int], order: Order):
-        self.place = place
-        self.numbers = numbers
-        self.process: Process | None = None
-        self.tries = 0
-        self._order = order
-        self._busy = False
-
-    def name(self) -> str:
-        process = f", process {self.process.pid}" if self.process else ""
-        return f"worker {self.place} ({named(self.numbers)}{process})"
-
-    def start(self, method: Starter, deadline: float) -> None:
-        self.process = method.start(self._order, deadline)
-        self._busy = False
-
-    def spaces(self, deadline: float) -> list[tuple[Any, Any]]:
-        return self._value(deadline)
-
-    def signal(self, kind: bytes) -> None:
-        """Never fails: a worker that has gone is noticed when it has to answer."""
-        self._busy = True
-        with contextlib.suppress(Gone):
-            self.process.channel.signal(kind)
-
-    def reset(self, seeds: Sequence[int | None], options: Info | None, timeout_s: float) -> None:
-        self._busy = True
-        with contextlib.suppress(Gone, Late):
-            self.process.channel.send(messages.RESET, (seeds, options), time.monotonic() + timeout_s)
-
-    def answer(self, deadline: float) -> list[Info] | None:
-        """What the environments say; None if nothing, or if nothing was asked."""
-        if not self._busy:
-            return None
-        return self._value(deadline)
-
-    def close(self) -> None:
-        """Asks the process to close its environments and end."""
-        if self.process and not self.process.ended:
-            with contextlib.suppress(Gone):
-                self.process.channel.signal(messages.CLOSE)
-
-    def farewell(self, deadline: float) -> EnvironmentFault | None:
-        """Waits until the process has ended; says what failed when it closed its environments."""
-        fault = None
-        with contextlib.suppress(Gone, Late):
-            while self.process and not self.process.ended:
-                kind, value = self.process.channel.receive(deadline)
-                # What comes first may be the answer to an interrupted step.
-                fault = value if kind == messages.FAULT and not self._busy else None
-                self._busy = False
-        return fault
-
-    def _value(self, deadline: float) -> Any:
-        kind, value = self.process.channel.receive(deadline)
-        self._busy = False
-        if kind == messages.FAULT:
-            raise value
-        return value
-
-
 def _num_workers(num_workers: int | str, num_envs: int) -> int:
     cores = len(usable_cores())
     wanted = workers_wanted(num_workers, num_envs, auto=cores)
@@ -373,29 +310,6 @@ def _num_workers(num_workers: int | str, num_envs: int) -> int:
             "%d workers will share %d core%s: more workers than cores make nothing faster", wanted, cores, "s"[cores == 1 :]
         )
     return wanted
-
-
-def _end(workers: Sequence[_Worker], method: Starter, owner: int) -> None:
-    """Ends a batch that nobody closed, or of which only the processes are left."""
-    if os.getpid() == owner:  # not in a process that was forked from the owner
-        _say_farewell(workers, _EXIT_GRACE_S)
-        _end_now(workers, method)
-
-
-def _end_now(workers: Sequence[_Worker], method: Starter) -> None:
-    """Ends the processes of a batch, whatever they do."""
-    for worker in workers:
-        if worker.process:
-            worker.process.kill()
-    method.close()
-
-
-def _say_farewell(workers: Sequence[_Worker], grace_s: float) -> list[EnvironmentFault]:
-    """Lets workers close their environments; returns what failed in that."""
-    deadline = time.monotonic() + grace_s
-    for worker in workers:
-        worker.close()
-    return [fault for worker in workers if (fault := worker.farewell(deadline)) is not None]
 
 
 def _arrays(env: ParallelEnv, observations: Tree) -> list[np.ndarray]:

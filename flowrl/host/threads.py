@@ -34,6 +34,7 @@ class ThreadVecEnv(BlockVecEnv):
         num_workers: ``"auto"`` is one thread for each environment, but at most 64.
         timeout_s: seconds after which an environment that has not answered counts as hanging. Python cannot end a thread:
             one that hangs stays until the process ends.
+        start_timeout_s: the same while the environments are made.
 
     The other arguments and the errors are those of `SequentialVecEnv`.
     """
@@ -44,18 +45,20 @@ class ThreadVecEnv(BlockVecEnv):
         *,
         num_workers: int | str = "auto",
         timeout_s: float = 60.0,
+        start_timeout_s: float = 120.0,
         with_infos: bool = False,
         copy: bool = True,
     ):
         env_fns = check_functions(env_fns)
         self._timeout_s = check_seconds("timeout_s", timeout_s)
+        start_timeout_s = check_seconds("start_timeout_s", start_timeout_s)
         num_envs = len(env_fns)
         self._workers = [_Thread(numbers) for numbers in shares(num_envs, num_threads_wanted(num_workers, num_envs))]
         self._with_infos = with_infos
         try:
             for worker in self._workers:
                 worker.ask(lambda worker=worker: worker.make([env_fns[number] for number in worker.numbers]))
-            spaces = common_spaces([pair for found in self._answers() for pair in found])
+            spaces = common_spaces([pair for found in self._answers(start_timeout_s) for pair in found])
             block = Block(num_envs, *spaces)
             super().__init__(num_envs, *spaces, block, copy)
         except BaseException:
@@ -69,7 +72,7 @@ class ThreadVecEnv(BlockVecEnv):
         for worker in self._workers:
             own = [seeds[number] for number in worker.numbers]
             worker.ask(lambda worker=worker, own=own: worker.group.reset(own, options))
-        infos = [info for found in self._answers() for info in found]
+        infos = [info for found in self._answers(self._timeout_s) for info in found]
         self.reset_infos = infos if self._with_infos else ()
         return self._observations()
 
@@ -79,26 +82,26 @@ class ThreadVecEnv(BlockVecEnv):
             worker.ask(worker.group.step)
 
     def _finish_step(self) -> StepResult:
-        infos = [info for found in self._answers() for info in found]
+        infos = [info for found in self._answers(self._timeout_s) for info in found]
         return self._result(infos if self._with_infos else ())
 
     def _drop_step(self) -> None:
-        self._collect()
+        self._collect(self._timeout_s)
 
-    def _answers(self) -> list[Any]:
+    def _answers(self, timeout_s: float) -> list[Any]:
         """One answer of each thread.
 
         Raises:
             Exception: the first that a thread raised, once all have answered.
         """
-        answers = self._collect()
+        answers = self._collect(timeout_s)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
         return answers
 
-    def _collect(self) -> list[Any]:
-        deadline = time.monotonic() + self._timeout_s
+    def _collect(self, timeout_s: float) -> list[Any]:
+        deadline = time.monotonic() + timeout_s
         try:
             return [worker.answer(deadline) for worker in self._workers]
         except queue.Empty:
@@ -106,7 +109,7 @@ class ThreadVecEnv(BlockVecEnv):
             with contextlib.suppress(EnvironmentFault):
                 self.close()
             raise WorkerLost(
-                f"{' and '.join(named(worker.numbers) for worker in late)} did not answer within {self._timeout_s:g} s; the "
+                f"{' and '.join(named(worker.numbers) for worker in late)} did not answer within {timeout_s:g} s; the "
                 "batch is closed. If a step may take longer, raise timeout_s"
             ) from None
 
