@@ -344,8 +344,7 @@ class RunPaths:
 
     def checkpoints(self) -> list[Path]:
         """All checkpoints, the fewest frames first."""
-        found = ((_CHECKPOINT.fullmatch(path.name), path) for path in self.policies.glob("checkpoint_*.pkl"))
-        return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]
+        return _checkpoints_in(self.policies)
 
     @property
     def checkpointed_frames(self) -> int:
@@ -359,3 +358,41 @@ class TrialPaths(RunPaths):
     @property
     def policies(self) -> Path:
         return super().policies / "trial"
+
+
+@dataclass(frozen=True)
+class HostRunPaths:
+    """The folder of one training on host environments (``--checkpoint_dir``)."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> Path:
+        """The settings of its last start."""
+        return self.folder / "settings.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """The last evaluation, once the training has ended."""
+        return self.folder / "result.json"
+
+    @property
+    def lock(self) -> Path:
+        """A kernel lock that the training holds."""
+        return self.folder / "run.lock"
+
+    def checkpoint(self, frames: int) -> Path:
+        return self.folder / f"checkpoint_{frames}.pkl"
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints, the fewest frames first."""
+        return _checkpoints_in(self.folder)
+
+
+def _checkpoints_in(folder: Path) -> list[Path]:
+    found = ((_CHECKPOINT.fullmatch(path.name), path) for path in folder.glob("checkpoint_*.pkl"))
+    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from flowrl import pickles
+from flowrl.checkpoint_files import KEPT
 from flowrl.envs.observations import Layout
 from flowrl.errors import BadInput
 from flowrl.paths import RunPaths
@@ -12,7 +13,6 @@ from flowrl.training.learning import experts, optimiser
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Learner
 from flowrl.training.run import checkpoints
-from flowrl.training.run.checkpoints import KEPT
 from flowrl.training.run.state import RunState
 
 LOCAL_TO_GLOBAL = {0: 0, 1: 5, 2: 10}

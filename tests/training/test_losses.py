@@ -65,3 +65,12 @@ def test_approximate_kl_has_the_right_mean_and_is_never_negative():
     assert (np.asarray(kl) >= 0).all()
     np.testing.assert_allclose(np.sum(old * kl), np.sum(old * np.log(old / new)), rtol=1e-5)
     np.testing.assert_array_equal(losses.approximate_kl(jnp.log(old), jnp.log(old)), 0)
+
+
+def test_the_density_and_entropy_of_independent_normal_distributions():
+    mean, std, value = np.float32([[0.0, 1.0]]), np.float32([1.0, 2.0]), np.float32([[1.0, -3.0]])
+    density = np.exp(-0.5 * ((value - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
+    found = losses.gaussian_log_prob(mean, jnp.log(std), value)
+    np.testing.assert_allclose(np.exp(found), density.prod(axis=1), rtol=1e-5)
+    expected = sum(0.5 * np.log(2 * np.pi * np.e * deviation**2) for deviation in std)
+    np.testing.assert_allclose(losses.gaussian_entropy(jnp.log(std)), expected, rtol=1e-6)

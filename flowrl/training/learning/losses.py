@@ -5,6 +5,8 @@ Schulman et al. 2017, https://arxiv.org/abs/1707.06347; the value clipping is th
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -38,6 +40,19 @@ def log_prob_of(logits: jax.Array, action: jax.Array) -> jax.Array:
     """Log probability of the actions ``[N]`` under logits ``[N, A]``; returns ``[N]``."""
     chosen = action[:, None] == jnp.arange(logits.shape[-1])
     return jnp.sum(jnp.where(chosen, jax.nn.log_softmax(logits), 0.0), axis=-1)
+
+
+def gaussian_log_prob(mean: jax.Array, log_std: jax.Array, value: jax.Array) -> jax.Array:
+    """Log density of values ``[N, D]`` under independent normal distributions with means ``[N, D]`` and standard deviations
+    ``exp(log_std)``, ``[D]``; returns ``[N]``."""
+    scaled = (value - mean) * jnp.exp(-log_std)
+    return -0.5 * jnp.sum(jnp.square(scaled) + 2 * log_std + math.log(2 * math.pi), axis=-1)
+
+
+def gaussian_entropy(log_std: jax.Array) -> jax.Array:
+    """Differential entropy of independent normal distributions, ``sum_d (log_std_d + 1/2 log(2 pi e))``, ``[..., D]``, in
+    nats; returns ``[...]``."""
+    return jnp.sum(log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
 
 def approximate_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import flax.serialization
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl import pickles
+from flowrl import checkpoint_files, pickles
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.paths import RunPaths
 from flowrl.training.learning import experts
@@ -20,12 +19,10 @@ from flowrl.training.run.state import RunState
 
 FORMAT = "flowrl-checkpoint"
 VERSION = 1
-KEPT = 2
-"""The number of checkpoints that stay in a run's folder: the newest, and one to fall back on."""
 
 
 def save(paths: RunPaths, state: RunState, local_to_global: dict[int, int | None], attempt: int) -> str:
-    """Writes a checkpoint, whole, drops the ones before the last ``KEPT``, and returns its path in the run's folder.
+    """Writes a checkpoint, whole, drops old ones, and returns its path in the run's folder.
 
     Args:
         local_to_global: the global index of each expert that is saved; None for one that does not go into the library.
@@ -56,8 +53,7 @@ def save(paths: RunPaths, state: RunState, local_to_global: dict[int, int | None
             },
         },
     )
-    for old in paths.checkpoints()[:-KEPT]:
-        old.unlink(missing_ok=True)
+    checkpoint_files.drop_old(paths.checkpoints())
     return str(path.relative_to(paths.folder))
 
 
@@ -72,32 +68,13 @@ def newest(
     Raises:
         BadInput: the newest intact one belongs to another run or has another shape.
     """
-    for path in reversed(paths.checkpoints()):
-        try:
-            return _restored(_record(path), fresh, local_to_global)
-        except Damaged as error:
-            path.rename(path.with_name(f"{path.name}.damaged"))
-            say(f"{error}; it was moved aside; trying the one before it")
-        except (BadInput, KeyError, TypeError, ValueError) as error:
-            raise BadInput(
-                f"{path} does not fit this run ({error}); move it away to resume from the one before it, "
-                "or move the run's folder away to train this skill from the start"
-            ) from None
-    return None
-
-
-class Damaged(BadInput):
-    """A file that is a damaged checkpoint, or no checkpoint."""
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        record = pickles.load(path)
-        if not isinstance(record, dict) or not {"metadata", "experts", "optimiser", "random"} <= record.keys():
-            raise BadInput(f"{path} holds no checkpoint: a part of it is missing")
-        return record
-    except (BadInput, OSError) as error:
-        raise Damaged(str(error)) from error
+    return checkpoint_files.newest(
+        paths.checkpoints(),
+        {"metadata", "experts", "optimiser", "random"},
+        lambda record: _restored(record, fresh, local_to_global),
+        "move it away to resume from the one before it, or move the run's folder away to train this skill from the start",
+        say,
+    )
 
 
 def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int | None]) -> RunState:
