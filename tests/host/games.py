@@ -195,3 +195,70 @@ class Modules(Count):
     def reset(self, *, seed=None, options=None):
         observation, _ = super().reset(seed=seed)
         return observation, {"imported": [name for name in ("jax", "jaxlib", "flax", "optax") if name in sys.modules]}
+
+
+class Guess(gymnasium.Env):
+    """Shows which action pays, for one step: what any learner learns within seconds.
+
+    Args:
+        kind: of observations and actions: ``choice``, ``choices``, ``number``, ``image`` or ``masked`` (nothing is shown, and
+            only the action that pays is allowed).
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self.observation_space = {
+            "choice": spaces.Discrete(2, start=3),
+            "choices": spaces.MultiDiscrete([2, 2]),
+            "number": spaces.Box(-1, 1, (1,), np.float32),
+            "image": spaces.Box(0, 255, (8, 8), np.uint8),
+            "masked": spaces.Box(0, 1, (1,), np.float32),
+        }[kind]
+        self.action_space = {
+            "choices": spaces.MultiDiscrete([2, 2]),
+            "number": spaces.Box(-4, 4, (1,), np.float32),
+        }.get(kind, spaces.Discrete(2, start=7))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.shown = self.np_random.integers(0, 2, 2)
+        return self._observation(), self._info()
+
+    def step(self, action):
+        match self.kind:
+            case "choices":
+                reward = float(np.mean(action == self.shown))
+            case "number":  # 2 or -2 is right, within the bounds of 4
+                reward = 1 - abs(float(action[0]) - (4 * self.shown[0] - 2))
+            case _:
+                reward = float(action - 7 == self.shown[0])
+        return self._observation(), reward, True, False, self._info()
+
+    def _observation(self):
+        first = self.shown[0]
+        match self.kind:
+            case "choice":
+                return 3 + first
+            case "choices":
+                return self.shown.copy()
+            case "number":
+                return np.array([2 * first - 1], np.float32)
+            case "image":
+                image = np.zeros((8, 8), np.uint8)
+                image[:, 4 * first : 4 * first + 4] = 255
+                return image
+        return np.zeros(1, np.float32)
+
+    def _info(self):
+        return {"action_mask": (np.arange(2) == self.shown[0]).astype(np.int8)} if self.kind == "masked" else {}
+
+
+class Slow(Count):
+    """Steps that take so long that a training of them does not end by itself."""
+
+    def __init__(self):
+        super().__init__(length=8)
+
+    def step(self, action):
+        time.sleep(0.002)
+        return super().step(action)

@@ -1,0 +1,1 @@
+"""Agents that learn on batches of environments. Settings, observations, actions and `numpy_policy` import no JAX."""
