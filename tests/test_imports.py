@@ -10,7 +10,18 @@ import pytest
 import flowrl
 
 PACKAGE = Path(flowrl.__file__).parent
-BASE = {"errors", "files", "machine", "number_types", "paths", "pickles", "ranges", "suggestions", "validation"}
+BASE = {
+    "checkpoint_files",
+    "errors",
+    "files",
+    "machine",
+    "number_types",
+    "paths",
+    "pickles",
+    "ranges",
+    "suggestions",
+    "validation",
+}
 ROOMS = {
     "records": set(),
     "skills": set(),
@@ -23,7 +34,7 @@ ROOMS = {
     "rehearsal": {"envs", "evaluation", "records", "skills", "tracking", "training"},
     "parallel": {"records", "skills"},
     "report": {"records"},
-    "host": set(),
+    "host": {"tracking", "training"},
     "api": {"envs", "evaluation", "experiment", "skills", "training"},
 }
 SUB_ROOMS = {
@@ -39,6 +50,9 @@ SUB_ROOMS = {
 }
 """Which parts of a room know which others; modules beside them, such as ``__main__``, know all."""
 
+COMMANDS = {"host/train_ppo.py"}
+"""Commands that are not in `flowrl/commands`: they read flags, and nothing imports them."""
+
 EDGES = {
     "tyro": "config.py",
     "wandb": "tracking/trackers.py",
@@ -46,7 +60,7 @@ EDGES = {
     "openai": "proposers/llm/connection.py",
     "minari": "api/minari_dataset.py",
 }
-NEEDS_JAX = ("training", "envs", "gate", "evaluation", "rehearsal", "api")
+NEEDS_JAX = ("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -67,10 +81,10 @@ def modules() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_knows_only_what_it_may_know(room):
-    allowed = BASE | ROOMS[room] | {room}
     for name, imported in modules().items():
         if not name.startswith(f"{room}/"):
             continue
+        allowed = BASE | ROOMS[room] | {room} | ({"config"} if name in COMMANDS else set())
         rooms = {module.split(".")[1] for module in imported if module.startswith("flowrl.")}
         assert rooms <= allowed, f"{name} imports {sorted(rooms - allowed)}"
 
@@ -91,6 +105,25 @@ def test_every_module_of_a_divided_room_is_in_a_part_of_it(room):
     assert beside == {"__init__.py", "__main__.py"}
     folders = {path.parent.name for path in (PACKAGE / room).glob("*/*.py")}
     assert folders == SUB_ROOMS[room].keys()
+
+
+def test_agents_on_host_environments_know_of_a_training_only_how_to_learn():
+    for name, imported in modules().items():
+        if name.startswith("host/"):
+            parts = {".".join(module.split(".")[2:4]) for module in imported if module.startswith("flowrl.training.")}
+            assert parts <= {f"learning.{part}" for part in ("losses", "networks", "optimiser", "returns")} | {"learning"}, name
+
+
+def test_what_steps_environments_knows_of_no_agent():
+    for name, imported in modules().items():
+        if name.startswith("host/") and not name.startswith("host/learning/") and name not in COMMANDS:
+            assert not [module for module in imported if module.startswith("flowrl.host.learning")], name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_imports_a_command(command):
+    module = f"flowrl.{command.removesuffix('.py').replace('/', '.')}"
+    assert not [name for name, imported in modules().items() if any(other.startswith(module + ".") for other in imported)]
 
 
 @pytest.mark.parametrize("parts", [ROOMS, *SUB_ROOMS.values()], ids=["rooms", *SUB_ROOMS])
@@ -118,7 +151,7 @@ def test_each_outside_edge_is_in_one_module(edge):
 def test_nothing_but_training_envs_and_the_gates_probe_imports_jax():
     for name, imported in modules().items():
         if any(module.split(".")[0] in ("jax", "flax", "optax", "craftax") for module in imported):
-            assert name.split("/")[0] in NEEDS_JAX, name
+            assert name.startswith(NEEDS_JAX), name
 
 
 @pytest.mark.parametrize("module", ["distrax", "rlax", "tensorflow_probability"])
@@ -140,9 +173,15 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
         "flowrl.gate.client",
         "flowrl.gate.sandbox",
         "flowrl.host.choice",
+        "flowrl.host.environments",
         "flowrl.host.envpool_adapter",
         "flowrl.host.fork_server",
         "flowrl.host.gymnasium_adapter",
+        "flowrl.host.learning.actions",
+        "flowrl.host.learning.numpy_policy",
+        "flowrl.host.learning.observations",
+        "flowrl.host.learning.settings",
+        "flowrl.host.train_ppo",
         "flowrl.host.worker",
     ],
 )

@@ -1,0 +1,182 @@
+"""What a user sees of a training: lines with the newest episodes, a progress bar, and ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from flowrl.files import append_line, write_whole
+from flowrl.host.learning.evaluation import Evaluation
+from flowrl.host.learning.trainer import TrainingState, VectorizedEpisode
+from flowrl.paths import HostRunPaths
+from flowrl.tracking.trackers import Tracker
+
+RECENT = 100
+"""Episodes that the mean is over."""
+FIRST_LINES = 3
+"""So many updates are always shown; later ones every `LINE_S`, so that fast trainings do not flood the terminal."""
+LINE_S = 2.0
+_WIDTH_WHEN_PIPED = 120
+
+
+class Display:
+    """Standard output with a progress bar below its lines; a context manager. Without a terminal there is no bar."""
+
+    def __init__(self, num_episodes: int):
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")  # a terminal without these signs
+        console = Console(highlight=False)
+        self._console = console if console.is_terminal else Console(width=_WIDTH_WHEN_PIPED, highlight=False)
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} episodes")
+        self._bar = Progress(
+            *columns,
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            refresh_per_second=2,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("training", total=num_episodes, speed="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Prints text as it is. A terminal that is gone is no error."""
+        with contextlib.suppress(OSError, ValueError):
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    def progress(self, episodes: int, frames_per_s: float) -> None:
+        self._bar.update(self._task, completed=episodes, speed=f"{frames_per_s:,.0f} frames/s")
+
+    def doing(self, what: str) -> None:
+        """Names what the training does, such as ``evaluating``."""
+        self._bar.update(self._task, description=what)
+
+
+class Reporter:
+    """Counts the episodes of a training, and reports each update.
+
+    Attributes:
+        recent: returns of the newest episodes.
+    """
+
+    def __init__(
+        self,
+        paths: HostRunPaths,
+        num_episodes: int,
+        display: Display,
+        tracker: Tracker,
+        recent: Iterable[float] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._paths, self._num_episodes = paths, num_episodes
+        self._display, self._tracker, self._clock = display, tracker, clock
+        self.recent = deque(recent, maxlen=RECENT)
+        self._last: tuple[float, int] | None = None
+        self._shown, self._next_line_s = 0, clock()
+        self._unshown = ""
+
+    @property
+    def mean(self) -> float | None:
+        """The mean return of the newest episodes; None before the first."""
+        return float(np.mean(self.recent)) if self.recent else None
+
+    def report(self, state: TrainingState, made: VectorizedEpisode, seconds: float) -> None:
+        """Reports an update.
+
+        Args:
+            state: after it.
+            seconds: of training, those before a resumption included.
+        """
+        self.recent.extend(made.episodes.returns.tolist())
+        frames_per_s = made.frames / (made.rollout_s + made.update_s)
+        self._display.progress(min(state.episodes, self._num_episodes), frames_per_s)
+        if made.n_completed_episodes:
+            self._last = float(made.episodes.returns[-1]), int(made.episodes.lengths[-1])
+            self._unshown = self._lines(state, made)
+        values = {
+            "update": state.updates,
+            "frames": state.frames,
+            "episodes": state.episodes,
+            "n_completed_episodes": made.n_completed_episodes,
+            "n_envs": made.n_envs,
+            "reward": _mean(made.episodes.returns),
+            "length": _mean(made.episodes.lengths),
+            "mean_100": self.mean,
+            **made.statistics,
+            "rollout_s": round(made.rollout_s, 4),
+            "update_s": round(made.update_s, 4),
+            "frames_per_s": round(frames_per_s, 1),
+            "seconds": round(seconds, 3),
+        }
+        self._record(state.frames, values)
+        if self._shown < FIRST_LINES or self._clock() >= self._next_line_s:
+            self.flush()
+
+    def evaluated(self, state: TrainingState, found: Evaluation) -> None:
+        """Reports an evaluation."""
+        self._display.say(f"Evaluation on a single environment: {found.in_words()}")
+        values = {"evaluation_reward": found.mean, "evaluation_episodes": len(found.returns)}
+        self._record(state.frames, {"update": state.updates, "frames": state.frames, "episodes": state.episodes, **values})
+
+    def flush(self) -> None:
+        """Shows the newest update that is not shown yet."""
+        if self._unshown:
+            self._display.say(self._unshown)
+            self._unshown = ""
+            self._shown += 1
+            self._next_line_s = self._clock() + LINE_S
+
+    def _lines(self, state: TrainingState, made: VectorizedEpisode) -> str:
+        reward, length = self._last
+        return (
+            f"Episode {state.episodes}/{self._num_episodes}\n"
+            f"  Reward: {reward:8.2f}  |  Length: {length:4d}  |  Mean(100): {self.mean:8.2f}\n"
+            f"  n_completed_episodes: {made.n_completed_episodes}  |  n_envs: {made.n_envs}"
+        )
+
+    def _record(self, frames: int, values: dict[str, Any]) -> None:
+        plain = {name: _finite(value) for name, value in values.items()}
+        with contextlib.suppress(OSError):  # a full disk loses this line; the next checkpoint says so
+            append_line(self._paths.metrics, json.dumps(plain, allow_nan=False))
+        self._tracker.log(frames, {name: value for name, value in plain.items() if name != "frames"})
+
+
+def forget_later_updates(paths: HostRunPaths, updates: int) -> None:
+    """Removes from ``metrics.jsonl`` what came after a checkpoint, and is trained once more."""
+    with contextlib.suppress(FileNotFoundError):
+        lines = paths.metrics.read_text().splitlines()
+        kept = [line for line in lines if _update_of(line) <= updates]
+        if len(kept) < len(lines):
+            write_whole(paths.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def _update_of(line: str) -> float:
+    try:
+        return json.loads(line)["update"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # torn by a crash
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
