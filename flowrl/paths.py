@@ -224,6 +224,11 @@ def rehearsal_number(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def start_script(folder: Path) -> Path:
+    """What a pane runs first: the variables that Python needs to start, and the command; it removes itself."""
+    return folder / "run.sh"
+
+
 @dataclass(frozen=True)
 class RunPaths:
     """The folder of one run, ``training_runs/skill_<index>_<Name>`` or ``training_runs/rehearsal_<n>``: the contract between
@@ -313,8 +318,7 @@ class RunPaths:
 
     @property
     def start_script(self) -> Path:
-        """What a pane runs first: the variables that Python needs to start, and the command; it removes itself."""
-        return self.folder / "run.sh"
+        return start_script(self.folder)
 
     @property
     def heartbeat(self) -> Path:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.host import environments, train_ppo
 from flowrl.host.learning import session
+from flowrl.host.learning.batch import make_batch
 from flowrl.host.learning.settings import PPOSettings
 from flowrl.host.learning.trainer import PPOTrainer
 from flowrl.paths import HostRunPaths
@@ -61,8 +63,13 @@ def test_the_command_of_the_document_says_and_leaves_what_it_shows(tmp_path):
     result = read_json(HostRunPaths(tmp_path).result)
     assert result["frames"] == len(updates) * 2 * 16 and result["evaluation_reward"] == evaluations[-1]["evaluation_reward"]
 
-    again = run(tmp_path, *flags)  # what was learned is still there: the evaluation is the same
-    assert again.returncode == 0 and "Nothing left to train" in again.stdout and "larger --num-episodes" in again.stdout
+    # What was learned is still there: the evaluation is the same. And workers may be forked, before JAX is imported.
+    again = run(tmp_path, *flags, "--parallel-start-method", "fork")
+    assert (
+        (again.returncode, again.stderr) == (0, "")
+        and "Nothing left to train" in again.stdout
+        and "larger --num-episodes" in again.stdout
+    )
     assert read_json(HostRunPaths(tmp_path).result)["evaluation_reward"] == result["evaluation_reward"]
 
     other = run(tmp_path, *flags, "--env", "Acrobot-v1")
@@ -138,7 +145,8 @@ def test_a_training_ends_once_its_newest_episodes_are_good_enough(tmp_path):
     # Each episode of 8 steps pays 36, so the first 100 decide.
     small = {"num_steps": 16, "update_epochs": 1, "num_minibatches": 2, "layer_size": 8, "eval_episodes": 1}
     settings = PPOSettings(env="tests.host.games:Slow", num_episodes=10**6, stop_at=36.0, checkpoint_dir=tmp_path, **small)
-    assert session.train(settings).mean == 36.0
+    with make_batch(settings) as env:
+        assert session.train(settings, env).mean == 36.0
     assert read_json(HostRunPaths(tmp_path).result)["episodes"] == 100
 
 
@@ -170,14 +178,14 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path):
 
 def test_more_workers_than_cores_are_warned_about(monkeypatch, caplog):
     monkeypatch.setattr("flowrl.host.processes.usable_cores", lambda: [0])
-    session.make_envs(PPOSettings(n_envs=2, num_workers=2, method="processes")).close()
+    make_batch(PPOSettings(n_envs=2, num_workers=2, method="processes")).close()
     assert "2 workers" in caplog.text and "core" in caplog.text
 
 
 def test_an_agent_learns_from_the_pixels_of_pong():
     """That it runs on the real game; docs/host.md says what it learns."""
     settings = PPOSettings(env="ALE/Pong-v5", n_envs=2, method="sequential", num_steps=8, update_epochs=1, num_minibatches=1)
-    with session.make_envs(settings) as env:
+    with make_batch(settings) as env:
         assert env.single_observation_space.shape == (4, 84, 84)
         trainer = PPOTrainer(env, settings)
         before = trainer.state.learner.params
@@ -186,3 +194,26 @@ def test_an_agent_learns_from_the_pixels_of_pong():
     assert settings.learns_from_signs and made.frames == 16 and np.isfinite(list(made.statistics.values())).all()
     kernels = [params["net"]["ResidualStage_0"]["Conv_0"]["kernel"] for params in (before, after)]
     assert kernels[0].shape == (3, 3, 4, 16) and not np.array_equal(*kernels)
+
+
+def test_a_training_in_a_tmux_session_can_be_looked_at_and_leaves_its_result(tmp_path):
+    folder = tmp_path / "in tmux"
+    flags = [*SLOW, "--tmux", "--num-episodes", "1e6"]
+    started = run(folder, *flags)
+    assert (started.returncode, started.stderr) == (0, "")
+    assert "To look at it: tmux attach -t flowrl_host_in_tmux\n" in started.stdout
+    tmux = {"capture_output": True, "text": True, "check": False}
+    assert subprocess.run(["tmux", "list-sessions", "-F", "#S"], **tmux).stdout == "flowrl_host_in_tmux\n"
+    wait_until(lambda: HostRunPaths(folder).metrics.exists() and len(metrics(folder)) > 2)
+    again = run(folder, *flags)
+    assert again.returncode == 3 and "another process trains in" in again.stderr
+    subprocess.run(["tmux", "send-keys", "-t", "flowrl_host_in_tmux", "C-c"], **tmux)
+    wait_until(lambda: HostRunPaths(folder).checkpoints())  # Ctrl-C in its pane saves what was learned
+    assert not list(folder.glob("run.sh"))
+
+
+def wait_until(holds, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -33,8 +32,6 @@ class Display:
     """Standard output with a progress bar below its lines; a context manager. Without a terminal there is no bar."""
 
     def __init__(self, num_episodes: int):
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")  # a terminal without these signs
         console = Console(highlight=False)
         self._console = console if console.is_terminal else Console(width=_WIDTH_WHEN_PIPED, highlight=False)
         columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} episodes")

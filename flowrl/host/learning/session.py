@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 
 from flowrl.errors import FlowrlError, FolderInUse, NoRoom
 from flowrl.files import sweep_files, why_no_room, write_json
-from flowrl.host.choice import make_vec
 from flowrl.host.environments import MakeEnvironment
 from flowrl.host.interface import VecEnv
 from flowrl.host.learning import checkpoints, reporting
@@ -37,8 +36,11 @@ class Terminated(BaseException):
         self.exit_code = 128 + number
 
 
-def train(settings: PPOSettings) -> Evaluation:
+def train(settings: PPOSettings, env: VecEnv) -> Evaluation:
     """Trains to the end of the settings, or goes on where an earlier start ended, and evaluates.
+
+    Args:
+        env: the batch to train on (`batch.make_batch`); stays the caller's, who closes it.
 
     Raises:
         BadInput: settings that do not fit each other, the environment or the folder's checkpoint.
@@ -48,22 +50,13 @@ def train(settings: PPOSettings) -> Evaluation:
         KeyboardInterrupt, Terminated: what was learned is saved.
     """
     paths = HostRunPaths(settings.folder)
-    with _held(paths), _no_room_in_words(paths), _signals(), Display(settings.num_episodes) as display:
-        _greet(settings, display)
-        maker = MakeEnvironment(settings.env)
-        with make_envs(settings) as env, SequentialVecEnv([maker]) as evaluation_env:
-            return _Training(settings, paths, env, evaluation_env, display).run()
-
-
-def make_envs(settings: PPOSettings) -> VecEnv:
-    """The batch that is trained on. A worker that is lost is replaced: one crash of a simulator must not end a training."""
-    options: dict[str, Any] = {"copy": False}  # a collector is done with observations before the next step
-    if settings.method in ("auto", "threads", "processes"):
-        options |= {"num_workers": settings.num_workers or "auto", "timeout_s": settings.timeout_s}
-    if settings.method in ("auto", "processes"):
-        options["respawn"] = True
-        options["start_method"] = None if settings.parallel_start_method == "default" else settings.parallel_start_method
-    return make_vec([MakeEnvironment(settings.env)] * settings.n_envs, settings.method, **options)
+    with contextlib.ExitStack() as around:
+        around.enter_context(_held(paths))
+        around.enter_context(_no_room_in_words(paths))
+        around.enter_context(_signals())
+        display = around.enter_context(Display(settings.num_episodes))
+        evaluation_env = around.enter_context(SequentialVecEnv([MakeEnvironment(settings.env)]))
+        return _Training(settings, paths, env, evaluation_env, display).run()
 
 
 class _Training:
@@ -165,15 +158,6 @@ class _Training:
             "evaluation_reward": found.mean,
             "evaluation_episodes": len(found.returns),
         }
-
-
-def _greet(settings: PPOSettings, display: Display) -> None:
-    if settings.n_envs == 1:
-        display.say("🚀 Using 1 environment for training")
-        return
-    display.say(f"🚀 Using {settings.n_envs} parallel environments for training")
-    display.say(f"   Start method: {settings.parallel_start_method}\n")
-    display.say(f"Parallel mode: {settings.n_envs} environments")
 
 
 @contextlib.contextmanager

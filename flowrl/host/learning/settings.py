@@ -110,6 +110,8 @@ class PPOSettings(LearningSettings, EnvironmentSettings):
     """Episodes between evaluations, a tenth of eval_episodes each, on a single environment; 0: only at the end."""
     eval_episodes: int = 100
     """Episodes of the last evaluation, on a single environment."""
+    tmux: bool = False
+    """Train in a tmux session of its own, named flowrl_host_FOLDER, and return at once."""
     use_wandb: bool = False
     """Report to Weights & Biases."""
     wandb_project: str = "flow_rl_parallel"

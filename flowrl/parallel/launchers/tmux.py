@@ -34,7 +34,7 @@ from flowrl.parallel.launchers.base import (
 )
 from flowrl.parallel.processes import COOKIE, end_tree, name_of, with_cookie
 from flowrl.parallel.slots import plan_slots
-from flowrl.paths import RunPaths
+from flowrl.paths import start_script
 from flowrl.records.process_id import ProcessId
 from flowrl.records.run_record import Slot
 
@@ -260,7 +260,7 @@ def _write_script(spec: LaunchSpec, unwanted: Sequence[str]) -> Path:
     variables = {**spec.environment, EXPERIMENT: str(spec.experiment), COOKIE: spec.cookie}
     settings = [f"{name}={value}" for name, value in variables.items()]
     command = shlex.join([shutil.which("env") or "/usr/bin/env", *unset, *settings, *spec.argv])
-    script = RunPaths(spec.run_folder).start_script
+    script = start_script(spec.run_folder)
     write_private(script, f'rm -f -- "$0"\nexec {command}\n')
     return script
 
