@@ -262,3 +262,15 @@ class Slow(Count):
     def step(self, action):
         time.sleep(0.002)
         return super().step(action)
+
+
+class Fragile(Count):
+    """Fails in its 40th step."""
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 40:
+            raise ValueError("the wheel is gone")
+        return super().step(action)

@@ -150,6 +150,23 @@ def test_a_training_ends_once_its_newest_episodes_are_good_enough(tmp_path):
     assert read_json(HostRunPaths(tmp_path).result)["episodes"] == 100
 
 
+def test_an_environment_that_fails_ends_the_training_and_what_was_learned_is_saved(tmp_path):
+    failed = run(tmp_path, *SLOW, "--env", "tests.host.games:Fragile")
+    assert failed.returncode == 1 and "environment 0 raised ValueError in step: the wheel is gone" in failed.stderr
+    assert [path.name for path in HostRunPaths(tmp_path).checkpoints()] == ["checkpoint_32.pkl"]  # two updates of 16 steps
+
+
+def test_a_training_survives_the_death_of_a_worker():
+    settings = PPOSettings(env="tests.host.games:Slow", n_envs=2, method="processes", num_workers=2, num_steps=16, layer_size=8)
+    with make_batch(settings) as env:
+        trainer = PPOTrainer(env, settings)
+        trainer.train_episode_vectorized()
+        os.kill(env.worker_pids[1], signal.SIGKILL)
+        made = trainer.train_episode_vectorized()
+        assert env.lost.workers == 1 and made.frames == 32 and trainer.state.updates == 2
+        assert np.isfinite(list(made.statistics.values())).all()
+
+
 def test_an_environment_that_cannot_be_made_shows_its_error(capsys):
     assert train_ppo.main(["--env", "tests.host.games:Broken"]) == 1  # it needs an argument
     assert "environment 0 raised TypeError in its function" in capsys.readouterr().err
