@@ -1,4 +1,4 @@
-"""Five runs of the fault campaign: real trainings, real kills, and the library as if nothing had happened."""
+"""Two runs of the fault campaign: real trainings, real kills, and the library as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from flowrl import pickles
 
 ROOT = Path(__file__).parents[1]
-RUNS = 5
+RUNS = 2
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
@@ -30,7 +30,7 @@ def faults():
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory):
-    """The lines of the results of five runs; their folders are kept until the tests are done."""
+    """The lines of the results of the runs; their folders are kept until the tests are done."""
     results = tmp_path_factory.mktemp("faults") / "results.jsonl"
     command = [sys.executable, str(ROOT / "benchmarks" / "faults.py"), "--runs", str(RUNS), "--seed", "5",
                "--strikes", "3", "--keep", "--results", str(results)]  # fmt: skip
