@@ -41,7 +41,7 @@ def check_environment(name: str) -> None:
     except gymnasium_error.DependencyNotInstalled as error:
         raise BadInput(f"--env {name} needs a package that is not installed: {_install(name, error)}") from None
     except gymnasium_error.UnregisteredEnv as error:
-        raise BadInput(f"--env {name}: {_one_line(error)}; {_closest(name)}") from None
+        raise BadInput(f"--env {name}: {_first_sentence(error)}; {_closest(name)}") from None
     except gymnasium_error.Error as error:
         raise BadInput(f"--env {name}: {_one_line(error)}") from None
     except FlowrlError:
@@ -104,6 +104,11 @@ def _closest(name: str) -> str:
 
         gymnasium.register_envs(ale_py)
     return suggestion(name, sorted(gymnasium.registry))
+
+
+def _first_sentence(error: Exception) -> str:
+    """Without the suggestions of Gymnasium, which finds fewer names than `_closest`."""
+    return _one_line(error).partition(". ")[0]
 
 
 def _one_line(error: Exception) -> str:

@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(tmp_pat
     ("flags", "says"),
     [
         (["--n-envs", "0"], "--n_envs must be at least 1, found 0"),
-        (["--env", "CartPol-v1"], "did you mean CartPole-v1"),
+        (["--env", "CartPol-v1"], "--env CartPol-v1: Environment `CartPol` doesn't exist; did you mean CartPole-v1"),
         (["--env", "CartPole-v77"], "did you mean CartPole-v1"),
         (["--env", "ALE/Pongg-v5"], "did you mean ALE/Pong-v5"),
         (["--env", "nowhere.at_all:Env"], "No module named 'nowhere'"),
