@@ -21,8 +21,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flowrl.parallel.scheduler import SkillScheduler
-from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
 from flowrl.paths import ExperimentPaths
+from flowrl.records import state_file
+from flowrl.records.scheduler_state import SchedulerState, SkillEntry, Status
 from tests.parallel.fakes.experiments import skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
 from tests.parallel.simulation.schedules import critical_path_s, layered_graph, lower_bound_s, run
@@ -72,14 +73,14 @@ def save_line(num_finished: int, slots: int) -> str:
     ]  # fmt: skip
     running = [SkillEntry(skill_name=f"R{i}", status=Status.RUNNING, skill_data=skill(f"R{i}")) for i in range(slots)]
     with tempfile.TemporaryDirectory() as folder:
-        store, took_s = StateStore(ExperimentPaths(Path(folder))), []
+        paths, took_s = ExperimentPaths(Path(folder)), []
         state = SchedulerState(max_parallel=slots, skills=done + running)
-        store.save(state)
+        state_file.save(paths, state)
         for _ in range(SAVES):
             begun = time.perf_counter()
-            store.save(state)
+            state_file.save(paths, state)
             took_s.append(time.perf_counter() - begun)
-        size_mb = store.paths.state.stat().st_size / 1e6
+        size_mb = paths.state.stat().st_size / 1e6
     return (
         f"saving a state with {num_finished} finished and {slots} running skills ({size_mb:.1f} MB): {_spread(sorted(took_s))}"
     )
@@ -100,7 +101,7 @@ def readying_line(num_finished: int) -> str:
         state = SchedulerState(
             skills=[SkillEntry(skill_name=f"S{i}", status=Status.COMPLETED, expert_idx=i) for i in range(num_finished)]
         )
-        StateStore(paths).save(state)
+        state_file.save(paths, state)
         scheduler = SkillScheduler(base_dir=paths.root, max_parallel=1, poll_interval=3600, launcher=FakeLauncher(end))
         for number in range(CHAIN):
             scheduler.add_skill(f"C{number}", skill(f"C{number}"), [f"C{number - 1}"] if number else [])

@@ -21,9 +21,10 @@ from flowrl.experiment.sequential_checkpoint import SequentialRun, SequentialSki
 from flowrl.files import write_json, write_whole
 from flowrl.parallel.library.experts import ExpertVersion, save_expert_to_skills, write_global_latest
 from flowrl.parallel.library.locks import hold_scheduler_lock
-from flowrl.parallel.state import SchedulerState, SkillEntry, StateStore, Status
 from flowrl.parallel.training_setup import build_remapping
 from flowrl.paths import SKILL_DATA, ExperimentPaths, given_path
+from flowrl.records import state_file
+from flowrl.records.scheduler_state import SchedulerState, SkillEntry, Status
 from flowrl.report.invocation import to_go_on
 from flowrl.skills.module import TaskSource, render_module
 
@@ -121,7 +122,7 @@ def _write(paths: ExperimentPaths, run: SequentialRun) -> None:
     for skill in run.skills:
         _write_skill(paths, run, skill)
     stored_settings.write(paths, _settings(paths, run))
-    StateStore(paths).save(_state(run))
+    state_file.save(paths, _state(run))
     write_global_latest(paths)
 
 

@@ -37,8 +37,8 @@ from flowrl.parallel.events import (
     Ticked,
 )
 from flowrl.parallel.launch_queue import LaunchQueue
-from flowrl.parallel.state import FINAL, USELESS, RehearsalEntry, SchedulerState, SkillEntry, Stage, Status
 from flowrl.records.result import Outcome
+from flowrl.records.scheduler_state import FINAL, USELESS, RehearsalEntry, SchedulerState, SkillEntry, Stage, Status
 
 FEWEST_ENVS = 8
 """A run that is short of memory is never given fewer environments than this."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flowrl.parallel.state import USELESS, SkillEntry, Status
+from flowrl.records.scheduler_state import USELESS, SkillEntry, Status
 
 
 class Dependencies:

@@ -30,7 +30,7 @@ from flowrl.parallel.events import (
     Ticked,
 )
 from flowrl.parallel.reconciliation import Folders, Records, reconcile
-from flowrl.parallel.state import SchedulerState, SkillEntry, Stage, Status
+from flowrl.records.scheduler_state import SchedulerState, SkillEntry, Stage, Status
 
 
 class Hands(Folders, Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from flowrl.parallel.state import Status
+from flowrl.records.scheduler_state import Status
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from flowrl.parallel.backoff import is_due
-from flowrl.parallel.state import SkillEntry
+from flowrl.records.scheduler_state import SkillEntry
 
 
 class LaunchQueue:

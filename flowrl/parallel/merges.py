@@ -13,11 +13,11 @@ from flowrl.files import why_no_room
 from flowrl.parallel.events import Merged, MergeFailed
 from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, WaitGivenUp, waiting_unless
 from flowrl.parallel.no_room import no_room
-from flowrl.parallel.state import SkillEntry
 from flowrl.parallel.trained_experts import DamagedCheckpoint, set_damaged_aside
 from flowrl.parallel.training_processor import Guard, process_completed_rehearsal, process_completed_training
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
+from flowrl.records.scheduler_state import SkillEntry
 
 
 class Merges:

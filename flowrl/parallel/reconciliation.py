@@ -22,10 +22,10 @@ from flowrl.parallel.library.contents import (
     prepared_runs,
     skills_in_library,
 )
-from flowrl.parallel.state import FINAL, RehearsalEntry, SkillEntry, Stage, Status
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records.result import Outcome, RunResult
+from flowrl.records.scheduler_state import FINAL, RehearsalEntry, SkillEntry, Stage, Status
 
 
 class Records(Protocol):

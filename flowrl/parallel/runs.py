@@ -21,13 +21,13 @@ from flowrl.parallel.no_room import no_room
 from flowrl.parallel.rehearsal_setup import prepare_rehearsal
 from flowrl.parallel.skill_budget import NO_LIMIT
 from flowrl.parallel.slots import driver_environment
-from flowrl.parallel.state import SkillEntry
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.parallel.watched_run import LEFTOVER_GRACE_S, STOP_GRACE_S, WatchedRun
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import liveness
 from flowrl.records.rehearsal_settings import RehearsalRequest
 from flowrl.records.run_record import Slot
+from flowrl.records.scheduler_state import SkillEntry
 
 KEEPER = (sys.executable, "-m", "flowrl.parallel.keeper")
 TRAINING_COMMAND = (sys.executable, "-m", "flowrl.training")

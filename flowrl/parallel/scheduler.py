@@ -32,9 +32,10 @@ from flowrl.parallel.no_room import no_room
 from flowrl.parallel.reconciliation import FolderRecords
 from flowrl.parallel.runs import TRAINING_COMMAND, Runs
 from flowrl.parallel.scheduler_options import SchedulerOptions
-from flowrl.parallel.state import RehearsalEntry, SchedulerState, SkillEntry, StateStore, Status
 from flowrl.paths import ExperimentPaths, check_cache_folder, given_path, rehearsal_number
+from flowrl.records import state_file
 from flowrl.records.rehearsal_settings import RehearsalRequest
+from flowrl.records.scheduler_state import RehearsalEntry, SchedulerState, SkillEntry, Status
 from flowrl.skills.spec import check_name
 
 WATCH_S = 0.05
@@ -81,7 +82,6 @@ class SkillScheduler:
         merges = Merges(self.paths, self._wake.set, guard, self.options.lock_timeout_s)
         self._runs = Runs(self.paths, self._launcher, command, self.options.stall_timeout_s, merges)
         self._runs.budget = self.options.skill_budget
-        self._store = StateStore(self.paths)
         core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
         self._dispatcher = Dispatcher(core, self._runs, self._save, self._announce)
         self._lock = self._dispatcher.lock
@@ -135,11 +135,11 @@ class SkillScheduler:
         self._launcher.check()
         check_cache_folder()
         self._plan_slots()
-        found, _ = self._store.load()
+        found, _ = state_file.load(self.paths)
         self._check_early(entry.skill_name for entry in (found.skills if found else ()))
         self._folder_lock = self._take_folder()  # nothing was written before this
         try:
-            state, self.remark = self._store.load()
+            state, self.remark = state_file.load(self.paths)
             self._dispatcher.core = self._new_core(state or SchedulerState())
             self._core.state.max_parallel = self.max_parallel
             self._core.state.proposer = self._proposer or self._core.state.proposer
@@ -436,7 +436,7 @@ class SkillScheduler:
 
     def _save(self, state: SchedulerState) -> None:
         try:
-            self._store.save(state)
+            state_file.save(self.paths, state)
         except OSError as error:
             raise no_room(self.paths.state, why_no_room(error) or error.strerror or str(error)) from error
 

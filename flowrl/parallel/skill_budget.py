@@ -15,10 +15,10 @@ from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.parallel.library.archive import EARLIER
-from flowrl.parallel.state import SkillEntry
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records.result import NO_PROGRESS
+from flowrl.records.scheduler_state import SkillEntry
 from flowrl.records.training_settings import TrainingSettings
 
 

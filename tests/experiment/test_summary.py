@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flowrl.parallel.state import SkillEntry, Status
+from flowrl.records.scheduler_state import SkillEntry, Status
 from flowrl.report.announcements import outcome
 from flowrl.report.figures import frames_text
 from flowrl.report.invocation import to_go_on

@@ -29,7 +29,7 @@ from flowrl.parallel.events import (
     Stopping,
     Ticked,
 )  # fmt: skip
-from flowrl.parallel.state import FINAL, SchedulerState, SkillEntry, Stage, Status
+from flowrl.records.scheduler_state import FINAL, SchedulerState, SkillEntry, Stage, Status
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = START + timedelta(days=1)

@@ -19,12 +19,12 @@ from flowrl.parallel.library.locks import WaitGivenUp, waiting_unless
 from flowrl.parallel.merge_guard import MergeGuard
 from flowrl.parallel.merges import Merges
 from flowrl.parallel.processes import retry_until
-from flowrl.parallel.state import SkillEntry, Stage, Status
 from flowrl.parallel.training_processor import MOST_MEASUREMENTS, process_completed_training
 from flowrl.paths import ExperimentPaths
 from flowrl.records import run_record
 from flowrl.records.process_id import ProcessId
 from flowrl.records.run_record import RunRecord
+from flowrl.records.scheduler_state import SkillEntry, Stage, Status
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library
 from tests.parallel.test_training_processor import expert, finished_run
 

@@ -14,8 +14,8 @@ from flowrl.parallel import backoff
 from flowrl.parallel.events import Announce, Launch, RehearsalAdded, RetryRequested, RunDied
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import SkillScheduler
-from flowrl.parallel.state import SchedulerState, Status
 from flowrl.records.rehearsal_settings import RehearsalRequest
+from flowrl.records.scheduler_state import SchedulerState, Status
 from tests.parallel.fakes.experiments import PATIENCE_S, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
 from tests.parallel.test_core import Driver

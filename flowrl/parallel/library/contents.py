@@ -9,13 +9,13 @@ from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json
-from flowrl.parallel.state import RehearsalEntry, SkillEntry, Status
 from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 from flowrl.records.rehearsal_settings import RehearsalRequest
 from flowrl.records.result import Outcome, RunResult
 from flowrl.records.run_record import RunRecord
+from flowrl.records.scheduler_state import RehearsalEntry, SkillEntry, Status
 
 _NO_PART_OF_A_REQUEST = ("total_timesteps", "stop_at_goal")
 """Training settings of a rehearsal that are not asked for as such."""

@@ -8,7 +8,7 @@ from datetime import timedelta
 from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.dispatcher import Dispatcher
 from flowrl.parallel.events import Paused, Resumed, SkillAdded
-from flowrl.parallel.state import FINAL, USELESS, SchedulerState, Stage, Status
+from flowrl.records.scheduler_state import FINAL, USELESS, SchedulerState, Stage, Status
 from tests.parallel.simulation.hands import SimulatedHands
 from tests.parallel.simulation.world import SchedulerKilled, World, WorldRecords, demand
 

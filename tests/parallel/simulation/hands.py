@@ -13,8 +13,8 @@ from flowrl.parallel import evidence
 from flowrl.parallel.events import Launched, LaunchFailed, Merged, MergeFailed, RunDied, RunEnded, RunStopped
 from flowrl.parallel.evidence import Evidence, RunState
 from flowrl.parallel.launchers.base import Handle, Phase
-from flowrl.parallel.state import SkillEntry
 from flowrl.records.result import NO_PROGRESS, OUT_OF_MEMORY
+from flowrl.records.scheduler_state import SkillEntry
 from tests.parallel.simulation.world import PATHS, Folder, Process, World
 
 

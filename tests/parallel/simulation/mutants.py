@@ -10,7 +10,7 @@ from flowrl.parallel.events import Merged, MergeFailed, RunDied, RunEnded, RunFo
 from flowrl.parallel.evidence import RunState
 from flowrl.parallel.launch_queue import LaunchQueue
 from flowrl.parallel.launchers.base import Phase
-from flowrl.parallel.state import Stage, Status
+from flowrl.records.scheduler_state import Stage, Status
 from tests.parallel.simulation.experiment import Parts
 from tests.parallel.simulation.hands import SimulatedHands
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.events import Launch, Launched, Merge, Merged, Resumed, RunEnded, SkillAdded
 from flowrl.parallel.launch_queue import LaunchQueue
-from flowrl.parallel.state import SchedulerState
+from flowrl.records.scheduler_state import SchedulerState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

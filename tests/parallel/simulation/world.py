@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from flowrl.parallel.library.contents import PreparedRehearsal, PreparedRun
-from flowrl.parallel.state import RehearsalEntry, SkillEntry, Status
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records.result import NO_PROGRESS, Outcome, RunResult
+from flowrl.records.scheduler_state import RehearsalEntry, SkillEntry, Status
 
 PATHS = ExperimentPaths("/simulated")
 ASKED_ENVS = 64

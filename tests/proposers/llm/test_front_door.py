@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from flowrl import pickles
-from flowrl.parallel.state import read_state
 from flowrl.paths import ExperimentPaths
+from flowrl.records.state_file import read_state
 from flowrl.skills.module import skill_functions
 from tests.experiment.fakes import until
 from tests.proposers.llm.server import Hang, Say, Status, skill_json

@@ -1,24 +1,19 @@
-"""``scheduler_state.json``: the scheduler's state, its schema, and how it is saved.
+"""What ``scheduler_state.json`` holds: the scheduler's state, its types, and its schema.
 
-The file is written whole at each transition, and the previous one stays beside it (``.prev``). ``python -m
-flowrl.parallel.state`` writes the JSON Schema that is shipped with the package.
+``python -m flowrl.records.scheduler_state`` writes the JSON Schema that is shipped with the package.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from flowrl.errors import BadInput
 from flowrl.files import write_whole
-from flowrl.paths import ExperimentPaths
-from flowrl.validation import first_fault
 
 VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("scheduler_state.schema.json")
@@ -126,108 +121,11 @@ class SchedulerState(BaseModel):
         return self.model_dump_json(indent=2) + "\n"
 
 
-class StateStore:
-    """The state file of one experiment."""
-
-    def __init__(self, paths: ExperimentPaths):
-        self.paths = paths
-
-    def load(self) -> tuple[SchedulerState | None, str | None]:
-        """The state, or None if there is none yet; and a remark if the previous one had to be used.
-
-        Raises:
-            BadInput: the file (and the one before it) cannot be used; nothing was changed.
-        """
-        current, previous = self.paths.state, self.paths.previous_state
-        try:
-            return read_state(current), None
-        except FileNotFoundError:
-            if not previous.exists():
-                return None, None
-            reason = f"{current} is missing"
-        except TornState as error:
-            reason = str(error)
-        try:
-            return read_state(previous), f"{reason}; going on from the previous state, {previous}"
-        except (FileNotFoundError, TornState) as error:
-            what = "it" if isinstance(error, FileNotFoundError) else "both"  # a torn .prev on its own is refused as well
-            raise BadInput(
-                f"{reason}, and there is no good {previous.name} beside it; "
-                f"restore the file from a copy, or move {what} away: what was trained is found again in the folder"
-            ) from None
-
-    def save(self, state: SchedulerState) -> None:
-        """Writes the state whole; the one before it becomes ``.prev``."""
-        state.updated_at = datetime.now(UTC)
-        if _is_whole(self.paths.state):
-            _keep_beside(self.paths.state, self.paths.previous_state)
-        write_whole(self.paths.state, state.to_text())
-
-
-class TornState(BadInput):
-    """The file is not valid JSON: half written, or damaged."""
-
-
-def read_state(path: Path) -> SchedulerState:
-    """Reads a state file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        TornState: it is not JSON.
-        BadInput: it cannot be read; or it is JSON, and not a state that this version can read.
-    """
-    try:
-        data = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"there is no {path}") from None
-    except OSError as error:
-        raise BadInput(
-            f"{path} cannot be read ({error.strerror or error}); "
-            "make it readable, or move it away: what was trained is found again in the folder"
-        ) from None
-    except ValueError as error:
-        raise TornState(f"{path} is not valid JSON ({error})") from None
-    version = data.get("version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > VERSION:
-        raise BadInput(
-            f"{path} was written by a newer flowrl (state version {version}, this one reads {VERSION}); "
-            "update flowrl, or use another --graph_path"
-        )
-    try:
-        return SchedulerState.model_validate(data)
-    except ValidationError as error:
-        raise BadInput(
-            f"{path} is not a scheduler state of flowrl ({first_fault(error)}); "
-            "move it away to start over, or use another --graph_path"
-        ) from None
-
-
 def schema_text() -> str:
     """The JSON Schema of the state file."""
     schema = SchedulerState.model_json_schema(mode="serialization")
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "flowrl scheduler_state.json"} | schema
     return json.dumps(schema, indent=2) + "\n"
-
-
-def _is_whole(path: Path) -> bool:
-    # The file's last characters are enough: it is written whole, so a torn file lacks its end.
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - 2))
-            return file.read() == b"}\n"
-    except OSError:
-        return False
-
-
-def _keep_beside(current: Path, previous: Path) -> None:
-    """Hard-links the current file to a second name, so that there is a state file at any moment."""
-    link = previous.with_name(f".{previous.name}.tmp")
-    link.unlink(missing_ok=True)
-    try:
-        os.link(current, link)
-    except OSError:  # a file system without hard links
-        return write_whole(previous, current.read_bytes())
-    os.replace(link, previous)
 
 
 if __name__ == "__main__":
