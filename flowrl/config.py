@@ -262,6 +262,29 @@ class EvaluationArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatusArguments:
+    """Shows how an experiment stands: its skills, what runs and how fast, how long is left, and what failed.
+
+    Reads the experiment's folder alone, so it works on a running, a finished and a copied one. Exit code 0: all is well,
+    1: something failed, 2: bad input.
+    """
+
+    graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
+    """Folder of the experiment."""
+    watch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Refresh the screen in place, until q is pressed; keys attach to a training, show its log, or retry what failed."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print it as JSON, for scripts (flowrl/report/status/status.schema.json)."""
+    interval: float = 1.0
+    """With --watch: seconds between two looks."""
+
+    def __post_init__(self):
+        check_ranges(self, {POSITIVE: ("interval",)})
+        if self.watch and self.json:
+            raise BadInput("--watch and --json exclude each other: leave one of them out")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RehearsalArguments(RehearsalSettings):
     """Lets a library play whole episodes while every expert that acts goes on learning, from its own reward and the game's.
 

@@ -22,6 +22,7 @@ COMMANDS = {
     command.name: command
     for command in (
         Command("grow", "propose skills, train many at once, and merge them into a library (flowrl.bottomup_parallel)"),
+        Command("status", "show how an experiment stands, on one screen; with --watch, until q is pressed"),
         Command("rehearse", "let a library play whole episodes while its experts go on learning"),
         Command("evaluate", "measure what a library can do: each skill, and whole episodes"),
         Command("migrate", "split the checkpoint of a sequential run into a library"),

@@ -6,7 +6,6 @@ trained as any skill is, in a process of its own, and goes on from its last chec
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -22,8 +21,8 @@ from flowrl.errors import FlowrlError
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records import metrics, run_record
 from flowrl.records import result as run_result
-from flowrl.records import run_record
 from flowrl.records.result import Outcome
 from flowrl.records.run_record import Slot
 from flowrl.records.training_settings import RunSettings
@@ -117,10 +116,5 @@ def _run(run: RunPaths, on_frames: Callable[[int], None]) -> None:
 
 
 def _frames_so_far(run: RunPaths) -> int:
-    try:
-        with open(run.metrics, "rb") as file:
-            file.seek(max(0, run.metrics.stat().st_size - 4096))
-            *_, last = [line for line in file.read().splitlines() if line.endswith(b"}")]
-        return int(json.loads(last)["frames"])
-    except (OSError, ValueError, KeyError):  # not there yet, or in the middle of a line
-        return 0
+    line = metrics.newest(run.metrics)
+    return int(line["frames"]) if line else 0

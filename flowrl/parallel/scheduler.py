@@ -20,7 +20,7 @@ from flowrl.files import why_no_room
 from flowrl.parallel.admission import EarlySkills, check_dependencies, check_is_new, check_not_on_itself
 from flowrl.parallel.core import SchedulerCore, waiting_entry
 from flowrl.parallel.dispatcher import Dispatcher, utc_now
-from flowrl.parallel.events import ContinueRequested, Paused, RehearsalAdded, Resumed, SkillAdded
+from flowrl.parallel.events import ContinueRequested, Paused, RehearsalAdded, Resumed, RetryRequested, SkillAdded
 from flowrl.parallel.launchers.base import Launcher
 from flowrl.parallel.launchers.default import default_launcher
 from flowrl.parallel.library.archive import sweep
@@ -387,6 +387,7 @@ class SkillScheduler:
             if time.monotonic() >= next_listing:
                 self._runs.ask_engine()
                 next_listing = time.monotonic() + self._listing_interval_s()
+            self._heed_retry_request()
             self._dispatcher.look()
             if self._dispatcher.actions:
                 continue
@@ -394,6 +395,14 @@ class SkillScheduler:
                 return
             self._wake.wait(WATCH_S if self._core.state.currently_running else self._idle_s())
             self._wake.clear()
+
+    def _heed_retry_request(self) -> None:
+        """Another process, such as ``flowrl status --watch``, may ask for what ``--retry_failed`` does at a start."""
+        try:
+            self.paths.retry_request.unlink()
+        except OSError:  # there is none
+            return
+        self._dispatcher.tell(RetryRequested())
 
     def _listing_interval_s(self) -> float:
         """An engine that is cheap to ask is asked often: a session that is gone is noticed within two seconds."""

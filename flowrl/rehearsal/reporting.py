@@ -6,12 +6,11 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from flowrl.files import append_line
+from flowrl.records import metrics
 from flowrl.rehearsal.experience import Experience
 from flowrl.rehearsal.progress import RehearsalReport, SkillUse
 from flowrl.rehearsal.rollout import Rehearsed
@@ -36,7 +35,7 @@ class Reporter:
         self._names = [skill.name for skill in run.library.skills]
         self._unlocked: deque[int] = deque(maxlen=LATEST_EPISODES)
         self._lengths: deque[int] = deque(maxlen=LATEST_EPISODES)
-        self._before = _last_line(run.paths.metrics)
+        self._before = metrics.newest(run.paths.metrics) or {}
 
     @property
     def achievements(self) -> float | None:
@@ -112,14 +111,6 @@ class Reporter:
 def acted_frames(steps: Sequence[Rehearsed], num_skills: int) -> np.ndarray:
     """int64 ``[num_skills]``: the steps in which each skill acted."""
     return np.bincount(np.concatenate([step.skill for step in steps]), minlength=num_skills)
-
-
-def _last_line(metrics: Path) -> dict[str, Any]:
-    """What an earlier attempt reported last; nothing where there is none, or its last line was cut off."""
-    try:
-        return json.loads(metrics.read_text().splitlines()[-1])
-    except (OSError, IndexError, ValueError):
-        return {}
 
 
 def _mean(of_experts: np.ndarray, acted: np.ndarray) -> float:

@@ -14,6 +14,11 @@ def to_go_on(graph_path: Path) -> str:
     return f"{_interpreter()} -m flowrl.bottomup_parallel --graph_path {shlex.quote(str(graph_path))}"
 
 
+def retry_command(graph_path: Path) -> list[str]:
+    """The command, as a program starts it, that resumes an experiment and tries again what failed."""
+    return [sys.executable, "-m", "flowrl.bottomup_parallel", "--graph_path", str(graph_path), "--retry_failed"]
+
+
 def to_rehearse(graph_path: Path) -> str:
     """The command that goes on with a rehearsal."""
     return f"{_interpreter()} -m flowrl rehearse {shlex.quote(str(graph_path))}"

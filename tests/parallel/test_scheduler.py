@@ -21,14 +21,16 @@ from flowrl.envs.craftax.facts_classic import FACTS as CLASSIC
 from flowrl.errors import BadInput, FlowrlError, FolderInUse, NoRoom
 from flowrl.experiment.flow_graph import FlowGraph
 from flowrl.files import write_json
-from flowrl.parallel import backoff, state
+from flowrl.parallel import backoff
 from flowrl.parallel.library.locks import merge_lock
 from flowrl.parallel.processes import retry_until
 from flowrl.parallel.scheduler import WATCH_S, SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records import state_file
 from flowrl.records.liveness import is_held
+from flowrl.records.scheduler_state import SCHEMA_FILE
 from tests.experiment.fakes import PICKAXE, STONE, WOOD, ListProposer
 from tests.parallel.fakes.experiments import PATIENCE_S, put_in_library, skill
 from tests.parallel.fakes.launcher import FakeLauncher, finish
@@ -505,7 +507,7 @@ def test_a_state_that_cannot_be_written_ends_with_the_remedy(scheduler_of, monke
     def full(path, data):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(state, "write_whole", full)
+    monkeypatch.setattr(state_file, "write_whole", full)
     with pytest.raises(FlowrlError, match="Input/output error.*free disk space.*start the same command again"):
         scheduler.run({})
 
@@ -936,9 +938,11 @@ def test_the_proposers_state_is_kept(scheduler_of):
 
 
 def test_the_state_file_fits_its_schema_at_every_moment(scheduler_of, monkeypatch):
-    validator = jsonschema.Draft202012Validator(json.loads(state.SCHEMA_FILE.read_text()))
-    written, write_whole = [], state.write_whole
-    monkeypatch.setattr(state, "write_whole", lambda path, text: (written.append(json.loads(text)), write_whole(path, text)))
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+    written, write_whole = [], state_file.write_whole
+    monkeypatch.setattr(
+        state_file, "write_whole", lambda path, text: (written.append(json.loads(text)), write_whole(path, text))
+    )
     scheduler = scheduler_of({("A", 1): "failed", ("C", 1): "cancelled"})
     for name, dependencies in (("A", []), ("B", ["A"]), ("C", []), ("D", ["C"])):
         scheduler.add_skill(name, skill(name), dependencies)

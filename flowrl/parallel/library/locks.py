@@ -24,6 +24,8 @@ from flowrl.errors import FlowrlError, FolderInUse
 from flowrl.paths import ExperimentPaths
 
 POLL_S = 0.02
+_GLANCE_S = 0.5
+"""Seconds in which a process that only looks whether the lock is held has let go of it."""
 MERGE_TIMEOUT_S = 300.0
 """Seconds that a merge waits for another, which may write large experts to a slow disk."""
 _FOLDER_CANNOT_BE_LOCKED = {errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -63,7 +65,11 @@ def hold_scheduler_lock(paths: ExperimentPaths) -> FileLock:
         FolderInUse: another scheduler works on the folder; says which, and since when.
     """
     lock = _file_lock(paths.scheduler_lock)
-    if not _try_file(lock):
+    deadline = time.monotonic() + _GLANCE_S
+    while not _try_file(lock):
+        if time.monotonic() < deadline:
+            time.sleep(_GLANCE_S / 10)
+            continue
         raise FolderInUse(
             f"{paths.root} is in use by another scheduler ({holder(paths.scheduler_lock)}); "
             "wait until it ends, stop it, or use another --graph_path"
