@@ -162,6 +162,11 @@ class ExperimentPaths:
         return self.root / "scheduler.lock"
 
     @property
+    def history(self) -> Path:
+        """When each skill came to which status."""
+        return self.root / "history.jsonl"
+
+    @property
     def retry_request(self) -> Path:
         """Asks a scheduler at work to try again what failed: an empty file, removed once it is heeded."""
         return self.root / "retry_failed.request"

@@ -34,6 +34,7 @@ from flowrl.parallel.runs import TRAINING_COMMAND, Runs
 from flowrl.parallel.scheduler_options import SchedulerOptions
 from flowrl.paths import ExperimentPaths, check_cache_folder, given_path, rehearsal_number
 from flowrl.records import state_file
+from flowrl.records.history import History
 from flowrl.records.rehearsal_settings import RehearsalRequest
 from flowrl.records.scheduler_state import RehearsalEntry, SchedulerState, SkillEntry, Status
 from flowrl.skills.spec import check_name
@@ -92,6 +93,7 @@ class SkillScheduler:
         self._on_final: Callable[[str, str], Any] = lambda skill_name, status: None
         self._on_rehearsal_final: Callable[[str, str], Any] = lambda name, status: None
         self._proposer: dict[str, Any] = {}
+        self._history = History(self.paths.history, {})
 
     def set_callbacks(
         self,
@@ -141,6 +143,7 @@ class SkillScheduler:
         try:
             state, self.remark = state_file.load(self.paths)
             self._dispatcher.core = self._new_core(state or SchedulerState())
+            self._history = History.of(self.paths.history, self._core.state.entries)
             self._core.state.max_parallel = self.max_parallel
             self._core.state.proposer = self._proposer or self._core.state.proposer
             with merge_lock(self.paths, self.options.lock_timeout_s, "opening the experiment"):
@@ -446,6 +449,7 @@ class SkillScheduler:
     def _save(self, state: SchedulerState) -> None:
         try:
             state_file.save(self.paths, state)
+            self._history.look(state.entries, state.updated_at)
         except OSError as error:
             raise no_room(self.paths.state, why_no_room(error) or error.strerror or str(error)) from error
 
