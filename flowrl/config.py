@@ -285,6 +285,21 @@ class StatusArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportArguments:
+    """Writes an experiment as one page, report/index.html in its folder, which opens from disk and needs no network."""
+
+    graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
+    """Folder of the experiment."""
+    serve: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Serve the page to this machine instead, and follow the experiment."""
+    port: int = 0
+    """With --serve: the port; 0 takes a free one."""
+
+    def __post_init__(self):
+        check_ranges(self, {NOT_NEGATIVE: ("port",)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class RehearsalArguments(RehearsalSettings):
     """Lets a library play whole episodes while every expert that acts goes on learning, from its own reward and the game's.
 

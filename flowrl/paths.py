@@ -185,6 +185,11 @@ class ExperimentPaths:
         return self.root / "evaluation.json"
 
     @property
+    def report(self) -> Path:
+        """The page that ``flowrl report`` writes, and the films beside it."""
+        return self.root / "report"
+
+    @property
     def planner_log(self) -> Path:
         """Why the planner chose each task of an evaluation's first episode."""
         return self.root / "planner.log"

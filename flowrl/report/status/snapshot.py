@@ -40,7 +40,8 @@ class Run(BaseModel):
     expert_idx: int | None = None
     attempt: int = 0
     slot: int | None = None
-    started_at: datetime | None = None
+    started_at: datetime | None = Field(None, description="Start of the newest attempt.")
+    completed_at: datetime | None = Field(None, description="When its final status was reached.")
     retry_at: datetime | None = Field(None, description="It is not tried again before this time.")
     frames: int | None = Field(None, description="Environment steps so far.")
     frames_wanted: int | None = Field(None, description="The most that it is trained.")
@@ -163,6 +164,7 @@ def _run(paths: ExperimentPaths, entry: SkillEntry, depth: int) -> Run:
         attempt=entry.attempt,
         slot=entry.slot,
         started_at=entry.started_at,
+        completed_at=entry.completed_at,
         retry_at=entry.retry_at,
         frames=entry.frames,
         success_rate=entry.success_rate,

@@ -1,0 +1,42 @@
+"""``flowrl report GRAPH_PATH``: an experiment as one page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from flowrl.config import ReportArguments, parse
+from flowrl.errors import ALL_COMPLETED, FlowrlError, NoRoom
+from flowrl.files import why_no_room
+from flowrl.paths import ExperimentPaths
+from flowrl.report.terminal import console
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    try:
+        given = parse(ReportArguments, sys.argv[1:] if arguments is None else arguments, "flowrl report")
+        _report(given)
+    except FlowrlError as error:
+        print(f"flowrl: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        pass  # the way to end --serve
+    return ALL_COMPLETED
+
+
+def _report(given: ReportArguments) -> None:
+    from flowrl.report.page import serving, writing  # bokeh takes a while to import
+
+    def say(line: str) -> None:
+        console().print(line, markup=False, soft_wrap=True)
+
+    paths = ExperimentPaths(given.graph_path)
+    if given.serve:
+        return serving.serve(paths, given.port, say)
+    try:
+        say(f"Written: {writing.write(paths)}")
+    except OSError as error:
+        raise NoRoom(
+            f"{paths.report} cannot be written ({why_no_room(error) or error.strerror}); make room or make it writable"
+        ) from None

@@ -1,0 +1,212 @@
+"""The page's charts, as Bokeh's JSON. The page draws each one when it comes into view, and gives text and lines its colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bokeh.embed import json_item
+from bokeh.models import ColumnDataSource, HoverTool, Range1d, TapTool
+from bokeh.models import Span as Line
+from bokeh.plotting import figure
+
+from flowrl.records.scheduler_state import Status
+from flowrl.report.figures import duration_text, frames_text, plain, rate_text
+from flowrl.report.page.facts import Facts, SkillFacts
+from flowrl.report.page.layout import layered
+from flowrl.report.page.spans import Span
+from flowrl.report.status.screen import direct_needs, status_text
+
+LOOKS = {
+    Status.COMPLETED: ("circle", "#2e8b57"),
+    Status.RUNNING: ("triangle", "#1f83c4"),
+    Status.WAITING: ("circle_dot", "#8a8a8a"),
+    Status.FAILED: ("x", "#d1495b"),
+    Status.CANCELLED: ("square", "#c98a1b"),
+    Status.BLOCKED: ("diamond", "#c98a1b"),
+}
+"""Marker and colour of each status: readable without either alone."""
+COMPOSED, PLAIN = "#1f83c4", "#8a8a8a"
+_LONGEST_NAME = 22
+_HIGHEST = 900
+_NAMED_FROM = 0.06
+"""The share of the whole time from which there is room for a name in a bar."""
+
+
+def graph(facts: Facts) -> dict[str, Any] | None:
+    """The skills by depth, each with lines to what it needs directly; a tap opens a skill's section."""
+    runs = facts.snapshot.skills
+    if not runs:
+        return None
+    needs = direct_needs(runs)
+    places = layered(needs, {run.skill_name: run.depth for run in runs})
+    deepest, rows = max(x for x, _ in places.values()), max(abs(y) for _, y in places.values())
+    height = min(_HIGHEST, int(120 + 40 * 2 * rows))
+    plot = _plot(height, "", x_range=Range1d(-0.6, deepest + 0.6), y_range=Range1d(-rows - 0.6, rows + 1.0))
+    plot.axis.visible = plot.grid.visible = False
+    ends = [(places[other], places[name]) for name, others in needs.items() for other in others if other in places]
+    # From the right side of what is needed to the left side of what needs it, as a curve that leaves and arrives level.
+    plot.bezier(
+        x0=[a[0] + 0.05 for a, _ in ends], y0=[a[1] for a, _ in ends], x1=[b[0] - 0.05 for _, b in ends],
+        y1=[b[1] for _, b in ends], cx0=[a[0] + 0.5 for a, _ in ends], cy0=[a[1] for a, _ in ends],
+        cx1=[b[0] - 0.5 for _, b in ends], cy1=[b[1] for _, b in ends], line_color=PLAIN, line_alpha=0.45, line_width=1.2,
+    )  # fmt: skip
+    source = ColumnDataSource(
+        {
+            "x": [places[run.skill_name][0] for run in runs],
+            "y": [places[run.skill_name][1] for run in runs],
+            "name": [run.skill_name for run in runs],
+            "label": [_short(run.skill_name) for run in runs],
+            "status": [status_text(run) for run in runs],
+            "success": [rate_text(run.success_rate) for run in runs],
+            "random": [rate_text(run.random_success_rate) for run in runs],
+            "frames": [frames_text(run.frames) for run in runs],
+            "marker": [LOOKS[run.status][0] for run in runs],
+            "color": [LOOKS[run.status][1] for run in runs],
+        },
+        name="skills",
+    )
+    nodes = plot.scatter(
+        "x", "y", source=source, marker="marker", color="color", size=15, line_width=2, fill_alpha=0.9, nonselection_alpha=0.9
+    )
+    plot.text("x", "y", "label", source=source, y_offset=-11, text_font_size="12px", text_align="center", name="label",
+              nonselection_text_alpha=1.0)  # fmt: skip
+    about = [("", "@name"), ("status", "@status"), ("success", "@success (random @random)"), ("frames", "@frames")]
+    plot.add_tools(HoverTool(renderers=[nodes], tooltips=about), TapTool(renderers=[nodes]))
+    return json_item(plot)
+
+
+def timeline(spans: Sequence[Span], critical: Sequence[Span]) -> dict[str, Any] | None:
+    """A bar for each attempt, by slot over time; the critical path is outlined."""
+    if not spans:
+        return None
+    began = min(span.start for span in spans)
+    slots = max(span.slot for span in spans) + 1
+    on_path = {(span.skill_name, span.attempt) for span in critical}
+    plot = _plot(100 + 44 * slots, "minutes since the first start", y_range=Range1d(slots - 0.4, -0.6))
+    plot.yaxis.ticker = list(range(slots))
+    plot.yaxis.axis_label = "slot"
+    plot.ygrid.visible = False
+    source = ColumnDataSource(
+        {
+            "left": [_minutes(began, span.start) for span in spans],
+            "right": [_minutes(began, span.end) for span in spans],
+            "slot": [span.slot for span in spans],
+            "name": [span.skill_name for span in spans],
+            "attempt": [span.attempt for span in spans],
+            "became": ["runs" if span.became is Status.RUNNING else _ended(span) for span in spans],
+            "took": [duration_text(span.seconds) for span in spans],
+            "color": [LOOKS[span.became][1] for span in spans],
+            "alpha": [0.9 if span.became is not Status.WAITING else 0.45 for span in spans],
+            "pattern": [" " if span.became in (Status.COMPLETED, Status.RUNNING) else "/" for span in spans],
+            "edge": [3.0 if (span.skill_name, span.attempt) in on_path else 0.0 for span in spans],
+            "path": ["yes" if (span.skill_name, span.attempt) in on_path else "no" for span in spans],
+        }
+    )
+    bars = plot.hbar(
+        y="slot", left="left", right="right", height=0.62, source=source, fill_color="color", fill_alpha="alpha",
+        hatch_pattern="pattern", hatch_color="white", hatch_alpha=0.6, line_width="edge", line_color="#e0a100", name="bars",
+    )  # fmt: skip
+    shortest_s = _NAMED_FROM * (max(span.end for span in spans) - began).total_seconds()
+    wide = [span for span in spans if span.seconds >= max(1.0, shortest_s)]
+    starts = [_minutes(began, span.start) for span in wide]
+    plot.text(
+        starts, [span.slot for span in wide], [_short(span.skill_name) for span in wide],
+        x_offset=5, text_baseline="middle", text_font_size="11px", text_color="white",
+    )  # fmt: skip
+    about = [("", "@name, attempt @attempt"), ("ended as", "@became"), ("took", "@took"), ("on the critical path", "@path")]
+    plot.add_tools(HoverTool(renderers=[bars], tooltips=about))
+    return json_item(plot)
+
+
+def learning_curve(facts: SkillFacts) -> dict[str, Any] | None:
+    """Success (of a rehearsal: achievements) over frames: as it came, over whole cohorts, and in the tests for the goal."""
+    curve = facts.curve
+    if not curve:
+        return None
+    is_rehearsal = facts.run.achievements is not None or facts.name.startswith("rehearsal_")
+    plot = _plot(260, "frames (millions)", **({} if is_rehearsal else {"y_range": Range1d(-0.02, 1.02)}))
+    plot.yaxis.axis_label = "achievements" if is_rehearsal else "success"
+    millions = [round(frames / 1e6, 4) for frames in curve.frames]
+    plot.line(millions, _gaps(curve.raw), line_color=PLAIN, line_alpha=0.6, legend_label="latest episodes")
+    if any(value is not None for value in curve.cohorts):
+        plot.line(millions, _gaps(curve.cohorts), line_color=COMPOSED, line_width=2, legend_label="whole cohorts")
+    if curve.tests:
+        frames, rates = zip(*curve.tests)
+        plot.scatter([at / 1e6 for at in frames], rates, marker="diamond", size=11, color="#e0a100", legend_label="tests")
+    goal = facts.record.get("settings", {}).get("success_rate")
+    if isinstance(goal, int | float) and not is_rehearsal:
+        plot.add_layout(Line(location=goal, dimension="width", line_dash="dashed", line_color=PLAIN))
+    if facts.run.goal_reached:
+        plot.add_layout(Line(location=millions[-1], dimension="height", line_dash="dotted", line_color="#2e8b57", line_width=2))
+    for _, at in curve.attempts:
+        plot.add_layout(Line(location=at / 1e6, dimension="height", line_color="#d1495b", line_dash="dotdash"))
+    plot.legend.location = "bottom_right"
+    plot.legend.background_fill_alpha = plot.legend.border_line_alpha = 0.0
+    plot.legend.click_policy = "hide"
+    return json_item(plot)
+
+
+def achievements(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What whole episodes unlock, of the library and of the best plain agent beside it."""
+    rates = _values(evaluation["whole"].get("rates"))
+    if not rates:
+        return None
+    best = best_plain(evaluation)
+    names = sorted(rates, key=rates.get)
+    plot = _plot(120 + 24 * len(names), "share of episodes", x_range=Range1d(0, 1.02), y_range=names)
+    plot.ygrid.visible = False
+    sides = [("library", rates, COMPOSED, 0.18 if best else 0.0)]
+    if best:
+        sides.append((f"plain agent ({best[0]})", _values(best[1].get("rates")), PLAIN, -0.18))
+    for label, found, color, offset in sides:
+        source = ColumnDataSource({"y": [(name, offset) for name in names], "rate": [found.get(name, 0.0) for name in names],
+                                   "name": names})  # fmt: skip
+        bars = plot.hbar(y="y", right="rate", height=0.34, color=color, source=source, legend_label=label)
+        plot.add_tools(HoverTool(renderers=[bars], tooltips=[("", "@name"), (plain(label), "@rate{0.0%}")]))
+    plot.legend.location = "bottom_right"
+    plot.legend.background_fill_alpha = plot.legend.border_line_alpha = 0.0
+    return json_item(plot)
+
+
+def best_plain(evaluation: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Of the plain agents beside the library the one that unlocks most."""
+    flat = evaluation.get("flat")
+    found = {name: agent for name, agent in flat.items() if isinstance(agent, dict)} if isinstance(flat, dict) else {}
+    if not found:
+        return None
+    name = max(found, key=lambda name: found[name].get("achievements", {}).get("value", 0.0))
+    return name, found[name]
+
+
+def _values(rates: Any) -> dict[str, float]:
+    found = rates if isinstance(rates, dict) else {}
+    return {name: rate["value"] for name, rate in found.items() if isinstance(rate, dict) and "value" in rate}
+
+
+def _plot(height: int, x_label: str, **how: Any):
+    plot = figure(height=height, sizing_mode="stretch_width", toolbar_location=None, tools="", **how)
+    plot.background_fill_alpha = plot.border_fill_alpha = 0.0
+    plot.outline_line_color = None
+    plot.xaxis.axis_label = x_label
+    plot.grid.grid_line_alpha = 0.25
+    plot.axis.axis_label_text_font_style = "normal"
+    plot.min_border_left = plot.min_border_right = 8
+    return plot
+
+
+def _gaps(values: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
+
+
+def _minutes(began: datetime, moment: datetime) -> float:
+    return (moment - began).total_seconds() / 60
+
+
+def _ended(span: Span) -> str:
+    return "to be tried again" if span.became is Status.WAITING else span.became.value
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
