@@ -43,6 +43,8 @@ def test_a_run_goes_on_from_its_checkpoint_and_the_library_stays(begun):
         "2",
         "--num_envs",
         "128",
+        "--max_task_steps",
+        "20",  # its 512 fresh episodes are then short
     ]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr

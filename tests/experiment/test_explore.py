@@ -95,7 +95,8 @@ def test_fewer_frames_than_an_update_are_refused(frames):
         Settings(explore_frames=frames, num_envs=16, num_steps=8)
 
 
-TINY = "--num_envs 128 --num_steps 8 --layer_size 4 --num_minibatches 2 --update_epochs 1 --total_timesteps 1024".split()
+TINY = """--num_envs 128 --num_steps 8 --layer_size 4 --num_minibatches 2 --update_epochs 1 --total_timesteps 1024
+    --max_task_steps 5""".split()
 
 
 def test_explore_is_really_trained_and_the_next_skill_starts_from_it(practice):
