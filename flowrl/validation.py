@@ -1,10 +1,11 @@
-"""What is wrong with data that pydantic refuses: its first fault, in words for a message of one line."""
+"""What pydantic says: the first fault of data that it refuses, in words for a message of one line, and a model's schema."""
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 
 class Fault(NamedTuple):
@@ -34,3 +35,13 @@ def first_fault(error: ValidationError, whole: str = "the file") -> Fault:
     # A union of int and float adds the type that was tried to the place; a person looks for the field.
     place = ".".join(str(part) for part in fault["loc"] if part not in ("int", "float")) or whole
     return Fault(place, f"{fault['msg'][0].lower()}{fault['msg'][1:]}", fault["input"])
+
+
+def schema_of(model: type[BaseModel], title: str) -> str:
+    """The JSON Schema of what a model writes, as the text of a file.
+
+    Args:
+        title: used if the model names none.
+    """
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
+    return json.dumps(schema | model.model_json_schema(mode="serialization"), indent=2) + "\n"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from flowrl.files import write_whole
+from flowrl.validation import schema_of
 
 VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("scheduler_state.schema.json")
@@ -123,9 +123,7 @@ class SchedulerState(BaseModel):
 
 def schema_text() -> str:
     """The JSON Schema of the state file."""
-    schema = SchedulerState.model_json_schema(mode="serialization")
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "flowrl scheduler_state.json"} | schema
-    return json.dumps(schema, indent=2) + "\n"
+    return schema_of(SchedulerState, "flowrl scheduler_state.json")
 
 
 if __name__ == "__main__":

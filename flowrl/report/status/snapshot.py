@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from flowrl.records import liveness, metrics, state_file
 from flowrl.records.learned import counts_as_learned
 from flowrl.records.scheduler_state import USELESS, RehearsalEntry, SchedulerState, SkillEntry, Stage, Status
 from flowrl.report.status.estimates import Pace, Work, seconds_left, seconds_left_of_all
+from flowrl.validation import schema_of
 
 VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("status.schema.json")
@@ -251,9 +251,7 @@ def _is_scheduled(paths: ExperimentPaths) -> bool:
 
 def schema_text() -> str:
     """The JSON Schema of what ``--json`` prints."""
-    schema = Snapshot.model_json_schema(mode="serialization")
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "flowrl status --json"} | schema
-    return json.dumps(schema, indent=2) + "\n"
+    return schema_of(Snapshot, "flowrl status --json")
 
 
 if __name__ == "__main__":
