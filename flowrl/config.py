@@ -300,6 +300,36 @@ class ReportArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WatchArguments:
+    """Films what a skill's experts do: its plan on a fresh world, drawn by the game itself.
+
+    The film is report/films/SKILL.mp4 in the experiment's folder, where flowrl report shows it.
+    """
+
+    graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
+    """Folder of the experiment."""
+    skill: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SKILL")]
+    """Name of a completed skill."""
+    seed: int = 0
+    """Seed of the worlds and of all that happens in them: the same seed gives the same film."""
+    episodes: int = 1
+    """Episodes in the film, one after the other."""
+    outcome: Literal["any", "success", "failure"] = "any"
+    """Which episodes are filmed."""
+    tile: int = 32
+    """Pixels on a side of one cell of the game."""
+    fps: int = 8
+    """Steps of the game a second."""
+    out: Path | None = None
+    """The film's file: .mp4, .webp or .gif."""
+    in_terminal: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Play it in the terminal instead, as coloured half blocks."""
+
+    def __post_init__(self):
+        check_ranges(self, {AT_LEAST_ONE: ("episodes", "tile", "fps"), NOT_NEGATIVE: ("seed",)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class RehearsalArguments(RehearsalSettings):
     """Lets a library play whole episodes while every expert that acts goes on learning, from its own reward and the game's.
 

@@ -6,10 +6,13 @@ import jax
 import pytest
 
 from flowrl.paths import compile_cache
+from flowrl.training.host.jax_cache import LIMIT_BYTES
 
 
 @pytest.fixture(scope="session", autouse=True)
 def kept_programs():
     """For the folders whose ``conftest`` imports this."""
     jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+    # With the limit of the trainings: what is stored without one would keep them from storing anything (see jax_cache.py).
+    jax.config.update("jax_compilation_cache_max_size", LIMIT_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -34,6 +34,7 @@ ROOMS = {
     "rehearsal": {"envs", "evaluation", "records", "skills", "tracking", "training"},
     "parallel": {"records", "skills"},
     "report": {"records"},
+    "films": {"envs", "evaluation", "records", "training"},
     "host": {"tracking", "training"},
     "api": {"envs", "evaluation", "experiment", "skills", "training"},
 }
@@ -60,7 +61,7 @@ EDGES = {
     "openai": "proposers/llm/connection.py",
     "minari": "api/minari_dataset.py",
 }
-NEEDS_JAX = ("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/")
+NEEDS_JAX = ("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/", "films/")
 
 
 def imports_of(path: Path) -> set[str]:

@@ -6,7 +6,8 @@ docs/add_a_game.md shows a complete one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,15 @@ from flowrl.skills.facts import GameFacts
 
 State = Any
 """A game's own state: any pytree of arrays."""
+
+
+class Renderer(NamedTuple):
+    """How a game draws its states."""
+
+    draw: Callable[[State], jax.Array]
+    """The picture of a state, uint8 ``[height, width, 3]``; traced, mapped and compiled by the callers."""
+    tile: int
+    """Pixels on a side of one cell of that picture."""
 
 
 class GameAdapter(ABC):
@@ -53,6 +63,10 @@ class GameAdapter(ABC):
     @abstractmethod
     def step(self, key: jax.Array, state: State, action: jax.Array) -> tuple[jax.Array, State, jax.Array]:
         """One step: observation, state, and whether the game is over (bool scalar; a time limit does not count)."""
+
+    def renderer(self) -> Renderer | None:
+        """What draws a state; None (the default) if the game draws no pictures."""
+        return None
 
     @abstractmethod
     def observe(self, state: State) -> Observation:

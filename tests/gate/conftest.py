@@ -5,6 +5,7 @@ import pytest
 
 from flowrl.gate.client import Gate
 from flowrl.paths import compile_cache
+from flowrl.training.host.jax_cache import LIMIT_BYTES
 from tests.gate.corpus import CLASSIC, CRAFTAX
 
 
@@ -18,6 +19,8 @@ def gates():
 def kept_programs():
     """Keeps programs compiled in this process between test runs; a probe has no such cache."""
     jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+    # With the limit of the trainings: what is stored without one would keep them from storing anything (see jax_cache.py).
+    jax.config.update("jax_compilation_cache_max_size", LIMIT_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     yield
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -10,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.envs.adapter import GameAdapter, State
+from flowrl.envs.adapter import GameAdapter, Renderer, State
 from flowrl.envs.craftax.creatures import Creatures, creature_cells
 from flowrl.envs.craftax.nearest import nearest_blocks, nearest_creatures
 from flowrl.envs.craftax.player import equipped, scripted_action
@@ -55,6 +57,16 @@ class CraftaxGame(GameAdapter):
         with quick_choice():
             observation, state, _, game_over, _ = self._env.step_env(key, state, action, self._params)
         return observation.astype(jnp.float32), _strongly_typed(state), game_over
+
+    def renderer(self):
+        tile = self._constants.BLOCK_PIXEL_SIZE_IMG
+        with contextlib.redirect_stdout(None):  # it prints where it found its textures
+            draw = self.pixel_renderer(tile)
+        return Renderer(lambda state: draw(state).astype(jnp.uint8), tile)
+
+    @abstractmethod
+    def pixel_renderer(self, tile: int) -> Callable[[State], jax.Array]:
+        """The game's own: pixels from 0 to 255, float ``[height, width, 3]``. The first call loads the game's textures."""
 
     @property
     def layout(self):

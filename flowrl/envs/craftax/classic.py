@@ -28,6 +28,11 @@ class ClassicAdapter(CraftaxGame):
         first = len(constants.BlockType)
         self.creature_channels = np.array([first + self.kinds.index(field) for field in CREATURES.values()], np.int32)
 
+    def pixel_renderer(self, tile):
+        from craftax.craftax_classic.renderer import make_craftax_pixel_renderer
+
+        return make_craftax_pixel_renderer(tile)
+
     def view(self, state):
         view = self.window(state.map, state.player_position, constants.BlockType.OUT_OF_BOUNDS.value)
         return view, jnp.ones(view.shape, bool)

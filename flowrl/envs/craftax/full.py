@@ -37,6 +37,11 @@ class CraftaxAdapter(CraftaxGame):
     def _first_channel(self, kind: str) -> int:
         return len(constants.BlockType) + len(constants.ItemType) + self.kinds.index(kind) * self.types_a_kind
 
+    def pixel_renderer(self, tile):
+        from craftax.craftax.renderer import make_craftax_pixel_renderer
+
+        return make_craftax_pixel_renderer(tile)
+
     def view(self, state):
         floor, position = state.player_level, state.player_position
         blocks = self.window(state.map[floor], position, constants.BlockType.OUT_OF_BOUNDS.value)

@@ -1,0 +1,70 @@
+"""Writes a film: MP4 where an encoder is installed, else animated WebP, or GIF."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from flowrl.errors import BadInput
+from flowrl.files import whole_file
+
+SUFFIXES = (".mp4", ".webp", ".gif")
+
+
+def usual_suffix() -> str:
+    """``.mp4`` if imageio-ffmpeg is installed, which brings an encoder; else ``.webp``, which needs none."""
+    return ".mp4" if importlib.util.find_spec("imageio_ffmpeg") else ".webp"
+
+
+def check_suffix(path: Path) -> None:
+    """
+    Raises:
+        BadInput: no film can have such a name here.
+    """
+    if path.suffix not in SUFFIXES:
+        raise BadInput(f"--out {path}: a film's name ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if path.suffix == ".mp4" and usual_suffix() != ".mp4":
+        raise BadInput(f"--out {path}: an MP4 needs an encoder: pip install -e '.[films]'; or choose .webp or .gif")
+
+
+def write(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
+    """Writes the film, whole.
+
+    Args:
+        frames: uint8 ``[height, width, 3]`` each, of one size, both even.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".mp4":
+        return _write_mp4(path, frames, fps)
+    pictures = [Image.fromarray(frame) for frame in frames]
+    how = {"lossless": True, "method": 3} if path.suffix == ".webp" else {"optimize": True}
+    with whole_file(path) as file:
+        pictures[0].save(
+            file, format=path.suffix[1:], save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, **how
+        )
+
+
+def _write_mp4(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
+    import imageio_ffmpeg
+
+    height, width = frames[0].shape[:2]
+    unfinished = path.with_name(f".{path.stem}.unfinished.mp4")
+    try:
+        # yuv420p plays everywhere; an even size is all that it asks for.
+        writer = imageio_ffmpeg.write_frames(
+            str(unfinished), (width, height), fps=fps, codec="libx264", macro_block_size=2, output_params=["-crf", "20"]
+        )
+        writer.send(None)
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,150 @@
+"""Plays a skill's plan, chooses an episode, and has it drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+
+from flowrl.envs.adapter import Renderer
+from flowrl.errors import BadInput
+from flowrl.evaluation import skill_tests
+from flowrl.evaluation.bench import Bench
+from flowrl.evaluation.library import LibrarySkill
+from flowrl.training.playing.environments import Stage, begin_test, play_step
+from flowrl.training.playing.evaluation import FirstEpisodes
+from flowrl.training.playing.rollout import learned_policy
+
+Outcome = Literal["any", "success", "failure"]
+_DRAWN_AT_ONCE = 16
+"""Pictures that are drawn by one call: few enough for the memory, many enough for the processor."""
+
+
+class Shot(NamedTuple):
+    """One moment of an episode."""
+
+    picture: np.ndarray
+    """uint8 ``[height, width, 3]``: what the game draws."""
+    task: int
+    """Place in the plan."""
+    step: int
+    """Of the episode; 0 at its start."""
+    reward: float
+    """What the tasks have paid so far."""
+    held: dict[str, int]
+    """What the player holds, as far as it is not nothing."""
+
+
+class Episode(NamedTuple):
+    """One whole episode."""
+
+    shots: list[Shot]
+    is_success: bool
+
+
+class _Step(NamedTuple):
+    """What a step of the chosen episodes showed, before the next one."""
+
+    states: Any
+    held: Any
+    task: np.ndarray
+    reward: np.ndarray
+
+
+def shoot(bench: Bench, skill: LibrarySkill, seed: int, episodes: int, tile: int, outcome: Outcome = "any") -> list[Episode]:
+    """Films of so many episodes of a skill's plan, each on a world of its own.
+
+    The batch is played twice, with the same keys: once to see how each episode ends, once to draw the chosen ones.
+
+    Args:
+        tile: pixels on a side of one cell of the game.
+        outcome: which episodes are chosen.
+
+    Raises:
+        BadInput: the game draws no pictures, or too few of the episodes ended so.
+    """
+    renderer = bench.adapter.renderer()
+    if renderer is None:
+        raise BadInput(
+            f"{bench.adapter.env_name} draws no pictures; its adapter's renderer() can add that (docs/add_a_game.md)"
+        )
+    stage = Stage(
+        bench.programs.world, bench.programs.acting, skill_tests.judge_of(bench.adapter, bench.library, skill, bench.num_envs)
+    )
+    success, lengths = _endings(stage, bench, skill, seed)
+    wanted = {"any": np.ones_like(success), "success": success, "failure": ~success}[outcome]
+    rows = np.flatnonzero(wanted)[:episodes]
+    if len(rows) < episodes:
+        raise BadInput(
+            f"{skill.name}: of {len(success)} episodes {len(rows)} ended in {outcome}, {episodes} were asked for; "
+            "choose another --seed or --outcome, or fewer --episodes"
+        )
+    steps = _steps(stage, bench, skill, seed, rows, int(lengths[rows].max()))
+    return [
+        Episode(_drawn(renderer, tile, steps, place, int(lengths[row])), bool(success[row])) for place, row in enumerate(rows)
+    ]
+
+
+def _keys(skill: LibrarySkill, seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return tuple(jax.random.split(jax.random.fold_in(jax.random.key(seed), skill.index), 3))
+
+
+def _endings(stage: Stage, bench: Bench, skill: LibrarySkill, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each environment's first episode succeeded, bool ``[B]``, and its steps, int ``[B]``."""
+    world_key, act_key, step_key = _keys(skill, seed)
+    playing, policy = begin_test(stage, world_key, bench.num_envs), learned_policy(stage, bench.params)
+    counted, number = FirstEpisodes(bench.num_envs, bench.num_envs), 0
+    success, lengths = np.zeros(bench.num_envs, bool), np.zeros(bench.num_envs, int)
+    while not counted.are_over:
+        playing, shown, _ = play_step(stage, playing, policy(playing, act_key, number), step_key, number)
+        number += 1
+        verdict = jax.device_get(shown.verdict)
+        ended = counted.counting & verdict.ended
+        success[ended], lengths[ended] = verdict.success[ended], number
+        if ended.any():
+            counted.end(ended)
+    return success, lengths
+
+
+def _steps(stage: Stage, bench: Bench, skill: LibrarySkill, seed: int, rows: np.ndarray, count: int) -> list[_Step]:
+    """The chosen environments before each of the first ``count`` steps, and what the step paid."""
+    world_key, act_key, step_key = _keys(skill, seed)
+    playing, policy = begin_test(stage, world_key, bench.num_envs), learned_policy(stage, bench.params)
+    inventory = jax.jit(lambda features: features.inventory)
+    choose = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf[rows], tree))
+    stocks, steps = tuple(bench.adapter.facts.stocks), []
+    for number in range(count):
+        states, held = choose(playing.scene.state), jax.device_get(choose(inventory(playing.scene.features)))
+        playing, shown, _ = play_step(stage, playing, policy(playing, act_key, number), step_key, number)
+        task, reward = jax.device_get((shown.task, shown.verdict.reward))
+        holds = {name: np.asarray(getattr(held, name)) for name in stocks if hasattr(held, name)}
+        steps.append(_Step(states, holds, task[rows], reward[rows]))
+    return steps
+
+
+def _drawn(renderer: Renderer, tile: int, steps: Sequence[_Step], place: int, length: int) -> list[Shot]:
+    """The shots of one of the chosen environments, from its start to the step before its end."""
+    drawn = jax.jit(jax.vmap(renderer.draw))
+    shots, paid = [], np.cumsum([0.0, *(float(step.reward[place]) for step in steps[:length])])
+    for start in range(0, length, _DRAWN_AT_ONCE):
+        chunk = list(steps[start : min(start + _DRAWN_AT_ONCE, length)])
+        padded = chunk + [chunk[-1]] * (_DRAWN_AT_ONCE - len(chunk))  # one shape, so that one program serves all
+        states = jax.tree.map(
+            lambda *leaves: jax.numpy.stack([leaf[place] for leaf in leaves]), *(step.states for step in padded)
+        )
+        for offset, (picture, step) in enumerate(zip(np.asarray(drawn(states)), chunk)):
+            held = {name: int(amount[place]) for name, amount in step.held.items() if amount[place]}
+            number = start + offset
+            shots.append(Shot(_scaled(picture, tile / renderer.tile), int(step.task[place]), number, float(paid[number]), held))
+    return shots
+
+
+def _scaled(picture: np.ndarray, factor: float) -> np.ndarray:
+    if factor == 1:
+        return picture
+    height, width = (max(1, round(side * factor)) for side in picture.shape[:2])
+    how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(picture).resize((width, height), how))

@@ -1,0 +1,65 @@
+"""A frame of a film: the game's picture, with what goes on written below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from flowrl.films.footage import Episode, Shot
+from flowrl.records.run_record import PlannedTask
+
+_INK, _DIM, _PAPER = (235, 238, 241), (163, 173, 184), (20, 23, 26)
+_GOOD, _BAD = (99, 199, 143), (240, 132, 148)
+_LINE = 1.45
+"""Height of a line of text over the size of its letters."""
+
+
+def frames(episode: Episode, plan: Sequence[PlannedTask], hold: int = 1) -> list[np.ndarray]:
+    """uint8 ``[height, width, 3]`` each, all of one even size (films need that).
+
+    Args:
+        hold: how often the last frame is repeated, with how the episode ended on it.
+    """
+    shots = episode.shots
+    found = [_frame(shot, plan, len(shots), None) for shot in shots]
+    return found + [_frame(shots[-1], plan, len(shots), episode.is_success)] * hold
+
+
+def _frame(shot: Shot, plan: Sequence[PlannedTask], steps: int, is_success: bool | None) -> np.ndarray:
+    height, width = shot.picture.shape[:2]
+    size = max(11, width // 24)
+    line = round(size * _LINE)
+    picture = Image.new("RGB", (_even(width), _even(height + 4 * line + size // 2)), _PAPER)
+    picture.paste(Image.fromarray(shot.picture), (0, 0))
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
+    task = plan[shot.task]
+    of = f" x{task.n}" if task.n != 1 else ""
+    held = "  ".join(f"{name} {amount}" for name, amount in shot.held.items())
+    ending = [] if is_success is None else [("done", _GOOD) if is_success else ("not done", _BAD)]
+    rows = [
+        [(f"{task.skill_name}{of}", _INK), *ending],
+        [(f"task {shot.task + 1} of {len(plan)}, expert {task.global_expert_idx}", _DIM)],
+        [(f"step {shot.step} of {steps}, reward {shot.reward:.2f}", _DIM)],
+        [(held or "holds nothing", _DIM)],
+    ]
+    for number, row in enumerate(rows):
+        left = size // 2
+        for text, colour in row:
+            text = _fitting(text, font, width - left - size // 2)
+            pen.text((left, height + number * line + size // 4), text, fill=colour, font=font)
+            left += round(font.getlength(text)) + size
+    return np.asarray(picture)
+
+
+def _even(side: int) -> int:
+    return side + side % 2
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"

@@ -1,0 +1,174 @@
+"""Films: which episode is played, what is drawn and written below it, and the files that come of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from flowrl.commands import watch as command
+from flowrl.envs.adapter import Renderer
+from flowrl.errors import BadInput
+from flowrl.evaluation import bench as benches
+from flowrl.films import film_files, in_terminal, picture
+from flowrl.films.footage import Episode, Shot, shoot
+from flowrl.records.run_record import PlannedTask
+from tests.evaluation.camp import Camp, camp_library
+
+TILE = 8
+
+
+class DrawnCamp(Camp):
+    """Water as a bar of blue, wood as one of brown below it, 9 cells wide."""
+
+    def renderer(self):
+        def draw(state):
+            cells = jnp.arange(9)
+            bars = jnp.stack([cells < state.water, cells < state.pack.wood])
+            colours = jnp.asarray([[40, 90, 220], [140, 90, 40]])
+            pixels = jnp.where(bars[..., None], colours[:, None], 0).astype(jnp.uint8)
+            return jnp.repeat(jnp.repeat(pixels, TILE, 0), TILE, 1)
+
+        return Renderer(draw, TILE)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return benches.set_up(camp_library(), DrawnCamp(), 8)
+
+
+def skill_of(bench, name):
+    return next(skill for skill in bench.library.skills if skill.name == name)
+
+
+def filmed(bench, name, **how):
+    return shoot(bench, skill_of(bench, name), **{"seed": 3, "episodes": 1, "tile": TILE, **how})
+
+
+def bar(shot, row) -> int:
+    """The cells of a bar that are not black."""
+    return int(shot.picture[row * TILE, ::TILE].any(-1).sum())
+
+
+def test_a_film_shows_each_state_of_the_episode_with_what_goes_on(bench):
+    (episode,) = filmed(bench, "Build")
+    shots = episode.shots
+    assert episode.is_success and [shot.step for shot in shots] == list(range(len(shots)))
+    plan = [task.skill_name for task in skill_of(bench, "Build").plan]
+    assert [plan[shot.task] for shot in shots] == ["Chop", "Chop", "Build"]
+    assert [bar(shot, 1) for shot in shots] == [0, 1, 2] == [shot.held.get("wood", 0) for shot in shots]
+    assert [bar(shot, 0) for shot in shots] == [9, 8, 7]
+    assert shots[0].reward == 0 < shots[1].reward < shots[2].reward
+
+
+def test_the_same_seed_gives_the_same_film_and_worlds_are_different_ones(bench):
+    first, again = filmed(bench, "Build", episodes=2), filmed(bench, "Build", episodes=2)
+    assert len(first) == 2
+    for one, other in zip(first, again):
+        assert all(np.array_equal(a.picture, b.picture) and a[1:] == b[1:] for a, b in zip(one.shots, other.shots))
+
+
+def test_what_never_happens_cannot_be_filmed(bench):
+    with pytest.raises(BadInput, match="Build: of 8 episodes 0 ended in failure, 1 were asked for; choose another --seed"):
+        filmed(bench, "Build", outcome="failure")
+    assert filmed(bench, "Build", outcome="success")[0].is_success
+
+
+def test_a_game_that_draws_nothing_is_refused():
+    with pytest.raises(BadInput, match="Camp draws no pictures; its adapter's renderer"):
+        filmed(benches.set_up(camp_library(), Camp(), 4), "Build")
+
+
+@pytest.mark.parametrize("tile", [TILE // 2, TILE, 2 * TILE])
+def test_cells_are_drawn_as_large_as_asked(bench, tile):
+    (episode,) = filmed(bench, "Build", tile=tile)
+    assert episode.shots[0].picture.shape == (2 * tile, 9 * tile, 3)
+
+
+PLAN = (PlannedTask("Collect_Wood", 3, 1, 0), PlannedTask("Place_Table", 1, 4, 1))
+
+
+def an_episode(width=181, height=91, is_success=True) -> Episode:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (3, height, width, 3), np.uint8)
+    return Episode([Shot(one, min(i, 1), i, 0.5 * i, {"wood": i, "stone": 2}) for i, one in enumerate(pictures)], is_success)
+
+
+@pytest.mark.parametrize("width", [40, 181, 640])
+def test_frames_have_one_even_size_and_the_picture_on_top(width):
+    frames = picture.frames(an_episode(width), PLAN, hold=2)
+    assert len(frames) == 5 and {frame.shape for frame in frames} == {frames[0].shape}
+    assert frames[0].shape[0] % 2 == frames[0].shape[1] % 2 == 0 and frames[0].shape[0] > 91
+    assert np.array_equal(frames[1][:91, :width], an_episode(width).shots[1].picture)
+    below = [frame[91:, :width] for frame in frames]
+    assert not np.array_equal(below[0], below[1]) and np.array_equal(below[3], below[4])
+
+
+def test_the_end_says_how_it_ended():
+    done, not_done = (picture.frames(an_episode(is_success=is_success), PLAN, hold=1) for is_success in (True, False))
+    assert not np.array_equal(done[-1], not_done[-1]) and np.array_equal(done[0], not_done[0])
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_a_film_can_be_played_from_its_file(tmp_path, suffix):
+    frames = picture.frames(an_episode(), PLAN, hold=1)
+    path = tmp_path / "films" / f"Wood{suffix}"
+    film_files.write(path, frames, fps=10)
+    with Image.open(path) as film:
+        assert film.size == frames[0].shape[1::-1] and film.n_frames == len(frames)
+        film.seek(1)
+        shown = np.asarray(film.convert("RGB"), int)
+        assert film.info["duration"] == 100
+    assert np.array_equal(shown, frames[1]) or (suffix == ".gif" and np.abs(shown - frames[1]).mean() < 40)
+    assert [path.name for path in path.parent.iterdir()] == [path.name]
+
+
+NO_ENCODER = not importlib.util.find_spec("imageio_ffmpeg")
+
+
+@pytest.mark.skipif(NO_ENCODER, reason="imageio-ffmpeg is not installed: pip install -e '.[films]'")
+def test_an_mp4_can_be_played_from_its_file(tmp_path):
+    import imageio_ffmpeg
+
+    frames = picture.frames(an_episode(), PLAN, hold=4)
+    film_files.write(tmp_path / "Wood.mp4", frames, fps=10)
+    assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "Wood.mp4"))[0] == len(frames)
+    assert [path.name for path in tmp_path.iterdir()] == ["Wood.mp4"]
+
+
+def test_names_that_no_film_can_have_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(BadInput, match="a film's name ends in .mp4, .webp or .gif"):
+        film_files.check_suffix(tmp_path / "film.avi")
+    monkeypatch.setattr(film_files, "usual_suffix", lambda: ".webp")
+    with pytest.raises(BadInput, match="an MP4 needs an encoder: pip install"):
+        film_files.check_suffix(tmp_path / "film.mp4")
+    film_files.check_suffix(tmp_path / "film.gif")
+
+
+def test_a_picture_fits_into_the_terminal_in_half_blocks():
+    red_over_blue = np.zeros((20, 40, 3), np.uint8)
+    red_over_blue[:10, :, 0], red_over_blue[10:, :, 2] = 255, 255
+    text = in_terminal.blocks(red_over_blue, width=80, height=10)
+    lines = text.plain.splitlines()
+    assert len(lines) == 10 and {len(line) for line in lines} == {40}
+    styles = {str(span.style) for span in text.spans}
+    assert styles == {"rgb(255,0,0) on rgb(255,0,0)", "rgb(0,0,255) on rgb(0,0,255)"}
+    out = Console(file=io.StringIO(), width=40, height=12)
+    in_terminal.play([red_over_blue], 1000, out)
+    assert "▀" in out.file.getvalue()
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    for arguments, said in (
+        ([str(tmp_path), "Wood"], "holds no experiment"),
+        ([str(tmp_path), "Wood", "--episodes", "0"], "--episodes must be at least 1"),
+        ([str(tmp_path), "Wood", "--outcome", "both"], "--outcome"),
+    ):
+        assert command.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
