@@ -30,6 +30,16 @@ def test_policy_loss_clips_both_sides(ratio, advantage, expected, slope):
     np.testing.assert_allclose(jax.grad(loss)(log_prob)[0], slope, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("ratio", "weight"), [(0.5, 0.5), (1.0, 1.0), pytest.param(3.0, 2.0, id="at most the largest")])
+def test_steps_of_another_policy_count_by_how_likely_they_are_now(ratio, weight):
+    def loss(log_prob):
+        return losses.weighted_policy_loss(log_prob, jnp.float32([-1.0]), jnp.float32([-3.0]), 2.0)[0]
+
+    log_prob = jnp.float32([np.log(ratio) - 1.0])
+    np.testing.assert_allclose(loss(log_prob), 3 * weight * log_prob[0], rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(loss)(log_prob)[0], 3 * weight, rtol=1e-5)  # the weight itself is not learned from
+
+
 @pytest.mark.parametrize(
     ("value", "target", "expected", "slope"),
     [

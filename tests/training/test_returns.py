@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flowrl.training.learning.returns import following_values, generalized_advantages
+from flowrl.training.learning.returns import following_values, generalized_advantages, vtrace
 
 STEPS, ENVS = 7, 3
 
@@ -102,3 +102,73 @@ def test_with_lambda_one_advantage_and_value_add_up_to_the_discounted_return(rol
 def test_arrays_of_different_shapes_are_refused():
     with pytest.raises(AssertionError):
         generalized_advantages(jnp.zeros((3, 2)), jnp.zeros((3, 1)), jnp.zeros((3, 2)), jnp.ones((3, 2), bool), 0.9, 0.9)
+
+
+@jax.jit
+def traced(rewards, values, last_values, continues, truncation_values, ratios, gamma, vtrace_lambda, max_ratio):
+    following = following_values(values, last_values, continues, truncation_values)
+    return vtrace(rewards, values, following, continues, ratios, gamma, vtrace_lambda, max_ratio)
+
+
+@pytest.mark.parametrize(
+    ("continues", "truncation_value", "max_ratio", "targets", "advantages"),
+    [
+        # Deltas 1, 1.75, 2.5 as above, weighted .5, 1, 1; what comes later counts .5 times .5, 1, 1.
+        pytest.param([True, True, True], 0, 1, [1.75, 4.0, 4.0], [2.5, 3.0, 2.5], id="one episode all along"),
+        pytest.param([True, True, True], 0, 2, [2.1875, 5.75, 4.0], [3.375, 3.0, 2.5], id="a likelier action counts double"),
+        # The second step ends the episode: its delta is 2 - 1.
+        pytest.param([True, False, True], 0, 1, [1.25, 2.0, 4.0], [1.5, 1.0, 2.5], id="cut where the episode ends"),
+        # It is cut in a state worth 4: its delta is 2 + .5*4 - 1.
+        pytest.param([True, False, True], 4, 1, [1.75, 4.0, 4.0], [2.5, 3.0, 2.5], id="a truncation is bootstrapped"),
+    ],
+)
+def test_hand_derived_vtrace(continues, truncation_value, max_ratio, targets, advantages):
+    rewards, values, ratios = (np.float32([numbers]).T for numbers in ([1, 2, 3], [0.5, 1, 1.5], [0.5, 2, 1]))
+    cut = np.float32([[0], [truncation_value], [0]])
+    found = traced(rewards, values, np.float32([2]), np.array([continues]).T, cut, ratios, 0.5, 1.0, max_ratio)
+    np.testing.assert_allclose(found.targets[:, 0], targets, rtol=1e-6)
+    np.testing.assert_allclose(found.advantages[:, 0], advantages, rtol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rollouts(), arrays(np.float32, (STEPS, ENVS), elements=st.floats(0, 4, width=32)), fractions, fractions)
+def test_the_papers_sum_gives_the_same_vtrace(rollout, ratios, gamma, vtrace_lambda):
+    """Equation 1 as it stands, from each step to the end: a sum of products of the traces between."""
+    rewards, values, last_values, continues, truncation_values = rollout
+    max_ratio = 2.0
+    targets, advantages = np.zeros((STEPS, ENVS)), np.zeros((STEPS, ENVS))
+    for env in range(ENVS):
+
+        def value_after(step, values_then):
+            if not continues[step, env]:
+                return truncation_values[step, env]
+            return last_values[env] if step == STEPS - 1 else values_then[step + 1, env]
+
+        def delta(step):
+            return rewards[step, env] + gamma * value_after(step, values) - values[step, env]
+
+        def trace(step):
+            return vtrace_lambda * min(1.0, ratios[step, env]) if continues[step, env] else 0.0
+
+        for start in range(STEPS):
+            total = values[start, env]
+            for step in range(start, STEPS):
+                product = np.prod([trace(between) for between in range(start, step)])
+                total += gamma ** (step - start) * product * min(max_ratio, ratios[step, env]) * delta(step)
+            targets[start, env] = total
+        for step in range(STEPS):
+            # Between the value that the critic expects and the target, as far as lambda says.
+            mixed = vtrace_lambda * value_after(step, targets) + (1 - vtrace_lambda) * value_after(step, values)
+            advantages[step, env] = rewards[step, env] + gamma * mixed - values[step, env]
+    found = traced(*rollout, ratios, gamma, vtrace_lambda, max_ratio)
+    np.testing.assert_allclose(found.targets, targets, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.advantages, advantages, rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rollouts(), fractions, fractions)
+def test_vtrace_of_our_own_steps_is_generalised_advantage_estimation(rollout, gamma, gae_lambda):
+    expected = compiled(*rollout, gamma, gae_lambda)
+    found = traced(*rollout, np.ones((STEPS, ENVS), np.float32), gamma, gae_lambda, 1.0)
+    np.testing.assert_allclose(found.advantages, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.targets, expected + rollout[1], rtol=1e-5, atol=1e-5)

@@ -21,6 +21,16 @@ def clipped_policy_loss(log_prob: jax.Array, old_log_prob: jax.Array, advantage:
     return larger(-ratio * advantage, -clipped * advantage)
 
 
+def weighted_policy_loss(log_prob: jax.Array, acting_log_prob: jax.Array, advantage: jax.Array, max_ratio: float) -> jax.Array:
+    """``-min(max_ratio, rho) A log_prob`` with ``rho = exp(log_prob - acting_log_prob)`` held constant: the policy gradient
+    from steps of another policy (Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, section 4.2).
+
+    All arrays ``[N]``; returns ``[N]``.
+    """
+    weight = jnp.minimum(max_ratio, jnp.exp(log_prob - acting_log_prob))
+    return -jax.lax.stop_gradient(weight * advantage) * log_prob
+
+
 def clipped_value_loss(value: jax.Array, old_value: jax.Array, target: jax.Array, clip_eps: float) -> jax.Array:
     """``1/2 max((V - G)^2, (V_clip - G)^2)``, where ``V_clip`` stays within ``eps`` of the old value.
 
