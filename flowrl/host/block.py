@@ -18,6 +18,9 @@ from flowrl.host.spaces import Leaf, Rows, Tree, action_leaf, leaves, num_masked
 _ALIGNED = 64
 """Bytes of a cache line: arrays begin on one."""
 
+Shapes = Sequence[tuple[tuple[int, ...], np.dtype]]
+"""Shape and dtype of each of several arrays."""
+
 
 class Block:
     """The arrays of ``num_envs`` environments. Each side of a shared block makes its own from the same spaces.
@@ -40,7 +43,7 @@ class Block:
         """
         self._leaves = leaves(observation_space)
         shapes = _shapes(num_envs, self._leaves, action_space)
-        arrays = _placed(shapes, bytearray(_size(shapes)) if memory is None else memory)
+        arrays = placed(shapes, bytearray(size_of(shapes)) if memory is None else memory)
         count = len(self._leaves)
         self._observations, self._final = arrays[:count], arrays[count : 2 * count]
         (self.actions, self.rewards, self.terminated, self.truncated, self.action_masks, self.episode_returns,
@@ -70,14 +73,17 @@ class Block:
 
 def num_bytes(num_envs: int, observation_space: spaces.Space, action_space: spaces.Space) -> int:
     """The size of a `Block`."""
-    return _size(_shapes(num_envs, leaves(observation_space), action_space))
+    return size_of(_shapes(num_envs, leaves(observation_space), action_space))
 
 
-def shared_memory(size: int) -> int:
+def shared_memory(size: int, whose: str = "the environments") -> int:
     """Makes memory that processes can share, and returns its descriptor.
 
     The memory has no name: a process can have it only from one that has it, and the system frees it when the last of them
     ends, however it ends. So nothing has to be removed, and nothing can be left behind.
+
+    Args:
+        whose: who needs it, for the message.
 
     Raises:
         NoRoom: the machine has not that much memory.
@@ -94,7 +100,7 @@ def shared_memory(size: int) -> int:
             os.ftruncate(descriptor, size)
     except OSError as error:
         os.close(descriptor)
-        raise NoRoom(f"the environments need {size / 1e6:,.0f} MB of shared memory, and there is no room: {error}") from None
+        raise NoRoom(f"{whose} need {size / 1e6:,.0f} MB of shared memory, and there is no room: {error}") from None
     return descriptor
 
 
@@ -103,7 +109,7 @@ def attached(descriptor: int) -> mmap.mmap:
     return mmap.mmap(descriptor, os.fstat(descriptor).st_size)
 
 
-def _shapes(num_envs: int, observation: Sequence[Leaf], action_space: spaces.Space) -> list[tuple[tuple[int, ...], np.dtype]]:
+def _shapes(num_envs: int, observation: Sequence[Leaf], action_space: spaces.Space) -> Shapes:
     action = action_leaf(action_space)
     flags = np.dtype(bool)
     found = [((num_envs, *leaf.shape), leaf.dtype) for leaf in observation]
@@ -120,7 +126,8 @@ def _shapes(num_envs: int, observation: Sequence[Leaf], action_space: spaces.Spa
     ]
 
 
-def _placed(shapes: Sequence[tuple[tuple[int, ...], np.dtype]], memory: Any) -> list[np.ndarray]:
+def placed(shapes: Shapes, memory: Any) -> list[np.ndarray]:
+    """Arrays side by side in memory of at least `size_of` bytes."""
     arrays, start = [], 0
     for shape, dtype in shapes:
         arrays.append(np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape))
@@ -128,7 +135,8 @@ def _placed(shapes: Sequence[tuple[tuple[int, ...], np.dtype]], memory: Any) -> 
     return arrays
 
 
-def _size(shapes: Sequence[tuple[tuple[int, ...], np.dtype]]) -> int:
+def size_of(shapes: Shapes) -> int:
+    """Bytes that arrays take side by side."""
     return sum(_padded(shape, dtype) for shape, dtype in shapes)
 
 

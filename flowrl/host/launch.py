@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import cloudpickle
@@ -141,7 +141,7 @@ class Spawn(Starter):
     """A fresh Python for each worker."""
 
     def start(self, order: Order, deadline: float) -> Process:
-        process = _spawned("from flowrl.host import worker; worker.main({})")
+        process = spawned("from flowrl.host import worker; worker.main({})")
         try:
             process.channel.send(messages.MAKE, (sys.path, order), deadline)
         except BaseException:
@@ -171,7 +171,7 @@ class ForkServer(Starter):
 
     def start(self, order: Order, deadline: float) -> Process:
         if self._server is None:
-            self._server = _spawned("from flowrl.host import fork_server; fork_server.main({})")
+            self._server = spawned("from flowrl.host import fork_server; fork_server.main({})")
             self._server.channel.send(messages.MAKE, sys.path, deadline)
         ours, theirs = _connection()
         with theirs:
@@ -260,8 +260,12 @@ def _run_forked(end: socket.socket, order: Order) -> None:
         os._exit(code)
 
 
-def _spawned(code: str) -> Process:
-    """A fresh Python that runs ``code``, in which ``{}`` is the descriptor of its end of the connection."""
+def spawned(code: str, variables: Mapping[str, str] | None = None) -> Process:
+    """A fresh Python that runs ``code``, in which ``{}`` is the descriptor of its end of the connection.
+
+    Args:
+        variables: set in its environment, whatever ours has.
+    """
     ours, theirs = _connection()
     root = str(Path(flowrl.__file__).resolve().parents[1])
     start = f"import sys; sys.path.insert(0, {root!r}); {code.format(theirs.fileno())}"
@@ -270,7 +274,8 @@ def _spawned(code: str) -> Process:
             [sys.executable, "-P", "-c", start],  # -P: a file of the current folder must not stand in for a library
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env={**dict.fromkeys(_THREADS, "1"), **os.environ},  # as many workers as cores: one thread for each
+            # As many workers as cores: one thread for each.
+            env={**dict.fromkeys(_THREADS, "1"), **os.environ, **(variables or {})},
         )
     return _Spawned(Channel(ours), process)
 

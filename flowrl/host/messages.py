@@ -17,9 +17,9 @@ STEP, CLOSE, DONE = b"s", b"c", b"d"
 """Messages of one byte."""
 MEMORY, FORK = b"m", b"f"
 """Messages of one byte that carry a descriptor."""
-MAKE, SPACES, RESET, INFOS, FAULT, FORKED, STATUS, KILL = (letter.encode() for letter in "MSRIEFTK")
+MAKE, SPACES, RESET, INFOS, FAULT, FORKED, STATUS, KILL, READY, FILL, FULL = (letter.encode() for letter in "MSRIEFTKYLU")
 """Messages with a pickle behind them."""
-_WITH_PICKLE = frozenset((MAKE, SPACES, RESET, INFOS, FAULT, FORKED, STATUS, KILL))
+_WITH_PICKLE = frozenset((MAKE, SPACES, RESET, INFOS, FAULT, FORKED, STATUS, KILL, READY, FILL, FULL))
 _HEAD = struct.Struct("<cQ")
 """Such a message's first byte, and the bytes that follow."""
 

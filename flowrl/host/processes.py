@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -22,19 +21,15 @@ from flowrl.host.faults import EnvironmentFault, WorkerLost
 from flowrl.host.interface import StepResult, check_functions, common_spaces
 from flowrl.host.launch import starter
 from flowrl.host.messages import Gone, Late
-from flowrl.host.shares import check_seconds, shares, workers_wanted
+from flowrl.host.shares import check_seconds, more_than_cores, shares, workers_wanted
 from flowrl.host.spaces import Tree, flat, leaves
 from flowrl.host.worker import Order
-from flowrl.host.workers import Worker, end_now, end_unclosed, say_farewell
+from flowrl.host.workers import MOST_IN_A_ROW, Worker, end_now, end_unclosed, say_farewell, what_happened
 from flowrl.machine import usable_cores
 
 _log = logging.getLogger(__name__)
 _GRACE_S = 5.0
 """Seconds that workers have for closing their environments."""
-_REAPED_S = 2.0
-"""Seconds in which the system says how a process ended whose connection has ended."""
-_MOST_IN_A_ROW = 3
-"""A worker that is lost this often without one step in between is not replaced again."""
 
 
 class Lost(NamedTuple):
@@ -270,7 +265,7 @@ class ParallelEnv(BlockVecEnv):
         words = self._what_happened(worker, why, self._timeout_s)
         worker.process.kill()
         worker.tries += 1
-        if worker.tries >= _MOST_IN_A_ROW:
+        if worker.tries >= MOST_IN_A_ROW:
             self._close_quietly()
             raise WorkerLost(f"{words}, {worker.tries} times in a row. The batch is closed")
         try:
@@ -291,33 +286,16 @@ class ParallelEnv(BlockVecEnv):
             self._last = arrays if self._copy else [array.copy() for array in arrays]
 
     def _what_happened(self, worker: Worker, why: Exception, timeout_s: float) -> str:
-        if isinstance(why, Late):
-            return f"{worker.name()} did not answer within {timeout_s:g} s"
-        code = worker.process.exit_code(_REAPED_S) if worker.process else None
-        if code is None:
-            return f"{worker.name()} has ended"
-        if code < 0:
-            hint = "; the system may have been out of memory" if code == -signal.SIGKILL else ""
-            return f"{worker.name()} was killed by {_signal_name(-code)}{hint}"
-        return f"{worker.name()} ended with exit code {code}"
+        return what_happened(worker.name(), worker.process, why, timeout_s)
 
 
 def _num_workers(num_workers: int | str, num_envs: int) -> int:
     cores = len(usable_cores())
     wanted = workers_wanted(num_workers, num_envs, auto=cores)
-    if wanted > cores:
-        _log.warning(
-            "%d workers will share %d core%s: more workers than cores make nothing faster", wanted, cores, "s"[cores == 1 :]
-        )
+    if warning := more_than_cores(wanted, cores):
+        _log.warning(warning)
     return wanted
 
 
 def _arrays(env: ParallelEnv, observations: Tree) -> list[np.ndarray]:
     return flat(leaves(env.single_observation_space), observations)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -31,6 +31,13 @@ def workers_wanted(num_workers: int | str, num_envs: int, auto: int) -> int:
     return min(num_envs, num_workers)
 
 
+def more_than_cores(num_workers: int, cores: int) -> str | None:
+    """A warning if there are more workers than cores."""
+    if num_workers <= cores:
+        return None
+    return f"{num_workers} workers will share {cores} core{'s'[cores == 1 :]}: more workers than cores make nothing faster"
+
+
 def named(numbers: Sequence[int]) -> str:
     """Neighbouring environments in words."""
     return f"environment {numbers[0]}" if len(numbers) == 1 else f"environments {numbers[0]} to {numbers[-1]}"

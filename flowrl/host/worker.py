@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -38,21 +39,27 @@ class Order(NamedTuple):
 
 def main(descriptor: int) -> None:
     """A process that was started from nothing: its order comes as a message."""
+    with contextlib.suppress(Gone):
+        serve(*ordered(descriptor))
+
+
+def ordered(descriptor: int) -> tuple[Channel, Any]:
+    """The connection of a process that was started from nothing, and what its parent wants from it.
+
+    Raises:
+        Gone: the parent has ended.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business: it closes us
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     channel = Channel(socket.socket(fileno=descriptor))
-    try:
-        _, (path, order) = channel.receive()
-    except Gone:
-        return
+    _, (path, order) = channel.receive()
     sys.path[:] = path  # as in the parent, so that its modules are found
-    serve(channel, order)
+    return channel, order
 
 
 def serve(channel: Channel, order: Order) -> None:
     """Makes the environments, then does what the parent says until it says `CLOSE` or has gone."""
-    _open.append(channel)
-    threading.Thread(target=_end_with_parent, args=[channel.fileno()], daemon=True).start()
+    end_with_parent(channel)
     try:
         _serve(channel, order)
     except Gone:
@@ -133,8 +140,13 @@ def _unpicklable(numbers: Sequence[int], infos: Sequence[dict[str, Any]], error:
     return f"environment {numbers[0]} says something that cannot be sent to another process: {error}"
 
 
-def _end_with_parent(descriptor: int) -> None:
-    """Ends this process soon after its parent, even while an environment hangs."""
+def end_with_parent(channel: Channel) -> None:
+    """From now on this process ends soon after its parent, even while an environment hangs."""
+    _open.append(channel)
+    threading.Thread(target=_end_after_hangup, args=[channel.fileno()], daemon=True).start()
+
+
+def _end_after_hangup(descriptor: int) -> None:
     messages.until_hangup(descriptor)
     time.sleep(_GRACE_S)
     os._exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,10 @@ from flowrl.host.worker import Order
 
 _EXIT_GRACE_S = 2.0
 """Seconds that workers have for closing their environments when the program ends, or forgets the batch, without doing so."""
+_REAPED_S = 2.0
+"""Seconds in which the system says how a process ended whose connection has ended."""
+MOST_IN_A_ROW = 3
+"""A worker that is lost this often without having done anything in between is not replaced again."""
 
 
 class Worker:
@@ -84,6 +89,23 @@ class Worker:
         return value
 
 
+def what_happened(name: str, process: Process | None, why: Exception, timeout_s: float) -> str:
+    """How a process was lost, in words.
+
+    Args:
+        why: `Late` if it did not answer in time, `Gone` if it has ended.
+    """
+    if isinstance(why, Late):
+        return f"{name} did not answer within {timeout_s:g} s"
+    code = process.exit_code(_REAPED_S) if process else None
+    if code is None:
+        return f"{name} has ended"
+    if code < 0:
+        hint = "; the system may have been out of memory" if code == -signal.SIGKILL else ""
+        return f"{name} was killed by {_signal_name(-code)}{hint}"
+    return f"{name} ended with exit code {code}"
+
+
 def end_unclosed(workers: Sequence[Worker], method: Starter, owner: int) -> None:
     """Ends a batch that nobody closed, or of which only the processes are left."""
     if os.getpid() == owner:  # not in a process that was forked from the owner
@@ -105,3 +127,10 @@ def say_farewell(workers: Sequence[Worker], grace_s: float) -> list[EnvironmentF
     for worker in workers:
         worker.close()
     return [fault for worker in workers if (fault := worker.farewell(deadline)) is not None]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -274,3 +274,47 @@ class Fragile(Count):
         if self.steps == 40:
             raise ValueError("the wheel is gone")
         return super().step(action)
+
+
+class NoJax(Count):
+    """Fails where JAX is loaded."""
+
+    def step(self, action):
+        assert not {"jax", "jaxlib"} & sys.modules.keys(), "JAX is loaded"
+        return super().step(action)
+
+
+class GuessChoice(Guess):
+    """`Guess` by a name without arguments."""
+
+    def __init__(self):
+        super().__init__("choice")
+
+
+class GuessNumber(Guess):
+    def __init__(self):
+        super().__init__("number")
+
+
+class GuessImage(Guess):
+    def __init__(self):
+        super().__init__("image")
+
+
+class HangsLater(Count):
+    """Hangs in its 20th step."""
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 20:
+            time.sleep(3600)
+        return super().step(action)
+
+
+class Cut(Count):
+    """Episodes of five steps that are cut."""
+
+    def __init__(self):
+        super().__init__(length=5, cut=True)

@@ -74,7 +74,7 @@ def test_it_says_what_was_done():
     assert made.statistics["learning_rate"] == SMALL.learning_rate
     assert 0 < made.statistics["entropy"] <= np.log(2) + 1e-6
     # The rate falls with the episodes of the training.
-    assert trainer._learning_rate() == pytest.approx(SMALL.learning_rate * (1 - made.n_completed_episodes / 100))
+    assert SMALL.step_size(trainer.state.episodes) == pytest.approx(SMALL.learning_rate * (1 - made.n_completed_episodes / 100))
 
 
 def test_an_interrupted_rollout_changes_nothing_and_the_next_one_begins_new_episodes():

@@ -7,10 +7,10 @@ from typing import Any
 from flowrl.host.choice import make_vec
 from flowrl.host.environments import MakeEnvironment
 from flowrl.host.interface import VecEnv
-from flowrl.host.learning.settings import EnvironmentSettings
+from flowrl.host.learning.settings import BatchSettings
 
 
-def announce(settings: EnvironmentSettings) -> None:
+def announce(settings: BatchSettings) -> None:
     """Prints how many environments there will be."""
     if settings.n_envs == 1:
         print("🚀 Using 1 environment for training", flush=True)
@@ -20,7 +20,7 @@ def announce(settings: EnvironmentSettings) -> None:
     print(f"Parallel mode: {settings.n_envs} environments", flush=True)
 
 
-def make_batch(settings: EnvironmentSettings) -> VecEnv:
+def make_batch(settings: BatchSettings) -> VecEnv:
     """The batch to train on. A worker that is lost is replaced: one crash of a simulator must not end a training.
 
     Results are not copied: what collects them is done with observations before the next step.

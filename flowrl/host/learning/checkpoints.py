@@ -64,11 +64,12 @@ def save(paths: HostRunPaths, saved: Saved, env: str) -> None:
     checkpoint_files.drop_old(paths.checkpoints())
 
 
-def newest(paths: HostRunPaths, fresh: Learner, env: str, say: Callable[[str], None]) -> Saved | None:
+def newest(paths: HostRunPaths, fresh: Learner, env: str, folder_flag: str, say: Callable[[str], None]) -> Saved | None:
     """The newest checkpoint that can be read; None if there is none. Damaged ones are moved aside, and ``say`` is told so.
 
     Args:
         fresh: a learner of the right shape.
+        folder_flag: the flag that names the folder, for messages.
 
     Raises:
         BadInput: the newest intact one is of another environment or another network.
@@ -77,7 +78,7 @@ def newest(paths: HostRunPaths, fresh: Learner, env: str, say: Callable[[str], N
         paths.checkpoints(),
         {"params", "optimiser", "metadata"},
         lambda record: _restored(record, fresh, env),
-        "give another --checkpoint_dir for this training, or the settings of the checkpoint",
+        f"give another {folder_flag} for this training, or the settings of the checkpoint",
         say,
     )
 

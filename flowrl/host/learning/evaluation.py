@@ -8,8 +8,8 @@ import numpy as np
 
 from flowrl.host.interface import VecEnv
 from flowrl.host.learning.actions import Actions
+from flowrl.host.learning.numpy_policy import Policy
 from flowrl.host.learning.observations import Layout
-from flowrl.host.learning.policies import Policy
 
 _MOST_STEPS = 1_000_000
 """An evaluation ends after so many steps, even if episodes do not: an agent may walk in circles for ever."""

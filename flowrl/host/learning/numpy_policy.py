@@ -1,16 +1,29 @@
-"""The actor for vectors in numpy: for a few rows it takes a fraction of what one call of a JAX program costs."""
+"""The acting agent without JAX. For a few rows, numpy takes a fraction of what one call of a JAX program costs."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from flowrl.host.learning.observations import Observation
 
 
+class Policy(Protocol):
+    """Outputs of the actor with fixed parameters.
+
+    Attributes:
+        log_std: ``[D]``, logarithm of the standard deviation of actions that are numbers; None for choices.
+    """
+
+    log_std: np.ndarray | None
+
+    def outputs(self, observation: Observation) -> np.ndarray:
+        """Observations ``[B]`` to ``[B, num_outputs]``."""
+
+
 class NumpyPolicy:
-    """Computes what `flowrl.training.learning.networks.Actor` does, from the same parameters.
+    """The actor for vectors. Computes what `flowrl.training.learning.networks.Actor` does, from the same parameters.
 
     Attributes:
         log_std: ``[D]``, logarithm of the standard deviation of actions that are numbers; None for choices.

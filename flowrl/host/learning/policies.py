@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from flowrl.host.learning.networks import Network, VectorNetwork
-from flowrl.host.learning.numpy_policy import NumpyPolicy
+from flowrl.host.learning.numpy_policy import NumpyPolicy, Policy
 from flowrl.host.learning.observations import Observation
 from flowrl.training.learning.networks import Params
-
-
-class Policy(Protocol):
-    """Outputs of the actor with fixed parameters.
-
-    Attributes:
-        log_std: ``[D]``, of actions that are numbers; None for choices.
-    """
-
-    log_std: np.ndarray | None
-
-    def outputs(self, observation: Observation) -> np.ndarray:
-        """Observations ``[B]`` to ``[B, num_outputs]``."""
 
 
 class JaxPolicy:

@@ -6,7 +6,7 @@ Schulman et al. 2017, https://arxiv.org/abs/1707.06347. Losses, advantages and A
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,7 @@ class Samples(NamedTuple):
     decision: jax.Array
     masks: jax.Array
     log_prob: jax.Array
+    """Of the decision, by the policy that made it."""
     value: jax.Array
     advantage: jax.Array
     target: jax.Array
@@ -87,17 +88,30 @@ def init(network: Network, hyper: Hyperparameters, key: jax.Array) -> Learner:
     return Learner(params, optimiser.make(hyper.max_grad_norm).init(params))
 
 
-Update = Callable[[Learner, Rollout, jax.Array, jax.Array], tuple[Learner, Statistics]]
+Update = Callable[[Learner, Any, jax.Array, jax.Array], tuple[Learner, Statistics]]
 """``(learner, rollout, shuffle key, learning rate) -> (learner, statistics)``."""
 
 
-def make_update(network: Network, judge: Judge, hyper: Hyperparameters) -> Update:
-    """The update of PPO as one program, compiled when it is first called."""
-    descend = _descent(network, judge, hyper)
+class Algorithm(NamedTuple):
+    """What actor-critic algorithms differ in."""
+
+    make_samples: Callable[[Network, Judge, Params, Any, Hyperparameters], Samples]
+    policy_loss: Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
+    """``(log_prob, log_prob of the policy that acted, advantage, limit of their ratio) -> loss``; all ``[N]`` but the limit."""
+
+
+def make_update(network: Network, judge: Judge, hyper: Hyperparameters, algorithm: Algorithm | None = None) -> Update:
+    """An update as one program, compiled when it is first called.
+
+    Args:
+        algorithm: PPO if None.
+    """
+    algorithm = algorithm or PPO
+    descend = _descent(network, judge, hyper, algorithm)
 
     @jax.jit
-    def update(learner: Learner, rollout: Rollout, key: jax.Array, lr: jax.Array):
-        samples = make_samples(network, judge, learner.params, rollout, hyper)
+    def update(learner: Learner, rollout: Any, key: jax.Array, lr: jax.Array):
+        samples = algorithm.make_samples(network, judge, learner.params, rollout, hyper)
         rows = minibatches(key, samples.value.size, hyper)
         learner, parts = jax.lax.scan(lambda learner, rows: descend(learner, samples, rows, lr), learner, rows)
         return learner, _statistics(samples, parts)
@@ -105,21 +119,22 @@ def make_update(network: Network, judge: Judge, hyper: Hyperparameters) -> Updat
     return update
 
 
-def make_stepwise_update(network: Network, judge: Judge, hyper: Hyperparameters) -> Update:
+def make_stepwise_update(network: Network, judge: Judge, hyper: Hyperparameters, algorithm: Algorithm | None = None) -> Update:
     """The same with a call of a program for each gradient step.
 
     On a CPU, XLA computes the gradient of a convolution inside a loop nine times as slowly as outside: 3.7 instead of 0.4
     processor seconds for four steps of 32 images of 42 x 42.
     """
-    descend = jax.jit(_descent(network, judge, hyper))
+    algorithm = algorithm or PPO
+    descend = jax.jit(_descent(network, judge, hyper, algorithm))
     statistics = jax.jit(_statistics)
 
     @jax.jit
-    def prepare(learner: Learner, rollout: Rollout, key: jax.Array):
-        samples = make_samples(network, judge, learner.params, rollout, hyper)
+    def prepare(learner: Learner, rollout: Any, key: jax.Array):
+        samples = algorithm.make_samples(network, judge, learner.params, rollout, hyper)
         return samples, list(minibatches(key, samples.value.size, hyper))
 
-    def update(learner: Learner, rollout: Rollout, key: jax.Array, lr: jax.Array):
+    def update(learner: Learner, rollout: Any, key: jax.Array, lr: jax.Array):
         samples, order = prepare(learner, rollout, key)
         parts = []
         for rows in order:
@@ -130,13 +145,13 @@ def make_stepwise_update(network: Network, judge: Judge, hyper: Hyperparameters)
     return update
 
 
-def _descent(network: Network, judge: Judge, hyper: Hyperparameters):
+def _descent(network: Network, judge: Judge, hyper: Hyperparameters, algorithm: Algorithm):
     """One gradient step: ``(learner, samples, rows [M], learning rate) -> (learner, parts of the loss [5])``."""
     gradient_step = optimiser.make(hyper.max_grad_norm)
 
     def descend(learner: Learner, samples: Samples, rows: jax.Array, lr: jax.Array):
         minibatch = jax.tree.map(lambda leaf: leaf[rows], samples)
-        gradient, parts = jax.grad(loss, has_aux=True)(learner.params, network, judge, minibatch, hyper)
+        gradient, parts = jax.grad(loss, has_aux=True)(learner.params, network, judge, minibatch, hyper, algorithm)
         return Learner(*optimiser.step(gradient_step, *learner, gradient, lr)), parts
 
     return descend
@@ -150,26 +165,35 @@ def _statistics(samples: Samples, parts: jax.Array) -> Statistics:
 
 def make_samples(network: Network, judge: Judge, params: Params, rollout: Rollout, hyper: Hyperparameters) -> Samples:
     """The steps of a rollout with what the agent thought of them, and how much better they were."""
+    flat, log_prob, value, following = judged_steps(network, judge, params, rollout, hyper.num_minibatches)
+    advantages = returns.generalized_advantages(
+        rollout.reward, value.reshape(following.shape), following, rollout.continues, hyper.gamma, hyper.gae_lambda
+    ).reshape(-1)
+    return Samples(*flat, log_prob, value, advantages, advantages + value)
+
+
+def judged_steps(network: Network, judge: Judge, params: Params, rollout: Any, num_parts: int):
+    """What an agent thinks of the steps of a rollout.
+
+    Returns:
+        observations, decisions and masks ``[N, ...]``; how likely the agent finds each decision, ``[N]``; each step's value,
+        ``[N]``; and the value of what followed it, ``[T, B]``.
+    """
     steps = rollout.reward.shape
-    flat = jax.tree.map(
-        lambda leaf: leaf.reshape(steps[0] * steps[1], *leaf.shape[2:]), (rollout.observation, rollout.decision, rollout.masks)
-    )
+    flat = in_rows((rollout.observation, rollout.decision, rollout.masks))
 
     def judged(part):
         outputs, value = network.outputs_and_value(params, part[0])
         return judge(outputs, *part[1:]).log_prob, value
 
-    log_prob, value = in_parts(judged, flat, hyper.num_minibatches)
+    log_prob, value = in_parts(judged, flat, num_parts)
     values = value.reshape(steps)
     last_values = network.outputs_and_value(params, rollout.last_observation)[1]
     following = returns.following_values(values, last_values, rollout.continues, rollout.truncation_value)
-    advantages = returns.generalized_advantages(
-        rollout.reward, values, following, rollout.continues, hyper.gamma, hyper.gae_lambda
-    ).reshape(-1)
-    return Samples(*flat, log_prob, value, advantages, advantages + value)
+    return flat, log_prob, value, following
 
 
-def loss(params: Params, network: Network, judge: Judge, samples: Samples, hyper: Hyperparameters):
+def loss(params: Params, network: Network, judge: Judge, samples: Samples, hyper: Hyperparameters, algorithm: Algorithm):
     """``policy loss + vf_coef * value loss - ent_coef * entropy`` (equation 9), and its parts ``[5]``.
 
     The value loss is not clipped: with returns in the hundreds a critic that may move by 0.2 in an update learns too slowly
@@ -180,7 +204,7 @@ def loss(params: Params, network: Network, judge: Judge, samples: Samples, hyper
     advantage = (samples.advantage - samples.advantage.mean()) / (samples.advantage.std() + 1e-8)
     moved = jnp.abs(jnp.exp(log_prob - samples.log_prob) - 1) > hyper.clip_eps
     parts = (
-        losses.clipped_policy_loss(log_prob, samples.log_prob, advantage, hyper.clip_eps),
+        algorithm.policy_loss(log_prob, samples.log_prob, advantage, hyper.clip_eps),
         losses.clipped_value_loss(value, samples.value, samples.target, jnp.inf),
         entropy,
         losses.approximate_kl(log_prob, samples.log_prob),
@@ -190,10 +214,18 @@ def loss(params: Params, network: Network, judge: Judge, samples: Samples, hyper
     return means[0] + hyper.vf_coef * means[1] - hyper.ent_coef * means[2], jax.lax.stop_gradient(means)
 
 
+PPO = Algorithm(make_samples, losses.clipped_policy_loss)
+
+
 def minibatches(key: jax.Array, num_samples: int, hyper: Hyperparameters) -> jax.Array:
     """Row numbers ``[S, M]`` of all epochs' minibatches: in each epoch every row once, in a new random order."""
     orders = jax.vmap(lambda key: jax.random.permutation(key, num_samples))(jax.random.split(key, hyper.update_epochs))
     return orders.reshape(-1, num_samples // hyper.num_minibatches)
+
+
+def in_rows(tree: Any) -> Any:
+    """Arrays ``[T, B, ...]`` as ``[T B, ...]``."""
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), tree)
 
 
 def in_parts(function, values, num_parts: int):

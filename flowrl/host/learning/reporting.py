@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from flowrl.files import append_line, write_whole
 from flowrl.host.learning.evaluation import Evaluation
+from flowrl.host.learning.flow import Flow
+from flowrl.host.learning.pace import Pace
 from flowrl.host.learning.trainer import TrainingState, VectorizedEpisode
 from flowrl.paths import HostRunPaths
 from flowrl.tracking.trackers import Tracker
@@ -31,10 +33,14 @@ _WIDTH_WHEN_PIPED = 120
 class Display:
     """Standard output with a progress bar below its lines; a context manager. Without a terminal there is no bar."""
 
-    def __init__(self, num_episodes: int):
+    def __init__(self, num_episodes: int | None):
+        """
+        Args:
+            num_episodes: None if something else ends the training.
+        """
         console = Console(highlight=False)
         self._console = console if console.is_terminal else Console(width=_WIDTH_WHEN_PIPED, highlight=False)
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} episodes")
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}{task.fields[of]} episodes")
         self._bar = Progress(
             *columns,
             TextColumn("{task.fields[speed]}"),
@@ -44,7 +50,7 @@ class Display:
             disable=not self._console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("training", total=num_episodes, speed="")
+        self._task = self._bar.add_task("training", total=num_episodes, speed="", of=_of(num_episodes))
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -71,12 +77,13 @@ class Reporter:
 
     Attributes:
         recent: returns of the newest episodes.
+        pace: of this start.
     """
 
     def __init__(
         self,
         paths: HostRunPaths,
-        num_episodes: int,
+        num_episodes: int | None,
         display: Display,
         tracker: Tracker,
         recent: Iterable[float] = (),
@@ -88,6 +95,8 @@ class Reporter:
         self._last: tuple[float, int] | None = None
         self._shown, self._next_line_s = 0, clock()
         self._unshown = ""
+        self._flow: Flow | None = None
+        self.pace = Pace()
 
     @property
     def mean(self) -> float | None:
@@ -102,8 +111,12 @@ class Reporter:
             seconds: of training, those before a resumption included.
         """
         self.recent.extend(made.episodes.returns.tolist())
-        frames_per_s = made.frames / (made.rollout_s + made.update_s)
-        self._display.progress(min(state.episodes, self._num_episodes), frames_per_s)
+        seconds_of_update = made.rollout_s + made.update_s
+        frames_per_s = made.frames / seconds_of_update
+        self.pace.add(made.frames, seconds_of_update)
+        if made.flow:
+            self._flow = self._flow + made.flow if self._flow else made.flow
+        self._display.progress(min(state.episodes, self._num_episodes or state.episodes), frames_per_s)
         if made.n_completed_episodes:
             self._last = float(made.episodes.returns[-1]), int(made.episodes.lengths[-1])
             self._unshown = self._lines(state, made)
@@ -117,6 +130,7 @@ class Reporter:
             "length": _mean(made.episodes.lengths),
             "mean_100": self.mean,
             **made.statistics,
+            **(made.flow.to_json() if made.flow else {}),
             "rollout_s": round(made.rollout_s, 4),
             "update_s": round(made.update_s, 4),
             "frames_per_s": round(frames_per_s, 1),
@@ -135,15 +149,15 @@ class Reporter:
     def flush(self) -> None:
         """Shows the newest update that is not shown yet."""
         if self._unshown:
-            self._display.say(self._unshown)
-            self._unshown = ""
+            self._display.say(self._unshown + (f"\n  {self._flow.in_words()}" if self._flow else ""))
+            self._unshown, self._flow = "", None
             self._shown += 1
             self._next_line_s = self._clock() + LINE_S
 
     def _lines(self, state: TrainingState, made: VectorizedEpisode) -> str:
         reward, length = self._last
         return (
-            f"Episode {state.episodes}/{self._num_episodes}\n"
+            f"Episode {state.episodes}{_of(self._num_episodes)}\n"
             f"  Reward: {reward:8.2f}  |  Length: {length:4d}  |  Mean(100): {self.mean:8.2f}\n"
             f"  n_completed_episodes: {made.n_completed_episodes}  |  n_envs: {made.n_envs}"
         )
@@ -153,6 +167,10 @@ class Reporter:
         with contextlib.suppress(OSError):  # a full disk loses this line; the next checkpoint says so
             append_line(self._paths.metrics, json.dumps(plain, allow_nan=False))
         self._tracker.log(frames, {name: value for name, value in plain.items() if name != "frames"})
+
+
+def _of(num_episodes: int | None) -> str:
+    return f"/{num_episodes}" if num_episodes is not None else ""
 
 
 def forget_later_updates(paths: HostRunPaths, updates: int) -> None:

@@ -6,21 +6,22 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 from filelock import FileLock, Timeout
 
-from flowrl.errors import FlowrlError, FolderInUse, NoRoom
-from flowrl.files import sweep_files, why_no_room, write_json
+from flowrl.errors import BadInput, FlowrlError, FolderInUse, NoRoom
+from flowrl.files import read_json, sweep_files, why_no_room, write_json
 from flowrl.host.environments import MakeEnvironment
 from flowrl.host.interface import VecEnv
 from flowrl.host.learning import checkpoints, reporting
 from flowrl.host.learning.checkpoints import Saved
 from flowrl.host.learning.evaluation import Evaluation
+from flowrl.host.learning.pace import WARM_UP_UPDATES
 from flowrl.host.learning.reporting import Display, Reporter
-from flowrl.host.learning.settings import PPOSettings
-from flowrl.host.learning.trainer import PPOTrainer
+from flowrl.host.learning.settings import AgentSettings, PPOSettings
+from flowrl.host.learning.trainer import PPOTrainer, TrainingState, VectorizedEpisode
 from flowrl.host.sequential import SequentialVecEnv
 from flowrl.paths import HostRunPaths
 from flowrl.tracking.trackers import Tracker, no_tracker, wandb_tracker
@@ -36,8 +37,30 @@ class Terminated(BaseException):
         self.exit_code = 128 + number
 
 
+class Trainer(Protocol):
+    """What a session trains.
+
+    Attributes:
+        state: replaced as a whole after an update.
+    """
+
+    state: TrainingState
+
+    def evaluate(self, env: VecEnv, num_episodes: int) -> Evaluation:
+        """Plays whole episodes on a single environment."""
+
+
+class Surroundings(NamedTuple):
+    """What a training finds around it."""
+
+    paths: HostRunPaths
+    display: Display
+    evaluation_env: VecEnv
+    """A single environment."""
+
+
 def train(settings: PPOSettings, env: VecEnv) -> Evaluation:
-    """Trains to the end of the settings, or goes on where an earlier start ended, and evaluates.
+    """Trains by PPO to the end of the settings, or goes on where an earlier start ended, and evaluates.
 
     Args:
         env: the batch to train on (`batch.make_batch`); stays the caller's, who closes it.
@@ -49,24 +72,38 @@ def train(settings: PPOSettings, env: VecEnv) -> Evaluation:
         HostError: an environment failed.
         KeyboardInterrupt, Terminated: what was learned is saved.
     """
+    with surroundings(settings) as around:
+        trainer = PPOTrainer(env, settings)
+        return Training(settings, around, trainer, trainer.train_episode_vectorized).run()
+
+
+@contextlib.contextmanager
+def surroundings(settings: AgentSettings) -> Iterator[Surroundings]:
+    """The folder of a training, for this process alone, its lines on the terminal, and an environment to evaluate on. SIGTERM
+    and a full disk are told apart from other errors."""
     paths = HostRunPaths(settings.folder)
     with contextlib.ExitStack() as around:
-        around.enter_context(_held(paths))
+        around.enter_context(_held(paths, settings.FOLDER_FLAG))
         around.enter_context(_no_room_in_words(paths))
         around.enter_context(_signals())
-        display = around.enter_context(Display(settings.num_episodes))
+        display = around.enter_context(Display(settings.most_episodes))
         evaluation_env = around.enter_context(SequentialVecEnv([MakeEnvironment(settings.env)]))
-        return _Training(settings, paths, env, evaluation_env, display).run()
+        yield Surroundings(paths, display, evaluation_env)
 
 
-class _Training:
-    """The parts of one training, and the loop over them."""
+class Training:
+    """The parts of one training, and the loop over them.
 
-    def __init__(self, settings: PPOSettings, paths: HostRunPaths, env: VecEnv, evaluation_env: VecEnv, display: Display):
-        self._settings, self._paths, self._display = settings, paths, display
-        self._evaluation_env = evaluation_env
-        self._trainer = PPOTrainer(env, settings)
-        found = checkpoints.newest(paths, self._trainer.state.learner, settings.env, display.say)
+    Args:
+        train_once: one update of the trainer.
+    """
+
+    def __init__(
+        self, settings: AgentSettings, around: Surroundings, trainer: Trainer, train_once: Callable[[], VectorizedEpisode]
+    ):
+        self._settings, self._trainer, self._train_once = settings, trainer, train_once
+        self._paths, self._display, self._evaluation_env = paths, display, _ = around
+        found = checkpoints.newest(paths, trainer.state.learner, settings.env, settings.FOLDER_FLAG, display.say)
         write_json(paths.settings, settings.to_json())
         if found:
             self._trainer.state = found.state
@@ -76,7 +113,7 @@ class _Training:
         self._saved_updates, self._seconds_before = self._reported.state.updates, self._reported.seconds
         reporting.forget_later_updates(paths, self._saved_updates)
         self._tracker = _tracker(settings, paths, display)
-        self._reporter = Reporter(paths, settings.num_episodes, display, self._tracker, self._reported.recent)
+        self._reporter = Reporter(paths, settings.most_episodes, display, self._tracker, self._reported.recent)
         self._began_s = self._saved_s = time.monotonic()
         self._next_evaluation = self._evaluation_after(self._trainer.state.episodes)
 
@@ -96,10 +133,11 @@ class _Training:
     def _train(self) -> None:
         if self._is_over():
             self._display.say(
-                f"Nothing left to train in {self._paths.folder}: give a larger --num-episodes, or another --checkpoint-dir"
+                f"Nothing left to train in {self._paths.folder}: give a larger {self._limit() or '--stop-at'}, or another "
+                f"{self._settings.FOLDER_FLAG.replace('_', '-')}"
             )
         while not self._is_over():
-            made = self._trainer.train_episode_vectorized()
+            made = self._train_once()
             self._reporter.report(self._trainer.state, made, self._seconds())
             self._reported = Saved(self._trainer.state, list(self._reporter.recent), self._seconds())
             if time.monotonic() - self._saved_s >= self._settings.checkpoint_s:
@@ -113,7 +151,17 @@ class _Training:
     def _is_over(self) -> bool:
         mean, goal = self._reporter.mean, self._settings.stop_at
         reached = goal is not None and len(self._reporter.recent) == reporting.RECENT and mean >= goal
-        return reached or self._trainer.state.episodes >= self._settings.num_episodes
+        return reached or self._limit() is not None
+
+    def _limit(self) -> str | None:
+        """The flag whose limit the training has reached."""
+        settings = self._settings
+        if settings.most_episodes is not None and self._trainer.state.episodes >= settings.most_episodes:
+            return "--num-episodes"
+        over = settings.duration is not None and self._seconds() >= settings.duration * 3600
+        if over and self._trainer.state.updates > WARM_UP_UPDATES:  # so that a short one can be measured at least
+            return "--duration"
+        return None
 
     def _evaluate(self, num_episodes: int) -> Evaluation:
         self._display.doing("evaluating")
@@ -154,25 +202,34 @@ class _Training:
             "frames": state.frames,
             "updates": state.updates,
             "seconds": round(self._seconds(), 3),
+            "frames_per_s": self._frames_per_s(),
             "mean_100": self._reporter.mean,
             "evaluation_reward": found.mean,
             "evaluation_episodes": len(found.returns),
         }
 
+    def _frames_per_s(self) -> float | None:
+        """Of this start; of an earlier one if nothing was left to train."""
+        if (found := self._reporter.pace.frames_per_s) is not None:
+            return round(found, 1)
+        with contextlib.suppress(FileNotFoundError, BadInput):
+            return read_json(self._paths.result).get("frames_per_s")
+        return None
+
 
 @contextlib.contextmanager
-def _held(paths: HostRunPaths) -> Iterator[None]:
+def _held(paths: HostRunPaths, folder_flag: str) -> Iterator[None]:
     """The folder, for this process alone."""
     try:
         paths.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise NoRoom(f"--checkpoint_dir {paths.folder} cannot be made: {error.strerror}") from None
+        raise NoRoom(f"{folder_flag} {paths.folder} cannot be made: {error.strerror}") from None
     lock = FileLock(paths.lock)
     try:
         lock.acquire(timeout=_LOCK_WAIT_S)
     except Timeout:
         raise FolderInUse(
-            f"another process trains in {paths.folder}; wait for it, end it, or give another --checkpoint_dir"
+            f"another process trains in {paths.folder}; wait for it, end it, or give another {folder_flag}"
         ) from None
     try:
         sweep_files(paths.folder, deep=False)
@@ -210,7 +267,7 @@ def _signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tracker(settings: PPOSettings, paths: HostRunPaths, display: Display) -> Tracker:
+def _tracker(settings: AgentSettings, paths: HostRunPaths, display: Display) -> Tracker:
     if not settings.use_wandb:
         return no_tracker()
     name = paths.folder.name

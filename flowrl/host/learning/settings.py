@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from flowrl.errors import BadInput
 from flowrl.paths import given_path
@@ -25,7 +25,7 @@ _RANGES = {
         "num_minibatches",
         "eval_episodes",
     ),
-    POSITIVE: ("learning_rate", "clip_eps", "max_grad_norm", "timeout_s"),
+    POSITIVE: ("learning_rate", "clip_eps", "max_grad_norm", "timeout_s", "duration"),
     NOT_NEGATIVE: ("ent_coef", "vf_coef", "seed", "eval_every", "checkpoint_s"),
     FRACTION: ("gamma", "gae_lambda"),
 }
@@ -36,10 +36,18 @@ _STEPS_UNIT = 16
 
 @dataclass(frozen=True)
 class EnvironmentSettings:
-    """Which environments, and how they are stepped."""
+    """Which environments."""
 
     env: str = "CartPole-v1"
     """A Gymnasium id, such as LunarLander-v3 or ALE/Pong-v5, or module:callable, a function that makes an environment."""
+    timeout_s: float = 60.0
+    """Seconds after which a worker that does not answer counts as hanging, and is replaced."""
+
+
+@dataclass(frozen=True)
+class BatchSettings(EnvironmentSettings):
+    """How environments are stepped as one batch."""
+
     n_envs: int = 1
     """Environments stepped as one batch."""
     method: Literal["auto", "sequential", "threads", "processes"] = "auto"
@@ -48,8 +56,6 @@ class EnvironmentSettings:
     """How worker processes are started; default is spawn."""
     num_workers: int | None = None
     """Worker processes, or threads with --method threads (one for each core)."""
-    timeout_s: float = 60.0
-    """Seconds after which a worker that does not answer counts as hanging, and is replaced."""
 
 
 @dataclass(frozen=True)
@@ -87,23 +93,17 @@ class LearningSettings:
 
 
 @dataclass(frozen=True)
-class PPOSettings(LearningSettings, EnvironmentSettings):
-    """Trains an agent by PPO on Gymnasium environments, many at once.
+class SessionSettings:
+    """When a training ends, and what it leaves."""
 
-    The same command goes on where it stopped. `-` and `_` are the same in a flag, and counts may be written as 1e4.
-
-    Raises:
-        BadInput: a value is out of its range, or two do not fit together; names the flag.
-    """
-
-    num_episodes: int = 1000
+    num_episodes: int | None = None
     """Episodes to train, counted over all environments."""
     stop_at: float | None = None
     """End the training once the mean return of the last 100 episodes has reached this."""
+    duration: float | None = None
+    """End the training after so many hours, and a few updates at least; hours of earlier starts count (no limit)."""
     device: Literal["cpu", "cuda", "mps"] = "cpu"
     """Where the agent learns."""
-    checkpoint_dir: Path | None = None
-    """Folder of the training, with checkpoints and metrics.jsonl (checkpoints/ppo_ENV_N_envs_seed_SEED)."""
     checkpoint_s: float = 60.0
     """Seconds between checkpoints; 0 for one after each update."""
     eval_every: int = 250
@@ -117,9 +117,73 @@ class PPOSettings(LearningSettings, EnvironmentSettings):
     wandb_project: str = "flow_rl_parallel"
     """Weights & Biases project."""
 
+
+@dataclass(frozen=True)
+class AgentSettings(SessionSettings, LearningSettings, EnvironmentSettings):
+    """What all trainings of an agent have in common.
+
+    Raises:
+        BadInput: a value is out of its range; names the flag.
+    """
+
+    FOLDER_FLAG: ClassVar[str]
+    """The flag that names the folder of the training."""
+
     def __post_init__(self):
         make_whole(self)
         check_ranges(self, _RANGES)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the training."""
+        raise NotImplementedError
+
+    @property
+    def most_episodes(self) -> int | None:
+        """Episodes after which the training ends; None if something else ends it."""
+        return self.num_episodes
+
+    @property
+    def learns_from_signs(self) -> bool:
+        """Whether rewards are clipped to -1, 0 and 1 before the agent learns from them (Mnih et al. 2015)."""
+        return self.env.startswith("ALE/") if self.clip_rewards is None else self.clip_rewards
+
+    @property
+    def env_in_paths(self) -> str:
+        """The environment's name with nothing in it that a path cannot have."""
+        return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in self.env)
+
+    def step_size(self, episodes: int) -> float:
+        """The learning rate after so many episodes: it falls to zero over all of them."""
+        if not self.anneal_lr or self.most_episodes is None:
+            return self.learning_rate
+        return self.learning_rate * max(0.0, 1 - episodes / self.most_episodes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings as plain values."""
+        values = dataclasses.asdict(self)
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class PPOSettings(AgentSettings, BatchSettings):
+    """Trains an agent by PPO on Gymnasium environments, many at once.
+
+    The same command goes on where it stopped. `-` and `_` are the same in a flag, and counts may be written as 1e4.
+
+    Raises:
+        BadInput: a value is out of its range, or two do not fit together; names the flag.
+    """
+
+    FOLDER_FLAG = "--checkpoint_dir"
+
+    num_episodes: int = 1000
+    """Episodes to train, counted over all environments."""
+    checkpoint_dir: Path | None = None
+    """Folder of the training, with checkpoints and metrics.jsonl (checkpoints/ppo_ENV_N_envs_seed_SEED)."""
+
+    def __post_init__(self):
+        super().__post_init__()
         if self.checkpoint_dir is not None:
             object.__setattr__(self, "checkpoint_dir", given_path(self.checkpoint_dir, "--checkpoint_dir"))
         if self.num_minibatches and self.num_steps and self.frames_per_update % self.num_minibatches:
@@ -130,11 +194,9 @@ class PPOSettings(LearningSettings, EnvironmentSettings):
 
     @property
     def folder(self) -> Path:
-        """The folder of the training."""
         if self.checkpoint_dir is not None:
             return self.checkpoint_dir
-        name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in self.env)
-        return Path("checkpoints") / f"ppo_{name}_{self.n_envs}_envs_seed_{self.seed}"
+        return Path("checkpoints") / f"ppo_{self.env_in_paths}_{self.n_envs}_envs_seed_{self.seed}"
 
     @property
     def steps_per_update(self) -> int:
@@ -146,11 +208,6 @@ class PPOSettings(LearningSettings, EnvironmentSettings):
     def frames_per_update(self) -> int:
         return self.n_envs * self.steps_per_update
 
-    @property
-    def learns_from_signs(self) -> bool:
-        """Whether rewards are clipped to -1, 0 and 1 before the agent learns from them (Mnih et al. 2015)."""
-        return self.env.startswith("ALE/") if self.clip_rewards is None else self.clip_rewards
-
     def epochs(self, images: bool) -> int:
         """Passes over the collected steps in an update."""
         return self.update_epochs or (4 if images else 10)
@@ -161,5 +218,4 @@ class PPOSettings(LearningSettings, EnvironmentSettings):
         return next(count for count in range(wanted, 0, -1) if self.frames_per_update % count == 0)
 
     def to_json(self) -> dict[str, Any]:
-        """All settings as plain values."""
-        return {**dataclasses.asdict(self), "checkpoint_dir": str(self.folder)}
+        return {**super().to_json(), "checkpoint_dir": str(self.folder)}

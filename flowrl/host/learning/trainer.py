@@ -14,16 +14,18 @@ from flowrl.host.learning import evaluation, ppo
 from flowrl.host.learning.actions import actions_of
 from flowrl.host.learning.distributions import likelihoods
 from flowrl.host.learning.evaluation import Evaluation
-from flowrl.host.learning.networks import network_for
+from flowrl.host.learning.flow import Flow
+from flowrl.host.learning.networks import Network, network_for
 from flowrl.host.learning.observations import Layout, Observation
 from flowrl.host.learning.policies import Policies
 from flowrl.host.learning.ppo import Hyperparameters, Learner, Statistics
 from flowrl.host.learning.rollout import Collector
 from flowrl.host.learning.settings import PPOSettings
+from flowrl.training.learning.networks import Params
 
 _VALUES_AT_ONCE = 8
 """Last observations of truncated episodes whose values are computed together."""
-_EVALUATION_SEED = 1_000_003
+EVALUATION_SEED = 1_000_003
 """Added to the seed for evaluations, whose episodes are not those of the training."""
 
 
@@ -50,6 +52,24 @@ class VectorizedEpisode(NamedTuple):
     """The fields of `ppo.Statistics`, and the learning rate."""
     rollout_s: float
     update_s: float
+    flow: Flow | None = None
+    """How steps came from the actors to the learner, where these are different processes."""
+
+
+class Critic:
+    """Expected returns of any number of observations, from one program."""
+
+    def __init__(self, network: Network):
+        self._program = jax.jit(lambda params, observation: network.outputs_and_value(params, observation)[1])
+
+    def values(self, params: Params, observation: Observation) -> np.ndarray:
+        """Observations ``[N]`` to float32 ``[N]``, computed in pieces of a fixed size."""
+        num_rows = len(observation.vector)
+        found = []
+        for start in range(0, num_rows, _VALUES_AT_ONCE):
+            rows = np.arange(start, start + _VALUES_AT_ONCE).clip(max=num_rows - 1)
+            found.append(self._program(params, Observation(*(part[rows] for part in observation))))
+        return np.concatenate(jax.device_get(found))[:num_rows]
 
 
 class PPOTrainer:
@@ -78,7 +98,7 @@ class PPOTrainer:
         in_steps = self.sees_images and jax.default_backend() == "cpu"
         make_update = ppo.make_stepwise_update if in_steps else ppo.make_update
         self._update = make_update(self._network, likelihoods(self._actions), hyper)
-        self._value = jax.jit(lambda params, observation: self._network.outputs_and_value(params, observation)[1])
+        self._critic = Critic(self._network)
         self._policies = Policies(self._network)
         steps, signs = settings.steps_per_update, settings.learns_from_signs
         self._collector = Collector(env, self._layout, self._actions, steps, signs)
@@ -105,7 +125,7 @@ class PPOTrainer:
         ended = self._env.get_episode_stats()
         collected_s = time.perf_counter()
         shuffle_key = jax.random.fold_in(self._shuffle_key, state.updates)
-        lr = self._learning_rate()
+        lr = self._settings.step_size(state.episodes)
         learner, statistics = self._update(state.learner, rollout, shuffle_key, jnp.float32(lr))
         statistics = Statistics(*jax.device_get(statistics))
         frames = self._settings.steps_per_update * self._env.num_envs
@@ -128,7 +148,7 @@ class PPOTrainer:
             env: a batch of a single environment, other than the one that is trained on.
         """
         policy = self._policies.of(self.state.learner.params)
-        seed = self._settings.seed + _EVALUATION_SEED
+        seed = self._settings.seed + EVALUATION_SEED
         return evaluation.evaluate(env, self._layout, self._actions, policy, num_episodes, seed)
 
     def _begin_episodes(self) -> None:
@@ -137,19 +157,7 @@ class PPOTrainer:
             self._collector.reset(self._settings.seed + self.state.updates * self._env.num_envs)
 
     def _values(self, observation: Observation) -> np.ndarray:
-        """Expected returns ``[N]``, computed in pieces of a fixed size, so that one program does for any number."""
-        num_rows = len(observation.vector)
-        found = []
-        for start in range(0, num_rows, _VALUES_AT_ONCE):
-            rows = np.arange(start, start + _VALUES_AT_ONCE).clip(max=num_rows - 1)
-            found.append(self._value(self.state.learner.params, Observation(*(part[rows] for part in observation))))
-        return np.concatenate(jax.device_get(found))[:num_rows]
-
-    def _learning_rate(self) -> float:
-        settings = self._settings
-        if not settings.anneal_lr:
-            return settings.learning_rate
-        return settings.learning_rate * max(0.0, 1 - self.state.episodes / settings.num_episodes)
+        return self._critic.values(self.state.learner.params, observation)
 
 
 def _hyperparameters(settings: PPOSettings, images: bool) -> Hyperparameters:

@@ -1,0 +1,79 @@
+"""Sequential training beside parallel training: which of them to use for these environments on this machine."""
+
+from __future__ import annotations
+
+import time
+
+from flowrl.host.learning import batch
+from flowrl.host.learning.actors.settings import ActorLearnerSettings
+from flowrl.host.learning.pace import Pace
+from flowrl.host.learning.settings import PPOSettings
+from flowrl.host.learning.trainer import PPOTrainer
+
+_CLEARLY = 1.1
+"""How much faster one must be to be called faster: other programs on the machine change a measurement by less."""
+
+
+def sequential_settings(settings: ActorLearnerSettings) -> PPOSettings:
+    """PPO on as many of the same environments, in one process."""
+    return PPOSettings(
+        env=settings.env,
+        n_envs=settings.n_envs,
+        method="sequential",
+        layer_size=settings.layer_size,
+        device=settings.device,
+        seed=settings.seed,
+    )
+
+
+def sequential_frames_per_s(settings: PPOSettings, seconds: float) -> float:
+    """Trains for about so long, and leaves nothing. At least one update is measured, however long that takes."""
+    pace, deadline = Pace(), time.monotonic() + seconds
+    with batch.make_batch(settings) as env:
+        trainer = PPOTrainer(env, settings)
+        while pace.frames_per_s is None or time.monotonic() < deadline:
+            made = trainer.train_episode_vectorized()
+            pace.add(made.frames, made.rollout_s + made.update_s)
+    return pace.frames_per_s
+
+
+def table(settings: ActorLearnerSettings, sequential: float, parallel: float) -> str:
+    """Both in a table, and which one to use.
+
+    Args:
+        sequential, parallel: frames per second.
+    """
+    ppo = sequential_settings(settings)
+    frames = ppo.frames_per_update
+    parallel_name = f"Parallel ({settings.actors} workers × {settings.num_envs_per_worker} envs)"
+    rows = [
+        ("Mode", "FPS", "Iteration Time", "Status"),
+        (f"Sequential ({settings.n_envs} envs)", f"{sequential:,.0f}", f"{frames / sequential:.3g} s", "1.00 x"),
+        (parallel_name, f"{parallel:,.0f}", f"{frames / parallel:.3g} s", f"{parallel / sequential:.2f} x"),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [f"| {' | '.join(f'{cell:{width}}' for cell, width in zip(row, widths))} |" for row in rows]
+    lines.insert(1, f"|{'|'.join('-' * (width + 2) for width in widths)}|")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"An iteration is {frames:,} frames, collected and learned from.",
+            _advice(settings, ppo, sequential, parallel),
+        ]
+    )
+
+
+def _advice(settings: ActorLearnerSettings, ppo: PPOSettings, sequential: float, parallel: float) -> str:
+    if parallel < sequential * _CLEARLY:
+        how = "slower" if parallel * _CLEARLY < sequential else "no faster"
+        return (
+            f"Use sequential training here (python -m flowrl.host.train_ppo --n-envs {settings.n_envs}): parallel is {how}, "
+            "and sequential is deterministic."
+        )
+    steps = ppo.epochs(images=False) * ppo.minibatches(images=False)
+    per_frame = settings.epochs * settings.minibatches / settings.frames_per_update
+    return (
+        f"Use parallel training here: {parallel / sequential:.2f} x as many frames per second. Frames are not all: sequential "
+        f"PPO makes {steps} gradient steps in an iteration, {settings.algorithm} makes {per_frame * ppo.frames_per_update:.3g}."
+    )
