@@ -153,11 +153,16 @@ class AgentSettings(SessionSettings, LearningSettings, EnvironmentSettings):
         """The environment's name with nothing in it that a path cannot have."""
         return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in self.env)
 
+    @property
+    def first_step_size(self) -> float:
+        """The learning rate at the start."""
+        return self.learning_rate
+
     def step_size(self, episodes: int) -> float:
         """The learning rate after so many episodes: it falls to zero over all of them."""
         if not self.anneal_lr or self.most_episodes is None:
-            return self.learning_rate
-        return self.learning_rate * max(0.0, 1 - episodes / self.most_episodes)
+            return self.first_step_size
+        return self.first_step_size * max(0.0, 1 - episodes / self.most_episodes)
 
     def to_json(self) -> dict[str, Any]:
         """All settings as plain values."""

@@ -16,6 +16,7 @@ from flowrl.ranges import AT_LEAST_ONE, check_ranges
 _NUM_EPISODES = 3000
 _EPOCHS = {"impala": 1, "appo": 6}
 _MINIBATCHES = 8
+_LEARNING_RATES = {"impala": 5e-4, "appo": 3e-4}
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class ActorLearnerSettings(AgentSettings):
     """Actors wait for each update: no policy lag, and deterministic, but slower."""
     trajectories_per_update: int | None = None
     """Trajectories in an update, each of num_envs_per_worker * num_steps frames (as many as workers)."""
+    learning_rate: float | None = None
+    """Step size of Adam (impala 5e-4, appo 3e-4)."""
     num_steps: int | None = None
     """Steps of each environment in a trajectory (32)."""
     update_epochs: int | None = None
@@ -117,6 +120,10 @@ class ActorLearnerSettings(AgentSettings):
     @property
     def frames_per_update(self) -> int:
         return self.trajectories * self.num_envs_per_worker * self.steps_per_trajectory
+
+    @property
+    def first_step_size(self) -> float:
+        return self.learning_rate or _LEARNING_RATES[self.algorithm]
 
     @property
     def epochs(self) -> int:

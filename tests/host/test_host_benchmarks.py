@@ -1,0 +1,65 @@
+"""The benchmarks of host environments still run, and their rows say what was measured: at sizes that take seconds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.kept_programs import kept_programs  # noqa: F401
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"benchmarks.{name}", BENCHMARKS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def test_every_way_of_stepping_is_measured_beside_gymnasiums(benchmark, capsys, tmp_path):
+    path = tmp_path / "rows.json"
+    flags = ["--cases", "cheap", "waiting", "--repeats", "1", "--seconds", "0.02", "--json", str(path)]
+    assert benchmark("host_envs").main(flags) == 0
+    shown, rows = capsys.readouterr().out, {row["what"]: row for row in json.loads(path.read_text())}
+    for case in ("cheap", "waiting"):
+        for way in ("auto", "sequential", "threads", "processes", "AsyncVectorEnv"):
+            assert f"{case:8} {way:15}" in shown
+    assert rows["CartPole: ParallelEnv over Gymnasium's AsyncVectorEnv"]["wanted"] == 3.0
+    assert rows["waiting for 2 ms: threads over sequential"]["value"] > 1
+    assert 5 < rows["memory of a worker"]["value"] < 500
+    assert any(what.startswith("waiting: auto over the best") for what in rows)
+
+
+def test_wanted_figures_come_from_medians(benchmark):
+    host_envs = benchmark("host_envs")
+    rates = {way: [rate, 10 * rate, rate] for way, rate in zip(("auto", "sequential", "threads"), (90.0, 10.0, 100.0))}
+    rates |= {"processes": [19.0] * 3, "AsyncVectorEnv": [15.0] * 3}
+    rows = {row.what: row for row in host_envs.rows_of({"busy": rates, "waiting": rates})}
+    busy = rows["2 ms of Python: ParallelEnv over sequential"]
+    assert busy.value == pytest.approx(1.9) and busy.reached
+    assert rows["busy: auto over the best (threads)"].value == pytest.approx(0.9)
+    assert rows["waiting for 2 ms: threads over sequential"].value == pytest.approx(10)
+
+
+def test_actors_and_a_learner_are_measured_beside_ppo(benchmark, capsys, tmp_path):
+    path = tmp_path / "rows.json"
+    flags = ["--games", "CartPole", "--workers", "1", "--envs_per_worker", "2", "--repeats", "1", "--seconds", "0.02"]
+    flags += ["--seeds", "1", "--goal", "5", "--most_frames", "20000", "--json", str(path)]
+    ways = ["impala", "PPO, sequential", "PPO, AsyncVectorEnv"]
+    assert benchmark("actor_learner").main([*flags, "--ways", *ways]) == 0
+    shown, rows = capsys.readouterr().out, {row["what"]: row for row in json.loads(path.read_text())}
+    for way in ways:
+        assert f"CartPole        {way:20}" in shown
+    assert rows["CartPole: impala over PPO, sequential"]["wanted"] == 2.0
+    impala, sequential = (rows[f"CartPole to 5: {way}"] for way in ways[:2])
+    assert impala["value"] > 0 and impala["wanted"] == sequential["value"] > 0
