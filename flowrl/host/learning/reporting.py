@@ -137,7 +137,7 @@ class Reporter:
             "seconds": round(seconds, 3),
         }
         self._record(state.frames, values)
-        if self._shown < FIRST_LINES or self._clock() >= self._next_line_s:
+        if self._clock() >= self._next_line_s or (self._shown < FIRST_LINES and self._unshown):
             self.flush()
 
     def evaluated(self, state: TrainingState, found: Evaluation) -> None:
@@ -147,9 +147,12 @@ class Reporter:
         self._record(state.frames, {"update": state.updates, "frames": state.frames, "episodes": state.episodes, **values})
 
     def flush(self) -> None:
-        """Shows the newest update that is not shown yet."""
-        if self._unshown:
-            self._display.say(self._unshown + (f"\n  {self._flow.in_words()}" if self._flow else ""))
+        """Shows the newest update that is not shown yet, and how steps came to the learner since the last one shown."""
+        lines = [self._unshown] if self._unshown else []
+        if self._flow:
+            lines.append(f"  {self._flow.in_words()}")
+        if lines:
+            self._display.say("\n".join(lines))
             self._unshown, self._flow = "", None
             self._shown += 1
             self._next_line_s = self._clock() + LINE_S
