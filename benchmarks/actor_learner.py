@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections import deque
@@ -33,6 +34,7 @@ _EPISODES = 100
 _MOST_FRAMES = 2_000_000
 """A training that has not learned by then is reported as one that did not."""
 _WARM_UP_UPDATES = 3
+_NUM_PARAMETERS = 1_000_000
 
 
 def rates_of(env: str, options: argparse.Namespace) -> dict[str, list[float]]:
@@ -124,6 +126,25 @@ def learning_rows(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def parameters_row(repeats: int) -> Row:
+    """Milliseconds in which a version of the parameters is written into shared memory and read out of it."""
+    from flowrl.host.block import attached, placed, shared_memory, size_of
+    from flowrl.host.learning.actors.parameters import SharedParameters, parameter_shapes
+
+    shapes = parameter_shapes(_NUM_PARAMETERS)
+    descriptor = shared_memory(size_of(shapes))
+    shared = SharedParameters(placed(shapes, attached(descriptor)))
+    os.close(descriptor)
+    values, found = np.ones(_NUM_PARAMETERS, np.float32), []
+    for version in range(repeats + _WARM_UP_UPDATES):
+        began_s = time.perf_counter()
+        shared.publish(version, values)
+        shared.newest()
+        found.append((time.perf_counter() - began_s) * 1e3)
+    measured = found[_WARM_UP_UPDATES:]
+    return Row("a million parameters, written and read", median(measured), "ms", detail=f"({spread(measured, 1)})")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; returns its exit code."""
     options = _parsed(arguments)
@@ -138,6 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
             if way != SEQUENTIAL:
                 wanted = 2.0 if way == "impala" else None
                 rows.append(Row(f"{name}: {way} over {SEQUENTIAL}", found[way] / found[SEQUENTIAL], "x", wanted))
+    rows.append(parameters_row(options.repeats))
     if options.seeds:
         rows += learning_rows(options)
     show(rows, options.json)

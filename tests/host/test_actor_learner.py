@@ -125,7 +125,7 @@ def test_trajectories_are_what_a_batch_in_one_process_gives():
         params = trained.state.learner.params
         policy = trained._policies.of(params)
         made = trained.train_on_trajectories()
-        values = trained._critic
+        values = trained._state_values
     for actor in range(2):
         with SequentialVecEnv([games.Cut] * 2) as env:
             stepper = Stepper(env, Layout(env.single_observation_space), actions_of(env.single_action_space))
@@ -139,7 +139,7 @@ def test_trajectories_are_what_a_batch_in_one_process_gives():
         np.testing.assert_array_equal(found[0].last_observation.vector[columns], steps.last_observation.vector)
         assert steps.cut[4].all() and steps.cut.sum() == 2
         last = steps.final_observation
-        expected = values.values(params, type(last)(*(part[4] for part in last)))
+        expected = values.of(params, type(last)(*(part[4] for part in last)))
         np.testing.assert_allclose(found[0].truncation_value[4, columns], expected, rtol=1e-5)
         assert (found[0].truncation_value[:4, columns] == 0).all()
     assert made.episodes.returns.tolist() == [15.0] * 4 and made.episodes.environments.tolist() == [0, 1, 2, 3]
@@ -205,6 +205,23 @@ def test_what_an_environment_raises_in_an_actor_comes_with_its_number():
             trained.train_on_trajectories()
         pids = trained.pids
     assert not any(is_running(pid) for pid in pids)
+
+
+def test_an_interrupted_update_changes_nothing_and_the_next_one_begins_with_new_actors():
+    with learner("Count", num_workers=1) as trained:
+        trained.train_on_trajectories()
+        before, pids, learn = trained.state, trained.pids, trained._learn
+
+        def interrupted(batch):
+            raise KeyboardInterrupt
+
+        trained._learn = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            trained.train_on_trajectories()
+        assert trained.state is before
+        trained._learn = learn
+        assert [trained.train_on_trajectories().frames for _ in range(3)] == [16] * 3
+        assert trained.pids != pids and not is_running(pids[0]) and trained.state.updates == 4
 
 
 def test_an_actor_within_a_trajectory_ends_soon():

@@ -61,5 +61,6 @@ def test_actors_and_a_learner_are_measured_beside_ppo(benchmark, capsys, tmp_pat
     for way in ways:
         assert f"CartPole        {way:20}" in shown
     assert rows["CartPole: impala over PPO, sequential"]["wanted"] == 2.0
+    assert rows["a million parameters, written and read"]["value"] > 0
     impala, sequential = (rows[f"CartPole to 5: {way}"] for way in ways[:2])
     assert impala["value"] > 0 and impala["wanted"] == sequential["value"] > 0

@@ -56,13 +56,13 @@ class VectorizedEpisode(NamedTuple):
     """How steps came from the actors to the learner, where these are different processes."""
 
 
-class Critic:
+class StateValues:
     """Expected returns of any number of observations, from one program."""
 
     def __init__(self, network: Network):
         self._program = jax.jit(lambda params, observation: network.outputs_and_value(params, observation)[1])
 
-    def values(self, params: Params, observation: Observation) -> np.ndarray:
+    def of(self, params: Params, observation: Observation) -> np.ndarray:
         """Observations ``[N]`` to float32 ``[N]``, computed in pieces of a fixed size."""
         num_rows = len(observation.vector)
         found = []
@@ -98,7 +98,7 @@ class PPOTrainer:
         in_steps = self.sees_images and jax.default_backend() == "cpu"
         make_update = ppo.make_stepwise_update if in_steps else ppo.make_update
         self._update = make_update(self._network, likelihoods(self._actions), hyper)
-        self._critic = Critic(self._network)
+        self._state_values = StateValues(self._network)
         self._policies = Policies(self._network)
         steps, signs = settings.steps_per_update, settings.learns_from_signs
         self._collector = Collector(env, self._layout, self._actions, steps, signs)
@@ -157,7 +157,7 @@ class PPOTrainer:
             self._collector.reset(self._settings.seed + self.state.updates * self._env.num_envs)
 
     def _values(self, observation: Observation) -> np.ndarray:
-        return self._critic.values(self.state.learner.params, observation)
+        return self._state_values.of(self.state.learner.params, observation)
 
 
 def _hyperparameters(settings: PPOSettings, images: bool) -> Hyperparameters:

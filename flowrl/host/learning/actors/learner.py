@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +28,26 @@ from flowrl.host.learning.observations import Layout, Observation
 from flowrl.host.learning.policies import Policies
 from flowrl.host.learning.ppo import Hyperparameters, Statistics
 from flowrl.host.learning.steps import truncation_values
-from flowrl.host.learning.trainer import EVALUATION_SEED, Critic, TrainingState, VectorizedEpisode
+from flowrl.host.learning.trainer import EVALUATION_SEED, StateValues, TrainingState, VectorizedEpisode
 from flowrl.training.learning.networks import Params
 
 _ALGORITHMS = {"impala": algorithms.IMPALA, "appo": algorithms.APPO}
+
+
+class _Batch(NamedTuple):
+    """What an update learns from."""
+
+    taken: list[int]
+    """The numbers of the slots."""
+    steps: ActedSteps
+    ended: EpisodeStats
+    lags: list[int]
+    """Of each trajectory's policy, in updates."""
+    worked_s: float
+    waited_s: float
+    """Of their actors, summed."""
+    slots_full: int
+    """Before any was taken."""
 
 
 class ActorLearner:
@@ -70,11 +86,12 @@ class ActorLearner:
         make_update = ppo.make_stepwise_update if in_steps else ppo.make_update
         algorithm = _ALGORITHMS[settings.algorithm]
         self._update = make_update(self._network, likelihoods(self._actions), hyper, algorithm)
-        self._critic, self._policies = Critic(self._network), Policies(self._network)
+        self._state_values, self._policies = StateValues(self._network), Policies(self._network)
         init_key, self._shuffle_key = jax.random.split(jax.random.key(settings.seed))
         self.state = TrainingState(ppo.init(self._network, hyper, init_key))
         self._places = parameters.places(self._policy_params())
         self._pool: ActorPool | None = None
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         return self
@@ -102,47 +119,43 @@ class ActorLearner:
 
         Raises:
             EnvironmentFault: an environment of an actor failed.
-            WorkerLost: an actor died or hung, several times in a row.
+            WorkerLost: an actor died or hung, several times in a row. After this or any other interrupt, the next call begins
+                with new actors.
         """
-        state, settings, began_s = self.state, self._settings, time.perf_counter()
+        began_s = time.perf_counter()
         pool = self._started()
-        pool.wait(settings.trajectories)
-        collected_s, slots_full = time.perf_counter(), pool.num_full
-        taken = pool.take(settings.trajectories)
-        if settings.synchronous:
-            taken.sort()  # by actor: in which order they came is chance
-        slots = [pool.exchange.slots[slot] for slot in taken]
-        steps, ended = self._joined(slots), self._ended(taken, slots)
-        flow = _flow(slots, state.updates)
-        if not settings.synchronous:
-            pool.give(taken)
-        lr = settings.step_size(state.episodes)
-        shuffle_key = jax.random.fold_in(self._shuffle_key, state.updates)
-        learner, statistics = self._update(state.learner, steps, shuffle_key, jnp.float32(lr))
-        statistics = Statistics(*jax.device_get(statistics))
-        frames = settings.frames_per_update
-        after = TrainingState(learner, state.updates + 1, state.frames + frames, state.episodes + ended.num_completed)
-        self.state = after
+        self._interrupted = True  # what an interrupt or a fault leaves behind
+        pool.wait(self._settings.trajectories)
+        collected_s = time.perf_counter()
+        batch = self._copied(pool)
+        if not self._settings.synchronous:
+            pool.give(batch.taken)
+        statistics = self._learn(batch)
         self._publish()
-        if settings.synchronous:
-            pool.give(taken)
+        if self._settings.synchronous:
+            pool.give(batch.taken)
+        self._interrupted = False
         over_s = time.perf_counter()
         return VectorizedEpisode(
-            n_completed_episodes=ended.num_completed,
-            n_envs=settings.n_envs,
-            episodes=ended,
-            frames=frames,
-            statistics={name: float(value) for name, value in statistics._asdict().items()} | {"learning_rate": lr},
+            n_completed_episodes=batch.ended.num_completed,
+            n_envs=self._settings.n_envs,
+            episodes=batch.ended,
+            frames=self._settings.frames_per_update,
+            statistics=statistics,
             rollout_s=collected_s - began_s,
             update_s=over_s - collected_s,
             flow=Flow(
                 updates=1,
-                frames=frames,
+                frames=self._settings.frames_per_update,
                 seconds=over_s - began_s,
                 learner_waited_s=collected_s - began_s,
-                slots_full=slots_full,
+                actors_worked_s=batch.worked_s,
+                actors_waited_s=batch.waited_s,
+                trajectories=len(batch.taken),
+                lag_sum=sum(batch.lags),
+                largest_lag=max(batch.lags),
+                slots_full=batch.slots_full,
                 num_slots=len(pool.exchange.slots),
-                **flow,
             ),
         )
 
@@ -153,6 +166,9 @@ class ActorLearner:
         return evaluation.evaluate(env, self._layout, self._actions, policy, num_episodes, seed)
 
     def _started(self) -> ActorPool:
+        if self._pool and self._interrupted:
+            self._pool.close()  # slots may have been taken, and given to nobody
+            self._pool = None
         if self._pool is None:
             settings = self._settings
             sizes = Sizes(
@@ -200,6 +216,26 @@ class ActorLearner:
             params = {name: part for name, part in params.items() if name != "critic"}
         return jax.device_get(params)
 
+    def _copied(self, pool: ActorPool) -> _Batch:
+        """The next full slots, copied."""
+        slots_full, taken = pool.num_full, pool.take(self._settings.trajectories)
+        if self._settings.synchronous:
+            taken.sort()  # by actor: in which order they came is chance
+        slots = [pool.exchange.slots[slot] for slot in taken]
+        worked_s, waited_s = np.sum([slot.seconds for slot in slots], axis=0).tolist()
+        lags = [self.state.updates - int(slot.version[0]) for slot in slots]
+        return _Batch(taken, self._joined(slots), self._ended(taken, slots), lags, worked_s, waited_s, slots_full)
+
+    def _learn(self, batch: _Batch) -> dict[str, float]:
+        """One update; returns the fields of `Statistics`, and the learning rate."""
+        state, lr = self.state, self._settings.step_size(self.state.episodes)
+        shuffle_key = jax.random.fold_in(self._shuffle_key, state.updates)
+        learner, statistics = self._update(state.learner, batch.steps, shuffle_key, jnp.float32(lr))
+        statistics = Statistics(*jax.device_get(statistics))
+        frames, episodes = state.frames + self._settings.frames_per_update, state.episodes + batch.ended.num_completed
+        self.state = TrainingState(learner, state.updates + 1, frames, episodes)
+        return {name: float(value) for name, value in statistics._asdict().items()} | {"learning_rate": lr}
+
     def _joined(self, slots: Sequence[Slot]) -> ActedSteps:
         """Trajectories side by side, copied out of their slots."""
         steps = [slot.steps for slot in slots]
@@ -208,7 +244,7 @@ class ActorLearner:
             return np.concatenate([getattr(part, name) for part in steps], axis=1)
 
         params = self.state.learner.params
-        values = [truncation_values(part, lambda seen: self._critic.values(params, seen)) for part in steps]
+        values = [truncation_values(part, lambda seen: self._state_values.of(params, seen)) for part in steps]
         shape = steps[0].reward.shape
         log_std = [np.broadcast_to(slot.log_std, (*shape, len(slot.log_std))) for slot in slots]
         return ActedSteps(
@@ -235,19 +271,6 @@ class ActorLearner:
 
 def _side_by_side(parts: Sequence[Observation], axis: int) -> Observation:
     return Observation(*(np.concatenate(arrays, axis=axis) for arrays in zip(*parts)))
-
-
-def _flow(slots: Sequence[Slot], updates: int) -> dict[str, Any]:
-    """The part of a `Flow` that is about trajectories."""
-    lags = [updates - int(slot.version[0]) for slot in slots]
-    worked_s, waited_s = np.sum([slot.seconds for slot in slots], axis=0)
-    return {
-        "actors_worked_s": float(worked_s),
-        "actors_waited_s": float(waited_s),
-        "trajectories": len(slots),
-        "lag_sum": sum(lags),
-        "largest_lag": max(lags),
-    }
 
 
 def _hyperparameters(settings: ActorLearnerSettings) -> Hyperparameters:
