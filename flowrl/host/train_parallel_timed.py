@@ -53,7 +53,7 @@ def _train(settings: TimedSettings) -> int:
         print("Too few updates in this start to measure: give a longer --duration, or another --output-dir")
         return SOMETHING_FAILED
     print(f"\nSequential training of {settings.n_envs} environments for {settings.sequential_s:g} s ...", flush=True)
-    sequential = timed.sequential_frames_per_s(timed.sequential_settings(settings), settings.sequential_s)
+    sequential = timed.measured(timed.sequential_settings(settings), settings.sequential_s)
     print(f"\n{timed.table(settings, sequential, parallel)}", flush=True)
     return ALL_COMPLETED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from flowrl.host.learning import batch
 from flowrl.host.learning.actors.settings import ActorLearnerSettings
@@ -12,6 +13,14 @@ from flowrl.host.learning.trainer import PPOTrainer
 
 _CLEARLY = 1.1
 """How much faster one must be to be called faster: other programs on the machine change a measurement by less."""
+
+
+class Sequential(NamedTuple):
+    """What sequential training was measured to be."""
+
+    frames_per_s: float
+    gradient_steps: int
+    """In an update."""
 
 
 def sequential_settings(settings: ActorLearnerSettings) -> PPOSettings:
@@ -26,7 +35,7 @@ def sequential_settings(settings: ActorLearnerSettings) -> PPOSettings:
     )
 
 
-def sequential_frames_per_s(settings: PPOSettings, seconds: float) -> float:
+def measured(settings: PPOSettings, seconds: float) -> Sequential:
     """Trains for about so long, and leaves nothing. At least one update is measured, however long that takes."""
     pace, deadline = Pace(), time.monotonic() + seconds
     with batch.make_batch(settings) as env:
@@ -34,46 +43,40 @@ def sequential_frames_per_s(settings: PPOSettings, seconds: float) -> float:
         while pace.frames_per_s is None or time.monotonic() < deadline:
             made = trainer.train_episode_vectorized()
             pace.add(made.frames, made.rollout_s + made.update_s)
-    return pace.frames_per_s
+        images = trainer.sees_images
+    return Sequential(pace.frames_per_s, settings.epochs(images) * settings.minibatches(images))
 
 
-def table(settings: ActorLearnerSettings, sequential: float, parallel: float) -> str:
+def table(settings: ActorLearnerSettings, sequential: Sequential, parallel: float) -> str:
     """Both in a table, and which one to use.
 
     Args:
-        sequential, parallel: frames per second.
+        parallel: frames per second.
     """
-    ppo = sequential_settings(settings)
-    frames = ppo.frames_per_update
+    frames, before = sequential_settings(settings).frames_per_update, sequential.frames_per_s
     parallel_name = f"Parallel ({settings.actors} workers × {settings.num_envs_per_worker} envs)"
     rows = [
         ("Mode", "FPS", "Iteration Time", "Status"),
-        (f"Sequential ({settings.n_envs} envs)", f"{sequential:,.0f}", f"{frames / sequential:.3g} s", "1.00 x"),
-        (parallel_name, f"{parallel:,.0f}", f"{frames / parallel:.3g} s", f"{parallel / sequential:.2f} x"),
+        (f"Sequential ({settings.n_envs} envs)", f"{before:,.0f}", f"{frames / before:.3g} s", "1.00 x"),
+        (parallel_name, f"{parallel:,.0f}", f"{frames / parallel:.3g} s", f"{parallel / before:.2f} x"),
     ]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [f"| {' | '.join(f'{cell:{width}}' for cell, width in zip(row, widths))} |" for row in rows]
     lines.insert(1, f"|{'|'.join('-' * (width + 2) for width in widths)}|")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"An iteration is {frames:,} frames, collected and learned from.",
-            _advice(settings, ppo, sequential, parallel),
-        ]
-    )
+    advice = _advice(settings, frames, sequential, parallel)
+    return "\n".join([*lines, "", f"An iteration is {frames:,} frames, collected and learned from.", advice])
 
 
-def _advice(settings: ActorLearnerSettings, ppo: PPOSettings, sequential: float, parallel: float) -> str:
-    if parallel < sequential * _CLEARLY:
-        how = "slower" if parallel * _CLEARLY < sequential else "no faster"
+def _advice(settings: ActorLearnerSettings, frames: int, sequential: Sequential, parallel: float) -> str:
+    faster = parallel / sequential.frames_per_s
+    if faster < _CLEARLY:
+        how = "slower" if faster < 1 / _CLEARLY else "no faster"
         return (
             f"Use sequential training here (python -m flowrl.host.train_ppo --n-envs {settings.n_envs}): parallel is {how}, "
             "and sequential is deterministic."
         )
-    steps = ppo.epochs(images=False) * ppo.minibatches(images=False)
-    per_frame = settings.epochs * settings.minibatches / settings.frames_per_update
+    steps = settings.epochs * settings.minibatches * frames / settings.frames_per_update
     return (
-        f"Use parallel training here: {parallel / sequential:.2f} x as many frames per second. Frames are not all: sequential "
-        f"PPO makes {steps} gradient steps in an iteration, {settings.algorithm} makes {per_frame * ppo.frames_per_update:.3g}."
+        f"Use parallel training here: {faster:.2f} x as many frames per second. Frames are not all: sequential PPO makes "
+        f"{sequential.gradient_steps} gradient steps in an iteration, {settings.algorithm} makes {steps:.3g}."
     )
