@@ -23,7 +23,7 @@ WIDE = 120
 SLOTS_WIDE = 150
 """Columns from which the table of slots has longer bars, and the lines that attach."""
 _BAR_WIDTH = {False: 10, True: 24}
-_WIDTH_WITHOUT_NEEDS = 104
+_WIDTH_WITHOUT_NEEDS = 98
 """Columns that the rest of such a table takes at most."""
 _NARROW = 100
 """Columns below which a status is cut to what nearly all of them need."""
