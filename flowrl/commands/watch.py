@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from flowrl.config import WatchArguments, parse
 from flowrl.envs.registry import game
@@ -54,15 +53,11 @@ def _film(given: WatchArguments) -> None:
     frames = [frame for episode in episodes for frame in picture.frames(episode, skill.plan, hold=given.fps)]
     if given.in_terminal:
         return in_terminal.play(frames, given.fps, console())
-    _write(film_files.write, target, frames, given.fps)
+    try:
+        film_files.write(target, frames, given.fps)
+    except OSError as error:
+        raise FlowrlError(f"{target} cannot be written ({error.strerror or error}); choose another --out") from None
     done = sum(episode.is_success for episode in episodes)
     console().print(
         f"Written: {target} ({len(frames)} frames; {done} of {len(episodes)} episodes succeeded)", markup=False, soft_wrap=True
     )
-
-
-def _write(write, target: Path, frames, fps: int) -> None:
-    try:
-        write(target, frames, fps)
-    except OSError as error:
-        raise FlowrlError(f"{target} cannot be written ({error.strerror or error}); choose another --out") from None

@@ -116,5 +116,4 @@ def _run(run: RunPaths, on_frames: Callable[[int], None]) -> None:
 
 
 def _frames_so_far(run: RunPaths) -> int:
-    line = metrics.newest(run.metrics)
-    return int(line["frames"]) if line else 0
+    return int((metrics.newest(run.metrics) or {}).get("frames", 0))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from flowrl.errors import BadInput
 from flowrl.evaluation import skill_tests
 from flowrl.evaluation.bench import Bench
 from flowrl.evaluation.library import LibrarySkill
-from flowrl.training.playing.environments import Stage, begin_test, play_step
+from flowrl.training.playing.environments import Playing, Stage, begin_test, play_step
 from flowrl.training.playing.evaluation import FirstEpisodes
 from flowrl.training.playing.rollout import learned_policy
 
@@ -88,38 +89,40 @@ def shoot(bench: Bench, skill: LibrarySkill, seed: int, episodes: int, tile: int
     ]
 
 
-def _keys(skill: LibrarySkill, seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return tuple(jax.random.split(jax.random.fold_in(jax.random.key(seed), skill.index), 3))
+def _played(
+    stage: Stage, bench: Bench, skill: LibrarySkill, seed: int, look: Callable[[Playing], Any] = lambda playing: None
+) -> Iterator[tuple[Any, Any]]:
+    """Plays on and on: what ``look`` found before each step, which donates the states, and what the judge showed after it."""
+    world_key, act_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), skill.index), 3)
+    playing, policy = begin_test(stage, world_key, bench.num_envs), learned_policy(stage, bench.params)
+    for number in itertools.count():
+        found = look(playing)
+        playing, shown, _ = play_step(stage, playing, policy(playing, act_key, number), step_key, number)
+        yield found, shown
 
 
 def _endings(stage: Stage, bench: Bench, skill: LibrarySkill, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Whether each environment's first episode succeeded, bool ``[B]``, and its steps, int ``[B]``."""
-    world_key, act_key, step_key = _keys(skill, seed)
-    playing, policy = begin_test(stage, world_key, bench.num_envs), learned_policy(stage, bench.params)
-    counted, number = FirstEpisodes(bench.num_envs, bench.num_envs), 0
+    counted = FirstEpisodes(bench.num_envs, bench.num_envs)
     success, lengths = np.zeros(bench.num_envs, bool), np.zeros(bench.num_envs, int)
-    while not counted.are_over:
-        playing, shown, _ = play_step(stage, playing, policy(playing, act_key, number), step_key, number)
-        number += 1
+    for number, (_, shown) in enumerate(_played(stage, bench, skill, seed), 1):
         verdict = jax.device_get(shown.verdict)
         ended = counted.counting & verdict.ended
         success[ended], lengths[ended] = verdict.success[ended], number
         if ended.any():
             counted.end(ended)
+        if counted.are_over:
+            break
     return success, lengths
 
 
 def _steps(stage: Stage, bench: Bench, skill: LibrarySkill, seed: int, rows: np.ndarray, count: int) -> list[_Step]:
     """The chosen environments before each of the first ``count`` steps, and what the step paid."""
-    world_key, act_key, step_key = _keys(skill, seed)
-    playing, policy = begin_test(stage, world_key, bench.num_envs), learned_policy(stage, bench.params)
-    inventory = jax.jit(lambda features: features.inventory)
-    choose = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf[rows], tree))
+    choose = jax.jit(lambda state, features: jax.tree.map(lambda leaf: leaf[rows], (state, features.inventory)))
     stocks, steps = tuple(bench.adapter.facts.stocks), []
-    for number in range(count):
-        states, held = choose(playing.scene.state), jax.device_get(choose(inventory(playing.scene.features)))
-        playing, shown, _ = play_step(stage, playing, policy(playing, act_key, number), step_key, number)
-        task, reward = jax.device_get((shown.task, shown.verdict.reward))
+    played = _played(stage, bench, skill, seed, lambda playing: choose(playing.scene.state, playing.scene.features))
+    for (states, inventory), shown in itertools.islice(played, count):
+        held, task, reward = jax.device_get((inventory, shown.task, shown.verdict.reward))
         holds = {name: np.asarray(getattr(held, name)) for name in stocks if hasattr(held, name)}
         steps.append(_Step(states, holds, task[rows], reward[rows]))
     return steps

@@ -15,23 +15,10 @@ from flowrl.host import SequentialVecEnv
 from flowrl.host.faults import Misuse
 from flowrl.host.spaces import flat, leaves
 from tests.host.games import Count, Masked, Pushed, Rich
-from tests.host.ways import ADAPTED, WAYS, same, transitions
+from tests.host.ways import ADAPTED, same, transitions
 
 CARTPOLE = functools.partial(gymnasium.make, "CartPole-v1")
 GAMES = {"CartPole": CARTPOLE, "rich": Rich, "pushed": Pushed, "count": Count, "masked": Masked}
-
-
-@pytest.fixture(params=WAYS)
-def make(request):
-    made = []
-
-    def make(env_fns, **options):
-        made.append(WAYS[request.param](env_fns, **options))
-        return made[-1]
-
-    yield make
-    for env in made:
-        env.close()
 
 
 @functools.cache

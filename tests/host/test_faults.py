@@ -20,19 +20,6 @@ QUIET_S = 4.0
 """More than a healthy worker needs for an answer on a busy machine."""
 
 
-@pytest.fixture(params=WAYS)
-def make(request):
-    made = []
-
-    def make(env_fns, **options):
-        made.append(WAYS[request.param](env_fns, **options))
-        return made[-1]
-
-    yield make
-    for env in made:
-        env.close()
-
-
 def with_broken(how: str, place: int = 2, num_envs: int = 4) -> list:
     """Environments of which one is broken."""
     return [functools.partial(Broken, how if number == place else "") for number in range(num_envs)]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flowrl.host.learning.distributions import Judge
 from flowrl.host.learning.networks import Network
 from flowrl.host.learning.observations import Observation
+from flowrl.host.learning.settings import LearningSettings
 from flowrl.training.learning import losses, optimiser, returns
 from flowrl.training.learning.networks import Params
 
@@ -29,6 +30,20 @@ class Hyperparameters(NamedTuple):
     max_grad_norm: float
     update_epochs: int
     num_minibatches: int
+
+    @classmethod
+    def of(cls, settings: LearningSettings, update_epochs: int, num_minibatches: int) -> Hyperparameters:
+        """Those of some settings; the last two may depend on what is learned from."""
+        return cls(
+            gamma=settings.gamma,
+            gae_lambda=settings.gae_lambda,
+            clip_eps=settings.clip_eps,
+            ent_coef=settings.ent_coef,
+            vf_coef=settings.vf_coef,
+            max_grad_norm=settings.max_grad_norm,
+            update_epochs=update_epochs,
+            num_minibatches=num_minibatches,
+        )
 
 
 class Rollout(NamedTuple):

@@ -94,7 +94,7 @@ class PPOTrainer:
         self._layout = Layout(env.single_observation_space)
         self._actions = actions_of(env.single_action_space)
         self._network = network_for(self._layout, self._actions, settings.layer_size)
-        hyper = _hyperparameters(settings, self.sees_images)
+        hyper = Hyperparameters.of(settings, settings.epochs(self.sees_images), settings.minibatches(self.sees_images))
         in_steps = self.sees_images and jax.default_backend() == "cpu"
         make_update = ppo.make_stepwise_update if in_steps else ppo.make_update
         self._update = make_update(self._network, likelihoods(self._actions), hyper)
@@ -158,16 +158,3 @@ class PPOTrainer:
 
     def _values(self, observation: Observation) -> np.ndarray:
         return self._state_values.of(self.state.learner.params, observation)
-
-
-def _hyperparameters(settings: PPOSettings, images: bool) -> Hyperparameters:
-    return Hyperparameters(
-        gamma=settings.gamma,
-        gae_lambda=settings.gae_lambda,
-        clip_eps=settings.clip_eps,
-        ent_coef=settings.ent_coef,
-        vf_coef=settings.vf_coef,
-        max_grad_norm=settings.max_grad_norm,
-        update_epochs=settings.epochs(images),
-        num_minibatches=settings.minibatches(images),
-    )

@@ -142,8 +142,7 @@ def learning_curve(facts: SkillFacts) -> dict[str, Any] | None:
         plot.add_layout(Line(location=millions[-1], dimension="height", line_dash="dotted", line_color="#2e8b57", line_width=2))
     for _, at in curve.attempts:
         plot.add_layout(Line(location=at / 1e6, dimension="height", line_color="#d1495b", line_dash="dotdash"))
-    plot.legend.location = "bottom_right"
-    plot.legend.background_fill_alpha = plot.legend.border_line_alpha = 0.0
+    _place_legend(plot)
     plot.legend.click_policy = "hide"
     return json_item(plot)
 
@@ -165,8 +164,7 @@ def achievements(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
                                    "name": names})  # fmt: skip
         bars = plot.hbar(y="y", right="rate", height=0.34, color=color, source=source, legend_label=label)
         plot.add_tools(HoverTool(renderers=[bars], tooltips=[("", "@name"), (plain(label), "@rate{0.0%}")]))
-    plot.legend.location = "bottom_right"
-    plot.legend.background_fill_alpha = plot.legend.border_line_alpha = 0.0
+    _place_legend(plot)
     return json_item(plot)
 
 
@@ -194,6 +192,11 @@ def _plot(height: int, x_label: str, **how: Any):
     plot.axis.axis_label_text_font_style = "normal"
     plot.min_border_left = plot.min_border_right = 8
     return plot
+
+
+def _place_legend(plot) -> None:
+    plot.legend.location = "bottom_right"
+    plot.legend.background_fill_alpha = plot.legend.border_line_alpha = 0.0
 
 
 def _gaps(values: Sequence[float | None]) -> list[float]:

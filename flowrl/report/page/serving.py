@@ -13,6 +13,7 @@ from flowrl.errors import BadInput, FlowrlError
 from flowrl.paths import ExperimentPaths
 from flowrl.report.page.facts import gather
 from flowrl.report.page.writing import page
+from flowrl.report.status import snapshot
 
 HOST = "127.0.0.1"
 _KNOWN_HOSTS = ("127.0.0.1", "localhost")
@@ -39,7 +40,7 @@ def server(paths: ExperimentPaths, port: int) -> ThreadingHTTPServer:
     Raises:
         BadInput: the folder is no experiment, or the port is taken.
     """
-    gather(paths)
+    snapshot.take(paths)  # or say at once what is wrong
     pages = _Pages(paths)
     handler = type("Handler", (_Handler,), {"pages": pages})
     try:

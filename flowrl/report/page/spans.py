@@ -51,13 +51,13 @@ def _from_history(history: Sequence[Moment], now: datetime) -> list[Span]:
         span = open_spans.get(name)
         is_running = moment.status is Status.RUNNING
         if span and (not is_running or moment.attempt != span.attempt):
-            became = moment.status if not is_running else Status.WAITING
-            closed.append(span._replace(end=moment.at, became=became))
-            span = open_spans.pop(name, None) and None
+            closed.append(span._replace(end=moment.at, became=Status.WAITING if is_running else moment.status))
+            del open_spans[name]
+            span = None
         if is_running and span is None:
             slot = -1 if moment.slot is None else moment.slot
             open_spans[name] = Span(name, moment.attempt, slot, moment.at, now, Status.RUNNING)
-        elif is_running and span:
+        elif is_running:
             update = {"slot": moment.slot} if span.slot < 0 and moment.slot is not None else {}
             update |= {"merging_since": moment.at} if moment.stage is Stage.MERGING else {}
             open_spans[name] = span._replace(**update)
@@ -70,8 +70,7 @@ def _from_state(run: Run, now: datetime) -> Span | None:
     is_over = run.status in FINAL and run.completed_at is not None
     end = run.completed_at if is_over else now
     slot = -1 if run.slot is None else run.slot
-    became = run.status if run.status is not Status.WAITING else Status.WAITING
-    return Span(run.skill_name, run.attempt, slot, run.started_at, max(end, run.started_at), became)
+    return Span(run.skill_name, run.attempt, slot, run.started_at, max(end, run.started_at), run.status)
 
 
 def _with_slots(spans: Sequence[Span]) -> list[Span]:

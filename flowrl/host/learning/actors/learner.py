@@ -81,7 +81,7 @@ class ActorLearner:
         self._layout, self._actions = Layout(observation_space), actions_of(action_space)
         self._network = network_for(self._layout, self._actions, settings.layer_size)
         images = self._layout.image_shape is not None
-        hyper = _hyperparameters(settings)
+        hyper = Hyperparameters.of(settings, settings.epochs, settings.minibatches)
         in_steps = images and jax.default_backend() == "cpu"
         make_update = ppo.make_stepwise_update if in_steps else ppo.make_update
         algorithm = _ALGORITHMS[settings.algorithm]
@@ -271,16 +271,3 @@ class ActorLearner:
 
 def _side_by_side(parts: Sequence[Observation], axis: int) -> Observation:
     return Observation(*(np.concatenate(arrays, axis=axis) for arrays in zip(*parts)))
-
-
-def _hyperparameters(settings: ActorLearnerSettings) -> Hyperparameters:
-    return Hyperparameters(
-        gamma=settings.gamma,
-        gae_lambda=settings.gae_lambda,
-        clip_eps=settings.clip_eps,
-        ent_coef=settings.ent_coef,
-        vf_coef=settings.vf_coef,
-        max_grad_norm=settings.max_grad_norm,
-        update_epochs=settings.epochs,
-        num_minibatches=settings.minibatches,
-    )
