@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,29 @@ def heeded_signals():
 def compiled_when_needed():
     """No test waits for programs that another might need."""
     os.environ["FLOWRL_COMPILE_AHEAD"] = "0"
+
+
+@contextmanager
+def same_environment(environ: os._Environ[str] = os.environ) -> Iterator[None]:
+    before = dict(environ)
+    yield
+    for name in environ.keys() - before.keys():
+        del environ[name]
+    environ.update({name: value for name, value in before.items() if environ.get(name) != value})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def environment_of_a_file():
+    """A trainer that a test calls prepares this process for JAX: no later file inherits its cache folder."""
+    with same_environment():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def environment_of_a_test(environment_of_a_file):
+    """The same for the tests of one file; what its shared fixtures set stays."""
+    with same_environment():
+        yield
 
 
 @pytest.fixture(autouse=True)

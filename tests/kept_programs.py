@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import pytest
 
+from flowrl.jax_cache import LIMIT_BYTES
 from flowrl.paths import compile_cache
-from flowrl.training.host.jax_cache import LIMIT_BYTES
 
 
 @pytest.fixture(scope="session", autouse=True)

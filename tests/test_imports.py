@@ -15,6 +15,7 @@ BASE = {
     "checkpoint_files",
     "errors",
     "files",
+    "jax_cache",
     "machine",
     "number_types",
     "paths",

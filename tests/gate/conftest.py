@@ -4,8 +4,8 @@ import jax
 import pytest
 
 from flowrl.gate.client import Gate
+from flowrl.jax_cache import LIMIT_BYTES
 from flowrl.paths import compile_cache
-from flowrl.training.host.jax_cache import LIMIT_BYTES
 from tests.gate.corpus import CLASSIC, CRAFTAX
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from flowrl import number_types
+from flowrl import jax_cache, number_types
 from flowrl.errors import BadInput
-from flowrl.paths import compile_cache
 
 _PLATFORMS = {"cpu": "cpu", "cuda": "cuda", "mps": "METAL"}
 _INSTALL = {"cuda": "pip install -e '.[cuda]' on a machine with an NVIDIA GPU", "mps": "pip install jax-metal on a Mac"}
@@ -17,8 +16,7 @@ def prepare(device: str) -> None:
     number_types.keep_to_defaults()
     os.environ["JAX_PLATFORMS"] = _PLATFORMS[device]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's warnings would draw over the progress bar
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache()))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    jax_cache.prepare()
 
 
 def check(device: str) -> None:

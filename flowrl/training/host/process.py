@@ -18,15 +18,15 @@ from typing import NoReturn, TypeVar
 
 from filelock import FileLock, Timeout
 
-from flowrl import number_types
+from flowrl import jax_cache, number_types
 from flowrl.errors import BadInput, FolderInUse
 from flowrl.files import sweep_files, why_no_room
 from flowrl.machine import keep_to_cores
-from flowrl.paths import RunPaths, compile_cache
+from flowrl.paths import RunPaths
 from flowrl.records import heartbeat, liveness, run_record
 from flowrl.records.heartbeat import Activity, Heartbeat
 from flowrl.records.run_record import RunRecord, Slot
-from flowrl.training.host import heap, jax_cache
+from flowrl.training.host import heap
 
 T = TypeVar("T")
 
@@ -79,15 +79,7 @@ def take_slot(slot: Slot) -> None:
     if slot.memory_fraction:
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(slot.memory_fraction)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's warnings would draw over the pane
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache()))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-    _limit_the_cache()
-
-
-def _limit_the_cache() -> None:
-    limit = os.environ.get("JAX_COMPILATION_CACHE_MAX_SIZE", str(jax_cache.LIMIT_BYTES))
-    if limit != "-1" and jax_cache.can_be_limited(Path(os.environ["JAX_COMPILATION_CACHE_DIR"])):
-        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = limit
+    jax_cache.prepare()
 
 
 def _run_record(paths: RunPaths) -> RunRecord:

@@ -10,9 +10,9 @@ import zlib
 
 import pytest
 
+from flowrl.jax_cache import LIMIT_BYTES, can_be_limited, is_torn
 from flowrl.paths import RunPaths
 from flowrl.records.run_record import Slot
-from flowrl.training.host.jax_cache import LIMIT_BYTES, can_be_limited, is_torn
 from tests.full_disk import on_a_small_disk
 from tests.parallel.fakes.experiments import PATIENCE_S
 from tests.records.builders import write_record

@@ -18,6 +18,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from flowrl.paths import compile_cache
+
+_FOLDER = "JAX_COMPILATION_CACHE_DIR"
+_LIMIT = "JAX_COMPILATION_CACHE_MAX_SIZE"
+_SHORTEST = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+"""JAX's own variables, read once, when it is imported."""
+
 LIMIT_BYTES = 4 * 2**30
 """A game with one size of batch and network takes some 10 MB."""
 
@@ -33,6 +40,15 @@ _KEY = re.compile(r".+-[0-9a-f]{64}")
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_RAW, _ZSTD_RLE, _ZSTD_COMPRESSED = range(3)
+
+
+def prepare() -> None:
+    """Makes this process use the cache, with a limit if its folder allows one; a variable that is set already stays."""
+    folder = os.environ.setdefault(_FOLDER, str(compile_cache()))
+    os.environ.setdefault(_SHORTEST, "0.3")
+    limit = os.environ.get(_LIMIT, str(LIMIT_BYTES))
+    if limit != "-1" and can_be_limited(Path(folder)):
+        os.environ[_LIMIT] = limit
 
 
 def can_be_limited(folder: Path) -> bool:
