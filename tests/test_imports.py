@@ -35,6 +35,7 @@ ROOMS = {
     "parallel": {"records", "skills"},
     "report": {"records"},
     "host": {"tracking", "training"},
+    "fire": {"host", "training"},
     "api": {"envs", "evaluation", "experiment", "skills", "training"},
 }
 SUB_ROOMS = {
@@ -46,6 +47,10 @@ SUB_ROOMS = {
         "playing": {"learning", "one_hot", "compiled", "host"},
         "run": {"learning", "playing", "compiled", "host"},
         "calibration": {"learning", "playing", "compiled", "host", "run"},
+    },
+    "fire": {
+        "landscapes": set(),
+        "spread": {"landscapes"},
     },
 }
 """Which parts of a room know which others; modules beside them, such as ``__main__``, know all."""
@@ -60,7 +65,10 @@ EDGES = {
     "openai": "proposers/llm/connection.py",
     "minari": "api/minari_dataset.py",
 }
-NEEDS_JAX = ("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/")
+NEEDS_JAX = (
+    *("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/"),
+    "fire/spread/",
+)
 
 
 def imports_of(path: Path) -> set[str]:
@@ -101,15 +109,15 @@ def test_a_part_of_a_room_knows_only_what_it_may_know(room, part):
 
 @pytest.mark.parametrize("room", SUB_ROOMS)
 def test_every_module_of_a_divided_room_is_in_a_part_of_it(room):
-    beside = {path.name for path in (PACKAGE / room).glob("*.py")}
-    assert beside == {"__init__.py", "__main__.py"}
+    beside = {f"{room}/{path.name}" for path in (PACKAGE / room).glob("*.py")}
+    assert beside - COMMANDS <= {f"{room}/__init__.py", f"{room}/__main__.py"}
     folders = {path.parent.name for path in (PACKAGE / room).glob("*/*.py")}
     assert folders == SUB_ROOMS[room].keys()
 
 
-def test_agents_on_host_environments_know_of_a_training_only_how_to_learn():
+def test_agents_outside_of_a_training_know_of_it_only_how_to_learn():
     for name, imported in modules().items():
-        if name.startswith("host/"):
+        if name.startswith(("host/", "fire/")):
             parts = {".".join(module.split(".")[2:4]) for module in imported if module.startswith("flowrl.training.")}
             assert parts <= {f"learning.{part}" for part in ("losses", "networks", "optimiser", "returns")} | {"learning"}, name
 
@@ -170,6 +178,7 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
         "flowrl.proposers.curriculum",
         "flowrl.skills.module",
         "flowrl.envs.registry",
+        "flowrl.fire.landscapes.synthetic",
         "flowrl.gate.client",
         "flowrl.gate.sandbox",
         "flowrl.host.choice",
