@@ -64,6 +64,7 @@ EDGES = {
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/connection.py",
     "minari": "api/minari_dataset.py",
+    "rasterio": "fire/landscapes/rasters.py",
 }
 NEEDS_JAX = (
     *("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/"),
@@ -178,6 +179,7 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
         "flowrl.proposers.curriculum",
         "flowrl.skills.module",
         "flowrl.envs.registry",
+        "flowrl.fire.landscapes.layers",
         "flowrl.fire.landscapes.synthetic",
         "flowrl.gate.client",
         "flowrl.gate.sandbox",
