@@ -51,11 +51,12 @@ SUB_ROOMS = {
     "fire": {
         "landscapes": set(),
         "spread": {"landscapes"},
+        "heuristics": {"landscapes", "spread"},
     },
 }
 """Which parts of a room know which others; modules beside them, such as ``__main__``, know all."""
 
-COMMANDS = {"host/train_ppo.py"}
+COMMANDS = {"fire/compare_heuristics.py", "host/train_ppo.py"}
 """Commands that are not in `flowrl/commands`: they read flags and start sessions, and nothing imports them."""
 
 EDGES = {
@@ -68,7 +69,7 @@ EDGES = {
 }
 NEEDS_JAX = (
     *("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/"),
-    "fire/spread/",
+    *("fire/spread/", "fire/heuristics/"),
 )
 
 
@@ -179,6 +180,7 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
         "flowrl.proposers.curriculum",
         "flowrl.skills.module",
         "flowrl.envs.registry",
+        "flowrl.fire.compare_heuristics",
         "flowrl.fire.landscapes.layers",
         "flowrl.fire.landscapes.synthetic",
         "flowrl.gate.client",
