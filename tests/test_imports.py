@@ -52,11 +52,13 @@ SUB_ROOMS = {
         "landscapes": set(),
         "spread": {"landscapes"},
         "heuristics": {"landscapes", "spread"},
+        "validation": {"landscapes", "spread"},
+        "pictures": {"landscapes"},
     },
 }
 """Which parts of a room know which others; modules beside them, such as ``__main__``, know all."""
 
-COMMANDS = {"fire/compare_heuristics.py", "host/train_ppo.py"}
+COMMANDS = {"fire/compare_heuristics.py", "fire/compare_with_scar.py", "host/train_ppo.py"}
 """Commands that are not in `flowrl/commands`: they read flags and start sessions, and nothing imports them."""
 
 EDGES = {
@@ -66,10 +68,11 @@ EDGES = {
     "openai": "proposers/llm/connection.py",
     "minari": "api/minari_dataset.py",
     "rasterio": "fire/landscapes/rasters.py",
+    "shapefile": "fire/validation/recorded_fire.py",
 }
 NEEDS_JAX = (
     *("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/"),
-    *("fire/spread/", "fire/heuristics/"),
+    *("fire/spread/", "fire/heuristics/", "fire/validation/overlap.py"),
 )
 
 
@@ -181,8 +184,10 @@ def test_no_module_needs_a_nightly_tensorflow_probability(module):
         "flowrl.skills.module",
         "flowrl.envs.registry",
         "flowrl.fire.compare_heuristics",
+        "flowrl.fire.compare_with_scar",
         "flowrl.fire.landscapes.layers",
         "flowrl.fire.landscapes.synthetic",
+        "flowrl.fire.pictures.maps",
         "flowrl.gate.client",
         "flowrl.gate.sandbox",
         "flowrl.host.choice",
