@@ -72,7 +72,7 @@ EDGES = {
 }
 NEEDS_JAX = (
     *("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/"),
-    *("fire/spread/", "fire/heuristics/", "fire/validation/overlap.py"),
+    *("fire/spread/", "fire/heuristics/", "fire/validation/overlap.py", "fire/validation/stand_in_island.py"),
 )
 
 
