@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from flowrl.config import parse
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, FlowrlError
@@ -14,6 +14,9 @@ from flowrl.fire.landscapes.landscape import Landscape
 from flowrl.fire.landscapes.layers import NEEDED, landscape_of, read_folder, window
 from flowrl.fire.landscapes.synthetic import Recipe, make_synthetic
 from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, check_ranges
+
+if TYPE_CHECKING:
+    from flowrl.fire.heuristics.comparison import Judged
 
 PROG = "python -m flowrl.fire.compare_heuristics"
 
@@ -46,6 +49,8 @@ class ComparisonSettings:
     """Standard deviation of its direction, degrees."""
     seed: int = 0
     """Of landscapes and fires."""
+    output: Path | None = None
+    """A picture of the breaks in the first landscape: a file that ends in .png, .pdf or .svg."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setting = Setting(settings.num_steps, climate, settings.budget, settings.fires, settings.fires)
         size = " x ".join(map(str, landscapes[0].shape))
         print(f"{len(landscapes)} landscapes of {size}, {settings.fires} held-out fires each, {settings.num_steps} steps")
-        print("\n".join(table(compare(landscapes, settings.seed, setting))))
+        results = compare(landscapes, settings.seed, setting)
+        print("\n".join(table(results)))
+        if settings.output is not None:
+            draw(settings.output, landscapes[0], {name: judged[0] for name, judged in results.items()})
+            print(f"picture: {settings.output}")
     except FlowrlError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -82,6 +91,30 @@ def landscapes_of(settings: ComparisonSettings) -> list[Landscape]:
     if settings.crop is not None:
         layers = window(layers, *settings.crop)
     return [landscape_of(layers, None if settings.fuel_system == "auto" else settings.fuel_system)]
+
+
+def draw(path: Path, landscape: Landscape, judged: Mapping[str, Judged]) -> None:
+    """A picture: the vegetation of a landscape, and the breaks of each heuristic over what burns then.
+
+    Raises:
+        BadInput: the picture cannot be written.
+    """
+    from flowrl.fire.pictures import maps  # loads matplotlib
+
+    columns = -(-(len(judged) + 1) // 2)
+    figure, grid = maps.new_figure(columns, 2, side=3.6)
+    land, *others = grid.ravel()
+    maps.draw_vegetation(land, landscape)
+    land.set_title("vegetation, darker where denser")
+    image = None
+    for axes, (name, one) in zip(others, judged.items(), strict=False):
+        image = maps.draw_probability(axes, one.burn_probability, landscape.burnable)
+        maps.draw_breaks(axes, one.breaks)
+        axes.set_title(f"{name}: burned {one.burned_share:.3f}")
+    for axes in others[len(judged) :]:
+        axes.set_axis_off()
+    figure.colorbar(image, ax=grid, shrink=0.5, label="burn probability; breaks are blue")
+    maps.save(figure, path)
 
 
 def _check(settings: ComparisonSettings) -> None:

@@ -121,7 +121,7 @@ def draw(path: Path, landscape: Landscape, fire: RecordedFire, overlap: Overlap)
     land, fires, curve = axes[0]
     maps.draw_vegetation(land, landscape)
     maps.draw_outline(land, overlap.scar, "#d62728", "burned in truth")
-    land.set_title("Vegetation as the model sees it")
+    land.set_title("Vegetation, darker where denser")
     probability = overlap.burn_probability(overlap.best_step)
     image = maps.draw_probability(fires, probability, landscape.burnable)
     maps.draw_outline(fires, overlap.scar, "#1f77b4", "burned in truth")

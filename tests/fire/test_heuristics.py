@@ -186,19 +186,25 @@ def test_held_out_fires_are_not_those_that_were_planned_with(made):
 
 def test_a_table_has_a_line_for_each_heuristic():
     no_cells, two_cells = np.zeros((2, 2), bool), np.eye(2, dtype=bool)
-    lines = table({"none": [Judged(no_cells, 0.4, 0.03), Judged(no_cells, 0.2, 0.04)], "mine": [Judged(two_cells, 0.15, 0.0)]})
+    lines = table(
+        {
+            "none": [Judged(no_cells, 0.4, 0.03, no_cells), Judged(no_cells, 0.2, 0.04, no_cells)],
+            "mine": [Judged(two_cells, 0.15, 0.0, no_cells)],
+        }
+    )
     assert [line.split() for line in lines[1:]] == [
         ["none", "0.0", "0.3000", "0.0250", "0.0%"],
         ["mine", "2.0", "0.1500", "0.0000", "50.0%"],
     ]
 
 
-def test_the_command_prints_the_table(capsys):
+def test_the_command_prints_the_table_and_draws_the_breaks(capsys, tmp_path):
     flags = "--num_landscapes 1 --size 10 --fires 64 --num_steps 24".split()
-    assert compare_heuristics.main(flags) == 0
+    assert compare_heuristics.main([*flags, "--output", str(tmp_path / "breaks.png")]) == 0
+    assert (tmp_path / "breaks.png").read_bytes().startswith(b"\x89PNG")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1 landscapes of 10 x 10, 64 held-out fires each, 24 steps"
-    assert [line[:19].strip() for line in lines[2:]] == list(HEURISTICS)
+    assert [line[:19].strip() for line in lines[2:-1]] == list(HEURISTICS)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +212,7 @@ def test_the_command_prints_the_table(capsys):
     [
         (["--budget", "1.5"], "--budget must be from 0 to 1"),
         (["--fires", "0"], "--fires must be at least 1"),
+        (["--output", "nowhere/breaks.png", "--size", "10", "--fires", "64", "--num_landscapes", "1"], "cannot be written"),
         (["--layers", "nowhere"], "there is no folder nowhere"),
     ],
 )

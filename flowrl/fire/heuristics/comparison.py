@@ -14,8 +14,9 @@ from flowrl.fire.heuristics.protection_value import protection_value, sequential
 from flowrl.fire.heuristics.row import row_across_the_wind
 from flowrl.fire.heuristics.simple import no_breaks, random_breaks
 from flowrl.fire.landscapes.landscape import Landscape
+from flowrl.fire.spread.automaton import burned
 from flowrl.fire.spread.fires import FIRE_WINDS, WindClimate, draw_fires
-from flowrl.fire.spread.outcomes import burned_share
+from flowrl.fire.spread.outcomes import burn_probability, burned_share
 from flowrl.fire.spread.passages import Passages, draw_passages
 from flowrl.fire.spread.probabilities import ALEXANDRIDIS_2008, Constants
 
@@ -58,11 +59,13 @@ class Judged(NamedTuple):
         breaks: bool ``[H, W]``.
         burned_share: the mean over the held-out fires, as in :func:`~flowrl.fire.spread.outcomes.burned_share`.
         standard_error: of that mean.
+        burn_probability: float ``[H, W]``, the share of the held-out fires that burned each cell.
     """
 
     breaks: np.ndarray
     burned_share: float
     standard_error: float
+    burn_probability: np.ndarray
 
 
 def problem_and_judges(
@@ -112,10 +115,15 @@ def compare(
     for number, landscape in enumerate(landscapes):
         problem, held_out = problem_and_judges(landscape, seed + number, setting)
         for name, heuristic in heuristics.items():
-            breaks = heuristic(problem)
-            share = burned_share(held_out, landscape.burnable, setting.num_steps, breaks)
-            results[name].append(Judged(breaks, float(share.mean), float(share.standard_error)))
+            results[name].append(judge(heuristic(problem), landscape, held_out, setting.num_steps))
     return results
+
+
+def judge(breaks: np.ndarray, landscape: Landscape, held_out: Passages, num_steps: int) -> Judged:
+    """What held-out fires do against some breaks, bool ``[H, W]``."""
+    share = burned_share(held_out, landscape.burnable, num_steps, breaks)
+    probability = burn_probability(burned(held_out, num_steps, breaks), held_out.num_fires)
+    return Judged(breaks, float(share.mean), float(share.standard_error), np.asarray(probability))
 
 
 def table(results: Mapping[str, Sequence[Judged]]) -> list[str]:

@@ -58,15 +58,19 @@ def draw_passages(landscape: Landscape, fires: Fires, constants: Constants = ALE
         return opened | (passes.astype(jnp.uint32) << bit), None
 
     # One bit of all words at a time: the random numbers of all bits at once would not fit in the processor's cache.
-    places = (jnp.arange(bits.WORD, dtype=jnp.uint32), _by_bit(fires.key, words), _by_bit(winds, words))
+    keys, factors = _by_bit(fires.key, words), _by_bit(winds, words)
+    places = (jnp.arange(len(factors), dtype=jnp.uint32), keys, factors)
     opened, _ = jax.lax.scan(add_bit, jnp.zeros((words, len(OFFSETS), *landscape.shape), jnp.uint32), places)
     return Passages(opened, _starts(landscape, fires), fires.num_fires)
 
 
 def _by_bit(values: jax.Array, words: int) -> jax.Array:
-    """``[N, ...]`` as ``[32, G, ...]``; the last fire stands where there is none, and never starts."""
+    """``[N, ...]`` as ``[32, G, ...]``, or ``[N, 1, ...]`` for fewer than 32 fires.
+
+    The last fire stands where there is none in the last word; it has no start there, so it never burns.
+    """
     fires = jnp.minimum(jnp.arange(words * bits.WORD), values.shape[0] - 1)
-    return values[fires.reshape(words, bits.WORD).T]
+    return values[fires.reshape(words, bits.WORD).T][: min(bits.WORD, values.shape[0])]
 
 
 def _starts(landscape: Landscape, fires: Fires) -> jax.Array:

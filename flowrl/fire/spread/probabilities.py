@@ -92,6 +92,7 @@ def calm_probabilities(landscape: Landscape, constants: Constants = ALEXANDRIDIS
     return jnp.where(burnable & sources, constants.p_h * fuel * slopes, 0.0)
 
 
+@jax.jit
 def passing_probabilities(
     landscape: Landscape, speed_m_s: jax.Array, from_deg: jax.Array, constants: Constants = ALEXANDRIDIS_2008
 ) -> jax.Array:

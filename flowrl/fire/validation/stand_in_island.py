@@ -1,7 +1,7 @@
 """A stand-in for the island of Spetses, whose fire of 1990 the model was fitted to.
 
-The layers behind the published figures (5.4 km2 burned in the simulation, 5.9 km2 in truth, in 11 hours) were never
-published, nor was where the fire began. This island has the area, the length and the height of Spetses and its prevailing
+The layers behind the published figures (5.4 km2 burned in the simulation, 5.9 km2 in truth, in 11 hours) are not at hand, nor
+is the place where the fire began. This island has the area, the length and the height of Spetses and its prevailing
 vegetation, and nothing else of it: it can show what the model would do on such an island, not repeat the published run.
 """
 
