@@ -17,6 +17,7 @@ beside each other would do twice as many fires on two cores.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -51,7 +52,7 @@ STANDARD = (Size(20, 60, 1024), Size(40, 120, 1024))
 OVER_SIZE = tuple(Size(side, 3 * side, 256) for side in (10, 20, 40, 80, 160))
 OVER_BATCH = tuple(Size(20, 60, num_fires) for num_fires in (1, 8, 32, 128, 512, 2048, 8192))
 OVER_STEPS = tuple(Size(40, num_steps, 1024) for num_steps in (15, 30, 60, 120, 240))
-QUICK = (Size(8, 24, 64),)
+QUICK = (Size(10, 24, 64),)
 
 
 class Ours:
@@ -59,20 +60,18 @@ class Ours:
 
     def __init__(self, size: Size):
         self.size, self.landscape = size, landscape_of(size)
-        key, landscape = jax.random.key(0), self.landscape
 
-        @jax.jit
-        def passages(key):
+        def passages(landscape, key):
             return draw_passages(landscape, draw_fires(key, landscape.burnable, size.num_fires, CLIMATE))
 
-        self._passages = passages(key)
-        self._all = jax.jit(lambda key: burned(passages(key), size.num_steps))
-        self._every_step = jax.jit(lambda key: _every_step(passages(key), size.num_steps))
-        self._keys = iter(jax.random.split(jax.random.key(1), 100_000))
+        self._passages = passages(self.landscape, jax.random.key(0))
+        self._all = jax.jit(lambda landscape, key: burned(passages(landscape, key), size.num_steps))
+        self._every_step = jax.jit(lambda landscape, key: _every_step(passages(landscape, key), size.num_steps))
+        self._keys = itertools.cycle([jax.random.key(number) for number in range(100)])
 
     def whole(self) -> None:
         """New fires, from draw to scar."""
-        jax.block_until_ready(self._all(next(self._keys)))
+        jax.block_until_ready(self._all(self.landscape, next(self._keys)))
 
     def spread(self) -> None:
         """The same fires again."""
@@ -80,7 +79,7 @@ class Ours:
 
     def every_step(self) -> None:
         """New fires, without an end where nothing burns any more."""
-        jax.block_until_ready(self._every_step(next(self._keys)))
+        jax.block_until_ready(self._every_step(self.landscape, next(self._keys)))
 
 
 def _every_step(passages, num_steps: int):

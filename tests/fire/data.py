@@ -1,9 +1,13 @@
-"""Where the real landscapes are: outside of the project. Tests that need them say that they skip."""
+"""What tests need from outside of the project: real landscapes and optional packages. A test that lacks them says so."""
 
 from __future__ import annotations
 
+import importlib
 import os
+import warnings
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -15,10 +19,18 @@ def landscapes(name: str) -> Path:
     """The folder of a real landscape; skips the test where it is missing."""
     folder = LANDSCAPES / name
     if not folder.is_dir():
-        pytest.skip(f"REAL LANDSCAPE MISSING: no {folder}; set FLOWRL_LANDSCAPES to the folder that has {name}")
+        _skip(f"REAL LANDSCAPE MISSING: no {folder}; set FLOWRL_LANDSCAPES to the folder that has {name}")
     return folder
 
 
-def rasterio():
-    """The package; skips the test where it is missing."""
-    return pytest.importorskip("rasterio", reason="RASTERIO MISSING: pip install -e '.[fire]'; GeoTIFF is not tested")
+def package(name: str) -> ModuleType:
+    """An optional package; skips the test where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        _skip(f"PACKAGE MISSING: {name}; pip install -e '.[fire]'")
+
+
+def _skip(reason: str) -> NoReturn:
+    warnings.warn(reason, stacklevel=3)  # pytest lists warnings, but not why it skips
+    pytest.skip(reason)

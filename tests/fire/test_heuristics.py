@@ -207,6 +207,19 @@ def test_the_command_prints_the_table_and_draws_the_breaks(capsys, tmp_path):
     assert [line[:19].strip() for line in lines[2:-1]] == list(HEURISTICS)
 
 
+def test_the_command_reads_a_window_of_layers(capsys, tmp_path):
+    fuels = np.full((12, 13), 102)
+    fuels[:, :3] = 98  # water, outside of the window
+    header = "ncols 13\nnrows 12\nxllcorner 0\nyllcorner 0\ncellsize 30\n"
+    for name, values in (("fuels", fuels), ("elevation", np.zeros((12, 13)))):
+        (tmp_path / f"{name}.asc").write_text(header + "\n".join(" ".join(map(str, row)) for row in values))
+    flags = ["--layers", str(tmp_path), "--crop", "1", "3", "10", "10", "--budget", "0.07"]
+    assert compare_heuristics.main([*flags, "--fires", "64", "--num_steps", "24"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1 landscapes of 10 x 10") and lines[-1].split()[-3] != "0.0000"
+    assert {line.split()[-4] for line in lines[3:]} == {"7.0"}
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

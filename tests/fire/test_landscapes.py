@@ -16,7 +16,7 @@ from flowrl.fire.landscapes.landscape import Density, Vegetation, stack
 from flowrl.fire.landscapes.layers import NAMES, NEEDED, landscape_of, read_folder, window
 from flowrl.fire.landscapes.rasters import Georeference, read_raster, write_geotiff
 from flowrl.fire.landscapes.synthetic import Recipe, correlated_field, make_synthetic
-from tests.fire.data import landscapes, rasterio
+from tests.fire.data import landscapes, package
 from tests.fire.scenes import plain
 
 PLACE = Georeference(500.0, 900.0, 30.0, "EPSG:5070")
@@ -67,7 +67,7 @@ def test_an_ascii_grid_may_give_the_middle_of_its_corner_cell(tmp_path):
 
 
 def test_a_geotiff_keeps_values_no_data_and_place(tmp_path):
-    rasterio()
+    package("rasterio")
     write_geotiff(tmp_path / "elevation.tif", HEIGHTS, PLACE)
     raster = read_raster(tmp_path / "elevation.tif")
     assert np.array_equal(raster.values, HEIGHTS, equal_nan=True)
@@ -75,26 +75,30 @@ def test_a_geotiff_keeps_values_no_data_and_place(tmp_path):
 
 
 def test_breaks_are_written_as_ones_and_zeros(tmp_path):
-    rasterio()
+    package("rasterio")
     write_geotiff(tmp_path / "breaks.tif", HEIGHTS > 2, PLACE)
     assert np.array_equal(read_raster(tmp_path / "breaks.tif").values, HEIGHTS > 2)
 
 
 def test_a_geotiff_may_lie_nowhere(tmp_path):
-    with rasterio().open(tmp_path / "dem.tif", "w", driver="GTiff", height=2, width=3, count=1, dtype="float32") as file:
+    with package("rasterio").open(
+        tmp_path / "dem.tif", "w", driver="GTiff", height=2, width=3, count=1, dtype="float32"
+    ) as file:
         file.write(HEIGHTS, 1)
     assert read_raster(tmp_path / "dem.tif").georeference is None
 
 
 def test_a_geotiff_with_more_than_one_band_is_refused(tmp_path):
-    with rasterio().open(tmp_path / "dem.tif", "w", driver="GTiff", height=2, width=3, count=2, dtype="float32") as file:
+    with package("rasterio").open(
+        tmp_path / "dem.tif", "w", driver="GTiff", height=2, width=3, count=2, dtype="float32"
+    ) as file:
         file.write(np.stack([HEIGHTS, HEIGHTS]))
     with pytest.raises(BadInput, match="has 2 bands"):
         read_raster(tmp_path / "dem.tif")
 
 
 def test_the_three_formats_give_the_same_landscape(tmp_path):
-    rasterio()
+    package("rasterio")
     found = []
     for suffix in (".asc", ".tif", ".npy"):
         place = tmp_path / suffix[1:]
@@ -129,7 +133,7 @@ def test_a_point_lies_in_the_cell_that_covers_it():
 )
 def test_a_broken_file_is_refused_in_one_line(tmp_path, name, content, said):
     if name.endswith(".tif"):
-        rasterio()
+        package("rasterio")
     (tmp_path / name).write_text(content)
     with pytest.raises(BadInput) as error:
         read_raster(tmp_path / name)
@@ -176,7 +180,7 @@ def test_layers_of_different_grids_are_refused(folder, changed, word):
 
 
 def test_layers_of_different_projection_are_refused(tmp_path):
-    rasterio()
+    package("rasterio")
     write_geotiff(tmp_path / "fuels.tif", FUELS, PLACE)
     write_geotiff(tmp_path / "elevation.tif", HEIGHTS, PLACE._replace(projection="EPSG:3812"))
     with pytest.raises(BadInput, match="differ in projection") as error:
@@ -306,7 +310,7 @@ def test_the_40_x_40_instance_has_a_slope_of_another_size_and_says_so():
 
 
 def test_all_layers_of_landfire_are_read():
-    rasterio()
+    package("rasterio")
     layers = read_folder(landscapes("landfire"))
     assert set(layers.values) == set(NAMES) and "5070" in layers.georeference.projection
     landscape = landscape_of(layers)

@@ -11,16 +11,12 @@ from flowrl.fire.compare_with_scar import ScarSettings
 from flowrl.fire.landscapes.rasters import Georeference
 from flowrl.fire.validation.overlap import jaccard, simulate_recorded
 from flowrl.fire.validation.recorded_fire import RecordedFire, read_recorded_fire, read_scar
-from tests.fire.data import landscapes
+from tests.fire.data import landscapes, package
 from tests.fire.scenes import plain
 
 
-def shapefile():
-    return pytest.importorskip("shapefile", reason="PYSHP MISSING: pip install -e '.[fire]'; scars are not tested")
-
-
 def write_polygons(path, polygons):
-    with shapefile().Writer(str(path)) as writer:
+    with package("shapefile").Writer(str(path)) as writer:
         writer.field("name", "C")
         for rings in polygons:
             writer.poly(rings)
@@ -30,7 +26,7 @@ def write_polygons(path, polygons):
 @pytest.fixture
 def folder(tmp_path):
     """A small recorded fire on 12 x 12 cells of 10 m: it began in row 6, column 6, and burned 3 x 3 cells."""
-    shapefile()
+    package("shapefile")
     header = "ncols 12\nnrows 12\nxllcorner 0\nyllcorner 0\ncellsize 10\n"
     for name, value in (("fuels", 102), ("elevation", 5)):
         (tmp_path / f"{name}.asc").write_text(header + "\n".join(["\t".join([str(value)] * 12)] * 12))
@@ -122,7 +118,7 @@ def test_a_scar_beside_the_layers_is_refused(folder):
 
 def test_the_fire_of_clinge_is_where_its_record_says_and_the_model_covers_a_third_of_it():
     """The overlap that docs/fire.md gives, with fewer fires; it is no better with the published constants."""
-    shapefile()
+    package("shapefile")
     landscape, fire, scar = compare_with_scar.read(ScarSettings(landscapes("clinge"), num_steps=30))
     assert scar.sum() == 253 and scar[fire.row, fire.column] and landscape.burnable[fire.row, fire.column]
     overlap = simulate_recorded(landscape, fire, scar, num_fires=64, num_steps=30)
