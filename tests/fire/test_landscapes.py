@@ -80,6 +80,7 @@ def test_breaks_are_written_as_ones_and_zeros(tmp_path):
     assert np.array_equal(read_raster(tmp_path / "breaks.tif").values, HEIGHTS > 2)
 
 
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_a_geotiff_may_lie_nowhere(tmp_path):
     with package("rasterio").open(
         tmp_path / "dem.tif", "w", driver="GTiff", height=2, width=3, count=1, dtype="float32"
@@ -88,6 +89,7 @@ def test_a_geotiff_may_lie_nowhere(tmp_path):
     assert read_raster(tmp_path / "dem.tif").georeference is None
 
 
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_a_geotiff_with_more_than_one_band_is_refused(tmp_path):
     with package("rasterio").open(
         tmp_path / "dem.tif", "w", driver="GTiff", height=2, width=3, count=2, dtype="float32"
