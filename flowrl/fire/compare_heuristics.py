@@ -13,6 +13,7 @@ from flowrl.errors import ALL_COMPLETED, INTERRUPTED, FlowrlError
 from flowrl.fire.landscapes.landscape import Landscape
 from flowrl.fire.landscapes.layers import NEEDED, landscape_of, read_folder, window
 from flowrl.fire.landscapes.synthetic import Recipe, make_synthetic
+from flowrl.fire.pictures.paths import check_picture
 from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, check_ranges
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def draw(path: Path, landscape: Landscape, judged: Mapping[str, Judged]) -> None
 
 
 def _check(settings: ComparisonSettings) -> None:
+    check_picture(settings.output)
     check_ranges(
         settings,
         {

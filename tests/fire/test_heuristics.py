@@ -225,7 +225,8 @@ def test_the_command_reads_a_window_of_layers(capsys, tmp_path):
     [
         (["--budget", "1.5"], "--budget must be from 0 to 1"),
         (["--fires", "0"], "--fires must be at least 1"),
-        (["--output", "nowhere/breaks.png", "--size", "10", "--fires", "64", "--num_landscapes", "1"], "cannot be written"),
+        (["--output", "nowhere/breaks.png"], "there is no folder nowhere"),
+        (["--output", "breaks.doc"], "must end in .png"),
         (["--layers", "nowhere"], "there is no folder nowhere"),
     ],
 )

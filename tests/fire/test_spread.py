@@ -293,7 +293,7 @@ def test_fires_start_equally_often_in_every_burnable_cell_and_nowhere_else():
 
 
 def test_winds_follow_their_climate():
-    fires = draw_fires(jax.random.key(0), np.ones((3, 3), bool), 20000, WindClimate(5.0, 10.0, 25.0))
+    fires = draw_fires(jax.random.key(0), np.ones((6, 5), bool), 6000, WindClimate(5.0, 10.0, 25.0))
     speeds, turned = np.asarray(fires.wind_speed_m_s), (np.asarray(fires.wind_from_deg) - 10 + 180) % 360 - 180
     assert speeds.min() >= 0 and speeds.mean() == pytest.approx(5.0, rel=0.02)
     assert np.quantile(speeds, 0.5) == pytest.approx(10 / np.sqrt(np.pi) * np.sqrt(np.log(2)), rel=0.03)
