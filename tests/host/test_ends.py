@@ -129,7 +129,7 @@ def warning_of(errors: str) -> str:
 
 
 def test_closing_and_forgetting_free_everything(shared_before):
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors, children = len(os.listdir("/proc/self/fd")), {*psutil.Process().children()}  # of other tests
     with ParallelEnv([Count] * 2, num_workers=2) as env:
         pids = env.worker_pids
         env.reset(seed=0)
@@ -137,7 +137,7 @@ def test_closing_and_forgetting_free_everything(shared_before):
     pids += forgotten.worker_pids
     del env, forgotten
     expect_all_gone(pids, shared_before)
-    assert len(os.listdir("/proc/self/fd")) == descriptors and not psutil.Process().children()
+    assert len(os.listdir("/proc/self/fd")) == descriptors and {*psutil.Process().children()} <= children
 
 
 def test_the_shared_memory_has_no_name(shared_before):

@@ -275,7 +275,7 @@ def test_durations_have_two_places_at_most(seconds, text):
 # What is shown.
 
 
-@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("width", [80, 100, 120, 149, 150, 200])
 def test_no_line_is_wider_than_the_screen_and_nothing_that_matters_is_cut(paths, width):
     lines = shown(take(paths, NOW), width)
     assert max(map(len, lines)) <= width

@@ -73,6 +73,7 @@ def test_a_gpu_slot_sees_its_own_device_and_share_of_memory(run):
 
 def test_compiled_programs_are_stored_in_the_folder_asked_for(run, monkeypatch, tmp_path):
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)  # another test may have prepared this process for jax
     folder = str(tmp_path / "cache" / "jax" / "1-cores")  # those of the run's slot
     assert in_a_child(run, "print(os.environ['JAX_COMPILATION_CACHE_DIR'])") == folder
 

@@ -20,8 +20,10 @@ from flowrl.report.summary import proposer_line
 
 WIDE = 120
 """Columns from which the table of skills shows more of each."""
+SLOTS_WIDE = 150
+"""Columns from which the table of slots has longer bars, and the lines that attach."""
 _BAR_WIDTH = {False: 10, True: 24}
-_WIDTH_WITHOUT_NEEDS = 104
+_WIDTH_WITHOUT_NEEDS = 98
 """Columns that the rest of such a table takes at most."""
 _NARROW = 100
 """Columns below which a status is cut to what nearly all of them need."""
@@ -60,6 +62,10 @@ class Screen(NamedTuple):
     def is_wide(self) -> bool:
         return self.width >= WIDE
 
+    @property
+    def has_wide_slots(self) -> bool:
+        return self.width >= SLOTS_WIDE
+
 
 def draw(snapshot: Snapshot, screen: Screen) -> Group:
     """The whole screen."""
@@ -71,7 +77,7 @@ def draw(snapshot: Snapshot, screen: Screen) -> Group:
         below += [Text(), rehearsals_table(snapshot, screen)]
     if failed := failure_lines(snapshot):
         below += [Text(), failed]
-    if not screen.is_wide and (lines := attach_lines(snapshot)):
+    if not screen.has_wide_slots and (lines := attach_lines(snapshot)):
         below += [Text(), lines]
     if snapshot.skills:
         above += [Text(), *skills_table(snapshot, screen, _room(screen, [*above, *below]))]
@@ -127,10 +133,10 @@ def slots_table(snapshot: Snapshot, screen: Screen) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
     table.add_column("slot", justify="right", style="dim", no_wrap=True)
     table.add_column("run", no_wrap=True, overflow="ellipsis", min_width=12)
-    table.add_column("bar", width=_BAR_WIDTH[screen.is_wide])
+    table.add_column("bar", width=_BAR_WIDTH[screen.has_wide_slots])
     for heading in ("frames", "speed", "success", "left"):
         table.add_column(heading, justify="right", no_wrap=True)
-    if screen.is_wide:
+    if screen.has_wide_slots:
         table.add_column("attach", no_wrap=True, overflow="ellipsis")
     for run in sorted(snapshot.running, key=lambda run: (run.slot is None, run.slot)):
         table.add_row(*_slot_row(snapshot, run, screen))
@@ -145,14 +151,14 @@ def _slot_row(snapshot: Snapshot, run: Run, screen: Screen) -> list[RenderableTy
         cells: list[RenderableType] = ["", Text(f"{said}{since}", "dim"), "", "", ""]
     else:
         wanted = run.frames_wanted or 0
-        bar = ProgressBar(total=max(wanted, 1), completed=min(run.frames, wanted), width=_BAR_WIDTH[screen.is_wide])
+        bar = ProgressBar(total=max(wanted, 1), completed=min(run.frames, wanted), width=_BAR_WIDTH[screen.has_wide_slots])
         of = f" of {frames_text(wanted)}" if wanted else ""
         rate = run.achievements if run.achievements is not None else run.success_rate
         left = "" if run.seconds_left is None else f"about {duration_text(run.seconds_left)}"
         speed = f"{frames_text(round(run.frames_per_s))}/s" if run.frames_per_s else ""
         cells = [bar, f"{frames_text(run.frames)}{of}", speed, rate_text(rate), left]
     number = "" if run.slot is None else str(run.slot)
-    attach = [attach_line(run) or ""] if screen.is_wide else []
+    attach = [attach_line(run) or ""] if screen.has_wide_slots else []
     return [number, name, *cells, *attach]
 
 
