@@ -4,7 +4,7 @@ PY := .venv/bin/python
 DEMO := exp/demo/
 PLAY := exp/play/
 
-.PHONY: help setup demo play test lint format test-llm campaign bench clean clean-demo
+.PHONY: help setup demo play test lint format test-llm campaign bench bench-fire clean clean-demo
 
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (2 to 8 minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make campaign    20,000 simulated histories of the scheduler and 100 real runs with faults (an hour and a half; can be"
 	@echo "                 stopped and continued)"
 	@echo "make bench       frames per second beside another trainer and with many experts (opt-in)"
+	@echo "make bench-fire  fires per second beside pytorchfire (opt-in; downloads several GB)"
 	@echo "make setup       make .venv, and install tmux, jq and watch where they are missing"
 	@echo "make clean-demo  end the demo's trainings and delete its folder, so that the next demo starts from nothing"
 	@echo "make clean       delete .venv and what Python and pytest left behind"
@@ -67,10 +68,13 @@ campaign: setup
 bench: setup
 	@benchmarks/run.sh $(PY)
 
+bench-fire: setup
+	@benchmarks/fires.sh $(PY)
+
 clean-demo:
 	@[ ! -x $(PY) ] || $(PY) scripts/end_trainings.py $(DEMO)
 	rm -rf $(DEMO)
 
 clean:
-	rm -rf .venv .venv-llm .venv-bench build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf .venv .venv-llm .venv-bench .venv-bench-fire build dist *.egg-info .pytest_cache .hypothesis
 	find flowrl tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,6 +38,7 @@ ROOMS = {
     "report": {"records"},
     "films": {"envs", "evaluation", "records", "training"},
     "host": {"tracking", "training"},
+    "fire": {"host", "training"},
     "api": {"envs", "evaluation", "experiment", "skills", "training"},
 }
 SUB_ROOMS = {
@@ -50,10 +51,20 @@ SUB_ROOMS = {
         "run": {"learning", "playing", "compiled", "host"},
         "calibration": {"learning", "playing", "compiled", "host", "run"},
     },
+    "fire": {
+        "landscapes": set(),
+        "spread": {"landscapes"},
+        "heuristics": {"landscapes", "spread"},
+        "validation": {"landscapes", "spread"},
+        "pictures": {"landscapes"},
+    },
 }
 """Which parts of a room know which others; modules beside them, such as ``__main__``, know all."""
 
-COMMANDS = {"host/train_ppo.py", "host/train_ppo_parallel.py", "host/train_parallel_timed.py"}
+COMMANDS = {
+    *("fire/compare_heuristics.py", "fire/compare_with_scar.py"),
+    *("host/train_ppo.py", "host/train_ppo_parallel.py", "host/train_parallel_timed.py"),
+}
 """Commands that are not in `flowrl/commands`: nothing imports them."""
 
 WITH_FLAGS = COMMANDS | {"host/command_line.py"}
@@ -65,9 +76,14 @@ EDGES = {
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/connection.py",
     "minari": "api/minari_dataset.py",
+    "rasterio": "fire/landscapes/rasters.py",
+    "shapefile": "fire/validation/recorded_fire.py",
     "yaml": "host/learning/actors/config_file.py",
 }
-NEEDS_JAX = ("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/", "films/")
+NEEDS_JAX = (
+    *("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/", "films/"),
+    *("fire/spread/", "fire/heuristics/", "fire/validation/overlap.py", "fire/validation/stand_in_island.py"),
+)
 
 
 def imports_of(path: Path) -> set[str]:
@@ -109,15 +125,15 @@ def test_a_part_of_a_room_knows_only_what_it_may_know(room, part):
 
 @pytest.mark.parametrize("room", SUB_ROOMS)
 def test_every_module_of_a_divided_room_is_in_a_part_of_it(room):
-    beside = {path.name for path in (PACKAGE / room).glob("*.py")}
-    assert beside == {"__init__.py", "__main__.py"}
+    beside = {f"{room}/{path.name}" for path in (PACKAGE / room).glob("*.py")}
+    assert beside - COMMANDS <= {f"{room}/__init__.py", f"{room}/__main__.py"}
     folders = {path.parent.name for path in (PACKAGE / room).glob("*/*.py")}
     assert folders == SUB_ROOMS[room].keys()
 
 
-def test_agents_on_host_environments_know_of_a_training_only_how_to_learn():
+def test_agents_outside_of_a_training_know_of_it_only_how_to_learn():
     for name, imported in modules().items():
-        if name.startswith("host/"):
+        if name.startswith(("host/", "fire/")):
             parts = {".".join(module.split(".")[2:4]) for module in imported if module.startswith("flowrl.training.")}
             assert parts <= {f"learning.{part}" for part in ("losses", "networks", "optimiser", "returns")} | {"learning"}, name
 
@@ -200,6 +216,11 @@ OF_WORKERS_AND_COMMANDS = (
         "flowrl.proposers.curriculum",
         "flowrl.skills.module",
         "flowrl.envs.registry",
+        "flowrl.fire.compare_heuristics",
+        "flowrl.fire.compare_with_scar",
+        "flowrl.fire.landscapes.layers",
+        "flowrl.fire.landscapes.synthetic",
+        "flowrl.fire.pictures.maps",
         "flowrl.gate.client",
         "flowrl.gate.sandbox",
         ", ".join(OF_WORKERS_AND_COMMANDS),

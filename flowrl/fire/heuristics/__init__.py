@@ -1,0 +1,1 @@
+"""Known ways of placing fuel breaks, which an agent has to beat."""

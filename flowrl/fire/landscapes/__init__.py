@@ -1,0 +1,1 @@
+"""What can burn: landscapes read from layers, or made."""

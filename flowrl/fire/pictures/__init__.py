@@ -1,0 +1,1 @@
+"""Maps of landscapes, fires and breaks."""

@@ -1,0 +1,1 @@
+"""How fires run through a landscape: a stochastic cellular automaton."""

@@ -1,0 +1,1 @@
+"""Simulated fires beside fires that happened."""
