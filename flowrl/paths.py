@@ -412,6 +412,20 @@ class HostRunPaths:
         return _checkpoints_in(self.folder)
 
 
+class FuelBreakPaths(HostRunPaths):
+    """The folder of one training that places fuel breaks (``--output_dir``). Checkpoints are numbered by rounds."""
+
+    @property
+    def memories(self) -> Path:
+        """The best breaks that are known for each area."""
+        return self.folder / "memories.npz"
+
+    @property
+    def maps(self) -> Path:
+        """Pictures and rasters of what came out."""
+        return self.folder / "maps"
+
+
 def _checkpoints_in(folder: Path) -> list[Path]:
     found = ((_CHECKPOINT.fullmatch(path.name), path) for path in folder.glob("checkpoint_*.pkl"))
     return [path for _, path in sorted((int(match[1]), path) for match, path in found if match)]

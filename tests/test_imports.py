@@ -18,6 +18,7 @@ BASE = {
     "jax_cache",
     "machine",
     "number_types",
+    "own_folder",
     "paths",
     "pickles",
     "ranges",
@@ -56,18 +57,22 @@ SUB_ROOMS = {
         "spread": {"landscapes"},
         "heuristics": {"landscapes", "spread"},
         "validation": {"landscapes", "spread"},
+        "breaks": {"heuristics", "landscapes", "spread"},
+        "agent": {"breaks", "heuristics"},
+        "training": {"agent", "breaks", "heuristics", "landscapes", "pictures", "spread"},
         "pictures": {"landscapes"},
     },
 }
 """Which parts of a room know which others; modules beside them, such as ``__main__``, know all."""
 
 COMMANDS = {
-    *("fire/compare_heuristics.py", "fire/compare_with_scar.py"),
+    *("fire/compare_heuristics.py", "fire/compare_with_scar.py", "fire/demo_parallel_training.py"),
+    *("fire/train_dqn_fuel_breaks.py", "fire/train_dqn_fuel_breaks_parallel.py"),
     *("host/train_ppo.py", "host/train_ppo_parallel.py", "host/train_parallel_timed.py"),
 }
 """Commands that are not in `flowrl/commands`: nothing imports them."""
 
-WITH_FLAGS = COMMANDS | {"host/command_line.py"}
+WITH_FLAGS = COMMANDS | {"host/command_line.py", "fire/command_line.py"}
 """What reads flags and starts sessions for them."""
 
 EDGES = {
@@ -78,11 +83,13 @@ EDGES = {
     "minari": "api/minari_dataset.py",
     "rasterio": "fire/landscapes/rasters.py",
     "shapefile": "fire/validation/recorded_fire.py",
+    "json5": "fire/training/config_file.py",
     "yaml": "host/learning/actors/config_file.py",
 }
 NEEDS_JAX = (
     *("training/", "envs/", "gate/", "evaluation/", "rehearsal/", "api/", "host/learning/", "films/"),
     *("fire/spread/", "fire/heuristics/", "fire/validation/overlap.py", "fire/validation/stand_in_island.py"),
+    *("fire/breaks/", "fire/agent/", "fire/training/"),
 )
 
 
@@ -126,7 +133,7 @@ def test_a_part_of_a_room_knows_only_what_it_may_know(room, part):
 @pytest.mark.parametrize("room", SUB_ROOMS)
 def test_every_module_of_a_divided_room_is_in_a_part_of_it(room):
     beside = {f"{room}/{path.name}" for path in (PACKAGE / room).glob("*.py")}
-    assert beside - COMMANDS <= {f"{room}/__init__.py", f"{room}/__main__.py"}
+    assert beside - WITH_FLAGS <= {f"{room}/__init__.py", f"{room}/__main__.py"}
     folders = {path.parent.name for path in (PACKAGE / room).glob("*/*.py")}
     assert folders == SUB_ROOMS[room].keys()
 
@@ -218,6 +225,7 @@ OF_WORKERS_AND_COMMANDS = (
         "flowrl.envs.registry",
         "flowrl.fire.compare_heuristics",
         "flowrl.fire.compare_with_scar",
+        "flowrl.fire.train_dqn_fuel_breaks_parallel",
         "flowrl.fire.landscapes.layers",
         "flowrl.fire.landscapes.synthetic",
         "flowrl.fire.pictures.maps",

@@ -11,6 +11,7 @@ from flowrl.files import read_json
 from flowrl.host import command_line
 from flowrl.host.learning.actors import command
 from flowrl.host.learning.actors.settings import ActorLearnerSettings
+from flowrl.own_folder import Terminated
 from flowrl.paths import HostRunPaths
 from flowrl.ranges import POSITIVE, check_ranges
 
@@ -41,12 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(settings: TimedSettings) -> int:
     command.prepare(settings)
-    from flowrl.host.learning import session  # imports JAX, in the environment just prepared
     from flowrl.host.learning.actors import timed, training
 
     try:
         training.train(settings)
-    except session.Terminated as asked:
+    except Terminated as asked:
         return asked.exit_code
     parallel = read_json(HostRunPaths(settings.folder).result)["frames_per_s"]
     if parallel is None:

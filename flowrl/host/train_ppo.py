@@ -10,6 +10,7 @@ from flowrl.errors import ALL_COMPLETED
 from flowrl.host import command_line
 from flowrl.host.learning import batch, devices
 from flowrl.host.learning.settings import PPOSettings
+from flowrl.own_folder import Terminated
 
 MODULE = "flowrl.host.train_ppo"
 
@@ -28,7 +29,7 @@ def _train(settings: PPOSettings) -> int:
 
         try:
             session.train(settings, env)
-        except session.Terminated as asked:
+        except Terminated as asked:
             return asked.exit_code
     return ALL_COMPLETED
 

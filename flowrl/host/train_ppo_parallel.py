@@ -9,6 +9,7 @@ from flowrl.errors import ALL_COMPLETED
 from flowrl.host import command_line
 from flowrl.host.learning.actors import command
 from flowrl.host.learning.actors.settings import ActorLearnerSettings
+from flowrl.own_folder import Terminated
 
 MODULE = "flowrl.host.train_ppo_parallel"
 
@@ -22,12 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(settings: ActorLearnerSettings) -> int:
     command.prepare(settings)
-    from flowrl.host.learning import session  # imports JAX, in the environment just prepared
     from flowrl.host.learning.actors import training
 
     try:
         training.train(settings)
-    except session.Terminated as asked:
+    except Terminated as asked:
         return asked.exit_code
     return ALL_COMPLETED
 

@@ -13,6 +13,7 @@ from flowrl.fire.heuristics.problem import Heuristic, Problem, make_problem
 from flowrl.fire.heuristics.protection_value import protection_value, sequential_protection_value
 from flowrl.fire.heuristics.row import row_across_the_wind
 from flowrl.fire.heuristics.simple import no_breaks, random_breaks
+from flowrl.fire.heuristics.swap_search import swap_search
 from flowrl.fire.landscapes.landscape import Landscape
 from flowrl.fire.spread.automaton import burned
 from flowrl.fire.spread.fires import FIRE_WINDS, WindClimate, draw_fires
@@ -27,6 +28,7 @@ HEURISTICS: Mapping[str, Heuristic] = {
     "DPV": protection_value,
     "sequential DPV": sequential_protection_value,
     "row across the wind": row_across_the_wind,
+    "swap search": swap_search,
 }
 """The heuristics by the names that tables show. Each is a function of a problem; a further way to place breaks, such as an
 agent, joins a table by one more entry."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from filelock import FileLock, Timeout
-
-from flowrl.errors import BadInput, FlowrlError, FolderInUse, NoRoom
-from flowrl.files import read_json, sweep_files, why_no_room, write_json
+from flowrl.errors import BadInput, FlowrlError
+from flowrl.files import read_json, write_json
 from flowrl.host.environments import MakeEnvironment
 from flowrl.host.interface import VecEnv
 from flowrl.host.learning import checkpoints, reporting
@@ -23,18 +19,9 @@ from flowrl.host.learning.reporting import Display, Reporter
 from flowrl.host.learning.settings import AgentSettings, PPOSettings
 from flowrl.host.learning.trainer import PPOTrainer, TrainingState, VectorizedEpisode
 from flowrl.host.sequential import SequentialVecEnv
+from flowrl.own_folder import Terminated, own_folder
 from flowrl.paths import HostRunPaths
 from flowrl.tracking.trackers import Tracker, no_tracker, wandb_tracker
-
-_LOCK_WAIT_S = 1.0
-
-
-class Terminated(BaseException):
-    """The process was asked to end, by SIGTERM or because its terminal is gone. Not an error, as KeyboardInterrupt."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.exit_code = 128 + number
 
 
 class Trainer(Protocol):
@@ -83,9 +70,7 @@ def surroundings(settings: AgentSettings) -> Iterator[Surroundings]:
     and a full disk are told apart from other errors."""
     paths = HostRunPaths(settings.folder)
     with contextlib.ExitStack() as around:
-        around.enter_context(_held(paths, settings.FOLDER_FLAG))
-        around.enter_context(_no_room_in_words(paths))
-        around.enter_context(_signals())
+        around.enter_context(own_folder(paths.folder, paths.lock, settings.FOLDER_FLAG))
         display = around.enter_context(Display(settings.most_episodes))
         evaluation_env = around.enter_context(SequentialVecEnv([MakeEnvironment(settings.env)]))
         yield Surroundings(paths, display, evaluation_env)
@@ -215,56 +200,6 @@ class Training:
         with contextlib.suppress(FileNotFoundError, BadInput):
             return read_json(self._paths.result).get("frames_per_s")
         return None
-
-
-@contextlib.contextmanager
-def _held(paths: HostRunPaths, folder_flag: str) -> Iterator[None]:
-    """The folder, for this process alone."""
-    try:
-        paths.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NoRoom(f"{folder_flag} {paths.folder} cannot be made: {error.strerror}") from None
-    lock = FileLock(paths.lock)
-    try:
-        lock.acquire(timeout=_LOCK_WAIT_S)
-    except Timeout:
-        raise FolderInUse(
-            f"another process trains in {paths.folder}; wait for it, end it, or give another {folder_flag}"
-        ) from None
-    try:
-        sweep_files(paths.folder, deep=False)
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _no_room_in_words(paths: HostRunPaths) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if (why := why_no_room(error)) is None:
-            raise
-        raise NoRoom(f"{paths.folder} cannot be written ({why}); free disk space, and the same command goes on") from error
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the training as Ctrl-C does: what was learned is saved."""
-
-    def terminate(number: int, _: Any) -> None:
-        raise Terminated(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
-        return
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
-    before = {number: signal.signal(number, terminate) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tracker(settings: AgentSettings, paths: HostRunPaths, display: Display) -> Tracker:

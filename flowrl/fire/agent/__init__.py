@@ -1,0 +1,1 @@
+"""A deep Q-network that places breaks: network, memory, learning, demonstrations."""

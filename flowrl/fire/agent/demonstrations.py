@@ -1,0 +1,106 @@
+"""Demonstrations: for each area the best breaks that are known, taught as sets of cells in any order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from flowrl.fire.agent.memory import Experiences, joined
+from flowrl.fire.breaks.areas import FireArea
+from flowrl.fire.breaks.observation import allowed_cells, changing_channels, fixed_channels
+from flowrl.fire.breaks.rules import BreakRules
+from flowrl.fire.heuristics.problem import Problem
+from flowrl.fire.heuristics.swap_search import burned_shares, swap_search
+
+ORDERS = 8
+"""Orders in which the cells of one set are placed."""
+STRAY_SHARE = 0.3
+"""In this share of the orders, a cell that is not of the set stands among the breaks: an agent must know how to go on then."""
+
+
+class Placement(NamedTuple):
+    """Breaks in one area, and how good they are.
+
+    Attributes:
+        breaks: bool ``[H, W]``.
+        burned_share: of the planning fires.
+    """
+
+    breaks: np.ndarray
+    burned_share: float
+
+
+def best_known(problem: Problem) -> Placement:
+    """What the heuristics do best in an area."""
+    breaks = swap_search(problem)
+    return Placement(breaks, float(burned_shares(problem, breaks[None])[0]))
+
+
+def as_experiences(
+    area: FireArea, problem: Problem, breaks: np.ndarray, rules: BreakRules, gamma: float, rng: np.random.Generator
+) -> Experiences:
+    """Steps that place a set in random orders; in each, all cells of the set that are not placed yet are right.
+
+    Args:
+        problem: of the area; its fires give the rewards.
+        breaks: the set, bool ``[H, W]``.
+        gamma: the discount of a step.
+    """
+    return joined(
+        [_experiences(area, problem, _one_order(area, breaks, rules, rng), breaks, rules, gamma) for _ in range(ORDERS)]
+    )
+
+
+class _Order(NamedTuple):
+    """Breaks before each of ``T`` steps and after the last, bool ``[T + 1, H, W]``, and the budget left before each."""
+
+    breaks: np.ndarray
+    left: list[int]
+
+
+def _one_order(area: FireArea, breaks: np.ndarray, rules: BreakRules, rng: np.random.Generator) -> _Order:
+    cells = rng.permutation(np.flatnonzero(breaks))
+    now = np.zeros_like(breaks)
+    if rng.random() < STRAY_SHARE and len(cells) > 1 and (others := area.landscape.burnable & ~breaks).any():
+        now.flat[rng.choice(np.flatnonzero(others))] = True
+        cells = cells[1:]  # the stray cell has used its part of the budget
+    so_far, left = [now.copy()], []
+    at_once = rules.cells_per_step(area.landscape.shape)
+    for first in range(0, len(cells), at_once):
+        left.append(len(cells) - first)
+        now.flat[cells[first : first + at_once]] = True
+        so_far.append(now.copy())
+    return _Order(np.stack(so_far), left)
+
+
+def _experiences(
+    area: FireArea, problem: Problem, order: _Order, breaks: np.ndarray, rules: BreakRules, gamma: float
+) -> Experiences:
+    fixed, before = fixed_channels(area, rules.climate), order.breaks[:-1]
+    observations = np.stack(
+        [np.concatenate([fixed, changing_channels(now, left)]) for now, left in zip(before, order.left, strict=True)]
+    )
+    return Experiences(
+        observations=observations,
+        allowed=allowed_cells(area.landscape.burnable, before).reshape(len(before), -1),
+        chosen=(breaks & ~before).reshape(len(before), -1),
+        returns=_returns(problem, order.breaks, rules, gamma).astype(np.float32),
+        discounts=np.zeros(len(before), np.float32),
+        later=np.zeros_like(observations),
+        later_allowed=np.zeros((len(before), breaks.size), bool),
+        demonstrated=np.ones(len(before), bool),
+    )
+
+
+def _returns(problem: Problem, breaks: np.ndarray, rules: BreakRules, gamma: float) -> np.ndarray:
+    """What the rewards from each step on come to, under the planning fires: ``[T]`` from breaks ``[T + 1, H, W]``."""
+    if rules.reward == "end":
+        last = burned_shares(problem, breaks[-1:])[0]
+        return -last * gamma ** np.arange(len(breaks) - 2, -1, -1)
+    rewards = -np.diff(burned_shares(problem, breaks))
+    returns = np.zeros(len(rewards))
+    later = 0.0
+    for step in reversed(range(len(rewards))):
+        returns[step] = later = rewards[step] + gamma * later
+    return returns

@@ -1,0 +1,240 @@
+"""The agent's parts: network, targets, symmetries, memory, demonstrations."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowrl.errors import BadInput
+from flowrl.fire.agent.agent import AgentSettings, DQNAgent
+from flowrl.fire.agent.collector import Step, experiences_of
+from flowrl.fire.agent.demonstrations import ORDERS, as_experiences
+from flowrl.fire.agent.learning import double_targets, margin_loss, programs_of, td_loss
+from flowrl.fire.agent.memory import Experiences, ReplayMemory
+from flowrl.fire.agent.planner import as_heuristic, greedy_breaks
+from flowrl.fire.agent.symmetries import symmetries_of, transformed, transformed_observations
+from flowrl.fire.breaks.areas import area_of, made_areas
+from flowrl.fire.breaks.observation import CHANNELS, NUM_FIXED, fixed_channels
+from flowrl.fire.breaks.rules import BreakRules, budget_of
+from flowrl.fire.heuristics.comparison import Setting, problem_and_judges
+from flowrl.fire.heuristics.swap_search import burned_shares, improved, swap_search
+from flowrl.fire.landscapes.landscape import Landscape
+from flowrl.fire.spread.fires import WindClimate
+from tests.fire.scenes import plain, rough
+
+RULES = BreakRules(num_steps=20)
+TAUGHT = AgentSettings(width=4, batch_size=16, learning_rate=5e-3)
+SMALL = Setting(num_steps=20, planning_fires=64, held_out_fires=64)
+
+
+@pytest.fixture(scope="module")
+def area():
+    return made_areas(1, 8, 2)[0]
+
+
+@pytest.fixture(scope="module")
+def problem(area):
+    return problem_and_judges(area.landscape, 0, SMALL)[0]
+
+
+def test_the_network_takes_areas_of_any_size_and_its_advantages_have_mean_0_over_allowed_cells():
+    programs = programs_of(4, 1e-3, 0.5)
+    params = programs.new_params(0, (3, 8, 8))
+    for rows, columns in ((5, 7), (13, 4)):
+        rng = np.random.default_rng(rows)
+        seen = rng.normal(size=(2, 3, rows, columns)).astype(np.float32)
+        allowed = rng.random((2, rows * columns)) < 0.5
+        values = programs.values(params, seen, allowed)
+        assert values.shape == allowed.shape
+        # The value of a state is the mean over its allowed cells, whatever stands in the others.
+        others = programs.values(params, seen, np.ones_like(allowed))
+        differences = np.asarray(values - others)
+        assert np.allclose(differences, differences[:, :1], atol=1e-5)
+
+
+def test_double_targets_by_hand():
+    values = jnp.array([[1.0, 5.0, 9.0], [3.0, 2.0, 1.0]])
+    target_values = jnp.array([[10.0, 20.0, 30.0], [7.0, 8.0, 9.0]])
+    allowed = jnp.array([[True, True, False], [True, True, True]])
+    found = double_targets(jnp.array([1.0, 2.0]), jnp.array([0.5, 0.0]), values, target_values, allowed)
+    assert found.tolist() == [1.0 + 0.5 * 20.0, 2.0]  # the newest network chooses among the allowed, the target network judges
+
+
+def test_losses_by_hand():
+    values = jnp.array([[1.0, 2.0, 4.0, 0.0]])
+    chosen = jnp.array([[True, True, False, False]])
+    assert td_loss(values, chosen, jnp.array([1.5])).tolist() == [0.125]  # Huber: both are off by a half
+    allowed = jnp.array([[True, True, True, False]])
+    assert margin_loss(values, allowed, chosen, 0.5).tolist() == [4.0 + 0.5 - 2.0]
+    assert margin_loss(values, allowed, jnp.array([[False, False, True, False]]), 0.5).tolist() == [0.0]
+    assert margin_loss(values, allowed, allowed, 0.5).tolist() == [0.0]  # nothing is wrong
+    assert margin_loss(values, allowed, jnp.zeros_like(allowed), 0.5).tolist() == [0.0]  # nothing is known to be right
+
+
+@pytest.mark.parametrize(("turns", "mirror"), symmetries_of((8, 8)))
+def test_a_transformed_area_is_seen_as_the_transformed_observation(turns, mirror):
+    """The landscape itself is turned, and observed: the wind and the slopes have to come out the same."""
+    landscape = rough(3, 8, 8)
+    *maps, cell_size_m = landscape
+    turned = Landscape(*(transformed(layer, turns, mirror) for layer in maps), cell_size_m)
+    climate = WindClimate(6.0, 300.0, 20.0)
+    towards = climate.from_deg if not mirror else -climate.from_deg
+    seen = fixed_channels(area_of(turned), climate._replace(from_deg=towards - 90.0 * turns))
+    expected = transformed_observations(fixed_channels(area_of(landscape), climate)[None], turns, mirror)[0]
+    assert np.allclose(seen, expected, atol=1e-5)
+
+
+def test_symmetries_keep_the_shape():
+    assert len(symmetries_of((5, 5))) == 8 and len(symmetries_of((5, 6))) == 4
+    maps = np.arange(30).reshape(5, 6)
+    assert {transformed(maps, *symmetry).shape for symmetry in symmetries_of((5, 6))} == {(5, 6)}
+    assert len({transformed(maps, *symmetry).tobytes() for symmetry in symmetries_of((5, 6))}) == 4
+
+
+def experiences(count: int, first: int = 0, channels: int = len(CHANNELS)) -> Experiences:
+    numbers = np.arange(first, first + count, dtype=np.float32)
+    observations = np.zeros((count, channels, 3, 3), np.float32)
+    observations[:, 1] = (numbers % 2)[:, None, None]  # two areas
+    observations[:, -1] = numbers[:, None, None]
+    rng = np.random.default_rng(first)
+    return Experiences(
+        observations,
+        rng.random((count, 9)) < 0.5,
+        rng.random((count, 9)) < 0.5,
+        numbers,
+        numbers / 2,
+        observations + 0.5 * (np.arange(channels) >= NUM_FIXED)[None, :, None, None],
+        rng.random((count, 9)) < 0.5,
+        numbers % 3 == 0,
+    )
+
+
+@pytest.mark.parametrize("num_fixed", [0, NUM_FIXED])
+def test_the_memory_keeps_the_newest_and_gives_them_back_whole(num_fixed):
+    memory = ReplayMemory(10, (len(CHANNELS), 3, 3), num_fixed)
+    given_ = [experiences(count, first) for count, first in ((4, 0), (5, 4), (6, 9))]
+    for found in given_:
+        memory.add(found)
+    everything = Experiences(*(np.concatenate(values) for values in zip(*given_, strict=True)))
+    sampled = memory.sample(np.random.default_rng(0), 200)
+    numbers = sampled.returns.astype(int)
+    assert set(numbers.tolist()) == set(range(5, 15)) and memory.size == 10
+    for one, whole in zip(sampled, everything, strict=True):
+        if num_fixed == 0 and one is sampled.later:
+            continue  # later observations differ in all channels then
+        assert np.array_equal(one, whole[numbers])
+
+
+def test_an_agent_never_chooses_what_is_not_allowed_and_names_the_best_first(area):
+    env_shape = (len(CHANNELS), 8, 8)
+    agent = DQNAgent(env_shape, TAUGHT, cells_per_step=3)
+    rng = np.random.default_rng(0)
+    seen = rng.normal(size=(6, *env_shape)).astype(np.float32)
+    masks = rng.random((6, 64)) < 0.2
+    masks[:, :3] = True
+    for agent.epsilon, greedy in ((0.0, False), (1.0, False), (1.0, True)):
+        cells = agent.act(seen, masks, greedy)
+        assert cells.shape == (6, 3) and all(mask[row].all() for mask, row in zip(masks, cells, strict=True))
+        assert all(len(set(row)) == 3 for row in cells.tolist())
+        if agent.epsilon == 0 or greedy:
+            values = agent.values(seen, masks)
+            assert np.array_equal(cells, np.argsort(-values, axis=1, kind="stable")[:, :3])
+    agent.epsilon = 1.0
+    assert not np.array_equal(agent.act(seen, masks), agent.act(seen, masks))
+
+
+def step_of(cells, reward=0.0, seen=0) -> Step:
+    return Step(np.full((1, 2, 2), seen), np.ones(4, bool), np.array(cells), reward)
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.floats(0.5, 1.0))
+def test_returns_of_several_steps_and_what_follows_add_up_to_the_whole_return(count, n_step, gamma):
+    rng = np.random.default_rng(count)
+    steps = [step_of([number % 4], rng.normal(), number) for number in range(count)]
+    found = experiences_of(steps, n_step, gamma)
+    whole = [sum(gamma ** (later - now) * steps[later].reward for later in range(now, count)) for now in range(count)]
+    for now in range(count):
+        ahead = int(found.later[now, 0, 0, 0])
+        assert ahead == min(now + n_step, count - 1)
+        follows = found.discounts[now] * whole[ahead] if found.discounts[now] else 0.0
+        assert found.returns[now] + follows == pytest.approx(whole[now], abs=1e-5)
+        assert np.flatnonzero(found.chosen[now]).tolist() == [now % 4]
+    assert (found.discounts > 0).tolist() == [now + n_step < count for now in range(count)]
+
+
+def test_cells_beyond_the_budget_are_not_counted_as_chosen():
+    steps = [step_of([0, 3]), step_of([1, 2], -0.5)]
+    breaks = np.array([[True, True], [False, True]])
+    found = experiences_of(steps, 1, 1.0, breaks)
+    assert found.chosen.tolist() == [[True, False, False, True], [False, True, False, False]]
+
+
+@pytest.mark.parametrize("reward", ["end", "difference"])
+def test_demonstrations_are_orders_of_the_set_whose_returns_are_what_its_fires_burn(area, problem, reward):
+    breaks = swap_search(problem)
+    rules = RULES._replace(reward=reward)
+    found = as_experiences(area, problem, breaks, rules, 1.0, np.random.default_rng(0))
+    budget = budget_of(area.landscape, rules)
+    assert breaks.sum() == budget and ORDERS * (budget - 1) <= len(found.returns) <= ORDERS * budget
+    placed = found.observations[:, CHANNELS.index("breaks")] > 0
+    right = found.chosen.reshape(-1, *breaks.shape)
+    assert found.demonstrated.all() and not found.discounts.any()
+    assert not (right & ~breaks).any() and not (right & placed).any() and right.any(axis=(1, 2)).all()
+    shares = burned_shares(problem, np.stack([breaks, np.zeros_like(breaks)]))
+    whole = [row for row in range(len(placed)) if not placed[row].any()]
+    wanted = -shares[0] if reward == "end" else shares[1] - shares[0]
+    assert whole and np.allclose(found.returns[whole], wanted, atol=1e-6)
+
+
+def test_moving_cells_saves_more_and_keeps_the_budget(problem):
+    for seed in range(3):
+        start = np.zeros(problem.landscape.shape, bool)
+        free = np.flatnonzero(problem.landscape.burnable)
+        start.flat[np.random.default_rng(seed).choice(free, problem.budget, replace=False)] = True
+        breaks, share = improved(problem, start)
+        before = burned_shares(problem, start[None])[0]
+        assert share == pytest.approx(burned_shares(problem, breaks[None])[0]) and share < before
+        assert breaks.sum() == problem.budget and not (breaks & ~problem.landscape.burnable).any()
+
+
+def test_an_agent_taught_one_area_places_its_demonstration(area, problem):
+    """A probe: on one area, demonstrations alone have to be enough."""
+    agent = DQNAgent((len(CHANNELS), 8, 8), TAUGHT)
+    breaks = swap_search(problem)
+    agent.remember(as_experiences(area, problem, breaks, RULES, 1.0, np.random.default_rng(0)))
+    assert agent.memory.size == 0 and agent.can_learn
+    before = burned_shares(problem, greedy_breaks(agent, [area], RULES))[0]
+    for _ in range(100):
+        losses = agent.replay()
+    placed = greedy_breaks(agent, [area], RULES)
+    assert np.array_equal(placed[0], breaks) and float(losses.margin) < 0.5
+    assert burned_shares(problem, placed)[0] < before
+    assert np.array_equal(as_heuristic(agent, RULES, [area])(problem), breaks)
+
+
+def test_two_agents_with_one_seed_learn_the_same(area, problem):
+    found = []
+    for _ in range(2):
+        agent = DQNAgent((len(CHANNELS), 8, 8), TAUGHT._replace(symmetric=True), seed=3)
+        agent.remember(as_experiences(area, problem, swap_search(problem), RULES, 1.0, np.random.default_rng(0)))
+        for _ in range(3):
+            agent.replay()
+        found.append(jax.tree.leaves(agent.learner.params))
+    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_a_landscape_of_another_size_can_be_planned_by_the_same_agent(area):
+    agent = DQNAgent((len(CHANNELS), 8, 8), TAUGHT)
+    larger = area_of(plain(11, 9))
+    breaks = greedy_breaks(agent, [larger], RULES)
+    assert breaks.shape == (1, 11, 9) and breaks.sum() == budget_of(larger.landscape, RULES)
+
+
+def test_an_agent_without_experiences_does_not_learn():
+    assert DQNAgent((len(CHANNELS), 8, 8), TAUGHT).replay() is None
+    with pytest.raises(BadInput, match="buffer_size must be at least 1"):
+        DQNAgent((len(CHANNELS), 8, 8), AgentSettings(width=4, buffer_size=0))

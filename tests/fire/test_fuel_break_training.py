@@ -1,0 +1,251 @@
+"""Trainings as a user starts them: files, results, resuming, interrupts and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from flowrl.errors import BadInput
+from flowrl.files import read_json
+from flowrl.fire import FuelBreakSettings, IterativeFuelBreakTrainer, ParallelFuelBreakTrainer
+from flowrl.fire import train_dqn_fuel_breaks as sequential
+from flowrl.fire import train_dqn_fuel_breaks_parallel as parallel
+from flowrl.fire.breaks.rules import budget_of
+from flowrl.fire.landscapes.rasters import Georeference, read_raster, write_geotiff
+from flowrl.fire.training import config_file
+from flowrl.fire.training.surroundings import rules_of, surroundings_of
+from flowrl.paths import FuelBreakPaths
+from tests.fire.data import landscapes, package
+
+TINY = {
+    "grid_size": 8,
+    "num_landscapes": 2,
+    "num_test_landscapes": 1,
+    "num_episodes": 2,
+    "num_parallel_envs": 2,
+    "steps_per_episode": 6,
+    "planning_fires": 32,
+    "held_out_fires": 64,
+    "memory_simulations": 8,
+    "pretrain_steps": 12,
+    "batch_size": 8,
+    "network_width": 4,
+    "evaluate_frequency": 1,
+    "improve_frequency": 2,
+    "num_maps": 1,
+}
+DOCUMENTED = """
+{
+  "raster_dir": "cropped_raster",   // a folder of layers
+  "grid_size": 25,
+  "input_channels": 8,
+  "num_landscapes": 4,
+  "num_episodes": 100,
+  "num_parallel_envs": 6,
+  "parallel_method": "threading",
+  "max_workers": 3,
+  "steps_per_episode": 40,
+  "train_frequency": 3,
+  "collection_batch_size": 48,
+  "experience_buffer_size": 1500,
+  "memory_simulations": 2,
+  "pretrain_steps": 150,
+  "percentage_increment": 2,
+  "learning_rate": 1e-4,
+  "gamma": 0.95,
+  "initial_epsilon": 1.0,
+  "epsilon_min": 0.01,
+  "epsilon_decay": 0.995,
+  "buffer_size": 30000,
+  "batch_size": 24,
+  "target_update_frequency": 15,
+  "checkpoint_frequency": 15,
+  "output_dir": "parallel_outputs",
+  "regenerate_memories": false,
+}
+"""
+
+
+def flags(**changed) -> list[str]:
+    return [word for name, value in (TINY | changed).items() for word in (f"--{name}", str(value))]
+
+
+def lines(paths: FuelBreakPaths) -> list[dict]:
+    return [json.loads(line) for line in paths.metrics.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A training from a file, with flags beside it."""
+    folder = tmp_path_factory.mktemp("fuel")
+    config = folder / "mine.json"
+    config.write_text("// small\n" + json.dumps(TINY | {"num_episodes": 50}).replace("}", ", }"))
+    output = folder / "out"
+    assert parallel.main(["--config", str(config), "--num_episodes", "2", "--output_dir", str(output)]) == 0
+    return FuelBreakPaths(output)
+
+
+def test_a_training_leaves_settings_metrics_a_checkpoint_and_a_table(trained):
+    settings, result = read_json(trained.settings), read_json(trained.result)
+    assert settings["num_episodes"] == 2 and settings["grid_size"] == 8
+    assert [path.name for path in trained.checkpoints()] == ["checkpoint_2.pkl"]
+    found = lines(trained)
+    assert [line["round"] for line in found] == [0, 1, 2] and found[0]["stage"] == "pretrained"
+    assert found[2]["experiences"] == 12 and found[2]["updates"] == 12 + 2 * 3 and 0 < found[2]["burned"] < 1
+    assert result["progress"]["rounds"] == 2 and result["progress"]["best_share"] == min(line["burned"] for line in found)
+    for areas, count in (("trained_areas", 2), ("test_areas", 1)):
+        table = result[areas]
+        assert {"none", "sequential DPV", "swap search", "DQN"} <= table.keys()
+        assert all(len(one["burned_in_each"]) == count and one["cells"] <= 3 for one in table.values())
+        assert all(one["cells"] == table["DQN"]["cells"] > 0 for name, one in table.items() if name != "none")
+        assert table["swap search"]["burned"] < table["none"]["burned"]
+
+
+def test_maps_show_the_agents_breaks(trained):
+    package("matplotlib")
+    picture = (trained.maps / "area_0.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+    assert not list(trained.maps.glob("*.tif"))  # a made landscape lies nowhere
+
+
+def test_the_same_command_goes_on_and_keeps_its_demonstrations(trained, capsys):
+    kept = trained.memories.stat().st_mtime_ns
+    assert parallel.main(flags(output_dir=trained.folder, num_episodes=3, improve_frequency=0)) == 0
+    said = capsys.readouterr().out
+    assert "Going on after 2 rounds, 18 updates" in said and f"kept in {trained.memories}" in said
+    assert trained.memories.stat().st_mtime_ns == kept
+    assert [line["round"] for line in lines(trained)] == [0, 1, 2, 3]
+    assert read_json(trained.result)["progress"]["updates"] == 21
+
+
+def test_another_network_than_the_checkpoints_is_refused(trained, capsys):
+    assert parallel.main(flags(output_dir=trained.folder, network_width=5)) == 2
+    error = capsys.readouterr().err
+    assert "does not fit this run" in error and "give another --output_dir" in error and error.count("\n") == 1
+
+
+def test_the_sequential_command_steps_one_environment(tmp_path, capsys):
+    assert sequential.main(flags(output_dir=tmp_path / "out", num_episodes=1, num_parallel_envs=7, num_test_landscapes=0)) == 0
+    found = lines(FuelBreakPaths(tmp_path / "out"))
+    assert found[-1]["experiences"] == 6
+    assert read_json(tmp_path / "out" / "result.json")["test_areas"] is None
+    assert "DQN" in capsys.readouterr().out
+
+
+def test_layers_with_a_place_give_rasters_with_that_place(tmp_path):
+    package("rasterio")
+    place = Georeference(500_000.0, 4_200_000.0, 30.0, "EPSG:32633")
+    folder = tmp_path / "layers"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    write_geotiff(folder / "fuels.tif", rng.choice([102, 122, 165], (8, 8)).astype(np.int32), place)
+    write_geotiff(folder / "elevation.tif", rng.normal(0, 20, (8, 8)), place)
+    settings = TINY | {"raster_dir": str(folder), "num_episodes": 1, "pretrain_steps": 0, "improve_frequency": 0}
+    found = ParallelFuelBreakTrainer(settings | {"output_dir": str(tmp_path / "out")}).train()
+    assert len(found["trained_areas"]["DQN"]["burned_in_each"]) == 1 and found["test_areas"] is None  # there is one window
+    for name in ("breaks", "burn_probability_before", "burn_probability_after"):
+        raster = read_raster(tmp_path / "out" / "maps" / f"area_0_{name}.tif")
+        assert raster.georeference[:3] == place[:3] and raster.values.shape == (8, 8)
+    assert read_raster(tmp_path / "out" / "maps" / "area_0_breaks.tif").values.sum() == found["trained_areas"]["DQN"]["cells"]
+    assert not (tmp_path / "out" / "memories.npz").exists()  # nothing was demonstrated
+
+
+def test_an_interrupted_training_is_saved_and_goes_on(tmp_path):
+    arguments = flags(output_dir=tmp_path / "out", num_episodes=100_000, evaluate_frequency=100_000, improve_frequency=0)
+    process = subprocess.Popen(
+        [sys.executable, "-m", parallel.MODULE, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith("round 3/"):
+            process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    paths = FuelBreakPaths(tmp_path / "out")
+    rounds = int(paths.checkpoints()[-1].stem.split("_")[1])
+    assert rounds >= 3 and f"Stopped after {rounds} rounds" in seen[-1] and "the same command goes on" in seen[-1]
+    assert [line["round"] for line in lines(paths)] == list(range(rounds + 1))
+    trainer = ParallelFuelBreakTrainer(TINY | {"output_dir": tmp_path / "out", "num_episodes": rounds})
+    assert trainer.train()["progress"]["rounds"] == rounds
+
+
+def test_the_documents_example_is_accepted_key_by_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "example.json").write_text(DOCUMENTED)
+    settings = config_file.settings_in("example.json")
+    assert settings.percentage_increment == 2 and settings.parallel_method == "threading" and settings.learning_rate == 1e-4
+    assert settings.to_json()["buffer_size"] == 30000 and str(settings.raster_dir) == "cropped_raster"
+    with pytest.raises(BadInput, match="--raster_dir cropped_raster: there is no such folder"):
+        ParallelFuelBreakTrainer(settings).train()
+
+
+@pytest.mark.parametrize("name", ["parallel_config.json", "demo_config.json"])
+def test_shipped_settings_are_found_from_anywhere_and_a_path_wins(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config_file.settings_in(name).output_dir.name == name.replace("config.json", "outputs")
+    (tmp_path / name).write_text('{"grid_size": 9}')
+    assert config_file.settings_in(name).grid_size == 9
+
+
+def test_settings_from_python_are_those_of_a_file():
+    assert IterativeFuelBreakTrainer({"num_parallel_envs": 6}).settings.num_parallel_envs == 1
+    settings = FuelBreakSettings(num_parallel_envs=3)
+    assert ParallelFuelBreakTrainer(settings).settings is settings
+    assert IterativeFuelBreakTrainer(settings).settings.parallel_method == "sequential"
+    assert FuelBreakSettings.of({"num_episodes": 1e3}).num_episodes == 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "must hold one object of settings, found list"),
+        ('{"num_paralel_envs": 2}', "unknown key 'num_paralel_envs': did you mean num_parallel_envs"),
+        ('{"grid_size": "large"}', "grid_size must be a number, found 'large'"),
+        ('{"regenerate_memories": 1}', "regenerate_memories must be true or false, found 1"),
+        ('{"parallel_method": "thread"}', "unknown parallel_method 'thread'"),
+        ('{"input_channels": 6}', "input_channels must be 8"),
+        ('{"grid_size": 2}', "grid_size must be at least 4, found 2"),
+        ('{"budget": 0}', "budget must be more than 0 and at most 1, found 0"),
+        ('{"collection_batch_size": 64, "experience_buffer_size": 8}', "must be at most --experience_buffer_size"),
+        ('{"num_episodes": 1.5}', "num_episodes must be a whole number"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(content, words, tmp_path, capsys):
+    (tmp_path / "bad.json").write_text(content)
+    assert parallel.main(["--config", str(tmp_path / "bad.json")]) == 2
+    error = capsys.readouterr().err
+    assert words in error and "bad.json" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "none.json"], "there is no such file; give a path, or what comes with flowrl: demo_config.json"),
+        (["--parallel_method", "thread"], "parallel_method"),
+        (["--batch_size", "0"], "--batch_size must be at least 1, found 0"),
+        (["--raster_dir", "nowhere"], "--raster_dir nowhere: there is no such folder"),
+    ],
+)
+def test_bad_flags_are_one_line(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert parallel.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+def test_a_published_instance_is_one_area_with_its_budget():
+    """A real landscape of 20 x 20 cells; its folder has layers in two formats."""
+    settings = FuelBreakSettings(raster_dir=landscapes("cell2fire_20x20"), planning_fires=8)
+    around = surroundings_of(settings)
+    assert len(around.areas) == len(around.problems) == 1 and not around.test_areas
+    assert around.problems[0].budget == budget_of(around.areas[0].landscape, rules_of(settings)) == 15
