@@ -1,4 +1,4 @@
-"""Two runs of the fault campaign: real trainings, real kills, and the library as if nothing had happened."""
+"""A run of the fault campaign: real trainings, real kills, and the library as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from flowrl import pickles
 
 ROOT = Path(__file__).parents[1]
-RUNS = 2
+RUNS = 1
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flowrl.files import read_json, write_json
 from tests.fire.scenes import rough
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -42,3 +45,25 @@ def test_the_stand_in_for_spetses_is_printed_beside_the_published_figures(capsys
     load("spetses").main(["--cell_size", "300", "--fires", "32"])
     printed = capsys.readouterr().out
     assert "5.4 km2 simulated, 5.9 km2 burned, in 11 h" in printed and len(printed.splitlines()) == 7
+
+
+def result_of(shares: dict[str, float]) -> dict:
+    table = {name: {"burned": share} for name, share in shares.items()}
+    return {"trained_areas": table, "test_areas": None}
+
+
+def test_seeds_that_have_ended_are_summed_up_without_training(tmp_path, monkeypatch, capsys):
+    lines = [{"burned": 0.3, "seconds": 60.0}, {"experiences": 3, "seconds": 90.0}, {"burned": 0.1, "seconds": 120.0}]
+    for seed, share in enumerate((0.1, 0.3)):
+        folder = tmp_path / f"seed_{seed}"
+        folder.mkdir()
+        write_json(folder / "result.json", result_of({"sequential DPV": 0.2, "DQN": share}))
+        (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    arguments = ["--seeds", "2", "--minutes", "4", "--folder", str(tmp_path), "--json", str(tmp_path / "found.json")]
+    monkeypatch.setattr(sys, "argv", ["fuel_breaks.py", *arguments])
+    load("fuel_breaks").main()
+    agent = read_json(tmp_path / "found.json")["trained_areas"]["DQN"]
+    assert agent == pytest.approx({"burned": 0.2, "standard_error": 0.1, "ratio": 1.0, "ratio_error": 0.5})
+    printed = capsys.readouterr().out
+    assert "0.2000  0.1000  1.000 (+- 0.500)" in printed
+    assert "0.5: nan  1.0: 0.3000  1.5: 0.3000  2.0: 0.1000" in printed and "never seen" not in printed
