@@ -136,6 +136,10 @@ class ExperimentPaths:
     def training_runs(self) -> Path:
         return self.root / "training_runs"
 
+    def tensorboard(self, run_name: str) -> Path:
+        """Event files of one run, all of its attempts."""
+        return self.root / "tensorboard" / run_name
+
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
@@ -403,6 +407,11 @@ class HostRunPaths:
     def lock(self) -> Path:
         """A kernel lock that the training holds."""
         return self.folder / "run.lock"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files for TensorBoard."""
+        return self.folder / "tensorboard"
 
     def checkpoint(self, frames: int) -> Path:
         return self.folder / f"checkpoint_{frames}.pkl"

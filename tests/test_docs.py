@@ -211,7 +211,7 @@ def metrics_line(folder: Path) -> dict:
     )  # fmt: skip
     run.paths.folder.mkdir()
     nothing = SimpleNamespace(update=lambda report: None, log=lambda frames, values: None)
-    clock = SimpleNamespace(frames_per_s=1.0, seconds_alive=1.0)
+    clock = SimpleNamespace(frames_per_s=1.0, seconds_alive=1.0, time_shares=None)
     supervision = SimpleNamespace(pane=nothing, tracker=nothing, clock=clock)
     reporter = Reporter(run, [LocalExpert("Collect_Wood", 0, None)], 200, supervision, num_rewards=2)
     step = StepOutcome(

@@ -78,6 +78,7 @@ WITH_FLAGS = COMMANDS | {"host/command_line.py", "fire/command_line.py"}
 EDGES = {
     "tyro": "config.py",
     "wandb": "tracking/trackers.py",
+    "tensorboardX": "tracking/tensorboard.py",
     "libtmux": "parallel/launchers/tmux.py",
     "openai": "proposers/llm/connection.py",
     "minari": "api/minari_dataset.py",

@@ -23,6 +23,7 @@ from flowrl.records.training_settings import AUTO_INIT, NO_INIT
 from flowrl.skills.explore import EXPLORE
 from flowrl.skills.spec import check_name
 from flowrl.suggestions import suggestion
+from flowrl.tracking.tensorboard import check_tensorboard
 from flowrl.tracking.wandb_key import check_wandb_key
 
 DEFAULT_LLM = "gpt-5"
@@ -40,6 +41,8 @@ def check_machine(settings: Settings, launcher: Launcher, environ: Mapping[str, 
     check_llm(settings, environ)
     if settings.use_wandb:
         check_wandb_key(environ)
+    if settings.tensorboard:
+        check_tensorboard()
 
 
 def check_folder(folder: Path) -> None:

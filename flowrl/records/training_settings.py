@@ -102,6 +102,8 @@ class TrainingSettings:
     """Report each run to Weights & Biases, grouped by experiment."""
     wandb_project: str = "flow_rl_parallel"
     """Weights & Biases project."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard, to tensorboard/ in the experiment's folder."""
 
     def __post_init__(self):
         make_whole(self)

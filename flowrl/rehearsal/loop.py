@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from typing import NamedTuple
 
 import jax
@@ -159,10 +160,13 @@ def update(parts: Parts, state: RunState, played: Played) -> tuple[RunState, Pla
     run, composition, programs = parts.run, parts.composition, parts.programs
     act_key, learn_key, world_key = programs.keys.of_update(state.key, state.updates)
     params, num_steps = state.learner.params, run.settings.num_steps
+    begun_s = time.perf_counter()
     games, experience_gained, steps = rollout.collect(composition, params, games, planned, act_key, num_steps, parts.pay)
+    played_s = time.perf_counter()
     values = rollout.last_values(composition, params, games)
     acted = acted_frames(steps, len(run.experts))
     state, losses = parts.learning.take(state, experience_gained, values, acted, learn_key, lambda: check_rewards(run, steps))
+    parts.supervision.clock.spent(played_s - begun_s, time.perf_counter() - played_s)
     num_ended = sum(int(step.ended.sum()) for step in steps)
     games = games._replace(bank=programs.world.refreshed(games.bank, world_key, parts.worlds.due(num_ended)))
     known.add(steps)

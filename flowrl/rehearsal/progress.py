@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flowrl.training.run.progress import beginning
+from flowrl.training.run.resources import MemoryUse, TimeShares
 
 
 class SkillUse(NamedTuple):
@@ -42,6 +43,9 @@ class RehearsalReport(NamedTuple):
     policy_loss: float
     value_loss: float
     kl: float
+    time: TimeShares | None = None
+    """Where the time goes; None until that is known."""
+    memory: MemoryUse | None = None
 
     def described(self) -> str:
         """The update as one line of words and numbers."""

@@ -16,8 +16,11 @@ from flowrl.rehearsal.progress import RehearsalReport, SkillUse
 from flowrl.rehearsal.rollout import Rehearsed
 from flowrl.rehearsal.specification import RehearsalSpecification
 from flowrl.training.learning.ppo import Statistics
+from flowrl.training.run.resources import memory_now
 from flowrl.training.run.state import RunState
 from flowrl.training.run.supervision import Supervision
+
+_NOT_IN_METRICS = ("skills", "seconds_left", "time", "memory")
 
 LATEST_EPISODES = 800
 """The achievements that are reported are a mean over so many."""
@@ -87,13 +90,15 @@ class Reporter:
             policy_loss=_mean(losses.policy_loss, acted),
             value_loss=_mean(losses.value_loss, acted),
             kl=_mean(losses.kl, acted),
+            time=self._supervision.clock.time_shares,
+            memory=memory_now(),
         )
         self._supervision.pane.update(report)
         return report
 
     def record(self, report: RehearsalReport, losses: Statistics) -> None:
         """A line of ``metrics.jsonl``, and the same for the tracker."""
-        values = {name: value for name, value in report._asdict().items() if name not in ("skills", "seconds_left")}
+        values = {name: value for name, value in report._asdict().items() if name not in _NOT_IN_METRICS}
         values |= {"attempt": self._run.attempt, "seconds": round(self._supervision.clock.seconds_alive, 3)}
         skills = {name: use._asdict() for name, use in zip(self._names, report.skills)}
         experts = {

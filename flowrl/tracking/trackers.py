@@ -6,7 +6,7 @@ Reporting never stops a run: without a network, it reports offline; if wandb its
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,24 @@ class _NoTracker:
 def no_tracker() -> Tracker:
     """A tracker that forgets everything."""
     return _NoTracker()
+
+
+class _Several:
+    def __init__(self, trackers: Sequence[Tracker]):
+        self._trackers = tuple(trackers)
+
+    def log(self, frames, values):
+        for tracker in self._trackers:
+            tracker.log(frames, values)
+
+    def finish(self, summary, failed):
+        for tracker in self._trackers:
+            tracker.finish(summary, failed)
+
+
+def all_of(trackers: Sequence[Tracker]) -> Tracker:
+    """Everything goes to each of them."""
+    return _Several(trackers)
 
 
 def wandb_tracker(

@@ -12,6 +12,7 @@ from pathlib import Path
 from flowrl.training.run.exploration import Tried
 from flowrl.training.run.pane import Pane
 from flowrl.training.run.progress import UpdateReport
+from flowrl.training.run.resources import MemoryUse, TimeShares
 from flowrl.training.run.view import PlanView
 
 
@@ -19,7 +20,8 @@ def report(update: int, num_tasks: int) -> UpdateReport:
     rates = (*tuple(round(0.99 - number / 100, 2) for number in range(num_tasks - 1)), None)
     tried = Tried({"move": 0.62, "use": 0.3, "make": 0.08}, {"move": 1.2, "make": 0.4}, "DO", 0.3)
     losses = (0.0123, 2.34, -0.01, 0.25, 0.004)
-    return UpdateReport(update, update * 8192, 3_000_000, 4321.0, 678.0, 0.61, 0.58, rates, *losses, tried=tried)
+    used = TimeShares(0.6, 0.25, 0.35, 0.05), MemoryUse(1_234_000_000, None, None)
+    return UpdateReport(update, update * 8192, 3_000_000, 4321.0, 678.0, 0.61, 0.58, rates, *losses, (), tried, *used)
 
 
 def main(log: Path, num_tasks: int, go_on: Path) -> None:

@@ -21,7 +21,8 @@ from flowrl.host.learning.trainer import PPOTrainer, TrainingState, VectorizedEp
 from flowrl.host.sequential import SequentialVecEnv
 from flowrl.own_folder import Terminated, own_folder
 from flowrl.paths import HostRunPaths
-from flowrl.tracking.trackers import Tracker, no_tracker, wandb_tracker
+from flowrl.tracking.tensorboard import tensorboard_tracker
+from flowrl.tracking.trackers import Tracker, all_of, wandb_tracker
 
 
 class Trainer(Protocol):
@@ -203,7 +204,10 @@ class Training:
 
 
 def _tracker(settings: AgentSettings, paths: HostRunPaths, display: Display) -> Tracker:
-    if not settings.use_wandb:
-        return no_tracker()
-    name = paths.folder.name
-    return wandb_tracker(settings.wandb_project, f"host {settings.env}", name, settings.to_json(), paths.folder, display.say)
+    chosen = []
+    if settings.use_wandb:
+        group, name = f"host {settings.env}", paths.folder.name
+        chosen.append(wandb_tracker(settings.wandb_project, group, name, settings.to_json(), paths.folder, display.say))
+    if settings.tensorboard:
+        chosen.append(tensorboard_tracker(paths.tensorboard, display.say))
+    return all_of(chosen)

@@ -116,6 +116,8 @@ class SessionSettings:
     """Report to Weights & Biases."""
     wandb_project: str = "flow_rl_parallel"
     """Weights & Biases project."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard, to tensorboard/ in the folder of the checkpoints."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from flowrl.training.playing import rollout
 from flowrl.training.playing.environments import Judge, Playing, Stage, look_around
 from flowrl.training.playing.programs import Programs, inlined
 from flowrl.training.playing.rollout import StepOutcome
+from flowrl.training.playing.stopwatch import UNWATCHED, Stopwatch
 
 
 class Rollouts:
@@ -39,11 +40,12 @@ class Rollouts:
         return self._fused is not None
 
     def collect(
-        self, params: Params, playing: Playing, key: jax.Array
+        self, params: Params, playing: Playing, key: jax.Array, stopwatch: Stopwatch = UNWATCHED
     ) -> tuple[Playing, tuple[Transition, ...], list[StepOutcome]]:
-        """As `rollout.collect`. With a fused program all of ``playing`` is donated, including the bank of worlds."""
+        """As `rollout.collect`. With a fused program all of ``playing`` is donated, including the bank of worlds, and nothing
+        is measured."""
         if self._fused is None:
-            return rollout.collect(self._stage, params, playing, key, self._num_steps)
+            return rollout.collect(self._stage, params, playing, key, self._num_steps, stopwatch)
         playing, transitions, outcomes = self._fused(params, playing, key)
         outcomes = jax.device_get(outcomes)
         return playing, transitions, [StepOutcome(*(part[t] for part in outcomes)) for t in range(self._num_steps)]

@@ -12,6 +12,7 @@ from flowrl.envs.tasks import Verdict
 from flowrl.training.learning.networks import Params
 from flowrl.training.learning.ppo import Transition
 from flowrl.training.playing.environments import Decide, Playing, Stage, look_around, play_step
+from flowrl.training.playing.stopwatch import GAME, NETWORK, UNWATCHED, Stopwatch
 from flowrl.training.playing.world import Decision
 
 
@@ -44,26 +45,36 @@ def outcome(before: Playing, verdict: Verdict, after: Playing) -> StepOutcome:
 
 
 def collect(
-    stage: Stage, params: Params, playing: Playing, key: jax.Array, num_steps: int
+    stage: Stage, params: Params, playing: Playing, key: jax.Array, num_steps: int, stopwatch: Stopwatch = UNWATCHED
 ) -> tuple[Playing, tuple[Transition, ...], list[StepOutcome]]:
     """Plays ``num_steps`` steps; returns the environments afterwards, the transitions, and the outcomes."""
     act_key, step_key = jax.random.split(key)
     playing = look_around(stage, playing)
     transitions, outcomes = [], []
     for number in range(num_steps):
-        playing, (learned_from, meant) = play(stage, params, playing, act_key, step_key, number)
+        playing, (learned_from, meant) = play(stage, params, playing, act_key, step_key, number, stopwatch)
         transitions.append(learned_from)
         outcomes.append(meant)
     return playing, tuple(transitions), jax.device_get(outcomes)
 
 
 def play(
-    stage: Stage, params: Params, playing: Playing, act_key: jax.Array, step_key: jax.Array, number: int | jax.Array
+    stage: Stage,
+    params: Params,
+    playing: Playing,
+    act_key: jax.Array,
+    step_key: jax.Array,
+    number: int | jax.Array,
+    stopwatch: Stopwatch = UNWATCHED,
 ) -> tuple[Playing, tuple[Transition, StepOutcome]]:
     """Step ``number`` of a rollout: the environments afterwards, the transition, and the outcome."""
     decision = learned_policy(stage, params)(playing, act_key, number)
+    stopwatch.lap(NETWORK, decision)
     after, verdict, led_to = play_step(stage, playing, decision, step_key, number)
-    return after, (transition(stage, params, playing, decision, verdict, led_to), outcome(playing, verdict, after))
+    stopwatch.lap(GAME, (after, verdict, led_to))
+    learned_from = transition(stage, params, playing, decision, verdict, led_to)
+    stopwatch.lap(NETWORK, learned_from)
+    return after, (learned_from, outcome(playing, verdict, after))
 
 
 def learned_policy(stage: Stage, params: Params) -> Decide:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowrl.errors import BadInput, FlowrlError, NoRoom
 from flowrl.files import append_line, why_no_room
-from flowrl.paths import RunPaths, given_path
+from flowrl.paths import ExperimentPaths, RunPaths, given_path
 from flowrl.records import result as result_file
 from flowrl.records.heartbeat import Activity
 from flowrl.records.result import OUT_OF_MEMORY, Outcome, RunResult
@@ -158,17 +158,22 @@ def _log(paths: RunPaths, text: str) -> None:
 def _tracker(run: RunSpecification) -> Tracker:
     from flowrl.tracking import trackers
 
-    if not run.settings.use_wandb:
-        return trackers.no_tracker()
-    plan = [asdict(task) for task in run.plan]
-    return trackers.wandb_tracker(
-        project=run.settings.wandb_project,
-        group=Path(run.experiment).name,
-        name=run.skill_name if run.global_expert_idx is None else f"{run.global_expert_idx}_{run.skill_name}",
-        config={**asdict(run.settings), "env_name": run.env_name, "plan": plan, "attempt": run.attempt},
-        folder=run.paths.folder,
-        say=lambda line: _log(run.paths, line),
-    )
+    settings, chosen = run.settings, []
+    name = run.skill_name if run.global_expert_idx is None else f"{run.global_expert_idx}_{run.skill_name}"
+
+    def say(line: str) -> None:
+        _log(run.paths, line)
+
+    if settings.use_wandb:
+        plan = [asdict(task) for task in run.plan]
+        config = {**asdict(settings), "env_name": run.env_name, "plan": plan, "attempt": run.attempt}
+        group = Path(run.experiment).name
+        chosen.append(trackers.wandb_tracker(settings.wandb_project, group, name, config, run.paths.folder, say))
+    if settings.tensorboard:
+        from flowrl.tracking.tensorboard import tensorboard_tracker
+
+        chosen.append(tensorboard_tracker(ExperimentPaths(Path(run.experiment)).tensorboard(name), say))
+    return trackers.all_of(chosen)
 
 
 def _with_last_lines(error: Exception) -> str:

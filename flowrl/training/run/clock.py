@@ -6,6 +6,8 @@ import bisect
 import statistics
 import time
 
+from flowrl.training.run.resources import TimeShares
+
 
 class Clock:
     """The seconds of one process's updates, without the time between them."""
@@ -20,6 +22,8 @@ class Clock:
         """Seconds from the start of the process to the end of its first update; None before that."""
         self.update_seconds: list[float] = []
         self._sorted: list[float] = []
+        self._playing_s, self._learning_s = 0.0, 0.0
+        self._network_share: float | None = None
 
     def count(self, seconds: float) -> None:
         """Records how long an update took."""
@@ -29,6 +33,32 @@ class Clock:
         self.update_seconds.append(seconds)
         if self.first_update_s is None:
             self.first_update_s = self.seconds_alive
+
+    def spent(self, playing_s: float, learning_s: float, network_share: float | None = None) -> None:
+        """Records the parts of an update, before the update itself. The first update compiles, so it does not count.
+
+        Args:
+            network_share: the network's part of ``playing_s``, if it was measured.
+        """
+        if self.first_update_s is None:
+            return
+        self._playing_s += playing_s
+        self._learning_s += learning_s
+        self._network_share = self._network_share if network_share is None else network_share
+
+    @property
+    def time_shares(self) -> TimeShares | None:
+        """Where the time since the first update went; None before the second."""
+        whole_s = self.seconds_alive - (self.first_update_s or 0.0)
+        if self.num_updates < 2 or whole_s <= 0 or not self._playing_s:
+            return None
+        playing, update = self._playing_s / whole_s, self._learning_s / whole_s
+        return TimeShares(playing, self._network_share, update, max(0.0, 1 - playing - update))
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of this process so far."""
+        return len(self.update_seconds)
 
     @property
     def seconds_alive(self) -> float:

@@ -79,7 +79,8 @@ class Pane:
 
     def update(self, report: Report) -> None:
         """Shows the latest update; logs it if it is an early one, or enough time has passed."""
-        self._view.report = self._unlogged = report
+        self._view.add(report)
+        self._unlogged = report
         if report.update <= FIRST_LINES or self._clock() >= self._next_line_s:
             self._log_latest()
 

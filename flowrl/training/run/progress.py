@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple, Protocol
 
 from flowrl.training.run.exploration import Tried
+from flowrl.training.run.resources import MemoryUse, TimeShares
 
 
 class Report(Protocol):
@@ -25,6 +26,14 @@ class Report(Protocol):
     def reward(self) -> float: ...
     @property
     def entropy(self) -> float: ...
+    @property
+    def policy_loss(self) -> float: ...
+    @property
+    def value_loss(self) -> float: ...
+    @property
+    def time(self) -> TimeShares | None: ...
+    @property
+    def memory(self) -> MemoryUse | None: ...
 
     def described(self) -> str:
         """The update as one line of words and numbers."""
@@ -58,6 +67,9 @@ class UpdateReport(NamedTuple):
     """The recent success rate of each reward on trial, corrected in the same way; empty without a trial."""
     tried: Tried | None = None
     """What the skill's own expert does; None where the game names no actions, or before it has acted."""
+    time: TimeShares | None = None
+    """Where the time goes; None until that is known."""
+    memory: MemoryUse | None = None
 
     def described(self) -> str:
         """The update as one line of words and numbers."""

@@ -17,6 +17,7 @@ from flowrl.training.playing.success import PlanRates, RecentSuccess
 from flowrl.training.run import measuring
 from flowrl.training.run.exploration import ActionWatch, Tried
 from flowrl.training.run.progress import UpdateReport
+from flowrl.training.run.resources import memory_now
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import LocalExpert, RunState, newest_expert
 from flowrl.training.run.supervision import Supervision
@@ -25,7 +26,7 @@ from flowrl.training.run.updates import Made
 ESTIMATE_STEPS = 256
 """The running estimate of the success rate covers at least this many steps."""
 
-_NOT_IN_METRICS = ("task_rates", "seconds_left", "candidate_rates", "tried")
+_NOT_IN_METRICS = ("task_rates", "seconds_left", "candidate_rates", "tried", "time", "memory")
 
 
 class Reporter:
@@ -120,4 +121,6 @@ class Reporter:
             kl=float(made.losses.kl[self._newest]),
             candidate_rates=tuple(estimate.rate for estimate in self._on_trial),
             tried=self.tried,
+            time=self._supervision.clock.time_shares,
+            memory=memory_now(),
         )

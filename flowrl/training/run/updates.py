@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from flowrl.training.playing.environments import Judge, Playing, Stage, begin, r
 from flowrl.training.playing.fused_rollout import Rollouts
 from flowrl.training.playing.programs import Programs
 from flowrl.training.playing.rollout import StepOutcome, values
+from flowrl.training.playing.stopwatch import UNWATCHED, Stopwatch
 from flowrl.training.playing.world import WORLDS_AT_ONCE
 from flowrl.training.run.learning_step import LearningStep
 from flowrl.training.run.saving import Safekeeping
@@ -32,6 +34,10 @@ WORLD_REUSE = 4
 FRAMES_PER_WORLD = 256
 """The least number of frames per new world, so that worlds cost at most a few percent of the time. Where episodes
 are shorter than ``FRAMES_PER_WORLD / WORLD_REUSE``, each world starts more of them."""
+
+
+WATCHED_EVERY = 50
+"""In one of so many rollouts, the times of game and network are taken apart. The first one compiles, so the second is one."""
 
 
 def bank_size(num_envs: int) -> int:
@@ -67,7 +73,7 @@ class Updates:
         kept: Safekeeping,
         supervision: Supervision,
     ):
-        self._run = run
+        self._run, self._clock = run, supervision.clock
         self._keys, self._stage = programs.keys, Stage(programs.world, programs.acting, judge)
         self._learning = LearningStep(run.settings, programs.learning, kept, supervision, who_learns(run, experts))
         self.rollouts = Rollouts(programs, judge, run.settings.num_steps)
@@ -86,12 +92,16 @@ class Updates:
             FlowrlError: a reward or a loss is not a number.
         """
         collect_key, learn_key, world_key = self._keys.of_update(state.key, state.updates)
-        playing, rollout, outcomes = self.rollouts.collect(state.learner.params, playing, collect_key)
+        stopwatch = Stopwatch() if self._clock.num_updates % WATCHED_EVERY == 1 else UNWATCHED
+        begun_s = time.perf_counter()
+        playing, rollout, outcomes = self.rollouts.collect(state.learner.params, playing, collect_key, stopwatch)
+        played_s = time.perf_counter()
         last_values = values(self._stage, state.learner.params, playing)
         actions = jax.device_get([step.action for step in rollout])
         check = functools.partial(check_rewards, self._run, outcomes)
         acted_frames = acted(outcomes, len(state.acted_frames))
         state, losses = self._learning.take(state, rollout, last_values, acted_frames, learn_key, check)
+        self._clock.spent(played_s - begun_s, time.perf_counter() - played_s, stopwatch.network_share)
         num_ended = sum(int(step.ended.sum()) for step in outcomes)
         playing = refresh_worlds(self._stage, playing, world_key, self._turnover.due(num_ended))
         return state, playing, Made(outcomes, losses, actions)

@@ -10,11 +10,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from flowrl.training.run.curves import Curve
 from flowrl.training.run.progress import Report, UpdateReport, duration, rate_text, share
 
 RATE_BAR_WIDTH = 20
-ROWS_BESIDE_TASKS = 10
-"""Rows of the pane that are not tasks: six of the plan as a whole, the rest for lines above."""
+CURVE_WIDTH = 16
+ROWS_BESIDE_TASKS = 13
+"""Rows of the pane that are not tasks: nine of the run as a whole, the rest for lines above."""
+CURVES = {"reward": "reward", "entropy": "entropy", "policy loss": "policy_loss", "value loss": "value_loss"}
+"""What is drawn over the run: names, and the figure of a report."""
 
 
 class View:
@@ -28,7 +32,14 @@ class View:
         self.title = title
         self.total_frames = total_frames
         self.report: Report | None = None
+        self._curves = {figure: Curve(CURVE_WIDTH) for figure in CURVES.values()}
         self.set_phase("starting")
+
+    def add(self, report: Report) -> None:
+        """The run's progress after one more update."""
+        self.report = report
+        for figure, curve in self._curves.items():
+            curve.add(getattr(report, figure))
 
     def rates(self, num_rows: int) -> RenderableType:
         """What is drawn below the frames, in at most ``num_rows`` rows and a heading."""
@@ -48,15 +59,30 @@ class View:
         if report and report.seconds_left is not None:
             speed += f", at most {duration(report.seconds_left)} left"
         head = _row(Text(self.title, "bold"), self._phase_line())
-        parts = [head, self._frames_bar(), _row(Text(speed), self._losses())]
+        memory = f"memory {report.memory.described()}" if report and report.memory else ""
+        parts = [head, self._frames_bar(), _row(Text(speed), Text(memory, "dim"))]
+        if report:
+            parts += [Text(f"time: {report.time.described()}", "dim")] if report.time else []
+            parts.append(self._curves_drawn(report))
         return Group(*parts, self.rates(max(num_rows - ROWS_BESIDE_TASKS, 1)))
 
     def _phase_line(self) -> Text:
         return Text(f"{self._phase} · {duration(time.monotonic() - self._phase_start_s)}", "cyan")
 
-    def _losses(self) -> Text:
-        report = self.report
-        return Text(f"reward {report.reward:.3f}  entropy {report.entropy:.2f}" if report else "", "dim")
+    def _curves_drawn(self, report: Report) -> RenderableType:
+        """Two figures in a row, each with its value and its course so far."""
+        grid = Table.grid(padding=(0, 1))
+        cells = [
+            (Text(name, "dim"), Text(f"{getattr(report, figure):.3f}"), Text(self._curves[figure].drawn(), "cyan"))
+            for name, figure in CURVES.items()
+        ]
+        for _ in range(2):
+            grid.add_column(no_wrap=True)
+            grid.add_column(no_wrap=True, justify="right")
+            grid.add_column(no_wrap=True, width=CURVE_WIDTH)
+        for left, right in zip(cells[::2], cells[1::2], strict=True):
+            grid.add_row(*left, *right)
+        return grid
 
     def _frames_bar(self) -> RenderableType:
         frames = self.report.frames if self.report else 0
