@@ -393,6 +393,16 @@ def _check_frames(flag: str, frames: int, settings: TrainingSettings) -> None:
         )
 
 
+def config_file_in(arguments: Sequence[str]) -> str | None:
+    """The file that a command line names; the last one, as with every flag. None if it names none."""
+    found = None
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--config":
+            found = value if equals else arguments[place + 1] if place + 1 < len(arguments) else None
+    return found
+
+
 def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: T | None = None) -> T:
     """Reads a command line into a dataclass.
 

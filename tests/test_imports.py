@@ -16,6 +16,7 @@ BASE = {
     "errors",
     "files",
     "jax_cache",
+    "lines_and_bar",
     "machine",
     "number_types",
     "own_folder",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from flowrl.config import parse
+from flowrl.config import config_file_in, parse
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, FlowrlError
 from flowrl.fire.training import config_file
 from flowrl.fire.training.settings import FuelBreakSettings
@@ -43,7 +43,7 @@ def read(module: str, given: Sequence[str]) -> FuelBreakSettings:
     Raises:
         BadInput: one line about a flag, or about a key of the file.
     """
-    name = config_file.named_in(given)
+    name = config_file_in(given)
     default = None if name is None else config_file.settings_in(name)
     return parse(FuelBreakSettings, list(given), f"python -m {module}", default)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from flowrl.config import parse
+from flowrl.config import config_file_in, parse
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, BadInput, FlowrlError
 from flowrl.host.environments import check_environment
 from flowrl.host.learning.actors import config_file
@@ -45,7 +45,7 @@ def with_config(settings_type: type[S], given: Sequence[str], module: str) -> S:
         BadInput: one line about a flag, or about a key of the file.
     """
     prog = f"python -m {module}"
-    if (name := config_file.named_in(given)) is None:
+    if (name := config_file_in(given)) is None:
         return parse(settings_type, given, prog)
     try:
         defaults = parse(settings_type, config_file.flags(name, settings_type), prog)

@@ -243,9 +243,19 @@ def test_bad_flags_are_one_line(arguments, words, tmp_path, monkeypatch, capsys)
     assert words in error and error.count("\n") == 1
 
 
-def test_a_published_instance_is_one_area_with_its_budget():
-    """A real landscape of 20 x 20 cells; its folder has layers in two formats."""
-    settings = FuelBreakSettings(raster_dir=landscapes("cell2fire_20x20"), planning_fires=8)
+@pytest.mark.parametrize(("name", "side", "budget"), [("cell2fire_20x20", 20, 15), ("cell2fire_40x40", 40, 72)])
+def test_a_published_instance_is_one_area_with_its_budget(name, side, budget):
+    """The slope of the larger one has another size, and is not read."""
+    settings = FuelBreakSettings(raster_dir=landscapes(name), grid_size=side, planning_fires=8)
     around = surroundings_of(settings)
     assert len(around.areas) == len(around.problems) == 1 and not around.test_areas
-    assert around.problems[0].budget == budget_of(around.areas[0].landscape, rules_of(settings)) == 15
+    assert around.problems[0].budget == budget_of(around.areas[0].landscape, rules_of(settings)) == budget
+
+
+def test_windows_of_real_layers_have_their_canopy():
+    settings = FuelBreakSettings(raster_dir=landscapes("landfire"), grid_size=40, num_landscapes=2, planning_fires=8)
+    around = surroundings_of(settings)
+    assert len(around.areas) == 2 and len(around.test_areas) > 0
+    for area in around.areas:
+        assert area.landscape.burnable.mean() >= 0.5 and area.canopy.max() <= 1 and area.canopy.any()
+        assert area.georeference is not None

@@ -69,6 +69,18 @@ def read_folder(folder: Path | str, names: Collection[str] | None = None) -> Lay
     return combine({name: read_raster(path) for name, path in found.items() if path is not None})
 
 
+def names_in(folder: Path | str) -> list[str]:
+    """The layers that a folder has files for, in the order of :data:`NAMES`.
+
+    Raises:
+        BadInput: there is no such folder, or more than one file for a layer.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {folder}")
+    return [name for name in NAMES if _file_of(name, folder) is not None]
+
+
 def combine(rasters: Mapping[str, Raster]) -> Layers:
     """Layers that were read one by one.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +47,6 @@ def settings_in(name: str | Path) -> FuelBreakSettings:
         return FuelBreakSettings.of(read(name))
     except BadInput as error:
         raise BadInput(str(error) if str(name) in str(error) else f"--config {name}: {error}") from None
-
-
-def named_in(arguments: Sequence[str]) -> str | None:
-    """The file that a command line names; the last one, as with every flag. None if it names none."""
-    found = None
-    for place, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == "--config":
-            found = value if equals else arguments[place + 1] if place + 1 < len(arguments) else None
-    return found
 
 
 def _found(name: str) -> Path:

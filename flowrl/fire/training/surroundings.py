@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flowrl.errors import BadInput
-from flowrl.fire.breaks.areas import FireArea, made_areas, windows_of
+from flowrl.fire.breaks.areas import CANOPY, FireArea, made_areas, windows_of
 from flowrl.fire.breaks.rules import BreakRules
 from flowrl.fire.heuristics.comparison import Setting, problem_and_judges
 from flowrl.fire.heuristics.problem import Problem
-from flowrl.fire.landscapes.layers import read_folder
+from flowrl.fire.landscapes.layers import NEEDED, names_in, read_folder
 from flowrl.fire.spread.fires import WindClimate
 from flowrl.fire.training.settings import FuelBreakSettings
 
@@ -54,7 +54,9 @@ def _areas(settings: FuelBreakSettings) -> tuple[list[FireArea], list[FireArea]]
             f"--raster_dir {settings.raster_dir}: there is no such folder; give one with the layers of a landscape, or "
             "leave it out for made landscapes"
         )
-    layers = read_folder(settings.raster_dir)
+    # Slopes come from the elevation, so that layers of them need not be there, nor fit.
+    canopy = [name for name in names_in(settings.raster_dir) if name in CANOPY]
+    layers = read_folder(settings.raster_dir, (*NEEDED, *canopy))
     system = None if settings.fuel_system == "auto" else settings.fuel_system
     wanted = settings.num_landscapes + settings.num_test_landscapes
     found = windows_of(layers, wanted, settings.grid_size, settings.seed, system)

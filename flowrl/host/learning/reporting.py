@@ -8,17 +8,16 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from flowrl.files import append_line, write_whole
 from flowrl.host.learning.evaluation import Evaluation
 from flowrl.host.learning.flow import Flow
 from flowrl.host.learning.pace import Pace
 from flowrl.host.learning.trainer import TrainingState, VectorizedEpisode
+from flowrl.lines_and_bar import LinesAndBar
 from flowrl.paths import HostRunPaths
 from flowrl.tracking.trackers import Tracker
 
@@ -27,10 +26,9 @@ RECENT = 100
 FIRST_LINES = 3
 """So many updates are always shown; later ones every `LINE_S`, so that fast trainings do not flood the terminal."""
 LINE_S = 2.0
-_WIDTH_WHEN_PIPED = 120
 
 
-class Display:
+class Display(LinesAndBar):
     """Standard output with a progress bar below its lines; a context manager. Without a terminal there is no bar."""
 
     def __init__(self, num_episodes: int | None):
@@ -38,38 +36,14 @@ class Display:
         Args:
             num_episodes: None if something else ends the training.
         """
-        console = Console(highlight=False)
-        self._console = console if console.is_terminal else Console(width=_WIDTH_WHEN_PIPED, highlight=False)
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}{task.fields[of]} episodes")
-        self._bar = Progress(
-            *columns,
-            TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            refresh_per_second=2,
-            disable=not self._console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("training", total=num_episodes, speed="", of=_of(num_episodes))
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._bar.stop()
-
-    def say(self, text: str) -> None:
-        """Prints text as it is. A terminal that is gone is no error."""
-        with contextlib.suppress(OSError, ValueError):
-            self._console.print(text, markup=False, soft_wrap=True)
+        super().__init__("training", num_episodes, f"{_of(num_episodes)} episodes")
 
     def progress(self, episodes: int, frames_per_s: float) -> None:
-        self._bar.update(self._task, completed=episodes, speed=f"{frames_per_s:,.0f} frames/s")
+        self.show(completed=episodes, speed=f"{frames_per_s:,.0f} frames/s")
 
     def doing(self, what: str) -> None:
         """Names what the training does, such as ``evaluating``."""
-        self._bar.update(self._task, description=what)
+        self.show(description=what)
 
 
 class Reporter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,16 +18,6 @@ SHIPPED = Path(flowrl.host.__file__).parent
 """Where files are that come with flowrl, such as ``config/ppo_parallel.yaml``."""
 
 T = TypeVar("T")
-
-
-def named_in(arguments: Sequence[str]) -> str | None:
-    """The file that a command line names; the last one, as with every flag. None if it names none."""
-    found = None
-    for place, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == "--config":
-            found = value if equals else arguments[place + 1] if place + 1 < len(arguments) else None
-    return found
 
 
 def flags(name: str, settings_type: type) -> list[str]:
