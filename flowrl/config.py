@@ -294,6 +294,8 @@ class ReportArguments:
     """Serve the page to this machine instead, and follow the experiment."""
     port: int = 0
     """With --serve: the port; 0 takes a free one."""
+    films: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Film the skills first that have no film yet, in a process of its own that yields to trainings."""
 
     def __post_init__(self):
         check_ranges(self, {NOT_NEGATIVE: ("port",)})
@@ -309,7 +311,7 @@ class WatchArguments:
     graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
     """Folder of the experiment."""
     skill: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SKILL")]
-    """Name of a completed skill."""
+    """Name of a completed skill; all: every skill that has no film yet, or has been trained since."""
     seed: int = 0
     """Seed of the worlds and of all that happens in them: the same seed gives the same film."""
     episodes: int = 1
@@ -327,6 +329,10 @@ class WatchArguments:
 
     def __post_init__(self):
         check_ranges(self, {AT_LEAST_ONE: ("episodes", "tile", "fps"), NOT_NEGATIVE: ("seed",)})
+        if self.skill == "all" and (self.out or self.in_terminal):
+            raise BadInput(
+                "all skills have a film each, in report/films/; leave --out and --in_terminal out, or name one skill"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

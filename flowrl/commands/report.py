@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import sys
 from collections.abc import Sequence
+
+import psutil
 
 from flowrl.config import ReportArguments, parse
 from flowrl.errors import ALL_COMPLETED, FlowrlError, NoRoom
 from flowrl.files import why_no_room
 from flowrl.paths import ExperimentPaths
 from flowrl.report.terminal import console
+
+_LOWEST_PRIORITY = 19
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +38,8 @@ def _report(given: ReportArguments) -> None:
         console().print(line, markup=False, soft_wrap=True)
 
     paths = ExperimentPaths(given.graph_path)
+    if given.films:
+        _film(paths)
     if given.serve:
         return serving.serve(paths, given.port, say)
     try:
@@ -40,3 +48,12 @@ def _report(given: ReportArguments) -> None:
         raise NoRoom(
             f"{paths.report} cannot be written ({why_no_room(error) or error.strerror}); make room or make it writable"
         ) from None
+
+
+def _film(paths: ExperimentPaths) -> None:
+    """Films all skills in another process, which imports JAX, at the lowest priority. The page is written without them too."""
+    process = subprocess.Popen([sys.executable, "-m", "flowrl", "watch", str(paths.root), "all"])
+    with contextlib.suppress(psutil.Error):
+        psutil.Process(process.pid).nice(_LOWEST_PRIORITY)
+    if process.wait():
+        console().print("The films above are missing; the page is written without them", markup=False, soft_wrap=True)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowrl.config import WatchArguments, parse
 from flowrl.envs.registry import game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, BadInput, FlowrlError
 from flowrl.experiment import stored_library
+from flowrl.paths import ExperimentPaths
 from flowrl.records.run_record import Slot
 from flowrl.report.terminal import console
 from flowrl.suggestions import suggestion
 from flowrl.training.host import process
 
+if TYPE_CHECKING:
+    from flowrl.evaluation.bench import Bench
+    from flowrl.evaluation.library import Library, LibrarySkill
+
+ALL = "all"
+"""In place of a skill: every one that has no film of what it can do now."""
 _ENVS = 32
 """Episodes to choose from."""
 
@@ -37,18 +46,49 @@ def _film(given: WatchArguments) -> None:
     process.take_slot(Slot())  # before jax is imported
     from flowrl.envs.registry import make_adapter
     from flowrl.evaluation import bench
+    from flowrl.films import film_files
+
+    library = stored_library.load(paths, entry)
+    skills = _chosen(library, given.skill, paths)
+    if given.out and not given.in_terminal:
+        film_files.check_suffix(given.out)
+    if not skills:
+        return console().print(f"Every skill of {paths.root} has its film", markup=False, soft_wrap=True)
+    set_up = bench.set_up(library, make_adapter(entry.env_name), max(_ENVS, given.episodes))
+    for skill in skills:
+        _film_of(set_up, skill, given, given.out or _usual_file(paths, skill.name))
+
+
+def _chosen(library: Library, name: str, paths: ExperimentPaths) -> list[LibrarySkill]:
+    """The skill of this name, or with `ALL` those whose film is missing, or older than what the skill's expert has learned.
+
+    Raises:
+        BadInput: there is no such skill.
+    """
+    if name == ALL:
+        return [skill for skill in library.skills if not _is_filmed(skill, paths)]
+    skills = [skill for skill in library.skills if skill.name == name]
+    if not skills:
+        known = [skill.name for skill in library.skills]
+        raise BadInput(f"{paths.root} has no completed skill {name!r}; {suggestion(name, [*known, ALL])}")
+    return skills
+
+
+def _is_filmed(skill: LibrarySkill, paths: ExperimentPaths) -> bool:
+    film, expert = _usual_file(paths, skill.name), paths.expert_params(skill.index, skill.name)
+    return film.exists() and film.stat().st_mtime >= expert.stat().st_mtime
+
+
+def _usual_file(paths: ExperimentPaths, name: str) -> Path:
+    from flowrl.films import film_files
+
+    return paths.report / "films" / f"{name}{film_files.usual_suffix()}"
+
+
+def _film_of(set_up: Bench, skill: LibrarySkill, given: WatchArguments, target: Path) -> None:
     from flowrl.films import film_files, in_terminal, picture
     from flowrl.films.footage import shoot
 
-    library = stored_library.load(paths, entry)
-    skill = next((skill for skill in library.skills if skill.name == given.skill), None)
-    if skill is None:
-        known = [skill.name for skill in library.skills]
-        raise BadInput(f"{paths.root} has no completed skill {given.skill!r}; {suggestion(given.skill, known)}")
-    target = given.out or paths.report / "films" / f"{skill.name}{film_files.usual_suffix()}"
-    if not given.in_terminal:
-        film_files.check_suffix(target)
-    set_up = bench.set_up(library, make_adapter(entry.env_name), max(_ENVS, given.episodes))
     episodes = shoot(set_up, skill, given.seed, given.episodes, given.tile, given.outcome)
     frames = [frame for episode in episodes for frame in picture.frames(episode, skill.plan, hold=given.fps)]
     if given.in_terminal:

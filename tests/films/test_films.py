@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from flowrl.errors import BadInput
 from flowrl.evaluation import bench as benches
 from flowrl.films import film_files, in_terminal, picture
 from flowrl.films.footage import Episode, Shot, shoot
+from flowrl.paths import ExperimentPaths
 from flowrl.records.run_record import PlannedTask
 from tests.evaluation.camp import Camp, camp_library
 
@@ -172,3 +175,31 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         assert command.main(arguments) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
+
+
+def test_all_films_what_has_no_film_or_was_trained_since(bench, tmp_path, monkeypatch, capsys):
+    paths = ExperimentPaths(tmp_path)
+    library = bench.library
+    for skill in library.skills:
+        expert = paths.expert_params(skill.index, skill.name)
+        expert.parent.mkdir(parents=True)
+        expert.touch()
+    entry = SimpleNamespace(settings=SimpleNamespace(env_name="Camp"))
+    monkeypatch.setattr(command.stored_library, "find", lambda folder: (paths, entry))
+    monkeypatch.setattr(command.stored_library, "load", lambda paths, game: library)
+    monkeypatch.setattr(command, "game", lambda name: SimpleNamespace(env_name=name))
+    monkeypatch.setattr("flowrl.envs.registry.make_adapter", lambda name: DrawnCamp())
+    monkeypatch.setattr("flowrl.evaluation.bench.set_up", lambda *_: bench)
+    monkeypatch.setattr(film_files, "usual_suffix", lambda: ".gif")
+    names = [skill.name for skill in library.skills]
+
+    def filmed_now() -> list[str]:
+        assert command.main([str(tmp_path), "all", "--tile", str(TILE)]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        return [name for name in names if f"films/{name}.gif" in said]
+
+    assert filmed_now() == names and len(names) > 1
+    assert filmed_now() == []
+    later = paths.report / "films" / f"{names[0]}.gif"
+    os.utime(later, (0, 0))
+    assert filmed_now() == names[:1]
