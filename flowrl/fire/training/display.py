@@ -49,5 +49,5 @@ def _line(progress: Progress, num_rounds: int, values: Mapping[str, Any]) -> str
     if "burned" in values:
         parts.append(f"agent's breaks: planning fires burn {values['burned']:.4f}")
     if count := values.get("improved_areas"):
-        parts.append(f"better breaks found in {count} areas")
+        parts.append(f"better breaks found in {count} {'area' if count == 1 else 'areas'}")
     return "   ".join([*parts, f"{values['experiences_per_second']:,.0f} experiences/s"])
