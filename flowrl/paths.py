@@ -368,11 +368,21 @@ class RunPaths:
     @property
     def checkpointed_frames(self) -> int:
         """The frames of the newest checkpoint; 0 without any."""
-        return max((int(_CHECKPOINT.fullmatch(path.name)[1]) for path in self.checkpoints()), default=0)
+        return max(map(self.frames_of, self.checkpoints()), default=0)
+
+    @staticmethod
+    def frames_of(checkpoint: Path) -> int:
+        """The frames that the name of a checkpoint says."""
+        return int(_CHECKPOINT.fullmatch(checkpoint.name)[1])
+
+    is_of_trial = False
+    """Whether its checkpoints are those of a trial of several rewards."""
 
 
 class TrialPaths(RunPaths):
     """The folder of one run, with the checkpoints of its trial."""
+
+    is_of_trial = True
 
     @property
     def policies(self) -> Path:

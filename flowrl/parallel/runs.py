@@ -15,7 +15,15 @@ from flowrl.errors import BadInput, FlowrlError
 from flowrl.files import why_no_room
 from flowrl.parallel import environment
 from flowrl.parallel.events import Launched, LaunchFailed, Merged, MergeFailed, RunDied, RunEnded, RunStopped
-from flowrl.parallel.launchers.base import NOT_ASKED, EngineStatus, EngineUnreachable, Handle, Launcher, LaunchSpec
+from flowrl.parallel.launchers.base import (
+    NOT_ASKED,
+    UNDER_WAY,
+    EngineStatus,
+    EngineUnreachable,
+    Handle,
+    Launcher,
+    LaunchSpec,
+)
 from flowrl.parallel.merges import Merges
 from flowrl.parallel.no_room import no_room
 from flowrl.parallel.rehearsal_setup import prepare_rehearsal
@@ -89,7 +97,7 @@ class Runs:
         engine = self.launcher.poll([handle])[handle.engine_id] if is_asked else NOT_ASKED
         self._watch_for(entry, handle, engine)
 
-    def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied]:
+    def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied | RunStopped]:
         """The ends of those training runs that have ended, from files and processes: a fraction of a millisecond each."""
         events = []
         for name in (entry.skill_name for entry in entries if entry.skill_name in self._watched):
@@ -141,8 +149,11 @@ class Runs:
             return [], False
 
     def is_alive(self, handle: Handle) -> bool:
-        """Whether the process that the engine started is known to be alive."""
-        return bool(self.launcher.is_alive(handle))
+        """Whether a run is known to be alive, or to wait in the engine's queue."""
+        alive = self.launcher.is_alive(handle)
+        if alive is None and handle.engine_id:
+            return self.launcher.poll([handle])[handle.engine_id].phase in UNDER_WAY
+        return bool(alive)
 
     def end(self, handle: Handle) -> None:
         """Ends a run whose result is no longer wanted."""
@@ -174,7 +185,7 @@ class Runs:
         return Handle("", entry.tmux_session or "", self._absolute(run.folder), entry.attempt, process)
 
     def _prepared(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
-        if liveness.is_held((run := self.run_paths(entry)).lock):
+        if _is_held_here(run := self.run_paths(entry)):
             self._end_leftover(run)  # before its folder is changed
         if entry.is_rehearsal:
             return prepare_rehearsal(entry.skill_name, RehearsalRequest.of(entry.skill_data), self.paths.root)
@@ -198,13 +209,11 @@ class Runs:
         records."""
         holder = liveness.find_holder(run.pid)
         if holder:
-            process = holder.process if holder.is_local else None
-            leftover = Handle("", "", self._absolute(run.folder), holder.attempt, process)
+            leftover = Handle("", "", self._absolute(run.folder), holder.attempt, holder.process)
             self.launcher.cancel(leftover, LEFTOVER_GRACE_S)
-        if liveness.is_held(run.lock):
-            host = f" on {holder.host}" if holder and not holder.is_local else ""
+        if _is_held_here(run):
             raise FlowrlError(
-                f"{run.lock} is held by another process{host} (see {run.pid}); end that process, and the run is tried again"
+                f"{run.lock} is held by another process (see {run.pid}); end that process, and the run is tried again"
             )
 
     def _spec(self, entry: SkillEntry, run: RunPaths) -> LaunchSpec:
@@ -228,3 +237,10 @@ class Runs:
 
     def _absolute(self, folder: Path) -> Path:
         return self.paths.root.resolve() / folder.relative_to(self.paths.root)
+
+
+def _is_held_here(run: RunPaths) -> bool:
+    """Whether a process of this host holds the run's lock. What one of another host seems to hold means nothing: it may be
+    gone, and if it is not, it ends at its fence once the next attempt has begun."""
+    holder = liveness.find_holder(run.pid)
+    return (holder is None or holder.is_local) and liveness.is_held(run.lock)
