@@ -43,8 +43,8 @@ def newest(
     Args:
         files: checkpoints, the oldest first.
         parts: the keys that a checkpoint has.
-        restored: makes something of one; raises BadInput, KeyError, TypeError or ValueError if it does not fit, Late if it came too
-            late.
+        restored: makes something of one; raises BadInput, KeyError, TypeError or ValueError if it does not fit, Late if it
+            came too late.
         remedy: what to do about a checkpoint that does not fit.
 
     Raises:

@@ -172,6 +172,11 @@ class ExperimentPaths:
         return self.root / "retry_failed.request"
 
     @property
+    def queue(self) -> Path:
+        """Where the jobs of the experiment stand in a cluster's queue."""
+        return self.root / "queue.json"
+
+    @property
     def global_latest(self) -> Path:
         return self.checkpoints / "global_latest.pkl"
 
@@ -237,6 +242,16 @@ def rehearsal_number(name: str) -> int | None:
     """The number of a rehearsal; None for what is not a rehearsal's name."""
     found = _REHEARSAL.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def batch_file(folder: Path) -> Path:
+    """The script of a run's newest job on a cluster."""
+    return folder / "job.sbatch"
+
+
+def job_receipt(folder: Path) -> Path:
+    """The number that the cluster gave a run's newest job, and the attempt that it is for."""
+    return folder / "run.job"
 
 
 def start_script(folder: Path) -> Path:

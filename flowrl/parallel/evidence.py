@@ -35,10 +35,11 @@ class RunState(StrEnum):
 class Evidence:
     """What was seen of one attempt. None stands for "cannot tell", or for "not there (yet)".
 
-    result: the result of this attempt. lock_held: of run.lock, once this attempt has taken it on this host.
-    process_alive: the training process; False too once its keeper has recorded how it ended. keeper_alive: the process that
-    the engine started, if that is another one: it records how the training ended. cookie_alive: any process of the attempt, if no pid is known. stalled: its
-    heartbeat has not changed for too long. engine: the engine's status.
+    result: the result of this attempt. lock_held: of run.lock, once this attempt has taken it on this host; None too where
+    the file system has no locks. process_alive: the training process; False too once its keeper has recorded how it ended.
+    keeper_alive: the process that the engine started, if that is another one: it records how the training ended.
+    cookie_alive: any process of the attempt, if no pid is known. stalled: its heartbeat has not changed for too long.
+    engine: the engine's status.
     """
 
     result: RunResult | None = None

@@ -116,7 +116,6 @@ def _record(folder: str, attempt: int, ended_s: float, ending: dict) -> None:
 
     from flowrl.paths import RunPaths
     from flowrl.records.ending import Ending, write
-
     from flowrl.records.fence import Fence
 
     try:

@@ -108,11 +108,24 @@ class Runs:
 
     def ask_engine(self) -> None:
         """Lists the engine's runs once, for those runs that nothing else tells about."""
+        self._find_again()
         known = [watched for watched in self._watched.values() if watched.handle.engine_id]
         statuses = self.launcher.poll([watched.handle for watched in known])
         for watched in known:
             if status := statuses.get(watched.handle.engine_id):
                 watched.hear(status)
+
+    def _find_again(self) -> None:
+        """Looks for runs that were taken over while the engine was silent."""
+        lost = [watched for watched in self._watched.values() if not watched.handle.engine_id]
+        handles, answers = self.find() if lost else ([], False)
+        found = {(handle.run_folder, handle.attempt): handle for handle in handles}
+        for watched in lost if answers else ():
+            handle = watched.handle
+            if known := found.get((handle.run_folder, handle.attempt)):
+                watched.handle = known
+            else:
+                watched.hear(self.launcher.poll([handle])[handle.engine_id])
 
     def stop(self, entries: Sequence[SkillEntry]) -> list[RunStopped | RunEnded | RunDied]:
         """Ends runs, all at once. One that had just finished is reported as finished."""
@@ -217,17 +230,8 @@ class Runs:
             )
 
     def _spec(self, entry: SkillEntry, run: RunPaths) -> LaunchSpec:
-        folder = self._absolute(run.folder)
-        return LaunchSpec(
-            experiment=self.paths.root.resolve(),
-            run_folder=folder,
-            skill_name=entry.skill_name,
-            expert_idx=entry.expert_idx,
-            attempt=entry.attempt,
-            argv=(*KEEPER, str(folder), str(entry.attempt), "--", *self._command(entry), str(folder)),
-            working_folder=Path.cwd(),
-            environment=environment.to_start(),
-        )
+        run = RunPaths(self._absolute(run.folder))
+        return _spec(self.paths.root.resolve(), run, entry.attempt, self._command(entry))
 
     def _command(self, entry: SkillEntry) -> Sequence[str]:
         return self.rehearsal_command if entry.is_rehearsal else self.command
@@ -237,6 +241,25 @@ class Runs:
 
     def _absolute(self, folder: Path) -> Path:
         return self.paths.root.resolve() / folder.relative_to(self.paths.root)
+
+
+def first_spec(root: Path, skill_name: str) -> LaunchSpec:
+    """What the first attempt at an experiment's first skill will be."""
+    paths = ExperimentPaths(root.resolve())
+    return _spec(paths.root, RunPaths(paths.run_folder(0, skill_name)), 1, TRAINING_COMMAND)
+
+
+def _spec(experiment: Path, run: RunPaths, attempt: int, command: Sequence[str]) -> LaunchSpec:
+    return LaunchSpec(
+        experiment=experiment,
+        run_folder=run.folder,
+        skill_name=run.skill_name,
+        expert_idx=run.expert_idx,
+        attempt=attempt,
+        argv=(*KEEPER, str(run.folder), str(attempt), "--", *command, str(run.folder)),
+        working_folder=Path.cwd(),
+        environment=environment.to_start(),
+    )
 
 
 def _is_held_here(run: RunPaths) -> bool:

@@ -13,7 +13,6 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.records.process_id import ProcessId
 
-
 _NO_LOCKS = {None, errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What a file system without locks says. filelock makes a NotImplementedError, without a number, of the first one."""
 

@@ -110,9 +110,8 @@ def _check_in_time(paths: RunPaths, record: dict[str, Any], run: RunRecord | Non
     metadata = record["metadata"]
     newer = run.newer_than(metadata.get("attempt", 0), metadata["frames"], paths.is_of_trial) if run else None
     if newer is not None:
-        raise checkpoint_files.Late(
-            f"{paths.checkpoint(metadata['frames'])} was written by attempt {metadata['attempt']} when attempt {newer} had begun"
-        )
+        path, older = paths.checkpoint(metadata["frames"]), metadata["attempt"]
+        raise checkpoint_files.Late(f"{path} was written by attempt {older} when attempt {newer} had begun")
 
 
 def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int | None]) -> RunState:
