@@ -2,12 +2,15 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 DEMO := exp/demo/
+DEMO_SLURM := exp/demo_slurm/
 PLAY := exp/play/
 
-.PHONY: help setup demo play test lint format test-llm campaign bench bench-fire clean clean-demo
+.PHONY: help setup demo demo-slurm play test lint format test-llm campaign bench bench-fire clean clean-demo
 
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (2 to 8 minutes)"
+	@echo "make demo-slurm  the same as jobs of a Slurm cluster of two nodes, which is started on this machine and ended again; one"
+	@echo "                 job is cancelled and tried again (4 to 12 minutes)"
 	@echo "make play        train all 22 Craftax-Classic skills, let them play whole episodes and learn from that, and print what"
 	@echo "                 they unlock beside plain PPO agents (long; can be stopped and continued)"
 	@echo "make test        run the tests"
@@ -40,6 +43,9 @@ demo: setup
 	  --gamma 0.995 \
 	  --total_timesteps 1e6 \
 	  --no-use_wandb
+
+demo-slurm: setup
+	@scripts/offline.sh scripts/demo_slurm.sh $(PY) $(DEMO_SLURM)
 
 # 2.5 million frames for the library, and as many for each plain agent beside it.
 play: setup
@@ -74,6 +80,7 @@ bench-fire: setup
 clean-demo:
 	@[ ! -x $(PY) ] || $(PY) scripts/end_trainings.py $(DEMO)
 	rm -rf $(DEMO)
+	rm -rf $(DEMO_SLURM)
 
 clean:
 	rm -rf .venv .venv-llm .venv-bench .venv-bench-fire build dist *.egg-info .pytest_cache .hypothesis

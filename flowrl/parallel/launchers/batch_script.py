@@ -78,14 +78,15 @@ def first_job(folder: Path, token: Path, python: str, environment: Mapping[str, 
         token: a file in ``folder``; the job leaves an answer beside it.
     """
     answer = shlex.quote(f"{token}.answer")
+    leave = shlex.quote(f"echo code $?; command -p mv {answer}.part {answer}")  # even if what is set up ends the shell
     return "\n".join([
         *_head(options, ["--job-name=flowrl_first_job", f"--comment={comment_of(folder, 0)}", "--time=5"]),
         *_exports(environment),
         f"cd {shlex.quote(str(folder))} && [ -e {shlex.quote(str(token))} ] || exit",
         f"exec 2>{answer}.part 1>&2 || exit",
+        f"trap {leave} EXIT",
         *_setup(options),
-        f"{shlex.quote(python)} -c 'import flowrl, socket; print(\"seen by\", socket.gethostname())'; code=$?",
-        f'echo "code $code" && mv {answer}.part {answer}',
+        f"{shlex.quote(python)} -c 'import flowrl'",
         "",
     ])  # fmt: skip
 

@@ -86,7 +86,7 @@ class _FirstJob:
             where = f" ({job.node})" if job.node else ""
             raise BadInput(
                 f"the nodes of the cluster{where} do not see {self._folder}, or may not write there: a first tiny "
-                f"job ({number}, {job.state.lower()}) left no answer in it; use a --graph_path on a file system that the nodes share"
+                f"job ({number}, {job.state.lower()}) left no answer in it; use a --graph_path that the nodes share"
             )
         text = self._answer.read_text(errors="replace")
         if "code 0" not in text.splitlines():
