@@ -20,13 +20,14 @@ train() {
 show() { printf '\n$ %s\n' "$*"; "$@" || true; }
 
 cancel_one() {  # once two jobs run: shows what a user can type, then presses Ctrl-C in the session of the second
-    local name
+    local name shown=
     for _ in $(seq 600); do
-        name=$(squeue -h -t RUNNING -o %j | grep '^flowrl_e' | sed -n 2p)
-        if [ -n "$name" ] && tmux capture-pane -p -t "$name" 2>/dev/null | grep -q 'update 3'; then break; fi
+        name=$(squeue -h -t RUNNING -o %j | sed -n '/^flowrl_e/p' | sed -n 2p)
+        shown=$([ -z "$name" ] || tmux capture-pane -p -t "$name" 2>/dev/null || true)
+        case "$shown" in *"update 1"*) break ;; esac
         sleep 0.5
     done
-    [ -n "$name" ] || return 0
+    case "$shown" in *"update 1"*) ;; *) return 0 ;; esac
     show squeue -o '%.4i %.24j %.8T %.6M %R'
     printf '\n$ tmux list-sessions | grep flowrl_\n'; tmux list-sessions | grep flowrl_
     printf '\n$ tmux attach -t %s\n' "$name"; tmux capture-pane -p -t "$name" | grep -v '^$' | tail -n 4

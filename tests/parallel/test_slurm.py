@@ -86,6 +86,22 @@ def test_a_copy_of_a_job_is_cancelled_while_it_waits(launcher, cluster, spec):
     assert cluster.table[first.id].state == "PENDING"
 
 
+def test_a_copy_that_waits_for_an_attempt_that_was_made_already_is_no_run(launcher, cluster, spec):
+    """Found by the simulation: a scheduler that was started again took it over, and spent a second retry on it."""
+    handle = launcher.launch(spec())
+    first = cluster.of(1)[0].id
+    claim_of(spec().run_folder, 1).write_text(first)
+    cluster.starts_at_once = False
+    copy = cluster.submit(batch_file(spec().run_folder))
+    cluster.set(first, state="FAILED")
+    assert launcher.find(spec().experiment) == []
+    assert status(launcher, handle).phase is Phase.EXITED
+    assert cluster.table[copy].state.startswith("CANCELLED")
+    cluster.forget(copy)
+    cluster.set(first, state="PENDING")  # someone has it start again
+    assert status(launcher, handle).phase is Phase.LOST
+
+
 def test_an_older_attempt_that_still_waits_is_cancelled_before_the_next_is_submitted(launcher, cluster, spec):
     cluster.starts_at_once = False
     launcher.launch(spec())

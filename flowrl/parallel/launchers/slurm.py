@@ -30,7 +30,7 @@ from flowrl.parallel.launchers.base import (
     NotLaunched,
     Phase,
 )
-from flowrl.parallel.launchers.batch_script import attempt_of, batch_script, comment_of, output_of
+from flowrl.parallel.launchers.batch_script import attempt_of, batch_script, claim_of, comment_of, output_of
 from flowrl.parallel.launchers.job_sessions import JobSessions
 from flowrl.parallel.launchers.slurm_options import SlurmOptions, seconds_of
 from flowrl.parallel.launchers.slurm_queue import Job, Queue, Refused, SlurmQueue
@@ -50,7 +50,8 @@ FILES_GRACE_S = 30.0
 CANCEL_LOOK_S = 0.5
 _SHOWN_BYTES = 4000
 
-_QUEUED = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
+_NOT_BEGUN = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+_QUEUED = (*_NOT_BEGUN, "SUSPENDED", "STOPPED")
 _RUNNING = ("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING")
 _ENDED = {
     "COMPLETED": None, "FAILED": None, "CANCELLED": None, "DEADLINE": None, "LAUNCH_FAILED": None,
@@ -149,7 +150,7 @@ class SlurmLauncher:
 
     def launch(self, spec: LaunchSpec) -> Handle:
         comment = comment_of(spec.run_folder, spec.attempt)
-        if known := self._known(comment):
+        if known := self._known(comment):  # even one that is over: an attempt is made once
             return _handle(known)
         name = self._sessions.open(spec.experiment, spec.run_folder, spec.attempt) or spec.session_name
         write_private(batch_file(spec.run_folder), batch_script(spec, self.options, name))
@@ -199,7 +200,7 @@ class SlurmLauncher:
 
     def find(self, experiment: Path) -> list[Handle]:
         runs = ExperimentPaths(experiment).training_runs
-        jobs = [job for same in self._ask(FRESH_S).values() if (job := _one_of(same)) and _phase(job) in UNDER_WAY]
+        jobs = [job for same in self._ask(FRESH_S).values() if (job := _one_of(_valid(same))) and _phase(job) in UNDER_WAY]
         handles = [_handle(job) for job in jobs]
         found = [handle for handle in handles if handle.run_folder.parent == runs]
         for handle in found:  # of a scheduler that was started again, perhaps on another login node
@@ -220,12 +221,12 @@ class SlurmLauncher:
         return statuses
 
     def _status(self, handle: Handle, jobs: list[Job]) -> EngineStatus:
-        job = _one_of(jobs)
+        job = _one_of(_valid(jobs))
+        self._end_copies(job, jobs)
         if job is None:
-            return self._status_without_a_job(handle)
+            return EngineStatus(Phase.LOST) if jobs else self._status_without_a_job(handle)
         if handle.engine_id and _receipt(handle) is None:
             _write_receipt(handle, job.id)
-        self._end_copies(job, jobs)
         phase, waited_s = _phase(job), self._waited_s(job)
         if phase is Phase.QUEUED and 0 < self.options.pending_timeout_s < waited_s:
             reason = (
@@ -248,9 +249,9 @@ class SlurmLauncher:
             return EngineStatus(Phase.EXITED, reason=str(error))
         return EngineStatus(Phase.QUEUED, reason=silence)
 
-    def _end_copies(self, job: Job, jobs: list[Job]) -> None:
+    def _end_copies(self, job: Job | None, jobs: list[Job]) -> None:
         """A submission whose answer was lost may have been repeated: the copy would end by itself, but not before it ran."""
-        if copies := [other.id for other in jobs if other.id != job.id and _phase(other) is Phase.QUEUED]:
+        if copies := [other.id for other in jobs if other is not job and _phase(other) is Phase.QUEUED]:
             try:
                 self._queue.cancel(copies)
             except EngineUnreachable:
@@ -364,7 +365,7 @@ class SlurmLauncher:
             if silence:
                 record = replace(before, silence=silence)
             else:
-                fresh = {handle.run_folder.name: self._place(handle, _one_of(jobs[handle])) for handle in ours}
+                fresh = {handle.run_folder.name: self._place(handle, _one_of(_valid(jobs[handle]))) for handle in ours}
                 # Sometimes one run alone is asked about; the others keep their places as long as they have a folder.
                 runs = ExperimentPaths(experiment).training_runs
                 others = (place for place in before.places if place.run not in fresh and (runs / place.run).exists())
@@ -405,6 +406,13 @@ def _by_comment(jobs: Iterable[Job]) -> dict[str, list[Job]]:
 def _handle(job: Job) -> Handle:
     folder, attempt = attempt_of(job.comment) or (Path(), 0)
     return Handle(job.comment, job.name, folder, attempt)
+
+
+def _valid(jobs: Sequence[Job]) -> list[Job]:
+    """Without those that wait for an attempt that another job has claimed: they will never train."""
+    ours = attempt_of(jobs[0].comment) if jobs else None
+    is_claimed = ours is not None and claim_of(*ours).exists()
+    return [job for job in jobs if not (is_claimed and _word(job) in _NOT_BEGUN)]
 
 
 def _one_of(jobs: Sequence[Job]) -> Job | None:
