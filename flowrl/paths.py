@@ -6,6 +6,7 @@ into ``jq``, ``tail`` and ``cat``.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 import platformdirs
 
 from flowrl.errors import BadInput
-from flowrl.machine import usable_cores
+from flowrl.machine import processor, usable_cores
 
 _RUN_FOLDER = re.compile(r"skill_(\d+)_(.+)")
 _REHEARSAL = re.compile(r"rehearsal_(\d+)")
@@ -101,8 +102,10 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def compile_cache() -> Path:
-    """Compiled programs, as JAX keeps them: a folder for each number of cores, which JAX does not distinguish."""
-    return cache_folder() / "jax" / f"{len(usable_cores())}-cores"
+    """Compiled programs, as JAX keeps them: a folder for each kind of processor and each number of cores, which JAX does not
+    distinguish. Nodes of several kinds may share the folder above."""
+    kind = hashlib.sha256(processor().encode()).hexdigest()[:8]
+    return cache_folder() / "jax" / f"{len(usable_cores())}-cores-{kind}"
 
 
 def stored_programs() -> Path:

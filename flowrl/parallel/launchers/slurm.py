@@ -69,7 +69,7 @@ _IN_WORDS = {
 class _Answer:
     """What squeue said, or why it said nothing, and when."""
 
-    jobs: Mapping[str, list[Job]]
+    jobs: dict[str, list[Job]]
     """By comment."""
     at_s: float
     silence: str = ""
@@ -104,6 +104,7 @@ class SlurmLauncher:
         self._answer = _Answer({}, float("-inf"))  # only so that many questions at a time are one call
         self._asking = threading.Lock()
         self._shown: dict[Path, QueueRecord] = {}
+        self._seen: set[str] = set()
 
     # What it needs.
 
@@ -186,7 +187,7 @@ class SlurmLauncher:
             return str(error)
         except Refused as error:
             raise NotLaunched(f"the cluster refused the job {handle.name}: {error}") from error
-        self._forget_answer()
+        self._remember(Job(number, "PENDING", name=handle.name, comment=comment_of(handle.run_folder, handle.attempt)))
         _write_receipt(handle, number)
         return ""
 
@@ -216,17 +217,23 @@ class SlurmLauncher:
             self._show(handles, {}, str(error))
             return {handle.engine_id: EngineStatus(Phase.UNKNOWN, reason=str(error)) for handle in handles}
         jobs = {handle: known.get(comment_of(handle.run_folder, handle.attempt), []) for handle in handles}
-        statuses = {handle.engine_id: self._status(handle, jobs[handle]) for handle in handles}
-        self._show(handles, jobs, "")
+        counting = {handle: _one_of(_valid(same)) for handle, same in jobs.items()}
+        statuses = {handle.engine_id: self._status(handle, counting[handle], jobs[handle]) for handle in handles}
+        self._show(handles, counting, "")
         return statuses
 
-    def _status(self, handle: Handle, jobs: list[Job]) -> EngineStatus:
-        job = _one_of(_valid(jobs))
+    def _status(self, handle: Handle, job: Job | None, jobs: list[Job]) -> EngineStatus:
+        """
+        Args:
+            job: the one that counts, of all ``jobs`` for the attempt.
+        """
         self._end_copies(job, jobs)
         if job is None:
             return EngineStatus(Phase.LOST) if jobs else self._status_without_a_job(handle)
-        if handle.engine_id and _receipt(handle) is None:
-            _write_receipt(handle, job.id)
+        if handle.engine_id and handle.engine_id not in self._seen:
+            self._seen.add(handle.engine_id)  # so that the files of a thousand jobs are not read at each look
+            if _receipt(handle) is None:
+                _write_receipt(handle, job.id)
         phase, waited_s = _phase(job), self._waited_s(job)
         if phase is Phase.QUEUED and 0 < self.options.pending_timeout_s < waited_s:
             reason = (
@@ -350,11 +357,16 @@ class SlurmLauncher:
         except EngineUnreachable as error:
             return _Answer({}, time.monotonic(), str(error))
 
+    def _remember(self, job: Job) -> None:
+        """Adds a new job to the last answer, so that a thousand launches do not ask a thousand times."""
+        with self._asking:
+            self._answer.jobs.setdefault(job.comment, []).append(job)
+
     def _forget_answer(self) -> None:
         with self._asking:
             self._answer = replace(self._answer, at_s=float("-inf"))
 
-    def _show(self, handles: Iterable[Handle], jobs: Mapping[Handle, list[Job]], silence: str) -> None:
+    def _show(self, handles: Iterable[Handle], jobs: Mapping[Handle, Job | None], silence: str) -> None:
         """Keeps ``queue.json`` up to date, for the sessions and for `flowrl status`; one file for all jobs."""
         by_experiment: dict[Path, list[Handle]] = {}
         for handle in handles:
@@ -365,7 +377,8 @@ class SlurmLauncher:
             if silence:
                 record = replace(before, silence=silence)
             else:
-                fresh = {handle.run_folder.name: self._place(handle, _one_of(_valid(jobs[handle]))) for handle in ours}
+                ranks = _ranks(self._answer.jobs)
+                fresh = {handle.run_folder.name: self._place(handle, jobs[handle], ranks) for handle in ours}
                 # Sometimes one run alone is asked about; the others keep their places as long as they have a folder.
                 runs = ExperimentPaths(experiment).training_runs
                 others = (place for place in before.places if place.run not in fresh and (runs / place.run).exists())
@@ -381,13 +394,13 @@ class SlurmLauncher:
         except OSError:  # a full disk; it is only for people who look
             return
 
-    def _place(self, handle: Handle, job: Job | None) -> Place:
+    def _place(self, handle: Handle, job: Job | None, ranks: Mapping[str, int]) -> Place:
         run, attempt = handle.run_folder.name, handle.attempt
         if job is None:
             return Place(run, attempt, reason="" if _receipt(handle) is None else "the cluster has forgotten it")
-        place, waiting = _rank(job, self._answer.jobs)
+        place = ranks.get(job.id)
         expected = _utc(job.expected_s) if place and job.expected_s else ""
-        return Place(run, attempt, job.id, _word(job), _in_words(job), job.node, place, waiting, expected)
+        return Place(run, attempt, job.id, _word(job), _in_words(job), job.node, place, len(ranks) if place else 0, expected)
 
 
 def _sample() -> LaunchSpec:
@@ -451,13 +464,11 @@ def _in_words(job: Job) -> str:
     return _IN_WORDS.get(_word(job)) or ("" if job.reason in ("NonZeroExitCode", "RaisedSignal") else job.reason)
 
 
-def _rank(job: Job, known: Mapping[str, list[Job]]) -> tuple[int | None, int]:
-    """The place of a job among those of this user that wait, and how many these are."""
-    if _phase(job) is not Phase.QUEUED:
-        return None, 0
-    waiting = [other for jobs in known.values() for other in jobs if _phase(other) is Phase.QUEUED]
-    waiting.sort(key=lambda other: (-other.priority, int(other.id)))
-    return next((number for number, other in enumerate(waiting, 1) if other.id == job.id), None), len(waiting)
+def _ranks(known: Mapping[str, list[Job]]) -> dict[str, int]:
+    """The places of the jobs that wait, by their numbers, from 1."""
+    waiting = [job for jobs in known.values() for job in jobs if _phase(job) is Phase.QUEUED]
+    waiting.sort(key=lambda job: (-job.priority, int(job.id)))
+    return {job.id: place for place, job in enumerate(waiting, 1)}
 
 
 def _limit_s(most: str) -> float | None:

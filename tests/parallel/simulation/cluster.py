@@ -48,6 +48,7 @@ class ClusterWorld(World):
         self.claims: set[tuple[str, int]] = set()
         self.receipts: set[tuple[str, int]] = set()
         self.begun: set[tuple[str, int]] = set()
+        self.cancelled: set[tuple[str, int]] = set()
         self.records: dict[str, RunRecord] = {}
         self.late: dict[str, list[tuple[int, int]]] = {}
         """Checkpoints that older attempts wrote too late, by the run's folder: attempt and frames."""
@@ -59,7 +60,9 @@ class ClusterWorld(World):
         folder, name, attempt = self.prepare(entry), entry.skill_name, entry.attempt
         demand(name not in self.library, f"{name} is trained again though it is in the library")
         done = folder.last_result(folder.attempt)
-        demand(not done or done.outcome is not Outcome.COMPLETED, f"{name} is trained again though it has a result")
+        # One that was cancelled may have been trained by a copy of its job, which nobody knew of.
+        is_known = done is not None and (name, folder.attempt) not in self.cancelled
+        demand(not is_known or done.outcome is not Outcome.COMPLETED, f"{name} is trained again though it has a result")
         too_often = self.failures.get(name, 0) > self.max_retries + self.kills
         demand(self.fell_back or not too_often, f"{name} is retried too often")
         demand(self.fell_back or name not in self.given_up, f"{name} is retried, though it made no progress")
@@ -87,6 +90,7 @@ class ClusterWorld(World):
         """``scancel``: the job is asked to stop, and ends."""
         if job.process in self.processes:
             self.end(job.process, with_checkpoint=self.is_open(job.process))
+        self.cancelled.add((job.folder.name, job.attempt))
         self._end_job(job)
 
     # What happens by itself.

@@ -25,8 +25,8 @@ class Parts:
     hands: type[SimulatedHands] = SimulatedHands
     cluster_hands: type[ClusterHands] = ClusterHands
     cluster: type[ClusterWorld] = ClusterWorld
-    clusters_alone: bool = False
-    """Whether every history is one on a cluster; else half of them are."""
+    on_cluster: bool | None = None
+    """Whether every history is one on a cluster, or none; None: half of them are."""
 
     def hands_for(self, world: World) -> SimulatedHands:
         """The hands that fit the world's engine."""

@@ -52,7 +52,8 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(number=NUMBER)
     def begin(self, number):
-        world = self.parts.cluster if self.parts.clusters_alone or number // 9 % 2 else World
+        on_cluster = bool(number // 9 % 2) if self.parts.on_cluster is None else self.parts.on_cluster
+        world = self.parts.cluster if on_cluster else World
         self.world = world(max_parallel=1 + number % 3, max_retries=number // 3 % 3)
         self.experiment = Experiment(self.parts, self.world)
         self.experiment.start()

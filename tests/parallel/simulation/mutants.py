@@ -241,7 +241,7 @@ class Mutant:
 
 
 def _core(core: type[SchedulerCore]) -> Mutant:
-    return Mutant(core.__name__, Parts(core=core))
+    return Mutant(core.__name__, Parts(core=core, on_cluster=False))
 
 
 MUTANTS = [
@@ -251,14 +251,14 @@ MUTANTS = [
         CompletesWithoutMerging,
         KeepsItsSizeWhereMemoryRanOut, RetriesWhatMadeNoProgress, RetriesOnlyWhatFailedItself, TrustsTheClock, DoesNotAdopt,
     )),
-    Mutant("ActsBeforeItWrites", Parts(dispatcher=ActsBeforeItWrites)),
-    *(Mutant(hands.__name__, Parts(hands=hands)) for hands in (
+    Mutant("ActsBeforeItWrites", Parts(dispatcher=ActsBeforeItWrites, on_cluster=False)),
+    *(Mutant(hands.__name__, Parts(hands=hands, on_cluster=False)) for hands in (
         TakesSilenceForDeath, LeavesOrphansAlone, NeverFindsAHang, TakesABegunMergeForDone,
     )),
-    *(Mutant(hands.__name__, Parts(cluster_hands=hands, clusters_alone=True)) for hands in (
+    *(Mutant(hands.__name__, Parts(cluster_hands=hands, on_cluster=True)) for hands in (
         TakesSilenceOfTheQueueForGone, TakesAnyResult, CountsTheEndOfAJobsTimeAsAFailure, GivesUpWhatWaits,
     )),
-    *(Mutant(world.__name__, Parts(cluster=world, clusters_alone=True)) for world in (
+    *(Mutant(world.__name__, Parts(cluster=world, on_cluster=True)) for world in (
         TrainsAnAttemptTwice, TrainsWhatIsOutdated, TakesLateCheckpoints,
     )),
 ]  # fmt: skip
