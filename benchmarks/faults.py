@@ -41,6 +41,8 @@ MEAN_PAUSE_S = 3.0
 LIMIT_S = 400.0
 """Seconds after which a run counts as stuck: many times what one takes."""
 LEAVE_S = 20.0
+SILENCE = "the cluster does not answer"
+"""What a scheduler says that is started while the controller is down."""
 NODES = ("node1", "node2")
 NODE_TIMEOUT_S = 10
 """Seconds after which a node that does not answer is given up."""
@@ -207,6 +209,10 @@ def fight(arena: Field, chance: random.Random) -> list[str]:
         if code == 0:
             return []
         if code is not None:
+            if arena.repairs and SILENCE in _last_line(arena.root / "scheduler.log"):  # it says: try again later
+                time.sleep(0.5)
+                arena.start()
+                continue
             if code not in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, INTERRUPTED):
                 return [f"the scheduler ended with code {code}: {_last_line(arena.root / 'scheduler.log')}"]
             arena.start()
@@ -289,8 +295,8 @@ def one_run(seed: int, number: int, most_strikes: int = MOST_STRIKES, keep: bool
     faults, lost, twice, attempts = [], 0, 0, []
     try:
         faults = fight(arena, random.Random(f"{seed}/{number}"))
-        attempts = [entry["attempt"] for entry in read_json(arena.root / "scheduler_state.json")["skills"]]
         if not faults:
+            attempts = [entry["attempt"] for entry in read_json(arena.root / "scheduler_state.json")["skills"]]
             faults, lost, twice = compare(arena.root)
             arena.repair(everything=True)
             retry_until(lambda: not leftovers(arena), LEAVE_S)  # a process of a lost node ends at its next update

@@ -116,7 +116,7 @@ def look(at: Sighting, is_alive: Callable[[Handle], bool | None]) -> Evidence:
         process_alive = False
     has_keeper = recorded is not None and started is not None and started.pid != recorded.pid
     keeper_alive = is_alive(at.handle) if has_keeper and not process_alive else None
-    if started is None and at.engine in (Phase.STARTING, Phase.RUNNING):  # the engine has it under way, perhaps elsewhere
+    if not started and not recorded and at.engine in (Phase.STARTING, Phase.RUNNING):  # elsewhere, as far as it is known
         keeper_alive = not has_ended
     only_cookie_tells = not recorded and not started and at.engine in (Phase.UNKNOWN, Phase.LOST)
     cookie_alive = is_alive(at.handle) if only_cookie_tells else None

@@ -18,7 +18,7 @@ from flowrl.parallel.launchers.base import EngineUnreachable, Fault, Handle, Not
 from flowrl.parallel.launchers.batch_script import attempt_of, batch_script, claim_of, comment_of
 from flowrl.parallel.launchers.slurm import SlurmLauncher
 from flowrl.parallel.launchers.slurm_options import SlurmOptions, seconds_of
-from flowrl.parallel.launchers.slurm_queue import Job
+from flowrl.parallel.launchers.slurm_queue import Job, Partition
 from flowrl.paths import ExperimentPaths, RunPaths, batch_file, job_receipt
 from flowrl.records import ending, queue
 from flowrl.records.ending import Ending
@@ -314,6 +314,17 @@ def test_what_the_cluster_refuses_or_does_not_answer_is_bad_input(launcher, clus
         launcher.check()
     cluster.silent = True
     with pytest.raises(BadInput, match="the cluster does not answer"):
+        launcher.check()
+
+
+def test_what_is_refused_only_while_nodes_are_out_of_work_is_no_hindrance(launcher, cluster, monkeypatch):
+    cluster.refusal = "allocation failure: Requested node configuration is not available"
+    with pytest.raises(BadInput, match="node configuration"):
+        launcher.check()
+    monkeypatch.setattr(cluster, "partitions", lambda: [Partition("debug", True, "infinite", True, is_whole=False)])
+    launcher.check()
+    cluster.refusal = "Invalid account"
+    with pytest.raises(BadInput, match="Invalid account"):
         launcher.check()
 
 

@@ -33,7 +33,7 @@ from flowrl.parallel.launchers.base import (
 from flowrl.parallel.launchers.batch_script import attempt_of, batch_script, claim_of, comment_of, output_of
 from flowrl.parallel.launchers.job_sessions import JobSessions
 from flowrl.parallel.launchers.slurm_options import SlurmOptions, seconds_of
-from flowrl.parallel.launchers.slurm_queue import Job, Queue, Refused, SlurmQueue
+from flowrl.parallel.launchers.slurm_queue import NO_SUCH_NODES, Job, Queue, Refused, SlurmQueue
 from flowrl.parallel.processes import end_tree, with_cookie
 from flowrl.parallel.slots import check_number
 from flowrl.paths import ExperimentPaths, RunPaths, batch_file, job_receipt
@@ -112,8 +112,8 @@ class SlurmLauncher:
         self._queue.check()
         self._sessions.check()
         try:
-            self._check_partition()
-            self._queue.try_submission(batch_script(_sample(), self.options, "flowrl_check"))
+            is_whole = self._check_partition()
+            self._try_submission(is_whole)
         except EngineUnreachable as error:
             raise BadInput(
                 f"the cluster does not answer: {error}; wait until `sinfo` works in this terminal, or leave --launcher out"
@@ -124,7 +124,16 @@ class SlurmLauncher:
                 "--slurm_gpus, --slurm_cpus, --slurm_mem or --slurm_args"
             ) from error
 
-    def _check_partition(self) -> None:
+    def _try_submission(self, is_whole: bool) -> None:
+        """Asks whether such a job could run. While nodes are out of work, "no such nodes" may be true for now only."""
+        try:
+            self._queue.try_submission(batch_script(_sample(), self.options, "flowrl_check"))
+        except Refused as error:
+            if is_whole or not any(words in str(error).lower() for words in NO_SUCH_NODES):
+                raise
+
+    def _check_partition(self) -> bool:
+        """Returns whether none of the nodes that jobs may get is out of work."""
         known = {partition.name: partition for partition in self._queue.partitions()}
         asked = self.options.partition
         for name in asked.split(",") if asked else ():
@@ -140,6 +149,7 @@ class SlurmLauncher:
                 f"--slurm_time {self.options.time} is more than {', '.join(names)} allows ({max(most) / 60:g} minutes); give "
                 "less, or another --slurm_partition"
             )
+        return all(known[name].is_whole for name in names)
 
     def slots(self, max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int = 1) -> list[Slot]:
         check_number("max_parallel_skills", max_parallel)

@@ -32,6 +32,13 @@ _TRY_LATER = (
 """Words of a refusal that is not about the job: the controller cannot be reached, or takes no more jobs of this user now."""
 
 
+_IN_WORK = ("idle", "mixed", "allocated", "completing", "planned")
+"""States of a node that can take jobs, now or soon."""
+
+NO_SUCH_NODES = ("node configuration is not available", "are down, drained or reserved", "nodes are busy")
+"""Words of a refusal that may only be true while some nodes are out of work."""
+
+
 class Refused(FlowrlError):
     """The controller answered, and does not take the job; says why."""
 
@@ -67,12 +74,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Partition:
-    """A part of the cluster. ``most_s``: the longest time of a job, None without a limit."""
+    """A part of the cluster.
+
+    Attributes:
+        most: the longest time of a job, as sinfo prints it.
+        is_whole: whether none of its nodes is down, drained or reserved.
+    """
 
     name: str
     is_up: bool
     most: str
     is_default: bool = False
+    is_whole: bool = True
 
 
 class Queue(Protocol):
@@ -128,8 +141,12 @@ class SlurmQueue:
         self._call("scancel", "--signal=INT", "--full", id_)
 
     def partitions(self) -> list[Partition]:
-        found = (line.split("|") for line in self._call("sinfo", "-h", "-o", "%P|%a|%l").splitlines())
-        return [Partition(name.rstrip("*"), up == "up", most, name.endswith("*")) for name, up, most in found]
+        found: dict[str, Partition] = {}
+        for line in self._call("sinfo", "-h", "-o", "%P|%a|%l|%T").splitlines():  # a line for each state of its nodes
+            name, up, most, state = line.split("|")
+            is_whole = state in _IN_WORK and (name not in found or found[name].is_whole)
+            found[name] = Partition(name.rstrip("*"), up == "up", most, name.endswith("*"), is_whole)
+        return list(found.values())
 
     def _call(self, *command: str, script: str | None = None) -> str:
         """Runs one command. An error that is not about the job itself is taken for no answer."""
