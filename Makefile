@@ -16,7 +16,8 @@ help:
 	@echo "make test        run the tests"
 	@echo "make lint        check the code with ruff, as make test does first (make format: correct what can be corrected)"
 	@echo "make test-llm    try the proposer on a small language model on this machine (opt-in)"
-	@echo "make campaign    20,000 simulated histories of the scheduler and 100 real runs with faults (an hour and a half; can be"
+	@echo "make campaign    20,000 simulated histories of the scheduler and 130 real runs with faults, 30 of them as jobs of a Slurm"
+	@echo "                 cluster that is started on this machine (two hours; can be"
 	@echo "                 stopped and continued)"
 	@echo "make bench       frames per second beside another trainer and with many experts (opt-in)"
 	@echo "make bench-fire  fires per second beside pytorchfire (opt-in; downloads several GB)"
@@ -69,6 +70,7 @@ test-llm: setup
 campaign: setup
 	$(PY) benchmarks/campaign.py --histories 20000
 	PYTHONPATH=. $(PY) benchmarks/faults.py --runs 100
+	PYTHONPATH=. $(PY) benchmarks/faults.py --runs 30 --launcher slurm
 
 # Opt-in: installs the peer into a separate environment.
 bench: setup
