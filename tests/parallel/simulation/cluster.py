@@ -60,7 +60,7 @@ class ClusterWorld(World):
         folder, name, attempt = self.prepare(entry), entry.skill_name, entry.attempt
         demand(name not in self.library, f"{name} is trained again though it is in the library")
         done = folder.last_result(folder.attempt)
-        # One that was cancelled may have been trained by a copy of its job, which nobody knew of.
+        # One that was cancelled may have been trained all the same: by a copy of its job, or while the queue was silent.
         is_known = done is not None and (name, folder.attempt) not in self.cancelled
         demand(not is_known or done.outcome is not Outcome.COMPLETED, f"{name} is trained again though it has a result")
         too_often = self.failures.get(name, 0) > self.max_retries + self.kills
@@ -277,7 +277,10 @@ class ClusterHands(SimulatedHands):
         return self.world.engine_answers and job is not None and job.state in UNDER_WAY
 
     def end(self, handle: Handle) -> None:
-        job = self.world.job_of(self._folder(handle), handle.attempt)
+        folder = self._folder(handle)
+        if folder is not None:  # while the queue is silent, the job lives on, and may even complete
+            self.world.cancelled.add((folder.name, handle.attempt))
+        job = self.world.job_of(folder, handle.attempt)
         if job is not None and self.world.engine_answers:
             self.world.cancel(job)
 
