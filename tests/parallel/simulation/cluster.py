@@ -169,12 +169,23 @@ class ClusterWorld(World):
         return self.folders.get(self.key(folder)) is folder and folder.attempt == process.attempt
 
     def finish(self, process: Process, outcome: str, reason: str | None = None) -> None:
-        super().finish(process, outcome, reason)
+        if outcome == "failed" and self._is_given_up(process):
+            self.processes.remove(process)
+        else:
+            super().finish(process, outcome, reason)
         self._recorded(process)
 
     def kill(self, process: Process, for_memory: bool = False) -> None:
-        super().kill(process, for_memory)
+        if self._is_given_up(process):
+            self.processes.remove(process)
+        else:
+            super().kill(process, for_memory)
         self._recorded(process)
+
+    def _is_given_up(self, process: Process) -> bool:
+        """Whether the scheduler has cancelled this attempt: its death costs nothing, unless the scheduler has found it again
+        by then, and counts it itself."""
+        return (process.folder.name, process.attempt) in self.cancelled
 
     def engine_works(self) -> None:
         """Every job that waits is started, and nodes that were lost are back."""
