@@ -102,7 +102,7 @@ class ClusterWorld(World):
             return self._end_job(job)
         self.claims.add((key, job.attempt))
         self.begun.add((name, job.attempt))
-        for older in self.living(job.folder):
+        for older in self.living_of(name):
             demand(older.attempt < job.attempt, f"attempt {job.attempt} of {name} runs twice")
             self._lose(older)  # it ends at its fence, perhaps only after one more write
         start = self._restored(job.folder)
@@ -251,7 +251,7 @@ class ClusterHands(SimulatedHands):
 
     def _submit(self, folder: Folder, attempt: int) -> None:
         for job in self.world.under_way():
-            if job.folder is folder and job.attempt < attempt:
+            if job.folder.path == folder.path and job.attempt < attempt:  # the folder may have been made anew
                 self.world.cancel(job)
         if self.world.submit(folder, attempt):
             self.world.receipts.add((self.world.key(folder), attempt))
