@@ -2,18 +2,22 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 DEMO := exp/demo/
+DEMO_SLURM := exp/demo_slurm/
 PLAY := exp/play/
 
-.PHONY: help setup demo play test lint format test-llm campaign bench bench-fire clean clean-demo
+.PHONY: help setup demo demo-slurm play test lint format test-llm campaign bench bench-fire clean clean-demo
 
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (2 to 8 minutes)"
+	@echo "make demo-slurm  the same as jobs of a Slurm cluster of two nodes, which is started on this machine and ended again; one"
+	@echo "                 job is cancelled and tried again (4 to 12 minutes)"
 	@echo "make play        train all 22 Craftax-Classic skills, let them play whole episodes and learn from that, and print what"
 	@echo "                 they unlock beside plain PPO agents (long; can be stopped and continued)"
 	@echo "make test        run the tests"
 	@echo "make lint        check the code with ruff, as make test does first (make format: correct what can be corrected)"
 	@echo "make test-llm    try the proposer on a small language model on this machine (opt-in)"
-	@echo "make campaign    20,000 simulated histories of the scheduler and 100 real runs with faults (an hour and a half; can be"
+	@echo "make campaign    20,000 simulated histories of the scheduler and 130 real runs with faults, 30 of them as jobs of a Slurm"
+	@echo "                 cluster that is started on this machine (two hours; can be"
 	@echo "                 stopped and continued)"
 	@echo "make bench       frames per second beside another trainer and with many experts (opt-in)"
 	@echo "make bench-fire  fires per second beside pytorchfire (opt-in; downloads several GB)"
@@ -41,6 +45,9 @@ demo: setup
 	  --total_timesteps 1e6 \
 	  --no-use_wandb
 
+demo-slurm: setup
+	@scripts/offline.sh scripts/demo_slurm.sh $(PY) $(DEMO_SLURM)
+
 # 2.5 million frames for the library, and as many for each plain agent beside it.
 play: setup
 	@JAX_PLATFORMS=cpu scripts/offline.sh $(PY) benchmarks/vs_flat_ppo.py $(PLAY) --seeds 1 --frames 2.5e6
@@ -63,6 +70,7 @@ test-llm: setup
 campaign: setup
 	$(PY) benchmarks/campaign.py --histories 20000
 	PYTHONPATH=. $(PY) benchmarks/faults.py --runs 100
+	PYTHONPATH=. $(PY) benchmarks/faults.py --runs 30 --launcher slurm
 
 # Opt-in: installs the peer into a separate environment.
 bench: setup
@@ -74,6 +82,7 @@ bench-fire: setup
 clean-demo:
 	@[ ! -x $(PY) ] || $(PY) scripts/end_trainings.py $(DEMO)
 	rm -rf $(DEMO)
+	rm -rf $(DEMO_SLURM)
 
 clean:
 	rm -rf .venv .venv-llm .venv-bench .venv-bench-fire build dist *.egg-info .pytest_cache .hypothesis

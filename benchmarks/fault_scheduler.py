@@ -1,4 +1,4 @@
-"""``python benchmarks/fault_scheduler.py FOLDER``: the real scheduler on the skills of the fault campaign.
+"""``python benchmarks/fault_scheduler.py FOLDER [slurm]``: the real scheduler on the skills of the fault campaign.
 
 The same command resumes where an earlier one was killed. Before a run is merged, the content of its checkpoint is
 recorded in ``ledger.jsonl``: the library is compared with that later, when the run's folder is gone.
@@ -18,6 +18,8 @@ from flowrl.bottomup_parallel import hangups_as_interrupts
 from flowrl.errors import INTERRUPTED
 from flowrl.files import read_json, write_json
 from flowrl.parallel import backoff, watched_run
+from flowrl.parallel.launchers import slurm
+from flowrl.parallel.launchers.slurm import SlurmLauncher
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.paths import RunPaths
@@ -77,9 +79,13 @@ def merge_and_tell(run_folder: Path, skill_name: str, **kwargs) -> dict:
     return process_completed_training(run_folder=run_folder, skill_name=skill_name, **kwargs)
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, launcher: str = "tmux") -> int:
     backoff.FIRST_BACKOFF_S, backoff.MAX_BACKOFF_S, watched_run.STOP_GRACE_S, watched_run.ORPHAN_GRACE_S = 0.05, 0.5, 2.0, 2.0
-    flags = SimpleNamespace(max_parallel_skills=2, scheduler_poll_interval=0.5, max_retries=MANY_RETRIES, stall_timeout=2.0)
+    slurm.ASK_EVERY_S = SlurmLauncher.poll_every_s = 0.5
+    slurm.FRESH_S, slurm.FILES_GRACE_S = 0.2, 2.0
+    flags = SimpleNamespace(
+        max_parallel_skills=2, scheduler_poll_interval=0.5, max_retries=MANY_RETRIES, stall_timeout=2.0, launcher=launcher
+    )
     scheduler = SkillScheduler(flags, base_dir=folder, command=TRAINER)
     scheduler.set_callbacks(process_completed_training=merge_and_tell)
     if not scheduler.paths.config.exists():
@@ -97,6 +103,6 @@ def main(folder: Path) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(Path(sys.argv[1]).resolve()))
+        sys.exit(main(Path(sys.argv[1]).resolve(), *sys.argv[2:]))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -3,12 +3,14 @@
 Each run is an experiment of three skills, trained with real PPO on a tiny game by the real scheduler in real tmux. A
 killer strikes at random; whenever the scheduler is gone the same command is given again, until all is done. Then the
 library is compared with the result of an undisturbed run. Each run appends a line to the results; runs that are already
-there are not repeated.
+there are not repeated. With ``--launcher slurm`` the trainings are jobs on a cluster of two nodes that is started here
+(``scripts/slurm_here.sh``), and its controller, its nodes and its jobs are struck too.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from fault_scheduler import SETTINGS, SKILLS, TRAINER, digest
 from flowrl import pickles
 from flowrl.errors import INTERRUPTED
 from flowrl.files import append_line, read_json
-from flowrl.parallel.processes import of_runs_below
+from flowrl.parallel.processes import of_runs_below, retry_until
 from flowrl.paths import ExperimentPaths, RunPaths
 
 HERE = Path(__file__).parent
@@ -38,6 +40,12 @@ MOST_STRIKES = 6
 MEAN_PAUSE_S = 3.0
 LIMIT_S = 400.0
 """Seconds after which a run counts as stuck: many times what one takes."""
+LEAVE_S = 20.0
+SILENCE = "the cluster does not answer"
+"""What a scheduler says that is started while the controller is down."""
+NODES = ("node1", "node2")
+NODE_TIMEOUT_S = 10
+"""Seconds after which a node that does not answer is given up."""
 
 
 @dataclass
@@ -46,24 +54,28 @@ class Field:
 
     root: Path
     tmux: Path
+    cluster: Path | None = None
+    """The folder of the cluster, if the trainings are its jobs."""
     scheduler: subprocess.Popen | None = None
     most_strikes: int = MOST_STRIKES
     starts: int = 0
     strikes: list[str] = field(default_factory=list)
+    repairs: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    """What is put in order again, and when."""
 
     @property
     def environment(self) -> dict[str, str]:
         return os.environ | {
             "TMUX_TMPDIR": str(self.tmux), "JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "FLOWRL_CACHE_DIR": str(Path(tempfile.gettempdir()) / "flowrl_cache_faults"),
-        }  # fmt: skip
+        } | (cluster_environment(self.cluster) if self.cluster else {})  # fmt: skip
 
     def start(self) -> None:
         """Starts the command, for the first time or again."""
         self.starts += 1
         with open(self.root / "scheduler.log", "a") as log:
             self.scheduler = subprocess.Popen(
-                [sys.executable, str(HERE / "fault_scheduler.py"), str(self.root)],
+                [sys.executable, str(HERE / "fault_scheduler.py"), str(self.root), *(["slurm"] if self.cluster else [])],
                 env=self.environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -82,6 +94,21 @@ class Field:
         """Trainings; with ``working``, only those whose heartbeat says so, so that a hang would soon be noticed."""
         found = [process for process in self.processes() if _command(process)[1:2] == [TRAINER[1]]]
         return [process.pid for process in found if not working or _works(process)]
+
+    def call(self, *command: str) -> list[str]:
+        """The words of a command's answer."""
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        return done.stdout.split()
+
+    def running_jobs(self) -> list[str]:
+        return self.call("squeue", "-h", "-t", "RUNNING", "-o", "%i")
+
+    def repair(self, everything: bool = False) -> None:
+        """Puts in order again what is due."""
+        due = [repair for at_s, repair in self.repairs if everything or at_s < time.monotonic()]
+        self.repairs = [] if everything else [(at_s, repair) for at_s, repair in self.repairs if at_s >= time.monotonic()]
+        for repair in due:
+            repair()
 
     def sessions(self) -> list[str]:
         return self.run_tmux("list-sessions", "-F", "#{session_name}").split()
@@ -122,16 +149,70 @@ def strikes() -> dict[str, Strike]:
     }
 
 
+def cluster_strikes() -> dict[str, Strike]:
+    """What the killer can do besides, to a cluster. A part of it that is killed is started again a little later."""
+
+    def job(*command: str) -> Strike:
+        def strike(arena: Field, chance: random.Random) -> bool:
+            jobs = arena.running_jobs()
+            return bool(jobs) and arena.call(*command, chance.choice(jobs)) == []
+
+        return strike
+
+    def daemon(name: str, back_s: float, *start: str) -> Strike:
+        def strike(arena: Field, chance: random.Random) -> bool:
+            if arena.repairs:  # one at a time
+                return False
+            part = name.format(chance.choice(NODES))
+            back = [part.removeprefix("slurmd.") if word == "NODE" else word for word in start]
+            pid_file = arena.cluster / f"{part}.pid"
+            arena.repairs.append((time.monotonic() + back_s, lambda: slurm_here(arena.cluster, *back)))
+            return pid_file.exists() and _send(int(pid_file.read_text()), signal.SIGKILL)
+
+        return strike
+
+    return {
+        "job cancelled": job("scancel"),
+        "job told that its time is over": job("scancel", "--batch", "--signal=TERM"),
+        "controller killed": daemon("slurmctld", 4.0, "start-controller"),
+        "node's daemon killed": daemon("slurmd.{}", 3.0, "start-node", "NODE"),
+        "node lost": daemon("slurmd.{}", NODE_TIMEOUT_S + 8.0, "start-node", "NODE"),
+    }
+
+
+def cluster_environment(folder: Path) -> dict[str, str]:
+    return {
+        "FLOWRL_SLURM_DIR": str(folder), "SLURM_CONF": str(folder / "slurm.conf"),
+        "FLOWRL_SLURM_NODE_TIMEOUT_S": str(NODE_TIMEOUT_S),
+    }  # fmt: skip
+
+
+def slurm_here(folder: Path, *arguments: str) -> None:
+    """Calls the script that runs a cluster on this machine."""
+    command, environment = (
+        [str(HERE.parent / "scripts" / "slurm_here.sh"), *arguments],
+        os.environ | cluster_environment(folder),
+    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: {done.stderr}")
+
+
 def fight(arena: Field, chance: random.Random) -> list[str]:
     """Strikes and starts again until the experiment is done; returns what went wrong."""
-    possible, deadline = strikes(), time.monotonic() + LIMIT_S
+    possible, deadline = strikes() | (cluster_strikes() if arena.cluster else {}), time.monotonic() + LIMIT_S
     left, next_strike_s = arena.most_strikes, time.monotonic() + chance.expovariate(1 / MEAN_PAUSE_S)
     arena.start()
     while time.monotonic() < deadline:
+        arena.repair()
         code = arena.scheduler.poll()
         if code == 0:
             return []
         if code is not None:
+            if arena.repairs and SILENCE in _last_line(arena.root / "scheduler.log"):  # it says: try again later
+                time.sleep(0.5)
+                arena.start()
+                continue
             if code not in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, INTERRUPTED):
                 return [f"the scheduler ended with code {code}: {_last_line(arena.root / 'scheduler.log')}"]
             arena.start()
@@ -198,30 +279,36 @@ def leftovers(arena: Field) -> list[str]:
     """What must not be left when all is done."""
     found = [f"process {process.pid} {_command(process)}" for process in arena.processes()]
     found += [f"session {name}" for name in arena.sessions()]
+    if arena.cluster:
+        found += [f"job {job}" for job in arena.call("squeue", "-h", "-o", "%i:%T:%j")]
     paths = arena.root.rglob("*")
     unfinished = [path for path in paths if path.name.endswith(".tmp") or path.name.startswith((".merged_", ".new_"))]
     return found + [f"file {path.relative_to(arena.root)}" for path in unfinished]
 
 
-def one_run(seed: int, number: int, most_strikes: int = MOST_STRIKES, keep: bool = False) -> dict:
+def one_run(seed: int, number: int, most_strikes: int = MOST_STRIKES, keep: bool = False, cluster: Path | None = None) -> dict:
     """A run and its comparison, as a line of the results; its folder stays if something is wrong, or with ``keep``."""
     base = Path(tempfile.mkdtemp(prefix="flowrl-faults-")).resolve()
-    arena = Field(base / "exp", base / "tmux", most_strikes=most_strikes)
+    arena = Field(base / "exp", base / "tmux", cluster, most_strikes=most_strikes)
     arena.root.mkdir(), arena.tmux.mkdir()
     began_s = time.monotonic()
     faults, lost, twice, attempts = [], 0, 0, []
     try:
         faults = fight(arena, random.Random(f"{seed}/{number}"))
-        attempts = [entry["attempt"] for entry in read_json(arena.root / "scheduler_state.json")["skills"]]
         if not faults:
+            attempts = [entry["attempt"] for entry in read_json(arena.root / "scheduler_state.json")["skills"]]
             faults, lost, twice = compare(arena.root)
+            arena.repair(everything=True)
+            retry_until(lambda: not leftovers(arena), LEAVE_S)  # a process of a lost node ends at its next update
             faults += leftovers(arena)
     finally:
+        arena.repair(everything=True)
         _clear(arena)
     if not faults and not keep:
         shutil.rmtree(base, ignore_errors=True)
     return {
-        "seed": seed, "run": number, "seconds": round(time.monotonic() - began_s, 1), "starts": arena.starts,
+        "seed": seed, "run": number, "launcher": "slurm" if cluster else "tmux",
+        "seconds": round(time.monotonic() - began_s, 1), "starts": arena.starts,
         "attempts": attempts, "strikes": dict(Counter(arena.strikes)), "experts_lost": lost, "frames_twice": twice,
         "faults": faults, "folder": str(base) if base.exists() else None,
     }  # fmt: skip
@@ -236,22 +323,42 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of results, one line per run; appended to")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further run after this many seconds")
     parser.add_argument("--strikes", type=int, default=MOST_STRIKES, help="most strikes in a run")
+    parser.add_argument("--launcher", choices=("tmux", "slurm"), default="tmux", help="slurm: the trainings are jobs")
     parser.add_argument("--keep", action="store_true", help="keep the folder of each run")
     flags = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what a run has started is ended with us
     flags.results.parent.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
     wanted = range(flags.first, flags.first + flags.runs)
+    with _cluster(flags.launcher) as cluster:
+        _fight_all(flags, wanted, began_s, cluster)
+    done = [line for line in _results(flags) if line["run"] in wanted]
+    print(json.dumps(summary(done), indent=2))
+    return int(any(line["faults"] for line in done))
+
+
+@contextlib.contextmanager
+def _cluster(launcher: str) -> Iterator[Path | None]:
+    """A cluster for all runs, if they need one; its folder."""
+    if launcher == "tmux":
+        yield None
+        return
+    folder = Path(tempfile.gettempdir()) / f"flowrl_slurm_faults_{os.getpid()}"
+    slurm_here(folder, "up")
+    try:
+        yield folder
+    finally:
+        slurm_here(folder, "down")
+
+
+def _fight_all(flags: argparse.Namespace, wanted: range, began_s: float, cluster: Path | None) -> None:
     for number in wanted:
         if time.monotonic() - began_s > flags.seconds:
             break
         if number not in {line["run"] for line in _results(flags)}:
-            line = one_run(flags.seed, number, flags.strikes, flags.keep)
+            line = one_run(flags.seed, number, flags.strikes, flags.keep, cluster)
             append_line(flags.results, json.dumps(line))
             print(f"run {number}: {line['seconds']} s, {line['strikes']}, faults {line['faults']}", flush=True)
-    done = [line for line in _results(flags) if line["run"] in wanted]
-    print(json.dumps(summary(done), indent=2))
-    return int(any(line["faults"] for line in done))
 
 
 def summary(lines: list[dict]) -> dict:
@@ -270,7 +377,9 @@ def summary(lines: list[dict]) -> dict:
 def _results(flags: argparse.Namespace) -> list[dict]:
     if not flags.results.exists():
         return []
-    return [line for line in map(json.loads, flags.results.read_text().splitlines()) if line["seed"] == flags.seed]
+    lines = map(json.loads, flags.results.read_text().splitlines())
+    wanted = flags.seed, flags.launcher
+    return [line for line in lines if (line["seed"], line.get("launcher", "tmux")) == wanted]
 
 
 def _send(pid: int, number: int) -> bool:
@@ -312,6 +421,9 @@ def _clear(arena: Field) -> None:
     for process in arena.processes():
         _send(process.pid, signal.SIGKILL)
     arena.run_tmux("kill-server")
+    if arena.cluster:
+        arena.call("scancel", f"--user={os.getuid()}")
+        retry_until(lambda: not arena.call("squeue", "-h", "-o", "%i"), LEAVE_S)
 
 
 if __name__ == "__main__":

@@ -57,12 +57,14 @@ def _main(arguments: Sequence[str]) -> int:
     parse(Settings, arguments, PROG)
     # --help and mistyped flags have returned by now; the imports below are slow.
     from flowrl.experiment.migration import find_stored
-    from flowrl.experiment.start import Start, described
+    from flowrl.experiment.start import Start, described, first_batch_script
     from flowrl.experiment.stored_settings import resolve
 
     settings = resolve(arguments, find_stored)
     if settings.dry_run:
         print(json.dumps(described(settings), indent=2), flush=True)
+        if script := first_batch_script(settings):
+            print(f"\n{script}", end="", flush=True)
         return ALL_COMPLETED
     with hangups_as_interrupts():
         return Start(settings, get_skill_dependencies).run()

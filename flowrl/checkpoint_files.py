@@ -18,6 +18,15 @@ KEPT = 2
 class Damaged(BadInput):
     """A file that is a damaged checkpoint, or no checkpoint."""
 
+    put_aside_as = "damaged"
+    """What is added to its name."""
+
+
+class Late(Damaged):
+    """A checkpoint that an older attempt wrote when the next one was under way already."""
+
+    put_aside_as = "late"
+
 
 def drop_old(files: Sequence[Path]) -> None:
     """Removes all but the last `KEPT` of some checkpoints, the oldest first."""
@@ -29,12 +38,13 @@ def newest(
     files: Sequence[Path], parts: set[str], restored: Callable[[dict[str, Any]], T], remedy: str, say: Callable[[str], None]
 ) -> T | None:
     """What is restored from the newest checkpoint that can be read; None if there is none. Damaged ones are moved aside, and
-    ``say`` is told so.
+    so are late ones; ``say`` is told so.
 
     Args:
         files: checkpoints, the oldest first.
         parts: the keys that a checkpoint has.
-        restored: makes something of one; raises BadInput, KeyError, TypeError or ValueError if it does not fit.
+        restored: makes something of one; raises BadInput, KeyError, TypeError or ValueError if it does not fit, Late if it
+            came too late.
         remedy: what to do about a checkpoint that does not fit.
 
     Raises:
@@ -44,7 +54,7 @@ def newest(
         try:
             return restored(_record(path, parts))
         except Damaged as error:
-            path.rename(path.with_name(f"{path.name}.damaged"))
+            path.rename(path.with_name(f"{path.name}.{error.put_aside_as}"))
             say(f"{error}; it was moved aside; trying the one before it")
         except (BadInput, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{path} does not fit this run ({error}); {remedy}") from None

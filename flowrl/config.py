@@ -27,6 +27,7 @@ PROG = "python -m flowrl.bottomup_parallel"
 
 _RANGES = {
     AT_LEAST_ONE: (
+        "slurm_cpus",
         "max_nodes",
         "candidates",
         "skills_per_gpu",
@@ -36,10 +37,12 @@ _RANGES = {
         "skill_budget_frames",
     ),
     POSITIVE: ("scheduler_poll_interval", "lock_timeout_s", "llm_timeout_s"),
-    NOT_NEGATIVE: ("max_retries", "stall_timeout", "max_repairs", "explore_frames"),
+    NOT_NEGATIVE: ("slurm_gpus", "slurm_pending_timeout", "max_retries", "stall_timeout", "max_repairs", "explore_frames"),
 }
 
 T = TypeVar("T")
+
+_TAKES_FLAGS = ("__slurm_args", "__slurm_setup")
 
 BELOW_GOAL = "below_goal"
 """The value of ``--continue_skill`` that names no skill."""
@@ -134,7 +137,32 @@ class SchedulingSettings:
 
 
 @dataclass(frozen=True)
-class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
+class ClusterSettings:
+    """Where runs are started: on this machine, or as jobs of a cluster."""
+
+    launcher: Literal["tmux", "slurm"] = "tmux"
+    """tmux: on this machine, each in a session. slurm: as jobs of a Slurm cluster, each with a session that shows it;
+    --max_parallel_skills is then the number of jobs in the queue at a time."""
+    slurm_partition: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Partition of the jobs (the cluster's default)."""
+    slurm_time: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
+    """Time of a job, such as 4:00:00; a skill that needs more goes on in another job (the cluster's default)."""
+    slurm_gpus: int | None = None
+    """GPUs of a job (the cluster's default)."""
+    slurm_cpus: int | None = None
+    """CPUs of a job (the cluster's default)."""
+    slurm_mem: Annotated[str | None, tyro.conf.arg(metavar="SIZE")] = None
+    """Memory of a job, such as 16G (the cluster's default)."""
+    slurm_args: Annotated[str, tyro.conf.arg(metavar="OPTIONS")] = ""
+    """Further options of sbatch, such as "--account=x --constraint=y"."""
+    slurm_setup: Annotated[str, tyro.conf.arg(metavar="COMMAND")] = ""
+    """A shell command that each job runs first, in a login shell, such as "module load cuda"."""
+    slurm_pending_timeout: float = 0
+    """Seconds after which a job that still waits in the queue has failed; 0: it may wait for ever."""
+
+
+@dataclass(frozen=True)
+class Settings(TrainingSettings, ClusterSettings, SchedulingSettings, ProposalSettings):
     """Proposes skills, trains each in its own tmux session, many at once, and merges them into a library.
 
     Settings are stored in GRAPH_PATH/config.json: `--graph_path` alone resumes an experiment, and flags given again
@@ -143,7 +171,8 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
 
     # --help lists the bases from the last to the first.
     dry_run: bool = False
-    """Print the resolved settings as JSON and exit; nothing is written."""
+    """Print the resolved settings as JSON and exit; nothing is written. With --launcher slurm, the batch script of a first job
+    follows."""
 
     def __post_init__(self):
         object.__setattr__(self, "graph_path", given_path(self.graph_path, "--graph_path"))
@@ -160,6 +189,7 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
             raise BadInput("--continue_skill NAME and --extra_timesteps FRAMES belong together; give both")
         if self.rehearse_every:
             _check_frames("--rehearsal_frames", self.rehearsal_frames, self)
+        self._check_cluster()
         self._check_candidates()
         self._check_init_trial()
         self._check_skill_budget()
@@ -169,6 +199,20 @@ class Settings(TrainingSettings, SchedulingSettings, ProposalSettings):
                 f"({self.frames_per_update}); found {self.explore_frames}"
             )
         self.gpus()
+
+    def _check_cluster(self):
+        if self.launcher == "tmux":
+            return
+        if self.max_parallel_skills == AUTO:
+            raise BadInput(
+                f"--max_parallel_skills {AUTO} measures this machine, and says nothing about a cluster; with --launcher "
+                f"{self.launcher} give the number of jobs that may be in the queue at a time"
+            )
+        if self.gpu_ids is not None or self.skills_per_gpu != 1:
+            raise BadInput(
+                "--gpu_ids and --skills_per_gpu are about this machine's GPUs; with --launcher slurm, give --slurm_gpus, the "
+                "GPUs of each job"
+            )
 
     def _check_candidates(self):
         if self.candidates > self.num_envs:
@@ -423,11 +467,22 @@ def parse(settings_type: type[T], arguments: Sequence[str], prog: str, default: 
         return tyro.cli(
             settings_type,
             prog=prog,
-            args=list(arguments),
+            args=_joined(arguments),
             use_underscores=True,
             registry=_values(),
             **({} if default is None else {"default": default}),
         )
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with ``--flag=value`` for flags whose value is itself made of flags."""
+    left, joined = list(arguments), []
+    while left:
+        argument = left.pop(0)
+        if argument.replace("-", "_") in _TAKES_FLAGS and left:
+            argument = f"{argument}={left.pop(0)}"
+        joined.append(argument)
+    return joined
 
 
 def _values() -> tyro.constructors.ConstructorRegistry:

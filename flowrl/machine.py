@@ -25,6 +25,12 @@ def usable_cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
+def processor() -> str:
+    """The processor's model, with its instruction sets: programs compiled for one may crash on another."""
+    known = sorted({line for line in _lines(f"{ROOT}/proc/cpuinfo") if line.startswith(("model name", "flags", "Features"))})
+    return " ".join(known) or f"{os.uname().sysname} {os.uname().machine}"
+
+
 def keep_to_cores(cores: Sequence[int]) -> None:
     """Runs this process on these cores, even if its parent was restricted to others.
 

@@ -6,6 +6,7 @@ into ``jq``, ``tail`` and ``cat``.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 import platformdirs
 
 from flowrl.errors import BadInput
-from flowrl.machine import usable_cores
+from flowrl.machine import processor, usable_cores
 
 _RUN_FOLDER = re.compile(r"skill_(\d+)_(.+)")
 _REHEARSAL = re.compile(r"rehearsal_(\d+)")
@@ -101,8 +102,10 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def compile_cache() -> Path:
-    """Compiled programs, as JAX keeps them: a folder for each number of cores, which JAX does not distinguish."""
-    return cache_folder() / "jax" / f"{len(usable_cores())}-cores"
+    """Compiled programs, as JAX keeps them: a folder for each kind of processor and each number of cores, which JAX does not
+    distinguish. Nodes of several kinds may share the folder above."""
+    kind = hashlib.sha256(processor().encode()).hexdigest()[:8]
+    return cache_folder() / "jax" / f"{len(usable_cores())}-cores-{kind}"
 
 
 def stored_programs() -> Path:
@@ -176,6 +179,11 @@ class ExperimentPaths:
         return self.root / "retry_failed.request"
 
     @property
+    def queue(self) -> Path:
+        """Where the jobs of the experiment stand in a cluster's queue."""
+        return self.root / "queue.json"
+
+    @property
     def global_latest(self) -> Path:
         return self.checkpoints / "global_latest.pkl"
 
@@ -241,6 +249,16 @@ def rehearsal_number(name: str) -> int | None:
     """The number of a rehearsal; None for what is not a rehearsal's name."""
     found = _REHEARSAL.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def batch_file(folder: Path) -> Path:
+    """The script of a run's newest job on a cluster."""
+    return folder / "job.sbatch"
+
+
+def job_receipt(folder: Path) -> Path:
+    """The number that the cluster gave a run's newest job, and the attempt that it is for."""
+    return folder / "run.job"
 
 
 def start_script(folder: Path) -> Path:
@@ -372,11 +390,21 @@ class RunPaths:
     @property
     def checkpointed_frames(self) -> int:
         """The frames of the newest checkpoint; 0 without any."""
-        return max((int(_CHECKPOINT.fullmatch(path.name)[1]) for path in self.checkpoints()), default=0)
+        return max(map(self.frames_of, self.checkpoints()), default=0)
+
+    @staticmethod
+    def frames_of(checkpoint: Path) -> int:
+        """The frames that the name of a checkpoint says."""
+        return int(_CHECKPOINT.fullmatch(checkpoint.name)[1])
+
+    is_of_trial = False
+    """Whether its checkpoints are those of a trial of several rewards."""
 
 
 class TrialPaths(RunPaths):
     """The folder of one run, with the checkpoints of its trial."""
+
+    is_of_trial = True
 
     @property
     def policies(self) -> Path:

@@ -140,3 +140,11 @@ def test_a_cache_folder_that_can_only_be_read_serves_and_is_remarked(disk, monke
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(disk.root / "other"))
     with pytest.raises(BadInput, match="cannot be created"):
         check_cache_folder()
+
+
+def test_nodes_of_two_kinds_share_no_compiled_programs(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path))
+    here = compile_cache()
+    assert compile_cache() == here
+    monkeypatch.setattr("flowrl.paths.processor", lambda: "another processor")
+    assert compile_cache() != here

@@ -38,20 +38,25 @@ from flowrl.experiment.rehearsals import Rehearsals
 from flowrl.gate.client import Gate as ProbedGate
 from flowrl.parallel.calibration import Calibration
 from flowrl.parallel.gpus import cpu_remark
+from flowrl.parallel.launchers import first_job
+from flowrl.parallel.launchers.batch_script import batch_script
 from flowrl.parallel.launchers.default import default_launcher
+from flowrl.parallel.launchers.slurm_options import SlurmOptions
 from flowrl.parallel.library.contents import skill_data_in_library
 from flowrl.parallel.library.locks import hold_scheduler_lock
+from flowrl.parallel.runs import first_spec
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.parallel.training_setup import prepare_training_run
 from flowrl.paths import ExperimentPaths, cache_remark
 from flowrl.proposers.base import Proposer
-from flowrl.proposers.curriculum import CurriculumProposer
+from flowrl.proposers.curriculum import CurriculumProposer, load_curriculum
 from flowrl.proposers.llm.proposer import LlmProposer
 from flowrl.records.liveness import is_held
 from flowrl.records.rehearsal_settings import RehearsalRequest
 from flowrl.report.invocation import to_go_on, to_rehearse
 from flowrl.report.summary import Skill, next_step, print_summary, proposer_line
 from flowrl.report.terminal import Terminal
+from flowrl.skills.explore import EXPLORE
 from flowrl.skills.gate_report import built_in
 
 SECOND_CTRL_C_S = 5.0
@@ -64,6 +69,21 @@ def described(settings: Settings, environ: Mapping[str, str] = os.environ) -> di
     llm_name = chosen_llm(settings) if chosen == "llm" else None
     frames = {"candidate_timesteps": settings.trial_frames, "no_progress_frames": settings.frames_without_progress}
     return {**settings.to_json(), "proposer": chosen, "llm_name": llm_name, **frames}
+
+
+def first_batch_script(settings: Settings) -> str | None:
+    """The batch script of a first job; None if runs are no jobs of a cluster.
+
+    Raises:
+        BadInput: what is asked of a cluster does not fit together.
+    """
+    if settings.launcher != "slurm":
+        return None
+    entry = game(settings.env_name)
+    names = [spec.name for spec in load_curriculum(entry.curriculum, entry.facts)]
+    name = EXPLORE if settings.explore_frames else names[0] if chosen_proposer(settings) == "curriculum" else "First_Skill"
+    spec = first_spec(settings.graph_path, name)
+    return batch_script(spec, SlurmOptions.of(settings), spec.session_name)
 
 
 def make_proposer(settings: Settings, entry: GameEntry, say: Callable[[str], None]) -> Proposer:
@@ -102,7 +122,7 @@ class Start:
 
     def __init__(self, settings: Settings, get_dependencies: GetDependencies, rehearsal: RehearsalRequest | None = None):
         self.settings, self.rehearsal = settings, rehearsal
-        self.launcher = default_launcher()
+        self.launcher = default_launcher(settings)
         settings = self._checked(settings)
         self.paths = ExperimentPaths(settings.graph_path)
         self.terminal = Terminal()
@@ -115,6 +135,8 @@ class Start:
         if not is_resumed:
             self._try_first_skill(entry, get_dependencies)
         settings = self._with_number(settings)
+        if settings.launcher == "slurm" and not is_resumed:
+            first_job.try_out(self.paths.root, SlurmOptions.of(settings), self.say)
         proposer.prepare(is_resumed)
         self.scheduler = self._open_scheduler(settings)
         gate, archived = make_gate(settings, self.say), partial(skill_data_in_library, self.paths)

@@ -39,8 +39,8 @@ class Hands(Folders, Protocol):
     def launch(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> Launched | LaunchFailed:
         """Starts the attempt that ``entry`` names."""
 
-    def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied]:
-        """The ends of those runs that have ended."""
+    def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied | RunStopped]:
+        """The ends of those runs that have ended; RunStopped where the engine ended one that can go on."""
 
     def ask_engine(self) -> None:
         """Asks the engine for the status of all runs, in one call."""

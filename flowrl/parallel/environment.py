@@ -23,6 +23,11 @@ _TO_START = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "LANG", 
 _FOR_TRAINING = ("CUDA_", "FLOWRL_", "GLIBC_", "JAX_", "LIBTPU_", "MKL_", "NCCL_", "NUMEXPR_", "NVIDIA_", "OMP_", "OPENBLAS_",
              "PYTHON", "ROCM_", "TF_", "WANDB_", "XDG_", "XLA_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
              "SSL_CERT_", "http_proxy", "https_proxy", "no_proxy")  # fmt: skip
+# What Slurm's commands need, and what a job's script sets itself. A time is asked for as seconds since the epoch.
+_FOR_SLURM = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "SHELL", "LD_LIBRARY_PATH", "SLURM_CONF", "SLURM_CLUSTERS",
+              "SLURM_CONF_SERVER")  # fmt: skip
+_OURS_IN_A_JOB = {f"SBATCH_{name}" for name in ("ARRAY_INX", "COMMENT", "EXPORT", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE",
+                                                "OUTPUT", "REQUEUE", "SIGNAL", "WAIT", "ERROR")}  # fmt: skip
 # What only the proposer needs; never passed to a training.
 _PROPOSER = ("OPENAI_",)
 _LONGEST_BYTES = 128 * 1024
@@ -63,6 +68,17 @@ def without_secrets() -> dict[str, str]:
     """Our environment without keys, for a program that outlives us, such as a session server that our call happens to
     start."""
     return {name: value for name, value in os.environ.items() if not is_private(name)}
+
+
+def for_slurm() -> dict[str, str]:
+    """What Slurm's commands get, and pass on to each job: no key, and no option that would override a job's own."""
+    kept = (*_FOR_SLURM, *(name for name in os.environ if name.startswith("SBATCH_") and name not in _OURS_IN_A_JOB))
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"SLURM_TIME_FORMAT": "%s"}
+
+
+def user_id() -> str:
+    """The number of the user who runs this process."""
+    return str(os.getuid())
 
 
 def is_private(name: str) -> bool:

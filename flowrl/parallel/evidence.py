@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from flowrl.parallel.launchers.base import Handle, Phase
 from flowrl.paths import RunPaths
-from flowrl.records import liveness
+from flowrl.records import ending, liveness
 from flowrl.records import result as run_result
 from flowrl.records.result import RunResult
 
@@ -35,10 +35,11 @@ class RunState(StrEnum):
 class Evidence:
     """What was seen of one attempt. None stands for "cannot tell", or for "not there (yet)".
 
-    result: the result of this attempt. lock_held: of run.lock, once this attempt has taken it on this host.
-    process_alive: the training process. keeper_alive: the process that the engine started, if that is another one: it
-    records how the training ended. cookie_alive: any process of the attempt, if no pid is known. stalled: its
-    heartbeat has not changed for too long. engine: the engine's status.
+    result: the result of this attempt. lock_held: of run.lock, once this attempt has taken it on this host; None too where
+    the file system has no locks. process_alive: the training process; False too once its keeper has recorded how it ended.
+    keeper_alive: the process that the engine started, if that is another one: it records how the training ended.
+    cookie_alive: any process of the attempt, if no pid is known. stalled: its heartbeat has not changed for too long.
+    engine: the engine's status.
     """
 
     result: RunResult | None = None
@@ -108,10 +109,15 @@ def look(at: Sighting, is_alive: Callable[[Handle], bool | None]) -> Evidence:
     started = at.handle.process
     recorded = liveness.find_process(at.run.pid, at.handle.attempt)
     # The lock is probed only once the attempt holds it: a probe must not keep the attempt from taking it.
-    lock_held = liveness.is_held(at.run.lock) if recorded else None
+    lock_held = liveness.held(at.run.lock) if recorded else None
     process_alive = recorded.is_alive() if recorded else is_alive(at.handle) if started else None
+    has_ended = ending.find(at.run.exit, at.handle.attempt) is not None
+    if process_alive is None and has_ended:
+        process_alive = False
     has_keeper = recorded is not None and started is not None and started.pid != recorded.pid
     keeper_alive = is_alive(at.handle) if has_keeper and not process_alive else None
+    if not started and not recorded and at.engine in (Phase.STARTING, Phase.RUNNING):  # elsewhere, as far as it is known
+        keeper_alive = not has_ended
     only_cookie_tells = not recorded and not started and at.engine in (Phase.UNKNOWN, Phase.LOST)
     cookie_alive = is_alive(at.handle) if only_cookie_tells else None
     # The result is read last: it is written before its process ends, so it is there if the process is gone.

@@ -28,29 +28,36 @@ def main(arguments: list[str]) -> int:
         return 2
     folder, attempt, command = arguments[0], int(arguments[1]), arguments[3:]
     kills_before = oom_kills()
-    code, killed_by = _run(command)
+    asked: list[int] = []
+    code, killed_by = _run(command, asked)
     ended_s = time.time()
     out_of_memory = killed_by == signal.SIGKILL and oom_kills() > kills_before
     _end_what_is_left()
-    _record(folder, attempt, ended_s, {"code": code, "signal": killed_by, "out_of_memory": out_of_memory})
+    is_asked = signal.SIGUSR1 in asked
+    how = {"code": code, "signal": killed_by, "out_of_memory": out_of_memory, "asked_to_stop": is_asked}
+    _record(folder, attempt, ended_s, how)
     return 128 + killed_by if code is None else code
 
 
-def _run(command: list[str]) -> tuple[int | None, int | None]:
-    """Starts the training and waits for it. Returns its exit code, or the signal that killed it."""
+def _run(command: list[str], asked: list[int]) -> tuple[int | None, int | None]:
+    """Starts the training and waits for it. Returns its exit code, or the signal that killed it.
+
+    Args:
+        asked: gets the signals that asked us to stop.
+    """
     child: list[int] = []
-    asked: list[int] = []
 
     def pass_on(number: int, frame: object) -> None:
         asked.append(number)
         if child:
-            _signal(child[0], number)
+            _signal(child[0], signal.SIGTERM)
 
     # The terminal sends these to the training directly. Handlers, because the training would inherit SIG_IGN.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited: a terminal that closes ends neither of us
     signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGUSR1, pass_on)  # the engine asks, for a reason of its own: a job's time is nearly over
     _adopt_orphans()
     try:
         child.append(os.posix_spawnp(command[0], command, os.environ))
@@ -109,8 +116,11 @@ def _record(folder: str, attempt: int, ended_s: float, ending: dict) -> None:
 
     from flowrl.paths import RunPaths
     from flowrl.records.ending import Ending, write
+    from flowrl.records.fence import Fence
 
     try:
+        if (Fence(RunPaths(Path(folder)).run_json, attempt).newest() or 0) > attempt:
+            return  # a newer attempt is under way, and will have its own
         ended_at = datetime.fromtimestamp(ended_s, UTC).isoformat()
         write(RunPaths(Path(folder)).exit, Ending(attempt, **ending, ended_at=ended_at))
     except (OSError, ValueError) as error:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from flowrl.records.process_id import ProcessId, runs
+from flowrl.records.process_id import COOKIE, ProcessId, runs
 
-COOKIE = "FLOWRL_RUN"
 _KILL_ROUNDS = 50
 _ROUND_S = 0.1
 

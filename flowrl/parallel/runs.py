@@ -15,7 +15,15 @@ from flowrl.errors import BadInput, FlowrlError
 from flowrl.files import why_no_room
 from flowrl.parallel import environment
 from flowrl.parallel.events import Launched, LaunchFailed, Merged, MergeFailed, RunDied, RunEnded, RunStopped
-from flowrl.parallel.launchers.base import NOT_ASKED, EngineStatus, EngineUnreachable, Handle, Launcher, LaunchSpec
+from flowrl.parallel.launchers.base import (
+    NOT_ASKED,
+    UNDER_WAY,
+    EngineStatus,
+    EngineUnreachable,
+    Handle,
+    Launcher,
+    LaunchSpec,
+)
 from flowrl.parallel.merges import Merges
 from flowrl.parallel.no_room import no_room
 from flowrl.parallel.rehearsal_setup import prepare_rehearsal
@@ -89,7 +97,7 @@ class Runs:
         engine = self.launcher.poll([handle])[handle.engine_id] if is_asked else NOT_ASKED
         self._watch_for(entry, handle, engine)
 
-    def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied]:
+    def watch(self, entries: Sequence[SkillEntry]) -> list[RunEnded | RunDied | RunStopped]:
         """The ends of those training runs that have ended, from files and processes: a fraction of a millisecond each."""
         events = []
         for name in (entry.skill_name for entry in entries if entry.skill_name in self._watched):
@@ -100,11 +108,24 @@ class Runs:
 
     def ask_engine(self) -> None:
         """Lists the engine's runs once, for those runs that nothing else tells about."""
+        self._find_again()
         known = [watched for watched in self._watched.values() if watched.handle.engine_id]
         statuses = self.launcher.poll([watched.handle for watched in known])
         for watched in known:
             if status := statuses.get(watched.handle.engine_id):
                 watched.hear(status)
+
+    def _find_again(self) -> None:
+        """Looks for runs that were taken over while the engine was silent."""
+        lost = [watched for watched in self._watched.values() if not watched.handle.engine_id]
+        handles, answers = self.find() if lost else ([], False)
+        found = {(handle.run_folder, handle.attempt): handle for handle in handles}
+        for watched in lost if answers else ():
+            handle = watched.handle
+            if known := found.get((handle.run_folder, handle.attempt)):
+                watched.handle = known
+            else:
+                watched.hear(self.launcher.poll([handle])[handle.engine_id])
 
     def stop(self, entries: Sequence[SkillEntry]) -> list[RunStopped | RunEnded | RunDied]:
         """Ends runs, all at once. One that had just finished is reported as finished."""
@@ -141,8 +162,11 @@ class Runs:
             return [], False
 
     def is_alive(self, handle: Handle) -> bool:
-        """Whether the process that the engine started is known to be alive."""
-        return bool(self.launcher.is_alive(handle))
+        """Whether a run is known to be alive, or to wait in the engine's queue."""
+        alive = self.launcher.is_alive(handle)
+        if alive is None and handle.engine_id:
+            return self.launcher.poll([handle])[handle.engine_id].phase in UNDER_WAY
+        return bool(alive)
 
     def end(self, handle: Handle) -> None:
         """Ends a run whose result is no longer wanted."""
@@ -174,7 +198,7 @@ class Runs:
         return Handle("", entry.tmux_session or "", self._absolute(run.folder), entry.attempt, process)
 
     def _prepared(self, entry: SkillEntry, completed_skills: Mapping[str, dict]) -> RunPaths:
-        if liveness.is_held((run := self.run_paths(entry)).lock):
+        if _is_held_here(run := self.run_paths(entry)):
             self._end_leftover(run)  # before its folder is changed
         if entry.is_rehearsal:
             return prepare_rehearsal(entry.skill_name, RehearsalRequest.of(entry.skill_data), self.paths.root)
@@ -198,27 +222,16 @@ class Runs:
         records."""
         holder = liveness.find_holder(run.pid)
         if holder:
-            process = holder.process if holder.is_local else None
-            leftover = Handle("", "", self._absolute(run.folder), holder.attempt, process)
+            leftover = Handle("", "", self._absolute(run.folder), holder.attempt, holder.process)
             self.launcher.cancel(leftover, LEFTOVER_GRACE_S)
-        if liveness.is_held(run.lock):
-            host = f" on {holder.host}" if holder and not holder.is_local else ""
+        if _is_held_here(run):
             raise FlowrlError(
-                f"{run.lock} is held by another process{host} (see {run.pid}); end that process, and the run is tried again"
+                f"{run.lock} is held by another process (see {run.pid}); end that process, and the run is tried again"
             )
 
     def _spec(self, entry: SkillEntry, run: RunPaths) -> LaunchSpec:
-        folder = self._absolute(run.folder)
-        return LaunchSpec(
-            experiment=self.paths.root.resolve(),
-            run_folder=folder,
-            skill_name=entry.skill_name,
-            expert_idx=entry.expert_idx,
-            attempt=entry.attempt,
-            argv=(*KEEPER, str(folder), str(entry.attempt), "--", *self._command(entry), str(folder)),
-            working_folder=Path.cwd(),
-            environment=environment.to_start(),
-        )
+        run = RunPaths(self._absolute(run.folder))
+        return _spec(self.paths.root.resolve(), run, entry.attempt, self._command(entry))
 
     def _command(self, entry: SkillEntry) -> Sequence[str]:
         return self.rehearsal_command if entry.is_rehearsal else self.command
@@ -228,3 +241,29 @@ class Runs:
 
     def _absolute(self, folder: Path) -> Path:
         return self.paths.root.resolve() / folder.relative_to(self.paths.root)
+
+
+def first_spec(root: Path, skill_name: str) -> LaunchSpec:
+    """What the first attempt at an experiment's first skill will be."""
+    paths = ExperimentPaths(root.resolve())
+    return _spec(paths.root, RunPaths(paths.run_folder(0, skill_name)), 1, TRAINING_COMMAND)
+
+
+def _spec(experiment: Path, run: RunPaths, attempt: int, command: Sequence[str]) -> LaunchSpec:
+    return LaunchSpec(
+        experiment=experiment,
+        run_folder=run.folder,
+        skill_name=run.skill_name,
+        expert_idx=run.expert_idx,
+        attempt=attempt,
+        argv=(*KEEPER, str(run.folder), str(attempt), "--", *command, str(run.folder)),
+        working_folder=Path.cwd(),
+        environment=environment.to_start(),
+    )
+
+
+def _is_held_here(run: RunPaths) -> bool:
+    """Whether a process of this host holds the run's lock. What one of another host seems to hold means nothing: it may be
+    gone, and if it is not, it ends at its fence once the next attempt has begun."""
+    holder = liveness.find_holder(run.pid)
+    return (holder is None or holder.is_local) and liveness.is_held(run.lock)

@@ -55,7 +55,7 @@ class SkillScheduler:
 
     Args:
         poll_interval: seconds between listings of the engine, a safety net: a finished run is noticed without it.
-        launcher: where runs are started; in sessions on this machine unless given.
+        launcher: where runs are started; the one that ``args.launcher`` names unless given, else sessions on this machine.
         command: what trains a run; its folder is appended.
     """
 
@@ -77,7 +77,7 @@ class SkillScheduler:
         """What ended ``run``."""
         self.remark: str | None = None
         """A remark for the user about how the state was read."""
-        self._launcher = launcher or default_launcher()
+        self._launcher = launcher or default_launcher(args)
         self._wake = threading.Event()
         guard = MergeGuard() if self.options.merge_guard else None
         merges = Merges(self.paths, self._wake.set, guard, self.options.lock_timeout_s)

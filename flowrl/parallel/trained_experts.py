@@ -15,7 +15,7 @@ from flowrl.paths import MERGE, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 from flowrl.records.result import RunResult
-from flowrl.records.run_record import RunExpert
+from flowrl.records.run_record import RunExpert, RunRecord
 
 
 class DamagedCheckpoint(BadInput):
@@ -26,12 +26,13 @@ def trained_experts(run: RunPaths, total_timesteps: int) -> Iterator[ExpertVersi
     """Every expert of the run, older by the frames that it trained.
 
     Raises:
-        DamagedCheckpoint: the checkpoint is missing or damaged.
+        DamagedCheckpoint: the checkpoint is missing or damaged, or an older attempt wrote it when the next one had begun.
         BadInput: another of the run's files is missing or damaged; says which.
     """
-    path = _checkpoint_path(run)
+    path, record = _checkpoint_path(run), run_record.read(run.run_json)
     checkpoint, at_start = _read_checkpoint(path), _params_at_start(run)
-    for start in run_record.read(run.run_json).experts:
+    _check_in_time(path, checkpoint, record)
+    for start in record.experts:
         acted = _acted_frames(run, checkpoint, start, total_timesteps)
         try:
             params = checkpoint["experts"][str(start.local_expert_idx)]["params"]
@@ -89,6 +90,15 @@ def _read_checkpoint(path: Path) -> dict:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("experts"), dict):
         raise DamagedCheckpoint(f"{path} is not a checkpoint of flowrl: expected a dict with 'experts'; start the run again")
     return checkpoint | {"experts": {str(local): expert for local, expert in checkpoint["experts"].items()}}
+
+
+def _check_in_time(path: Path, checkpoint: dict, record: RunRecord) -> None:
+    metadata = checkpoint.get("metadata") or {}
+    attempt, frames = metadata.get("attempt"), metadata.get("frames")
+    if isinstance(attempt, int) and isinstance(frames, int) and (newer := record.newer_than(attempt, frames)):
+        raise DamagedCheckpoint(
+            f"{path} was written by attempt {attempt} when attempt {newer} had begun; the run goes on from the one before"
+        )
 
 
 def _params_at_start(run: RunPaths) -> Mapping[str, Any]:

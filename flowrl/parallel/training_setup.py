@@ -20,7 +20,7 @@ from flowrl.parallel.library.experts import are_same
 from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
-from flowrl.records.run_record import PlannedTask, RunExpert, RunRecord, Slot
+from flowrl.records.run_record import Launch, PlannedTask, RunExpert, RunRecord, Slot
 from flowrl.records.training_settings import DEFAULT_ENV_NAME, RunSettings
 from flowrl.skills.facts import GameFacts
 from flowrl.skills.gate_report import Report, report_for
@@ -101,7 +101,8 @@ def write_launch(run_folder: Path, attempt: int, slot: Slot, num_envs: int | Non
         older = run_result.find(run.result)
         run.result.rename(run.folder / f"result_{older.attempt if older else 'unknown'}.json")
     run.exit.unlink(missing_ok=True)
-    run_record.write(run.run_json, run_record.read(run.run_json).for_attempt(attempt, slot, num_envs))
+    launch = Launch(attempt, run.checkpointed_frames, run.trial.checkpointed_frames)
+    run_record.write(run.run_json, run_record.read(run.run_json).for_attempt(launch, slot, num_envs))
 
 
 @dataclass(frozen=True)

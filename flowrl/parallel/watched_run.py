@@ -10,12 +10,12 @@ from pathlib import Path
 from flowrl.parallel.events import RunDied, RunEnded, RunStopped
 from flowrl.parallel.evidence import RunState, Sighting, judge, look
 from flowrl.parallel.heartbeats import Pulse
-from flowrl.parallel.launchers.base import NOT_ASKED, EngineStatus, Handle, Launcher, Phase
+from flowrl.parallel.launchers.base import NOT_ASKED, EngineStatus, Fault, Handle, Launcher, Phase
 from flowrl.paths import RunPaths
 from flowrl.records import ending, heartbeat, run_record
 from flowrl.records import result as run_result
 from flowrl.records.ending import Ending
-from flowrl.records.result import NO_PROGRESS, OUT_OF_MEMORY, RunResult
+from flowrl.records.result import NO_PROGRESS, OUT_OF_MEMORY, Outcome, RunResult
 
 ENDING_GRACE_S = 10.0
 """Seconds that a run's remaining processes get to end by themselves, once its result or its end is known."""
@@ -66,10 +66,12 @@ class WatchedRun:
         if engine.phase is Phase.QUEUED:
             self._pulse = Pulse()
 
-    def look(self) -> RunEnded | RunDied | None:
+    def look(self) -> RunEnded | RunDied | RunStopped | None:
         """The event that ends it, None while it goes on. Must not be called again after it has returned an event."""
         if self._end is not None:
             return self._look_at_end(self._end)
+        if self._engine.fault is Fault.HOPELESS:
+            return self._given_up()
         seen = look(self._sighting(), self._launcher.is_alive)
         match judge(seen):
             case RunState.FINISHED:
@@ -131,14 +133,34 @@ class WatchedRun:
         error = f"attempt {self._attempt} was stopped: {self._why_ended}; it goes on from its last checkpoint"
         return RunDied(self._skill_name, self._attempt, error)
 
-    def _died(self) -> RunDied:
-        code = self._launcher.poll([self.handle]).get(self.handle.engine_id, self._engine).code
+    def _given_up(self) -> RunEnded:
+        """The engine could never have started it."""
+        self._clear()
+        error = f"attempt {self._attempt} was given up: {self._engine.reason}"
+        return RunEnded(self._skill_name, self._attempt, outcome=Outcome.FAILED, error=error, hopeless=True)
+
+    def _died(self) -> RunDied | RunStopped:
+        engine = self._launcher.poll([self.handle]).get(self.handle.engine_id, self._engine)
+        how = ending.find(self._run.exit, self._attempt)
+        if self._ended_for_the_engine(engine, how):
+            self._clear()
+            return RunStopped(self._skill_name, self._attempt)
         words = _last_lines(_read_text(self._run.log)) or _last_lines(self._launcher.output(self.handle))
         self._clear()
-        how = ending.find(self._run.exit, self._attempt) or Ending(self._attempt, code)
-        error = f"attempt {self._attempt} {how} without a result; see {self._run.log}"
-        too_many = _num_envs(self._run) if how.out_of_memory else None
+        how = how or Ending(self._attempt, engine.code, engine.signal)
+        said = f" ({engine.reason})" if engine.reason else ""
+        error = f"attempt {self._attempt} {how}{said} without a result; see {self._run.log}"
+        too_many = _num_envs(self._run) if how.out_of_memory or engine.fault is Fault.MEMORY else None
         return RunDied(self._skill_name, self._attempt, f"{error}\n{words}" if words else error, too_many)
+
+    def _ended_for_the_engine(self, engine: EngineStatus, how: Ending | None) -> bool:
+        """Whether the engine ended it, so that it goes on elsewhere, and spends no retry.
+
+        Only if it has made progress: a job whose time is too short for even one checkpoint would be started for ever.
+        """
+        is_asked = engine.fault is Fault.ENGINE or (how is not None and how.asked_to_stop)
+        record = run_record.find(self._run.run_json)
+        return is_asked and record is not None and record.has_got_further(self._run)
 
     def _ended(self, result: RunResult) -> RunEnded:
         return RunEnded(

@@ -21,6 +21,8 @@ class Ending:
     """Whether the kernel killed it because memory ran out."""
     ended_at: str | None = field(default=None, compare=False)
     """ISO 8601, UTC."""
+    asked_to_stop: bool = False
+    """Whether the engine asked the training to stop, as a cluster does when a job's time is nearly over."""
 
     def __str__(self) -> str:
         if self.signal is not None:
@@ -40,7 +42,8 @@ def find(path: Path, attempt: int) -> Ending | None:
         data = read_json(path)
         if data["attempt"] != attempt:
             return None
-        return Ending(attempt, data.get("code"), data.get("signal"), bool(data.get("out_of_memory")), data.get("ended_at"))
+        return Ending(attempt, data.get("code"), data.get("signal"), bool(data.get("out_of_memory")), data.get("ended_at"),
+                      bool(data.get("asked_to_stop")))  # fmt: skip
     except (OSError, BadInput, KeyError, TypeError, AttributeError):
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -11,6 +12,9 @@ from pathlib import Path
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.records.process_id import ProcessId
+
+_NO_LOCKS = {None, errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What a file system without locks says. filelock makes a NotImplementedError, without a number, of the first one."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,30 @@ def find_process(path: Path, attempt: int) -> ProcessId | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a live process holds the lock file at ``path``. Nobody holds a missing file."""
+    """Whether a live process is known to hold the lock file at ``path``."""
+    return bool(held(path))
+
+
+def held(path: Path) -> bool | None:
+    """Whether a live process holds the lock file at ``path``; None on a file system without locks. Nobody holds a missing
+    file."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # some file systems say EACCES
         return True
+    except OSError as error:
+        if has_no_locks(error):
+            return None
+        raise
     finally:
         os.close(descriptor)
     return False
+
+
+def has_no_locks(error: BaseException) -> bool:
+    """Whether this is how a file system says that it has no locks."""
+    return isinstance(error, OSError | NotImplementedError) and getattr(error, "errno", None) in _NO_LOCKS

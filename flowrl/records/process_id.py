@@ -16,6 +16,9 @@ from typing import Any
 
 import psutil
 
+COOKIE = "FLOWRL_RUN"
+"""Environment variable that all processes of an attempt carry: the run's folder, ``#``, the attempt."""
+
 _BY_THE_CLOCK = "by the clock "
 """Prefix of the mark when an earlier version wrote the record, which stored ``create_time`` alone."""
 _CLOCK_SLACK_S = 0.5

@@ -11,13 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
+from flowrl.paths import RunPaths
 from flowrl.records.rehearsal_settings import RehearsalSettings
 from flowrl.records.training_settings import RunSettings
 from flowrl.validation import first_fault
 
 VERSION = 1
 NAME = "run.json"
-_LEFT_OUT = ("asked_num_envs", "rehearsal", "never_done", "init_from", "init_tried")
+_LEFT_OUT = ("asked_num_envs", "rehearsal", "never_done", "init_from", "init_tried", "launches")
 """Entries that a file lacks where they are None, false or empty."""
 
 
@@ -54,6 +55,21 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Launch:
+    """The launch of an attempt, and how far the attempts before it had come by then."""
+
+    attempt: int
+    frames: int = 0
+    """Of the newest checkpoint."""
+    trial_frames: int = 0
+    """Of the newest checkpoint of a trial of several rewards."""
+
+    def reached(self, of_trial: bool) -> int:
+        """The frames of the newest checkpoint, of the run or of its trial."""
+        return self.trial_frames if of_trial else self.frames
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What ``run.json`` holds."""
 
@@ -84,18 +100,41 @@ class RunRecord:
     """The skill whose expert the new expert started as a copy of; None: it started fresh, or is trained further."""
     init_tried: tuple[str | None, ...] = ()
     """The skills whose experts are tried as its start, the best candidate first; None: a fresh one. Empty without a trial."""
+    launches: tuple[Launch, ...] = ()
+    """Of every attempt, the first one first; empty in a record of an earlier version."""
 
-    def for_attempt(self, attempt: int, slot: Slot, num_envs: int | None) -> RunRecord:
+    def for_attempt(self, launch: Launch, slot: Slot, num_envs: int | None) -> RunRecord:
         """The record of an attempt that is about to start.
 
         Args:
             num_envs: environments, if an earlier attempt ran out of memory with more; None: as in the settings.
         """
-        record = dataclasses.replace(self, attempt=attempt, slot=slot)
+        earlier = tuple(other for other in self.launches if other.attempt < launch.attempt)
+        record = dataclasses.replace(self, attempt=launch.attempt, slot=slot, launches=(*earlier, launch))
         if num_envs is None or num_envs >= self.settings.num_envs:
             return record
         asked = max(self.asked_num_envs or 0, self.settings.num_envs)
         return dataclasses.replace(record, settings=self.settings.with_num_envs(num_envs), asked_num_envs=asked)
+
+    def has_got_further(self, run: RunPaths) -> bool:
+        """Whether the newest attempt has left a checkpoint with more frames than there were when it was launched."""
+        launch = next((launch for launch in self.launches if launch.attempt == self.attempt), None)
+        checkpoints = ((run, False), (run.trial, True))
+        return launch is not None and any(paths.checkpointed_frames > launch.reached(trial) for paths, trial in checkpoints)
+
+    def newer_than(self, attempt: int, frames: int, of_trial: bool = False) -> int | None:
+        """The attempt that had been launched when a checkpoint was written; None if it came in time.
+
+        A process may live on where nobody can see it, as on a node that has lost its network, while the next attempt is
+        under way. What it writes from then on does not count.
+
+        Args:
+            attempt: the one that wrote the checkpoint.
+            frames: those of the checkpoint; an attempt only ever adds to them.
+            of_trial: whether the checkpoint is that of a trial of several rewards.
+        """
+        later = (launch for launch in self.launches if launch.attempt > attempt)
+        return next((launch.attempt for launch in later if frames > launch.reached(of_trial)), None)
 
 
 def write(path: Path, record: RunRecord) -> None:

@@ -264,3 +264,48 @@ def test_help_names_every_flag_and_takes_less_than_a_second_of_a_core():
     for name in Settings().to_json():
         assert f"--{name}" in done.stdout
     assert min(seconds) < 1.0
+
+
+# A cluster.
+
+GPU_JOBS = ("--launcher", "slurm", "--max_parallel_skills", "16", "--slurm_partition", "gpu", "--slurm_time", "4:00:00",
+            "--slurm_gpus", "1", "--slurm_cpus", "8", "--slurm_mem", "16G", "--slurm_args", "--account=x --constraint=y",
+            "--proposer", "curriculum")  # fmt: skip
+
+
+def test_a_dry_run_for_a_cluster_prints_the_batch_script_of_a_first_job(capsys, tmp_path):
+    assert main([*GPU_JOBS, "--graph_path", str(tmp_path / "exp"), "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    settings, _, script = printed.partition("\n#!/bin/bash\n")
+    assert json.loads(settings)["slurm_args"] == "--account=x --constraint=y"
+    for line in ("--partition=gpu", "--time=4:00:00", "--gres=gpu:1", "--cpus-per-task=8", "--mem=16G", "--account=x",
+                 "--constraint=y", "--job-name=flowrl_e0_Collect_Wood", "--no-requeue"):  # fmt: skip
+        assert f"#SBATCH {line}\n" in script
+    assert f"{tmp_path / 'exp' / 'training_runs' / 'skill_0_Collect_Wood'} 1 -- " in script
+    assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--max_parallel_skills", "auto"], "--max_parallel_skills auto measures this machine"),
+        (["--gpu_ids", "0,1"], "--slurm_gpus"),
+        (["--slurm_time", "2"], "--slurm_time must be at least 5 minutes"),
+        (["--slurm_time", "soon"], "--slurm_time must be minutes"),
+        (["--slurm_args", "--requeue"], "--slurm_args must not have '--requeue'"),
+        (["--slurm_cpus", "0"], "--slurm_cpus must be at least 1"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_cluster_is_one_line_and_exit_code_2(capsys, tmp_path, flags, words):
+    assert main(["--launcher", "slurm", "--graph_path", str(tmp_path / "exp"), "--dry_run", *flags]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+    assert not (tmp_path / "exp").exists()
+
+
+def test_a_machine_without_slurm_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("flowrl.parallel.launchers.slurm_queue.shutil.which", lambda name: None)
+    assert main(["--launcher", "slurm", "--proposer", "curriculum", "--graph_path", str(tmp_path / "exp")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("flowrl: sbatch, squeue, scancel, sinfo not found: --launcher slurm needs Slurm's commands")
+    assert said.count("\n") == 1 and not (tmp_path / "exp").exists()

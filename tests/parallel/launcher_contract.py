@@ -63,7 +63,7 @@ class LauncherContract:
         assert launcher.launch(spec()) == first
         second = launcher.launch(spec(attempt=2))
         assert second.engine_id != first.engine_id
-        assert {handle.attempt for handle in launcher.find(spec().experiment)} == {1, 2}
+        assert second in launcher.find(spec().experiment)  # an engine may have ended the first one
 
     def test_runs_are_found_by_their_experiment_and_without_any_state_of_the_launchers_own(self, launcher, spec):
         ours, theirs = launcher.launch(spec(experiment="ours")), launcher.launch(spec(experiment="theirs"))

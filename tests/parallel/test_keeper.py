@@ -245,3 +245,25 @@ def test_the_keeper_is_not_taken_for_the_training(run):
 
 def test_a_process_without_a_mark_is_nobodys():
     assert with_cookie("") == []
+
+
+# A cluster.
+
+
+def test_an_engine_that_asks_it_to_stop_is_recorded_beside_how_the_training_ended(run):
+    obeys = (
+        "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); "
+        "print('ready', flush=True); signal.pause()"
+    )
+    process = start(run, sys.executable, "-c", obeys, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(PATIENCE_S) == 143
+    assert ending.find(run.exit, 1) == Ending(1, 143, asked_to_stop=True)
+
+
+def test_the_keeper_of_an_older_attempt_leaves_the_record_of_the_newer_one_alone(run):
+    write_json(run.run_json, {"attempt": 2})
+    ending.write(run.exit, Ending(2, 0))
+    assert start(run, "sh", "-c", "exit 7").wait(PATIENCE_S) == 7
+    assert ending.find(run.exit, 2) == Ending(2, 0)

@@ -165,7 +165,7 @@ def test_the_example_of_the_docs(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "scheduling.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     launcher = FakeLauncher(finish)
-    monkeypatch.setattr("flowrl.parallel.scheduler.default_launcher", lambda: launcher)
+    monkeypatch.setattr("flowrl.parallel.scheduler.default_launcher", lambda settings: launcher)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert sorted(names(launcher)) == ["Collect_Drink", "Collect_Wood", "Place_Table"]

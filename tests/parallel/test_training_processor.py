@@ -587,3 +587,31 @@ def test_a_run_that_observed_nothing_leaves_its_skill_as_it_was_declared(experim
     declared = read_json(run.folder / "skill.json")
     merge(experiment.root, run, 80)
     assert read_json(experiment.skill_folder(0, "Collect_Wood") / "skill.json") == declared
+
+
+# What an older attempt wrote when the next one had begun.
+
+
+def test_a_checkpoint_that_an_older_attempt_wrote_too_late_is_not_merged(experiment):
+    run = finished_run(experiment.root, 0, "Wood", {}, 100)
+    write_launch(run.folder, 2, Slot())
+    late = pickles.load(run.checkpoint(100)) | {"metadata": {"frames": 500, "attempt": 1}}
+    pickles.dump(run.checkpoint(500), late)
+    named = str(run.checkpoint(500).relative_to(run.folder))
+    write_json(run.result, {"outcome": "completed", "attempt": 2, "frames": 500, "checkpoint": named})
+    with pytest.raises(DamagedCheckpoint, match="written by attempt 1 when attempt 2 had begun"):
+        process_completed_training(run.folder, "Wood", 0, experiment.root, 500)
+    assert not experiment.skill_folder(0, "Wood").exists()
+    set_damaged_aside(run, 2)
+    assert [path.name for path in run.checkpoints()] == ["checkpoint_100.pkl"]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK])
+def test_two_schedulers_cannot_be_kept_apart_without_locks_and_that_is_said(experiment, monkeypatch, error):
+    def no_locks(*arguments):
+        raise OSError(error, os.strerror(error))
+
+    experiment.root.mkdir(parents=True)
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(BadInput, match="on a file system without locks"):
+        locks.hold_scheduler_lock(experiment)

@@ -8,11 +8,15 @@ import pytest
 
 from flowrl.files import write_json
 from flowrl.parallel import heartbeats, watched_run
-from flowrl.parallel.events import RunDied, RunEnded
-from flowrl.parallel.launchers.base import EngineStatus, Handle, Phase
+from flowrl.parallel.events import RunDied, RunEnded, RunStopped
+from flowrl.parallel.launchers.base import EngineStatus, Fault, Handle, Phase
 from flowrl.parallel.watched_run import WatchedRun
 from flowrl.paths import RunPaths
+from flowrl.records import ending, run_record
+from flowrl.records.ending import Ending
+from flowrl.records.run_record import Launch, Slot
 from tests.parallel.fakes.launcher import MemoryLauncher
+from tests.records.builders import RECORD
 
 HOURS_S = 6 * 3600.0
 
@@ -80,3 +84,70 @@ def test_its_result_counts_and_an_engine_that_knows_nothing_of_it_means_its_deat
     found = watched.look()
     assert isinstance(found, RunEnded)
     assert found.frames == 7
+
+
+# How an engine ends a run.
+
+
+def launched(run, attempt=1, frames=0):
+    run.policies.mkdir(exist_ok=True)
+    run_record.write(run.run_json, RECORD.for_attempt(Launch(attempt, frames), Slot(), None))
+
+
+def ended(watched, launcher, **status):
+    """Watches a run that its engine has ended like this."""
+    told = EngineStatus(Phase.EXITED, **status)
+    launcher.poll = lambda handles: {handle.engine_id: told for handle in handles}
+    watched.hear(told)
+    return watched.look()
+
+
+def test_a_run_that_gave_way_to_the_engine_goes_on_and_spends_no_retry(run, watched):
+    launched(run)
+    run.checkpoint(640).touch()
+    assert isinstance(ended(watched, watched._launcher, fault=Fault.ENGINE), RunStopped)
+
+
+def test_one_that_was_asked_to_stop_because_its_time_was_nearly_over_does_too(run, watched):
+    launched(run)
+    run.checkpoint(640).touch()
+    ending.write(run.exit, Ending(1, 143, asked_to_stop=True))
+    assert isinstance(ended(watched, watched._launcher), RunStopped)
+
+
+def test_a_time_too_short_for_any_progress_is_a_death_and_not_an_endless_loop(run, watched):
+    run.policies.mkdir()
+    run.checkpoint(640).touch()
+    launched(run, frames=640)
+    found = ended(watched, watched._launcher, fault=Fault.ENGINE, reason="its time was over (--slurm_time)")
+    assert isinstance(found, RunDied)
+    assert "its time was over (--slurm_time)" in found.error
+
+
+def test_memory_that_the_engine_says_ran_out_means_fewer_environments_next_time(run, watched):
+    launched(run)
+    found = ended(watched, watched._launcher, fault=Fault.MEMORY, reason="it used more memory than it was given")
+    assert isinstance(found, RunDied)
+    assert found.too_many_envs == RECORD.settings.num_envs
+
+
+def test_a_run_that_can_never_start_has_failed_for_good(run, watched):
+    launched(run)
+    found = ended(watched, watched._launcher, fault=Fault.HOPELESS, reason="job 7 waited for 99 s (QOSMaxJobsPerUserLimit)")
+    assert (type(found), found.outcome, found.hopeless) == (RunEnded, "failed", True)
+    assert "QOSMaxJobsPerUserLimit" in found.error
+
+
+def test_a_result_from_elsewhere_counts_once_the_keeper_has_recorded_the_end(run, watched):
+    watched.hear(EngineStatus(Phase.RUNNING))
+    write_json(run.result, {"outcome": "completed", "attempt": 1, "frames": 7})
+    assert watched.look() is None
+    ending.write(run.exit, Ending(1, 0))
+    assert isinstance(watched.look(), RunEnded)
+
+
+def test_a_death_elsewhere_is_known_from_its_keeper_before_the_engine_says_so(run, watched):
+    watched.hear(EngineStatus(Phase.RUNNING))
+    assert watched.look() is None
+    ending.write(run.exit, Ending(1, None, 9))
+    assert "was ended by SIGKILL" in watched.look().error

@@ -9,7 +9,7 @@ import pytest
 
 from flowrl.errors import BadInput
 from flowrl.records import run_record
-from flowrl.records.run_record import PlannedTask, Slot
+from flowrl.records.run_record import Launch, PlannedTask, Slot
 from flowrl.records.training_settings import RunSettings
 from tests.records.builders import RECORD
 
@@ -79,12 +79,12 @@ def test_the_attempt_of_a_record_of_another_version_can_be_read(path):
 
 def test_an_attempt_with_fewer_environments_remembers_how_many_were_asked_for():
     first = replace(RECORD, settings=RunSettings(num_envs=64, num_steps=8, num_minibatches=4))
-    second = first.for_attempt(2, Slot((1,)), 16)
+    second = first.for_attempt(Launch(2), Slot((1,)), 16)
     assert (second.attempt, second.slot, second.settings.num_envs, second.asked_num_envs) == (2, Slot((1,)), 16, 64)
-    third = second.for_attempt(3, Slot(), 8)
+    third = second.for_attempt(Launch(3), Slot(), 8)
     assert (third.settings.num_envs, third.asked_num_envs) == (8, 64)
-    assert third.for_attempt(4, Slot(), None).settings == third.settings
+    assert third.for_attempt(Launch(4), Slot(), None).settings == third.settings
 
 
 def test_no_attempt_gets_more_environments_than_its_settings_have():
-    assert RECORD.for_attempt(3, Slot(), 10_000).settings == RECORD.settings
+    assert RECORD.for_attempt(Launch(3), Slot(), 10_000).settings == RECORD.settings

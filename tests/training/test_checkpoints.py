@@ -9,11 +9,14 @@ from flowrl.checkpoint_files import KEPT
 from flowrl.envs.observations import Layout
 from flowrl.errors import BadInput
 from flowrl.paths import RunPaths
+from flowrl.records import run_record
+from flowrl.records.run_record import Launch, Slot
 from flowrl.training.learning import experts, optimiser
 from flowrl.training.learning.networks import ExpertNetwork
 from flowrl.training.learning.ppo import Learner
 from flowrl.training.run import checkpoints
 from flowrl.training.run.state import RunState
+from tests.records.builders import RECORD
 
 LOCAL_TO_GLOBAL = {0: 0, 1: 5, 2: 10}
 
@@ -151,3 +154,48 @@ def test_a_newer_format_is_refused(paths):
     pickles.dump(path, pickles.load(path) | {"version": 2})
     with pytest.raises(BadInput, match="format"):
         checkpoints.newest(paths, learner(1), LOCAL_TO_GLOBAL)
+
+
+# An older attempt may still write when the next one has begun.
+
+
+def save_as(paths, attempt, frames):
+    return checkpoints.save(paths, state(learner(frames), frames), LOCAL_TO_GLOBAL, attempt)
+
+
+def launch(paths, attempt):
+    """As the scheduler records it."""
+    started = Launch(attempt, paths.checkpointed_frames)
+    known = run_record.find(paths.run_json) or RECORD
+    run_record.write(paths.run_json, known.for_attempt(started, Slot(), None))
+
+
+def test_a_checkpoint_that_an_older_attempt_wrote_too_late_is_not_taken(paths):
+    launch(paths, 1)
+    save_as(paths, 1, 640)
+    launch(paths, 2)
+    save_as(paths, 2, 704)
+    save_as(paths, 1, 6400)  # from a node that was lost
+    launch(paths, 3)
+    said = []
+    where = checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL, said.append)
+    assert where.frames == 704
+    check_same(where.learner, learner(704))
+    assert [path.name for path in paths.policies.glob("*.late")] == ["checkpoint_6400.pkl.late"]
+    assert "attempt 1 when attempt 2 had begun" in said[0]
+
+
+def test_a_late_checkpoint_does_not_crowd_out_those_of_the_attempt_under_way(paths):
+    launch(paths, 1)
+    save_as(paths, 1, 640)
+    launch(paths, 2)
+    save_as(paths, 1, 6400)
+    save_as(paths, 2, 704)
+    assert [path.name for path in paths.checkpoints()] == ["checkpoint_640.pkl", "checkpoint_704.pkl"]
+
+
+def test_what_an_attempt_left_before_the_next_was_launched_is_taken(paths):
+    launch(paths, 1)
+    save_as(paths, 1, 640)
+    launch(paths, 2)
+    assert checkpoints.newest(paths, learner(50), LOCAL_TO_GLOBAL).frames == 640

@@ -95,6 +95,9 @@ class Alive:
         self.phases.append(phase)
         assert usual_s >= 0
 
+    def check_is_newest(self):
+        """No other attempt begins."""
+
     def uninterrupted(self):
         return contextlib.nullcontext()
 

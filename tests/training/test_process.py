@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import psutil
 import pytest
+from filelock import FileLock
 
 from flowrl.errors import FolderInUse
 from flowrl.files import write_json
 from flowrl.paths import RunPaths
-from flowrl.records.process_id import ProcessId
+from flowrl.records import liveness
+from flowrl.records.heartbeat import Activity
+from flowrl.records.process_id import COOKIE, ProcessId
 from flowrl.records.result import NO_PROGRESS, Outcome, RunResult
 from flowrl.records.run_record import Slot
 from flowrl.training import __main__ as command
@@ -73,8 +78,9 @@ def test_a_gpu_slot_sees_its_own_device_and_share_of_memory(run):
 
 def test_compiled_programs_are_stored_in_the_folder_asked_for(run, monkeypatch, tmp_path):
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "cache"))
-    folder = str(tmp_path / "cache" / "jax" / "1-cores")  # those of the run's slot
-    assert in_a_child(run, "print(os.environ['JAX_COMPILATION_CACHE_DIR'])") == folder
+    folder = Path(in_a_child(run, "print(os.environ['JAX_COMPILATION_CACHE_DIR'])"))
+    assert folder.parent == tmp_path / "cache" / "jax"
+    assert folder.name.startswith("1-cores-")  # those of the run's slot
 
 
 def test_while_a_run_lives_its_lock_is_held_and_its_process_is_on_record(run):
@@ -91,7 +97,7 @@ def test_while_a_run_lives_its_lock_is_held_and_its_process_is_on_record(run):
 
 
 def test_a_termination_is_a_wish_and_a_hangup_is_nothing(run):
-    with process.Lifetime(run, attempt=1) as lifetime:
+    with process.Lifetime(run, attempt=2) as lifetime:
         os.kill(os.getpid(), signal.SIGHUP)
         assert not lifetime.asked_to_stop
         os.kill(os.getpid(), signal.SIGTERM)
@@ -100,7 +106,7 @@ def test_a_termination_is_a_wish_and_a_hangup_is_nothing(run):
 
 def test_ctrl_c_reaches_a_run_that_was_started_with_interrupts_ignored(run):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with process.Lifetime(run, attempt=1), pytest.raises(KeyboardInterrupt):
+    with process.Lifetime(run, attempt=2), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -186,12 +192,12 @@ def test_other_failures_have_no_such_reason(run, monkeypatch):
 
 def test_ctrl_c_waits_for_the_end_of_a_sheltered_block_but_only_once(run):
     done = []
-    with process.Lifetime(run, attempt=1) as lifetime, pytest.raises(KeyboardInterrupt):
+    with process.Lifetime(run, attempt=2) as lifetime, pytest.raises(KeyboardInterrupt):
         with lifetime.uninterrupted():
             os.kill(os.getpid(), signal.SIGINT)
             done.append("the update")
         done.append("never")
-    with process.Lifetime(run, attempt=1) as lifetime, pytest.raises(KeyboardInterrupt), lifetime.uninterrupted():
+    with process.Lifetime(run, attempt=2) as lifetime, pytest.raises(KeyboardInterrupt), lifetime.uninterrupted():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         done.append("never")
@@ -225,3 +231,76 @@ def test_a_tilde_in_the_run_folder_is_the_home_folder_and_an_empty_one_is_refuse
     assert f"{tmp_path / 'skill_0_X'} is not a prepared run" in capsys.readouterr().err
     assert command.main([""]) == 2
     assert "RUN_FOLDER is empty" in capsys.readouterr().err
+
+
+# Several hosts: a cluster may start the next attempt while the last one still runs.
+
+
+def written_elsewhere(run, attempt):
+    """As if a process of another host had taken the run's lock last."""
+    record = {**ProcessId.of(os.getpid()).to_record(), "host": "another-host", "attempt": attempt}
+    write_json(run.pid, record)
+
+
+def test_an_attempt_that_was_given_up_ends_at_its_next_heartbeat(run):
+    with process.Lifetime(run, attempt=2) as lifetime:
+        lifetime.beat(Activity.TRAINING)
+        before = run.heartbeat.read_text()
+        write_record(run, attempt=3)
+        with pytest.raises(process.Superseded, match="attempt 2 at Collect_Wood ends.*attempt 3 has taken its place"):
+            lifetime.beat(Activity.TRAINING)
+        assert run.heartbeat.read_text() == before
+
+
+def test_the_result_of_an_attempt_that_was_given_up_is_not_written(run, monkeypatch, capsys):
+    def train(*arguments):
+        write_record(run, attempt=3)
+        return RunResult(2, Outcome.COMPLETED, frames=100)
+
+    monkeypatch.setattr(process, "prepare", lambda paths: None)
+    monkeypatch.setattr(specification, "read", lambda folder: Run(run))
+    monkeypatch.setattr(command, "TRAINING", dataclasses.replace(command.TRAINING, train=train))
+    assert command.main([str(run.folder)]) == 3
+    assert not run.result.exists()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_job_that_starts_when_the_next_attempt_has_begun_does_not_train_as_that_one(run, monkeypatch, capsys):
+    monkeypatch.setenv(COOKIE, f"{run.folder}#1")
+    assert command.main([str(run.folder)]) == 3
+    assert "attempt 1 at Collect_Wood ends" in capsys.readouterr().err
+    assert not run.pid.exists() and not run.result.exists()
+
+
+def test_a_lock_that_a_lost_host_seems_to_hold_does_not_keep_the_next_attempt_out(run, monkeypatch):
+    monkeypatch.setattr(process, "LOCK_WAIT_S", 0.05)
+    with FileLock(run.lock):
+        written_elsewhere(run, attempt=1)
+        with process.Lifetime(run, attempt=2):
+            assert json.loads(run.pid.read_text())["host"] == socket.gethostname()
+        written_elsewhere(run, attempt=2)
+        with pytest.raises(FolderInUse):  # the same attempt elsewhere is no older one
+            process.Lifetime(run, attempt=2).__enter__()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_on_a_file_system_without_locks_a_run_trains_unless_its_process_is_known_to_live(run, monkeypatch, error):
+    def no_locks(*arguments):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert liveness.held(run.lock) is False  # there is no file yet
+    with process.Lifetime(run, attempt=2):
+        assert liveness.held(run.lock) is None and not liveness.is_held(run.lock)
+        with pytest.raises(FolderInUse):
+            process.Lifetime(run, attempt=2).__enter__()
+    written_elsewhere(run, attempt=1)
+    with process.Lifetime(run, attempt=2):
+        pass
+
+
+def test_what_a_cluster_says_about_devices_is_not_overwritten_by_the_schedulers_machine(run, monkeypatch):
+    write_json(run.environment, {"CUDA_VISIBLE_DEVICES": "0,1,2", "MARK": "x"})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert in_a_child(run, "print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['MARK'])") == "7 x"

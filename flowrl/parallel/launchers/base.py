@@ -29,16 +29,30 @@ class Phase(StrEnum):
     UNKNOWN = "unknown"  # the engine does not answer
 
 
+class Fault(StrEnum):
+    """Why a run has ended that the engine ended, as far as the engine says so."""
+
+    ENGINE = "engine"  # the engine needed its place, or lost it: its time is over, it gave way to another, its node failed
+    MEMORY = "memory"  # it used more memory than it was given
+    HOPELESS = "hopeless"  # it could never start
+
+
 @dataclass(frozen=True)
 class EngineStatus:
-    """An engine's status of a run. ``code`` and ``signal`` are set only with EXITED, if the engine knows them."""
+    """An engine's status of a run. ``code``, ``signal`` and ``fault`` are set only with EXITED, if the engine knows them.
+
+    ``reason``: in words, why it waits, or how it ended; empty if there is nothing to say.
+    """
 
     phase: Phase
     code: int | None = None
     signal: int | None = None
+    fault: Fault | None = None
+    reason: str = ""
 
 
 NOT_ASKED = EngineStatus(Phase.UNKNOWN)
+UNDER_WAY = (Phase.QUEUED, Phase.STARTING, Phase.RUNNING)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from flowrl.errors import FlowrlError, FolderInUse
+from flowrl.errors import BadInput, FlowrlError, FolderInUse
 from flowrl.paths import ExperimentPaths
+from flowrl.records.liveness import has_no_locks
 
 POLL_S = 0.02
 _GLANCE_S = 0.5
@@ -62,11 +63,12 @@ def hold_scheduler_lock(paths: ExperimentPaths) -> FileLock:
     """Locks the experiment for this process, until the lock is released.
 
     Raises:
+        BadInput: the file system has no locks.
         FolderInUse: another scheduler works on the folder; says which, and since when.
     """
     lock = _file_lock(paths.scheduler_lock)
     deadline = time.monotonic() + _GLANCE_S
-    while not _try_file(lock):
+    while not _taken(lock, paths):
         if time.monotonic() < deadline:
             time.sleep(_GLANCE_S / 10)
             continue
@@ -76,6 +78,18 @@ def hold_scheduler_lock(paths: ExperimentPaths) -> FileLock:
         )
     _sign(paths.scheduler_lock, "scheduling")
     return lock
+
+
+def _taken(lock: FileLock, paths: ExperimentPaths) -> bool:
+    try:
+        return _try_file(lock)
+    except (OSError, NotImplementedError) as error:
+        if not has_no_locks(error):
+            raise
+        raise BadInput(
+            f"{paths.root} is on a file system without locks, so two schedulers could work on it at once; use a --graph_path "
+            "on another one, or have it mounted with locks (Lustre: -o flock)"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def surroundings() -> tuple[str, ...]:
         source_code(),
         *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES),
         f"{device.platform} {device.device_kind} {device.client.platform_version}",
-        processor(),
+        machine.processor(),
         # Loops are split for the number of cores at the time of compiling.
         f"{len(machine.usable_cores())} cores",
         *(f"{name}={os.environ.get(name, '')}" for name in _VARIABLES),
@@ -99,12 +98,3 @@ def is_private(folder: Path) -> bool:
     except OSError:
         return False
     return found.st_uid == os.getuid() and not found.st_mode & 0o022
-
-
-def processor() -> str:
-    """The processor model, with its instruction sets."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return " ".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

@@ -24,7 +24,9 @@ from flowrl.files import sweep_files, why_no_room
 from flowrl.machine import keep_to_cores
 from flowrl.paths import RunPaths
 from flowrl.records import heartbeat, liveness, run_record
+from flowrl.records.fence import Fence
 from flowrl.records.heartbeat import Activity, Heartbeat
+from flowrl.records.process_id import COOKIE
 from flowrl.records.run_record import RunRecord, Slot
 from flowrl.training.host import heap
 
@@ -48,16 +50,36 @@ LOCK_WAIT_S = 1.0
 _OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "cannot allocate memory", "std::bad_alloc")
 
 
+_NAMED_BY_A_CLUSTER = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+"""What a job on a cluster gets from it: the devices of the machine that the scheduler is on say nothing there."""
+
+_JOB = "SLURM_JOB_ID"
+
+
+class Superseded(FolderInUse):
+    """A newer attempt at the run has begun; this one must not write any more."""
+
+
 def attempt(paths: RunPaths) -> int:
     """The number of the attempt that was launched.
 
     Raises:
         BadInput: the folder is not a prepared run.
+        Superseded: this process was started for an older attempt, as one that waited in a queue for too long.
     """
     try:
-        return run_record.attempt(paths.run_json)
+        newest = run_record.attempt(paths.run_json)
     except FileNotFoundError:
         raise _not_prepared(paths) from None
+    folder, _, mine = os.environ.get(COOKIE, "").rpartition("#")
+    if folder == str(paths.folder) and mine.isdigit() and int(mine) < newest:
+        raise _superseded(paths, int(mine), newest)
+    return newest
+
+
+def _superseded(paths: RunPaths, attempt: int, newest: int | None) -> Superseded:
+    why = "its run's folder is gone" if newest is None else f"attempt {newest} has taken its place"
+    return Superseded(f"attempt {attempt} at {paths.skill_name} ends, and writes nothing more: {why}; nothing is to be done")
 
 
 def prepare(paths: RunPaths) -> None:
@@ -99,7 +121,8 @@ def _take_environment(path: Path) -> None:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         return
-    os.environ.update({str(name): str(value) for name, value in values.items()})
+    kept = [name for name in _NAMED_BY_A_CLUSTER if name in os.environ] if _JOB in os.environ else []
+    os.environ.update({str(name): str(value) for name, value in values.items() if name not in kept})
     path.unlink(missing_ok=True)
 
 
@@ -161,18 +184,13 @@ class Lifetime:
     def __init__(self, paths: RunPaths, attempt: int):
         self._paths = paths
         self.attempt = attempt
-        self._lock = FileLock(paths.lock)
+        self._fence = Fence(paths.run_json, attempt)
+        self._lock = FileLock(paths.lock, fallback_to_soft=False)  # a lock that is only a file outlives its holder
         self._terminate = threading.Event()
         self._sheltered = self._interrupted = False
 
     def __enter__(self) -> Lifetime:
-        try:
-            self._lock.acquire(timeout=LOCK_WAIT_S)
-        except Timeout:
-            raise FolderInUse(
-                f"{self._paths.folder} is being trained by another live process (see {self._paths.pid}); "
-                "attach to its session, or end it first"
-            ) from None
+        self._take_lock()
         sweep_files(self._paths.folder)  # of an attempt that was killed while it wrote
         liveness.write_holder(self._paths.pid, self.attempt)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -185,6 +203,32 @@ class Lifetime:
     def __exit__(self, *_) -> None:
         self._lock.release()
 
+    def _take_lock(self) -> None:
+        """Takes the run's lock.
+
+        A lock means something among the processes of one host. Where the file system has none, or where a process of another
+        host seems to hold it, as one on a node that was lost, this process goes on without: the older attempt ends at its
+        `Fence`.
+
+        Raises:
+            FolderInUse: a live process of this host trains in the folder.
+        """
+        try:
+            return self._lock.acquire(timeout=LOCK_WAIT_S)
+        except Timeout:
+            holder = liveness.find_holder(self._paths.pid)
+            is_free = holder is not None and not holder.is_local and holder.attempt < self.attempt
+        except (OSError, NotImplementedError) as error:
+            if not liveness.has_no_locks(error):
+                raise
+            holder = liveness.find_holder(self._paths.pid)
+            is_free = holder is None or not holder.is_local or not holder.process.is_alive()
+        if not is_free:
+            raise FolderInUse(
+                f"{self._paths.folder} is being trained by another live process (see {self._paths.pid}); "
+                "attach to its session, or end it first"
+            )
+
     @property
     def skill_name(self) -> str:
         return self._paths.skill_name
@@ -192,6 +236,15 @@ class Lifetime:
     @property
     def asked_to_stop(self) -> bool:
         return self._terminate.is_set()
+
+    def check_is_newest(self) -> None:
+        """Called before anything is written that counts.
+
+        Raises:
+            Superseded: a newer attempt at the run has begun.
+        """
+        if not self._fence.is_open():
+            raise _superseded(self._paths, self.attempt, self._fence.newest())
 
     @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:
@@ -216,6 +269,10 @@ class Lifetime:
         Args:
             activity: `TRAINING` if a beat comes with each update; in any other, the next may take long.
             usual_s: the seconds that an update usually takes, 0 while that is not known.
+
+        Raises:
+            Superseded: see `check_is_newest`.
         """
+        self.check_is_newest()
         with contextlib.suppress(OSError):  # a full disk is reported when a checkpoint or result is written
             heartbeat.write(self._paths.heartbeat, Heartbeat(self.attempt, activity, usual_s))

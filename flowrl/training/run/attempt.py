@@ -56,7 +56,8 @@ def run_process(arguments: list[str], work: Work) -> NoReturn:
 
 
 def main(arguments: list[str], work: Work) -> int:
-    """Returns the exit code: 0 completed, 1 failed, 130 cancelled, 143 asked to stop; 2 and 3 as everywhere."""
+    """Returns the exit code: 0 completed, 1 failed, 130 cancelled, 143 asked to stop; 2 and 3 as everywhere, 3 also if a
+    newer attempt has begun."""
     try:
         paths = _run_paths(arguments, work)
         with process.Lifetime(paths, process.attempt(paths)) as lifetime:
@@ -108,6 +109,9 @@ def _train(run: RunSpecification, lifetime: process.Lifetime, work: Work) -> int
         _log(run.paths, str(stopped))
         tracker.finish({}, failed=True)
         return stopped.exit_code
+    except process.Superseded:
+        tracker.finish({}, failed=True)
+        raise
     except Exception as error:
         _log(run.paths, traceback.format_exc())
         result, code = _failure(lifetime, error, run), 1
@@ -136,7 +140,11 @@ def _cancelled(lifetime: process.Lifetime) -> RunResult:
 
 
 def _record(paths: RunPaths, lifetime: process.Lifetime, result: RunResult, code: int) -> int:
-    """Writes ``result.json``, the last thing that a run does, once there is room for it; returns the exit code."""
+    """Writes ``result.json``, the last thing that a run does, once there is room for it; returns the exit code.
+
+    Raises:
+        Superseded: a newer attempt has begun, so that this result must not take the place of that one's.
+    """
 
     def wait(message: str) -> None:
         with contextlib.suppress(OSError):
@@ -146,7 +154,11 @@ def _record(paths: RunPaths, lifetime: process.Lifetime, result: RunResult, code
             raise NoRoom(f"{message}; the run was asked to stop, and resumes from its last checkpoint")
         time.sleep(process.ROOM_POLL_S)
 
-    process.when_there_is_room(lambda: result_file.write(paths.result, result), paths.folder, wait)
+    def write() -> None:
+        lifetime.check_is_newest()
+        result_file.write(paths.result, result)
+
+    process.when_there_is_room(write, paths.folder, wait)
     return code
 
 

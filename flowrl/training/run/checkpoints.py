@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 from flowrl import checkpoint_files, pickles
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.paths import RunPaths
+from flowrl.records import run_record
+from flowrl.records.run_record import RunRecord
 from flowrl.training.learning import experts
 from flowrl.training.learning.ppo import Learner
 from flowrl.training.run.state import RunState
@@ -36,6 +39,7 @@ def save(paths: RunPaths, state: RunState, local_to_global: dict[int, int | None
     count = len(local_to_global)
     optimiser_states = [flax.serialization.to_state_dict(state) for state in experts.unstack(host.optimiser_state, count)]
     path = paths.checkpoint(state.frames)
+    _set_late_aside(paths, state.frames)
     pickles.dump(
         path,
         {
@@ -60,7 +64,8 @@ def save(paths: RunPaths, state: RunState, local_to_global: dict[int, int | None
 def newest(
     paths: RunPaths, fresh: Learner, local_to_global: dict[int, int | None], say: Callable[[str], None] = lambda line: None
 ) -> RunState | None:
-    """The newest checkpoint that can be read; None if there is none. Damaged ones are moved aside, and ``say`` is told so.
+    """The newest checkpoint that can be read; None if there is none. Damaged ones, and those that an older attempt wrote too
+    late, are moved aside, and ``say`` is told so.
 
     Args:
         fresh: a learner of the right shape.
@@ -68,13 +73,45 @@ def newest(
     Raises:
         BadInput: the newest intact one belongs to another run or has another shape.
     """
+    run = run_record.find(paths.run_json)
+
+    def restore(record: dict[str, Any]) -> RunState:
+        _check_in_time(paths, record, run)
+        return _restored(record, fresh, local_to_global)
+
     return checkpoint_files.newest(
         paths.checkpoints(),
         {"metadata", "experts", "optimiser", "random"},
-        lambda record: _restored(record, fresh, local_to_global),
+        restore,
         "move it away to resume from the one before it, or move the run's folder away to train this skill from the start",
         say,
     )
+
+
+def _set_late_aside(paths: RunPaths, frames: int) -> None:
+    """Moves checkpoints of older attempts aside that were written after this one had begun: an attempt only adds frames, so
+    its own newest has the most."""
+    ahead = [path for path in paths.checkpoints() if paths.frames_of(path) > frames]
+    if not ahead or (run := run_record.find(paths.run_json)) is None:
+        return
+    for path in ahead:
+        with contextlib.suppress(OSError, BadInput, KeyError, TypeError):
+            _check_in_time(paths, pickles.load(path), run)
+            continue
+        with contextlib.suppress(OSError):
+            path.rename(path.with_name(f"{path.name}.{checkpoint_files.Late.put_aside_as}"))
+
+
+def _check_in_time(paths: RunPaths, record: dict[str, Any], run: RunRecord | None) -> None:
+    """
+    Raises:
+        Late: an older attempt wrote it when the next one was under way.
+    """
+    metadata = record["metadata"]
+    newer = run.newer_than(metadata.get("attempt", 0), metadata["frames"], paths.is_of_trial) if run else None
+    if newer is not None:
+        path, older = paths.checkpoint(metadata["frames"]), metadata["attempt"]
+        raise checkpoint_files.Late(f"{path} was written by attempt {older} when attempt {newer} had begun")
 
 
 def _restored(record: dict[str, Any], fresh: Learner, local_to_global: dict[int, int | None]) -> RunState:

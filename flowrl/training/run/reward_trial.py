@@ -254,6 +254,7 @@ def hand_over(trial: Trial, state: RunState, chosen: int) -> None:
     winner = Learner(*(stacks.stack([part[index] for index in kept]) for part in each))
     state = state._replace(learner=winner, acted_frames=state.acted_frames[kept])
     supervision = trial.parts.supervision
+    supervision.lifetime.check_is_newest()
     supervision.when_there_is_room(
         lambda: checkpoints.save(run.paths, state, global_indices(own), run.attempt), run.paths.folder
     )

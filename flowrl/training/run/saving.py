@@ -40,8 +40,12 @@ class Safekeeping:
 
     def __init__(self, paths: RunPaths, local_to_global: dict[int, int | None], attempt: int, supervision: Supervision):
         self._folder, self._supervision = paths.folder, supervision
-        self._saver = Saver(lambda state: checkpoints.save(paths, state, local_to_global, attempt))
+        self._saver = Saver(lambda state: self._written(paths, state, local_to_global, attempt))
         self._unsaved: RunState | None = None
+
+    def _written(self, paths: RunPaths, state: RunState, local_to_global: dict[int, int | None], attempt: int) -> str:
+        self._supervision.lifetime.check_is_newest()
+        return checkpoints.save(paths, state, local_to_global, attempt)
 
     def __enter__(self) -> Safekeeping:
         return self
@@ -68,6 +72,7 @@ class Safekeeping:
         Raises:
             Stopped: the run was asked to end while it waited.
             FlowrlError: a parameter is not a number.
+            Superseded: a newer attempt at the run has begun.
         """
         path = self._supervision.when_there_is_room(lambda: self._saver.save(state), self._folder)
         self._unsaved = None

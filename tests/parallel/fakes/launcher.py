@@ -10,6 +10,8 @@ from flowrl.files import read_json, write_json
 from flowrl.parallel.launchers.base import EngineStatus, Handle, LaunchSpec, NotLaunched, Phase
 from flowrl.parallel.slots import plan_slots
 from flowrl.paths import RunPaths
+from flowrl.records import ending
+from flowrl.records.ending import Ending
 from flowrl.records.run_record import Slot
 
 
@@ -85,10 +87,11 @@ class FakeLauncher(MemoryLauncher):
 
 
 def finish(spec: LaunchSpec, outcome: str = "completed", frames: int = 100, **fields) -> None:
-    """Leaves what a training leaves that has ended."""
+    """Leaves what a training leaves that has ended, and its keeper."""
     run = RunPaths(spec.run_folder)
     order = read_json(run.run_json)
     experts = {str(expert["local_expert_idx"]): {"params": {"actor": {}, "critic": {}}} for expert in order["experts"]}
     pickles.dump(run.checkpoint(frames), {"experts": experts, "metadata": {"frames": frames}})
     result = {"outcome": outcome, "attempt": spec.attempt, "frames": frames, "goal_reached": True, "success_rate": 0.9}
     write_json(run.result, result | fields)
+    ending.write(run.exit, Ending(spec.attempt, 0))

@@ -22,7 +22,8 @@ from filelock import FileLock
 from flowrl import pickles
 from flowrl.files import append_line, read_json, write_json
 from flowrl.paths import RunPaths
-from flowrl.records.process_id import ProcessId
+from flowrl.records.fence import Fence
+from flowrl.records.liveness import write_holder
 
 STEP_S = 0.02
 
@@ -32,7 +33,7 @@ def main(folder: str) -> None:
     take_environment(run.folder)
     order, wish = read_json(run.run_json), read_json(run.folder / "skill.json").get("fake", {})
     with FileLock(run.lock, timeout=5):
-        write_json(run.pid, {**ProcessId.of(os.getpid()).to_record(), "attempt": order["attempt"]})
+        write_holder(run.pid, order["attempt"])
         write_json(run.folder / "seen.json", seen(order))
         misbehave(wish)
         if order["attempt"] in wish.get("crash_attempts", []):
@@ -78,11 +79,13 @@ def train(run: RunPaths, order: dict, wish: dict) -> None:
     append_line(run.log, f"attempt {order['attempt']} of {order['skill_name']} begins at {before} frames")
     save(run, order, frames // 2, wish)
     print("training", order["skill_name"], flush=True)
-    outcome = wish.get("outcome", "completed")
+    outcome, fence = wish.get("outcome", "completed"), Fence(run.run_json, order["attempt"])
     end = time.monotonic() + wish.get("seconds", 0.0)
     try:
         while time.monotonic() < end or not Path(wish.get("gate", ".")).exists():
             time.sleep(STEP_S)
+            if not fence.is_open():
+                os._exit(3)
     except KeyboardInterrupt:
         outcome = "cancelled"
     save(run, order, frames, wish)

@@ -9,6 +9,7 @@ from flowrl.parallel.core import SchedulerCore
 from flowrl.parallel.dispatcher import Dispatcher
 from flowrl.parallel.events import Paused, Resumed, SkillAdded
 from flowrl.records.scheduler_state import FINAL, USELESS, SchedulerState, Stage, Status
+from tests.parallel.simulation.cluster import ClusterHands, ClusterWorld
 from tests.parallel.simulation.hands import SimulatedHands
 from tests.parallel.simulation.world import SchedulerKilled, World, WorldRecords, demand
 
@@ -22,6 +23,14 @@ class Parts:
     core: type[SchedulerCore] = SchedulerCore
     dispatcher: type[Dispatcher] = Dispatcher
     hands: type[SimulatedHands] = SimulatedHands
+    cluster_hands: type[ClusterHands] = ClusterHands
+    cluster: type[ClusterWorld] = ClusterWorld
+    on_cluster: bool | None = None
+    """Whether every history is one on a cluster, or none; None: half of them are."""
+
+    def hands_for(self, world: World) -> SimulatedHands:
+        """The hands that fit the world's engine."""
+        return (self.cluster_hands if world.is_cluster else self.hands)(world)
 
 
 @dataclass
@@ -45,11 +54,14 @@ class Experiment:
         state = SchedulerState.model_validate_json(saved[-1]) if saved else SchedulerState()
         state.max_parallel = self.world.max_parallel
         core = self.parts.core(state, max_retries=self.world.max_retries)
-        self.dispatcher = self.parts.dispatcher(core, self.parts.hands(self.world), self._save, clock=lambda: self.world.now)
+        self.dispatcher = self.parts.dispatcher(
+            core, self.parts.hands_for(self.world), self._save, clock=lambda: self.world.now
+        )
         known = self.world.saved
         retried = [entry.skill_name for entry in state.skills if retry_failed and entry.status in USELESS]
         self._do(lambda: self.dispatcher.begin(WorldRecords(self.world), retry_failed))
-        self.found_running = len(state.currently_running) if self.world.fell_back else 0
+        may_be_more = self.world.fell_back or self.world.is_cluster  # jobs could not be ended while the queue was silent
+        self.found_running = len(state.currently_running) if may_be_more else 0
         self._do(lambda: self.dispatcher.tell(Resumed()))
         if self.world.saved is not known:
             for name in retried:
@@ -121,7 +133,7 @@ class Experiment:
         most = max(state.max_parallel, self.found_running)
         demand(len(running) <= most, f"{len(running)} skills run in {state.max_parallel} slots")
         share = len({entry.slot for entry in running}) < len(running)  # as they must, where more were found than fit
-        demand(self.world.fell_back or not share, "two skills share a slot")
+        demand(self.world.fell_back or self.found_running > state.max_parallel or not share, "two skills share a slot")
         for entry in state.skills:
             name, spent = entry.skill_name, entry.retry_count
             demand(spent <= self.world.max_retries, f"{name} is retried too often")
@@ -154,6 +166,7 @@ class Experiment:
             self.step()
             if self.dispatcher.core.is_complete() and not self.dispatcher.actions:
                 return self._check_end()
+            world.engine_works()
             for process in list(world.processes):
                 process.silent = process.hung
                 if not process.hung:

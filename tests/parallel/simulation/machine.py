@@ -52,7 +52,9 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(number=NUMBER)
     def begin(self, number):
-        self.world = World(max_parallel=1 + number % 3, max_retries=number // 3 % 3)
+        on_cluster = bool(number // 9 % 2) if self.parts.on_cluster is None else self.parts.on_cluster
+        world = self.parts.cluster if on_cluster else World
+        self.world = world(max_parallel=1 + number % 3, max_retries=number // 3 % 3)
         self.experiment = Experiment(self.parts, self.world)
         self.experiment.start()
         self._add(number)
@@ -178,6 +180,112 @@ class Histories(RuleBasedStateMachine):
     @rule(number=NUMBER)
     def a_lock_is_removed(self, number):
         self._happened(number, lambda: setattr(self._process(number).folder, "lock_file", False))
+
+    # What a cluster does.
+
+    def _is_cluster(self):
+        return self.world.is_cluster
+
+    def _some_wait(self):
+        return self.world.is_cluster and any(job.state == "pending" for job in self.world.jobs)
+
+    def _some_run(self):
+        return self.world.is_cluster and any(job.state == "running" for job in self.world.jobs)
+
+    def _some_are_lost(self):
+        return self.world.is_cluster and bool(self.world.lost)
+
+    def _job(self, number, state):
+        jobs = [job for job in self.world.jobs if job.state == state]
+        return jobs[number // 5 % len(jobs)]
+
+    @precondition(_some_wait)
+    @rule(number=NUMBER)
+    def a_job_starts(self, number):
+        self._happened(number, lambda: self.world.begin(self._job(number, "pending")))
+
+    @precondition(_some_wait)
+    @rule(number=NUMBER)
+    def jobs_start(self, number):
+        self._happened(number, self._start_all)
+
+    def _start_all(self):
+        for job in [job for job in self.world.jobs if job.state == "pending"]:
+            self.world.begin(job)
+
+    @precondition(_some_wait)
+    @rule(number=NUMBER)
+    def a_submission_arrives_when_the_next_attempt_has_begun(self, number):
+        """The first job never began: its trainings were ended, and the experiment goes on."""
+        self.events += 1
+        job = self._job(number, "pending")
+        self.experiment.leave(and_end_trainings=True)
+        self.experiment.start()
+        self._look_after_the_scheduler()
+        self.experiment.step()
+        self._start_all()
+        self.world.jobs.append(type(job)(job.folder, job.attempt))
+        self._start_all()
+        self._look_after_the_scheduler()
+
+    @precondition(_some_run)
+    @rule(number=NUMBER)
+    def a_job_runs_out_of_time(self, number):
+        self._happened(number, lambda: self.world.run_out_of_time(self._job(number, "running")))
+
+    @precondition(_some_run)
+    @rule(number=NUMBER)
+    def a_node_is_lost(self, number):
+        self._happened(number, lambda: self.world.lose_node(self._job(number, "running")))
+
+    @precondition(_some_run)
+    @rule(number=NUMBER)
+    def a_node_is_lost_and_its_process_writes_when_the_next_attempt_has_begun(self, number):
+        self.events += 1
+        job = self._job(number, "running")
+        self.world.train(job.process, 5)
+        self.world.checkpoint(job.process)
+        self.world.lose_node(job)
+        for _ in range(3):
+            self.experiment.step()
+            self._look_after_the_scheduler()
+        self._start_all()
+        for process in [process for process in self.world.lost if process.folder is job.folder]:
+            self.world.lost_writes(process, slips=True, ends=number % 2 == 0)
+        self._look_after_the_scheduler()
+
+    @precondition(_some_are_lost)
+    @rule(number=NUMBER)
+    def a_lost_process_writes(self, number):
+        def write():
+            process = self.world.lost[number // 5 % len(self.world.lost)]
+            self.world.lost_writes(process, slips=number % 2 == 0, ends=number % 3 == 0)
+
+        self._happened(number, write)
+
+    @precondition(_some_run)
+    @rule(number=NUMBER)
+    def a_job_is_requeued(self, number):
+        self._happened(number, lambda: self.world.requeue(self._job(number, "running")))
+
+    @precondition(_is_cluster)
+    @rule(number=NUMBER)
+    def an_answer_is_lost_or_a_submission_arrives_twice(self, number):
+        def lose():
+            self.world.answers_lost = number % 3
+            if self.world.jobs and number % 2:
+                copied = self.world.jobs[number // 5 % len(self.world.jobs)]
+                self.world.jobs.append(type(copied)(copied.folder, copied.attempt))
+
+        self._happened(number, lose)
+
+    @precondition(_is_cluster)
+    @rule(number=NUMBER)
+    def old_jobs_are_forgotten(self, number):
+        def forget():
+            self.world.jobs = [job for job in self.world.jobs if job.state != "ended"]
+
+        self._happened(number, forget)
 
     # What else goes wrong.
 

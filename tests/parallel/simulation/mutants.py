@@ -11,6 +11,7 @@ from flowrl.parallel.evidence import RunState
 from flowrl.parallel.launch_queue import LaunchQueue
 from flowrl.parallel.launchers.base import Phase
 from flowrl.records.scheduler_state import Stage, Status
+from tests.parallel.simulation.cluster import ClusterHands, ClusterWorld
 from tests.parallel.simulation.experiment import Parts
 from tests.parallel.simulation.hands import SimulatedHands
 
@@ -184,6 +185,55 @@ class TakesABegunMergeForDone(SimulatedHands):
         yield from begun
 
 
+class TakesSilenceOfTheQueueForGone(ClusterHands):
+    """A queue that does not answer is taken for one that knows of no job."""
+
+    def silence(self, seen):
+        return Phase.LOST
+
+
+class TakesAnyResult(ClusterHands):
+    """The result of an older attempt, which came late, counts."""
+
+    def result(self, folder, attempt):
+        return folder.result if folder else None
+
+
+class CountsTheEndOfAJobsTimeAsAFailure(ClusterHands):
+    def _died(self, entry, folder):
+        found = super()._died(entry, folder)
+        return RunDied(found.name, found.attempt, "its time was over") if isinstance(found, RunStopped) else found
+
+
+class GivesUpWhatWaits(ClusterHands):
+    """A job that waits in the queue is taken for one that has ended."""
+
+    def status(self, seen):
+        found = super().status(seen)
+        return Phase.EXITED if found is Phase.QUEUED else found
+
+
+class TrainsAnAttemptTwice(ClusterWorld):
+    """A job does not look whether another has its attempt."""
+
+    def _is_claimed(self, job):
+        return False
+
+
+class TrainsWhatIsOutdated(ClusterWorld):
+    """A job does not look whether a newer attempt has begun."""
+
+    def _is_outdated(self, job):
+        return False
+
+
+class TakesLateCheckpoints(ClusterWorld):
+    """An attempt goes on from what an older one has written too late."""
+
+    def _is_in_time(self, folder, attempt, frames):
+        return True
+
+
 @dataclass(frozen=True)
 class Mutant:
     name: str
@@ -191,7 +241,7 @@ class Mutant:
 
 
 def _core(core: type[SchedulerCore]) -> Mutant:
-    return Mutant(core.__name__, Parts(core=core))
+    return Mutant(core.__name__, Parts(core=core, on_cluster=False))
 
 
 MUTANTS = [
@@ -201,8 +251,14 @@ MUTANTS = [
         CompletesWithoutMerging,
         KeepsItsSizeWhereMemoryRanOut, RetriesWhatMadeNoProgress, RetriesOnlyWhatFailedItself, TrustsTheClock, DoesNotAdopt,
     )),
-    Mutant("ActsBeforeItWrites", Parts(dispatcher=ActsBeforeItWrites)),
-    *(Mutant(hands.__name__, Parts(hands=hands)) for hands in (
+    Mutant("ActsBeforeItWrites", Parts(dispatcher=ActsBeforeItWrites, on_cluster=False)),
+    *(Mutant(hands.__name__, Parts(hands=hands, on_cluster=False)) for hands in (
         TakesSilenceForDeath, LeavesOrphansAlone, NeverFindsAHang, TakesABegunMergeForDone,
+    )),
+    *(Mutant(hands.__name__, Parts(cluster_hands=hands, on_cluster=True)) for hands in (
+        TakesSilenceOfTheQueueForGone, TakesAnyResult, CountsTheEndOfAJobsTimeAsAFailure, GivesUpWhatWaits,
+    )),
+    *(Mutant(world.__name__, Parts(cluster=world, on_cluster=True)) for world in (
+        TrainsAnAttemptTwice, TrainsWhatIsOutdated, TakesLateCheckpoints,
     )),
 ]  # fmt: skip

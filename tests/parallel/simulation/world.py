@@ -85,6 +85,8 @@ class Process:
 
 
 class World:
+    is_cluster = False
+
     def __init__(self, max_parallel: int = 2, max_retries: int = 2):
         self.max_parallel, self.max_retries = max_parallel, max_retries
         self.now = START
@@ -127,6 +129,7 @@ class World:
     def prepare(self, entry: SkillEntry) -> Folder:
         """Makes the run folder, or finds it; the experts of all that the skill needs have to be in the library."""
         name, index = entry.skill_name, entry.expert_idx
+        demand(index is not None, f"{name} is launched without an index")
         missing = [dependency for dependency in entry.dependencies if dependency not in self.library]
         demand(not missing, f"{name} is launched before {missing} are in the library")
         owner = self.owners.setdefault(index, name)
@@ -268,6 +271,9 @@ class World:
     def checkpoint(self, process: Process) -> None:
         if not process.hung:
             process.folder.checkpoint = process.frames
+
+    def engine_works(self) -> None:
+        """Nothing of the engine's own is still to come: a session begins at once."""
 
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)

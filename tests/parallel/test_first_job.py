@@ -1,0 +1,78 @@
+"""The tiny job that looks whether nodes see the folder; its node is this machine's shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from flowrl.errors import BadInput
+from flowrl.parallel.launchers import first_job
+from flowrl.parallel.launchers.slurm_options import SlurmOptions
+from flowrl.parallel.launchers.slurm_queue import Job, Refused
+from tests.parallel.fakes.queue import FakeQueue
+
+
+class ShellQueue(FakeQueue):
+    """Runs a script at once, as one of its nodes. ``blind``: the node does not see the script's folder."""
+
+    blind = False
+    waits = False
+
+    def _take(self, script):
+        if self.refusal:
+            raise Refused(self.refusal)
+        self.table["1"] = Job("1", "PENDING", "Resources", comment="flowrl:0:/x")
+        if not self.waits:
+            script = script.replace("cd ", "cd /nowhere; cd /nowhere/", 1) if self.blind else script
+            code = subprocess.run(["bash"], input=script, env=os.environ, text=True, check=False).returncode
+            self.table["1"] = replace(self.table["1"], state="FAILED" if code else "COMPLETED", node="node1")
+        return "1"
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setattr(first_job, "LOOK_S", 0.001)
+    return ShellQueue()
+
+
+def try_out(folder, cluster, options=SlurmOptions()):
+    said = []
+    first_job.try_out(folder, options, said.append, cluster, patience_s=0.05, files_grace_s=0.01)
+    assert list(folder.iterdir()) == []
+    return said
+
+
+def test_a_folder_that_nodes_see_is_good(tmp_path, cluster):
+    assert "ran on node1: it sees" in try_out(tmp_path, cluster)[-1]
+
+
+def test_a_folder_that_they_do_not_see_is_bad_input(tmp_path, cluster):
+    cluster.blind = True
+    with pytest.raises(
+        BadInput, match=r"the nodes of the cluster \(node1\) do not see .*use a --graph_path that the nodes share"
+    ):
+        try_out(tmp_path, cluster)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_to_be_set_up_and_fails_is_said(tmp_path, cluster):
+    with pytest.raises(BadInput, match="could not run .*no such module; install flowrl where the nodes see it"):
+        try_out(tmp_path, cluster, SlurmOptions(setup="echo no such module; exit 3"))
+
+
+def test_a_job_that_waits_for_long_is_taken_back_and_the_experiment_begins(tmp_path, cluster):
+    cluster.waits = True
+    assert "still waits (Resources)" in try_out(tmp_path, cluster)[-1]
+    assert cluster.table["1"].state.startswith("CANCELLED")
+
+
+def test_a_cluster_that_refuses_or_is_silent_is_bad_input(tmp_path, cluster):
+    cluster.refusal = "Invalid account"
+    with pytest.raises(BadInput, match="refused a first tiny job: Invalid account"):
+        try_out(tmp_path, cluster)
+    cluster.silent = True
+    with pytest.raises(BadInput, match="does not answer"):
+        try_out(tmp_path, cluster)

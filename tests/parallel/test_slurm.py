@@ -1,0 +1,445 @@
+"""The launcher of a cluster, with a queue that does what the test says."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowrl.errors import BadInput
+from flowrl.files import write_json
+from flowrl.parallel import environment
+from flowrl.parallel.launchers import slurm
+from flowrl.parallel.launchers.base import EngineUnreachable, Fault, Handle, NotLaunched, Phase
+from flowrl.parallel.launchers.batch_script import attempt_of, batch_script, claim_of, comment_of
+from flowrl.parallel.launchers.slurm import SlurmLauncher
+from flowrl.parallel.launchers.slurm_options import SlurmOptions, seconds_of
+from flowrl.parallel.launchers.slurm_queue import Job, Partition
+from flowrl.paths import ExperimentPaths, RunPaths, batch_file, job_receipt
+from flowrl.records import ending, queue
+from flowrl.records.ending import Ending
+from tests.parallel.fakes.queue import NOW_S, FakeQueue, FakeSessions
+from tests.parallel.launcher_contract import LauncherContract, phase
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def clock():
+    return {"now_s": NOW_S}
+
+
+@pytest.fixture
+def cluster():
+    return FakeQueue()
+
+
+@pytest.fixture
+def launcher(cluster, clock, monkeypatch):
+    """With answers that are never old, so that each step of a test is seen."""
+    monkeypatch.setattr(slurm, "FRESH_S", -1.0)
+    monkeypatch.setattr(slurm, "CANCEL_LOOK_S", 0.001)
+    return SlurmLauncher(SlurmOptions(), cluster, FakeSessions(), now=lambda: clock["now_s"])
+
+
+class TestSlurmLauncher(LauncherContract):
+    pass
+
+
+def status(launcher, handle):
+    return launcher.poll([handle])[handle.engine_id]
+
+
+# Submission.
+
+
+def test_a_submission_whose_answer_was_lost_is_not_repeated_once_the_queue_shows_the_job(launcher, cluster, spec):
+    cluster.answers_lost = 1
+    handle = launcher.launch(spec())
+    assert phase(launcher, handle) is Phase.RUNNING
+    assert launcher.launch(spec()).engine_id == handle.engine_id
+    assert len(cluster.of(1)) == 1 and cluster.count("sbatch") == 1
+
+
+def test_a_job_that_could_not_be_submitted_is_submitted_as_soon_as_the_cluster_answers(launcher, cluster, spec):
+    cluster.silent = True
+    handle = launcher.launch(spec())
+    assert phase(launcher, handle) is Phase.UNKNOWN
+    assert not cluster.table
+    cluster.silent = False
+    assert phase(launcher, handle) is Phase.QUEUED
+    assert phase(launcher, handle) is Phase.RUNNING
+    assert len(cluster.of(1)) == 1
+
+
+def test_a_copy_of_a_job_is_cancelled_while_it_waits(launcher, cluster, spec):
+    cluster.starts_at_once = False
+    handle = launcher.launch(spec())
+    cluster.submit(batch_file(spec().run_folder))  # a lost message that arrives late
+    first, second = sorted(cluster.of(1), key=lambda job: int(job.id))
+    assert phase(launcher, handle) is Phase.QUEUED
+    assert cluster.table[second.id].state.startswith("CANCELLED")
+    assert cluster.table[first.id].state == "PENDING"
+
+
+def test_a_copy_that_waits_for_an_attempt_that_was_made_already_is_no_run(launcher, cluster, spec):
+    """Found by the simulation: a scheduler that was started again took it over, and spent a second retry on it."""
+    handle = launcher.launch(spec())
+    first = cluster.of(1)[0].id
+    claim_of(spec().run_folder, 1).write_text(first)
+    cluster.starts_at_once = False
+    copy = cluster.submit(batch_file(spec().run_folder))
+    cluster.set(first, state="FAILED")
+    assert launcher.find(spec().experiment) == []
+    assert status(launcher, handle).phase is Phase.EXITED
+    assert cluster.table[copy].state.startswith("CANCELLED")
+    cluster.forget(copy)
+    cluster.set(first, state="PENDING")  # someone has it start again
+    assert status(launcher, handle).phase is Phase.LOST
+
+
+def test_an_older_attempt_that_still_waits_is_cancelled_before_the_next_is_submitted(launcher, cluster, spec):
+    cluster.starts_at_once = False
+    launcher.launch(spec())
+    launcher.launch(spec(attempt=2))
+    assert [job.state for job in cluster.of(1)] == ["CANCELLED by 1000"]
+    assert [job.state for job in cluster.of(2)] == ["PENDING"]
+
+
+def test_a_refused_job_is_a_failed_launch_that_says_why_and_leaves_no_session(launcher, cluster, spec):
+    cluster.refusal = "Invalid account or account/partition combination specified"
+    with pytest.raises(NotLaunched, match="refused the job flowrl_e2_Make_Pickaxe: Invalid account"):
+        launcher.launch(spec())
+    assert not launcher._sessions.names
+
+
+def test_a_cluster_that_takes_no_more_jobs_now_is_asked_again(launcher, cluster, spec, monkeypatch):
+    def submit(script):
+        raise EngineUnreachable("sbatch says: Job violates accounting/QOS policy (AssocMaxSubmitJobLimit)")
+
+    monkeypatch.setattr(cluster, "submit", submit)
+    handle = launcher.launch(spec())
+    found = status(launcher, handle)
+    assert found.phase is Phase.QUEUED and "AssocMaxSubmitJobLimit" in found.reason
+    monkeypatch.undo()
+    assert status(launcher, handle).phase is Phase.QUEUED
+    assert len(cluster.of(1)) == 1
+
+
+# What the queue says.
+
+
+def test_no_answer_is_never_gone(launcher, cluster, spec):
+    handle = launcher.launch(spec())
+    cluster.silent = True
+    assert status(launcher, handle).phase is Phase.UNKNOWN
+    with pytest.raises(EngineUnreachable):
+        launcher.find(spec().experiment)
+    assert launcher.cancel(handle, grace_s=0) is False
+
+
+def test_a_job_that_the_queue_has_forgotten_is_lost_and_not_submitted_again(launcher, cluster, spec):
+    handle = launcher.launch(spec())
+    cluster.forget(cluster.of(1)[0].id)
+    assert status(launcher, handle).phase is Phase.LOST
+    assert status(launcher, handle).phase is Phase.LOST
+    assert not cluster.table and cluster.count("sbatch") == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "expected", "fault"),
+    [
+        ("PENDING", Phase.QUEUED, None),
+        ("SUSPENDED", Phase.QUEUED, None),
+        ("CONFIGURING", Phase.STARTING, None),
+        ("RUNNING", Phase.RUNNING, None),
+        ("COMPLETING", Phase.RUNNING, None),
+        ("COMPLETED", Phase.EXITED, None),
+        ("FAILED", Phase.EXITED, None),
+        ("CANCELLED by 1000", Phase.EXITED, None),
+        ("TIMEOUT", Phase.EXITED, Fault.ENGINE),
+        ("PREEMPTED", Phase.EXITED, Fault.ENGINE),
+        ("NODE_FAIL", Phase.EXITED, Fault.ENGINE),
+        ("OUT_OF_MEMORY", Phase.EXITED, Fault.MEMORY),
+        ("SOMETHING_NEW", Phase.UNKNOWN, None),
+    ],
+)
+def test_the_states_of_a_job(launcher, cluster, spec, state, expected, fault):
+    handle = launcher.launch(spec())
+    cluster.set(cluster.of(1)[0].id, state=state)
+    found = status(launcher, handle)
+    assert (found.phase, found.fault) == (expected, fault)
+
+
+def test_a_job_that_waits_too_long_is_given_up_with_the_reason(launcher, cluster, clock, spec):
+    cluster.starts_at_once = False
+    handle = launcher.launch(spec())
+    cluster.set(cluster.of(1)[0].id, reason="QOSMaxJobsPerUserLimit")
+    clock["now_s"] += 48 * HOUR_S
+    assert status(launcher, handle).phase is Phase.QUEUED
+    patient = SlurmLauncher(SlurmOptions(pending_timeout_s=HOUR_S), cluster, FakeSessions(), now=lambda: clock["now_s"])
+    found = status(patient, handle)
+    assert (found.phase, found.fault) == (Phase.EXITED, Fault.HOPELESS)
+    assert "QOSMaxJobsPerUserLimit" in found.reason and "--slurm_pending_timeout 3600" in found.reason
+
+
+def test_the_files_of_a_job_that_has_just_ended_on_a_node_may_come_later(launcher, cluster, clock, spec):
+    handle = launcher.launch(spec())
+    job = cluster.of(1)[0].id
+    cluster.set(job, state="COMPLETED", ended_s=NOW_S)
+    assert status(launcher, handle).phase is Phase.RUNNING
+    clock["now_s"] += slurm.FILES_GRACE_S
+    assert status(launcher, handle).phase is Phase.EXITED
+    clock["now_s"] = NOW_S
+    ending.write(RunPaths(spec().run_folder).exit, Ending(1, 0))
+    assert status(launcher, handle).phase is Phase.EXITED
+    cluster.set(job, node=socket.gethostname())
+    (spec().run_folder / "run.exit").unlink()
+    assert status(launcher, handle).phase is Phase.EXITED  # here, files are seen at once
+
+
+def test_one_question_is_enough_for_all_jobs_and_for_many_calls(cluster, spec):
+    launcher = SlurmLauncher(SlurmOptions(), cluster, FakeSessions())
+    handles = [launcher.launch(spec(f"S{index}", index=index)) for index in range(5)]
+    assert cluster.count("squeue") == 1  # for five launches, each of which looks for its own job first
+    launcher._forget_answer()
+    for _ in range(10):
+        launcher.poll(handles)
+    assert cluster.count("squeue") == 2
+
+
+def test_the_place_in_the_queue_and_the_reason_are_written_for_those_who_look(launcher, cluster, spec):
+    cluster.starts_at_once = False
+    handles = [launcher.launch(spec(name, index=index)) for index, name in enumerate(("A", "B"))]
+    cluster.set(cluster.of(1)[0].id, priority=5)
+    cluster.set(cluster.of(1)[1].id, priority=9, reason="Resources")
+    launcher.poll(handles)
+    shown = queue.find(ExperimentPaths(spec().experiment).queue)
+    assert [(place.run, place.place, place.waiting, place.reason) for place in shown.places] == [
+        ("skill_0_A", 2, 2, "Priority"),
+        ("skill_1_B", 1, 2, "Resources"),
+    ]
+    assert "place 2 of your 2 waiting jobs (Priority)" in str(shown.of("skill_0_A"))
+    cluster.silent = True
+    launcher.poll(handles)
+    later = queue.find(ExperimentPaths(spec().experiment).queue)
+    assert "did not answer" in later.silence and later.places == shown.places
+
+
+def test_a_job_that_ends_by_itself_does_not_count_as_cancelled(launcher, cluster, spec):
+    handle = launcher.launch(spec())
+    ending.write(RunPaths(spec().run_folder).exit, Ending(1, 0))
+    assert launcher.cancel(handle, grace_s=0)
+    assert cluster.of(1)[0].state == "RUNNING" and cluster.count("scancel") == 0
+
+
+def test_jobs_of_others_are_none_of_ours(launcher, cluster, spec):
+    cluster.table["7"] = Job("7", "RUNNING", name="flowrl_e2_Make_Pickaxe", comment="mine: hands off")
+    handle = launcher.launch(spec())
+    assert launcher.find(spec().experiment) == [handle]
+    launcher.cancel(handle, grace_s=0)
+    assert cluster.table["7"].state == "RUNNING"
+
+
+def test_a_line_of_squeue_is_a_job_and_anything_else_is_not():
+    line = "12|RUNNING|None|node1|1700000000|NONE|1700000000|4294|debug|flowrl_e0_A|flowrl:1:/a|b"
+    assert Job.parse(line) == Job(
+        "12", "RUNNING", "", "node1", 1700000000.0, None, 1700000000.0, 4294, "debug", "flowrl_e0_A", "flowrl:1:/a|b"
+    )
+    for other in ("", "second line of a comment", "1_[2-9]|PENDING|None||1|2|3|4|debug|x|y", "|".join("a" * 11)):
+        assert Job.parse(other) is None
+
+
+@pytest.mark.parametrize("folder", ["/a/training_runs/skill_0_A", "/with space/#1:2%/training_runs/skill_0_A", "/ä/skill_0_A"])
+def test_a_comment_names_the_run_and_the_attempt(folder):
+    assert attempt_of(comment_of(Path(folder), 12)) == (Path(folder), 12)
+    assert not set(" #|'\"") & set(comment_of(Path(folder), 12))
+
+
+@pytest.mark.parametrize("comment", ["", "(null)", "flowrl", "flowrl:x:/a", "flowrl:1:", "other:1:/a"])
+def test_another_comment_is_none_of_ours(comment):
+    assert attempt_of(comment) is None
+
+
+# Options.
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 1800), ("30:30", 1830), ("4:00:00", 14400), ("2-12", 216000), ("1-01:30", 91800), ("1-0:0:5", 86405),
+     ("UNLIMITED", None), ("infinite", None)],
+)  # fmt: skip
+def test_a_time_is_read_as_slurm_reads_it(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (SlurmOptions(time="x"), "--slurm_time must be minutes"),
+        (SlurmOptions(time="4:59"), "--slurm_time must be at least 5 minutes, found 4:59"),
+        (SlurmOptions(args="--comment=x"), "--slurm_args must not have '--comment=x'"),
+        (SlurmOptions(args="--account=x -J name"), "--slurm_args must not have '-J name'"),
+        (SlurmOptions(args="account=x"), "must be options of sbatch"),
+        (SlurmOptions(args="--account='x"), "--slurm_args cannot be read"),
+        (SlurmOptions(partition="a b"), "--slurm_partition must be a word"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_cluster_is_one_line(options, words):
+    with pytest.raises(BadInput) as raised:
+        options.check()
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (SlurmOptions(partition="gpu"), "--slurm_partition gpu is unknown; this cluster has: closed, debug, short"),
+        (SlurmOptions(partition="closed"), "--slurm_partition closed is down"),
+        (SlurmOptions(partition="short", time="1:00:00"), "--slurm_time 1:00:00 is more than short allows"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_found_before_anything_is_submitted(cluster, options, words):
+    with pytest.raises(BadInput, match=words):
+        SlurmLauncher(options, cluster, FakeSessions()).check()
+    assert not cluster.table
+
+
+def test_what_the_cluster_refuses_or_does_not_answer_is_bad_input(launcher, cluster):
+    cluster.refusal = "Invalid qos specification"
+    with pytest.raises(BadInput, match="Invalid qos specification"):
+        launcher.check()
+    cluster.silent = True
+    with pytest.raises(BadInput, match="the cluster does not answer"):
+        launcher.check()
+
+
+def test_what_is_refused_only_while_nodes_are_out_of_work_is_no_hindrance(launcher, cluster, monkeypatch):
+    cluster.refusal = "allocation failure: Requested node configuration is not available"
+    with pytest.raises(BadInput, match="node configuration"):
+        launcher.check()
+    monkeypatch.setattr(cluster, "partitions", lambda: [Partition("debug", True, "infinite", True, is_whole=False)])
+    launcher.check()
+    cluster.refusal = "Invalid account"
+    with pytest.raises(BadInput, match="Invalid account"):
+        launcher.check()
+
+
+def test_shares_of_this_machine_mean_nothing_on_a_cluster(launcher):
+    assert len(launcher.slots(1000)) == 1000
+    with pytest.raises(BadInput, match="--slurm_gpus"):
+        launcher.slots(2, gpu_ids="0,1")
+    with pytest.raises(BadInput, match="--slurm_gpus"):
+        launcher.slots(2, skills_per_gpu=2)
+
+
+# The batch script, as a shell runs it.
+
+
+def run_script(spec, options=SlurmOptions(), **variables):
+    script = spec.run_folder / "script"
+    script.write_text(batch_script(spec, options, "flowrl_e2_Make_Pickaxe"))
+    environment = {"PATH": "/usr/bin:/bin", "SLURM_JOB_ID": "12"} | variables
+    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=False)
+    output = spec.run_folder / "job.out"
+    return done.returncode, output.read_text() if output.exists() else ""
+
+
+def test_a_job_runs_the_command_with_its_variables_and_hands_on_its_exit_code(spec):
+    code, said = run_script(spec(argv=("sh", "-c", "echo $MARK $FLOWRL_RUN; exit 7"), MARK="long path"))
+    assert code == 7
+    assert said == f"long path {spec().run_folder}#1\n"
+
+
+def test_an_attempt_is_trained_by_one_job_alone(spec):
+    run = spec(argv=("echo", "training"))
+    assert run_script(run)[1] == "training\n"
+    code, said = run_script(run, SLURM_JOB_ID="13")
+    assert (code, said.count("training\n")) == (0, 1)
+    assert f"job 13 ends: job 12 on {socket.gethostname()} has attempt 1" in said
+    assert run_script(spec(argv=("echo", "training"), attempt=2))[1].count("training\n") == 2
+
+
+def test_what_is_to_be_set_up_is_done_first_and_a_training_sees_it(spec):
+    _, said = run_script(spec(argv=("sh", "-c", "echo $LOADED")), SlurmOptions(setup="export LOADED=cuda"))
+    assert said == "cuda\n"
+    assert batch_script(spec(), SlurmOptions(setup="module load cuda"), "x").startswith("#!/bin/bash -l\n")
+
+
+def test_a_path_as_long_as_module_systems_make_it_is_no_hindrance(spec):
+    long = ":".join(f"/software/module-{number}/bin" for number in range(4000))
+    _, said = run_script(spec(argv=("sh", "-c", "echo ${#LONG}"), LONG=long))
+    assert said == f"{len(long)}\n"
+
+
+def test_a_folder_with_a_blank_and_a_hash_in_its_path_works(spec):
+    code, said = run_script(spec(argv=("echo", "here"), experiment="my #1 'exp' %j"))
+    assert (code, said) == (0, "here\n")
+
+
+ASKED = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(143))
+os.kill(os.getppid(), signal.SIGTERM)
+signal.pause()
+"""
+
+
+def test_when_the_time_is_nearly_over_the_keeper_is_told_and_the_job_has_not_failed(spec):
+    code, _ = run_script(spec(argv=(sys.executable, "-c", ASKED)))
+    assert code == 0
+
+
+def test_no_key_is_in_a_script(spec, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "secret-1")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-2")
+    script = batch_script(spec(**environment.to_start()), SlurmOptions(), "x")
+    assert "secret" not in script
+    assert not [value for value in environment.for_slurm().values() if "secret" in value]
+
+
+def test_variables_that_would_override_a_jobs_own_options_are_not_passed_on(monkeypatch):
+    monkeypatch.setenv("SBATCH_REQUEUE", "1")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
+    monkeypatch.setenv("SQUEUE_FORMAT", "%i")
+    monkeypatch.setenv("SLURM_JOB_ID", "99")
+    passed = environment.for_slurm()
+    assert passed["SBATCH_ACCOUNT"] == "mine"
+    assert not {"SBATCH_REQUEUE", "SQUEUE_FORMAT", "SLURM_JOB_ID"} & passed.keys()
+
+
+def test_the_script_of_a_launched_job_is_its_owners_alone(launcher, spec):
+    launcher.launch(spec())
+    assert batch_file(spec().run_folder).stat().st_mode & 0o077 == 0
+    assert job_receipt(spec().run_folder).exists()
+
+
+def test_the_options_of_a_job_are_those_that_were_asked_for(spec):
+    options = SlurmOptions("gpu", "4:00:00", 1, 8, "16G", "--account=x --constraint='a&b' --reservation r")
+    script = batch_script(spec(), options, "flowrl_e2_Make_Pickaxe")
+    lines = {line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")}
+    assert lines >= {"--partition=gpu", "--time=4:00:00", "--gres=gpu:1", "--cpus-per-task=8", "--mem=16G", "--account=x",
+                     "--constraint='a&b'", "--reservation r", "--no-requeue", "--signal=B:TERM@90",
+                     "--job-name=flowrl_e2_Make_Pickaxe"}  # fmt: skip
+
+
+def test_a_claim_is_of_one_attempt(tmp_path):
+    assert claim_of(tmp_path, 1) != claim_of(tmp_path, 2)
+
+
+def test_a_lost_job_of_an_unknown_run_can_be_asked_about(launcher, spec):
+    unknown = Handle("", "", spec().run_folder, 4)
+    assert status(launcher, unknown).phase is Phase.LOST
+    assert shlex.join(launcher.attach_command(unknown)).startswith("tmux attach")
+
+
+def test_a_receipt_of_an_older_attempt_does_not_count(launcher, cluster, spec):
+    handle = launcher.launch(spec())
+    cluster.forget(cluster.of(1)[0].id)
+    write_json(job_receipt(spec().run_folder), {"attempt": 0, "job": "1"})
+    assert status(launcher, handle).phase is Phase.QUEUED  # submitted again: nothing says that it ever was
+    assert len(cluster.of(1)) == 1
