@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
@@ -55,6 +56,7 @@ class WatchedRun:
         self._stall_timeout_s = stall_timeout_s
         self._launched_s = time.monotonic()
         self._remains_since_s: float | None = None
+        self._killed_since_s: float | None = None
         self._pulse = Pulse()
         self._end: Future[bool] | None = None
         self._why_ended = ""
@@ -78,7 +80,7 @@ class WatchedRun:
                 self._clear()
                 return self._ended(seen.result)
             case RunState.DEAD:
-                return self._died()
+                return None if self._may_have_given_way() else self._died()
             case RunState.ORPHANED:
                 self._begin_end(ORPHAN_GRACE_S, f"its session {self.handle.name} was ended from outside")
             case RunState.STALLED:
@@ -115,6 +117,16 @@ class WatchedRun:
         self._remains_since_s = self._remains_since_s or now_s
         if now_s - self._remains_since_s > ENDING_GRACE_S:
             self._launcher.cancel(self.handle, LEFTOVER_GRACE_S)
+
+    def _may_have_given_way(self) -> bool:
+        """Whether the engine may be about to say that it ended the run: a job that gives way to another is killed a moment
+        before the engine's books say so. Of a run of this machine, no engine but tmux could say anything."""
+        how = ending.find(self._run.exit, self._attempt)
+        was_killed = how is not None and how.signal in (signal.SIGTERM, signal.SIGKILL) and not how.out_of_memory
+        if self.handle.process is not None or not was_killed or self._engine.phase in (Phase.EXITED, Phase.LOST):
+            return False
+        self._killed_since_s = self._killed_since_s or time.monotonic()
+        return time.monotonic() - self._killed_since_s <= ENDING_GRACE_S
 
     def _begin_end(self, grace_s: float, why: str) -> None:
         """Asks the run to stop, and gives it ``grace_s`` to write a checkpoint; does not wait."""

@@ -149,5 +149,22 @@ def test_a_result_from_elsewhere_counts_once_the_keeper_has_recorded_the_end(run
 def test_a_death_elsewhere_is_known_from_its_keeper_before_the_engine_says_so(run, watched):
     watched.hear(EngineStatus(Phase.RUNNING))
     assert watched.look() is None
+    ending.write(run.exit, Ending(1, 3))
+    assert "ended with exit code 3" in watched.look().error
+
+
+def test_a_run_that_was_killed_elsewhere_may_have_given_way_so_the_engine_has_a_moment_to_say_so(run, watched):
+    launched(run)
+    run.checkpoint(640).touch()
+    watched.hear(EngineStatus(Phase.RUNNING))
+    ending.write(run.exit, Ending(1, None, 15))
+    assert watched.look() is None
+    assert isinstance(ended(watched, watched._launcher, fault=Fault.ENGINE), RunStopped)
+
+
+def test_a_run_that_was_killed_elsewhere_is_dead_if_the_engine_says_nothing(run, watched, clock):
+    watched.hear(EngineStatus(Phase.RUNNING))
     ending.write(run.exit, Ending(1, None, 9))
+    assert watched.look() is None
+    clock.now_s += watched_run.ENDING_GRACE_S + 1
     assert "was ended by SIGKILL" in watched.look().error
