@@ -130,6 +130,13 @@ def test_another_network_than_the_checkpoints_is_refused(trained, capsys):
     assert "does not fit this run" in error and "give another --output_dir" in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(("name", "value"), [("grid_size", 9), ("wind_from", 90.0), ("seed", 3)])
+def test_another_problem_than_the_checkpoints_is_refused(trained, capsys, name, value):
+    assert parallel.main(flags(output_dir=trained.folder, **{name: value})) == 2
+    error = capsys.readouterr().err
+    assert f"with --{name} " in error and f", not {value}; give another --output_dir" in error and error.count("\n") == 1
+
+
 def test_the_sequential_command_steps_one_environment(tmp_path, capsys):
     assert sequential.main(flags(output_dir=tmp_path / "out", num_episodes=1, num_parallel_envs=7, num_test_landscapes=0)) == 0
     found = lines(FuelBreakPaths(tmp_path / "out"))

@@ -19,6 +19,12 @@ _PERCENT = Range("from 0 to 100", lambda value: 0 <= value <= 100)
 NUM_LAYERS = 8
 """Layers that an agent sees: fuels, elevation, slope, aspect and four of the canopy."""
 
+PROBLEM = (
+    *("raster_dir", "fuel_system", "grid_size", "num_landscapes", "seed", "budget", "percentage_increment", "reward"),
+    *("fire_steps", "wind_speed", "wind_from", "wind_spread"),
+)
+"""Settings that say what is to be solved; a training that goes on has to have the same."""
+
 
 @dataclass(frozen=True)
 class FuelBreakSettings:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.fire.agent.agent import AgentSettings, DQNAgent
 from flowrl.fire.agent.collector import ParallelExperienceCollector
@@ -21,7 +22,7 @@ from flowrl.fire.training import checkpoints, memories, results
 from flowrl.fire.training.checkpoints import Progress, Saved
 from flowrl.fire.training.display import TrainingDisplay
 from flowrl.fire.training.metrics import Metrics
-from flowrl.fire.training.settings import FuelBreakSettings
+from flowrl.fire.training.settings import PROBLEM, FuelBreakSettings
 from flowrl.fire.training.surroundings import ENVIRONMENT_SEEDS, Surroundings, rules_of, surroundings_of
 from flowrl.own_folder import Terminated, own_folder
 from flowrl.paths import FuelBreakPaths
@@ -102,6 +103,24 @@ def new_agent(settings: FuelBreakSettings, shape: tuple[int, int, int], cells_pe
     return agent
 
 
+def _check_same_problem(paths: FuelBreakPaths, settings: FuelBreakSettings) -> None:
+    """
+    Raises:
+        BadInput: the folder's checkpoint is of other areas, breaks or fires. The network takes them all, so nothing else would
+            notice.
+    """
+    try:
+        stored = read_json(paths.settings)
+    except (FileNotFoundError, BadInput):
+        return  # the checkpoint alone says little; it goes on with what is asked for
+    for name in PROBLEM:
+        if stored.get(name) != (value := settings.to_json()[name]):
+            raise BadInput(
+                f"{paths.folder} holds a training with --{name} {stored.get(name)}, not {value}; give another --output_dir, "
+                "or the settings of that training"
+            )
+
+
 class _Training:
     """The parts of one training, and the loop over its rounds."""
 
@@ -119,6 +138,7 @@ class _Training:
         self._best: Params = self._agent.learner.params
         self._progress = Progress(epsilon=settings.initial_epsilon)
         if found := checkpoints.newest(paths, self._agent.learner, display.say):
+            _check_same_problem(paths, settings)
             self._take_up(found)
             display.say(f"Going on after {found.progress.rounds} rounds, {found.progress.updates} updates")
         write_json(paths.settings, settings.to_json())
@@ -135,7 +155,6 @@ class _Training:
         self._rng = np.random.default_rng(settings.seed)
         self._placements: list[Placement] = []
         self._seconds_before, self._began_s = self._progress.seconds, time.monotonic()
-        self._saved_rounds = self._progress.rounds
 
     def run(self) -> dict[str, Any]:
         """Trains to the end, and compares; saves what was learned, however it ends."""
