@@ -24,7 +24,7 @@ from flowrl.parallel.launchers.slurm import ASK_EVERY_S, SlurmLauncher  # noqa: 
 from flowrl.parallel.launchers.slurm_options import SlurmOptions  # noqa: E402
 from flowrl.records import ending  # noqa: E402
 from flowrl.records.ending import Ending  # noqa: E402
-from tests.parallel.fakes.queue import NOW_S, FakeQueue, FakeSessions  # noqa: E402
+from tests.parallel.fakes.cluster_queue import NOW_S, FakeQueue, FakeSessions  # noqa: E402
 
 RUNNING = 200
 """Jobs that the cluster runs at a time."""

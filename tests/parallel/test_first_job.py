@@ -12,7 +12,7 @@ from flowrl.errors import BadInput
 from flowrl.parallel.launchers import first_job
 from flowrl.parallel.launchers.slurm_options import SlurmOptions
 from flowrl.parallel.launchers.slurm_queue import Job, Refused
-from tests.parallel.fakes.queue import FakeQueue
+from tests.parallel.fakes.cluster_queue import FakeQueue
 
 
 class ShellQueue(FakeQueue):

@@ -16,7 +16,7 @@ from flowrl.records import ending, queue
 from flowrl.records import result as run_result
 from flowrl.records.ending import Ending
 from flowrl.records.queue import Place, QueueRecord
-from tests.parallel.fakes.queue import FakeQueue
+from tests.parallel.fakes.cluster_queue import FakeQueue
 from tests.records.builders import write_record
 
 

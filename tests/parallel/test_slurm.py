@@ -22,7 +22,7 @@ from flowrl.parallel.launchers.slurm_queue import Job, Partition
 from flowrl.paths import ExperimentPaths, RunPaths, batch_file, job_receipt
 from flowrl.records import ending, queue
 from flowrl.records.ending import Ending
-from tests.parallel.fakes.queue import NOW_S, FakeQueue, FakeSessions
+from tests.parallel.fakes.cluster_queue import NOW_S, FakeQueue, FakeSessions
 from tests.parallel.launcher_contract import LauncherContract, phase
 
 HOUR_S = 3600.0

@@ -315,6 +315,7 @@ class ClusterHands(SimulatedHands):
     def _died(self, entry: SkillEntry, folder: Folder | None) -> RunDied | RunStopped:
         name, attempt = entry.skill_name, entry.attempt
         job = self.world.job_of(folder, attempt)
+        self.world.seen_after_all(name, attempt)
         for_the_cluster = (job is not None and job.fault) or (folder is not None and folder.exits.get(attempt) == "asked")
         if for_the_cluster and folder.checkpoint > self.world.records[self.world.key(folder)].launches[-1].frames:
             return RunStopped(name, attempt)

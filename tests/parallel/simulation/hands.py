@@ -139,6 +139,7 @@ class SimulatedHands:
             return self._ended(entry, folder)
         if state is RunState.DEAD:
             del self.watched[entry.skill_name]
+            self.world.seen_after_all(entry.skill_name, entry.attempt)
             if not self.was_started(entry):  # intended, never made, and the engine could not say so
                 self.world.failed(entry.skill_name)
             out_of_memory = folder is not None and folder.exits.get(entry.attempt) == "out_of_memory"

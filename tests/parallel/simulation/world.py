@@ -104,6 +104,7 @@ class World:
         self.kills = 0
         self.failures: dict[str, int] = {}
         self.failed_attempts: set[tuple[str, int]] = set()
+        self.forgiven_attempts: set[tuple[str, int]] = set()
         self.given_up: set[str] = set()
         """Without progress; only a person may have them tried again."""
         self.reports: list[object] = []
@@ -234,10 +235,17 @@ class World:
 
     def forgiven(self, folder: Folder, attempt: int) -> None:
         """What had gone wrong in this attempt, if anything, was never looked at."""
-        if (folder.name, attempt) not in self.failed_attempts:
-            return
+        if (folder.name, attempt) not in self.failed_attempts or (folder.name, attempt) in self.forgiven_attempts:
+            return  # one death is forgiven once, even if a scheduler was killed as it did so
         self.failures[folder.name] = max(0, self.failures.get(folder.name, 0) - 1)
+        self.forgiven_attempts.add((folder.name, attempt))
         self.envs[folder.name] = folder.num_envs
+
+    def seen_after_all(self, name: str, attempt: int) -> None:
+        """A scheduler that forgave a death was killed before it had saved that; the next one sees the death, and it counts."""
+        if (name, attempt) in self.forgiven_attempts:
+            self.forgiven_attempts.remove((name, attempt))
+            self.failed(name)
 
     def finish(self, process: Process, outcome: str, reason: str | None = None) -> None:
         """A run that ends by itself leaves its result."""
