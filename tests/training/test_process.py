@@ -218,7 +218,7 @@ class Run:
     skill_name = "Collect_Wood"
 
     class settings:
-        use_wandb = False
+        use_wandb = tensorboard = False
         num_envs = 64
 
     def __init__(self, paths):

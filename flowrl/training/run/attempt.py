@@ -171,6 +171,8 @@ def _tracker(run: RunSpecification) -> Tracker:
     from flowrl.tracking import trackers
 
     settings, chosen = run.settings, []
+    if not (settings.use_wandb or settings.tensorboard):
+        return trackers.no_tracker()
     name = run.skill_name if run.global_expert_idx is None else f"{run.global_expert_idx}_{run.skill_name}"
 
     def say(line: str) -> None:
