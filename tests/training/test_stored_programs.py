@@ -140,11 +140,11 @@ def test_a_program_depends_on_settings_of_jax(setting):
     assert not any("cache_dir" in part for part in origin.surroundings())
 
 
-@pytest.mark.parametrize("what", ["source_code", "processor"])
+@pytest.mark.parametrize("what", ["source_code", "machine.processor"])
 def test_other_source_code_or_another_machine_is_another_program(folder, monkeypatch, what):
     called(folder, Traced())
     origin.surroundings.cache_clear()
-    monkeypatch.setattr(origin, what, lambda: "other")
+    monkeypatch.setattr(f"{origin.__name__}.{what}", lambda: "other")
     changed = Traced(3.0)
     assert called(folder, changed) == numbers(jax.jit(Traced(3.0))(pair(), 5)) and changed.times == 1
     origin.surroundings.cache_clear()
