@@ -31,10 +31,11 @@ install_missing() {
     fi
     echo "Installing ${missing[*]} with apt-get." >&2
     local log; log=$(mktemp)
-    # No service is started on the way: only what this script starts may run.
+    # Without a network this ends soon. No service is started on the way: only what this script starts may run.
+    local patience=(-o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20)
     {
-        "${as[@]}" apt-get update || true
-        "${as[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends $packages
+        "${as[@]}" apt-get "${patience[@]}" update || true
+        "${as[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get "${patience[@]}" install -y --no-install-recommends $packages
     } >"$log" 2>&1 || { tail -n 5 "$log" >&2; rm -f "$log"; fail "$packages could not be installed"; }
     rm -f "$log"
 }
