@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -98,6 +99,27 @@ def append_line(path: Path | str, text: str) -> None:
         if file.write(line) < len(line):  # only part of it was written
             file.truncate(before)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def forget_later_lines(path: Path | str, counter: str, last: int) -> None:
+    """Removes from a file of JSON lines those whose ``counter`` is above ``last``, and those that a crash has torn.
+
+    A training that goes on from a checkpoint makes what came after it once more.
+    """
+    try:
+        lines = Path(path).read_text().splitlines()
+    except FileNotFoundError:
+        return
+    kept = [line for line in lines if _counted(line, counter) <= last]
+    if len(kept) < len(lines):
+        write_whole(path, "".join(f"{line}\n" for line in kept))
+
+
+def _counted(line: str, counter: str) -> float:
+    try:
+        return json.loads(line)[counter]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def why_no_room(error: BaseException) -> str | None:

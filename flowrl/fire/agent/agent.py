@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -128,10 +128,6 @@ class DQNAgent:
     def update_target(self) -> None:
         """Targets come from the network as it is now."""
         self.learner = self.learner._replace(target=self.learner.params)
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps; memories fill anew."""
-        return {"learner": self.learner, "epsilon": self.epsilon, "updates": self.updates}
 
     def _batch(self) -> Experiences:
         count = self.settings.batch_size

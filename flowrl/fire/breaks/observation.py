@@ -8,8 +8,6 @@ from flowrl.fire.breaks.areas import CANOPY, FireArea
 from flowrl.fire.spread.fires import WindClimate
 from flowrl.fire.spread.probabilities import ALEXANDRIDIS_2008
 
-LAYERS = ("fuels", "elevation", "slope", "aspect", *CANOPY)
-"""The layers of an area that an agent sees."""
 CHANNELS = (
     *("inside", "burnable", "vegetation", "density", "elevation"),
     *("slope_east", "slope_north", "wind_east", "wind_north"),

@@ -66,7 +66,6 @@ class VectorizedFireEnv:
         self.method = method
         self._env = self._made(max_workers, timeout_s)
         self._episodes: list[tuple[float, int, float | None]] = []
-        self._last: np.ndarray | None = None
 
     @property
     def has_own_simulator(self) -> bool:
@@ -98,8 +97,7 @@ class VectorizedFireEnv:
         Returns:
             observations, float32 ``[num_envs, channels, H, W]``.
         """
-        self._last = self._env.reset(seed)
-        return self._last
+        return self._env.reset(seed)
 
     def step_async(self, actions: Any) -> VecEnv:
         """Begins a step, and returns at once where the method allows it. `wait_for_results` has to follow.
@@ -128,7 +126,6 @@ class VectorizedFireEnv:
         for total, length, row in zip(ended.returns.tolist(), ended.lengths.tolist(), ended.environments.tolist()):
             infos[row] |= {"final_observation": result.final_obs[row], "episode_return": total, "episode_length": length}
             self._episodes.append((total, length, infos[row].get("burned_share")))
-        self._last = result.observations
         return result.observations, result.rewards, dones, infos
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:

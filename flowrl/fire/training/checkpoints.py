@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flowrl import checkpoint_files, pickles
 from flowrl.errors import BadInput
 from flowrl.fire.agent.learning import Params, QLearner
+from flowrl.host.learning.checkpoints import check_shapes
 from flowrl.paths import FuelBreakPaths
 
 FORMAT = "flowrl-fuel-breaks-checkpoint"
@@ -76,15 +77,6 @@ def newest(paths: FuelBreakPaths, fresh: QLearner, say: Callable[[str], None]) -
     )
 
 
-def read(path: Any, fresh: QLearner) -> Saved:
-    """One checkpoint.
-
-    Raises:
-        BadInput: it is damaged, or of another network.
-    """
-    return _restored(pickles.load(path), fresh)
-
-
 def _restored(record: dict[str, Any], fresh: QLearner) -> Saved:
     if (record.get("format"), record.get("version")) != (FORMAT, VERSION):
         raise BadInput(f"format {record.get('format')!r} {record.get('version')!r} is not {FORMAT} {VERSION}")
@@ -95,11 +87,5 @@ def _restored(record: dict[str, Any], fresh: QLearner) -> Saved:
 
 def _like(fresh: Any, record: Any) -> Any:
     found = jax.tree.map(jnp.asarray, flax.serialization.from_state_dict(fresh, record))
-
-    def check(path, mine, theirs):
-        if jnp.shape(mine) != jnp.shape(theirs):
-            where = jax.tree_util.keystr(path)
-            raise BadInput(f"{where} has shape {jnp.shape(mine)}, these settings have {jnp.shape(theirs)}")
-
-    jax.tree_util.tree_map_with_path(check, found, fresh)
+    check_shapes(found, fresh)
     return found

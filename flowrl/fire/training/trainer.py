@@ -113,8 +113,9 @@ def _check_same_problem(paths: FuelBreakPaths, settings: FuelBreakSettings) -> N
         stored = read_json(paths.settings)
     except (FileNotFoundError, BadInput):
         return  # the checkpoint alone says little; it goes on with what is asked for
+    asked = settings.to_json()
     for name in PROBLEM:
-        if stored.get(name) != (value := settings.to_json()[name]):
+        if stored.get(name) != (value := asked[name]):
             raise BadInput(
                 f"{paths.folder} holds a training with --{name} {stored.get(name)}, not {value}; give another --output_dir, "
                 "or the settings of that training"

@@ -92,12 +92,17 @@ def _restored(record: dict[str, Any], fresh: Learner, env: str) -> Saved:
     params = flax.serialization.from_state_dict(fresh.params, record["params"])
     optimiser_state = flax.serialization.from_state_dict(fresh.optimiser_state, record["optimiser"])
     learner = jax.tree.map(jnp.asarray, Learner(params, optimiser_state))
-    _check_shapes(learner, fresh)
+    check_shapes(learner, fresh)
     state = TrainingState(learner, metadata["updates"], metadata["frames"], metadata["episodes"])
     return Saved(state, list(metadata["recent"]), float(metadata["seconds"]))
 
 
-def _check_shapes(found: Learner, expected: Learner) -> None:
+def check_shapes(found: Any, expected: Any) -> None:
+    """
+    Raises:
+        BadInput: an array of one tree has another shape than that of the other.
+    """
+
     def check(path, mine, theirs):
         if jnp.shape(mine) != jnp.shape(theirs):
             where = jax.tree_util.keystr(path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from flowrl.files import append_line, write_whole
+from flowrl.files import append_line
 from flowrl.host.learning.evaluation import Evaluation
 from flowrl.host.learning.flow import Flow
 from flowrl.host.learning.pace import Pace
@@ -148,22 +148,6 @@ class Reporter:
 
 def _of(num_episodes: int | None) -> str:
     return f"/{num_episodes}" if num_episodes is not None else ""
-
-
-def forget_later_updates(paths: HostRunPaths, updates: int) -> None:
-    """Removes from ``metrics.jsonl`` what came after a checkpoint, and is trained once more."""
-    with contextlib.suppress(FileNotFoundError):
-        lines = paths.metrics.read_text().splitlines()
-        kept = [line for line in lines if _update_of(line) <= updates]
-        if len(kept) < len(lines):
-            write_whole(paths.metrics, "".join(f"{line}\n" for line in kept))
-
-
-def _update_of(line: str) -> float:
-    try:
-        return json.loads(line)["update"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # torn by a crash
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from flowrl.errors import BadInput, FlowrlError
-from flowrl.files import read_json, write_json
+from flowrl.files import forget_later_lines, read_json, write_json
 from flowrl.host.environments import MakeEnvironment
 from flowrl.host.interface import VecEnv
 from flowrl.host.learning import checkpoints, reporting
@@ -97,7 +97,7 @@ class Training:
         self._reported = found or Saved(self._trainer.state, [], 0.0)
         """What an interrupt saves. An update counts once it is in ``metrics.jsonl``."""
         self._saved_updates, self._seconds_before = self._reported.state.updates, self._reported.seconds
-        reporting.forget_later_updates(paths, self._saved_updates)
+        forget_later_lines(paths.metrics, "update", self._saved_updates)
         self._tracker = _tracker(settings, paths, display)
         self._reporter = Reporter(paths, settings.most_episodes, display, self._tracker, self._reported.recent)
         self._began_s = self._saved_s = time.monotonic()

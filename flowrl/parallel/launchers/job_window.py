@@ -91,11 +91,14 @@ class Window:
         return None
 
     def _place(self) -> queue.Place | None:
-        record = queue.find(ExperimentPaths(self._run.folder.parent.parent).queue)
+        record = self._record()
         return record.of(self._run.folder.name) if record else None
 
+    def _record(self) -> queue.QueueRecord | None:
+        return queue.find(ExperimentPaths(self._run.folder.parent.parent).queue)
+
     def _waiting(self) -> str:
-        record = queue.find(ExperimentPaths(self._run.folder.parent.parent).queue)
+        record = self._record()
         place = record.of(self._run.folder.name) if record else None
         is_mine = place is not None and place.attempt == self._attempt
         lines = [
