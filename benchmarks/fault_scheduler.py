@@ -84,7 +84,12 @@ def main(folder: Path, launcher: str = "tmux") -> int:
     slurm.ASK_EVERY_S = SlurmLauncher.poll_every_s = 0.5
     slurm.FRESH_S, slurm.FILES_GRACE_S = 0.2, 2.0
     flags = SimpleNamespace(
-        max_parallel_skills=2, scheduler_poll_interval=0.5, max_retries=MANY_RETRIES, stall_timeout=2.0, launcher=launcher
+        max_parallel_skills=2,
+        scheduler_poll_interval=0.5,
+        max_retries=MANY_RETRIES,
+        stall_timeout=2.0,
+        keep_failed_session_s=0,
+        launcher=launcher,
     )
     scheduler = SkillScheduler(flags, base_dir=folder, command=TRAINER)
     scheduler.set_callbacks(process_completed_training=merge_and_tell)

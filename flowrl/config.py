@@ -37,7 +37,15 @@ _RANGES = {
         "skill_budget_frames",
     ),
     POSITIVE: ("scheduler_poll_interval", "lock_timeout_s", "llm_timeout_s"),
-    NOT_NEGATIVE: ("slurm_gpus", "slurm_pending_timeout", "max_retries", "stall_timeout", "max_repairs", "explore_frames"),
+    NOT_NEGATIVE: (
+        "slurm_gpus",
+        "slurm_pending_timeout",
+        "max_retries",
+        "max_repairs",
+        "explore_frames",
+        "stall_timeout",
+        "keep_failed_session_s",
+    ),
 }
 
 T = TypeVar("T")
@@ -111,6 +119,8 @@ class SchedulingSettings:
     stall_timeout: float = 0
     """Seconds without a heartbeat after which a run is ended and retried; 0: ten times its usual update, at least 300.
     Starting and compiling may take an hour."""
+    keep_failed_session_s: float = 600
+    """Seconds for which the session of a failed run stays to be looked at, with its error and what to do about it."""
     lock_timeout_s: float = 300
     """Seconds to wait for another process that holds the library; after that it is named, and the merge is retried later."""
     merge_guard: bool = True
@@ -355,7 +365,7 @@ class WatchArguments:
     graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
     """Folder of the experiment."""
     skill: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SKILL")]
-    """Name of a completed skill; all: every skill that has no film yet, or has been trained since."""
+    """Name of a skill; all: every completed skill that has no film yet, or has been trained since."""
     seed: int = 0
     """Seed of the worlds and of all that happens in them: the same seed gives the same film."""
     episodes: int = 1
@@ -368,11 +378,20 @@ class WatchArguments:
     """Steps of the game a second."""
     out: Path | None = None
     """The film's file: .mp4, .webp or .gif."""
+    progress: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The same world played with the skill's expert at four moments of its training, side by side."""
+    training: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Film the newest checkpoint of a training under way, although the library has the skill. A skill that it does not have
+    yet is filmed so anyway."""
     in_terminal: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Play it in the terminal instead, as coloured half blocks."""
 
     def __post_init__(self):
         check_ranges(self, {AT_LEAST_ONE: ("episodes", "tile", "fps"), NOT_NEGATIVE: ("seed",)})
+        if self.progress and self.episodes > 1:
+            raise BadInput("--progress shows one world: leave --episodes out")
+        if self.skill == "all" and self.training:
+            raise BadInput("--training films one training: name its skill")
         if self.skill == "all" and (self.out or self.in_terminal):
             raise BadInput(
                 "all skills have a film each, in report/films/; leave --out and --in_terminal out, or name one skill"

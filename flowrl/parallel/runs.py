@@ -52,6 +52,7 @@ class Runs:
         command: what is started with the run folder as its last argument.
         stall_timeout_s: seconds without a heartbeat after which a run counts as hanging; 0: ten times its usual update.
         merges: makes the merges.
+        show_failed_s: seconds for which people can look at the session of a run that has failed.
     """
 
     def __init__(
@@ -61,12 +62,13 @@ class Runs:
         command: Sequence[str] = TRAINING_COMMAND,
         stall_timeout_s: float = 0.0,
         merges: Merges | None = None,
+        show_failed_s: float = 0.0,
     ):
         self.paths = paths
         self.launcher = launcher
         self.command = tuple(command)
         self.rehearsal_command = REHEARSAL_COMMAND
-        self.stall_timeout_s = stall_timeout_s
+        self.stall_timeout_s, self.show_failed_s = stall_timeout_s, show_failed_s
         self.slots = [Slot()]
         self.budget = NO_LIMIT
         self.prepare: Callable = prepare_training_run
@@ -187,9 +189,8 @@ class Runs:
         return self.launcher.attach_command(self._handle_from_files(entry))
 
     def _watch_for(self, entry: SkillEntry, handle: Handle, engine: EngineStatus = NOT_ASKED) -> None:
-        self._watched[entry.skill_name] = WatchedRun(
-            entry.skill_name, self.run_paths(entry), handle, self.launcher, self._executor, self.stall_timeout_s, engine
-        )
+        run, limits = self.run_paths(entry), (self.stall_timeout_s, engine, self.show_failed_s)
+        self._watched[entry.skill_name] = WatchedRun(entry.skill_name, run, handle, self.launcher, self._executor, *limits)
 
     def _handle_from_files(self, entry: SkillEntry) -> Handle:
         """What is known of an attempt without the engine."""

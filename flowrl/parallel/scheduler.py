@@ -81,7 +81,8 @@ class SkillScheduler:
         self._wake = threading.Event()
         guard = MergeGuard() if self.options.merge_guard else None
         merges = Merges(self.paths, self._wake.set, guard, self.options.lock_timeout_s)
-        self._runs = Runs(self.paths, self._launcher, command, self.options.stall_timeout_s, merges)
+        shown_s = self.options.keep_failed_session_s
+        self._runs = Runs(self.paths, self._launcher, command, self.options.stall_timeout_s, merges, shown_s)
         self._runs.budget = self.options.skill_budget
         core = self._new_core(SchedulerState(max_parallel=self.max_parallel))
         self._dispatcher = Dispatcher(core, self._runs, self._save, self._announce)

@@ -22,6 +22,7 @@ class SchedulerOptions:
     more_may_come: bool = False
     """Whether the scheduler waits for more skills until it is closed, or ``max_nodes`` are known."""
     stall_timeout_s: float = 0.0
+    keep_failed_session_s: float = 600.0
     lock_timeout_s: float = MERGE_TIMEOUT_S
     merge_guard: bool = True
     gpu_ids: object = None
@@ -49,6 +50,7 @@ class SchedulerOptions:
             max_nodes=None if given("rehearse_every", None) else given("max_nodes", cls.max_nodes),
             more_may_come=args is not None,
             stall_timeout_s=given("stall_timeout", cls.stall_timeout_s),
+            keep_failed_session_s=given("keep_failed_session_s", cls.keep_failed_session_s),
             lock_timeout_s=given("lock_timeout_s", 0) or cls.lock_timeout_s,
             merge_guard=given("merge_guard", cls.merge_guard),
             gpu_ids=given("gpu_ids", cls.gpu_ids),

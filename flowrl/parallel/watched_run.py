@@ -36,6 +36,7 @@ class WatchedRun:
         executor: where the launcher waits for a process tree to end, outside the scheduler's loop.
         stall_timeout_s: seconds without a heartbeat after which it counts as hanging; 0: ten times its usual update.
         engine: the engine's latest status.
+        show_failed_s: seconds for which people can look at the session of a run that has failed.
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class WatchedRun:
         executor: Executor,
         stall_timeout_s: float = 0.0,
         engine: EngineStatus = NOT_ASKED,
+        show_failed_s: float = 0.0,
     ):
         self.handle = handle
         self._skill_name, self._attempt = skill_name, handle.attempt
         self._run = run
         self._launcher = launcher
         self._executor = executor
-        self._stall_timeout_s = stall_timeout_s
+        self._stall_timeout_s, self._show_failed_s = stall_timeout_s, show_failed_s
         self._launched_s = time.monotonic()
         self._remains_since_s: float | None = None
         self._killed_since_s: float | None = None
@@ -77,7 +79,7 @@ class WatchedRun:
         seen = look(self._sighting(), self._launcher.is_alive)
         match judge(seen):
             case RunState.FINISHED:
-                self._clear()
+                self._clear(has_failed=seen.result.outcome is Outcome.FAILED)
                 return self._ended(seen.result)
             case RunState.DEAD:
                 return None if self._may_have_given_way() else self._died()
@@ -147,7 +149,7 @@ class WatchedRun:
 
     def _given_up(self) -> RunEnded:
         """The engine could never have started it."""
-        self._clear()
+        self._clear(has_failed=True)
         error = f"attempt {self._attempt} was given up: {self._engine.reason}"
         return RunEnded(self._skill_name, self._attempt, outcome=Outcome.FAILED, error=error, hopeless=True)
 
@@ -158,7 +160,7 @@ class WatchedRun:
             self._clear()
             return RunStopped(self._skill_name, self._attempt)
         words = _last_lines(_read_text(self._run.log)) or _last_lines(self._launcher.output(self.handle))
-        self._clear()
+        self._clear(has_failed=True)
         how = how or Ending(self._attempt, engine.code, engine.signal)
         said = f" ({engine.reason})" if engine.reason else ""
         error = f"attempt {self._attempt} {how}{said} without a result; see {self._run.log}"
@@ -194,9 +196,9 @@ class WatchedRun:
     def _result(self) -> RunResult | None:
         return run_result.find(self._run.result, self._attempt)
 
-    def _clear(self) -> None:
+    def _clear(self, has_failed: bool = False) -> None:
         """Ends processes that an ended run may have left behind, and lets the engine forget it."""
-        self._launcher.cancel(self.handle, LEFTOVER_GRACE_S)
+        self._launcher.cancel(self.handle, LEFTOVER_GRACE_S, self._show_failed_s if has_failed else 0.0)
 
 
 def _num_envs(run: RunPaths) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -151,6 +152,46 @@ def test_a_failed_run_keeps_its_last_words_until_they_are_read(launcher, spec):
     assert "ModuleNotFoundError: No module named 'no_such_module'" in launcher.output(handle)
     launcher.cancel(handle, grace_s=0)
     assert launcher.poll([handle])[handle.engine_id].phase is Phase.LOST
+
+
+def session_stands():
+    return "flowrl_e2_Make_Pickaxe" in sh("tmux list-sessions")
+
+
+def test_the_session_of_a_failed_run_stays_for_a_while(launcher, spec):
+    handle = launcher.launch(spec(argv=("sh", "-c", "echo the last words; exit 3")))
+    assert_ended(launcher, handle, EngineStatus(Phase.EXITED, code=3))
+    launcher.cancel(handle, grace_s=0, show_s=2)
+    assert session_stands() and "the last words" in launcher.output(handle)
+    assert retry_until(lambda: not session_stands(), PATIENCE_S)
+
+
+def test_a_failed_session_that_somebody_looks_at_stays_until_they_leave(launcher, spec):
+    handle = launcher.launch(spec(argv=("sh", "-c", "exit 3")))
+    assert_ended(launcher, handle, EngineStatus(Phase.EXITED, code=3))
+    terminal, end = pty.openpty()
+    reader = subprocess.Popen(["tmux", "attach", "-t", handle.name], stdin=end, stdout=end, stderr=end)
+    try:
+        attached = "tmux display-message -p -t =flowrl_e2_Make_Pickaxe: '#{session_attached}'"
+        assert retry_until(lambda: sh(attached) == "1\n", PATIENCE_S)
+        launcher.cancel(handle, grace_s=0, show_s=1)
+        hooks = "tmux show-hooks -t =flowrl_e2_Make_Pickaxe:"
+        assert retry_until(lambda: "client-detached" in sh(hooks), PATIENCE_S), "the time is over"
+        assert session_stands()
+        sh("tmux detach-client -s =flowrl_e2_Make_Pickaxe")
+        assert retry_until(lambda: not session_stands(), PATIENCE_S)
+    finally:
+        reader.kill()
+        reader.wait()
+        os.close(terminal)
+        os.close(end)
+
+
+def test_the_next_attempt_takes_the_place_of_a_failed_session_that_is_still_shown(launcher, spec):
+    first = launcher.launch(spec(argv=("false", "x")))
+    assert_ended(launcher, first, EngineStatus(Phase.EXITED, code=1))
+    launcher.cancel(first, grace_s=0, show_s=600)
+    assert launcher.launch(spec(attempt=2)).name == "flowrl_e2_Make_Pickaxe"
 
 
 def test_the_signal_that_ended_a_run_is_reported(launcher, spec):

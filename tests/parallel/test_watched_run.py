@@ -86,6 +86,19 @@ def test_its_result_counts_and_an_engine_that_knows_nothing_of_it_means_its_deat
     assert found.frames == 7
 
 
+@pytest.mark.parametrize(("outcome", "shown_s"), [("failed", 99.0), ("completed", 0.0), ("cancelled", 0.0)])
+def test_only_the_session_of_a_run_that_failed_stays_to_be_looked_at(run, clock, outcome, shown_s):
+    launcher, asked = MemoryLauncher(), []
+    launcher.cancel = lambda handle, grace_s, show_s=0.0: asked.append(show_s) or True
+    with ThreadPoolExecutor() as executor:
+        handle = Handle("fake-job", "flowrl_e0_A", run.folder, 1)
+        watched = WatchedRun("A", run, handle, launcher, executor, show_failed_s=99.0)
+        write_json(run.result, {"outcome": outcome, "attempt": 1, "frames": 7, "error": "why"})
+        watched.hear(EngineStatus(Phase.LOST))
+        assert watched.look().outcome == outcome
+    assert asked == [shown_s]
+
+
 # How an engine ends a run.
 
 

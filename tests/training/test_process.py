@@ -127,7 +127,7 @@ def raising(error):
 @pytest.mark.parametrize(
     ("error", "outcome", "code"), [(KeyboardInterrupt(), "cancelled", 130), (ValueError("no\nluck"), "failed", 1)]
 )
-def test_the_outcome_is_recorded_whatever_happens_in_training(run, monkeypatch, error, outcome, code):
+def test_the_outcome_is_recorded_whatever_happens_in_training(run, monkeypatch, capsys, error, outcome, code):
     monkeypatch.setattr(process, "prepare", lambda paths: None)
     monkeypatch.setattr(specification, "read", lambda folder: Run(run))
     monkeypatch.setattr(command, "TRAINING", dataclasses.replace(command.TRAINING, train=raising(error)))
@@ -140,6 +140,8 @@ def test_the_outcome_is_recorded_whatever_happens_in_training(run, monkeypatch, 
         first, *last = result["error"].splitlines()
         assert first.endswith("the whole traceback is at the end of training.log")
         assert any("in fail" in line for line in last) and last[-2:] == ["ValueError: no", "luck"]
+        # The last thing that a person sees, in the log and in the pane.
+        assert run.log.read_text().splitlines()[-1] == f"failed: {first}" == capsys.readouterr().err.splitlines()[-1]
 
 
 def chained(error, cause):

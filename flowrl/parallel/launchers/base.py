@@ -149,8 +149,13 @@ class Launcher(Protocol):
     def output(self, handle: Handle) -> str:
         """The last lines that the run showed, as far as the engine still has them."""
 
-    def cancel(self, handle: Handle, grace_s: float) -> bool:
-        """Ends the whole process tree, then forgets the run; safe to repeat. Returns whether nothing is left."""
+    def cancel(self, handle: Handle, grace_s: float, show_s: float = 0.0) -> bool:
+        """Ends the whole process tree, then forgets the run; safe to repeat. Returns whether nothing is left.
+
+        Args:
+            grace_s: seconds between asking the processes to end and killing them.
+            show_s: seconds for which people can go on looking at what the run showed last, as far as it is still there.
+        """
 
     def attach_command(self, handle: Handle) -> list[str]:
         """The command that a user types to look at the run; its ``name`` is enough for it."""

@@ -304,7 +304,7 @@ class SlurmLauncher:
 
     # Ending.
 
-    def cancel(self, handle: Handle, grace_s: float) -> bool:
+    def cancel(self, handle: Handle, grace_s: float, show_s: float = 0.0) -> bool:
         """The cluster asks the job's processes to stop, and kills them after its own KillWait, usually 30 s; this waits for
         ``grace_s`` and a little."""
         is_over = self._cancel_job(handle, grace_s)

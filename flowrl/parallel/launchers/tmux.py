@@ -201,12 +201,12 @@ class TmuxLauncher:
             return ""
         return "\n".join(line for line in shown.stdout if line.strip() and not line.startswith("Pane is dead"))
 
-    def cancel(self, handle: Handle, grace_s: float) -> bool:
+    def cancel(self, handle: Handle, grace_s: float, show_s: float = 0.0) -> bool:
         roots = [handle.process] if handle.process else []
         gone = end_tree(roots, handle.cookie, grace_s)
         try:
             if self._ours(handle) is not None:
-                self.server.cmd("kill-pane", target=handle.engine_id)
+                self.server.cmd(*_closing(handle.engine_id, show_s))
         except EngineUnreachable:
             pass  # the processes are ended; an empty pane that cannot be reached does no harm
         return gone
@@ -276,10 +276,20 @@ def _creation(spec: LaunchSpec, name: str, script: Path) -> list[str]:
     options = [
         ["set-option", "-t", session, "destroy-unattached", "off"],
         ["set-option", "-p", "-t", session, _MARK, quote(spec.cookie)],
-        # A failed pane stays, with its last output and its exit code, until the scheduler has read them.
+        # A failed pane stays, with its last output and its exit code, until it has been read.
         ["set-option", "-p", "-t", session, "remain-on-exit", "failed"],
     ]
     return [*map(_literal, creation), *(part for option in options for part in (";", *map(_literal, option)))]
+
+
+def _closing(pane_id: str, show_s: float) -> list[str]:
+    """The arguments of a tmux call that closes a pane, after so many seconds: the server waits, so this process need not live.
+    Someone who is looking then goes on looking, and closes it by leaving."""
+    if show_s <= 0:
+        return ["kill-pane", "-t", pane_id]
+    on_leaving = f"set-hook -t {pane_id} client-detached 'kill-pane -t {pane_id}'"
+    close = f"if-shell -F -t {pane_id} '#{{session_attached}}' \"{on_leaving}\" 'kill-pane -t {pane_id}'"
+    return ["run-shell", "-b", "-d", str(round(show_s)), "-C", close]
 
 
 def _literal(argument: str) -> str:

@@ -154,12 +154,23 @@ def _record(paths: RunPaths, lifetime: process.Lifetime, result: RunResult, code
             raise NoRoom(f"{message}; the run was asked to stop, and resumes from its last checkpoint")
         time.sleep(process.ROOM_POLL_S)
 
+    if result.outcome is Outcome.FAILED:
+        _say_why(paths, result.error)
+
     def write() -> None:
         lifetime.check_is_newest()
         result_file.write(paths.result, result)
 
     process.when_there_is_room(write, paths.folder, wait)
     return code
+
+
+def _say_why(paths: RunPaths, error: str) -> None:
+    """The last thing in the log, and in the pane, which stays for a while."""
+    line = f"failed: {error.partition(chr(10))[0]}"
+    _log(paths, line)
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _log(paths: RunPaths, text: str) -> None:
@@ -182,7 +193,8 @@ def _tracker(run: RunSpecification) -> Tracker:
         plan = [asdict(task) for task in run.plan]
         config = {**asdict(settings), "env_name": run.env_name, "plan": plan, "attempt": run.attempt}
         group = Path(run.experiment).name
-        chosen.append(trackers.wandb_tracker(settings.wandb_project, group, name, config, run.paths.folder, say))
+        code = [] if run.global_expert_idx is None else [run.paths.module]
+        chosen.append(trackers.wandb_tracker(settings.wandb_project, group, name, config, run.paths.folder, say, code))
     if settings.tensorboard:
         from flowrl.tracking.tensorboard import tensorboard_tracker
 

@@ -53,7 +53,7 @@ class MemoryLauncher:
     def output(self, handle: Handle) -> str:
         return ""
 
-    def cancel(self, handle: Handle, grace_s: float) -> bool:
+    def cancel(self, handle: Handle, grace_s: float, show_s: float = 0.0) -> bool:
         assert not handle.engine_id or handle.engine_id.startswith("fake-"), f"{handle} is none of ours"
         self.running.pop(handle.engine_id, None)
         return True
