@@ -28,6 +28,8 @@ SKILL_DATA = "skill.json"
 """In a run's folder, and later in its skill's: the skill as it was proposed, with its plan."""
 
 CANDIDATES = "candidates.json"
+MOMENTS = "moments.pkl"
+WANDB_RUN = "wandb_run.json"
 """In a run's folder, and later in its skill's, if the skill was proposed with several rewards."""
 
 
@@ -201,6 +203,10 @@ class ExperimentPaths:
         """The page that ``flowrl report`` writes, and the films beside it."""
         return self.root / "report"
 
+    def film(self, skill_name: str, suffix: str, of_progress: bool = False) -> Path:
+        """The film of a skill, or of how its expert got better."""
+        return self.report / "films" / f"{skill_name}{'_progress' if of_progress else ''}{suffix}"
+
     @property
     def planner_log(self) -> Path:
         """Why the planner chose each task of an evaluation's first episode."""
@@ -208,6 +214,10 @@ class ExperimentPaths:
 
     def skill_folder(self, expert_idx: int, skill_name: str) -> Path:
         return self.skills / f"{expert_idx}_{skill_name}"
+
+    def moments(self, expert_idx: int, skill_name: str) -> Path:
+        """What the skill's expert was like during its last training."""
+        return self.skill_folder(expert_idx, skill_name) / MOMENTS
 
     def skill_module(self, expert_idx: int, skill_name: str) -> Path:
         return self.skill_folder(expert_idx, skill_name) / f"{expert_idx}.py"
@@ -312,6 +322,11 @@ class RunPaths:
     def trial(self) -> RunPaths:
         """The run while several rewards are on trial: the trial has its own checkpoints."""
         return TrialPaths(self.folder)
+
+    @property
+    def moments(self) -> Path:
+        """What the run's own expert was like at some moments."""
+        return self.folder / MOMENTS
 
     @property
     def candidates(self) -> Path:

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowrl.config import WatchArguments, parse
-from flowrl.envs.registry import game
+from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, BadInput, FlowrlError
-from flowrl.experiment import stored_library
-from flowrl.paths import ExperimentPaths
+from flowrl.experiment import stored_library, unfinished_run
+from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records import moments
+from flowrl.records.moments import Moment
 from flowrl.records.run_record import Slot
+from flowrl.report.figures import frames_text
 from flowrl.report.terminal import console
 from flowrl.suggestions import suggestion
+from flowrl.tracking import trackers
 from flowrl.training.host import process
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from flowrl.evaluation.bench import Bench
     from flowrl.evaluation.library import Library, LibrarySkill
 
@@ -48,56 +54,126 @@ def _film(given: WatchArguments) -> None:
     from flowrl.evaluation import bench
     from flowrl.films import film_files
 
-    library = stored_library.load(paths, entry)
-    skills = _chosen(library, given.skill, paths)
+    library, is_unfinished = _library_with(given, paths, entry)
+    skills = _chosen(library, given, paths)
     if given.out and not given.in_terminal:
         film_files.check_suffix(given.out)
     if not skills:
-        return console().print(f"Every skill of {paths.root} has its film", markup=False, soft_wrap=True)
+        return _say(f"Every skill of {paths.root} has its film")
+    earlier = {skill.name: _earlier(skill, paths, is_unfinished) for skill in skills} if given.progress else {}
     set_up = bench.set_up(library, make_adapter(entry.env_name), max(_ENVS, given.episodes))
     for skill in skills:
-        _film_of(set_up, skill, given, given.out or _usual_file(paths, skill.name))
+        frames, how = _scenes(set_up, skill, given, earlier.get(skill.name))
+        film = _show(frames, f"{how}{_of_checkpoint(skill) if is_unfinished else ''}", given, paths, skill.name)
+        if film and not is_unfinished:  # a training reports for itself
+            trackers.add_film(paths.skill_folder(skill.index, skill.name), film, "progress" if given.progress else "film", _say)
 
 
-def _chosen(library: Library, name: str, paths: ExperimentPaths) -> list[LibrarySkill]:
-    """The skill of this name, or with `ALL` those whose film is missing, or older than what the skill's expert has learned.
+def _say(line: str) -> None:
+    console().print(line, markup=False, soft_wrap=True)
+
+
+def _library_with(given: WatchArguments, paths: ExperimentPaths, entry: GameEntry) -> tuple[Library, bool]:
+    """The library that has the skill, and whether that is a training under way."""
+    name = given.skill
+    is_completed = name == ALL or any(found == name for _, found in _completed(paths))
+    is_unfinished = given.training or (not is_completed and name in unfinished_run.names(paths))
+    library = unfinished_run.load(paths, name, entry) if is_unfinished else stored_library.load(paths, entry)
+    return library, is_unfinished
+
+
+def _completed(paths: ExperimentPaths) -> list[tuple[int, str]]:
+    return [(index, name) for index, name in paths.library().items() if paths.expert_params(index, name).exists()]
+
+
+def _chosen(library: Library, given: WatchArguments, paths: ExperimentPaths) -> list[LibrarySkill]:
+    """The skill that is asked for, or with `ALL` those whose film is missing, or older than what the skill's expert has
+    learned; for films of progress, those whose progress is known.
 
     Raises:
         BadInput: there is no such skill.
     """
+    name = given.skill
     if name == ALL:
-        return [skill for skill in library.skills if not _is_filmed(skill, paths)]
+        skills = [skill for skill in library.skills if not _is_filmed(skill, given, paths)]
+        return [skill for skill in skills if not given.progress or paths.moments(skill.index, skill.name).exists()]
     skills = [skill for skill in library.skills if skill.name == name]
     if not skills:
-        known = [skill.name for skill in library.skills]
-        raise BadInput(f"{paths.root} has no completed skill {name!r}; {suggestion(name, [*known, ALL])}")
+        known = [*(skill.name for skill in library.skills), *unfinished_run.names(paths)]
+        raise BadInput(
+            f"{paths.root} has no completed skill {name!r}, and no training of it with a checkpoint; "
+            f"{suggestion(name, [*known, ALL])}"
+        )
     return skills
 
 
-def _is_filmed(skill: LibrarySkill, paths: ExperimentPaths) -> bool:
-    film, expert = _usual_file(paths, skill.name), paths.expert_params(skill.index, skill.name)
+def _is_filmed(skill: LibrarySkill, given: WatchArguments, paths: ExperimentPaths) -> bool:
+    film, expert = _usual_file(given, paths, skill.name), paths.expert_params(skill.index, skill.name)
     return film.exists() and film.stat().st_mtime >= expert.stat().st_mtime
 
 
-def _usual_file(paths: ExperimentPaths, name: str) -> Path:
+def _usual_file(given: WatchArguments, paths: ExperimentPaths, name: str) -> Path:
     from flowrl.films import film_files
 
-    return paths.report / "films" / f"{name}{film_files.usual_suffix()}"
+    return paths.film(name, film_files.usual_suffix(), given.progress)
 
 
-def _film_of(set_up: Bench, skill: LibrarySkill, given: WatchArguments, target: Path) -> None:
-    from flowrl.films import film_files, in_terminal, picture
-    from flowrl.films.footage import shoot
+def _earlier(skill: LibrarySkill, paths: ExperimentPaths, is_unfinished: bool) -> list[Moment]:
+    """Three moments of the skill's last training, of those that were kept.
 
-    episodes = shoot(set_up, skill, given.seed, given.episodes, given.tile, given.outcome)
-    frames = [frame for episode in episodes for frame in picture.frames(episode, skill.plan, hold=given.fps)]
+    Raises:
+        BadInput: none were.
+    """
+    run = RunPaths(paths.run_folder(skill.index, skill.name))
+    kept = moments.read(run.moments if is_unfinished else paths.moments(skill.index, skill.name))
+    if not kept:
+        raise BadInput(
+            f"it was not kept what {skill.name}'s expert was like before: an earlier flowrl trained it; train it further "
+            f"(flowrl grow --continue_skill {skill.name} --extra_timesteps ...), or leave --progress out"
+        )
+    return moments.evenly(kept, 3, _frames(skill))
+
+
+def _frames(skill: LibrarySkill) -> int | None:
+    """Frames of the training that made the skill's expert; None where that was not kept."""
+    return skill.result.frames if skill.result else skill.total_frames
+
+
+def _of_checkpoint(skill: LibrarySkill) -> str:
+    return f"; of a checkpoint after {skill.total_frames:,} frames"
+
+
+def _scenes(
+    set_up: Bench, skill: LibrarySkill, given: WatchArguments, earlier: Sequence[Moment] | None
+) -> tuple[list[np.ndarray], str]:
+    """The film's frames, and a few words on what they show."""
+    from flowrl.films import footage, picture
+
+    if earlier is None:
+        episodes = footage.shoot(set_up, skill, given.seed, given.episodes, given.tile, given.outcome)
+        frames = [frame for episode in episodes for frame in picture.frames(episode, skill.plan, hold=given.fps)]
+        return frames, f"{sum(episode.is_success for episode in episodes)} of {len(episodes)} episodes succeeded"
+    own = [{**skill.params, "actor": moment.actor} for moment in earlier]
+    episodes = footage.shoot_progress(set_up, skill, own, given.seed, given.tile, given.outcome)
+    films = [picture.frames(episode, skill.plan, hold=given.fps) for episode in episodes]
+    labels = [f"after {frames_text(moment.frames)} frames" for moment in earlier]
+    now = _frames(skill)
+    labels.append(f"now, after {frames_text(now)} frames" if now else "now")
+    how = ", ".join(f"{label}: {'done' if episode.is_success else 'not done'}" for label, episode in zip(labels, episodes))
+    return picture.side_by_side(films, labels), how
+
+
+def _show(frames: Sequence[np.ndarray], how: str, given: WatchArguments, paths: ExperimentPaths, name: str) -> Path | None:
+    """Plays the film, or writes it; returns its file."""
+    from flowrl.films import film_files, in_terminal
+
     if given.in_terminal:
-        return in_terminal.play(frames, given.fps, console())
+        in_terminal.play(frames, given.fps, console())
+        return None
+    target = given.out or _usual_file(given, paths, name)
     try:
         film_files.write(target, frames, given.fps)
     except OSError as error:
         raise FlowrlError(f"{target} cannot be written ({error.strerror or error}); choose another --out") from None
-    done = sum(episode.is_success for episode in episodes)
-    console().print(
-        f"Written: {target} ({len(frames)} frames; {done} of {len(episodes)} episodes succeeded)", markup=False, soft_wrap=True
-    )
+    _say(f"Written: {target} ({len(frames)} frames; {how})")
+    return target

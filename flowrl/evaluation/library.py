@@ -119,27 +119,48 @@ def _record(folder: Path) -> RunRecord:
 
 
 def _skill(paths: ExperimentPaths, index: int, name: str, record: RunRecord) -> LibrarySkill:
-    folder, module = paths.skill_folder(index, name), paths.skill_module(index, name)
+    folder = paths.skill_folder(index, name)
     try:
-        data, module_text = read_json(folder / SKILL_DATA), module.read_text()
         expert = pickles.load(paths.expert_params(index, name))
     except FileNotFoundError as error:
-        raise BadInput(f"{error.filename} is missing; restore it from a copy, or move {folder} away") from None
+        raise _missing(error, folder) from None
+    total_frames = (expert.get("metadata") or {}).get("total_frames")
+    return read_skill(folder, paths.skill_module(index, name), record, expert.get("params"), total_frames)
+
+
+def read_skill(folder: Path, module: Path, record: RunRecord, params: Any, total_frames: int | None = None) -> LibrarySkill:
+    """A skill, from the folder that has its records.
+
+    Args:
+        module: its code.
+        params: of its expert.
+
+    Raises:
+        BadInput: a file is missing or damaged, or the code has not passed the gate.
+    """
+    try:
+        data, module_text = read_json(folder / SKILL_DATA), module.read_text()
+    except FileNotFoundError as error:
+        raise _missing(error, folder) from None
     try:
         check_module(module_text, record.gate)
     except BadInput as error:
         raise BadInput(f"{module}: {str(error).partition(';')[0]}; restore it from a copy, or move {folder} away") from error
     return LibrarySkill(
-        index=index,
-        name=name,
+        index=record.global_expert_idx,
+        name=record.skill_name,
         spec=SkillSpec.from_data(data),
         module_text=module_text,
         plan=record.plan,
         max_task_steps=tuple(task.max_task_steps or record.settings.max_task_steps for task in record.plan),
         result=run_result.find(folder / run_result.NAME),
-        params=expert.get("params"),
-        total_frames=(expert.get("metadata") or {}).get("total_frames"),
+        params=params,
+        total_frames=total_frames,
     )
+
+
+def _missing(error: FileNotFoundError, folder: Path) -> BadInput:
+    return BadInput(f"{error.filename} is missing; restore it from a copy, or move {folder} away")
 
 
 def _check(skill: LibrarySkill, record: RunRecord, first: RunRecord, paths: ExperimentPaths, facts: GameFacts) -> None:

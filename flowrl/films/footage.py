@@ -15,6 +15,8 @@ from flowrl.errors import BadInput
 from flowrl.evaluation import skill_tests
 from flowrl.evaluation.bench import Bench
 from flowrl.evaluation.library import LibrarySkill
+from flowrl.training.learning import experts
+from flowrl.training.learning.networks import Params
 from flowrl.training.playing.environments import Playing, Stage, begin_test, play_step
 from flowrl.training.playing.evaluation import FirstEpisodes
 from flowrl.training.playing.rollout import learned_policy
@@ -67,15 +69,46 @@ def shoot(bench: Bench, skill: LibrarySkill, seed: int, episodes: int, tile: int
     Raises:
         BadInput: the game draws no pictures, or too few of the episodes ended so.
     """
-    renderer = bench.adapter.renderer()
-    if renderer is None:
-        raise BadInput(
-            f"{bench.adapter.env_name} draws no pictures; its adapter's renderer() can add that (docs/add_a_game.md)"
-        )
-    stage = Stage(
-        bench.programs.world, bench.programs.acting, skill_tests.judge_of(bench.adapter, bench.library, skill, bench.num_envs)
-    )
-    success, lengths = _endings(stage, bench, skill, seed)
+    camera = _Camera(bench, skill, seed, tile)
+    endings = camera.endings(bench.params)
+    return camera.film(bench.params, _chosen(endings, skill, outcome, episodes), endings)
+
+
+def shoot_progress(
+    bench: Bench, skill: LibrarySkill, earlier: Sequence[Params], seed: int, tile: int, outcome: Outcome = "any"
+) -> list[Episode]:
+    """The same world played once with each of the skill's earlier experts, and once with the one it has now; the other experts
+    are as they are now.
+
+    Args:
+        earlier: parameters of the skill's expert, the earliest first.
+        outcome: how the episode ends with the newest one.
+
+    Raises:
+        BadInput: as `shoot`.
+    """
+    camera = _Camera(bench, skill, seed, tile)
+    endings = camera.endings(bench.params)
+    row = _chosen(endings, skill, outcome, 1)
+    films = []
+    for own in earlier:
+        params = experts.stack([own if other is skill else other.params for other in bench.library.skills])
+        films += camera.film(params, row, camera.endings(params))
+    return [*films, *camera.film(bench.params, row, endings)]
+
+
+class _Endings(NamedTuple):
+    """How each environment's first episode ended."""
+
+    success: np.ndarray
+    """bool ``[B]``"""
+    steps: np.ndarray
+    """int ``[B]``"""
+
+
+def _chosen(endings: _Endings, skill: LibrarySkill, outcome: Outcome, episodes: int) -> np.ndarray:
+    """The environments whose episode is filmed, int ``[episodes]``."""
+    success = endings.success
     wanted = {"any": np.ones_like(success), "success": success, "failure": ~success}[outcome]
     rows = np.flatnonzero(wanted)[:episodes]
     if len(rows) < episodes:
@@ -83,49 +116,65 @@ def shoot(bench: Bench, skill: LibrarySkill, seed: int, episodes: int, tile: int
             f"{skill.name}: of {len(success)} episodes {len(rows)} ended in {outcome}, {episodes} were asked for; "
             "choose another --seed or --outcome, or fewer --episodes"
         )
-    steps = _steps(stage, bench, skill, seed, rows, int(lengths[rows].max()))
-    return [
-        Episode(_drawn(renderer, tile, steps, place, int(lengths[row])), bool(success[row])) for place, row in enumerate(rows)
-    ]
+    return rows
 
 
-def _played(
-    stage: Stage, bench: Bench, skill: LibrarySkill, seed: int, look: Callable[[Playing], Any] = lambda playing: None
-) -> Iterator[tuple[Any, Any]]:
-    """Plays on and on: what ``look`` found before each step, which donates the states, and what the judge showed after it."""
-    world_key, act_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), skill.index), 3)
-    playing, policy = begin_test(stage, world_key, bench.num_envs), learned_policy(stage, bench.params)
-    for number in itertools.count():
-        found = look(playing)
-        playing, shown, _ = play_step(stage, playing, policy(playing, act_key, number), step_key, number)
-        yield found, shown
+class _Camera:
+    """Plays a skill's plan, always on the same worlds, and draws what happens."""
 
+    def __init__(self, bench: Bench, skill: LibrarySkill, seed: int, tile: int):
+        self._renderer = bench.adapter.renderer()
+        if self._renderer is None:
+            raise BadInput(
+                f"{bench.adapter.env_name} draws no pictures; its adapter's renderer() can add that (docs/add_a_game.md)"
+            )
+        self._tile, self._num_envs, self._stocks = tile, bench.num_envs, tuple(bench.adapter.facts.stocks)
+        judge = skill_tests.judge_of(bench.adapter, bench.library, skill, bench.num_envs)
+        self._stage = Stage(bench.programs.world, bench.programs.acting, judge)
+        self._keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), skill.index), 3)
 
-def _endings(stage: Stage, bench: Bench, skill: LibrarySkill, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each environment's first episode succeeded, bool ``[B]``, and its steps, int ``[B]``."""
-    counted = FirstEpisodes(bench.num_envs, bench.num_envs)
-    success, lengths = np.zeros(bench.num_envs, bool), np.zeros(bench.num_envs, int)
-    for number, (_, shown) in enumerate(_played(stage, bench, skill, seed), 1):
-        verdict = jax.device_get(shown.verdict)
-        ended = counted.counting & verdict.ended
-        success[ended], lengths[ended] = verdict.success[ended], number
-        if ended.any():
-            counted.end(ended)
-        if counted.are_over:
-            break
-    return success, lengths
+    def endings(self, params: Params) -> _Endings:
+        """With experts of these parameters, ``[S padded, ...]``."""
+        counted = FirstEpisodes(self._num_envs, self._num_envs)
+        found = _Endings(np.zeros(self._num_envs, bool), np.zeros(self._num_envs, int))
+        for number, (_, shown) in enumerate(self._played(params), 1):
+            verdict = jax.device_get(shown.verdict)
+            ended = counted.counting & verdict.ended
+            found.success[ended], found.steps[ended] = verdict.success[ended], number
+            if ended.any():
+                counted.end(ended)
+            if counted.are_over:
+                break
+        return found
 
+    def film(self, params: Params, rows: np.ndarray, endings: _Endings) -> list[Episode]:
+        """The episodes of the chosen environments."""
+        steps = self._steps(params, rows, int(endings.steps[rows].max()))
+        return [
+            Episode(_drawn(self._renderer, self._tile, steps, place, int(endings.steps[row])), bool(endings.success[row]))
+            for place, row in enumerate(rows)
+        ]
 
-def _steps(stage: Stage, bench: Bench, skill: LibrarySkill, seed: int, rows: np.ndarray, count: int) -> list[_Step]:
-    """The chosen environments before each of the first ``count`` steps, and what the step paid."""
-    choose = jax.jit(lambda state, features: jax.tree.map(lambda leaf: leaf[rows], (state, features.inventory)))
-    stocks, steps = tuple(bench.adapter.facts.stocks), []
-    played = _played(stage, bench, skill, seed, lambda playing: choose(playing.scene.state, playing.scene.features))
-    for (states, inventory), shown in itertools.islice(played, count):
-        held, task, reward = jax.device_get((inventory, shown.task, shown.verdict.reward))
-        holds = {name: np.asarray(getattr(held, name)) for name in stocks if hasattr(held, name)}
-        steps.append(_Step(states, holds, task[rows], reward[rows]))
-    return steps
+    def _played(self, params: Params, look: Callable[[Playing], Any] = lambda playing: None) -> Iterator[tuple[Any, Any]]:
+        """Plays on and on: what ``look`` found before each step, which donates the states, and what the judge showed after
+        it."""
+        world_key, act_key, step_key = self._keys
+        playing, policy = begin_test(self._stage, world_key, self._num_envs), learned_policy(self._stage, params)
+        for number in itertools.count():
+            found = look(playing)
+            playing, shown, _ = play_step(self._stage, playing, policy(playing, act_key, number), step_key, number)
+            yield found, shown
+
+    def _steps(self, params: Params, rows: np.ndarray, count: int) -> list[_Step]:
+        """The chosen environments before each of the first ``count`` steps, and what the step paid."""
+        choose = jax.jit(lambda state, features: jax.tree.map(lambda leaf: leaf[rows], (state, features.inventory)))
+        played = self._played(params, lambda playing: choose(playing.scene.state, playing.scene.features))
+        steps = []
+        for (states, inventory), shown in itertools.islice(played, count):
+            held, task, reward = jax.device_get((inventory, shown.task, shown.verdict.reward))
+            holds = {name: np.asarray(getattr(held, name)) for name in self._stocks if hasattr(held, name)}
+            steps.append(_Step(states, holds, task[rows], reward[rows]))
+        return steps
 
 
 def _drawn(renderer: Renderer, tile: int, steps: Sequence[_Step], place: int, length: int) -> list[Shot]:

@@ -27,6 +27,36 @@ def frames(episode: Episode, plan: Sequence[PlannedTask], hold: int = 1) -> list
     return found + [_frame(shots[-1], plan, len(shots), episode.is_success)] * hold
 
 
+def side_by_side(films: Sequence[Sequence[np.ndarray]], labels: Sequence[str]) -> list[np.ndarray]:
+    """Films beside each other, each with its label above it; one that is over shows its last frame until all are.
+
+    Args:
+        films: frames of one size.
+    """
+    height, width = films[0][0].shape[:2]
+    size = max(11, width // 24)
+    top = _even(round(size * _LINE) + size // 2)
+    heads = [_head(label, width, top, size) for label in labels]
+    gap = np.full((top + height, _even(size // 2), 3), _PAPER, np.uint8)
+
+    def column(number: int, moment: int) -> np.ndarray:
+        film = films[number]
+        return np.concatenate([heads[number], film[min(moment, len(film) - 1)]])
+
+    def frame(moment: int) -> np.ndarray:
+        columns = [part for number in range(len(films)) for part in (gap, column(number, moment))]
+        return np.concatenate(columns[1:], axis=1)
+
+    return [frame(moment) for moment in range(max(map(len, films)))]
+
+
+def _head(label: str, width: int, height: int, size: int) -> np.ndarray:
+    picture = Image.new("RGB", (width, height), _PAPER)
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(picture).text((size // 2, size // 4), _fitting(label, font, width - size), fill=_INK, font=font)
+    return np.asarray(picture)
+
+
 def _frame(shot: Shot, plan: Sequence[PlannedTask], steps: int, is_success: bool | None) -> np.ndarray:
     height, width = shot.picture.shape[:2]
     size = max(11, width // 24)

@@ -5,13 +5,15 @@ Reporting never stops a run: without a network, it reports offline; if wandb its
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from flowrl.errors import BadInput
-from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.files import read_json, write_json
+from flowrl.paths import WANDB_RUN, ExperimentPaths, RunPaths
 
 START_LIMIT_S = 30
 """Longest wait for the server at the start; after it the run is reported offline."""
@@ -71,6 +73,7 @@ def wandb_tracker(
     config: Mapping[str, Any],
     folder: Path,
     say: Callable[[str], None] = lambda line: None,
+    code: Sequence[Path] = (),
 ) -> Tracker:
     """One wandb run for one skill; a later attempt at an unfinished one adds to the same wandb run.
 
@@ -79,32 +82,66 @@ def wandb_tracker(
     Args:
         group: the experiment; its skills are shown together.
         name: the skill.
-        folder: the run folder; wandb's own files go to ``folder/wandb``.
+        folder: the run folder; wandb's own files go to ``folder/wandb``, and the run's name there to `WANDB_RUN`.
         say: called with one line when reporting changes its mode.
+        code: files that are kept with the run, as its code.
 
     Raises:
         BadInput: there is no key (and reports are not kept offline), or wandb refuses a name.
     """
+    run = _begun(
+        {"project": project, "group": group, "name": name, "config": dict(config), "dir": str(folder), "resume": "auto"}, say
+    )
+    run.define_metric("*", step_metric=FRAMES)
+    with contextlib.suppress(OSError):  # then no film can be added later
+        write_json(folder / WANDB_RUN, {"id": run.id, "project": project})
+    tracker = _WandbTracker(run, say)
+    tracker.keep(code)
+    return tracker
+
+
+def add_film(skill_folder: Path, film: Path, name: str, say: Callable[[str], None] = lambda line: None) -> bool:
+    """Adds a film to the wandb run of a skill that was trained. What goes wrong is said, and changes nothing else.
+
+    Args:
+        skill_folder: with `WANDB_RUN`, which says what run that is.
+        name: of the film among what the run has logged.
+
+    Returns:
+        whether it was added; False for a skill whose training was not reported.
+    """
+    try:
+        known = read_json(skill_folder / WANDB_RUN)
+        import wandb
+
+        settings = {"project": known["project"], "id": known["id"], "resume": "allow", "dir": str(skill_folder)}
+        run = _begun(settings, say)
+        video = wandb.Video(str(film)) if film.suffix[1:] in wandb.Video.EXTS else None
+        if video is None:
+            run.save(str(film), base_path=str(film.parent), policy="now")
+        else:
+            run.log({name: video})
+        run.finish()
+        return True
+    except FileNotFoundError:
+        return False
+    except Exception as error:  # a film in its file is worth more than one that ends with an error
+        say(f"wandb did not take {film.name} ({_one_line(error)}); it is in {film}")
+        return False
+
+
+def _begun(settings: dict[str, Any], say: Callable[[str], None]) -> Any:
     import wandb
 
     from flowrl.tracking.wandb_key import check_wandb_key
 
     check_wandb_key(os.environ)
-    settings = {
-        "project": project,
-        "group": group,
-        "name": name,
-        "config": dict(config),
-        "dir": str(folder),
-        "resume": "auto",
-        "settings": wandb.Settings(console="off", silent=True, init_timeout=START_LIMIT_S, finish_timeout=FINISH_LIMIT_S),
-    }
+    settings["settings"] = wandb.Settings(console="off", silent=True, init_timeout=START_LIMIT_S, finish_timeout=FINISH_LIMIT_S)
     try:
-        run = _start(wandb, settings, say)
+        return _start(wandb, settings, say)
     except wandb.errors.UsageError as error:
-        raise BadInput(f"wandb refuses to report {name}: {error}; correct it, or use --no-use_wandb") from error
-    run.define_metric("*", step_metric=FRAMES)
-    return _WandbTracker(run, say)
+        what = settings.get("name") or settings["id"]
+        raise BadInput(f"wandb refuses to report {what}: {error}; correct it, or use --no-use_wandb") from error
 
 
 def _start(wandb: Any, settings: dict[str, Any], say: Callable[[str], None]) -> Any:
@@ -140,6 +177,21 @@ class _WandbTracker:
     def __init__(self, run: Any, say: Callable[[str], None]):
         self._run = run
         self._say = say
+
+    def keep(self, code: Sequence[Path]) -> None:
+        """Keeps files with the run, as its code."""
+        files = [path for path in code if path.is_file()]
+
+        def hand_over(run: Any) -> None:
+            import wandb
+
+            artifact = wandb.Artifact(f"code-{run.id}", type="code")
+            for path in files:
+                artifact.add_file(str(path))
+            run.log_artifact(artifact)
+
+        if files:
+            self._attempt(hand_over)
 
     def log(self, frames, values):
         known = {name: value for name, value in values.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 import os
@@ -18,10 +19,12 @@ from flowrl.envs.adapter import Renderer
 from flowrl.errors import BadInput
 from flowrl.evaluation import bench as benches
 from flowrl.films import film_files, in_terminal, picture
-from flowrl.films.footage import Episode, Shot, shoot
+from flowrl.films.footage import Episode, Shot, shoot, shoot_progress
 from flowrl.paths import ExperimentPaths
+from flowrl.records import moments
+from flowrl.records.moments import Moment
 from flowrl.records.run_record import PlannedTask
-from tests.evaluation.camp import Camp, camp_library
+from tests.evaluation.camp import Camp, camp_library, pressing
 
 TILE = 8
 
@@ -87,6 +90,25 @@ def test_a_game_that_draws_nothing_is_refused():
         filmed(benches.set_up(camp_library(), Camp(), 4), "Build")
 
 
+def test_progress_is_one_world_with_the_experts_own_past_and_all_others_as_they_are(bench):
+    build = skill_of(bench, "Build")
+    waiting = {**build.params, "actor": pressing("WAIT")["actor"]}
+    before, now = shoot_progress(bench, build, [waiting], seed=3, tile=TILE)
+    assert not before.is_success and now.is_success
+    (alone,) = filmed(bench, "Build")
+    assert all(np.array_equal(one.picture, other.picture) for one, other in zip(now.shots, alone.shots, strict=True))
+    # Until Build's turn comes, the same happens: Chop is as good as ever, on the same world.
+    turn = [shot.task for shot in now.shots].index(len(build.plan) - 1)
+    assert all(np.array_equal(one.picture, other.picture) for one, other in zip(now.shots[: turn + 1], before.shots))
+    assert len(before.shots) > len(now.shots) and bar(before.shots[-1], 1) == 2  # its wood is never used
+
+
+def test_the_outcome_asked_for_is_that_of_the_newest_expert(bench):
+    build = skill_of(bench, "Build")
+    with pytest.raises(BadInput, match="of 8 episodes 0 ended in failure"):
+        shoot_progress(bench, build, [build.params], seed=3, tile=TILE, outcome="failure")
+
+
 @pytest.mark.parametrize("tile", [TILE // 2, TILE, 2 * TILE])
 def test_cells_are_drawn_as_large_as_asked(bench, tile):
     (episode,) = filmed(bench, "Build", tile=tile)
@@ -110,6 +132,20 @@ def test_frames_have_one_even_size_and_the_picture_on_top(width):
     assert np.array_equal(frames[1][:91, :width], an_episode(width).shots[1].picture)
     below = [frame[91:, :width] for frame in frames]
     assert not np.array_equal(below[0], below[1]) and np.array_equal(below[3], below[4])
+
+
+def test_films_side_by_side_have_a_label_each_and_wait_for_the_longest():
+    longer, shorter = picture.frames(an_episode(), PLAN, hold=2), picture.frames(an_episode(is_success=False), PLAN, hold=1)
+    together = picture.side_by_side([longer, shorter], ["at first", "now"])
+    assert len(together) == len(longer) > len(shorter) and {frame.shape for frame in together} == {together[0].shape}
+    height, width = longer[0].shape[:2]
+    top = together[0].shape[0] - height
+    assert together[0].shape[0] % 2 == together[0].shape[1] % 2 == 0 and top > 0
+    for number, frame in enumerate(together):
+        assert np.array_equal(frame[top:, :width], longer[number])
+        assert np.array_equal(frame[top:, -width:], shorter[min(number, len(shorter) - 1)])
+    first, second = together[0][:top, :width], together[0][:top, -width:]
+    assert first.any() and not np.array_equal(first, second)
 
 
 def test_the_end_says_how_it_ended():
@@ -177,21 +213,26 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         assert said in error and error.count("\n") == 1
 
 
-def test_all_films_what_has_no_film_or_was_trained_since(bench, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def paths(bench, tmp_path, monkeypatch) -> ExperimentPaths:
+    """An experiment whose library is the bench's."""
     paths = ExperimentPaths(tmp_path)
-    library = bench.library
-    for skill in library.skills:
+    for skill in bench.library.skills:
         expert = paths.expert_params(skill.index, skill.name)
         expert.parent.mkdir(parents=True)
         expert.touch()
     entry = SimpleNamespace(settings=SimpleNamespace(env_name="Camp"))
     monkeypatch.setattr(command.stored_library, "find", lambda folder: (paths, entry))
-    monkeypatch.setattr(command.stored_library, "load", lambda paths, game: library)
+    monkeypatch.setattr(command.stored_library, "load", lambda paths, game: bench.library)
     monkeypatch.setattr(command, "game", lambda name: SimpleNamespace(env_name=name))
     monkeypatch.setattr("flowrl.envs.registry.make_adapter", lambda name: DrawnCamp())
     monkeypatch.setattr("flowrl.evaluation.bench.set_up", lambda *_: bench)
     monkeypatch.setattr(film_files, "usual_suffix", lambda: ".gif")
-    names = [skill.name for skill in library.skills]
+    return paths
+
+
+def test_all_films_what_has_no_film_or_was_trained_since(bench, paths, tmp_path, capsys):
+    names = [skill.name for skill in bench.library.skills]
 
     def filmed_now() -> list[str]:
         assert command.main([str(tmp_path), "all", "--tile", str(TILE)]) == 0
@@ -203,3 +244,41 @@ def test_all_films_what_has_no_film_or_was_trained_since(bench, tmp_path, monkey
     later = paths.report / "films" / f"{names[0]}.gif"
     os.utime(later, (0, 0))
     assert filmed_now() == names[:1]
+
+
+def test_a_film_of_progress_shows_the_moments_that_were_kept(bench, paths, tmp_path, capsys):
+    build = skill_of(bench, "Build")
+    assert command.main([str(tmp_path), "Build", "--progress"]) == 2
+    assert "it was not kept what Build's expert was like before" in capsys.readouterr().err
+    kept = [Moment(frames, pressing("WAIT" if frames < 300 else "BUILD")["actor"]) for frames in (0, 100, 200, 300, 400)]
+    moments.write(paths.moments(build.index, "Build"), kept)
+    assert command.main([str(tmp_path), "Build", "--progress", "--tile", str(TILE)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "films/Build_progress.gif" in said
+    assert "after 0 frames: not done, after 100 frames: not done, after 300 frames: done, now: done" in said
+    assert command.main([str(tmp_path), "all", "--progress", "--tile", str(TILE)]) == 0
+    assert "Every skill of" in capsys.readouterr().out  # the others have no moments
+    assert command.main([str(tmp_path), "Build", "--progress", "--episodes", "2"]) == 2
+    assert "leave --episodes out" in capsys.readouterr().err
+
+
+def test_a_training_under_way_is_filmed_where_the_library_lacks_the_skill_or_if_asked_for(
+    bench, paths, tmp_path, monkeypatch, capsys
+):
+    asked = []
+
+    def load(paths, name, game):
+        asked.append(name)
+        skills = [dataclasses.replace(skill, total_frames=1234) for skill in bench.library.skills]
+        return dataclasses.replace(bench.library, skills=tuple(skills))
+
+    monkeypatch.setattr(command.unfinished_run, "load", load)
+    monkeypatch.setattr(command.unfinished_run, "names", lambda paths: ["Drink", "Build"])
+    film = ["--tile", str(TILE)]
+    assert command.main([str(tmp_path), "Drink", *film]) == 0 and asked == []
+    assert command.main([str(tmp_path), "Drink", "--training", *film]) == 0 and asked == ["Drink"]
+    assert "of a checkpoint after 1,234 frames" in " ".join(capsys.readouterr().out.split())
+    paths.expert_params(skill_of(bench, "Build").index, "Build").unlink()
+    assert command.main([str(tmp_path), "Build", *film]) == 0 and asked == ["Drink", "Build"]
+    assert command.main([str(tmp_path), "all", "--training"]) == 2
+    assert "--training films one training: name its skill" in capsys.readouterr().err

@@ -136,12 +136,15 @@ def test_sparse_experts_return_to_their_own_places(experiment):
 def test_a_merged_run_stays_with_its_skill_and_its_folder_goes(experiment):
     run = finished_run(experiment.root, 0, "Collect_Wood", {}, 100)
     module = run.module.read_text()
+    run.moments.write_bytes(b"moments")
+    write_json(run.folder / "wandb_run.json", {"id": "a1", "project": "p"})
     merge(experiment.root, run, 100)
     folder = experiment.root / "skills" / "0_Collect_Wood"
     assert (folder / "training.log").read_text() == "log of Collect_Wood\n"
     assert (folder / "0.py").read_text() == module
     assert (folder / "expert_0_policy" / "params.pkl").exists()
-    assert {"metrics.jsonl", "run.json", "result.json"} <= {path.name for path in folder.iterdir()}
+    kept = {"metrics.jsonl", "run.json", "result.json", "moments.pkl", "wandb_run.json"}
+    assert kept <= {path.name for path in folder.iterdir()}
     assert list(experiment.training_runs.iterdir()) == []
 
 

@@ -157,6 +157,16 @@ def without_scripts(text: str) -> str:
     return re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.S)
 
 
+def test_a_skill_is_shown_with_its_film_and_the_one_of_its_progress(paths):
+    for of_progress, suffix in ((False, ".gif"), (False, ".mp4"), (True, ".webp")):
+        film = paths.film("Collect_Wood", suffix, of_progress)
+        film.parent.mkdir(parents=True, exist_ok=True)
+        film.write_bytes(b"film")
+    text = without_scripts(writing.page(gather(paths, NOW)))
+    assert re.findall(r'src="(films/[^"]+)"', text) == ["films/Collect_Wood.mp4", "films/Collect_Wood_progress.webp"]
+    assert "<figcaption>The same world at four moments of the training.</figcaption>" in text
+
+
 def test_the_page_asks_no_other_place_for_anything(paths):
     visible = without_scripts(writing.page(gather(paths)))
     assert not re.search(r'(src|href)="(?!#|films/)', visible)

@@ -34,6 +34,7 @@ def report(tmp_path):
     def run(lines, **environ):
         start = f"""
             import pathlib
+            from PIL import Image
             from flowrl.tracking import trackers
             trackers.START_LIMIT_S = trackers.FINISH_LIMIT_S = 2
             folder = pathlib.Path({str(tmp_path)!r})
@@ -178,6 +179,50 @@ def test_a_later_attempt_adds_to_the_same_run_until_it_is_completed(report, tmp_
     for run in map(Written, offline_runs(tmp_path)):
         exit_codes.setdefault(run.run_id, []).append(run.exit_code)
     assert sorted(map(sorted, exit_codes.values())) == [[0], [0, 1]]
+
+
+def files_of(path) -> dict[str, list[str]]:
+    """By the type of each artifact that a run has logged, its files."""
+    found = (record.artifact for record in records(path) if record.WhichOneof("record_type") == "artifact")
+    return {artifact.type: [entry.path for entry in artifact.manifest.contents] for artifact in found}
+
+
+def test_a_run_has_its_module_as_its_code(tmp_path):
+    (folder,) = trained(tmp_path / "my_experiment", use_wandb={"Find_Gold": True})
+    (path,) = offline_runs(folder)
+    assert files_of(path) == {"code": ["0.py"]}
+    assert json.loads((folder / "wandb_run.json").read_text()) == {"id": Written(path).run_id, "project": "my_project"}
+
+
+def test_a_film_is_added_to_the_run_of_its_skill(report, tmp_path):
+    done = report(
+        """
+        track().finish({}, failed=False)
+        Image.new("RGB", (8, 8)).save(folder / "Wood.gif")
+        assert trackers.add_film(folder, folder / "Wood.gif", "film", said.append), said
+        assert not trackers.add_film(folder / "of_another", folder / "Wood.gif", "film", said.append) and said == []
+        """,
+        WANDB_MODE="offline",
+    )
+    assert done.returncode == 0, done.stderr
+    paths = offline_runs(tmp_path)
+    assert len({Written(path).run_id for path in paths}) == 1
+    assert [row["film/_type"] for path in paths for row in Written(path).history] == ["video-file"]
+
+
+def test_a_film_that_wandb_does_not_take_is_said_and_costs_nothing(report):
+    done = report(
+        """
+        import wandb
+        track().finish({}, failed=False)
+        Image.new("RGB", (8, 8)).save(folder / "Wood.gif")
+        wandb.Video = None
+        assert not trackers.add_film(folder, folder / "Wood.gif", "film", said.append)
+        assert len(said) == 1 and said[0].startswith("wandb did not take Wood.gif (") and "; it is in " in said[0], said
+        """,
+        WANDB_MODE="offline",
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_a_key_it_is_one_clear_line_and_no_question(report):

@@ -15,14 +15,24 @@ from pathlib import Path
 
 from flowrl.files import sweep_files, write_whole
 from flowrl.parallel.library.experts import ExpertVersion, write_expert
-from flowrl.paths import CANDIDATES, EXPERIENCE, MERGE, SKILL_DATA, ExperimentPaths, RunPaths
+from flowrl.paths import CANDIDATES, EXPERIENCE, MERGE, MOMENTS, SKILL_DATA, WANDB_RUN, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
 
 REPORTS = "wandb"
 EARLIER = "earlier"
 """With a skill that was trained further: the records of the runs before."""
-_RECORDS = ("training.log", "metrics.jsonl", run_record.NAME, run_result.NAME, SKILL_DATA, CANDIDATES, MERGE)
+_RECORDS = (
+    "training.log",
+    "metrics.jsonl",
+    run_record.NAME,
+    run_result.NAME,
+    SKILL_DATA,
+    CANDIDATES,
+    MERGE,
+    MOMENTS,
+    WANDB_RUN,
+)
 _RECORDS_OF_ONE_RUN = ("training.log", "metrics.jsonl", run_record.NAME, MERGE, run_result.NAME)
 """What makes way for the next run's records; the result last, as it tells which run the others belong to."""
 

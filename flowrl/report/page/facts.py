@@ -25,6 +25,19 @@ _LOG_LINES = 25
 _PACKAGES = ("jax", "flax", "optax", "craftax", "numpy")
 
 
+_FILMS = {False: "Played on a fresh world.", True: "The same world at four moments of the training."}
+"""Captions of films, by whether they show how the expert got better."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film of a skill."""
+
+    address: str
+    """Relative to the page."""
+    caption: str
+
+
 @dataclass(frozen=True)
 class SkillFacts:
     """One skill or rehearsal: what it is, what was trained, and what came of it."""
@@ -38,8 +51,7 @@ class SkillFacts:
     """result.json."""
     curve: Curve
     log_end: str
-    films: tuple[str, ...] = ()
-    """Relative to the page."""
+    films: tuple[Film, ...] = ()
     measured: Mapping[str, Any] | None = None
     """What ``flowrl evaluate`` found last of this skill, with the library's experts at that time."""
 
@@ -159,10 +171,14 @@ def _folder(paths: ExperimentPaths, run: Run) -> Path | None:
     return next((place for place in places if place.is_dir()), None)
 
 
-def _films(paths: ExperimentPaths, run: Run) -> list[str]:
-    folder = paths.report / "films"
-    names = (f"{run.skill_name}{suffix}" for suffix in (".mp4", ".webp", ".gif"))
-    return [f"films/{name}" for name in names if (folder / name).is_file()]
+def _films(paths: ExperimentPaths, run: Run) -> list[Film]:
+    """Of each kind the first form that is there."""
+    found = []
+    for of_progress, caption in _FILMS.items():
+        files = (paths.film(run.skill_name, suffix, of_progress) for suffix in (".mp4", ".webp", ".gif"))
+        if film := next((file for file in files if file.is_file()), None):
+            found.append(Film(f"films/{film.name}", caption))
+    return found
 
 
 def _read(path: Path, remarks: list[str]) -> dict[str, Any]:

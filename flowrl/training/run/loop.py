@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from flowrl.records.learned import why_not_learned
 from flowrl.records.result import RunResult
 from flowrl.training.run.measuring import Finding
+from flowrl.training.run.moments import Moments
 from flowrl.training.run.parts import Parts, first_games, ordinary, restored
 from flowrl.training.run.result import given_up, observed_of, result, unmeasured
 from flowrl.training.run.specification import RunSpecification
-from flowrl.training.run.state import RunState
+from flowrl.training.run.state import RunState, newest_expert
 from flowrl.training.run.supervision import Supervision
 from flowrl.training.run.updates import budget_allows
 
@@ -43,6 +44,8 @@ def to_goal_or_budget(parts: Parts, state: RunState) -> tuple[RunState, Finding 
     """
     settings, kept, supervision = parts.run.settings, parts.kept, parts.supervision
     playing, finding = first_games(parts), None
+    moments = Moments(parts.run.paths, newest_expert(parts.run), settings.frames_per_update)
+    moments.look(state)
     while finding is None and budget_allows(state, settings.frames_per_update, settings.total_timesteps):
         with in_turn(parts, state), supervision.one_update():
             state, playing, made = parts.updates.make(state, playing)
@@ -53,6 +56,7 @@ def to_goal_or_budget(parts: Parts, state: RunState) -> tuple[RunState, Finding 
             kept.save(state)  # a test may take minutes, and be stopped
         else:
             kept.save_now_and_then(state)
+        moments.look(state)
         supervision.stop_if_asked()
         if test:
             finding, playing = test(state, playing, report)
@@ -97,6 +101,4 @@ def measured(parts: Parts, state: RunState, finding: Finding | None, checkpoint:
         parts.supervision.pane.line(line)
     if finding is None or not finding.no_progress:
         return ended
-    ended = given_up(parts.run, ended, parts.reporter.tried)
-    parts.supervision.pane.line(ended.error)
-    return ended
+    return given_up(parts.run, ended, parts.reporter.tried)
