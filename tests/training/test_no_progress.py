@@ -126,7 +126,6 @@ def test_a_run_with_a_hopeless_reward_is_given_up_with_its_figures_and_the_remed
     assert result.error.startswith(f"no progress: Find_Gold succeeds in {result.success_rate:.3f} of fresh episodes")
     assert f"after {result.frames:,} frames" in result.error and "--no_progress_frames above 4,096" in result.error
     assert "\n" not in result.error and "builds on" not in result.error
-    assert result.error in run.paths.log.read_text()
     assert (run.paths.folder / result.checkpoint).exists()
 
 

@@ -179,6 +179,7 @@ def test_a_run_that_was_given_up_has_failed_with_its_figures(run, monkeypatch):
     assert command.main([str(run.folder)]) == 1
     result = json.loads(run.result.read_text())
     assert (result["outcome"], result["reason"], result["frames"]) == ("failed", "no_progress", 640)
+    assert run.log.read_text() == "failed: no progress: ...\n"
 
 
 def test_jax_says_so_itself_when_it_gets_no_memory():
