@@ -41,18 +41,18 @@ def whole_file(path: Path | str) -> Iterator[BinaryIO]:
     Raises:
         OSError: the disk is full, or the folder cannot be written; ``path`` then holds what it held before.
     """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(path) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(Path(path).parent)
+    _sync_folder(path.parent)
 
 
 @contextlib.contextmanager
-def _replacing(path: Path | str) -> Iterator[BinaryIO]:
+def _replacing(path: Path) -> Iterator[BinaryIO]:
     """The same, but nothing is forced to disk: once the machine has crashed, ``path`` may be empty."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}")
     try:
         with open(temporary, "xb") as file:
@@ -83,9 +83,9 @@ def write_json_unsynced(path: Path | str, value: Any) -> None:
     and is written so often that forcing it to disk would cost too much.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written.
+        OSError: the disk is full, or the folder cannot be written, or is not there: a run that was merged meanwhile gets none.
     """
-    with _replacing(path) as file:
+    with _replacing(Path(path)) as file:
         file.write((json.dumps(value, allow_nan=False) + "\n").encode())
 
 

@@ -99,6 +99,11 @@ class QueueRecord:
         return next((place for place in self.places if (place.run, place.attempt) == (run, attempt)), None)
 
     @property
+    def age_in_words(self) -> str:
+        """Since when the queue is as the record says; empty before it is known. While nothing changes, nothing is written."""
+        return f"the queue last changed {_moment(self.asked_at)}" if self.asked_at else ""
+
+    @property
     def silence_in_words(self) -> str:
         """Since when the cluster does not answer, and why; empty if it does."""
         if not self.silence:

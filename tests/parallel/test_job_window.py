@@ -119,7 +119,7 @@ def test_while_it_waits_its_place_and_the_reason_are_shown(window, run):
     text = shown(window)
     assert "job 12 pending, place 3 of your 5 waiting jobs (QOSMaxJobsPerUserLimit: you have as much of the cluster as" in text
     assert "expected to start 2026-01-01 02:30 UTC" in text
-    assert "as of 2026-01-01" in text and "Closing this session ends nothing" in text
+    assert "the queue last changed 2026-01-01 00:00 UTC" in text and "Closing this session ends nothing" in text
 
 
 def test_a_cluster_that_does_not_answer_is_said_while_the_job_waits_and_while_it_runs(window, run):
@@ -257,6 +257,8 @@ def test_in_tmux_it_follows_the_training_and_the_size_of_its_window(run, private
     assert retry_until(lambda: "245,760" in seen(), PATIENCE_S), seen()
     assert retry_until(lambda: all(len(row) <= 60 for row in seen().splitlines()) and seen().count("frames/s") == 1, PATIENCE_S)
     assert seen().count("━") > 40 and seen().count("Collect_Wood (expert 3)") == seen().count("started") == 1
+    run.run_json.unlink()  # merged; what its job writes from now on keeps no session open
+    assert retry_until(lambda: not seen(), PATIENCE_S), seen()
 
 
 def test_a_place_of_an_older_attempt_is_not_shown(window, run):

@@ -80,8 +80,8 @@ class Window:
 
     def _waiting(self) -> Content:
         queue, place = self._files.queue, self._files.place
-        lines = [str(place) if place else "submitted; the queue is asked in a few seconds", queue.silence_in_words]
-        lines += [f"as of {queue.asked_at}" if queue.asked_at else "", self._said]
+        stands = str(place) if place else "submitted; the queue is asked in a few seconds"
+        lines = [stands, queue.silence_in_words, queue.age_in_words, self._said]
         return Content(Text("\n".join([self._title(), *filter(None, lines), "", _HINT])))
 
     def _running(self, claim: str) -> Content:
@@ -154,7 +154,7 @@ _STYLES = {Outcome.COMPLETED: "green", Outcome.FAILED: "red", Outcome.CANCELLED:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs until it is ended."""
+    """Runs until it is ended, or the run is merged."""
     if len(arguments) != 2 or not arguments[1].isdigit():
         print("error: expected python -m flowrl.parallel.launchers.job_window RUN_FOLDER ATTEMPT", file=sys.stderr)
         return 2
@@ -164,7 +164,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     print(HIDE_CURSOR, end="", flush=True)
     try:
-        while run.folder.exists():
+        while run.run_json.exists():  # until the run is merged; its job may still write into the folder then
             try:
                 window.look()
                 time.sleep(LOOK_S)
