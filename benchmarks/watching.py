@@ -31,12 +31,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jax
 from sizes import as_a_training, size_parser
 
-from flowrl.paths import RunPaths
+from flowrl.paths import RunPaths, compile_cache
 from flowrl.records.run_record import PlannedTask
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.tracking.trackers import no_tracker
-from flowrl.training.host.process import Lifetime, compile_cache
+from flowrl.training.host.process import Lifetime
 from flowrl.training.run.clock import Clock as UpdateClock
 from flowrl.training.run.loop import to_goal_or_budget
 from flowrl.training.run.pane import Pane
