@@ -31,12 +31,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jax
 from sizes import as_a_training, size_parser
 
-from flowrl.paths import RunPaths
+from flowrl.paths import RunPaths, compile_cache
 from flowrl.records.run_record import PlannedTask
 from flowrl.records.training_settings import RunSettings
 from flowrl.skills.module import TaskSource, render_module
 from flowrl.tracking.trackers import no_tracker
-from flowrl.training.host.process import Lifetime, compile_cache
+from flowrl.training.host.process import Lifetime
 from flowrl.training.run.clock import Clock as UpdateClock
 from flowrl.training.run.loop import to_goal_or_budget
 from flowrl.training.run.pane import Pane
@@ -44,6 +44,7 @@ from flowrl.training.run.parts import Parts, ordinary, restored
 from flowrl.training.run.saving import CHECKPOINT_S, MOST_COST_S
 from flowrl.training.run.specification import RunSpecification, StartingExpert
 from flowrl.training.run.supervision import Supervision
+from flowrl.training.run.view import PlanView
 
 DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
 PAY = "def task_reward(inventory_diff):\n    return inventory_diff.wood\n"
@@ -158,10 +159,8 @@ def measure(env_name: str, options: argparse.Namespace) -> list[Interval]:
     """Trains as long as it takes, in its own folder and on its own terminal."""
     with tempfile.TemporaryDirectory() as folder, Terminal() as terminal:
         run = specification(Path(folder) / "training_runs" / f"skill_{INDEX}_{SKILL}", env_name, options)
-        with (
-            Lifetime(run.paths, 1) as lifetime,
-            Pane(SKILL, INDEX, [f"{SKILL} x3"], 10**9, 1.0, run.paths.log, stream=terminal.stream) as pane,
-        ):
+        view = PlanView(f"{SKILL} (expert {INDEX})", [f"{SKILL} x3"], 1.0, 10**9)
+        with Lifetime(run.paths, 1) as lifetime, Pane(view, run.paths.log, stream=terminal.stream) as pane:
             pace = UpdateClock(time.time(), run.settings.frames_per_update)
             run_parts = ordinary(run, Supervision(SKILL, pane, no_tracker(), lifetime, pace))
             watched = WatchedNowAndThen(options.rounds, run_parts)

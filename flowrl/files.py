@@ -43,17 +43,24 @@ def whole_file(path: Path | str) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """The same, but nothing is forced to disk: once the machine has crashed, ``path`` may be empty."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}")
     try:
         with open(temporary, "xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
 
 
 def write_whole(path: Path | str, data: bytes | str) -> None:
@@ -69,6 +76,17 @@ def write_whole(path: Path | str, data: bytes | str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Writes ``value`` as indented JSON, whole. NaN and infinity are refused: jq cannot read them."""
     write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_json_unsynced(path: Path | str, value: Any) -> None:
+    """Writes ``value`` as JSON that a reader finds whole, and that need not outlive the machine: it is for those who look now,
+    and is written so often that forcing it to disk would cost too much.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written, or is not there: a run that was merged meanwhile gets none.
+    """
+    with _replacing(Path(path)) as file:
+        file.write((json.dumps(value, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path | str) -> Any:

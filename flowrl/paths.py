@@ -377,6 +377,11 @@ class RunPaths:
         return self.folder / "heartbeat"
 
     @property
+    def pane(self) -> Path:
+        """What the run's pane shows, if the training has no terminal of its own."""
+        return self.folder / "pane.json"
+
+    @property
     def exit(self) -> Path:
         """How the training process ended, written by its keeper."""
         return self.folder / "run.exit"

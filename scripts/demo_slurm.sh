@@ -24,13 +24,13 @@ cancel_one() {  # once two jobs run: shows what a user can type, then presses Ct
     for _ in $(seq 600); do
         name=$(squeue -h -t RUNNING -o %j | sed -n '/^flowrl_e/p' | sed -n 2p)
         shown=$([ -z "$name" ] || tmux capture-pane -p -t "$name" 2>/dev/null || true)
-        case "$shown" in *"update 1"*) break ;; esac
+        case "$shown" in *" frames/s"*) break ;; esac
         sleep 0.5
     done
-    case "$shown" in *"update 1"*) ;; *) return 0 ;; esac
+    case "$shown" in *" frames/s"*) ;; *) return 0 ;; esac
     show squeue -o '%.4i %.24j %.8T %.6M %R'
     printf '\n$ tmux list-sessions | grep flowrl_\n'; tmux list-sessions | grep flowrl_
-    printf '\n$ tmux attach -t %s\n' "$name"; tmux capture-pane -p -t "$name" | grep -v '^$' | tail -n 4
+    printf '\n$ tmux attach -t %s\n' "$name"; tmux capture-pane -p -t "$name" | grep -v '^$'
     printf '\nCtrl-C in %s\n' "$name"; tmux send-keys -t "$name" C-c
 }
 

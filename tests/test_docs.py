@@ -17,10 +17,12 @@ from flowrl.parallel.library.merge_rule import Competition
 from flowrl.parallel.training_processor import process_completed_training
 from flowrl.parallel.training_setup import prepare_training_run, write_launch
 from flowrl.paths import RunPaths
-from flowrl.records import ending, heartbeat, liveness
+from flowrl.records import ending, heartbeat, liveness, picture
 from flowrl.records.ending import Ending
 from flowrl.records.heartbeat import Activity, Heartbeat
 from flowrl.records.observed import Observed, ObservedResource
+from flowrl.records.picture import Figure, Picture, Rate, Rates
+from flowrl.records.queue import Place, QueueRecord
 from flowrl.records.result import RunResult, TaskRate
 from flowrl.records.run_record import PlannedTask, RunExpert, RunRecord, Slot
 from flowrl.records.training_settings import RunSettings
@@ -46,6 +48,10 @@ RECORDS = {
     "result.json: resources": ObservedResource,
     "run.exit": Ending,
     "merge.json: competition": Competition,
+    "queue.json": QueueRecord,
+    "queue.json: places": Place,
+    "pane.json: figures": Figure,
+    "pane.json: rates": Rate,
 }
 """The sections of docs/files.md that list the fields of a type."""
 
@@ -134,6 +140,14 @@ def test_every_field_of_a_record_is_documented(section):
 def test_the_documented_defaults_of_settings_are_those_of_the_code():
     shown = {row[0].strip("`"): json.loads(row[2]) for row in table("run.json: settings")}
     assert shown == dataclasses.asdict(RunSettings())
+
+
+def test_every_field_of_a_picture_is_documented(tmp_path):
+    rates = Rates(Rate("plan", "-", None), (), "first", "earlier tasks")
+    picture.write(tmp_path / "pane.json", 1, Picture("Collect_Wood", "training", None, 0, 1, rates=rates))
+    shown = read_json(tmp_path / "pane.json")
+    assert documented("pane.json") == shown.keys()
+    assert all(f"`{name}`" in FORMATS.read_text() for name in shown["rates"])
 
 
 def test_every_field_of_a_holder_is_documented(tmp_path):

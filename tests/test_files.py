@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from flowrl.errors import BadInput
-from flowrl.files import append_line, read_json, write_json, write_whole
+from flowrl.files import append_line, read_json, write_json, write_json_unsynced, write_whole
 
 
 def test_text_and_bytes_are_written_as_given_and_folders_are_made(tmp_path):
@@ -32,6 +32,19 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_other_file(tmp_path, m
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_what_is_only_for_those_who_look_now_is_whole_too_but_makes_no_folder(tmp_path, monkeypatch):
+    path = tmp_path / "pane.json"
+    write_json_unsynced(path, {"frames": 1})
+    with pytest.raises(ValueError):
+        write_json_unsynced(path, {"frames": float("nan")})
+    assert read_json(path) == {"frames": 1} and [file.name for file in tmp_path.iterdir()] == ["pane.json"]
+    with pytest.raises(OSError):
+        write_json_unsynced(tmp_path / "merged" / "pane.json", {})
+    assert not (tmp_path / "merged").exists()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("it is written too often to be forced to disk"))
+    write_json_unsynced(path, {"frames": 2})
 
 
 def fail_for_folders(monkeypatch, call, code):

@@ -1,15 +1,42 @@
 """``queue.json``: where the jobs of an experiment stand in a cluster's queue, for people who look.
 
-The scheduler writes it when it has asked the cluster, so that no one else has to. Nothing is decided by it.
+The scheduler writes it when it has asked the cluster, so that no one else has to. Nothing is decided by it. The words for it
+are here as well, so that a job's session and `flowrl status` say the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
+
+_REASONS = {
+    "Priority": "jobs of higher priority go first",
+    "Resources": "no node has room for it yet",
+    "BeginTime": "its time to begin has not come",
+    "Dependency": "it waits for another job",
+    "Licenses": "a licence is not free yet",
+    "Reservation": "its reservation has not begun",
+    "JobHeldUser": "it is held; `scontrol release` lets it go",
+    "JobHeldAdmin": "an administrator holds it",
+    "PartitionTimeLimit": "its --slurm_time is more than the partition allows",
+    "PartitionNodeLimit": "it asks for more than the partition allows",
+    "PartitionDown": "the partition takes no jobs now",
+    "PartitionInactive": "the partition takes no jobs now",
+    "ReqNodeNotAvail": "the nodes that it may use are out of work or reserved",
+    "NodeDown": "a node that it needs is down",
+    "BadConstraints": "no node fits its --slurm_args",
+    "QOSGrp": "your group has as much of the cluster as it may have",
+    "AssocGrp": "your group has as much of the cluster as it may have",
+    "QOSMax": "you have as much of the cluster as you may have",
+    "AssocMax": "you have as much of the cluster as you may have",
+    "MaxJobs": "you have as much of the cluster as you may have",
+    "AssociationJobLimit": "you have as much of the cluster as you may have",
+}
+"""By how Slurm's own word begins; a cluster may have others, which are shown as they are."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +60,25 @@ class Place:
     expected_at: str = ""
     """When the cluster expects to start it; ISO 8601, UTC; empty if it does not say."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether the job has not begun."""
+        return self.place is not None or not self.job
+
+    @property
+    def why(self) -> str:
+        """The reason in words, with the cluster's own word for it: ``Priority: jobs of higher priority go first``."""
+        word = self.reason.partition(",")[0]
+        words = next((words for beginning, words in _REASONS.items() if word.startswith(beginning)), "")
+        return f"{word}: {words}" if words else self.reason
+
     def __str__(self) -> str:
         if not self.job:
-            return f"not in the queue yet: {self.reason}" if self.reason else "not in the queue yet"
+            return f"not in the queue yet: {self.why}" if self.reason else "not in the queue yet"
         where = f" on {self.node}" if self.node else ""
         place = f", place {self.place} of your {self.waiting} waiting jobs" if self.place else ""
-        why = f" ({self.reason})" if self.reason else ""
-        expected = f", expected to start {self.expected_at}" if self.expected_at else ""
+        why = f" ({self.why})" if self.reason else ""
+        expected = f", expected to start {_moment(self.expected_at)}" if self.expected_at else ""
         return f"job {self.job} {self.state.lower()}{where}{place}{why}{expected}"
 
 
@@ -48,14 +87,29 @@ class QueueRecord:
     """What the file holds."""
 
     asked_at: str = ""
-    """When the cluster answered last; ISO 8601, UTC."""
+    """When the cluster last said something new; ISO 8601, UTC."""
     silence: str = ""
     """Why it gave no answer when it was asked last; empty if it did."""
     places: tuple[Place, ...] = ()
+    silent_since: str = ""
+    """When it was first asked in vain since then; ISO 8601, UTC; empty if it answers."""
 
-    def of(self, run: str) -> Place | None:
-        """The place of a run's job, by the name of the run's folder."""
-        return next((place for place in self.places if place.run == run), None)
+    def of(self, run: str, attempt: int) -> Place | None:
+        """The place of the job for an attempt at a run, by the name of the run's folder."""
+        return next((place for place in self.places if (place.run, place.attempt) == (run, attempt)), None)
+
+    @property
+    def age_in_words(self) -> str:
+        """Since when the queue is as the record says; empty before it is known. While nothing changes, nothing is written."""
+        return f"the queue last changed {_moment(self.asked_at)}" if self.asked_at else ""
+
+    @property
+    def silence_in_words(self) -> str:
+        """Since when the cluster does not answer, and why; empty if it does."""
+        if not self.silence:
+            return ""
+        since = f" since {_moment(self.silent_since)}" if self.silent_since else ""
+        return f"the cluster does not answer{since}: {self.silence}"
 
 
 def write(path: Path, record: QueueRecord) -> None:
@@ -68,6 +122,14 @@ def find(path: Path) -> QueueRecord | None:
     try:
         data = read_json(path)
         places = tuple(Place(**place) for place in data["places"])
-        return QueueRecord(data["asked_at"], data["silence"], places)
+        return QueueRecord(data["asked_at"], data["silence"], places, data.get("silent_since", ""))
     except (OSError, BadInput, KeyError, TypeError, AttributeError):
         return None
+
+
+def _moment(text: str) -> str:
+    """A time as people read it; text that is none is shown as it is."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return text

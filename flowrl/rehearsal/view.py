@@ -1,14 +1,12 @@
-"""The live part of a rehearsal's pane: what its latest episodes unlocked, and each skill's success in them."""
+"""What a rehearsal's pane shows: what its latest episodes unlocked, and each skill's success in them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
-from rich.text import Text
-
+from flowrl.records.picture import Rate, Rates, bar_share
 from flowrl.rehearsal.progress import RehearsalReport, SkillUse
-from flowrl.training.run.view import View, rate_cells, rates_grid
+from flowrl.training.run.view import View, rate_of
 
 GOOD = 0.8
 """A skill whose tasks succeed this often is drawn in green."""
@@ -26,22 +24,21 @@ class RehearsalView(View):
         self.skill_names = tuple(skill_names)
         self.report: RehearsalReport | None = None
 
-    def rates(self, num_rows: int) -> RenderableType:
-        report, grid = self.report, rates_grid()
+    def rates(self) -> Rates | None:
+        report = self.report
         if report is None:
-            return grid
-        unlocked = report.achievements
-        share = None if unlocked is None else unlocked / max(report.num_goals, 1)
-        about = f"of {report.num_goals}, {report.episode_steps:.0f} steps ({report.episodes} episodes)" if share else ""
-        value = Text("   -" if unlocked is None else f"{unlocked:4.1f}", "bold")
-        grid.add_row(Text("achievements", "bold"), value, rate_cells(share, 1.0)[1], about)
+            return None
         busiest = sorted(zip(self.skill_names, report.skills), key=lambda row: -row[1].share)
-        shown = busiest if len(busiest) <= num_rows else busiest[: num_rows - 1]
-        for name, use in shown:
-            grid.add_row(Text(name), *rate_cells(use.success, GOOD), _remark(use))
-        if hidden := len(busiest) - len(shown):
-            grid.add_row(Text(f"{hidden} more skills", "dim"), "", "", "")
-        return grid
+        skills = tuple(rate_of(name, use.success, GOOD, _remark(use)) for name, use in busiest)
+        return Rates(_unlocked(report), skills, "last", "more skills")
+
+
+def _unlocked(report: RehearsalReport) -> Rate:
+    if report.achievements is None:
+        return Rate("achievements", "   -", None)
+    about = f"of {report.num_goals}, {report.episode_steps:.0f} steps ({report.episodes} episodes)"
+    share = report.achievements / max(report.num_goals, 1)
+    return Rate("achievements", f"{report.achievements:4.1f}", bar_share(share), share >= 1, about)
 
 
 def _remark(use: SkillUse) -> str:

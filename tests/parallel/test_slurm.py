@@ -223,11 +223,12 @@ def test_the_place_in_the_queue_and_the_reason_are_written_for_those_who_look(la
         ("skill_0_A", 2, 2, "Priority"),
         ("skill_1_B", 1, 2, "Resources"),
     ]
-    assert "place 2 of your 2 waiting jobs (Priority)" in str(shown.of("skill_0_A"))
+    assert "place 2 of your 2 waiting jobs (Priority: jobs of higher priority go first)" in str(shown.of("skill_0_A", 1))
+    assert shown.of("skill_0_A", 2) is None and not shown.silent_since
     cluster.silent = True
     launcher.poll(handles)
     later = queue.find(ExperimentPaths(spec().experiment).queue)
-    assert "did not answer" in later.silence and later.places == shown.places
+    assert "did not answer" in later.silence and later.places == shown.places and later.silent_since
 
 
 def test_a_job_that_ends_by_itself_does_not_count_as_cancelled(launcher, cluster, spec):

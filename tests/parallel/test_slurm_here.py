@@ -26,6 +26,8 @@ from flowrl.parallel.launchers.slurm_queue import SlurmQueue
 from flowrl.parallel.processes import of_runs_below, retry_until
 from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import RunPaths
+from flowrl.records import picture
+from flowrl.records.picture import Picture
 from tests.parallel.fakes.experiments import FAKE_TRAINING, PATIENCE_S, skill
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm_here.sh"
@@ -159,6 +161,8 @@ def test_a_job_shows_its_training_and_ctrl_c_in_its_session_cancels_it(make, exp
         return subprocess.run(["tmux", "capture-pane", "-p", "-t", "flowrl_e0_Wood"], capture_output=True, text=True).stdout
 
     assert retry_until(lambda: "training Wood" in shown(), PATIENCE_S), shown()
+    picture.write(run_of(experiment).pane, 1, Picture("Wood (expert 0)", "training", None, 500, 1000))  # as a real one does
+    assert retry_until(lambda: "500 / 1,000 frames (50%)" in shown() and "training Wood" in shown(), PATIENCE_S), shown()
     subprocess.run(["tmux", "send-keys", "-t", "flowrl_e0_Wood", "C-c"], check=True)
     thread.join(PATIENCE_S)
     assert statuses(scheduler) == {"Wood": "cancelled"}

@@ -15,8 +15,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flowrl.training.run.pane import FIRST_LINES, LINE_S, Pane
-from flowrl.training.run.progress import duration
+from flowrl.pane.drawing import drawn
+from flowrl.pane.figures import duration
+from flowrl.records import picture
+from flowrl.records.log_line import is_of_an_update
+from flowrl.training.run.pane import FIRST_LINES, LINE_S, PICTURE_S, Pane, PictureFile
 from flowrl.training.run.view import PlanView
 from tests.training.show_a_run import report
 
@@ -137,8 +140,70 @@ def test_numbers_that_are_none_can_be_told_and_drawn(log):
     screen = io.StringIO()
     with Pane(PlanView("Collect_Wood (expert 0)", ["a x1", "b x1"], 0.8, 0), log, stream=io.StringIO()) as pane:
         pane.update(odd)
-        Console(file=screen, width=80, height=24).print(pane._view.draw(24))
+        Console(file=screen, width=80, height=24).print(drawn(pane._view.picture(), 24, time.time()))
     assert "nan" in screen.getvalue() and "nan" in log.read_text()
+
+
+def test_only_the_lines_about_updates_count_as_such(log):
+    with Pane(wood_view(), log, stream=io.StringIO(), clock=Clock()) as pane:
+        pane.update(report(1, 1))
+        pane.line("update of the plan: goal reached")
+    assert [is_of_an_update(line) for line in lines_of(log)] == [True, False]
+
+
+# For those who look from elsewhere
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    return tmp_path / "pane.json"
+
+
+def test_without_a_terminal_what_would_be_drawn_is_kept_for_others(log, elsewhere):
+    view, clock = wood_view(), Clock()
+    with Pane(view, log, stream=io.StringIO(), picture_file=PictureFile(elsewhere, 2, clock), clock=clock) as pane:
+        pane.phase("compiling")
+        assert picture.find(elsewhere, 2).phase == "compiling"  # at once: the next call may be minutes away
+        for update in range(1, 11):
+            pane.update(report(update, 1))
+        assert picture.find(elsewhere, 2).frames == 0  # they come fast, and are not all written
+        clock.now += PICTURE_S
+        pane.update(report(11, 1))
+        pane.phase("compiling")
+        assert picture.find(elsewhere, 2) == view.picture()
+        pane.phase("testing 8/512")
+        pane.phase("testing 16/512")  # the same phase
+        assert picture.find(elsewhere, 2).phase == "testing 8/512"
+        pane.update(report(12, 1))
+    assert picture.find(elsewhere, 2).frames == 12 * 8192  # the last one
+
+
+def test_a_full_disk_costs_only_the_picture(log, elsewhere, monkeypatch):
+    def refuse(path, attempt, shown):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(picture, "write", refuse)
+    with Pane(wood_view(), log, stream=io.StringIO(), picture_file=PictureFile(elsewhere, 2)) as pane:
+        pane.update(report(1, 1))
+    assert not elsewhere.exists() and "update 1:" in log.read_text()
+
+
+def test_a_rate_that_is_no_number_can_be_written(log, elsewhere):
+    odd = report(1, 1)._replace(success_rate=math.nan, frames_per_s=math.nan, entropy=math.nan)
+    with Pane(wood_view(), log, stream=io.StringIO(), picture_file=PictureFile(elsewhere, 2)) as pane:
+        pane.update(odd)
+    assert picture.find(elsewhere, 2).rates.whole.share is None
+
+
+def test_on_a_terminal_no_picture_is_written(log, elsewhere):
+    ours, theirs = open_terminal()
+    with (
+        os.fdopen(theirs, "w") as stream,
+        Pane(wood_view(), log, stream=stream, picture_file=PictureFile(elsewhere, 2)) as pane,
+    ):
+        pane.update(report(1, 1))
+    os.close(ours)
+    assert not elsewhere.exists()
 
 
 # Where a person looks
@@ -225,11 +290,11 @@ def test_a_run_outlives_a_stream_that_was_closed(log):
 
 
 def test_a_run_with_nothing_to_succeed_at_shows_no_rates():
-    def drawn(goal):
+    def shown(goal):
         out, view = io.StringIO(), PlanView("Explore (expert 0)", ("Explore x1",), goal, 1000)
         view.report = report(2, 1)
-        Console(file=out, width=80).print(view.draw(40))
+        Console(file=out, width=80).print(drawn(view.picture(), 40, time.time()))
         return out.getvalue()
 
-    assert "goal 0.80" in drawn(0.8) and "Explore x1" in drawn(0.8)
-    assert "goal" not in drawn(None) and "Explore x1" not in drawn(None) and "frames/s" in drawn(None)
+    assert "goal 0.80" in shown(0.8) and "Explore x1" in shown(0.8)
+    assert "goal" not in shown(None) and "Explore x1" not in shown(None) and "frames/s" in shown(None)

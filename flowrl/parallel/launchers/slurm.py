@@ -385,7 +385,7 @@ class SlurmLauncher:
             path = ExperimentPaths(experiment).queue
             before = self._shown.get(path) or queue.find(path) or QueueRecord()
             if silence:
-                record = replace(before, silence=silence)
+                record = replace(before, silence=silence, silent_since=before.silent_since or _utc(self._now()))
             else:
                 ranks = _ranks(self._answer.jobs)
                 fresh = {handle.run_folder.name: self._place(handle, jobs[handle], ranks) for handle in ours}

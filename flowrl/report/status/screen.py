@@ -27,6 +27,8 @@ _WIDTH_WITHOUT_NEEDS = 98
 """Columns that the rest of such a table takes at most."""
 _NARROW = 100
 """Columns below which a status is cut to what nearly all of them need."""
+_MOST_JOBS = 4
+"""So many jobs that wait are listed on a terminal: `--max_parallel_skills` of them may."""
 _FEWEST_ROWS = 5
 """So many skills are shown however low the terminal is."""
 
@@ -72,6 +74,8 @@ def draw(snapshot: Snapshot, screen: Screen) -> Group:
     above: list[RenderableType] = [head(snapshot)]
     if snapshot.running:
         above += [Text(), slots_table(snapshot, screen)]
+    if snapshot.waiting_jobs:
+        above += [Text(), *jobs_table(snapshot, screen)]
     below: list[RenderableType] = []
     if snapshot.rehearsals:
         below += [Text(), rehearsals_table(snapshot, screen)]
@@ -103,7 +107,8 @@ def head(snapshot: Snapshot) -> Text:
     text.append(_what_goes_on(snapshot))
     if line := proposer_line(snapshot.proposer):
         text.append(f"\n{plain(line)}")
-    for remark in snapshot.remarks:
+    silence = snapshot.cluster and snapshot.cluster.silence_in_words
+    for remark in (*([silence] if silence else []), *snapshot.remarks):
         text.append(f"\n{plain(remark)}", "yellow")
     return text
 
@@ -129,41 +134,63 @@ def _ago(span: timedelta) -> str:
 
 
 def slots_table(snapshot: Snapshot, screen: Screen) -> Table:
-    """What each slot does."""
+    """What each slot does; on a narrow screen, the nodes of a cluster have the place of the bars."""
+    has_nodes = any(run.job and run.job.node for run in snapshot.running)
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
     table.add_column("slot", justify="right", style="dim", no_wrap=True)
     table.add_column("run", no_wrap=True, overflow="ellipsis", min_width=12)
-    table.add_column("bar", width=_BAR_WIDTH[screen.has_wide_slots])
+    if not has_nodes or screen.width >= _NARROW:
+        table.add_column("bar", width=_BAR_WIDTH[screen.has_wide_slots])
     for heading in ("frames", "speed", "success", "left"):
         table.add_column(heading, justify="right", no_wrap=True)
+    if has_nodes:
+        table.add_column("node", style="dim", no_wrap=True, overflow="ellipsis")
     if screen.has_wide_slots:
         table.add_column("attach", no_wrap=True, overflow="ellipsis")
     for run in sorted(snapshot.running, key=lambda run: (run.slot is None, run.slot)):
-        table.add_row(*_slot_row(snapshot, run, screen))
+        cells = _slot_cells(snapshot, run, screen)
+        table.add_row(*(cells.get(column.header, "") for column in table.columns))
     return table
 
 
-def _slot_row(snapshot: Snapshot, run: Run, screen: Screen) -> list[RenderableType]:
-    name = Text(plain(run.skill_name), MARKS[Status.RUNNING].style)
-    if run.stage is not Stage.TRAINING or run.frames is None:
+def _slot_cells(snapshot: Snapshot, run: Run, screen: Screen) -> dict[str, RenderableType]:
+    """What is to be said in each column; nothing in those that are left out."""
+    cells: dict[str, RenderableType] = {
+        "slot": "" if run.slot is None else str(run.slot),
+        "run": Text(plain(run.skill_name), MARKS[Status.RUNNING].style),
+        "node": Text(plain(run.job.node) if run.job else ""),
+        "attach": attach_line(run) or "",
+    }
+    if run.stage is not Stage.TRAINING or run.frames is None or run.is_queued:
         since = _since(run.started_at, snapshot.looked_at)
-        said = "merging" if run.stage is Stage.MERGING else "starting"
-        cells: list[RenderableType] = ["", Text(f"{said}{since}", "dim"), "", "", ""]
-    else:
-        wanted = run.frames_wanted or 0
-        bar = ProgressBar(total=max(wanted, 1), completed=min(run.frames, wanted), width=_BAR_WIDTH[screen.has_wide_slots])
-        of = f" of {frames_text(wanted)}" if wanted else ""
-        rate = run.achievements if run.achievements is not None else run.success_rate
-        left = "" if run.seconds_left is None else f"about {duration_text(run.seconds_left)}"
-        speed = f"{frames_text(round(run.frames_per_s))}/s" if run.frames_per_s else ""
-        cells = [bar, f"{frames_text(run.frames)}{of}", speed, rate_text(rate), left]
-    number = "" if run.slot is None else str(run.slot)
-    attach = [attach_line(run) or ""] if screen.has_wide_slots else []
-    return [number, name, *cells, *attach]
+        said = "merging" if run.stage is Stage.MERGING else "queued" if run.is_queued else "starting"
+        return cells | {"frames": Text(f"{said}{since}", "dim")}
+    wanted = run.frames_wanted or 0
+    rate = run.achievements if run.achievements is not None else run.success_rate
+    return cells | {
+        "bar": ProgressBar(total=max(wanted, 1), completed=min(run.frames, wanted), width=_BAR_WIDTH[screen.has_wide_slots]),
+        "frames": f"{frames_text(run.frames)}{f' of {frames_text(wanted)}' if wanted else ''}",
+        "speed": f"{frames_text(round(run.frames_per_s))}/s" if run.frames_per_s else "",
+        "success": rate_text(rate),
+        "left": "" if run.seconds_left is None else f"about {duration_text(run.seconds_left)}",
+    }
 
 
 def _since(moment: datetime | None, now: datetime) -> str:
     return "" if moment is None else f" {duration_text(max(0.0, (now - moment).total_seconds()))}"
+
+
+def jobs_table(snapshot: Snapshot, screen: Screen) -> list[RenderableType]:
+    """Why each job that waits does so, the next one to start first; on a terminal, only the first few."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
+    table.add_column("run", no_wrap=True, overflow="ellipsis", min_width=12, max_width=24)
+    table.add_column("job")
+    waiting = snapshot.waiting_jobs
+    shown = waiting if screen.height is None else waiting[:_MOST_JOBS]
+    for run in shown:
+        table.add_row(Text(plain(run.skill_name), MARKS[Status.WAITING].style), Text(plain(run.job.in_words)))
+    more = len(waiting) - len(shown)
+    return [table, *([Text(f"and {more} more that wait", "dim")] if more else [])]
 
 
 def skills_table(snapshot: Snapshot, screen: Screen, room: int | None = None) -> list[RenderableType]:
@@ -221,6 +248,8 @@ def status_text(run: Run) -> str:
         return plain(f"blocked by {', '.join(run.blocked_by)}")
     if run.status is Status.WAITING and run.retry_at is not None:
         return "retry soon"
+    if run.is_queued:
+        return "queued"
     if run.status is Status.RUNNING and run.attempt > 1:
         return f"attempt {run.attempt}"
     return run.status.value

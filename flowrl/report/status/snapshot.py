@@ -17,14 +17,42 @@ from pydantic import BaseModel, ConfigDict, Field
 from flowrl.errors import ALL_COMPLETED, SOMETHING_FAILED, BadInput
 from flowrl.files import read_json, write_whole
 from flowrl.paths import ExperimentPaths
-from flowrl.records import liveness, metrics, state_file
+from flowrl.records import liveness, metrics, queue, state_file
 from flowrl.records.learned import counts_as_learned
+from flowrl.records.queue import QueueRecord
 from flowrl.records.scheduler_state import USELESS, RehearsalEntry, SchedulerState, SkillEntry, Stage, Status
 from flowrl.report.status.estimates import Pace, Work, seconds_left, seconds_left_of_all
 from flowrl.validation import schema_of
 
 VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("status.schema.json")
+
+
+class Job(BaseModel):
+    """A training's job on a cluster, as the scheduler last saw it in the queue."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: str | None = Field(None, description="The cluster's; null until it has taken the job.")
+    state: str = Field("", description="As the cluster says it: PENDING, RUNNING, ...")
+    reason: str = Field("", description="The cluster's word for why it waits; or how it ended.")
+    node: str = Field("", description="Where it runs; empty while it waits.")
+    place: int | None = Field(None, description="Among this user's waiting jobs, from 1; null if it does not wait.")
+    waiting: int = Field(0, description="How many these are.")
+    expected_at: datetime | None = Field(None, description="When the cluster expects to start it, if it says so.")
+    waits: bool = Field(False, description="Whether it has not begun.")
+    in_words: str = Field("", description="All of this, as the job's session says it.")
+
+
+class Cluster(BaseModel):
+    """The cluster that the experiment's jobs are sent to, as the scheduler last saw it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    asked_at: datetime | None = Field(None, description="When it last said something new about these jobs.")
+    silence: str | None = Field(None, description="Why it does not answer; null if it does.")
+    silent_since: datetime | None = Field(None, description="When it was first asked in vain; null if it answers.")
+    silence_in_words: str | None = Field(None, description="Both, as a job's session says it.")
 
 
 class Run(BaseModel):
@@ -57,7 +85,13 @@ class Run(BaseModel):
     error: str | None = None
     blocked_by: list[str] = Field(default_factory=list)
     tmux_session: str | None = None
+    job: Job | None = Field(None, description="Of a running one on a cluster; null on this machine.")
     log: str | None = Field(None, description="Its training.log, relative to the experiment's folder.")
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it is under way only in so far as its job waits in a cluster's queue."""
+        return self.job is not None and self.job.waits
 
 
 class Snapshot(BaseModel):
@@ -80,6 +114,7 @@ class Snapshot(BaseModel):
     skills: list[Run] = Field(default_factory=list)
     rehearsals: list[Run] = Field(default_factory=list)
     proposer: dict[str, Any] = Field(default_factory=dict)
+    cluster: Cluster | None = Field(None, description="Null if the experiment has no jobs on a cluster.")
     remarks: list[str] = Field(default_factory=list, description="Files that could not be read, and what was done.")
 
     @property
@@ -90,6 +125,12 @@ class Snapshot(BaseModel):
     @property
     def running(self) -> list[Run]:
         return [run for run in self.runs if run.status is Status.RUNNING]
+
+    @property
+    def waiting_jobs(self) -> list[Run]:
+        """Those under way whose job waits in a cluster's queue, the next one first."""
+        waiting = [run for run in self.running if run.is_queued]
+        return sorted(waiting, key=lambda run: (run.job.place is None, run.job.place))
 
     @property
     def failures(self) -> list[Run]:
@@ -118,8 +159,9 @@ def take(paths: ExperimentPaths, now: datetime | None = None) -> Snapshot:
     state, now = state or SchedulerState(), now or datetime.now(UTC)
     settings, fault = _settings(paths)
     depths = depths_of({entry.skill_name: entry.dependencies for entry in state.skills})
-    skills = [_run(paths, entry, depths.get(entry.skill_name, 0)) for entry in state.skills]
-    rehearsals = [_run(paths, entry, 0) for entry in state.rehearsals]
+    jobs = queue.find(paths.queue) if settings.get("launcher") == "slurm" else None
+    skills = [_run(paths, entry, depths.get(entry.skill_name, 0), jobs) for entry in state.skills]
+    rehearsals = [_run(paths, entry, 0, jobs) for entry in state.rehearsals]
     total = _with_time_left([*skills, *rehearsals], state.max_parallel, settings.get("total_timesteps"))
     return Snapshot(
         graph_path=str(paths.root),
@@ -138,6 +180,7 @@ def take(paths: ExperimentPaths, now: datetime | None = None) -> Snapshot:
         skills=skills,
         rehearsals=rehearsals,
         proposer=state.proposer,
+        cluster=_cluster(jobs) if jobs else None,
         remarks=[text for text in (remark, fault) if text],
     )
 
@@ -153,7 +196,7 @@ def depths_of(dependencies: Mapping[str, Sequence[str]]) -> dict[str, int]:
     return depths
 
 
-def _run(paths: ExperimentPaths, entry: SkillEntry, depth: int) -> Run:
+def _run(paths: ExperimentPaths, entry: SkillEntry, depth: int, jobs: QueueRecord | None) -> Run:
     run = Run(
         skill_name=entry.skill_name,
         status=entry.status,
@@ -176,9 +219,44 @@ def _run(paths: ExperimentPaths, entry: SkillEntry, depth: int) -> Run:
         error=entry.error,
         blocked_by=entry.blocked_by,
         tmux_session=entry.tmux_session if entry.status is Status.RUNNING else None,
+        job=_job(jobs, entry) if jobs and entry.status is Status.RUNNING else None,
         log=_log(paths, entry),
     )
     return run.model_copy(update=_under_way(paths, entry)) if entry.status is Status.RUNNING else run
+
+
+def _job(jobs: QueueRecord, entry: SkillEntry) -> Job | None:
+    """The job of a run under way; None once it is merged, and before the scheduler has asked for it."""
+    if not entry.run_folder or entry.stage is Stage.MERGING:
+        return None
+    place = jobs.of(Path(entry.run_folder).name, entry.attempt)
+    return place and Job(
+        number=place.job or None,
+        state=place.state,
+        reason=place.reason,
+        node=place.node,
+        place=place.place,
+        waiting=place.waiting,
+        expected_at=_moment(place.expected_at),
+        waits=place.waits,
+        in_words=str(place),
+    )
+
+
+def _cluster(jobs: QueueRecord) -> Cluster:
+    return Cluster(
+        asked_at=_moment(jobs.asked_at),
+        silence=jobs.silence or None,
+        silent_since=_moment(jobs.silent_since),
+        silence_in_words=jobs.silence_in_words or None,
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):  # empty, or written by a hand
+        return None
 
 
 def _log(paths: ExperimentPaths, entry: SkillEntry) -> str | None:

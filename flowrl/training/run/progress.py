@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple, Protocol
 
+from flowrl.pane.figures import duration, rate_text, share
 from flowrl.training.run.exploration import Tried
 from flowrl.training.run.resources import MemoryUse, TimeShares
 
@@ -89,22 +89,3 @@ def beginning(report: Report) -> str:
         f"update {report.update}: {report.frames:,} of {report.total_frames:,} frames "
         f"({share(report.frames, report.total_frames)}), {report.frames_per_s:,.0f} frames/s{left}"
     )
-
-
-def duration(seconds: float) -> str:
-    """``1:02:03``, or ``2:03`` below an hour; ``?`` for what is not a number."""
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(max(round(seconds), 0), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def rate_text(rate: float | None) -> str:
-    """Two digits; ``-`` while it is not known."""
-    return "-" if rate is None else f"{rate:.2f}"
-
-
-def share(part: int, whole: int) -> str:
-    """A share as a percentage."""
-    return f"{100 * part / max(whole, 1):.0f}%"

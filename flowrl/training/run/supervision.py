@@ -17,7 +17,7 @@ from flowrl.tracking.trackers import Tracker
 from flowrl.training.host import process
 from flowrl.training.host.process import Lifetime
 from flowrl.training.run.clock import Clock
-from flowrl.training.run.pane import Pane
+from flowrl.training.run.pane import Pane, PictureFile
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.view import View
 
@@ -96,7 +96,7 @@ class Supervision(NamedTuple):
 @contextlib.contextmanager
 def watched(run: RunSpecification, view: View, tracker: Tracker, lifetime: Lifetime) -> Iterator[Supervision]:
     """The supervision of a run from here to the end of the block, its pane included."""
-    with Pane(view, run.paths.log) as pane:
+    with Pane(view, run.paths.log, picture_file=PictureFile(run.paths.pane, run.attempt)) as pane:
         pane.phase("preparing")
         clock = Clock(psutil.Process().create_time(), run.settings.frames_per_update)
         yield Supervision(run.skill_name, pane, tracker, lifetime, clock)
