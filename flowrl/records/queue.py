@@ -92,7 +92,7 @@ class QueueRecord:
     """Why it gave no answer when it was asked last; empty if it did."""
     places: tuple[Place, ...] = ()
     silent_since: str = ""
-    """When it was first asked in vain since then; ISO 8601, UTC; empty if it answers."""
+    """When it first did not answer; ISO 8601, UTC; empty if it answers."""
 
     def of(self, run: str, attempt: int) -> Place | None:
         """The place of the job for an attempt at a run, by the name of the run's folder."""

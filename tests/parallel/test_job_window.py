@@ -19,6 +19,7 @@ from flowrl.files import write_json
 from flowrl.pane.drawing import drawn
 from flowrl.parallel.launchers import job_window
 from flowrl.parallel.launchers.batch_script import claim_of, output_of
+from flowrl.parallel.launchers.job_sessions import JobSessions
 from flowrl.parallel.launchers.job_window import Window
 from flowrl.parallel.launchers.slurm_queue import Job
 from flowrl.parallel.processes import retry_until
@@ -303,3 +304,21 @@ def test_ctrl_c_while_the_cluster_does_not_answer_says_so(window, run, cluster):
 def test_a_wrong_command_line_is_refused(capsys):
     assert job_window.main(["x"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_session_of_a_failed_job_shows_its_end_for_a_while_and_makes_way_for_the_next_attempt(run, private_tmux):
+    experiment = run.folder.parent.parent
+    sessions = JobSessions()
+    begun(run)
+    name = sessions.open(experiment, run.folder, 2)
+    run_result.write(run.result, RunResult(2, Outcome.FAILED, "Collect_Wood", error="diverged; try a smaller --lr"))
+    ending.write(run.exit, Ending(2, 1))
+
+    def seen() -> str:
+        return subprocess.run(["tmux", "capture-pane", "-p", "-t", name], capture_output=True, text=True).stdout
+
+    sessions.close(run.folder, 2, show_s=60)
+    assert retry_until(lambda: "failed: diverged; try a smaller --lr" in seen(), PATIENCE_S), seen()
+    assert sessions.open(experiment, run.folder, 3) == name
+    sessions.close(run.folder, 3, show_s=1)
+    assert retry_until(lambda: not seen(), PATIENCE_S), seen()

@@ -238,6 +238,14 @@ def test_a_job_that_ends_by_itself_does_not_count_as_cancelled(launcher, cluster
     assert cluster.of(1)[0].state == "RUNNING" and cluster.count("scancel") == 0
 
 
+def test_the_session_of_a_job_that_failed_goes_on_showing_how_it_ended(launcher, spec):
+    for attempt, show_s in ((1, 0.0), (2, 99.0)):
+        handle = launcher.launch(spec(attempt=attempt))
+        ending.write(RunPaths(spec().run_folder).exit, Ending(attempt, 1))
+        assert launcher.cancel(handle, 0, show_s)
+        assert launcher._sessions.shown_s[handle.run_folder, attempt] == show_s
+
+
 def test_jobs_of_others_are_none_of_ours(launcher, cluster, spec):
     cluster.table["7"] = Job("7", "RUNNING", name="flowrl_e2_Make_Pickaxe", comment="mine: hands off")
     handle = launcher.launch(spec())

@@ -6,6 +6,7 @@ A session only looks: it may be closed, and the job goes on.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from flowrl.parallel import environment
@@ -50,10 +51,14 @@ class JobSessions:
         except (EngineUnreachable, NotLaunched, OSError):
             return None
 
-    def close(self, run_folder: Path, attempt: int | None = None) -> None:
-        """Closes the session of an attempt; those of all attempts if none is given."""
+    def close(self, run_folder: Path, attempt: int | None = None, show_s: float = 0.0) -> None:
+        """Closes the session of an attempt; those of all attempts if none is given.
+
+        Args:
+            show_s: seconds for which it goes on showing how its job has ended.
+        """
         try:
-            self._close_all(run_folder, lambda other: attempt in (None, other.attempt))
+            self._close_all(run_folder, lambda other: attempt in (None, other.attempt), show_s)
         except EngineUnreachable:
             return
 
@@ -61,7 +66,10 @@ class JobSessions:
         """What a user types to look."""
         return self._tmux.attach_command(Handle("", name, Path(), 0))
 
-    def _close_all(self, run_folder: Path, is_meant) -> None:
+    def _close_all(self, run_folder: Path, is_meant: Callable[[Handle], bool], show_s: float = 0.0) -> None:
         for handle in self._tmux.find(run_folder.parent):
             if handle.run_folder == run_folder / _FOLDER and is_meant(handle):
-                self._tmux.cancel(handle, grace_s=0)
+                if show_s > 0:
+                    self._tmux.close_later(handle, show_s)
+                else:
+                    self._tmux.cancel(handle, grace_s=0)

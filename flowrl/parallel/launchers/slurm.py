@@ -311,7 +311,7 @@ class SlurmLauncher:
         if self._is_here(handle):
             is_over = end_tree([handle.process] if handle.process else [], handle.cookie, grace_s) and is_over
         if is_over:
-            self._sessions.close(handle.run_folder, handle.attempt)
+            self._sessions.close(handle.run_folder, handle.attempt, show_s)
         return is_over
 
     def _cancel_job(self, handle: Handle, grace_s: float) -> bool:

@@ -211,6 +211,14 @@ class TmuxLauncher:
             pass  # the processes are ended; an empty pane that cannot be reached does no harm
         return gone
 
+    def close_later(self, handle: Handle, show_s: float) -> None:
+        """Closes the pane after so many seconds, and does not touch its processes until then.
+
+        Raises:
+            EngineUnreachable: the server does not answer.
+        """
+        self.server.cmd(*_closing(handle.engine_id, show_s))
+
     def attach_command(self, handle: Handle) -> list[str]:
         return ["tmux", "attach", "-t", handle.name]  # not "=name", which zsh expands to a command's path
 

@@ -51,7 +51,7 @@ class Cluster(BaseModel):
 
     asked_at: datetime | None = Field(None, description="When it last said something new about these jobs.")
     silence: str | None = Field(None, description="Why it does not answer; null if it does.")
-    silent_since: datetime | None = Field(None, description="When it was first asked in vain; null if it answers.")
+    silent_since: datetime | None = Field(None, description="When it first did not answer; null if it answers.")
     silence_in_words: str | None = Field(None, description="Both, as a job's session says it.")
 
 

@@ -96,6 +96,8 @@ class FakeSessions:
 
     def __init__(self):
         self.names: dict[tuple[Path, int], str] = {}
+        self.shown_s: dict[tuple[Path, int], float] = {}
+        """How long those that were closed go on showing what they showed."""
 
     def check(self) -> None:
         """It always works."""
@@ -103,9 +105,10 @@ class FakeSessions:
     def open(self, experiment: Path, run_folder: Path, attempt: int) -> str:
         return self.names.setdefault((run_folder, attempt), f"flowrl_{run_folder.name.replace('skill_', 'e')}")
 
-    def close(self, run_folder: Path, attempt: int | None = None) -> None:
+    def close(self, run_folder: Path, attempt: int | None = None, show_s: float = 0.0) -> None:
         for key in [key for key in self.names if key[0] == run_folder and attempt in (None, key[1])]:
             del self.names[key]
+            self.shown_s[key] = show_s
 
     def attach_command(self, name: str) -> list[str]:
         return ["tmux", "attach", "-t", name]
