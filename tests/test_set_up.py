@@ -115,7 +115,8 @@ def test_tests_go_on_without_what_cannot_be_had_and_that_is_said(prepare):
 
 @pytest.mark.parametrize(
     ("commands", "why"),
-    [(["brew"], "the report's page in a browser: install Chromium"), (["chromium"], "axe-core on the report's page: npm is missing"),
+    [(["brew"], "the report's page in a browser: install Chromium"),
+     (["chromium"], "axe-core on the report's page: npm is missing"),
      (["chromium", "npm"], "axe-core on the report's page: npm could not fetch it (npm error code EAI_AGAIN)")],
 )  # fmt: skip
 def test_without_apt_npm_or_the_registry_tests_go_on_too(prepare, commands, why):
