@@ -127,9 +127,9 @@ def timeline(spans: Sequence[Span], critical: Sequence[Span]) -> dict[str, Any] 
         hatch_pattern="pattern", hatch_color="white", hatch_alpha=0.6, line_width="edge", line_color="#e0a100", name="bars",
     )  # fmt: skip
     # The page cuts each name to the room in its bar, which depends on the width of the window.
-    names = ColumnDataSource(source.data | {"shown": [""] * len(spans)}, name="bar names")
+    names = ColumnDataSource(source.data | {"shown": [""] * len(spans), "at": starts}, name="bar names")
     plot.text(
-        "left", "slot", "shown", source=names, x_offset=6, text_baseline="middle", text_font_size="11px", name="bar label",
+        "at", "slot", "shown", source=names, x_offset=6, text_baseline="middle", text_font_size="11px", name="bar label",
         background_fill_alpha=0.85, padding=2,
     )  # fmt: skip
     about = [("", "@name, attempt @attempt"), ("ended as", "@became"), ("took", "@took"), ("on the critical path", "@path")]

@@ -36,7 +36,8 @@
       if (text.length <= room) return text;
       return room <= FEWEST_LETTERS ? "" : `${text.slice(0, room - 1)}\u2026`;
     });
-    source.data = { ...source.data, shown };
+    const at = shown.map((text, row) => text ? left[row] : NaN); // an empty text would leave a dot of its background
+    source.data = { ...source.data, shown, at };
   }
 
   async function draw(place) {
