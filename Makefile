@@ -13,7 +13,7 @@ help:
 	@echo "                 job is cancelled and tried again (4 to 12 minutes)"
 	@echo "make play        train all 22 Craftax-Classic skills, let them play whole episodes and learn from that, and print what"
 	@echo "                 they unlock beside plain PPO agents (long; can be stopped and continued)"
-	@echo "make test        run the tests"
+	@echo "make test        run the tests (installs Chromium for them, where that needs no password)"
 	@echo "make lint        check the code with ruff, as make test does first (make format: correct what can be corrected)"
 	@echo "make test-llm    try the proposer on a small language model on this machine (opt-in)"
 	@echo "make campaign    20,000 simulated histories of the scheduler and 130 real runs with faults, 30 of them as jobs of a Slurm"
@@ -23,10 +23,10 @@ help:
 	@echo "make bench-fire  fires per second beside pytorchfire (opt-in; downloads several GB)"
 	@echo "make setup       make .venv, and install tmux, jq and watch where they are missing"
 	@echo "make clean-demo  end the demo's trainings and delete its folder, so that the next demo starts from nothing"
-	@echo "make clean       delete .venv and what Python and pytest left behind"
+	@echo "make clean       delete .venv, and what Python, pytest and make test left behind"
 
 setup:
-	@scripts/install_tools.sh
+	@scripts/install_tools.sh tmux jq watch
 	@scripts/make_venv.sh
 
 # No network, no key; a second `make demo` continues where the first one stopped.
@@ -53,6 +53,7 @@ play: setup
 	@JAX_PLATFORMS=cpu scripts/offline.sh $(PY) benchmarks/vs_flat_ppo.py $(PLAY) --seeds 1 --frames 2.5e6
 
 test: setup lint
+	@scripts/prepare_tests.sh
 	@scripts/offline.sh $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
@@ -85,5 +86,5 @@ clean-demo:
 	rm -rf $(DEMO_SLURM)
 
 clean:
-	rm -rf .venv .venv-llm .venv-bench .venv-bench-fire build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf .venv .venv-llm .venv-bench .venv-bench-fire .axe-core build dist *.egg-info .pytest_cache .hypothesis
 	find flowrl tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Installs tmux (trainings run in its sessions), jq and watch (for the monitoring commands) where they are missing and that
-# needs no password. Otherwise says in one line how to install them.
+# Installs the commands that are named and missing, where that needs no password: `scripts/install_tools.sh tmux jq watch`.
+# Otherwise says in one line how to install them, and ends with exit code 1.
+# LIMIT_S: after so many seconds apt-get gives up asking for lists; it may fetch packages for five times as long (default: no
+# limit).
 set -euo pipefail
 
+limit_s=${LIMIT_S:-0}
 missing=()
 packages=()
-for tool in tmux jq watch; do
+for tool in "$@"; do
     if command -v "$tool" >/dev/null; then continue; fi
     missing+=("$tool")
     if [ "$tool" = watch ] && command -v apt-get >/dev/null; then packages+=(procps); else packages+=("$tool"); fi
@@ -15,10 +18,14 @@ done
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+# Only what waits for the network has a limit: packages that are half installed would be in the way of everything.
 with_apt() {
     echo "Installing ${missing[*]} with apt-get."
-    "$@" apt-get update >"$log" 2>&1 || true
-    "$@" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}" >>"$log" 2>&1
+    local install=(apt-get install -y --no-install-recommends "${packages[@]}") ended=0
+    "$@" timeout --foreground "$limit_s" apt-get update >"$log" 2>&1 || ended=$?
+    [ "$ended" != 124 ] || { echo "no answer within $limit_s s" >>"$log"; return 1; }
+    "$@" timeout --foreground $((5 * limit_s)) "${install[@]}" --download-only >>"$log" 2>&1 || return 1
+    "$@" env DEBIAN_FRONTEND=noninteractive "${install[@]}" >>"$log" 2>&1
 }
 
 with_brew() {
@@ -41,5 +48,5 @@ else
 fi
 
 tail -n 5 "$log" >&2
-echo "flowrl needs ${missing[*]}, and could not install it by itself: run \`$how\`, then the same make command again." >&2
+echo "Missing, and not installed by itself: ${missing[*]}. Run \`$how\`, then the same make command again." >&2
 exit 1

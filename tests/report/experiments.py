@@ -9,9 +9,15 @@ from pathlib import Path
 from flowrl.files import append_line, write_json
 from flowrl.paths import ExperimentPaths
 from flowrl.records import state_file
+from flowrl.records.history import History
 from flowrl.records.scheduler_state import RehearsalEntry, SchedulerState, SkillEntry, Stage, Status
 
 BEGAN = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
+DONE = "def task_is_done(inventory, n):\n    return inventory.wood >= n\n"
+LONG_DONE = f'''def task_is_done(inventory, n):
+    """Whether there is wood: {"a line that is longer than the window, " * 6}."""
+    return inventory.wood >= n and str(n) != "x"  # all of it
+'''
 CODE = "def task_reward(inventory_diff):\n    return 1.0 * inventory_diff.wood\n"
 
 
@@ -31,14 +37,14 @@ def metrics(path: Path, updates: int, **fields) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def in_library(paths: ExperimentPaths, index: int, name: str, updates: int = 40) -> SkillEntry:
+def in_library(paths: ExperimentPaths, index: int, name: str, updates: int = 40, done: str = DONE) -> SkillEntry:
     folder = paths.skill_folder(index, name)
     metrics(folder / "metrics.jsonl", updates)
     append_line(folder / "training.log", "the newest line of its log")
     write_json(folder / "skill.json", {
         "skill_name": name, "description": "Hold n pieces of wood.", "requires": {}, "consumes": {},
         "gains": {"wood": {"per": 1, "fixed": 0}},
-        "task_is_done": "def task_is_done(inventory, n):\n    return inventory.wood >= n\n",
+        "task_is_done": done,
         "task_reward": CODE, "gate": {"passed": True, "probe": "built-in"}, "execution_plan": [{"skill_name": name, "n": 1}],
         "observed": {"n": 1, "successes": 5, "failures": 0, "differences": [{"kind": "gain_not_declared", "resource": "stone",
                                                                                 "text": f"{name}: declares no gain of stone"}]},
@@ -50,6 +56,31 @@ def in_library(paths: ExperimentPaths, index: int, name: str, updates: int = 40)
     return SkillEntry(skill_name=name, status=Status.COMPLETED, expert_idx=index, attempt=1, frames=updates * 1000, minutes=2.0,
                       success_rate=0.9, random_success_rate=0.1, goal_reached=True, started_at=minutes(2 * index),
                       completed_at=minutes(2 * index + 2))  # fmt: skip
+
+
+def a_finished_experiment(root: Path) -> ExperimentPaths:
+    """Six completed skills, trained two at a time; one of them was retried. Nothing else was done with them."""
+    paths = ExperimentPaths(root)
+    root.mkdir(parents=True)
+    write_json(paths.config, {"env_name": "Craftax-Classic-Symbolic-v1", "max_nodes": 6, "llm_setup": None})
+    needs = {"Collect_Wood": [], "Collect_Sapling": [], "Place_Table": [0], "Make_Wood_Pickaxe": [2], "Make_Wood_Sword": [2],
+             "Collect_Stone": [3]}  # fmt: skip
+    names, kept, skills = list(needs), History(paths.history, {}), []
+    for index, name in enumerate(names):
+        skill = in_library(paths, index, name, done=LONG_DONE)
+        skill.dependencies = [names[other] for other in needs[name]]
+        begins = index // 2 * 6 + index % 2 * 0.5
+        skill.started_at, skill.completed_at = minutes(begins), minutes(begins + 5)
+        skills.append(skill)
+        running = {"status": Status.RUNNING, "stage": Stage.TRAINING, "slot": index % 2}
+        if name == "Make_Wood_Pickaxe":
+            kept.look([skill.model_copy(update=running)], minutes(begins))
+            kept.look([skill.model_copy(update={"status": Status.WAITING})], minutes(begins + 2))
+            skill.attempt = 2
+        kept.look([skill.model_copy(update=running)], minutes(begins + (2.5 if skill.attempt > 1 else 0)))
+        kept.look([skill], minutes(begins + 5))
+    state_file.save(paths, SchedulerState(max_parallel=2, skills=skills))
+    return paths
 
 
 def evaluation() -> dict:
@@ -78,7 +109,7 @@ def an_experiment(root: Path, more: int = 0, updates: int = 40) -> ExperimentPat
                        run_folder="training_runs/skill_2_Place_Table")  # fmt: skip
     axe = SkillEntry(skill_name="Make_Pickaxe", dependencies=["Collect_Wood", "Place_Table"])
     others = [in_library(paths, 10 + number, f"Skill_{number}", updates) for number in range(more)]
-    metrics(paths.rehearsal_records("rehearsal_1") / "metrics.jsonl", 20, achievements=9.5)
+    metrics(paths.rehearsal_records("rehearsal_1") / "metrics.jsonl", 20, achievements=9.5, success_rate=None)
     rehearsal = RehearsalEntry(skill_name="rehearsal_1", status=Status.COMPLETED, frames=20_000, achievements=9.5, attempt=1,
                                started_at=minutes(5), completed_at=minutes(6), minutes=1.0)  # fmt: skip
     skills = [wood, cow, steak, table, axe, *others]

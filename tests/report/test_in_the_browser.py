@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 import warnings
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -13,12 +15,13 @@ from flowrl.records import state_file
 from flowrl.records.scheduler_state import SchedulerState
 from flowrl.report.page import writing
 from tests.experiment.fakes import until
-from tests.report.experiments import an_experiment
+from tests.report.experiments import a_finished_experiment, an_experiment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
          "--disable-sync").split()  # fmt: skip
 PATIENCE_MS = 60_000
+AXE = Path(__file__).resolve().parents[2] / ".axe-core"
 
 if CHROMIUM is None:
     why = "Chromium is not installed, so the report's page is not tested in a browser: apt-get install chromium"
@@ -37,6 +40,11 @@ def browser():
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     return writing.write(an_experiment(tmp_path_factory.mktemp("real") / "exp"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return writing.write(a_finished_experiment(tmp_path_factory.mktemp("finished") / "exp"))
 
 
 class Visit:
@@ -123,6 +131,21 @@ def test_a_real_click_on_a_node_is_such_a_tap(browser, real):
     page.close()
 
 
+def test_names_in_the_timeline_end_where_their_bars_do(browser, finished):
+    visit = Visit(browser, finished, width=390)
+    page = visit.page
+    source = "[...Bokeh.documents].map((made) => made.get_model_by_name('bar names')).find(Boolean)"
+    visit.holds(f"{source}?.data.shown.some(Boolean)")
+    names, shown = (page.evaluate(f"[...{source}.data.{column}]") for column in ("name", "shown"))
+    assert all(not text or name.startswith(text.removesuffix("…")) for name, text in zip(names, shown))
+    by_attempt = dict(zip(zip(names, page.evaluate(f"[...{source}.data.attempt]")), shown))
+    assert by_attempt["Make_Wood_Pickaxe", 1] == "" and by_attempt["Collect_Stone", 1].startswith("Collect_")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    visit.holds(f"{source}.data.shown[0] === 'Collect_Wood' && {source}.data.shown.every(Boolean)")
+    assert visit.is_fine()
+    page.close()
+
+
 def test_it_can_be_used_by_keyboard_alone(browser, real):
     visit = Visit(browser, real)
     page = visit.page
@@ -152,3 +175,43 @@ def test_an_empty_one_and_one_with_200_skills_open_too(browser, tmp_path):
     assert many.page.locator("details.skill").count() == 206
     assert many.page.evaluate("document.documentElement.scrollWidth") <= 390 and many.is_fine()
     many.page.close()
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The source of axe-core, which `make test` fetches."""
+    fetched = sorted(AXE.glob("axe-core-*.tgz"))
+    if not fetched:
+        why = "axe-core is not there, so it does not look at the report's page: run scripts/prepare_tests.sh, which fetches it"
+        warnings.warn(why, stacklevel=1)
+        pytest.skip(why)
+    with tarfile.open(fetched[-1]) as archive:
+        return archive.extractfile("package/axe.min.js").read().decode()
+
+
+def faults(visit: Visit, axe: str) -> list[str]:
+    """What axe-core calls serious or critical in the page with all its sections open: rule, remedy, and where."""
+    page = visit.page
+    page.evaluate("document.querySelectorAll('details').forEach(section => section.open = true)")
+    for place in page.locator("[data-chart]").all():
+        place.scroll_into_view_if_needed()
+        visit.drawn(place.get_attribute("data-chart"))
+    page.evaluate(axe)
+    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    assert len(found["passes"]) > 10, "axe-core has looked at hardly anything"
+    return [
+        f"{rule['id']} ({rule['impact']}): {rule['help']}\n  {node['html'][:200]}\n  {node['failureSummary']}"
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("experiment", ["real", "finished"])
+def test_axe_finds_nothing_that_keeps_people_from_using_it(browser, request, axe, experiment, dark):
+    """In a narrow window, where the most has to scroll."""
+    visit = Visit(browser, request.getfixturevalue(experiment), width=390, dark=dark)
+    found = faults(visit, axe)
+    assert not found, "\n\n".join([f"{len(found)} faults", *found])
+    visit.page.close()

@@ -20,7 +20,7 @@ from flowrl.paths import ExperimentPaths
 from flowrl.records import history, state_file
 from flowrl.records.history import History, Moment
 from flowrl.records.scheduler_state import SchedulerState, SkillEntry, Stage, Status
-from flowrl.report.page import curves, serving, writing
+from flowrl.report.page import charts, curves, serving, writing
 from flowrl.report.page.facts import gather
 from flowrl.report.page.layout import layered
 from flowrl.report.page.spans import Span, critical_path, spans_of, speed_up
@@ -136,7 +136,30 @@ def test_lines_that_need_not_cross_do_not():
     assert [needs[name][0] for name in sorted("XYZ", key=lambda name: places[name][1])] == order
 
 
+def test_each_skill_of_a_deep_or_wide_graph_has_room(tmp_path):
+    facts = gather(an_experiment(tmp_path / "exp", more=60), NOW)
+    plot = charts.graph(facts)["doc"]["roots"][0]["attributes"]
+    assert plot["height"] >= 28 * 62
+    assert "min-width: 18rem" in writing.page(facts)
+
+
+def test_the_timeline_has_a_unit_that_suits_its_length():
+    def label(minutes):
+        plot = charts.timeline([Span("A", 1, 0, at(0), at(minutes), Status.COMPLETED)], [])["doc"]["roots"][0]["attributes"]
+        return plot["below"][0]["attributes"]["axis_label"]
+
+    lengths = {90: "minutes", 600: "hours", 20 * 24 * 60: "days", 400 * 24 * 60: "days"}
+    assert {minutes: label(minutes) for minutes in lengths} == {
+        minutes: f"{unit} since the first start" for minutes, unit in lengths.items()
+    }
+
+
 # The page.
+
+
+def test_a_skill_of_which_nothing_is_known_is_not_said_to_require_nothing(paths):
+    visible = without_scripts(writing.page(gather(paths, NOW)))
+    assert visible.count("<dt>requires</dt>") == 1 and visible.count('class="skill"') > 2
 
 
 def test_the_page_has_all_that_the_folder_has(paths):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from bokeh.embed import json_item
 from bokeh.models import ColumnDataSource, HoverTool, Range1d, TapTool
@@ -18,20 +17,30 @@ from flowrl.report.page.layout import layered
 from flowrl.report.page.spans import Span
 from flowrl.report.status.screen import direct_needs, status_text
 
+
+class Look(NamedTuple):
+    """How the charts show a status: by shape, and by colour for those who see it."""
+
+    marker: str
+    color: str
+    sign: str
+    """The marker as a letter, for the legend."""
+    fill_alpha: float = 0.9
+
+
 LOOKS = {
-    Status.COMPLETED: ("circle", "#2e8b57"),
-    Status.RUNNING: ("triangle", "#1f83c4"),
-    Status.WAITING: ("circle_dot", "#8a8a8a"),
-    Status.FAILED: ("x", "#d1495b"),
-    Status.CANCELLED: ("square", "#c98a1b"),
-    Status.BLOCKED: ("diamond", "#c98a1b"),
+    Status.COMPLETED: Look("circle", "#2e8b57", "●"),
+    Status.RUNNING: Look("triangle", "#1f83c4", "▲"),
+    Status.WAITING: Look("circle", "#8a8a8a", "○", fill_alpha=0.0),
+    Status.FAILED: Look("x", "#d1495b", "✕"),
+    Status.CANCELLED: Look("square", "#c98a1b", "■"),
+    Status.BLOCKED: Look("diamond", "#c98a1b", "◆"),
 }
-"""Marker and colour of each status: readable without either alone."""
 COMPOSED, PLAIN = "#1f83c4", "#8a8a8a"
 _LONGEST_NAME = 22
-_HIGHEST = 900
-_NAMED_FROM = 0.06
-"""The share of the whole time from which there is room for a name in a bar."""
+_ROW_PX, _NARROW_ROW_PX = 40, 28
+"""The height of a row of the graph: of few rows, and of so many that the page would be long; a node and its name need that."""
+_LONG_PX = 800
 
 
 def graph(facts: Facts) -> dict[str, Any] | None:
@@ -42,15 +51,16 @@ def graph(facts: Facts) -> dict[str, Any] | None:
     needs = direct_needs(runs)
     places = layered(needs, {run.skill_name: run.depth for run in runs})
     deepest, rows = max(x for x, _ in places.values()), max(abs(y) for _, y in places.values())
-    height = min(_HIGHEST, int(120 + 40 * 2 * rows))
-    plot = _plot(height, "", x_range=Range1d(-0.6, deepest + 0.6), y_range=Range1d(-rows - 0.6, rows + 1.0))
+    plot = _plot(
+        _graph_height(1 + 2 * rows), "", x_range=Range1d(-0.6, deepest + 0.6), y_range=Range1d(-rows - 0.6, rows + 1.0)
+    )
     plot.axis.visible = plot.grid.visible = False
     ends = [(places[other], places[name]) for name, others in needs.items() for other in others if other in places]
     # From the right side of what is needed to the left side of what needs it, as a curve that leaves and arrives level.
     plot.bezier(
         x0=[a[0] + 0.05 for a, _ in ends], y0=[a[1] for a, _ in ends], x1=[b[0] - 0.05 for _, b in ends],
         y1=[b[1] for _, b in ends], cx0=[a[0] + 0.5 for a, _ in ends], cy0=[a[1] for a, _ in ends],
-        cx1=[b[0] - 0.5 for _, b in ends], cy1=[b[1] for _, b in ends], line_color=PLAIN, line_alpha=0.45, line_width=1.2,
+        cx1=[b[0] - 0.5 for _, b in ends], cy1=[b[1] for _, b in ends], line_color=PLAIN, line_alpha=0.8, line_width=1.2,
     )  # fmt: skip
     source = ColumnDataSource(
         {
@@ -62,19 +72,23 @@ def graph(facts: Facts) -> dict[str, Any] | None:
             "success": [rate_text(run.success_rate) for run in runs],
             "random": [rate_text(run.random_success_rate) for run in runs],
             "frames": [frames_text(run.frames) for run in runs],
-            "marker": [LOOKS[run.status][0] for run in runs],
-            "color": [LOOKS[run.status][1] for run in runs],
+            "marker": [LOOKS[run.status].marker for run in runs],
+            "color": [LOOKS[run.status].color for run in runs],
+            "fill": [LOOKS[run.status].fill_alpha for run in runs],
         },
         name="skills",
     )
-    nodes = plot.scatter(
-        "x", "y", source=source, marker="marker", color="color", size=15, line_width=2, fill_alpha=0.9, nonselection_alpha=0.9
-    )
+    nodes = plot.scatter("x", "y", source=source, marker="marker", color="color", size=15, line_width=2, fill_alpha="fill",
+                         nonselection_fill_alpha="fill", nonselection_line_alpha=1.0)  # fmt: skip
     plot.text("x", "y", "label", source=source, y_offset=-11, text_font_size="12px", text_align="center", name="label",
               nonselection_text_alpha=1.0)  # fmt: skip
     about = [("", "@name"), ("status", "@status"), ("success", "@success (random @random)"), ("frames", "@frames")]
     plot.add_tools(HoverTool(renderers=[nodes], tooltips=about), TapTool(renderers=[nodes]))
     return json_item(plot)
+
+
+def _graph_height(num_rows: float) -> int:
+    return int(80 + max(min(_ROW_PX * num_rows, _LONG_PX), _NARROW_ROW_PX * num_rows))
 
 
 def timeline(spans: Sequence[Span], critical: Sequence[Span]) -> dict[str, Any] | None:
@@ -84,20 +98,24 @@ def timeline(spans: Sequence[Span], critical: Sequence[Span]) -> dict[str, Any] 
     began = min(span.start for span in spans)
     slots = max(span.slot for span in spans) + 1
     on_path = {(span.skill_name, span.attempt) for span in critical}
-    plot = _plot(100 + 44 * slots, "minutes since the first start", y_range=Range1d(slots - 0.4, -0.6))
+    unit, unit_s = _time_unit((max(span.end for span in spans) - began).total_seconds())
+    starts, ends = (
+        [(moment - began).total_seconds() / unit_s for moment in side] for side in zip(*(span[3:5] for span in spans))
+    )
+    plot = _plot(100 + 44 * slots, f"{unit} since the first start", y_range=Range1d(slots - 0.4, -0.6))
     plot.yaxis.ticker = list(range(slots))
     plot.yaxis.axis_label = "slot"
     plot.ygrid.visible = False
     source = ColumnDataSource(
         {
-            "left": [_minutes(began, span.start) for span in spans],
-            "right": [_minutes(began, span.end) for span in spans],
+            "left": starts,
+            "right": ends,
             "slot": [span.slot for span in spans],
             "name": [span.skill_name for span in spans],
             "attempt": [span.attempt for span in spans],
             "became": ["runs" if span.became is Status.RUNNING else _ended(span) for span in spans],
             "took": [duration_text(span.seconds) for span in spans],
-            "color": [LOOKS[span.became][1] for span in spans],
+            "color": [LOOKS[span.became].color for span in spans],
             "alpha": [0.9 if span.became is not Status.WAITING else 0.45 for span in spans],
             "pattern": [" " if span.became in (Status.COMPLETED, Status.RUNNING) else "/" for span in spans],
             "edge": [3.0 if (span.skill_name, span.attempt) in on_path else 0.0 for span in spans],
@@ -108,12 +126,11 @@ def timeline(spans: Sequence[Span], critical: Sequence[Span]) -> dict[str, Any] 
         y="slot", left="left", right="right", height=0.62, source=source, fill_color="color", fill_alpha="alpha",
         hatch_pattern="pattern", hatch_color="white", hatch_alpha=0.6, line_width="edge", line_color="#e0a100", name="bars",
     )  # fmt: skip
-    shortest_s = _NAMED_FROM * (max(span.end for span in spans) - began).total_seconds()
-    wide = [span for span in spans if span.seconds >= max(1.0, shortest_s)]
-    starts = [_minutes(began, span.start) for span in wide]
+    # The page cuts each name to the room in its bar, which depends on the width of the window.
+    names = ColumnDataSource(source.data | {"shown": [""] * len(spans), "at": starts}, name="bar names")
     plot.text(
-        starts, [span.slot for span in wide], [_short(span.skill_name) for span in wide],
-        x_offset=5, text_baseline="middle", text_font_size="11px", text_color="white",
+        "at", "slot", "shown", source=names, x_offset=6, text_baseline="middle", text_font_size="11px", name="bar label",
+        background_fill_alpha=0.85, padding=2,
     )  # fmt: skip
     about = [("", "@name, attempt @attempt"), ("ended as", "@became"), ("took", "@took"), ("on the critical path", "@path")]
     plot.add_tools(HoverTool(renderers=[bars], tooltips=about))
@@ -129,7 +146,7 @@ def learning_curve(facts: SkillFacts) -> dict[str, Any] | None:
     plot = _plot(260, "frames (millions)", **({} if is_rehearsal else {"y_range": Range1d(-0.02, 1.02)}))
     plot.yaxis.axis_label = "achievements" if is_rehearsal else "success"
     millions = [round(frames / 1e6, 4) for frames in curve.frames]
-    plot.line(millions, _gaps(curve.raw), line_color=PLAIN, line_alpha=0.6, legend_label="latest episodes")
+    plot.line(millions, _gaps(curve.raw), line_color=PLAIN, legend_label="latest episodes")
     if any(value is not None for value in curve.cohorts):
         plot.line(millions, _gaps(curve.cohorts), line_color=COMPOSED, line_width=2, legend_label="whole cohorts")
     if curve.tests:
@@ -142,7 +159,7 @@ def learning_curve(facts: SkillFacts) -> dict[str, Any] | None:
         plot.add_layout(Line(location=millions[-1], dimension="height", line_dash="dotted", line_color="#2e8b57", line_width=2))
     for _, at in curve.attempts:
         plot.add_layout(Line(location=at / 1e6, dimension="height", line_color="#d1495b", line_dash="dotdash"))
-    _place_legend(plot)
+    _place_legend(plot, "horizontal")
     plot.legend.click_policy = "hide"
     return json_item(plot)
 
@@ -164,7 +181,7 @@ def achievements(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
                                    "name": names})  # fmt: skip
         bars = plot.hbar(y="y", right="rate", height=0.34, color=color, source=source, legend_label=label)
         plot.add_tools(HoverTool(renderers=[bars], tooltips=[("", "@name"), (plain(label), "@rate{0.0%}")]))
-    _place_legend(plot)
+    _place_legend(plot, "vertical")
     return json_item(plot)
 
 
@@ -194,8 +211,14 @@ def _plot(height: int, x_label: str, **how: Any):
     return plot
 
 
-def _place_legend(plot) -> None:
-    plot.legend.location = "bottom_right"
+def _place_legend(plot, orientation: str) -> None:
+    """Above the plot, where it hides no line and no bar."""
+    plot.add_layout(plot.legend[0], "above")
+    plot.legend.location = "top_left"
+    plot.legend.orientation = orientation
+    plot.legend.label_text_font_size = "11px"
+    plot.legend.padding = plot.legend.margin = 0
+    plot.legend.glyph_width = 16
     plot.legend.background_fill_alpha = plot.legend.border_line_alpha = 0.0
 
 
@@ -203,8 +226,10 @@ def _gaps(values: Sequence[float | None]) -> list[float]:
     return [float("nan") if value is None else value for value in values]
 
 
-def _minutes(began: datetime, moment: datetime) -> float:
-    return (moment - began).total_seconds() / 60
+def _time_unit(seconds: float) -> tuple[str, float]:
+    """The unit in which so long a time has a short number, and its seconds."""
+    units = {"minutes": 60.0, "hours": 3600.0, "days": 86400.0}
+    return next(((unit, size) for unit, size in units.items() if seconds < 180 * size), ("days", units["days"]))
 
 
 def _ended(span: Span) -> str:

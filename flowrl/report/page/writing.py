@@ -26,7 +26,7 @@ from flowrl.report.summary import proposer_line
 
 NAME = "index.html"
 _TEMPLATES = resources.files("flowrl.report.page") / "templates"
-_LIGHT, _DARK = HtmlFormatter(style="default", cssclass="code"), HtmlFormatter(style="github-dark", cssclass="code")
+_LIGHT, _DARK = HtmlFormatter(style="default", nowrap=True), HtmlFormatter(style="github-dark")
 _LONGEST_CODE = 20_000
 
 
@@ -60,6 +60,8 @@ def page(facts: Facts, is_live: bool = False) -> str:
         shot=facts.snapshot,
         needs=direct_needs(facts.snapshot.skills),
         marks=MARKS,
+        looks=charts.LOOKS,
+        num_layers=1 + max((run.depth for run in facts.snapshot.skills), default=0),
         status_text=status_text,
         proposer=proposer_line(facts.snapshot.proposer),
         speed_up=speed_up(facts.spans),
@@ -96,12 +98,13 @@ def _code(source: Any) -> Markup:
     """Python source, highlighted; text of any other kind, escaped."""
     text = str(source or "")
     cut = text[:_LONGEST_CODE] + ("\n# … cut here" if len(text) > _LONGEST_CODE else "")
-    return Markup(highlight(cut, PythonLexer(), _LIGHT))
+    # The keyboard reaches it, since long lines scroll.
+    return Markup(f'<pre class="code" tabindex="0">{highlight(cut, PythonLexer(), _LIGHT)}</pre>')
 
 
 def _code_styles() -> str:
     light, dark = _LIGHT.get_style_defs(".code"), _DARK.get_style_defs(".code")
-    return f"\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.code {{ background: none }}\n"
+    return f"\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.code {{ background: var(--paper) }}\n"
 
 
 _FILTERS: dict[str, Callable[[Any], str]] = {

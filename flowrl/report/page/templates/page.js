@@ -5,7 +5,7 @@
 
   // Bokeh paints text and axes in colours of its own: give it the page's.
   function paint(models) {
-    const ink = style("--ink"), dim = style("--dim"), line = style("--line");
+    const ink = style("--ink"), dim = style("--dim"), line = style("--line"), paper = style("--paper");
     for (const model of models) {
       if (/Axis$/.test(model.type)) {
         model.setv({ axis_label_text_color: dim, major_label_text_color: dim, axis_line_color: line,
@@ -14,12 +14,30 @@
         model.setv({ grid_line_color: line, grid_line_alpha: 0.6 });
       } else if (model.type === "Legend") {
         model.setv({ label_text_color: ink });
-      } else if (model.type === "GlyphRenderer" && model.name === "label") {
+      } else if (model.type === "GlyphRenderer" && /label$/.test(model.name)) {
+        const background = model.name === "bar label" ? { background_fill_color: paper } : {};
         for (const glyph of [model.glyph, model.nonselection_glyph, model.selection_glyph]) {
-          if (glyph && glyph.setv) glyph.setv({ text_color: ink });
+          if (glyph && glyph.setv) glyph.setv({ text_color: ink, ...background });
         }
       }
     }
+  }
+
+  // A name is cut where its bar ends, and left out where hardly a letter would be left.
+  const MARGIN_PX = 14, FEWEST_LETTERS = 3;
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = "11px helvetica";
+  function fitNames(source, plot) {
+    const { left, right, name } = source.data;
+    const pxPerUnit = plot.inner_width / (plot.x_range.end - plot.x_range.start);
+    const shown = [...name].map((text, row) => {
+      const letterPx = pen.measureText(text).width / text.length;
+      const room = Math.floor(((right[row] - left[row]) * pxPerUnit - MARGIN_PX) / letterPx);
+      if (text.length <= room) return text;
+      return room <= FEWEST_LETTERS ? "" : `${text.slice(0, room - 1)}\u2026`;
+    });
+    const at = shown.map((text, row) => text ? left[row] : NaN); // an empty text would leave a dot of its background
+    source.data = { ...source.data, shown, at };
   }
 
   async function draw(place) {
@@ -32,6 +50,13 @@
     const models = [...made.all_models];
     drawn.set(place, models);
     paint(models);
+    const barNames = made.get_model_by_name("bar names");
+    if (barNames) {
+      const plot = models.find((model) => model.type === "Figure");
+      const fit = () => fitNames(barNames, plot);
+      for (const property of [plot.properties.inner_width, plot.x_range.properties.end]) property.change.connect(fit);
+      fit();
+    }
     const skills = made.get_model_by_name("skills");
     if (skills) {
       skills.selected.properties.indices.change.connect(() => {
