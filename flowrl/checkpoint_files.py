@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from flowrl import pickles
-from flowrl.errors import BadInput
+from flowrl.errors import BadInput, FlowrlError
 
 T = TypeVar("T")
 
@@ -26,6 +28,20 @@ class Late(Damaged):
     """A checkpoint that an older attempt wrote when the next one was under way already."""
 
     put_aside_as = "late"
+
+
+def check_finite(leaves: Iterable[np.ndarray], what: str, flag: str) -> None:
+    """Refuses parameters that no training can go on from.
+
+    Args:
+        what: was trained, for the message.
+        flag: sets the learning rate.
+
+    Raises:
+        FlowrlError: one is not a number.
+    """
+    if not all(np.isfinite(leaf).all() for leaf in leaves):
+        raise FlowrlError(f"{what} diverged: a parameter is not a number; try a smaller {flag}")
 
 
 def drop_old(files: Sequence[Path]) -> None:

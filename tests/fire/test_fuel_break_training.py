@@ -11,14 +11,16 @@ import sys
 import numpy as np
 import pytest
 
-from flowrl.errors import BadInput
+from flowrl.errors import BadInput, FlowrlError
 from flowrl.files import read_json
 from flowrl.fire import FuelBreakSettings, IterativeFuelBreakTrainer, ParallelFuelBreakTrainer
 from flowrl.fire import train_dqn_fuel_breaks as sequential
 from flowrl.fire import train_dqn_fuel_breaks_parallel as parallel
+from flowrl.fire.agent.learning import QLearner
 from flowrl.fire.breaks.rules import budget_of
 from flowrl.fire.landscapes.rasters import Georeference, read_raster, write_geotiff
-from flowrl.fire.training import config_file
+from flowrl.fire.training import checkpoints, config_file
+from flowrl.fire.training.checkpoints import Progress, Saved
 from flowrl.fire.training.surroundings import rules_of, surroundings_of
 from flowrl.paths import FuelBreakPaths
 from tests.fire.data import landscapes, package
@@ -128,6 +130,13 @@ def test_another_network_than_the_checkpoints_is_refused(trained, capsys):
     assert parallel.main(flags(output_dir=trained.folder, network_width=5)) == 2
     error = capsys.readouterr().err
     assert "does not fit this run" in error and "give another --output_dir" in error and error.count("\n") == 1
+
+
+def test_parameters_that_are_not_numbers_take_no_checkpoints_place(tmp_path):
+    learner = QLearner({"bias": np.array([0.0, np.nan])}, {"bias": np.zeros(2)}, ())
+    with pytest.raises(FlowrlError, match="diverged: a parameter is not a number; try a smaller --learning_rate"):
+        checkpoints.save(FuelBreakPaths(tmp_path), Saved(learner, {"bias": np.zeros(2)}, Progress(rounds=3)))
+    assert not FuelBreakPaths(tmp_path).checkpoints()
 
 
 @pytest.mark.parametrize(("name", "value"), [("grid_size", 9), ("wind_from", 90.0), ("seed", 3)])

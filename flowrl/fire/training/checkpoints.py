@@ -45,8 +45,14 @@ class Saved(NamedTuple):
 
 
 def save(paths: FuelBreakPaths, saved: Saved) -> None:
-    """Writes a checkpoint, whole, and drops old ones."""
+    """Writes a checkpoint, whole, and drops old ones.
+
+    Raises:
+        FlowrlError: a parameter is not a number; earlier checkpoints stay.
+        OSError: the disk is full, or the folder cannot be written.
+    """
     learner = jax.device_get(saved.learner)
+    checkpoint_files.check_finite(jax.tree.leaves(learner.params), "the training", "--learning_rate")
     pickles.dump(
         paths.checkpoint(saved.progress.rounds),
         {

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import flax.serialization
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flowrl import checkpoint_files, pickles
-from flowrl.errors import BadInput, FlowrlError
+from flowrl.errors import BadInput
 from flowrl.host.learning.ppo import Learner
 from flowrl.host.learning.trainer import TrainingState
 from flowrl.paths import HostRunPaths
@@ -42,8 +41,7 @@ def save(paths: HostRunPaths, saved: Saved, env: str) -> None:
     """
     state = saved.state
     params, optimiser_state = jax.device_get(state.learner)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
-        raise FlowrlError("the training diverged: a parameter is not a number; try a smaller --learning_rate")
+    checkpoint_files.check_finite(jax.tree.leaves(params), "the training", "--learning_rate")
     pickles.dump(
         paths.checkpoint(state.frames),
         {

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowrl import checkpoint_files, pickles
-from flowrl.errors import BadInput, FlowrlError
+from flowrl.errors import BadInput
 from flowrl.paths import RunPaths
 from flowrl.records import run_record
 from flowrl.records.run_record import RunRecord
@@ -34,8 +34,7 @@ def save(paths: RunPaths, state: RunState, local_to_global: dict[int, int | None
         FlowrlError: a parameter is not a number; earlier checkpoints stay, so that a retry can resume from them.
     """
     host = jax.device_get(state.learner)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(host.params)):
-        raise FlowrlError(f"training {paths.skill_name} diverged: a parameter is not a number; try a smaller --lr")
+    checkpoint_files.check_finite(jax.tree.leaves(host.params), f"training {paths.skill_name}", "--lr")
     count = len(local_to_global)
     optimiser_states = [flax.serialization.to_state_dict(state) for state in experts.unstack(host.optimiser_state, count)]
     path = paths.checkpoint(state.frames)
