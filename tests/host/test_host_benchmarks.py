@@ -64,3 +64,14 @@ def test_actors_and_a_learner_are_measured_beside_ppo(benchmark, capsys, tmp_pat
     assert rows["a million parameters, written and read"]["value"] > 0
     impala, sequential = (rows[f"CartPole to 5: {way}"] for way in ways[:2])
     assert impala["value"] > 0 and impala["wanted"] == sequential["value"] > 0
+
+
+def test_the_computed_scaling_stays_within_what_cores_and_a_learner_can_do(benchmark):
+    scaling = benchmark("host_scaling")
+    for step_s in (2e-5, 2e-3, 2e-2):
+        ratios = [scaling.step_ratio(step_s, cores) for cores in scaling.CORES]
+        assert ratios == sorted(ratios) and all(ratio < cores for ratio, cores in zip(ratios, scaling.CORES))
+    assert scaling.frames_per_s(2e-3, 2e-5, 2) == pytest.approx(2 / (2e-3 + 2e-5))
+    assert scaling.frames_per_s(2e-3, 2e-5, 1000) == pytest.approx(1 / 2e-5)
+    limit = scaling.cores_a_learner_keeps_busy(2e-3, 2e-5)
+    assert scaling.frames_per_s(2e-3, 2e-5, limit) == pytest.approx(1 / 2e-5)
