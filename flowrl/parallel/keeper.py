@@ -119,8 +119,8 @@ def _record(folder: str, attempt: int, ended_s: float, ending: dict) -> None:
     from flowrl.records.fence import Fence
 
     try:
-        if (Fence(RunPaths(Path(folder)).run_json, attempt).newest() or 0) > attempt:
-            return  # a newer attempt is under way, and will have its own
+        if not Fence(RunPaths(Path(folder)).run_json, attempt).is_open():
+            return  # a newer attempt is under way, and will have its own; or the run is merged, and its folder stays gone
         ended_at = datetime.fromtimestamp(ended_s, UTC).isoformat()
         write(RunPaths(Path(folder)).exit, Ending(attempt, **ending, ended_at=ended_at))
     except (OSError, ValueError) as error:

@@ -267,3 +267,8 @@ def test_the_keeper_of_an_older_attempt_leaves_the_record_of_the_newer_one_alone
     ending.write(run.exit, Ending(2, 0))
     assert start(run, "sh", "-c", "exit 7").wait(PATIENCE_S) == 7
     assert ending.find(run.exit, 2) == Ending(2, 0)
+
+
+def test_the_folder_of_a_run_that_was_merged_meanwhile_stays_gone(run):
+    assert start(run, "rm", "-r", run.folder).wait(PATIENCE_S) == 0
+    assert not run.folder.exists()
