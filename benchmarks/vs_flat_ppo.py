@@ -7,7 +7,8 @@ For each seed an experiment is grown by the published commands: a plain agent fi
 the built-in curriculum, each from a related expert (``--init_from auto``), then a rehearsal (``flowrl rehearse``). The skills
 that it hardly ever comes to are then trained further on their own plans, with their dependencies held, and what is left is a
 second rehearsal. ``flowrl evaluate --flat`` trains plain agents for all of these frames and plays fresh worlds with each.
-Everything is kept in the first argument's folder; the same command goes on where it was stopped.
+Everything is kept in the first argument's folder; the same command goes on where it was stopped. On a machine with several
+cores, start one process for each seed (``--seeds 1 --first_seed 2``), each with ``taskset`` and a ``TMUX_TMPDIR`` of its own.
 """
 
 from __future__ import annotations
@@ -55,10 +56,11 @@ WORLDS = 1_000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parsed(arguments)
-    runs = [run_of(options, seed) for seed in range(options.seeds)]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    runs = [run_of(options, seed) for seed in seeds]
     found = summary(runs)
     print(table(found))
-    library = options.folder / "seed_0"
+    library = options.folder / f"seed_{options.first_seed}"
     print(f"\nWhy each task of an episode was chosen: flowrl evaluate {library} --log")
     print(f'Use it in a program: flowrl.load_agent("{library}")')
     if options.json:
@@ -238,6 +240,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the experiments of all seeds")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--first_seed", type=int, default=0, help="several processes can train a seed each; one with all seeds then counts them"
+    )
     parser.add_argument("--frames", type=whole_number, default=10_000_000, help="all that are trained for a library")
     parser.add_argument("--explore_share", type=float, default=EXPLORE_SHARE)
     parser.add_argument("--most_explore_frames", type=whole_number, default=MOST_EXPLORE_FRAMES)

@@ -354,6 +354,10 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
     calls.clear()
     vs_flat.main(command)
     assert calls == ["grow"] * 2  # which finds that nothing is left to do
+    vs_flat.main([*command, "--seeds", "1", "--first_seed", "1"])
+    second = json.loads((tmp_path / "found.json").read_text())
+    assert second["seeds"] == 1 and second["composed"]["achievements"]["value"] == 1.75
+    assert f"flowrl evaluate {tmp_path / 'vs' / 'seed_1'} --log" in capsys.readouterr().out
 
 
 def test_a_short_comparison_rehearses_with_all_that_explore_leaves(benchmark, monkeypatch, tmp_path):
