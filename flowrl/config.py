@@ -137,6 +137,9 @@ class SchedulingSettings:
     """Frames to train continue_skill for; each, if these are several."""
     retry_failed: bool = False
     """Retry failed and cancelled skills, and train those that they blocked."""
+    films: bool = True
+    """Film completed skills meanwhile, for flowrl report: in a process that yields to trainings, for at most a hundredth of
+    their time."""
     rehearse_every: int | None = None
     """Each time that so many more skills are in the library, let it play whole episodes while its experts go on learning; and
     once more at the end (never)."""

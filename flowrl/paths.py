@@ -28,6 +28,7 @@ SKILL_DATA = "skill.json"
 """In a run's folder, and later in its skill's: the skill as it was proposed, with its plan."""
 
 CANDIDATES = "candidates.json"
+FILM_SUFFIXES = (".mp4", ".webp", ".gif")
 MOMENTS = "moments.pkl"
 WANDB_RUN = "wandb_run.json"
 """In a run's folder, and later in its skill's, if the skill was proposed with several rewards."""
@@ -206,6 +207,17 @@ class ExperimentPaths:
     def film(self, skill_name: str, suffix: str, of_progress: bool = False) -> Path:
         """The film of a skill, or of how its expert got better."""
         return self.report / "films" / f"{skill_name}{'_progress' if of_progress else ''}{suffix}"
+
+    def has_film(self, expert_idx: int, skill_name: str, of_progress: bool = False) -> bool:
+        """Whether there is a film of the skill that is as new as its expert."""
+        expert = self.expert_params(expert_idx, skill_name)
+        films = [film for suffix in FILM_SUFFIXES if (film := self.film(skill_name, suffix, of_progress)).exists()]
+        return any(film.stat().st_mtime >= expert.stat().st_mtime for film in films)
+
+    @property
+    def film_costs(self) -> Path:
+        """Processor seconds of the films that were made while the experiment trained."""
+        return self.report / "films" / "costs.json"
 
     @property
     def planner_log(self) -> Path:

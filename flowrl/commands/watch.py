@@ -95,7 +95,7 @@ def _chosen(library: Library, given: WatchArguments, paths: ExperimentPaths) -> 
     """
     name = given.skill
     if name == ALL:
-        skills = [skill for skill in library.skills if not _is_filmed(skill, given, paths)]
+        skills = [skill for skill in library.skills if not paths.has_film(skill.index, skill.name, given.progress)]
         return [skill for skill in skills if not given.progress or paths.moments(skill.index, skill.name).exists()]
     skills = [skill for skill in library.skills if skill.name == name]
     if not skills:
@@ -105,11 +105,6 @@ def _chosen(library: Library, given: WatchArguments, paths: ExperimentPaths) -> 
             f"{suggestion(name, [*known, ALL])}"
         )
     return skills
-
-
-def _is_filmed(skill: LibrarySkill, given: WatchArguments, paths: ExperimentPaths) -> bool:
-    film, expert = _usual_file(given, paths, skill.name), paths.expert_params(skill.index, skill.name)
-    return film.exists() and film.stat().st_mtime >= expert.stat().st_mtime
 
 
 def _usual_file(given: WatchArguments, paths: ExperimentPaths, name: str) -> Path:

@@ -19,6 +19,7 @@ from flowrl.config import AUTO, BELOW_GOAL, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
 from flowrl.experiment import migration, stored_settings
+from flowrl.experiment.background_films import BackgroundFilms
 from flowrl.experiment.dependency_hook import GetDependencies, asked_once
 from flowrl.experiment.flow_graph import FlowGraph, Gate, NothingTrained
 from flowrl.experiment.further import below_goal
@@ -143,6 +144,8 @@ class Start:
         self.flow_graph = FlowGraph(self.scheduler, proposer, entry.facts, get_dependencies, gate, archived)
         self.flow_graph.load(self.scheduler.known_skills())
         stored_settings.write(self.paths, self._to_be_stored())
+        # A login node of a cluster computes nothing.
+        self.films = BackgroundFilms(self.paths) if settings.films and settings.launcher != "slurm" else None
         self.generation = self._make_generation(settings)
         for line in opening_lines(settings, self.paths.root, self.scheduler, proposer):
             self.say(line)
@@ -153,6 +156,9 @@ class Start:
             self.generation.run()
         except KeyboardInterrupt:
             return self._interrupted()
+        finally:
+            if self.films:
+                self.films.close()
         self._report()
         return self._exit_code()
 
@@ -249,9 +255,16 @@ class Start:
         every = None if self._adds_none else settings.rehearse_every
         rehearsals = Rehearsals(self.scheduler, every, RehearsalRequest(settings.rehearsal_frames), self.say)
         generation = Generation(self.scheduler, self.flow_graph, max_nodes, rehearsals, self.say, explore_frames)
+
+        def on_final(name: str, status: str) -> None:
+            generation.on_final(name, status)
+            if self.films:
+                state = self.scheduler.state
+                self.films.look([*state["skills"], *state["rehearsals"]])
+
         self.scheduler.set_callbacks(
-            on_skill_final=generation.on_final,
-            on_rehearsal_final=generation.on_final,
+            on_skill_final=on_final,
+            on_rehearsal_final=on_final,
             prepare_training_run=partial(prepare_training_run, facts=self.flow_graph.facts),
         )
         return generation

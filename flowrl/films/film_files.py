@@ -11,8 +11,7 @@ from PIL import Image
 
 from flowrl.errors import BadInput
 from flowrl.files import whole_file
-
-SUFFIXES = (".mp4", ".webp", ".gif")
+from flowrl.paths import FILM_SUFFIXES
 
 
 def usual_suffix() -> str:
@@ -25,8 +24,8 @@ def check_suffix(path: Path) -> None:
     Raises:
         BadInput: no film can have such a name here.
     """
-    if path.suffix not in SUFFIXES:
-        raise BadInput(f"--out {path}: a film's name ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if path.suffix not in FILM_SUFFIXES:
+        raise BadInput(f"--out {path}: a film's name ends in {', '.join(FILM_SUFFIXES[:-1])} or {FILM_SUFFIXES[-1]}")
     if path.suffix == ".mp4" and usual_suffix() != ".mp4":
         raise BadInput(f"--out {path}: an MP4 needs an encoder: pip install -e '.[films]'; or choose .webp or .gif")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json
-from flowrl.paths import ExperimentPaths
+from flowrl.paths import FILM_SUFFIXES, ExperimentPaths
 from flowrl.records import history
 from flowrl.report.page import curves
 from flowrl.report.page.curves import Curve
@@ -175,7 +175,7 @@ def _films(paths: ExperimentPaths, run: Run) -> list[Film]:
     """Of each kind the first form that is there."""
     found = []
     for of_progress, caption in _FILMS.items():
-        files = (paths.film(run.skill_name, suffix, of_progress) for suffix in (".mp4", ".webp", ".gif"))
+        files = (paths.film(run.skill_name, suffix, of_progress) for suffix in FILM_SUFFIXES)
         if film := next((file for file in files if file.is_file()), None):
             found.append(Film(f"films/{film.name}", caption))
     return found
