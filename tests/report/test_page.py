@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import threading
@@ -178,6 +179,14 @@ def test_the_page_has_all_that_the_folder_has(paths):
 
 def without_scripts(text: str) -> str:
     return re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.S)
+
+
+def test_an_evaluation_says_what_is_learned_and_without_one_the_trainings_do(paths):
+    facts = gather(paths, NOW)
+    unmeasured = [dataclasses.replace(it, measured=None) for it in facts.skills]
+    assert dataclasses.replace(facts, skills=unmeasured).learned == facts.snapshot.learned
+    rehearsed = [dataclasses.replace(it, measured={"is_learned": True}) for it in facts.skills]
+    assert dataclasses.replace(facts, skills=rehearsed).learned == len(facts.skills)
 
 
 def test_a_skill_is_shown_with_its_film_and_the_one_of_its_progress(paths):

@@ -104,6 +104,12 @@ class Facts:
     versions: Mapping[str, str]
     remarks: list[str] = field(default_factory=list)
 
+    @property
+    def learned(self) -> int:
+        """Skills that count as learned: by the evaluation, which played the library as a whole, else by their own trainings."""
+        measured = [facts.measured for facts in self.skills if facts.measured]
+        return sum(row.get("is_learned") is True for row in measured) if measured else self.snapshot.learned
+
     def facts_of(self, name: str) -> SkillFacts | None:
         return next((facts for facts in (*self.skills, *self.rehearsals) if facts.name == name), None)
 
