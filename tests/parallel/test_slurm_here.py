@@ -271,7 +271,8 @@ def test_the_controller_may_be_killed_and_started_again(make, experiment, cluste
     part(cluster, "start-controller")
     thread.join(PATIENCE_S)
     assert statuses(scheduler) == {"Wood": "completed", "Drink": "completed"}
-    assert [entry(scheduler, name)["retry_count"] for name in ("Wood", "Drink")] == [0, 0]
+    tries = [entry(scheduler, name)["retry_count"] for name in ("Wood", "Drink")]
+    assert tries == [0, 0], experiment.history.read_text() + "\n".join(squeue("%i %T %r %j %S %e", "-t", "all"))
 
 
 def test_a_node_that_is_lost_while_its_process_lives_on_does_no_harm(make, experiment, cluster, tmp_path):
