@@ -4,6 +4,8 @@ PY := .venv/bin/python
 DEMO := exp/demo/
 DEMO_SLURM := exp/demo_slurm/
 PLAY := exp/play/
+# Its daemons are slow to answer beside tests that compute, and a killed one then takes minutes to come back.
+REAL_CLUSTER := tests/parallel/test_slurm_here.py
 
 .PHONY: help setup demo demo-slurm play test lint format test-llm campaign bench bench-fire clean clean-demo
 
@@ -54,7 +56,8 @@ play: setup
 
 test: setup lint
 	@scripts/prepare_tests.sh
-	@scripts/offline.sh $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@scripts/offline.sh $(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --ignore $(REAL_CLUSTER)
+	@scripts/offline.sh $(PY) -m pytest -q $(REAL_CLUSTER)
 
 lint: setup
 	@$(PY) -m ruff check
