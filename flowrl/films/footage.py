@@ -82,13 +82,15 @@ def shoot_progress(
 
     Args:
         earlier: parameters of the skill's expert, the earliest first.
-        outcome: how the episode ends with the newest one.
+        outcome: how the episode ends with the newest one; any: in success, if there is such a one.
 
     Raises:
         BadInput: as `shoot`.
     """
     camera = _Camera(bench, skill, seed, tile)
     endings = camera.endings(bench.params)
+    if outcome == "any" and endings.success.any():
+        outcome = "success"
     row = _chosen(endings, skill, outcome, 1)
     films = []
     for own in earlier:

@@ -18,7 +18,7 @@ from flowrl.commands import watch as command
 from flowrl.envs.adapter import Renderer
 from flowrl.errors import BadInput
 from flowrl.evaluation import bench as benches
-from flowrl.films import film_files, in_terminal, picture
+from flowrl.films import film_files, footage, in_terminal, picture
 from flowrl.films.footage import Episode, Shot, shoot, shoot_progress
 from flowrl.paths import ExperimentPaths
 from flowrl.records import moments
@@ -107,6 +107,27 @@ def test_the_outcome_asked_for_is_that_of_the_newest_expert(bench):
     build = skill_of(bench, "Build")
     with pytest.raises(BadInput, match="of 8 episodes 0 ended in failure"):
         shoot_progress(bench, build, [build.params], seed=3, tile=TILE, outcome="failure")
+
+
+def test_progress_that_may_end_anyhow_ends_in_success_where_there_is_any(bench, monkeypatch):
+    class Camera:
+        success = np.array([False, False, True, True])
+
+        def __init__(self, *_):
+            pass
+
+        def endings(self, params):
+            return footage._Endings(self.success, np.full(4, 9))
+
+        def film(self, params, rows, endings):
+            return rows.tolist()
+
+    monkeypatch.setattr(footage, "_Camera", Camera)
+    build = skill_of(bench, "Build")
+    assert shoot_progress(bench, build, [build.params], seed=3, tile=TILE) == [2, 2]
+    assert shoot_progress(bench, build, [build.params], seed=3, tile=TILE, outcome="failure") == [0, 0]
+    Camera.success = np.zeros(4, bool)
+    assert shoot_progress(bench, build, [build.params], seed=3, tile=TILE) == [0, 0]
 
 
 @pytest.mark.parametrize("tile", [TILE // 2, TILE, 2 * TILE])
