@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("flowrl", deadline=None)  # no test depends on the machine's speed
+hypothesis.settings.load_profile("flowrl")
 
 SLOW_FILES = """test_begun_before test_faults test_games test_corpus test_front_door test_loop test_reward_trial test_start
 test_compile_ahead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowrl import pickles
@@ -43,6 +43,7 @@ def test_they_are_shown_evenly_over_the_whole_training():
     assert [moment.frames for moment in moments.evenly(at(640), 3, 640)] == [640]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 10_000), min_size=1, max_size=8), st.integers(0, 20_000))
 def test_no_moment_is_shown_twice_or_out_of_order(frames, end):
     shown = [moment.frames for moment in moments.evenly(at(*sorted(frames)), 3, end)]
