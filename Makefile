@@ -12,7 +12,7 @@ REAL_CLUSTER := tests/parallel/test_slurm_here.py
 help:
 	@echo "make demo        train 6 Craftax-Classic skills on the CPU, 2 at a time (2 to 8 minutes)"
 	@echo "make demo-slurm  the same as jobs of a Slurm cluster of two nodes, which is started on this machine and ended again; one"
-	@echo "                 job is cancelled and tried again (4 to 12 minutes)"
+	@echo "                 job is cancelled and tried again (3 to 12 minutes)"
 	@echo "make play        train all 22 Craftax-Classic skills, let them play whole episodes and learn from that, and print what"
 	@echo "                 they unlock beside plain PPO agents (long; can be stopped and continued)"
 	@echo "make test        run the tests (installs Chromium for them, where that needs no password)"
