@@ -28,10 +28,12 @@ SKILL_DATA = "skill.json"
 """In a run's folder, and later in its skill's: the skill as it was proposed, with its plan."""
 
 CANDIDATES = "candidates.json"
-FILM_SUFFIXES = (".mp4", ".webp", ".gif")
-MOMENTS = "moments.pkl"
-WANDB_RUN = "wandb_run.json"
 """In a run's folder, and later in its skill's, if the skill was proposed with several rewards."""
+MOMENTS = "moments.pkl"
+"""In a run's folder, and later in its skill's: what the expert was like at some moments of the training."""
+WANDB_RUN = "wandb_run.json"
+"""In a run's folder, and later in its skill's, if the training was reported: which wandb run that is."""
+FILM_SUFFIXES = (".mp4", ".webp", ".gif")
 
 
 CACHE = "FLOWRL_CACHE_DIR"

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import sys
 from collections.abc import Sequence
 
-import psutil
-
 from flowrl.config import ReportArguments, parse
 from flowrl.errors import ALL_COMPLETED, FlowrlError, NoRoom
+from flowrl.experiment.background_films import start_watch
 from flowrl.files import why_no_room
 from flowrl.paths import ExperimentPaths
 from flowrl.report.terminal import console
-
-_LOWEST_PRIORITY = 19
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,8 +47,5 @@ def _report(given: ReportArguments) -> None:
 
 def _film(paths: ExperimentPaths) -> None:
     """Films all skills in another process, which imports JAX, at the lowest priority. The page is written without them too."""
-    process = subprocess.Popen([sys.executable, "-m", "flowrl", "watch", str(paths.root), "all"])
-    with contextlib.suppress(psutil.Error):
-        psutil.Process(process.pid).nice(_LOWEST_PRIORITY)
-    if process.wait():
+    if start_watch(paths, "all").wait():
         console().print("The films above are missing; the page is written without them", markup=False, soft_wrap=True)

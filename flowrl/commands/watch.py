@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flowrl.config import WatchArguments, parse
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, BadInput, FlowrlError
+from flowrl.evaluation.library import completed
 from flowrl.experiment import stored_library, unfinished_run
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records import moments
@@ -76,14 +77,10 @@ def _say(line: str) -> None:
 def _library_with(given: WatchArguments, paths: ExperimentPaths, entry: GameEntry) -> tuple[Library, bool]:
     """The library that has the skill, and whether that is a training under way."""
     name = given.skill
-    is_completed = name == ALL or any(found == name for _, found in _completed(paths))
+    is_completed = name == ALL or any(found == name for _, found in completed(paths))
     is_unfinished = given.training or (not is_completed and name in unfinished_run.names(paths))
     library = unfinished_run.load(paths, name, entry) if is_unfinished else stored_library.load(paths, entry)
     return library, is_unfinished
-
-
-def _completed(paths: ExperimentPaths) -> list[tuple[int, str]]:
-    return [(index, name) for index, name in paths.library().items() if paths.expert_params(index, name).exists()]
 
 
 def _chosen(library: Library, given: WatchArguments, paths: ExperimentPaths) -> list[LibrarySkill]:

@@ -64,6 +64,11 @@ class Library:
         return {skill.name: skill.spec for skill in self.skills}
 
 
+def completed(paths: ExperimentPaths) -> list[tuple[int, str]]:
+    """Index and name of each skill that has an expert, by index."""
+    return [(index, name) for index, name in sorted(paths.library().items()) if paths.expert_params(index, name).exists()]
+
+
 def load(paths: ExperimentPaths, facts: GameFacts) -> Library:
     """Reads the library of an experiment.
 
@@ -74,7 +79,7 @@ def load(paths: ExperimentPaths, facts: GameFacts) -> Library:
         BadInput: there is no library, it is empty or of another game, a file of it is missing or damaged, its experts do not
             fit together, or code in it has not passed the gate.
     """
-    found = [(index, name) for index, name in sorted(paths.library().items()) if paths.expert_params(index, name).exists()]
+    found = completed(paths)
     if not found:
         raise BadInput(
             f"{paths.root} has no completed skill; train some first, as with python -m flowrl.bottomup_parallel "

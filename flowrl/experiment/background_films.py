@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -23,8 +23,30 @@ USUAL_COST_S = 60.0
 """Processor seconds of a film, before one has been made: most of it is compiling."""
 LOWEST_PRIORITY = 19
 
+
+def start_watch(paths: ExperimentPaths, skill: str, **how: Any) -> subprocess.Popen:
+    """Starts ``flowrl watch`` at the lowest priority.
+
+    Args:
+        how: further arguments of `subprocess.Popen`.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "flowrl", "watch", str(paths.root), skill], **how)
+    with contextlib.suppress(psutil.Error):
+        psutil.Process(process.pid).nice(LOWEST_PRIORITY)
+    return process
+
+
 Film = Callable[[str], float | None]
 """Films a skill of this name; returns its cost in processor seconds, None if it failed."""
+
+
+class _Costs(NamedTuple):
+    """Processor seconds."""
+
+    spent_s: float = 0.0
+    """On all films so far."""
+    newest_s: float = USUAL_COST_S
+    """On the newest."""
 
 
 class BackgroundFilms:
@@ -39,25 +61,23 @@ class BackgroundFilms:
         self._processes = _Processes(paths)
         self._film = film or self._processes.film
         self._failed: set[str] = set()
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def look(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Begins a film if there is time for one and a completed skill has none; returns at once.
+        """Begins a film if there is time for one and a completed skill has none; returns at once. Called by one thread.
 
         Args:
             entries: skills and rehearsals, as in scheduler_state.json.
         """
-        with self._lock:
-            if (self._thread and self._thread.is_alive()) or self._processes.is_closed:
-                return
-            spent_s = self._spent_s()
-            allowed_s = SHARE * sum(60 * (entry["minutes"] or 0.0) for entry in entries) - spent_s
-            name = self._next(entries) if allowed_s >= self._cost_s() else None
-            if name is None:
-                return
-            self._thread = threading.Thread(target=self._make, args=(name, spent_s), name="flowrl-films", daemon=True)
-            self._thread.start()
+        if (self._thread and self._thread.is_alive()) or self._processes.is_closed:
+            return
+        costs = self._costs()
+        allowed_s = SHARE * sum(60 * (entry["minutes"] or 0.0) for entry in entries) - costs.spent_s
+        name = self._next(entries) if allowed_s >= costs.newest_s else None
+        if name is None:
+            return
+        self._thread = threading.Thread(target=self._make, args=(name, costs), name="flowrl-films", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Ends a film that is being made."""
@@ -78,25 +98,20 @@ class BackgroundFilms:
         except OSError:
             return True  # its folder is gone or cannot be read: nothing to film
 
-    def _make(self, name: str, spent_s: float) -> None:
+    def _make(self, name: str, costs: _Costs) -> None:
         cost_s = self._film(name)
         if cost_s is None:
             self._failed.add(name)
-            cost_s = self._cost_s()  # it may have cost as much
+            cost_s = costs.newest_s  # it may have cost as much
         with contextlib.suppress(OSError):
-            write_json(self._paths.film_costs, {"seconds": round(spent_s + cost_s, 1), "newest": round(cost_s, 1)})
+            write_json(self._paths.film_costs, {"seconds": round(costs.spent_s + cost_s, 1), "newest": round(cost_s, 1)})
 
-    def _spent_s(self) -> float:
-        return self._costs().get("seconds", 0.0)
-
-    def _cost_s(self) -> float:
-        return self._costs().get("newest", USUAL_COST_S)
-
-    def _costs(self) -> dict[str, float]:
+    def _costs(self) -> _Costs:
         with contextlib.suppress(OSError, BadInput):
             found = read_json(self._paths.film_costs)
-            return found if isinstance(found, dict) else {}
-        return {}
+            if isinstance(found, dict):
+                return _Costs(found.get("seconds", 0.0), found.get("newest", USUAL_COST_S))
+        return _Costs()
 
 
 class _Processes:
@@ -109,12 +124,9 @@ class _Processes:
 
     def film(self, name: str) -> float | None:
         """See `Film`."""
-        command = [sys.executable, "-m", "flowrl", "watch", str(self._paths.root), name]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         # A session of its own: Ctrl-C in our terminal is not meant for it.
-        self._current = subprocess.Popen(command, start_new_session=True, **quiet)
-        with contextlib.suppress(psutil.Error):
-            psutil.Process(self._current.pid).nice(LOWEST_PRIORITY)
+        self._current = start_watch(self._paths, name, start_new_session=True, **quiet)
         if self.is_closed:
             self._current.kill()
         _, status, usage = os.wait4(self._current.pid, 0)
