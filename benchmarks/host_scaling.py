@@ -1,7 +1,7 @@
 """What host environments should do on more cores than were measured: computed, not measured.
 
     python benchmarks/host_scaling.py
-    python benchmarks/host_scaling.py --actor_us 52 --learner_us 23       # of your own training
+    python benchmarks/host_scaling.py --actor_us 52 --learner_us 23       # of CartPole on your machine
 
 Steps: the model by which ``auto`` chooses (`flowrl.host.choice.expected_s`): the environments of a worker one after the
 other, a wake-up, and a little for each worker. Actors and a learner: an actor needs ``actor_s`` of a core for a frame, the
@@ -43,7 +43,7 @@ def cores_a_learner_keeps_busy(actor_s: float, learner_s: float) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--actor_us", type=float, default=ACTOR_US, help="microseconds of an actor's core for a frame")
+    parser.add_argument("--actor_us", type=float, default=ACTOR_US, help="microseconds of an actor's core, of CartPole's frame")
     parser.add_argument("--learner_us", type=float, default=LEARNER_US, help="microseconds of the learner's core for a frame")
     options = parser.parse_args()
     cores = " | ".join(map(str, CORES))
