@@ -105,7 +105,7 @@ def readying_line(num_finished: int) -> str:
         scheduler = SkillScheduler(base_dir=paths.root, max_parallel=1, poll_interval=3600, launcher=FakeLauncher(end))
         for number in range(CHAIN):
             scheduler.add_skill(f"C{number}", skill(f"C{number}"), [f"C{number - 1}"] if number else [])
-        thread = threading.Thread(target=scheduler.run)
+        thread = threading.Thread(target=scheduler.run, daemon=True)
         thread.start()
         thread.join()
     return (

@@ -93,7 +93,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
                 write_whole(path, content)
         done.set()
 
-    thread = threading.Thread(target=write_in_turn)
+    thread = threading.Thread(target=write_in_turn, daemon=True)
     thread.start()
     seen = set()
     while not done.is_set():

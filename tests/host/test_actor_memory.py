@@ -54,7 +54,8 @@ def test_no_reading_is_torn_while_versions_are_written():
     ours, arrays = shared()
     theirs, last = SharedParameters(arrays), 300
     writer = threading.Thread(
-        target=lambda: [ours.publish(version, np.full(SIZE, version, np.float32)) for version in range(last + 1)]
+        target=lambda: [ours.publish(version, np.full(SIZE, version, np.float32)) for version in range(last + 1)],
+        daemon=True,
     )
     writer.start()
     read = set()

@@ -298,7 +298,7 @@ def test_the_library_is_free_while_a_measurement_plays(side_by_side):
         with pytest.raises(WaitGivenUp), waiting_unless(is_over.is_set):
             merge(paths, longer, 100, guard_that("sleeps"))
 
-    thread = threading.Thread(target=merge_longer)
+    thread = threading.Thread(target=merge_longer, daemon=True)
     thread.start()
     assert retry_until(lambda: len(measurements(paths)) == 1, PATIENCE_S)
     assert merge(paths, other, 10, None)["4"]["action"] == "new"

@@ -71,7 +71,7 @@ def statuses(scheduler):
 
 
 def running_in_a_thread(scheduler):
-    thread = threading.Thread(target=scheduler.run)
+    thread = threading.Thread(target=scheduler.run, daemon=True)
     thread.start()
     return thread
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 import subprocess
@@ -90,7 +91,7 @@ def test_a_copy_that_waits_for_an_attempt_that_was_made_already_is_no_run(launch
     """Found by the simulation: a scheduler that was started again took it over, and spent a second retry on it."""
     handle = launcher.launch(spec())
     first = cluster.of(1)[0].id
-    claim_of(spec().run_folder, 1).write_text(first)
+    claim_of(spec().run_folder, 1).write_text(f"{first} on node1\n")
     cluster.starts_at_once = False
     copy = cluster.submit(batch_file(spec().run_folder))
     cluster.set(first, state="FAILED")
@@ -99,7 +100,27 @@ def test_a_copy_that_waits_for_an_attempt_that_was_made_already_is_no_run(launch
     assert cluster.table[copy].state.startswith("CANCELLED")
     cluster.forget(copy)
     cluster.set(first, state="PENDING")  # someone has it start again
+    set_age(claim_of(spec().run_folder, 1), slurm.CLAIM_NEWS_S + 1)
     assert status(launcher, handle).phase is Phase.LOST
+
+
+@pytest.mark.parametrize("words", ["{id} on node1", ""], ids=["whole", "half written"])
+def test_a_job_that_has_begun_since_the_queue_was_asked_is_not_lost(launcher, cluster, spec, words):
+    """Seen on a busy machine: it was cancelled as a copy of itself, and a retry was spent."""
+    cluster.starts_at_once = False
+    handle = launcher.launch(spec())
+    (job,) = cluster.of(1)
+    claim = claim_of(spec().run_folder, 1)
+    claim.write_text(words.format(id=job.id))
+    set_age(claim, 1.0)
+    assert status(launcher, handle).phase is Phase.QUEUED
+    assert cluster.table[job.id].state == "PENDING" and cluster.count("scancel") == 0
+    assert [found.engine_id for found in launcher.find(spec().experiment)] == [handle.engine_id]
+
+
+def set_age(claim, age_s):
+    """Makes a file as old as the launcher's clock would see it."""
+    os.utime(claim, (NOW_S - age_s, NOW_S - age_s))
 
 
 def test_an_older_attempt_that_still_waits_is_cancelled_before_the_next_is_submitted(launcher, cluster, spec):

@@ -67,8 +67,12 @@ def cluster(here, monkeypatch):
     monkeypatch.setattr(slurm.SlurmLauncher, "poll_every_s", 0.5)
     monkeypatch.setattr(slurm, "FRESH_S", 0.2)
     yield here
-    subprocess.run(["scancel", f"--user={os.getuid()}"], check=False)
-    assert retry_until(lambda: not squeue("%i"), PATIENCE_S, 0.2)
+
+    def is_empty() -> bool:
+        subprocess.run(["scancel", f"--user={os.getuid()}"], check=False)
+        return not squeue("%i")
+
+    assert retry_until(is_empty, PATIENCE_S, 0.2)
 
 
 def squeue(fields: str, *arguments: str) -> list[str]:
@@ -87,15 +91,21 @@ def pid_of(cluster, daemon: str) -> int:
 
 @pytest.fixture
 def make(cluster, experiment):
+    """A scheduler; stopped with the test, so that one that fails leaves none that goes on submitting jobs."""
+    made = []
+
     def make(**options) -> SkillScheduler:
         launcher = SlurmLauncher(SlurmOptions(**options))
-        return SkillScheduler(base_dir=experiment.root, max_parallel=2, command=FAKE_TRAINING, launcher=launcher)
+        made.append(SkillScheduler(base_dir=experiment.root, max_parallel=2, command=FAKE_TRAINING, launcher=launcher))
+        return made[-1]
 
-    return make
+    yield make
+    for scheduler in made:
+        scheduler.stop()
 
 
 def started(scheduler) -> threading.Thread:
-    thread = threading.Thread(target=scheduler.run)
+    thread = threading.Thread(target=scheduler.run, daemon=True)
     thread.start()
     return thread
 

@@ -454,7 +454,7 @@ def test_a_second_process_waits_for_the_holder_of_a_removed_lock_file(experiment
     how_to_find_it = re.escape(f"`lsof {experiment.checkpoints}` shows it")
     with pytest.raises(LockTimeout, match=how_to_find_it), merge_lock(experiment, 0.1):
         pytest.fail("two merges at once")
-    waiting = threading.Thread(target=lambda: merged.append(merge(experiment.root, run, 100)))
+    waiting = threading.Thread(target=lambda: merged.append(merge(experiment.root, run, 100)), daemon=True)
     run, merged = finished_run(experiment.root, 0, "Collect_Wood", {}, 100), []
     waiting.start()
     waiting.join(0.2)

@@ -276,7 +276,7 @@ def test_a_folder_that_cannot_be_written_is_said(paths, monkeypatch, capsys):
 @pytest.fixture
 def served(paths):
     with serving.server(paths, 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", paths
         server.shutdown()

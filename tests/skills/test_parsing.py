@@ -26,7 +26,7 @@ def test_code_is_parsed_by_one_thread_at_a_time(monkeypatch):
 
     monkeypatch.setattr(ast, "parse", parse)
     calls = [lambda: parse_function(DONE, "task_is_done"), lambda: read_module(MODULE)] * 3
-    threads = [threading.Thread(target=call) for call in calls]
+    threads = [threading.Thread(target=call, daemon=True) for call in calls]
     for thread in threads:
         thread.start()
     for thread in threads:

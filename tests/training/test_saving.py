@@ -50,7 +50,7 @@ def state(frames):
 
 
 def in_a_thread(call):
-    thread = threading.Thread(target=call)
+    thread = threading.Thread(target=call, daemon=True)
     thread.start()
     return thread
 

@@ -47,6 +47,8 @@ FRESH_S = 1.0
 """An answer of this age is as good as a new one."""
 FILES_GRACE_S = 30.0
 """Seconds in which the files that a job has written on its node appear here: a shared file system may be slow."""
+CLAIM_NEWS_S = 60.0
+"""A claim of this age is older than any answer in use. A younger one may be of a job that has begun since the answer."""
 CANCEL_LOOK_S = 0.5
 _SHOWN_BYTES = 4000
 
@@ -211,7 +213,7 @@ class SlurmLauncher:
 
     def find(self, experiment: Path) -> list[Handle]:
         runs = ExperimentPaths(experiment).training_runs
-        jobs = [job for same in self._ask(FRESH_S).values() if (job := _one_of(_valid(same))) and _phase(job) in UNDER_WAY]
+        jobs = [job for same in self._ask(FRESH_S).values() if (job := _one_of(self._valid(same))) and _phase(job) in UNDER_WAY]
         handles = [_handle(job) for job in jobs]
         found = [handle for handle in handles if handle.run_folder.parent == runs]
         for handle in found:  # of a scheduler that was started again, perhaps on another login node
@@ -227,7 +229,7 @@ class SlurmLauncher:
             self._show(handles, {}, str(error))
             return {handle.engine_id: EngineStatus(Phase.UNKNOWN, reason=str(error)) for handle in handles}
         jobs = {handle: known.get(comment_of(handle.run_folder, handle.attempt), []) for handle in handles}
-        counting = {handle: _one_of(_valid(same)) for handle, same in jobs.items()}
+        counting = {handle: _one_of(self._valid(same)) for handle, same in jobs.items()}
         statuses = {handle.engine_id: self._status(handle, counting[handle], jobs[handle]) for handle in handles}
         self._show(handles, counting, "")
         return statuses
@@ -265,6 +267,22 @@ class SlurmLauncher:
         except NotLaunched as error:
             return EngineStatus(Phase.EXITED, reason=str(error))
         return EngineStatus(Phase.QUEUED, reason=silence)
+
+    def _valid(self, jobs: Sequence[Job]) -> list[Job]:
+        """Without those that wait for an attempt that a job has claimed already: they will never train."""
+        if not any(_word(job) in _NOT_BEGUN for job in jobs):
+            return list(jobs)
+        folder, attempt = attempt_of(jobs[0].comment) or (Path(), 0)
+        return [job for job in jobs if _word(job) not in _NOT_BEGUN or not self._is_claimed(job, claim_of(folder, attempt))]
+
+    def _is_claimed(self, job: Job, claim: Path) -> bool:
+        """Whether another job has claimed the attempt of one that waits; or this one has, and was put back into the queue."""
+        try:
+            claimer = claim.read_text().split()[:1]
+            age_s = self._now() - claim.stat().st_mtime
+        except OSError:
+            return False
+        return age_s > CLAIM_NEWS_S or claimer not in ([], [job.id])
 
     def _end_copies(self, job: Job | None, jobs: list[Job]) -> None:
         """A submission whose answer was lost may have been repeated: the copy would end by itself, but not before it ran."""
@@ -429,13 +447,6 @@ def _by_comment(jobs: Iterable[Job]) -> dict[str, list[Job]]:
 def _handle(job: Job) -> Handle:
     folder, attempt = attempt_of(job.comment) or (Path(), 0)
     return Handle(job.comment, job.name, folder, attempt)
-
-
-def _valid(jobs: Sequence[Job]) -> list[Job]:
-    """Without those that wait for an attempt that another job has claimed: they will never train."""
-    ours = attempt_of(jobs[0].comment) if jobs else None
-    is_claimed = ours is not None and claim_of(*ours).exists()
-    return [job for job in jobs if not (is_claimed and _word(job) in _NOT_BEGUN)]
 
 
 def _one_of(jobs: Sequence[Job]) -> Job | None:
