@@ -168,11 +168,17 @@ def figures_of(paths: ExperimentPaths) -> dict[str, Any]:
             skill["is_learned"] and (skill["random_success_rate"] or 0.0) < RARE_BY_CHANCE for skill in found["skills"]
         ),
     }
-    flat = {
-        name: {**_figures(figures), "frames": figures["frames"], "minutes": _minutes(paths, name)}
-        for name, figures in found["flat"].items()
-    }
-    return {"composed": composed, "flat": flat}
+    return {"composed": composed, "flat": {name: figures_of_plain(paths, name, whole) for name, whole in found["flat"].items()}}
+
+
+def figures_of_plain(paths: ExperimentPaths, variant: str, whole: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of one plain agent.
+
+    Args:
+        paths: the experiment that it is kept in.
+        whole: what its episodes showed.
+    """
+    return {**_figures(whole), "frames": whole["frames"], "minutes": _minutes(paths, variant)}
 
 
 def _figures(whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,7 +230,8 @@ def over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def table(found: Mapping[str, Any]) -> str:
     """The comparison as lines."""
-    rows = {"composed": found["composed"]} | {f"plain, {name}": figures for name, figures in found["flat"].items()}
+    rows = {name: found[name] for name in ("composed",) if name in found}
+    rows |= {f"plain, {name}": figures for name, figures in found["flat"].items()}
     lines = [f"{'agent':30} {'achievements':>24} {'score':>7} {'steps':>7} {'frames':>12} {'minutes':>8}"]
     for name, row in rows.items():
         mean = row["achievements"]

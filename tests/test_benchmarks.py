@@ -387,6 +387,36 @@ def test_a_short_comparison_rehearses_with_all_that_explore_leaves(benchmark, mo
     assert calls == ["grow", "rehearse", "evaluate"]
 
 
+def test_plain_agents_are_trained_and_played_once_for_each_seed(benchmark, monkeypatch, tmp_path, capsys):
+    plain, calls = benchmark("plain_agents"), []
+
+    def train(experiment, entry, variant, settings, frames, on_frames):
+        paths = plain.plain_agents.folder_of(experiment, variant)
+        if not paths.root.exists():
+            calls.append(("train", settings["seed"]))
+            assert (entry.env_name, settings["lr"], frames) == (GAME, 5e-4, 50_000)
+            paths.root.mkdir(parents=True)
+        return paths
+
+    def play(options, variant, agent, seed, out):
+        calls.append(("play", seed))
+        return {**whole(1.25 + seed), "frames": 50_000, "episodes": options.episodes}
+
+    monkeypatch.setattr(plain.plain_agents, "train", train)
+    monkeypatch.setattr(plain, "play", play)
+    monkeypatch.setattr(plain.process, "take_slot", lambda slot: None)
+    command = [str(tmp_path), "--seeds", "2", "--frames", "5e4", "--variants", "small batches", "--episodes", "8"]
+    plain.main([*command, "--json", str(tmp_path / "found.json")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["flat"]["small batches"]["achievements"]["value"] == 1.75
+    assert "plain, small batches" in capsys.readouterr().out
+    assert calls == [("train", 0), ("play", 0), ("train", 1), ("play", 1)]
+    plain.main(command)
+    assert len(calls) == 4
+    plain.main([*command[:-1], "16"])  # more episodes: they are played, and nothing is trained
+    assert calls[4:] == [("play", 0), ("play", 1)]
+
+
 def test_merges_are_measured_before_and_after_and_nothing_is_done_twice(benchmark, monkeypatch, tmp_path, capsys):
     merges = benchmark("merges")
     fake = Path(__file__).parent / "parallel/fakes/measuring.py"

@@ -85,6 +85,12 @@ def evaluate(
     return data
 
 
+def evaluate_plain(name: str, agent: Library, adapter: GameAdapter, request: EvaluationRequest, out: Console) -> dict[str, Any]:
+    """Whole episodes of a plain agent that is beside no library; what `evaluate` returns for each of its plain agents."""
+    with _bar(out) as bar:
+        return _play_plain(name, agent, adapter, request, bar)
+
+
 def _print(data: dict[str, Any], out: Console) -> None:
     findings.print_skills(data["skills"], out)
     if data["whole"]:
