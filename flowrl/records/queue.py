@@ -105,11 +105,11 @@ class QueueRecord:
 
     @property
     def silence_in_words(self) -> str:
-        """Since when the cluster does not answer, and why; empty if it does."""
+        """Since when the cluster has not answered, and why; empty if it answers."""
         if not self.silence:
             return ""
-        since = f" since {_moment(self.silent_since)}" if self.silent_since else ""
-        return f"the cluster does not answer{since}: {self.silence}"
+        answers = f"has not answered since {_moment(self.silent_since)}" if self.silent_since else "does not answer"
+        return f"the cluster {answers}: {self.silence}"
 
 
 def write(path: Path, record: QueueRecord) -> None:

@@ -126,10 +126,10 @@ def test_while_it_waits_its_place_and_the_reason_are_shown(window, run):
 def test_a_cluster_that_does_not_answer_is_said_while_the_job_waits_and_while_it_runs(window, run):
     silent = QueueRecord("", "squeue did not answer", (), "2026-01-01T00:10:00+00:00")
     queue.write(ExperimentPaths(run.folder.parent.parent).queue, silent)
-    assert "the cluster does not answer since 2026-01-01 00:10 UTC: squeue did not answer" in shown(window)
+    assert "the cluster has not answered since 2026-01-01 00:10 UTC: squeue did not answer" in shown(window)
     begun(run)
     pictured(run)
-    assert "the cluster does not answer since 2026-01-01 00:10 UTC: squeue did not answer" in shown(window)
+    assert "the cluster has not answered since 2026-01-01 00:10 UTC: squeue did not answer" in shown(window)
 
 
 def test_it_is_drawn_again_only_if_something_has_changed_or_for_its_clock(run, cluster, out):

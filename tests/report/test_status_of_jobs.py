@@ -92,10 +92,10 @@ def test_a_cluster_that_does_not_answer_is_said_with_the_time_and_the_reason(pat
     before = queue.find(paths.queue)
     why = "squeue did not answer within 15 s"
     queue.write(paths.queue, QueueRecord(before.asked_at, why, before.places, "2026-03-01T11:40:00+00:00"))
-    assert f"the cluster does not answer since 2026-03-01 11:40 UTC: {why}" in in_one_line(shown(paths))
+    assert f"the cluster has not answered since 2026-03-01 11:40 UTC: {why}" in in_one_line(shown(paths))
     assert "job 13 pending" in shown(paths)  # what it said last
     queue.write(paths.queue, before)
-    assert "does not answer" not in shown(paths)
+    assert "not answered" not in shown(paths)
 
 
 def test_of_many_jobs_that_wait_a_terminal_shows_the_first_and_a_pipe_all(tmp_path):
@@ -161,10 +161,10 @@ def test_what_the_scheduler_writes_is_what_is_shown(spec):  # noqa: F811
     for clock[0] in (1_772_366_460.0, 1_772_366_520.0):
         launcher._forget_answer()
         launcher.poll([handle])
-    assert "the cluster does not answer since 2026-03-01 12:01 UTC" in in_one_line(shown(paths))
+    assert "the cluster has not answered since 2026-03-01 12:01 UTC" in in_one_line(shown(paths))
     cluster.silent = False
     cluster.set(job, state="RUNNING", node="node1", reason="")
     launcher._forget_answer()
     launcher.poll([handle])
-    assert "node1" in shown(paths) and "does not answer" not in shown(paths) and "queued" not in shown(paths)
+    assert "node1" in shown(paths) and "not answered" not in shown(paths) and "queued" not in shown(paths)
     assert take(paths).cluster.silent_since is None
