@@ -110,7 +110,7 @@ def test_imports_of_the_examples_exist(page):
 
 @pytest.mark.parametrize(
     ("section", "rooms"),
-    [("The rooms", ROOMS), ("Inside a training", SUB_ROOMS["training"]), ("Inside the fire room", SUB_ROOMS["fire"])],
+    [("The packages", ROOMS), ("Inside a training", SUB_ROOMS["training"]), ("Inside the fire package", SUB_ROOMS["fire"])],
 )
 def test_the_rooms_are_shown_as_imports_have_them(section, rooms):
     rows = [row for row in table(section, ARCHITECTURE) if row[2] != "all"]
