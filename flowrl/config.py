@@ -141,7 +141,7 @@ class SchedulingSettings:
     """Film completed skills meanwhile, for flowrl report: in a process that yields to trainings, for at most a hundredth of
     their time."""
     rehearse_every: int | None = None
-    """Each time that so many more skills are in the library, let it play whole episodes while its experts go on learning; and
+    """Whenever this many more skills are in the library, let it play whole episodes while its experts continue to learn; and
     once more at the end (never)."""
     rehearsal_frames: int = 1_000_000
     """Frames of each of these rehearsals."""
@@ -171,7 +171,7 @@ class ClusterSettings:
     slurm_setup: Annotated[str, tyro.conf.arg(metavar="COMMAND")] = ""
     """A shell command that each job runs first, in a login shell, such as "module load cuda"."""
     slurm_pending_timeout: float = 0
-    """Seconds after which a job that still waits in the queue has failed; 0: it may wait for ever."""
+    """Seconds after which a job that still waits in the queue has failed; 0: it may wait forever."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Settings(TrainingSettings, ClusterSettings, SchedulingSettings, ProposalSe
             )
         if self.gpu_ids is not None or self.skills_per_gpu != 1:
             raise BadInput(
-                "--gpu_ids and --skills_per_gpu are about this machine's GPUs; with --launcher slurm, give --slurm_gpus, the "
+                "--gpu_ids and --skills_per_gpu apply to this machine's GPUs; with --launcher slurm, give --slurm_gpus, the "
                 "GPUs of each job"
             )
 
@@ -304,7 +304,7 @@ class EvaluationArguments:
     episodes: int = 1024
     """Whole episodes, each in a fresh world."""
     skill_episodes: int = 512
-    """Episodes for each skill; so many environments are stepped side by side."""
+    """Episodes for each skill; this many environments are stepped side by side."""
     max_steps: int = 10_000
     """Longest whole episode, in steps."""
     seed: int = 0

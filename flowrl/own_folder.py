@@ -50,7 +50,7 @@ def _held(folder: Path, lock_file: Path, folder_flag: str) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise NoRoom(f"{folder_flag} {folder} cannot be made: {error.strerror}") from None
+        raise NoRoom(f"{folder_flag} {folder} cannot be created: {error.strerror}") from None
     lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=_LOCK_WAIT_S)
@@ -70,7 +70,9 @@ def _no_room_in_words(folder: Path) -> Iterator[None]:
     except OSError as error:
         if (why := why_no_room(error)) is None:
             raise
-        raise NoRoom(f"{folder} cannot be written ({why}); free disk space, and the same command goes on") from error
+        raise NoRoom(
+            f"{folder} cannot be written ({why}); free disk space, then give the same command again to continue"
+        ) from error
 
 
 @contextlib.contextmanager

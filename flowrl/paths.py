@@ -72,9 +72,7 @@ def cache_folder() -> Path:
     except RuntimeError:
         folder = Path()
     if not folder.is_absolute():
-        raise BadInput(
-            f"this user has no home folder to keep compiled programs in; set {CACHE} to a folder that can be written"
-        )
+        raise BadInput(f"this user has no home folder to keep compiled programs in; set {CACHE} to a writable folder")
     return folder
 
 
@@ -87,7 +85,7 @@ def check_cache_folder() -> None:
     folder = cache_folder()
     if not folder.is_dir() and (why := why_not_writable(folder)):
         raise BadInput(
-            f"the folder for compiled programs, {folder}, cannot be created: {why}; set {CACHE} to a folder that can be written"
+            f"the folder for compiled programs, {folder}, cannot be created: {why}; set {CACHE} to a writable folder"
         )
 
 

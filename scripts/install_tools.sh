@@ -48,5 +48,5 @@ else
 fi
 
 tail -n 5 "$log" >&2
-echo "Missing, and not installed by itself: ${missing[*]}. Run \`$how\`, then the same make command again." >&2
+echo "Missing, and not installed automatically: ${missing[*]}. Run \`$how\`, then the same make command again." >&2
 exit 1

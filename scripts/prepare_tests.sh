@@ -9,7 +9,7 @@ axe_version=4.14.1
 axe=.axe-core/axe-core-$axe_version.tgz
 
 without() {  # what is not tested, and why
-    echo "make test goes on WITHOUT $1: $2." >&2
+    echo "make test continues WITHOUT $1: $2." >&2
     exit 0
 }
 

@@ -93,7 +93,7 @@ def test_training_waits_for_room_says_so_and_loses_no_frame(disk, quick, capsys)
     shown = capsys.readouterr().out
     for why in ("the disk is full", "the disk is read-only"):
         assert shown.count(f"paused: {run.paths.folder} cannot be written ({why}); free disk space or make it writable") == 1
-    assert "there is room again; training goes on" in run.paths.log.read_text()
+    assert "the disk can be written again; training continues" in run.paths.log.read_text()
     assert metrics(run)[-1]["frames"] == 6 * 128
 
 
@@ -133,7 +133,9 @@ def test_a_scheduler_without_room_says_so_and_leaves_and_the_same_command_goes_o
     scheduler = scheduler_on(paths, FakeLauncher(end_and_spoil))
     scheduler.add_skill("A", skill("A"), [])
     scheduler.add_skill("B", skill("B"), ["A"])
-    with pytest.raises(NoRoom, match=r"cannot be written \(the disk is full\); trainings go on.*free disk space.*same command"):
+    with pytest.raises(
+        NoRoom, match=r"cannot be written \(the disk is full\); trainings continue.*free disk space.*same command"
+    ):
         scheduler.run({})
     assert [entry["skill_name"] for entry in read_json(paths.state)["skills"]] == ["A", "B"]
     disk.make_room()

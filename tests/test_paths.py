@@ -115,7 +115,7 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(homeless, monkeypat
     monkeypatch.chdir(tmp_path)
     if of_platformdirs == "a path with ~":
         monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: f"~/.cache/{name}")
-    with pytest.raises(BadInput, match="has no home folder.*set FLOWRL_CACHE_DIR to a folder that can be written"):
+    with pytest.raises(BadInput, match="has no home folder.*set FLOWRL_CACHE_DIR to a writable folder"):
         check_cache_folder()
     monkeypatch.setenv("FLOWRL_CACHE_DIR", str(tmp_path / "cache"))
     check_cache_folder()

@@ -59,7 +59,7 @@ def test_apt_is_asked_for_what_is_missing_under_the_names_of_its_packages(instal
 def test_where_the_network_does_not_answer_it_is_soon_given_up(install):
     code, _, error, calls = install("apt-get", **{"apt-get": HANGS})
     assert (code, calls) == (1, ["apt-get update"])
-    assert "no answer within 1 s\nMissing, and not installed by itself: tmux jq watch. Run `sudo apt-get install" in error
+    assert "no answer within 1 s\nMissing, and not installed automatically: tmux jq watch. Run `sudo apt-get install" in error
 
 
 def test_brew_is_asked_for_what_is_missing_and_no_more(install):
@@ -110,7 +110,7 @@ def test_tests_go_on_without_what_cannot_be_had_and_that_is_said(prepare):
     code, _, error, calls = prepare("apt-get", "npm", **{"apt-get": "echo no such package; exit 100"})
     assert code == 0 and len(calls) == 2
     assert "no such package" in error and "sudo apt-get install chromium" in error
-    assert "make test goes on WITHOUT the report's page in a browser" in error
+    assert "make test continues WITHOUT the report's page in a browser" in error
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_tests_go_on_without_what_cannot_be_had_and_that_is_said(prepare):
 )  # fmt: skip
 def test_without_apt_npm_or_the_registry_tests_go_on_too(prepare, commands, why):
     code, _, error, calls = prepare(*commands, npm="echo 'npm error code EAI_AGAIN' >&2; exit 1")
-    assert code == 0 and f"make test goes on WITHOUT {why}" in error and error.count("\n") == 1
+    assert code == 0 and f"make test continues WITHOUT {why}" in error and error.count("\n") == 1
     assert not any(call.startswith("brew") for call in calls)
 
 

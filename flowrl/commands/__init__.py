@@ -25,7 +25,7 @@ COMMANDS = {
         Command("status", "show how an experiment stands, on one screen; with --watch, until q is pressed"),
         Command("report", "write an experiment as one page that opens from disk, or serve it to this machine"),
         Command("watch", "film what a skill's experts do on a fresh world, or play it in the terminal"),
-        Command("rehearse", "let a library play whole episodes while its experts go on learning"),
+        Command("rehearse", "let a library play whole episodes while its experts continue to learn"),
         Command("evaluate", "measure what a library can do: each skill, and whole episodes"),
         Command("migrate", "split the checkpoint of a sequential run into a library"),
     )

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"flowrl: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("flowrl: stopped before anything was measured to its end; plain agents go on from a checkpoint", file=sys.stderr)
+        print("flowrl: stopped before a measurement was complete; plain agents continue from a checkpoint", file=sys.stderr)
         return 130
     return 0
 

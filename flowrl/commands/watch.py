@@ -120,7 +120,7 @@ def _earlier(skill: LibrarySkill, paths: ExperimentPaths, is_unfinished: bool) -
     kept = moments.read(run.moments if is_unfinished else paths.moments(skill.index, skill.name))
     if not kept:
         raise BadInput(
-            f"it was not kept what {skill.name}'s expert was like before: an earlier flowrl trained it; train it further "
+            f"no earlier moments of {skill.name}'s expert are stored: an older flowrl trained it; train it further "
             f"(flowrl grow --continue_skill {skill.name} --extra_timesteps ...), or leave --progress out"
         )
     return moments.evenly(kept, 3, _frames(skill))

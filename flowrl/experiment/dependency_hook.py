@@ -53,7 +53,7 @@ def ask(
         ) from error
     if names is None or not all(isinstance(name, str) for name in names):
         raise BadInput(
-            f"{NAME} returned {_shown(said)} for {skill_name}, expected a list of names of skills; "
+            f"{NAME} returned {_shown(said)} for {skill_name}, expected a list of skill names; "
             "return [] if there is nothing to add"
         )
     _check_known(names, skill_name, all_skills)

@@ -129,12 +129,12 @@ class Generation:
                 self._newest = name
                 self._say(f"proposed   {name}; the other skills wait for it")
         except FlowrlError as error:
-            self._say(f"going on without Explore: {error}")
+            self._say(f"continuing without Explore: {error}")
             return
         while self._thread.is_alive() and name in self.flow_graph.in_training() and not self.flow_graph.is_in_library(name):
             self.wait_for_news()
         if self._thread.is_alive() and not self.flow_graph.is_in_library(name):
-            self._say(f"going on without {name}: it has {self.flow_graph.skills[name]['status']}")
+            self._say(f"continuing without {name}: it has {self.flow_graph.skills[name]['status']}")
 
     def _num_skills(self) -> int:
         """Those that `max_nodes` counts."""
@@ -174,7 +174,7 @@ class Generation:
         self._newest = name
         self._say(f"proposed   {name}" + (f", on top of {', '.join(dependencies)}" if dependencies else ""))
         if self.is_blocked():
-            self._say("           frontier blocked: proposing goes on when a skill in training has finished")
+            self._say("           frontier blocked: the next skill is proposed when one in training has finished")
         return True
 
     def _add(self, name: str, data: SkillData) -> list[str]:

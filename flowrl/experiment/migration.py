@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FlowrlError as error:
         print(f"flowrl: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"Migrated {len(run.skills)} skills of {run.game.env_name} to {given.graph_path}. To go on:")
+    print(f"Migrated {len(run.skills)} skills of {run.game.env_name} to {given.graph_path}. To continue:")
     print(f"  {to_go_on(given.graph_path)}")
     return 0
 

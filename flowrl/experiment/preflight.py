@@ -48,7 +48,7 @@ def check_machine(settings: Settings, launcher: Launcher, environ: Mapping[str, 
 def check_folder(folder: Path) -> None:
     """Accepts an experiment's folder that can be written, or created if it does not exist yet."""
     if why := why_not_writable(folder):
-        raise BadInput(f"{why}; choose another --graph_path, or make this one a folder that can be written")
+        raise BadInput(f"{why}; choose another --graph_path, or make this one writable")
 
 
 def check_continuation(settings: Settings) -> None:
@@ -76,7 +76,7 @@ def check_rehearsal(settings: Settings) -> None:
     if not (facts.goals and facts.own_reward):
         raise BadInput(
             f"a rehearsal needs a game that declares goals and its own reward, and {settings.env_name} does not; "
-            "docs/add_a_game.md says how"
+            "docs/add_a_game.md says how to declare them"
         )
 
 

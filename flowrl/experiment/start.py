@@ -233,10 +233,10 @@ class Start:
         status = newest and newest["status"]
         if status in ("waiting", "running"):
             asked = newest["skill_data"]["frames"]
-            self.say(f"{newest['skill_name']} was not finished, and goes on for the {asked:,} frames that it was asked for")
+            self.say(f"{newest['skill_name']} was not finished; it continues, for the {asked:,} frames of its first start")
             return
         if status in ("failed", "cancelled"):
-            self.say(f"{newest['skill_name']} was {status}; {to_go_on(self.paths.root)} --retry_failed would go on with it")
+            self.say(f"{newest['skill_name']} was {status}; {to_go_on(self.paths.root)} --retry_failed continues it")
         scheduler.add_rehearsal(request)
 
     def _continue_below_goal(self, scheduler: SkillScheduler, goal: float) -> None:
@@ -337,4 +337,4 @@ def opening_lines(settings: Settings, root: Path, scheduler: SkillScheduler, pro
         yield f"--candidates {settings.candidates} has no effect: the built-in curriculum has one reward for each skill"
     if known := scheduler.state["skills"]:
         num_completed = sum(skill["status"] == "completed" for skill in known)
-        yield f"going on: {num_completed} of {len(known)} skills completed"
+        yield f"continuing: {num_completed} of {len(known)} skills completed"

@@ -82,7 +82,9 @@ def read(settings: ScarSettings) -> tuple[Landscape, RecordedFire, np.ndarray]:
     layers = read_folder(settings.layers, NEEDED)
     shape = layers.values["fuels"].shape
     if layers.georeference is None:
-        raise BadInput(f"the layers of {settings.layers} do not say where they lie, which a scar needs")
+        raise BadInput(
+            f"the layers of {settings.layers} have no georeference, which a scar needs; use layers with one, such as GeoTIFF"
+        )
     fire = read_recorded_fire(settings.layers, shape[1])
     if not 0 <= fire.row < shape[0]:
         raise BadInput(f"the fire began in row {fire.row}, but the layers have {shape[0]} rows")
@@ -98,7 +100,7 @@ def report(overlap: Overlap, cell_size_m: float) -> list[str]:
     hectares = cell_size_m**2 / 1e4
     last, best = len(overlap.jaccard) - 1, overlap.best_step
     lines = [
-        f"burned in truth: {overlap.scar.sum()} cells, {overlap.scar.sum() * hectares:.2f} ha;"
+        f"the real fire burned: {overlap.scar.sum()} cells, {overlap.scar.sum() * hectares:.2f} ha;"
         f" {len(overlap.arrivals)} simulated fires",
         "steps  mean burned, ha  Jaccard (burn probability >= 0.5)  Jaccard of a single fire",
     ]

@@ -98,7 +98,7 @@ def _recommended(growing: Sequence[Throughput]) -> str:
     enough = next(one for one in growing if one.experiences_per_second >= 0.9 * most)
     return (
         f'Recommended here: "parallel_method": "{enough.method}", "num_parallel_envs": {enough.num_envs}. More environments '
-        "than that make experiences hardly faster."
+        "than that are hardly faster."
     )
 
 

@@ -100,7 +100,7 @@ def shared_memory(size: int, whose: str = "the environments") -> int:
             os.ftruncate(descriptor, size)
     except OSError as error:
         os.close(descriptor)
-        raise NoRoom(f"{whose} need {size / 1e6:,.0f} MB of shared memory, and there is no room: {error}") from None
+        raise NoRoom(f"{whose} need {size / 1e6:,.0f} MB of shared memory, which is not available: {error}") from None
     return descriptor
 
 

@@ -119,7 +119,7 @@ class VecEnv(ABC):
         if self._state is _State.NOT_RESET:
             raise Misuse("call reset() before a step: no episode has begun, or an environment failed")
         if self._state is _State.STEPPING:
-            raise Misuse("call wait_for_results() before the next step: one is on its way")
+            raise Misuse("call wait_for_results() before the next step: one is in progress")
         try:
             found = fitting(self._batched_action, actions)
         except WrongValue as error:
@@ -137,7 +137,7 @@ class VecEnv(ABC):
         """
         self._check_open()
         if self._state is not _State.STEPPING:
-            raise Misuse("call step_async() before wait_for_results(): no step is on its way")
+            raise Misuse("call step_async() before wait_for_results(): no step is in progress")
         self._state = _State.NOT_RESET  # what an error or an interrupt leaves behind
         result = self._finish_step()
         self._state = _State.READY

@@ -132,7 +132,7 @@ def pickled(order: Order) -> Order:
 def _check_no_jax() -> None:
     if "jax" in sys.modules:
         raise BadInput(
-            "start_method='fork' cannot be used after JAX was imported: a forked process would wait for ever for locks that "
+            "start_method='fork' cannot be used after JAX was imported: a forked process would wait forever for locks that "
             "JAX's threads hold; use 'spawn' or 'forkserver', or make the environments before JAX is imported"
         )
 

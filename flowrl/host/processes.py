@@ -269,7 +269,7 @@ class ParallelEnv(BlockVecEnv):
             self._close_quietly()
             raise WorkerLost(f"{words}, {worker.tries} times in a row. The batch is closed")
         try:
-            _log.warning("%s; another takes its place", words)
+            _log.warning("%s; a new one replaces it", words)
             deadline = time.monotonic() + self._start_timeout_s
             worker.start(self._starter, deadline)
             worker.spaces(deadline)

@@ -35,7 +35,7 @@ def more_than_cores(num_workers: int, cores: int) -> str | None:
     """A warning if there are more workers than cores."""
     if num_workers <= cores:
         return None
-    return f"{num_workers} workers will share {cores} core{'s'[cores == 1 :]}: more workers than cores make nothing faster"
+    return f"{num_workers} workers will share {cores} core{'s'[cores == 1 :]}: more workers than cores bring no speed-up"
 
 
 def named(numbers: Sequence[int]) -> str:

@@ -134,10 +134,10 @@ def _unpicklable(numbers: Sequence[int], infos: Sequence[dict[str, Any]], error:
                 pickle.dumps(value)
             except Exception:
                 return (
-                    f"environment {number} says something under {key!r} that cannot be sent to another process "
-                    f"({type(value).__name__}: {error}); leave it out in a wrapper, or leave out with_infos"
+                    f"environment {number} returns an info {key!r} that cannot be sent to another process "
+                    f"({type(value).__name__}: {error}); remove it in a wrapper, or leave out with_infos"
                 )
-    return f"environment {numbers[0]} says something that cannot be sent to another process: {error}"
+    return f"environment {numbers[0]} returns an info that cannot be sent to another process: {error}"
 
 
 def end_with_parent(channel: Channel) -> None:

@@ -157,7 +157,7 @@ def _why(code: int, log: Path) -> str:
 def _not_measured(run: RunPaths, pairs: Sequence[Pair], why: str) -> dict[int, Outcome]:
     why = " ".join(why.split())
     names = ", ".join(pair.skill_name for pair in pairs)
-    append_line(run.log, f"merge: {names} was not measured beside the library's version ({why}); the rule by frames decides")
+    append_line(run.log, f"merge: {names} was not compared with the library's version ({why}); the number of frames decides")
     return {pair.global_expert_idx: why for pair in pairs}
 
 
@@ -172,7 +172,7 @@ def _skills_of_plan(paths: ExperimentPaths, pair: Pair) -> dict[int, str]:
         index, name = left.popitem()
         record = _record(paths, index, name)
         if record.never_done:
-            raise _NotMeasured(f"{name} is never done, so there is nothing to succeed at")
+            raise _NotMeasured(f"{name} is never done, so it has no success rate")
         found[index] = name
         left |= {task.global_expert_idx: task.skill_name for task in record.plan if task.global_expert_idx not in found}
     return found

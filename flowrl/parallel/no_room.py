@@ -10,6 +10,6 @@ from flowrl.errors import NoRoom
 def no_room(folder: Path, why: str) -> NoRoom:
     """Ends the scheduler, which must not do what it cannot record."""
     return NoRoom(
-        f"{folder} cannot be written ({why}); trainings go on in their sessions: "
+        f"{folder} cannot be written ({why}); trainings continue in their sessions: "
         "free disk space or make the folder writable, then start the same command again"
     )

@@ -39,7 +39,7 @@ def trained_experts(run: RunPaths, total_timesteps: int) -> Iterator[ExpertVersi
         except KeyError:
             raise BadInput(
                 f"{path} holds no expert {start.local_expert_idx} ({start.skill_name}), which run.json names; "
-                "remove this checkpoint and start again: the run goes on from the one before"
+                "remove this checkpoint and start again: the run continues from the one before"
             ) from None
         yield ExpertVersion(
             skill_name=start.skill_name,
@@ -97,7 +97,7 @@ def _check_in_time(path: Path, checkpoint: dict, record: RunRecord) -> None:
     attempt, frames = metadata.get("attempt"), metadata.get("frames")
     if isinstance(attempt, int) and isinstance(frames, int) and (newer := record.newer_than(attempt, frames)):
         raise DamagedCheckpoint(
-            f"{path} was written by attempt {attempt} when attempt {newer} had begun; the run goes on from the one before"
+            f"{path} was written by attempt {attempt} when attempt {newer} had begun; the run continues from the one before"
         )
 
 

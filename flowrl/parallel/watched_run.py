@@ -144,7 +144,7 @@ class WatchedRun:
             return None
         if result := self._result():
             return self._ended(result)
-        error = f"attempt {self._attempt} was stopped: {self._why_ended}; it goes on from its last checkpoint"
+        error = f"attempt {self._attempt} was stopped: {self._why_ended}; it continues from its last checkpoint"
         return RunDied(self._skill_name, self._attempt, error)
 
     def _given_up(self) -> RunEnded:

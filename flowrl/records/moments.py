@@ -51,5 +51,5 @@ def read(path: Path) -> list[Moment]:
     except FileNotFoundError:
         return []
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
-        raise BadInput(f"{path} is not of {FORMAT} {VERSION}; remove it, and train the skill further to have it written anew")
+        raise BadInput(f"{path} is not of {FORMAT} {VERSION}; remove it, and train the skill further to write a new one")
     return [Moment(**moment) for moment in found["moments"]]

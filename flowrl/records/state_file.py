@@ -32,11 +32,11 @@ def load(paths: ExperimentPaths) -> tuple[SchedulerState | None, str | None]:
     except TornState as error:
         reason = str(error)
     try:
-        return read_state(previous), f"{reason}; going on from the previous state, {previous}"
+        return read_state(previous), f"{reason}; continuing from the previous state, {previous}"
     except (FileNotFoundError, TornState) as error:
         what = "it" if isinstance(error, FileNotFoundError) else "both"  # a torn .prev on its own is refused as well
         raise BadInput(
-            f"{reason}, and there is no good {previous.name} beside it; "
+            f"{reason}, and there is no usable {previous.name}; "
             f"restore the file from a copy, or move {what} away: what was trained is found again in the folder"
         ) from None
 

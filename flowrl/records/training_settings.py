@@ -94,8 +94,8 @@ class TrainingSettings:
     """What a new skill's actor and critic start from: none (fresh ones), auto (the expert of the library's skill that is most
     like the new one), or the name of a skill, whose expert is taken as soon as the library has it."""
     init_trial: int = 1
-    """With --init_from auto: try so many initial experts for a new skill side by side, the best candidates of the library and a
-    fresh one, and go on with the one that succeeds most often. 1: take the best candidate untried."""
+    """With --init_from auto: try this many initial experts for a new skill side by side, the best candidates of the library and
+    a fresh one, and continue with the one that succeeds most often. 1: take the best candidate untried."""
     hold_dependencies: bool = False
     """Leave the experts of a skill's dependencies as they are while it is trained; only its own expert learns."""
     use_wandb: bool = False

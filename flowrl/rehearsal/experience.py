@@ -73,7 +73,9 @@ def found(path: Path, library: Library) -> Experience:
         rows = [(kept[skill.name]["success"], kept[skill.name]["steps"]) for skill in library.skills]
         return Experience(*np.array(rows, np.float32).T)
     except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{path} does not say how each skill did; remove it to begin with what the trainings measured") from None
+        raise BadInput(
+            f"{path} lacks the success rates of some skills; remove it to begin with the rates of their trainings"
+        ) from None
 
 
 def _of_trainings(library: Library) -> Experience:

@@ -89,7 +89,9 @@ def assembled(run: RehearsalSpecification, supervision: Supervision) -> Parts:
     """
     adapter, settings = make_adapter(run.env_name), run.settings
     if not adapter.facts.goals:
-        raise BadInput(f"{run.env_name} declares no goals, and a rehearsal is for them; docs/add_a_game.md says how")
+        raise BadInput(
+            f"{run.env_name} declares no goals, which a rehearsal needs; docs/add_a_game.md says how to declare them"
+        )
     programs = programs_of(settings, adapter, len(run.experts), supervision)
     composition, names = composition_of(run.library, adapter, programs, run.rehearsal.max_steps)
     kept = Safekeeping(run.paths, global_indices(library_experts(run)), run.attempt, supervision)

@@ -236,15 +236,17 @@ class GameFacts:
         restoring_too = {resource for vital in self.vitals for resource in vital.restored_with}
         faults = {
             "two features have one name": len(set(names)) < len(names),
-            f"features are read that are not declared: {sorted(read - set(names))}": not read <= set(names),
-            f"arrays that are no inventory fields: {sorted(self.arrays - set(fields))}": not self.arrays <= set(fields),
+            f"features that are used but not declared: {sorted(read - set(names))}": not read <= set(names),
+            f"arrays that are not inventory fields: {sorted(self.arrays - set(fields))}": not self.arrays <= set(fields),
             "there are two families of places": sum(family.kind is Kind.PLACE for family in self.families) > 1,
-            f"vitals are restored by no goals: {sorted(restoring - set(self.members(self.goals)))}": not restoring
+            f"vitals are restored by unknown goals: {sorted(restoring - set(self.members(self.goals)))}": not restoring
             <= set(self.members(self.goals)),
-            f"vitals are restored with no resources: {sorted(restoring_too - set(self.resources()))}": not restoring_too
+            f"vitals are restored with unknown resources: {sorted(restoring_too - set(self.resources()))}": not restoring_too
             <= set(self.resources()),
-            f"its goals are no family: {self.goals}": self.goals not in ("", *(family.name for family in self.families)),
-            f"values of no goals: {sorted(set(self.goal_values) - set(self.members(self.goals)))}": not set(self.goal_values)
+            f"its goals are not a family: {self.goals}": self.goals not in ("", *(family.name for family in self.families)),
+            f"values of unknown goals: {sorted(set(self.goal_values) - set(self.members(self.goals)))}": not set(
+                self.goal_values
+            )
             <= set(self.members(self.goals)),
             f"reward terms of one name share a target: {', '.join(twice)}": bool(twice),
         }

@@ -74,6 +74,6 @@ class _TensorboardTracker:
         except Exception as error:  # its thread writes: a full disk may show at any call
             self._has_failed = True
             self._say(
-                f"TensorBoard's event files cannot be written ({type(error).__name__}: {error}); the run goes on without them, "
-                "metrics.jsonl has everything"
+                f"TensorBoard's event files cannot be written ({type(error).__name__}: {error}); the run continues without "
+                "them, metrics.jsonl has everything"
             )

@@ -212,7 +212,7 @@ class _WandbTracker:
             report(self._run)
         except Exception as error:  # An error in wandb or its process must not end the training.
             self._run = None
-            self._say(f"wandb failed ({_one_line(error)}); the run goes on without it, metrics.jsonl has everything")
+            self._say(f"wandb failed ({_one_line(error)}); the run continues without it, metrics.jsonl has everything")
 
 
 def _one_line(error: Exception) -> str:

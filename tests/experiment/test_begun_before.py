@@ -51,7 +51,7 @@ def test_a_run_goes_on_from_its_checkpoint_and_the_library_stays(begun):
     skills = {skill["skill_name"]: skill for skill in read_json(begun.state)["skills"]}
     assert len(skills) == 2 and {skill["status"] for skill in skills.values()} == {"completed"}
     drink = begun.skill_folder(1, "Collect_Drink")
-    assert "going on from frame 6,400 (attempt 2)" in (drink / "training.log").read_text()
+    assert "continuing from frame 6,400 (attempt 2)" in (drink / "training.log").read_text()
     assert (
         pickles.load(begun.expert_params(1, "Collect_Drink"))["metadata"]["total_frames"] == skills["Collect_Drink"]["frames"]
     )

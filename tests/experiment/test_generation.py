@@ -384,7 +384,7 @@ def test_the_others_go_on_without_an_explore_that_has_failed():
     loop.has_added("Explore")
     loop.scheduler.finish("Explore", "failed")
     loop.has_added("Explore", "Collect_Wood")
-    assert loop.lines.count("going on without Explore: it has failed") == 1
+    assert loop.lines.count("continuing without Explore: it has failed") == 1
     loop.scheduler.finish("Collect_Wood")
     loop.ends()
 
@@ -419,6 +419,6 @@ def test_a_skill_that_is_only_called_explore_is_left_alone():
     known = [{**WOOD.to_data(), "skill_name": "Explore", "status": "completed", "expert_idx": 0}]
     loop = Loop(ListProposer(STONE), known=known, explore_frames=5000)
     loop.has_added("Collect_Stone")
-    assert any("going on without Explore: the experiment has another skill Explore" in line for line in loop.lines)
+    assert any("continuing without Explore: the experiment has another skill Explore" in line for line in loop.lines)
     loop.scheduler.finish("Collect_Stone")
     loop.ends()

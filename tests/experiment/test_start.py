@@ -58,7 +58,7 @@ def test_the_folder_alone_goes_on(practice):
     assert json.loads(practice.paths.config.read_text())["proposer"] == "curriculum"
     code, output, _ = practice.run("--max_nodes", "3")
     assert code == 0
-    assert "going on: 2 of 2 skills completed" in output
+    assert "continuing: 2 of 2 skills completed" in output
     assert list(practice.statuses()) == ["Collect_Wood", "Collect_Stone", "Make_Pickaxe"]
     run = json.loads((practice.paths.skill_folder(2, "Make_Pickaxe") / "run.json").read_text())
     assert run["settings"]["layer_size"] == 64
@@ -248,7 +248,7 @@ def test_a_copied_checkpoint_says_which_game_and_width_the_experiment_has(copied
     assert (run["env_name"], run["settings"]["layer_size"]) == ("Craftax-Classic-Symbolic-v1", 8)
     code, output, error = copied.run("--max_nodes", "4")
     assert (code, error) == (0, "")
-    assert "going on: 4 of 4" in output
+    assert "continuing: 4 of 4" in output
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_the_same_command_goes_on_and_keeps_its_demonstrations(trained, capsys):
     kept = trained.memories.stat().st_mtime_ns
     assert parallel.main(flags(output_dir=trained.folder, num_episodes=3, improve_frequency=0)) == 0
     said = capsys.readouterr().out
-    assert "Going on after 2 rounds, 18 updates" in said and f"kept in {trained.memories}" in said
+    assert "Continuing after 2 rounds, 18 updates" in said and f"kept in {trained.memories}" in said
     assert trained.memories.stat().st_mtime_ns == kept
     assert [line["round"] for line in lines(trained)] == [0, 1, 2, 3]
     assert read_json(trained.result)["progress"]["updates"] == 21
@@ -188,7 +188,7 @@ def test_an_interrupted_training_is_saved_and_goes_on(tmp_path):
     assert process.wait() == 130
     paths = FuelBreakPaths(tmp_path / "out")
     rounds = int(paths.checkpoints()[-1].stem.split("_")[1])
-    assert rounds >= 3 and f"Stopped after {rounds} rounds" in seen[-1] and "the same command goes on" in seen[-1]
+    assert rounds >= 3 and f"Stopped after {rounds} rounds" in seen[-1] and "the same command continues" in seen[-1]
     assert [line["round"] for line in lines(paths)] == list(range(rounds + 1))
     trainer = ParallelFuelBreakTrainer(TINY | {"output_dir": tmp_path / "out", "num_episodes": rounds})
     assert trainer.train()["progress"]["rounds"] == rounds
@@ -246,7 +246,7 @@ def test_a_bad_file_is_one_line_that_names_it(content, words, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--config", "none.json"], "there is no such file; give a path, or what comes with flowrl: demo_config.json"),
+        (["--config", "none.json"], "there is no such file; give a path, or one of flowrl's own: demo_config.json"),
         (["--parallel_method", "thread"], "parallel_method"),
         (["--batch_size", "0"], "--batch_size must be at least 1, found 0"),
         (["--raster_dir", "nowhere"], "--raster_dir nowhere: there is no such folder"),

@@ -124,7 +124,7 @@ def test_a_point_lies_in_the_cell_that_covers_it():
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.asc", "hello\n", "is no ESRI ASCII grid"),
+        ("a.asc", "hello\n", "is not an ESRI ASCII grid"),
         ("a.asc", "ncols 2\nnrows 2\ncellsize 1\n1 2 3\n", "2 x 2 cells, but holds 3 values"),
         ("a.asc", "ncols 1\nnrows 1\ncellsize 1\nx\n", "not a number"),
         ("a.asc", "ncols two\nnrows 1\ncellsize 1\n1\n", "'two'"),

@@ -87,7 +87,7 @@ def test_the_command_prints_the_overlap_and_draws_a_picture(folder, capsys):
     flags = ["--layers", str(folder), "--fires", "64", "--num_steps", "4", "--output", str(folder / "scar.png")]
     assert compare_with_scar.main(flags) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "burned in truth: 9 cells, 0.09 ha; 64 simulated fires"
+    assert printed[0] == "the real fire burned: 9 cells, 0.09 ha; 64 simulated fires"
     assert sum(line.endswith("best") for line in printed) == 1
     assert (folder / "scar.png").read_bytes().startswith(b"\x89PNG") and (folder / "scar.png").stat().st_size > 10_000
 

@@ -179,8 +179,8 @@ def test_a_killed_actor_is_named_and_replaced_and_the_run_goes_on():
         wait_until(lambda: not is_running(killed))
         trained.train_on_trajectories()
         assert said == [
-            f"actor 1 (process {killed}) was killed by SIGKILL; the system may have been out of memory; the steps that it had "
-            "not handed over are lost, and another takes its place"
+            f"actor 1 (process {killed}) was killed by SIGKILL; the system may have been out of memory; its unfinished steps "
+            "are lost, and a new one replaces it"
         ]
         assert trained.actors_lost == 1 and trained.pids[0] == first and trained.pids[1] != killed
         progress = trained._pool.exchange.progress

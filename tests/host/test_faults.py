@@ -119,7 +119,7 @@ def test_what_cannot_be_sent_is_named():
         ParallelEnv([Count, lambda: Count(lock)], num_workers=1)
     with ParallelEnv(with_broken("says a lock"), num_workers=2, with_infos=True) as env:
         env.reset(seed=0)
-        with pytest.raises(EnvironmentFault, match="environment 2 says something under 'lock' that cannot be sent"):
+        with pytest.raises(EnvironmentFault, match="environment 2 returns an info 'lock' that cannot be sent"):
             env.step([0] * 4)
         env.reset(seed=0)
 

@@ -98,13 +98,13 @@ def test_a_training_that_is_ended_goes_on_where_it_was(tmp_path, number, code):
     finally:
         process.kill()
     assert (process.returncode, error) == (code, "")
-    assert ("the same command goes on" in shown) == (number != signal.SIGKILL)
+    assert ("the same command continues" in shown) == (number != signal.SIGKILL)
     saved = HostRunPaths(tmp_path).checkpoints()
     frames = int(saved[-1].stem.split("_")[1])
     assert len(saved) <= 2 and 0 <= metrics(tmp_path)[-1]["frames"] - frames <= 16  # an update may have been under way
 
     more = run(tmp_path, *SLOW, "--num-episodes", str(frames // 8 + 2))
-    assert (more.returncode, more.stderr) == (0, "") and f"Going on after {frames // 8} episodes" in more.stdout
+    assert (more.returncode, more.stderr) == (0, "") and f"Continuing after {frames // 8} episodes" in more.stdout
     found = [line["update"] for line in metrics(tmp_path) if "n_envs" in line]
     assert found == list(range(1, len(found) + 1)) and found[-1] == frames // 16 + 1
 

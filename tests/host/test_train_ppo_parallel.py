@@ -77,7 +77,7 @@ def test_a_killed_learner_takes_its_actors_along_and_the_same_command_goes_on(tm
     episodes = saved // 8
     more = run(tmp_path, *SLOW, "--num-episodes", str(episodes + 4))
     assert (more.returncode, more.stderr) == (0, "")
-    assert f"Going on after {episodes} episodes, {saved:,} frames" in more.stdout
+    assert f"Continuing after {episodes} episodes, {saved:,} frames" in more.stdout
     updates = [line["update"] for line in metrics(tmp_path) if "n_envs" in line]
     assert updates == list(range(1, len(updates) + 1)) and updates[-1] > saved // 32
     assert read_json(HostRunPaths(tmp_path).result)["frames"] == updates[-1] * 32
@@ -89,7 +89,7 @@ def test_ctrl_c_saves_what_was_learned_and_leaves_nothing_else(tmp_path, shared_
         read_until(process, "frames/s")
         killed, other = (child.pid for child in psutil.Process(process.pid).children())
         os.kill(killed, signal.SIGKILL)
-        assert f"(process {killed}) was killed by SIGKILL" in read_until(process, "another takes its place")
+        assert f"(process {killed}) was killed by SIGKILL" in read_until(process, "a new one replaces it")
         read_until(process, "frames/s")
         actors = [child.pid for child in psutil.Process(process.pid).children()]
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the learner and its actors
@@ -97,7 +97,7 @@ def test_ctrl_c_saves_what_was_learned_and_leaves_nothing_else(tmp_path, shared_
         expect_all_gone([other, *actors], shared_before)
     finally:
         process.kill()
-    assert (process.returncode, error) == (130, "") and "the same command goes on" in shown
+    assert (process.returncode, error) == (130, "") and "the same command continues" in shown
     assert len(HostRunPaths(tmp_path).checkpoints()) == 1
 
 

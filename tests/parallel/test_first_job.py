@@ -71,7 +71,7 @@ def test_a_job_that_waits_for_long_is_taken_back_and_the_experiment_begins(tmp_p
 
 def test_a_cluster_that_refuses_or_is_silent_is_bad_input(tmp_path, cluster):
     cluster.refusal = "Invalid account"
-    with pytest.raises(BadInput, match="refused a first tiny job: Invalid account"):
+    with pytest.raises(BadInput, match="refused a small test job: Invalid account"):
         try_out(tmp_path, cluster)
     cluster.silent = True
     with pytest.raises(BadInput, match="does not answer"):

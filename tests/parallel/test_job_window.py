@@ -118,7 +118,7 @@ def pictured(run, attempt=2, num_tasks=3, updates=20):
 def test_while_it_waits_its_place_and_the_reason_are_shown(window, run):
     placed(run, reason="QOSMaxJobsPerUserLimit", place=3, waiting=5, expected_at="2026-01-01T02:30:00+00:00")
     text = shown(window)
-    assert "job 12 pending, place 3 of your 5 waiting jobs (QOSMaxJobsPerUserLimit: you have as much of the cluster as" in text
+    assert "job 12 pending, place 3 of your 5 waiting jobs (QOSMaxJobsPerUserLimit: you have reached your limit" in text
     assert "expected to start 2026-01-01 02:30 UTC" in text
     assert "the queue last changed 2026-01-01 00:00 UTC" in text and "Closing this session ends nothing" in text
 

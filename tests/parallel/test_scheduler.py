@@ -822,7 +822,7 @@ def test_a_state_that_fell_back_behind_a_launch_finds_the_run_and_its_index_agai
     launcher.on_launch = finish
     second = scheduler_of(launcher=launcher)
     second.run({})
-    assert "not valid JSON" in second.remark and "going on from the previous state" in second.remark
+    assert "not valid JSON" in second.remark and "continuing from the previous state" in second.remark
     assert names(launcher) == ["A", "B"]
     assert [entry_of(second, name)["expert_idx"] for name in "AB"] == [0, 1]
 

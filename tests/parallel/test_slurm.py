@@ -316,7 +316,7 @@ def test_a_time_is_read_as_slurm_reads_it(text, seconds):
         (SlurmOptions(args="--account=x -J name"), "--slurm_args must not have '-J name'"),
         (SlurmOptions(args="account=x"), "must be options of sbatch"),
         (SlurmOptions(args="--account='x"), "--slurm_args cannot be read"),
-        (SlurmOptions(partition="a b"), "--slurm_partition must be a word"),
+        (SlurmOptions(partition="a b"), "--slurm_partition must be one word"),
     ],
 )
 def test_what_cannot_be_asked_of_a_cluster_is_one_line(options, words):

@@ -75,7 +75,7 @@ def test_a_torn_file_is_replaced_by_the_previous_good_one_and_said_so(paths, kee
     paths.state.write_bytes(paths.state.read_bytes()[:keep])
     state, remark = state_file.load(paths)
     assert [entry.skill_name for entry in state.skills] == ["A"]
-    assert "not valid JSON" in remark and "going on from the previous state" in remark
+    assert "not valid JSON" in remark and "continuing from the previous state" in remark
     state_file.save(paths, state)  # and the torn one never becomes the previous state
     assert json.loads(paths.previous_state.read_text())["skills"][0]["skill_name"] == "A"
 

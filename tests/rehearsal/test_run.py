@@ -116,7 +116,7 @@ def test_one_that_was_asked_to_stop_goes_on_from_its_checkpoint(paths):
     again = prepared(paths, frames=frames + 2 * FRAMES_A_UPDATE)
     result = rehearsed(again, attempt=2)
     assert result.frames == frames + 2 * FRAMES_A_UPDATE
-    assert f"going on from frame {frames:,} (attempt 2)" in run.log.read_text()
+    assert f"continuing from frame {frames:,} (attempt 2)" in run.log.read_text()
 
 
 def test_it_plays_the_library_as_it_was_when_it_was_prepared(paths):
@@ -170,7 +170,7 @@ def test_skills_count_as_good_as_their_training_measured_and_then_as_was_seen(pa
     known = experience.found(kept, found)
     assert known.to_data(["Collect_Wood"]) == {"Collect_Wood": {"success": 0.25, "steps": 12.0}}
     write_json(kept, {"Eat_Cow": {}})
-    with pytest.raises(BadInput, match="does not say how each skill did; remove it"):
+    with pytest.raises(BadInput, match="lacks the success rates of some skills; remove it"):
         experience.found(kept, found)
 
 

@@ -141,8 +141,8 @@ def test_half_written_files_are_said_and_the_rest_is_shown(paths):
     paths.config.write_text("{")
     found = take(paths)
     assert len(found.skills) == len(ALL) and found.env_name is None
-    assert "going on from the previous state" in found.remarks[0] and "config.json" in found.remarks[1]
-    assert any("going on from the previous state" in line for line in shown(found, width=300))
+    assert "continuing from the previous state" in found.remarks[0] and "config.json" in found.remarks[1]
+    assert any("continuing from the previous state" in line for line in shown(found, width=300))
 
 
 def test_an_experiment_that_has_only_begun_is_shown(paths):

@@ -80,7 +80,7 @@ def test_it_says_where_each_job_stands_and_why_it_waits_at_any_width(paths, widt
     told = in_one_line(text)
     assert "job 13 pending, place 1 of your 2 waiting jobs (Priority: jobs of higher priority go first), expected" in told
     assert "expected to start 2026-03-01 12:30 UTC" in told
-    assert "job 12 pending, place 2 of your 2 waiting jobs (ReqNodeNotAvail: the nodes that it may use are out of work" in told
+    assert "job 12 pending, place 2 of your 2 waiting jobs (ReqNodeNotAvail: the nodes that it may use are down" in told
     assert told.index("job 13") < told.index("job 12")  # the next one to start comes first
     trained = next(line for line in text.splitlines() if "20.0k of 1.0M" in line)
     assert "Collect_Wood" in trained and "gpu-node-017" in trained
@@ -155,7 +155,7 @@ def test_what_the_scheduler_writes_is_what_is_shown(spec):  # noqa: F811
     launcher._forget_answer()
     launcher.poll([handle])
     told = in_one_line(shown(paths))
-    assert f"job {job} pending, place 1 of your 1 waiting jobs (QOSMaxJobsPerUserLimit: you have as much" in told
+    assert f"job {job} pending, place 1 of your 1 waiting jobs (QOSMaxJobsPerUserLimit: you have reached" in told
     assert "expected to start 2026-03-01 12:30 UTC" in told
     cluster.silent = True
     for clock[0] in (1_772_366_460.0, 1_772_366_520.0):

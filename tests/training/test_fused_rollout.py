@@ -117,7 +117,7 @@ def test_rollouts_stay_step_by_step_if_the_device_has_no_room(programs, stage, m
     params = fresh_params(programs)
     source.fuse_beside(params, begin(stage, jax.random.key(0), 40), said.append)
     wait_for_background()
-    assert len(said) == 1 and said[0].startswith("rollouts go on step by step: as one program they need ")
+    assert len(said) == 1 and said[0].startswith("rollouts continue step by step: as one program they need ")
     assert not source.is_fused
 
 
@@ -135,6 +135,6 @@ def test_rollouts_stay_step_by_step_if_the_program_cannot_be_compiled(programs, 
         broken.setattr(rollout, "play", no_memory)
         source.fuse_beside(params, playing, said.append)
         wait_for_background()
-    assert said == ["rollouts go on step by step: no memory for this"]
+    assert said == ["rollouts continue step by step: no memory for this"]
     _, transitions, _ = source.collect(params, playing, jax.random.key(0))
     assert len(transitions) == NUM_STEPS and not source.is_fused

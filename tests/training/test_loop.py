@@ -245,7 +245,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(tmp_path):
     assert result.frames == 5 * 128 == result.acted_frames["7"]
     frames = [line["frames"] for line in metrics(run)]
     assert frames == sorted(frames) and len(set(frames[-2:])) == 2
-    assert "going on from frame" in run.paths.log.read_text()
+    assert "continuing from frame" in run.paths.log.read_text()
 
 
 def test_a_run_that_is_asked_to_stop_while_it_waits_for_a_compiler_stops_without_another_update(tmp_path, monkeypatch):
@@ -309,7 +309,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path):
         train(run, Cancelled(beats=2))
     assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_384.pkl"]  # the update that was under way
     assert train(specification(tmp_path, success_rate=1.0, total_timesteps=5 * 128, attempt=2)).frames == 5 * 128
-    assert "going on from frame 384" in run.paths.log.read_text()
+    assert "continuing from frame 384" in run.paths.log.read_text()
 
 
 def test_a_second_ctrl_c_within_an_update_still_cancels(tmp_path, monkeypatch):
@@ -363,7 +363,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, monkeypatch)
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     result = train(specification(tmp_path, success_rate=1.0, total_timesteps=3 * 128, attempt=2))
     assert result.frames == 3 * 128
-    assert "going on from frame 256" in run.paths.log.read_text()
+    assert "continuing from frame 256" in run.paths.log.read_text()
 
 
 def test_a_checkpoint_of_another_width_is_refused_by_shape(tmp_path):
@@ -431,7 +431,7 @@ def test_with_held_dependencies_a_run_ends_once_its_own_task_succeeds_though_the
     ("wanted", "source", "line"),
     [
         ("auto", "Find_Silver", "the expert of Find_Gold starts as a copy of that of Find_Silver"),
-        ("auto", None, "the expert of Find_Gold starts fresh: no skill of the library is like it"),
+        ("auto", None, "the expert of Find_Gold starts fresh: no skill of the library is similar"),
         ("Find_Silver", None, "the expert of Find_Gold starts fresh: the library has no expert of Find_Silver yet"),
         ("none", None, None),
     ],

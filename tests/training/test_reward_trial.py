@@ -112,7 +112,7 @@ def test_the_reward_that_brings_success_wins_over_one_that_pays_more(whole):
     }  # fmt: skip
     assert whole.result.success_rate > 0.9
     log = whole.run.paths.log.read_text()
-    assert "reward 2 of 2 goes on: the highest success rate" in log and ", rewards 0." in log
+    assert "reward 2 of 2 continues: the highest success rate" in log and ", rewards 0." in log
 
 
 def test_the_frames_of_the_trial_are_frames_of_the_run(whole):
@@ -160,7 +160,7 @@ def test_a_run_stopped_in_the_trial_goes_on_with_the_trial(tmp_path):
     stopped_at = pickles.load(run.paths.trial.checkpoints()[-1])["metadata"]["frames"]
     assert 0 < stopped_at < TRIAL_FRAMES
     result = train(replace(run, attempt=2))
-    assert f"going on from frame {stopped_at:,} (attempt 2)" in run.paths.log.read_text()
+    assert f"continuing from frame {stopped_at:,} (attempt 2)" in run.paths.log.read_text()
     assert decision(run)["frames"] == TRIAL_FRAMES and decision(run)["chosen"] == 2
     assert result.frames == TRIAL_FRAMES + 256
 
@@ -174,7 +174,7 @@ def test_a_trial_that_an_earlier_version_has_begun_goes_on(tmp_path):
     record["metadata"]["local_to_global"]["1"] = -2  # an index below 0 for what is in no library
     pickles.dump(newest, record)
     train(replace(run, attempt=2))
-    assert f"going on from frame {record['metadata']['frames']:,} (attempt 2)" in run.paths.log.read_text()
+    assert f"continuing from frame {record['metadata']['frames']:,} (attempt 2)" in run.paths.log.read_text()
     assert decision(run)["frames"] == TRIAL_FRAMES
 
 
@@ -202,7 +202,7 @@ def test_the_winner_waits_for_room_on_the_disk(tmp_path, monkeypatch):
     assert [path.name for path in run.paths.checkpoints()] == ["checkpoint_0.pkl"]
     assert [phase for phase in lifetime.phases if phase != "compiling"] == ["paused"] * 2
     log = run.paths.log.read_text()
-    assert log.count("cannot be written (the disk is full)") == 1 and "there is room again" in log
+    assert log.count("cannot be written (the disk is full)") == 1 and "the disk can be written again" in log
 
 
 def test_a_run_stopped_while_its_rewards_are_compared_decides_as_it_would_have(tmp_path, whole):
@@ -252,7 +252,7 @@ def test_of_several_initial_experts_the_one_that_succeeds_goes_on(tmp_path):
     assert result.candidates["chosen"] == found["chosen"] and result.success_rate > 0.9
     log = run.paths.log.read_text()
     name = ["Left", "Right"][found["chosen"] - 1]
-    assert f"initial expert {found['chosen']} of 3 goes on ({name}): the highest success rate" in log
+    assert f"initial expert {found['chosen']} of 3 continues ({name}): the highest success rate" in log
     assert "trial of 3 initial experts" in log and "initial expert 3 (fresh): success rate" in log
 
 

@@ -57,7 +57,7 @@ def area_of(landscape_data: Any, name: str = "area") -> FireArea:
         return FireArea(landscape, _canopy(landscape_data, landscape.shape), landscape_data.georeference, name)
     raise BadInput(
         f"a landscape must be a FireArea, a Landscape or Layers, found {type(landscape_data).__name__}; for data of your own, "
-        "write create_environment in a class made from VectorizedFireEnv"
+        "write create_environment in a subclass of VectorizedFireEnv"
     )
 
 

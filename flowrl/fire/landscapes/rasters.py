@@ -60,7 +60,7 @@ def read_raster(path: Path | str) -> Raster:
         raise BadInput(f"there is no layer {path}")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise BadInput(f"{path} is no layer: expected a file that ends in {', '.join(SUFFIXES)}")
+        raise BadInput(f"{path} is not a layer: expected a file that ends in {', '.join(SUFFIXES)}")
     return {".asc": _read_ascii, ".npy": _read_array}.get(suffix, _read_geotiff)(path)
 
 
@@ -139,7 +139,7 @@ def _read_ascii(path: Path) -> Raster:
         header[words[0].lower()] = _number(words[1], path)
     missing = [key for key in ("ncols", "nrows", "cellsize") if key not in header]
     if missing:
-        raise BadInput(f"{path} is no ESRI ASCII grid: its first lines do not say {', '.join(missing)}")
+        raise BadInput(f"{path} is not an ESRI ASCII grid: its first lines do not say {', '.join(missing)}")
     return Raster(_ascii_values(lines[len(header) :], header, path), _ascii_georeference(header), path)
 
 
@@ -166,4 +166,4 @@ def _number(word: str, path: Path) -> float:
     try:
         return float(word)
     except ValueError:
-        raise BadInput(f"{path} is no ESRI ASCII grid: {word!r} in its first lines is not a number") from None
+        raise BadInput(f"{path} is not an ESRI ASCII grid: {word!r} in its first lines is not a number") from None

@@ -55,7 +55,7 @@ def _found(name: str) -> Path:
         if candidate.is_file():
             return candidate
     shipped = ", ".join(sorted(file.name for file in SHIPPED.glob("*.json")))
-    raise BadInput(f"--config {name}: there is no such file; give a path, or what comes with flowrl: {shipped}")
+    raise BadInput(f"--config {name}: there is no such file; give a path, or one of flowrl's own: {shipped}")
 
 
 def _one_line(error: Exception) -> str:

@@ -90,7 +90,7 @@ def draw(
         for number in range(count):
             draw_area(paths.maps, number, around.areas[number], found.trained["none"][number], found.trained[AGENT][number])
     except (ImportError, BadInput) as error:
-        say(f"No maps: {error}; pip install 'flowrl[fire]' has what they need")
+        say(f"No maps: {error}; install what they need: pip install 'flowrl[fire]'")
         return
     say(f"Maps of {_num_areas(count)}: {paths.maps}")
 

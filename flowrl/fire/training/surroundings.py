@@ -52,7 +52,7 @@ def _areas(settings: FuelBreakSettings) -> tuple[list[FireArea], list[FireArea]]
     if not settings.raster_dir.is_dir():
         raise BadInput(
             f"--raster_dir {settings.raster_dir}: there is no such folder; give one with the layers of a landscape, or "
-            "leave it out for made landscapes"
+            "leave it out for synthetic landscapes"
         )
     # Slopes come from the elevation, so that layers of them need not be there, nor fit.
     canopy = [name for name in names_in(settings.raster_dir) if name in CANOPY]

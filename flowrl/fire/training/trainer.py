@@ -141,7 +141,7 @@ class _Training:
         if found := checkpoints.newest(paths, self._agent.learner, display.say):
             _check_same_problem(paths, settings)
             self._take_up(found)
-            display.say(f"Going on after {found.progress.rounds} rounds, {found.progress.updates} updates")
+            display.say(f"Continuing after {found.progress.rounds} rounds, {found.progress.updates} updates")
         write_json(paths.settings, settings.to_json())
         self._metrics = Metrics(paths, self._progress.rounds)
         self._collector = ParallelExperienceCollector(
@@ -173,7 +173,7 @@ class _Training:
             self._save()
             self._display.say(
                 f"Stopped after {self._progress.rounds} rounds, which are saved in {self._paths.folder}; "
-                "the same command goes on"
+                "the same command continues"
             )
             raise
         return self._finish()

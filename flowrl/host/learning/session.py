@@ -93,7 +93,7 @@ class Training:
         write_json(paths.settings, settings.to_json())
         if found:
             self._trainer.state = found.state
-            display.say(f"Going on after {found.state.episodes} episodes, {found.state.frames:,} frames")
+            display.say(f"Continuing after {found.state.episodes} episodes, {found.state.frames:,} frames")
         self._reported = found or Saved(self._trainer.state, [], 0.0)
         """What an interrupt saves. An update counts once it is in ``metrics.jsonl``."""
         self._saved_updates, self._seconds_before = self._reported.state.updates, self._reported.seconds
@@ -177,7 +177,7 @@ class Training:
             self._reporter.flush()
             self._display.say(
                 f"Stopped after {self._reported.state.episodes} episodes, which are saved in {self._paths.folder}; the same "
-                "command goes on"
+                "command continues"
             )
 
     def _result(self, found: Evaluation) -> dict[str, Any]:

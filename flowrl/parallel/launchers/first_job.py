@@ -1,4 +1,4 @@
-"""A first tiny job finds out whether the nodes of a cluster see the experiment's folder, and can run flowrl.
+"""A small test job finds out whether the nodes of a cluster see the experiment's folder, and can run flowrl.
 
 Without it, the first skill would wait in the queue, fail on its node, and leave no word about why.
 """
@@ -54,7 +54,7 @@ def try_out(
     except EngineUnreachable as error:
         raise BadInput(f"the cluster does not answer: {error}; try again once `squeue` works in this terminal") from error
     except Refused as error:
-        raise BadInput(f"the cluster refused a first tiny job: {error}; correct the --slurm_* flags") from error
+        raise BadInput(f"the cluster refused a small test job: {error}; correct the --slurm_* flags") from error
     finally:
         for path in (token, answer, script, Path(f"{answer}.part")):
             path.unlink(missing_ok=True)
@@ -85,17 +85,17 @@ class _FirstJob:
         if not self._answered():
             where = f" ({job.node})" if job.node else ""
             raise BadInput(
-                f"the nodes of the cluster{where} do not see {self._folder}, or may not write there: a first tiny "
+                f"the nodes of the cluster{where} do not see {self._folder}, or may not write there: a small test "
                 f"job ({number}, {job.state.lower()}) left no answer in it; use a --graph_path that the nodes share"
             )
         text = self._answer.read_text(errors="replace")
         if "code 0" not in text.splitlines():
             last = " ".join(line for line in text.splitlines() if line.strip() and not line.startswith("code "))[-300:]
             raise BadInput(
-                f"a first tiny job on {job.node or 'a node'} could not run {sys.executable} with flowrl: {last or 'no word'}; "
-                "install flowrl where the nodes see it, or give --slurm_setup what loads it"
+                f"a small test job on {job.node or 'a node'} could not run {sys.executable} with flowrl: "
+                f"{last or 'no output'}; install flowrl where the nodes see it, or load it with --slurm_setup"
             )
-        self._say(f"a first tiny job ran on {job.node}: it sees {self._folder} and flowrl")
+        self._say(f"a small test job ran on {job.node}: it sees {self._folder} and flowrl")
 
     def _awaited(self, number: str) -> Job | None:
         """The job once it is over; None if it still waits after all this time, and was taken back."""
@@ -108,11 +108,12 @@ class _FirstJob:
                 self._cancel(number)
                 why = f" ({job.reason})" if job and job.reason else ""
                 self._say(
-                    f"note: a first tiny job still waits{why}, so it is unknown whether the nodes see {self._folder}; going on"
+                    f"note: a small test job still waits{why}, so it is unknown whether the nodes see {self._folder}; "
+                    "continuing"
                 )
                 return None
             if not has_said:
-                self._say(f"a first tiny job ({number}) finds out whether the nodes see {self._folder}")
+                self._say(f"a small test job ({number}) checks whether the nodes see {self._folder}")
                 has_said = True
             time.sleep(LOOK_S)
 

@@ -142,7 +142,7 @@ class SlurmLauncher:
             if name not in known:
                 raise BadInput(f"--slurm_partition {name} is unknown; this cluster has: {', '.join(sorted(known)) or 'none'}")
             if not known[name].is_up:
-                raise BadInput(f"--slurm_partition {name} is down; choose another, or ask whoever runs the cluster")
+                raise BadInput(f"--slurm_partition {name} is down; choose another, or ask the cluster's administrators")
         names = asked.split(",") if asked else [name for name, partition in known.items() if partition.is_default]
         most = [_limit_s(known[name].most) for name in names]
         wanted = seconds_of(self.options.time) if self.options.time else None
@@ -156,7 +156,7 @@ class SlurmLauncher:
     def slots(self, max_parallel: int, *, gpu_ids: object = None, skills_per_gpu: int = 1) -> list[Slot]:
         check_number("max_parallel_skills", max_parallel)
         if gpu_ids is not None or skills_per_gpu != 1:
-            raise BadInput("--gpu_ids and --skills_per_gpu are about this machine; with --launcher slurm give --slurm_gpus")
+            raise BadInput("--gpu_ids and --skills_per_gpu apply to this machine; with --launcher slurm give --slurm_gpus")
         return [Slot()] * max_parallel
 
     # Starting.

@@ -73,7 +73,7 @@ class SlurmOptions:
             )
         for name, value in (("slurm_partition", self.partition), ("slurm_mem", self.mem)):
             if value is not None and not re.fullmatch(r"[\w.,:+-]+", value):
-                raise BadInput(f"--{name} must be a word such as sbatch takes, found {value!r}")
+                raise BadInput(f"--{name} must be one word, as sbatch expects, found {value!r}")
         for word in self._extra():
             if (name := _option(word)) in _OURS:
                 raise BadInput(f"--slurm_args must not have {word!r}: {_OURS[name]}; leave it out")

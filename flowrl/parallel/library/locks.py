@@ -173,7 +173,11 @@ def _file_lock(path: Path) -> FileLock:
 
 def _too_long(paths: ExperimentPaths, timeout_s: float) -> LockTimeout:
     lock = paths.global_lock
-    by = holder(lock) if lock.exists() else f"a process whose name went with that file (`lsof {paths.checkpoints}` shows it)"
+    by = (
+        holder(lock)
+        if lock.exists()
+        else f"an unknown process, as the file that names it was removed (`lsof {paths.checkpoints}` shows it)"
+    )
     return LockTimeout(
         f"Failed to acquire global checkpoint lock {lock} within {timeout_s:g} s: it is held by {by}; "
         "end that process (removing the file does not free the lock) and start again"

@@ -79,7 +79,7 @@ def attempt(paths: RunPaths) -> int:
 
 def _superseded(paths: RunPaths, attempt: int, newest: int | None) -> Superseded:
     why = "its run's folder is gone" if newest is None else f"attempt {newest} has taken its place"
-    return Superseded(f"attempt {attempt} at {paths.skill_name} ends, and writes nothing more: {why}; nothing is to be done")
+    return Superseded(f"attempt {attempt} at {paths.skill_name} ends, and writes nothing more: {why}; you need not do anything")
 
 
 def prepare(paths: RunPaths) -> None:
@@ -171,7 +171,7 @@ def when_there_is_room(write: Callable[[], T], folder: Path, wait: Callable[[str
         except OSError as error:
             if (why := why_no_room(error)) is None:
                 raise
-            wait(f"paused: {folder} cannot be written ({why}); free disk space or make it writable, and training goes on")
+            wait(f"paused: {folder} cannot be written ({why}); free disk space or make it writable, and training continues")
 
 
 class Lifetime:

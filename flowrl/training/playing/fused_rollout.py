@@ -77,7 +77,7 @@ class Rollouts:
                 self.fuse(*shapes)
                 say(f"rollouts are one program from here on (compiled beside training in {time.monotonic() - begun_s:.0f} s)")
             except Exception as error:  # step by step is slower, but just as good
-                say(f"rollouts go on step by step: {' '.join(str(error).split())[:200]}")
+                say(f"rollouts continue step by step: {' '.join(str(error).split())[:200]}")
 
         threading.Thread(target=fuse, name=process.BACKGROUND, daemon=True).start()
 

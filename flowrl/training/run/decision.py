@@ -81,7 +81,7 @@ def described(decided: dict[str, Any]) -> list[str]:
         for found in candidates
     ]
     chosen = candidates[decided["chosen"] - 1]
-    return [*lines, f"{_name(chosen)} of {len(lines)} goes on{_source(chosen)}: {decided['why']}"]
+    return [*lines, f"{_name(chosen)} of {len(lines)} continues{_source(chosen)}: {decided['why']}"]
 
 
 def _name(candidate: dict[str, Any]) -> str:

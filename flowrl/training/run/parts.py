@@ -136,7 +136,7 @@ def restored_state(
     found = checkpoints.newest(run.paths, fresh.learner, global_indices(experts), pane.line)
     if found is None:
         return fresh
-    pane.line(f"going on from frame {found.frames:,} (attempt {run.attempt})")
+    pane.line(f"continuing from frame {found.frames:,} (attempt {run.attempt})")
     return found
 
 
@@ -147,7 +147,7 @@ def beginning(run: RunSpecification) -> str | None:
         return None
     if run.init_from:
         return f"the expert of {run.skill_name} starts as a copy of that of {run.init_from}"
-    why = "no skill of the library is like it" if wanted == AUTO_INIT else f"the library has no expert of {wanted} yet"
+    why = "no skill of the library is similar" if wanted == AUTO_INIT else f"the library has no expert of {wanted} yet"
     return f"the expert of {run.skill_name} starts fresh: {why}"
 
 

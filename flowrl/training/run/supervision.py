@@ -81,14 +81,14 @@ class Supervision(NamedTuple):
             if said[-1:] != [message]:
                 self.pane.line(message)
                 said.append(message)
-            self.pane.phase("paused, the disk has no room")
+            self.pane.phase("paused, the disk cannot be written")
             self.lifetime.beat(Activity.PAUSED)
             self.stop_if_asked()
             time.sleep(process.ROOM_POLL_S)
 
         written = process.when_there_is_room(write, folder, wait)
         if said:
-            self.pane.line("there is room again; training goes on")
+            self.pane.line("the disk can be written again; training continues")
             self.pane.phase(self.phase)
         return written
 

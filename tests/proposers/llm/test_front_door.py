@@ -195,7 +195,7 @@ def test_of_several_rewards_the_best_is_trained_and_kept(starts, make_server):
     assert not {"candidates", "candidate_gates"} & skill.keys()
     assert skill_functions((folder / "0.py").read_text())[1].split() == chosen["task_reward"].split()
     assert "candidate_" not in (folder / "0.py").read_text()
-    assert f"reward {found['chosen']} of 2 goes on" in (folder / "training.log").read_text()
+    assert f"reward {found['chosen']} of 2 continues" in (folder / "training.log").read_text()
     (told,) = starts.state()["proposer"]["skills"]
     assert told["dropped"][0].startswith("reward 1: skill Collect_Wood: task_reward")
 
@@ -348,7 +348,7 @@ def test_live_trainings_are_resumed_without_the_model(starts, make_server):
     server.close()
     resumed = starts.start(wishes=wishes)
     for line in resumed.stdout:
-        if "going on: 0 of 2" in line:
+        if "continuing: 0 of 2" in line:
             break
     gate.touch()
     output, error = resumed.communicate(timeout=120)

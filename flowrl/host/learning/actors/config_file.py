@@ -52,7 +52,7 @@ def _found(name: str) -> Path:
         if candidate.is_file():
             return candidate
     shipped = ", ".join(str(file.relative_to(SHIPPED)) for file in sorted(SHIPPED.glob("config/*.yaml")))
-    raise BadInput(f"--config {name}: there is no such file; give a path, or what comes with flowrl: {shipped}")
+    raise BadInput(f"--config {name}: there is no such file; give a path, or one of flowrl's own: {shipped}")
 
 
 def _read(path: Path) -> dict[Any, Any]:

@@ -186,7 +186,7 @@ class ActorPool:
         self.lost += 1
         actor.starts += 1
         actor.order = self._again(actor.order, actor.starts)
-        self._say(f"{words}; the steps that it had not handed over are lost, and another takes its place")
+        self._say(f"{words}; its unfinished steps are lost, and a new one replaces it")
         self._start(actor)
 
 

@@ -77,6 +77,6 @@ def _advice(settings: ActorLearnerSettings, frames: int, sequential: Sequential,
         )
     steps = settings.epochs * settings.minibatches * frames / settings.frames_per_update
     return (
-        f"Use parallel training here: {faster:.2f} x as many frames per second. Frames are not all: sequential PPO makes "
-        f"{sequential.gradient_steps} gradient steps in an iteration, {settings.algorithm} makes {steps:.3g}."
+        f"Use parallel training here: {faster:.2f} x as many frames per second. Frames are not everything: sequential PPO "
+        f"makes {sequential.gradient_steps} gradient steps in an iteration, {settings.algorithm} makes {steps:.3g}."
     )
