@@ -27,15 +27,15 @@ class ComparisonSettings:
     """Lets known heuristics place fuel breaks, and prints what held-out fires burn then."""
 
     layers: Path | None = None
-    """A folder with the layers of a landscape; made landscapes without it."""
+    """A folder with the layers of a landscape; synthetic landscapes without it."""
     fuel_system: Literal["auto", "fbfm40", "canadian"] = "auto"
     """How the fuel layer codes its fuels."""
     crop: tuple[int, int, int, int] | None = None
     """Only this window of the layers: first row, first column, rows, columns."""
     num_landscapes: int = 6
-    """Made landscapes."""
+    """Synthetic landscapes."""
     size: int = 20
-    """Rows and columns of a made landscape."""
+    """Rows and columns of a synthetic landscape."""
     num_steps: int = 60
     """Steps that a fire burns."""
     budget: float = 0.05

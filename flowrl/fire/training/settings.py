@@ -36,13 +36,13 @@ class FuelBreakSettings:
     """A JSON file with values for these flags; comments and trailing commas may stand in it. Flags win over it."""
 
     raster_dir: Path | None = None
-    """A folder with the layers of a landscape; made landscapes without it."""
+    """A folder with the layers of a landscape; synthetic landscapes without it."""
     fuel_system: Literal["auto", "fbfm40", "canadian"] = "auto"
     """How the fuel layer codes its fuels."""
     grid_size: int = 20
     """Rows and columns of an area."""
     num_landscapes: int = 10
-    """Areas to train on: made ones, or windows of the layers."""
+    """Areas to train on: synthetic ones, or windows of the layers."""
     num_test_landscapes: int = 10
     """Further areas, which only the last comparison sees; windows of the layers only as far as there are more."""
     input_channels: int = NUM_LAYERS
@@ -68,7 +68,7 @@ class FuelBreakSettings:
     num_episodes: int = 100
     """Rounds of training: in each, every environment takes --steps_per_episode steps."""
     max_minutes: float | None = None
-    """Ends the training after so many minutes, in all starts together."""
+    """Ends the training after this many minutes, over all starts."""
     num_parallel_envs: int = 8
     """Environments that are stepped together."""
     parallel_method: Method = "vmap"
@@ -78,7 +78,7 @@ class FuelBreakSettings:
     steps_per_episode: int = 40
     """Steps of every environment in a round."""
     train_frequency: int = 4
-    """An update for every so many experiences."""
+    """Experiences for each update."""
     collection_batch_size: int = 64
     """Experiences that go to the memory at once."""
     experience_buffer_size: int = 2000

@@ -101,7 +101,7 @@ class SessionSettings:
     stop_at: float | None = None
     """End the training once the mean return of the last 100 episodes has reached this."""
     duration: float | None = None
-    """End the training after so many hours, and a few updates at least; hours of earlier starts count (no limit)."""
+    """End the training after this many hours, and a few updates at least; hours of earlier starts count (no limit)."""
     device: Literal["cpu", "cuda", "mps"] = "cpu"
     """Where the agent learns."""
     checkpoint_s: float = 60.0
