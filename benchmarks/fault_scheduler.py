@@ -6,6 +6,7 @@ recorded in ``ledger.jsonl``: the library is compared with that later, when the 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -106,8 +107,16 @@ def main(folder: Path, launcher: str = "tmux") -> int:
     return 0 if {entry["status"] for entry in scheduler.state["skills"]} == {"completed"} else 1
 
 
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("launcher", nargs="?", choices=("tmux", "slurm"), default="tmux")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
+    given = parsed()
     try:
-        sys.exit(main(Path(sys.argv[1]).resolve(), *sys.argv[2:]))
+        sys.exit(main(given.folder.resolve(), given.launcher))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
