@@ -38,7 +38,7 @@ ROOMS = {
     "evaluation": {"envs", "records", "skills", "training"},
     "rehearsal": {"envs", "evaluation", "pane", "records", "skills", "tracking", "training"},
     "parallel": {"pane", "records", "skills"},
-    "report": {"records"},
+    "report": {"pane", "records"},
     "films": {"envs", "evaluation", "records", "training"},
     "host": {"tracking", "training"},
     "fire": {"host", "training"},

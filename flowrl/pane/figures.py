@@ -1,4 +1,4 @@
-"""Numbers as a pane and a line of a log show them."""
+"""Numbers as a pane and a line of a log show them; a report shows rates so too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def duration(seconds: float) -> str:
 
 
 def rate_text(rate: float | None) -> str:
-    """Two digits; ``-`` while it is not known."""
+    """Two decimals; ``-`` for what is not known."""
     return "-" if rate is None else f"{rate:.2f}"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from flowrl.pane.figures import rate_text
 from flowrl.records.learned import is_done_by_chance
-from flowrl.report.figures import frames_text, minutes_text, rate_text
+from flowrl.report.figures import frames_text, minutes_text
 
 Skill = Mapping[str, Any]
 """One entry of ``skills`` in scheduler_state.json."""

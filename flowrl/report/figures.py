@@ -15,11 +15,6 @@ def frames_text(frames: int | None) -> str:
     return str(frames)
 
 
-def rate_text(rate: float | None) -> str:
-    """Two decimals, ``-`` for what is not known."""
-    return "-" if rate is None else f"{rate:.2f}"
-
-
 def minutes_text(minutes: float | None) -> str:
     """One decimal, ``-`` for what is not known."""
     return "-" if minutes is None else f"{minutes:.1f}"

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flowrl.pane.figures import rate_text
 from flowrl.paths import ExperimentPaths
 from flowrl.records.learned import counts_as_learned, is_done_by_chance, why_not_learned
 from flowrl.records.result import NO_PROGRESS_PREFIX
-from flowrl.report.figures import frames_text, minutes_text, moment, rate_text
+from flowrl.report.figures import frames_text, minutes_text, moment
 from flowrl.report.invocation import to_evaluate, to_go_on
 
 Skill = Mapping[str, Any]

@@ -10,8 +10,9 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d, TapTool
 from bokeh.models import Span as Line
 from bokeh.plotting import figure
 
+from flowrl.pane.figures import rate_text
 from flowrl.records.scheduler_state import Status
-from flowrl.report.figures import duration_text, frames_text, plain, rate_text
+from flowrl.report.figures import duration_text, frames_text, plain
 from flowrl.report.page.facts import Facts, SkillFacts
 from flowrl.report.page.layout import layered
 from flowrl.report.page.spans import Span

@@ -16,8 +16,9 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from flowrl.files import write_whole
+from flowrl.pane.figures import rate_text
 from flowrl.paths import ExperimentPaths
-from flowrl.report.figures import duration_text, frames_text, minutes_text, rate_text
+from flowrl.report.figures import duration_text, frames_text, minutes_text
 from flowrl.report.page import charts
 from flowrl.report.page.facts import Facts, gather
 from flowrl.report.page.spans import speed_up

@@ -12,9 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from flowrl.pane.figures import rate_text
 from flowrl.records.learned import is_done_by_chance
 from flowrl.records.scheduler_state import FINAL, Stage, Status
-from flowrl.report.figures import duration_text, frames_text, minutes_text, plain, rate_text
+from flowrl.report.figures import duration_text, frames_text, minutes_text, plain
 from flowrl.report.status.snapshot import Run, Snapshot
 from flowrl.report.summary import proposer_line
 
