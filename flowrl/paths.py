@@ -283,6 +283,11 @@ def job_receipt(folder: Path) -> Path:
     return folder / "run.job"
 
 
+def unfinished_film(film: Path, process_id: int) -> Path:
+    """Where a process writes a film until it is whole."""
+    return film.with_name(f".{film.stem}.{process_id}.unfinished{film.suffix}")
+
+
 def start_script(folder: Path) -> Path:
     """What a pane runs first: the variables that Python needs to start, and the command; it removes itself."""
     return folder / "run.sh"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import psutil
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
-from flowrl.paths import ExperimentPaths
+from flowrl.paths import FILM_SUFFIXES, ExperimentPaths, unfinished_film
 
 SHARE = 0.01
 """Of the time that trainings took, what films may cost."""
@@ -128,14 +129,27 @@ class _Processes:
         # A session of its own: Ctrl-C in our terminal is not meant for it.
         self._current = start_watch(self._paths, name, start_new_session=True, **quiet)
         if self.is_closed:
-            self._current.kill()
+            _end(self._current)
         _, status, usage = os.wait4(self._current.pid, 0)
         self._current.returncode = os.waitstatus_to_exitcode(status)
+        if status:
+            self._forget(name, self._current.pid)
         return usage.ru_utime + usage.ru_stime if status == 0 else None
+
+    def _forget(self, name: str, process_id: int) -> None:
+        """Deletes what a process has written of a film, which it had no time to do itself."""
+        for suffix in FILM_SUFFIXES:
+            with contextlib.suppress(OSError):
+                unfinished_film(self._paths.film(name, suffix), process_id).unlink()
 
     def close(self) -> None:
         """Ends the one that is under way."""
         self.is_closed = True
         if self._current and self._current.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._current.pid, 9)
+            _end(self._current)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """At once, and the encoder that it started too."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

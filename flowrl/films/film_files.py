@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from flowrl.errors import BadInput
-from flowrl.files import whole_file
-from flowrl.paths import FILM_SUFFIXES
+from flowrl.paths import FILM_SUFFIXES, unfinished_film
 
 
 def usual_suffix() -> str:
@@ -40,30 +41,38 @@ def write(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".mp4":
-        return _write_mp4(path, frames, fps)
+    write_it = _write_mp4 if path.suffix == ".mp4" else _write_pictures
+    with _in_one_step(path) as unfinished:
+        write_it(unfinished, frames, fps)
+
+
+@contextlib.contextmanager
+def _in_one_step(path: Path) -> Iterator[Path]:
+    """A file to write the film to; it becomes ``path`` at the end of the block, and only if nothing failed. Its name tells
+    whoever ends this process what to delete."""
+    unfinished = unfinished_film(path, os.getpid())
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_pictures(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
     pictures = [Image.fromarray(frame) for frame in frames]
     how = {"lossless": True, "method": 3} if path.suffix == ".webp" else {"optimize": True}
-    with whole_file(path) as file:
-        pictures[0].save(
-            file, format=path.suffix[1:], save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, **how
-        )
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, **how)
 
 
 def _write_mp4(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
     import imageio_ffmpeg
 
     height, width = frames[0].shape[:2]
-    unfinished = path.with_name(f".{path.stem}.unfinished.mp4")
-    try:
-        # yuv420p plays everywhere; an even size is all that it asks for.
-        writer = imageio_ffmpeg.write_frames(
-            str(unfinished), (width, height), fps=fps, codec="libx264", macro_block_size=2, output_params=["-crf", "20"]
-        )
-        writer.send(None)
-        for frame in frames:
-            writer.send(np.ascontiguousarray(frame))
-        writer.close()
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    # yuv420p plays everywhere; an even size is all that it asks for.
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (width, height), fps=fps, codec="libx264", macro_block_size=2, output_params=["-crf", "20"]
+    )
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame))
+    writer.close()

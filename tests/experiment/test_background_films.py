@@ -135,8 +135,29 @@ def test_films_come_from_a_process_of_their_own_at_the_lowest_priority(paths, mo
     films.look([skill(paths, 0, ENOUGH_MINUTES)])
     assert retry_until(lambda: (paths.root / "asked").exists(), PATIENCE_S)
     assert (paths.root / "asked").read_text().split() == ["-m", "flowrl", "watch", str(paths.root), "Skill_0"]
+    assert retry_until(lambda: films._processes._current, PATIENCE_S)  # it may write before its start has returned
     process = psutil.Process(films._processes._current.pid)
     assert retry_until(lambda: process.nice() == background_films.LOWEST_PRIORITY, PATIENCE_S)
     began_s = time.monotonic()
     films.close()  # which ends it
     assert time.monotonic() - began_s < PATIENCE_S and not films._thread.is_alive()
+
+
+def test_a_film_that_is_ended_with_its_command_leaves_nothing_behind(paths, monkeypatch):
+    """Its process is killed while it writes, and so is the encoder that it started; what others write stays."""
+    films = paths.report / "films"
+    films.mkdir(parents=True)
+    script = paths.root / "watch.sh"
+    script.write_text(
+        f"#!/bin/sh\nsleep 1000 &\necho $! > {paths.root}/encoder\n: > {films}/.Skill_0.$$.unfinished.mp4\n"
+        f": > {films}/.Skill_0.1.unfinished.mp4\necho > {paths.root}/writes\nwhile :; do :; done\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(background_films.sys, "executable", str(script))
+    making = BackgroundFilms(paths)
+    making.look([skill(paths, 0, ENOUGH_MINUTES)])
+    assert retry_until(lambda: (paths.root / "writes").exists(), PATIENCE_S)
+    encoder = psutil.Process(int((paths.root / "encoder").read_text()))
+    making.close()
+    assert retry_until(lambda: not encoder.is_running() or encoder.status() == psutil.STATUS_ZOMBIE, PATIENCE_S)
+    assert sorted(path.name for path in films.iterdir()) == [".Skill_0.1.unfinished.mp4", "costs.json"]

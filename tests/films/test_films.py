@@ -188,6 +188,16 @@ def test_a_film_can_be_played_from_its_file(tmp_path, suffix):
     assert [path.name for path in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_a_film_that_cannot_be_written_leaves_the_earlier_one_and_nothing_else(tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"Wood{suffix}"
+    path.write_bytes(b"the earlier one")
+    monkeypatch.setattr(film_files, "_write_pictures", lambda unfinished, *_: unfinished.write_bytes(b"half") and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        film_files.write(path, picture.frames(an_episode(), PLAN), fps=10)
+    assert path.read_bytes() == b"the earlier one" and list(tmp_path.iterdir()) == [path]
+
+
 NO_ENCODER = not importlib.util.find_spec("imageio_ffmpeg")
 
 
