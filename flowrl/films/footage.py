@@ -130,7 +130,7 @@ class _Camera:
             raise BadInput(
                 f"{bench.adapter.env_name} draws no pictures; its adapter's renderer() can add that (docs/add_a_game.md)"
             )
-        self._tile, self._num_envs, self._stocks = tile, bench.num_envs, tuple(bench.adapter.facts.stocks)
+        self._tile, self._num_envs, self._held = tile, bench.num_envs, bench.adapter.facts.inventory_fields
         judge = skill_tests.judge_of(bench.adapter, bench.library, skill, bench.num_envs)
         self._stage = Stage(bench.programs.world, bench.programs.acting, judge)
         self._keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), skill.index), 3)
@@ -169,14 +169,26 @@ class _Camera:
 
     def _steps(self, params: Params, rows: np.ndarray, count: int) -> list[_Step]:
         """The chosen environments before each of the first ``count`` steps, and what the step paid."""
-        choose = jax.jit(lambda state, features: jax.tree.map(lambda leaf: leaf[rows], (state, features.inventory)))
+        choose = jax.jit(
+            lambda state, features: jax.tree.map(lambda leaf: leaf[rows], (state, getattr(features, "inventory", ())))
+        )
         played = self._played(params, lambda playing: choose(playing.scene.state, playing.scene.features))
         steps = []
         for (states, inventory), shown in itertools.islice(played, count):
             held, task, reward = jax.device_get((inventory, shown.task, shown.verdict.reward))
-            holds = {name: np.asarray(getattr(held, name)) for name in self._stocks if hasattr(held, name)}
-            steps.append(_Step(states, holds, task[rows], reward[rows]))
+            steps.append(_Step(states, amounts(held, self._held), task[rows], reward[rows]))
         return steps
+
+
+def amounts(inventory: Any, things: Sequence[str]) -> dict[str, np.ndarray]:
+    """What each environment holds of each thing, tools included, int ``[R]``. A field that is an array counts as its sum.
+
+    Args:
+        inventory: the game's own, each field ``[R, ...]``.
+        things: the fields that count.
+    """
+    fields = {name: np.asarray(getattr(inventory, name)) for name in things}
+    return {name: field.reshape(len(field), -1).sum(axis=1) for name, field in fields.items()}
 
 
 def _drawn(renderer: Renderer, tile: int, steps: Sequence[_Step], place: int, length: int) -> list[Shot]:

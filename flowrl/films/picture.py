@@ -14,6 +14,11 @@ _INK, _DIM, _PAPER = (235, 238, 241), (163, 173, 184), (20, 23, 26)
 _GOOD, _BAD = (99, 199, 143), (240, 132, 148)
 _LINE = 1.45
 """Height of a line of text over the size of its letters."""
+_NARROWEST = 216
+"""Pixels that the text needs, however small the cells of the game are drawn."""
+_HELD_LINES = 2
+"""For what the player holds."""
+_NUM_LINES = 3 + _HELD_LINES
 
 
 def frames(episode: Episode, plan: Sequence[PlannedTask], hold: int = 1) -> list[np.ndarray]:
@@ -61,26 +66,38 @@ def _frame(shot: Shot, plan: Sequence[PlannedTask], steps: int, is_success: bool
     height, width = shot.picture.shape[:2]
     size = max(11, width // 24)
     line = round(size * _LINE)
-    picture = Image.new("RGB", (_even(width), _even(height + 4 * line + size // 2)), _PAPER)
+    picture = Image.new("RGB", (_even(max(width, _NARROWEST)), _even(height + _NUM_LINES * line + size // 2)), _PAPER)
     picture.paste(Image.fromarray(shot.picture), (0, 0))
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
     task = plan[shot.task]
     of = f" x{task.n}" if task.n != 1 else ""
-    held = "  ".join(f"{name} {amount}" for name, amount in shot.held.items())
+    held = _in_lines([f"{name} {amount}" for name, amount in shot.held.items()], font, picture.width - size, _HELD_LINES)
     ending = [] if is_success is None else [("done", _GOOD) if is_success else ("not done", _BAD)]
     rows = [
         [(f"{task.skill_name}{of}", _INK), *ending],
         [(f"task {shot.task + 1} of {len(plan)}, expert {task.global_expert_idx}", _DIM)],
         [(f"step {shot.step} of {steps}, reward {shot.reward:.2f}", _DIM)],
-        [(held or "holds nothing", _DIM)],
+        *([(line_of_held, _DIM)] for line_of_held in held or ["holds nothing"]),
     ]
     for number, row in enumerate(rows):
         left = size // 2
         for text, colour in row:
-            text = _fitting(text, font, width - left - size // 2)
+            text = _fitting(text, font, picture.width - left - size // 2)
             pen.text((left, height + number * line + size // 4), text, fill=colour, font=font)
             left += round(font.getlength(text)) + size
     return np.asarray(picture)
+
+
+def _in_lines(words: Sequence[str], font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
+    """The words in as few lines as they fit in; what is too much for ``most`` lines makes the last one too long."""
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]}  {word}" if lines else word
+        if lines and (len(lines) == most or font.getlength(longer) <= width):
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _even(side: int) -> int:

@@ -72,6 +72,12 @@ def test_a_film_shows_each_state_of_the_episode_with_what_goes_on(bench):
     assert shots[0].reward == 0 < shots[1].reward < shots[2].reward
 
 
+def test_tools_are_held_too_and_an_array_counts_as_its_sum():
+    inventory = SimpleNamespace(wood=np.array([2, 0]), potions=np.array([[0, 1, 2], [0, 0, 0]]), pickaxe=np.array([1, 3]))
+    found = {name: amount.tolist() for name, amount in footage.amounts(inventory, ("wood", "potions", "pickaxe")).items()}
+    assert found == {"wood": [2, 0], "potions": [3, 0], "pickaxe": [1, 3]}
+
+
 def test_the_same_seed_gives_the_same_film_and_worlds_are_different_ones(bench):
     first, again = filmed(bench, "Build", episodes=2), filmed(bench, "Build", episodes=2)
     assert len(first) == 2
@@ -151,8 +157,18 @@ def test_frames_have_one_even_size_and_the_picture_on_top(width):
     assert len(frames) == 5 and {frame.shape for frame in frames} == {frames[0].shape}
     assert frames[0].shape[0] % 2 == frames[0].shape[1] % 2 == 0 and frames[0].shape[0] > 91
     assert np.array_equal(frames[1][:91, :width], an_episode(width).shots[1].picture)
-    below = [frame[91:, :width] for frame in frames]
+    assert frames[0].shape[1] >= 200  # room for the words, however small the picture is
+    below = [frame[91:] for frame in frames]
     assert not np.array_equal(below[0], below[1]) and np.array_equal(below[3], below[4])
+
+
+def test_what_is_held_takes_a_second_line_before_it_is_cut():
+    font = picture.ImageFont.load_default(12)
+    words = [f"thing_{number} 1" for number in range(9)]
+    width = font.getlength("  ".join(words[:4])) + 1
+    assert picture._in_lines(words[:4], font, width, 2) == ["  ".join(words[:4])]
+    assert picture._in_lines(words, font, width, 2) == ["  ".join(words[:4]), "  ".join(words[4:])]
+    assert picture._in_lines([], font, width, 2) == []
 
 
 def test_films_side_by_side_have_a_label_each_and_wait_for_the_longest():
