@@ -600,10 +600,14 @@ def _one_line(event: tyro_errors.ParseErrorEvent, flags: list[str]) -> str:
         case tyro_errors.InstantiationFailure(argument=argument, message=message) if argument is not None:
             return f"{_flag(argument)}: {message}"
         case tyro_errors.BadValue(argument=argument, offending_value=None):
-            return f"missing: {_flag(argument)} {argument.lowered.metavar}; see --help"
+            return f"missing: {_with_value(argument)}; see --help"
         case tyro_errors.MissingArgs(missing_arguments=missing):
             return f"missing: {', '.join(_flag(item.arg) for item in missing)}; see --help"
     return f"the command line cannot be read ({type(event).__name__}); see --help"
+
+
+def _with_value(argument: Any) -> str:
+    return _flag(argument) if argument.is_positional() else f"{_flag(argument)} {argument.lowered.metavar}"
 
 
 def _flag(argument: Any) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 GOAL = 0.8
 """The success rate from which a skill of a library counts as learned, where no run names its own goal."""
 BY_CHANCE = 0.9
@@ -22,6 +25,15 @@ def counts_as_learned(reaches_goal: bool | None, random_success_rate: float | No
         reaches_goal: whether its success rate is at least the goal; None if that is not known.
     """
     return bool(reaches_goal) and not is_done_by_chance(random_success_rate)
+
+
+def num_learned(rows: Iterable[Mapping[str, Any]]) -> int:
+    """How many skills an evaluation of the whole library found learned.
+
+    Args:
+        rows: ``skills`` of evaluation.json.
+    """
+    return sum(row.get("is_learned") is True for row in rows)
 
 
 def why_not_learned(skill_name: str, random_success_rate: float | None) -> str | None:

@@ -24,7 +24,7 @@ from flowrl.records.scheduler_state import SchedulerState, SkillEntry, Stage, St
 from flowrl.report.page import charts, curves, serving, writing
 from flowrl.report.page.facts import gather
 from flowrl.report.page.layout import layered
-from flowrl.report.page.spans import Span, critical_path, spans_of, speed_up
+from flowrl.report.page.spans import Span, critical_path, spans_of, speed_up, waits
 from flowrl.report.status.snapshot import Run
 from tests.report.experiments import CODE, an_experiment, evaluation
 
@@ -57,8 +57,8 @@ def test_attempts_retries_and_merges_are_read_off_the_history():
         Moment(at(7), "B", Status.RUNNING, training, 1, 1),
     ]
     assert spans_of(moments, [], at(9)) == [
-        Span("A", 1, 0, at(1), at(3), Status.WAITING),
-        Span("A", 2, 1, at(4), at(7), Status.COMPLETED, at(6)),
+        Span("A", 1, 0, at(1), at(3), Status.WAITING, waiting_since=at(0)),
+        Span("A", 2, 1, at(4), at(7), Status.COMPLETED, at(6), waiting_since=at(3)),
         Span("B", 1, 1, at(7), at(9), Status.RUNNING),
     ]
 
@@ -82,6 +82,27 @@ def test_the_critical_path_follows_what_was_waited_for():
     assert critical_path([wood, stone, coal, table, late], {**needs, "Late": ["Table"]}) == [wood, table, late]
     assert critical_path([stone, coal], {}) == [stone, coal]  # it waited for the slot
     assert critical_path([], {}) == []
+
+
+def test_each_attempt_that_waited_says_how_long_and_for_what():
+    def runs(name, minute, attempt=1, slot=0, status=Status.RUNNING):
+        return Moment(at(minute), name, status, Stage.TRAINING if status is Status.RUNNING else None, attempt, slot)
+
+    history = [
+        runs("Wood", 0, 0, None, Status.WAITING), runs("Wood", 0),
+        runs("Table", 0, 0, None, Status.WAITING), runs("Cow", 1, 0, None, Status.WAITING),
+        runs("Wood", 4, status=Status.COMPLETED), runs("Table", 4),
+        runs("Table", 9, status=Status.WAITING), runs("Table", 10, attempt=2),  # a retry, after a pause
+        runs("Steak", 11, 0, None, Status.WAITING), runs("Steak", 12, 0, None, Status.BLOCKED), runs("Steak", 13, slot=1),
+        runs("Cow", 14, slot=2),
+    ]  # fmt: skip
+    spans = spans_of(history, [], at(20))
+    found = waits(spans, {"Table": ["Wood"], "Cow": []})
+    said = {(span.skill_name, span.attempt): charts.waited(span, found) for span in spans}
+    assert said == {
+        ("Wood", 1): "-", ("Table", 1): "4 min, for Wood", ("Table", 2): "1 min, to be tried again", ("Steak", 1): "-",
+        ("Cow", 1): "13 min",
+    }  # fmt: skip
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50), st.integers(0, 3)), min_size=1, max_size=12))
@@ -146,7 +167,7 @@ def test_each_skill_of_a_deep_or_wide_graph_has_room(tmp_path):
 
 def test_the_timeline_has_a_unit_that_suits_its_length():
     def label(minutes):
-        plot = charts.timeline([Span("A", 1, 0, at(0), at(minutes), Status.COMPLETED)], [])["doc"]["roots"][0]["attributes"]
+        plot = charts.timeline([Span("A", 1, 0, at(0), at(minutes), Status.COMPLETED)], [], {})["doc"]["roots"][0]["attributes"]
         return plot["below"][0]["attributes"]["axis_label"]
 
     lengths = {90: "minutes", 600: "hours", 20 * 24 * 60: "days", 400 * 24 * 60: "days"}
@@ -179,6 +200,43 @@ def test_the_page_has_all_that_the_folder_has(paths):
 
 def without_scripts(text: str) -> str:
     return re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.S)
+
+
+def test_a_skill_says_what_its_proposal_cost_and_whether_it_is_as_declared(paths):
+    state = state_file.read_state(paths.state)
+    asked = {"name": "Collect_Wood", "proposal": 0, "calls": 2, "tokens": 3400, "cost_usd": 0.0123}
+    state.proposer = {"kind": "llm", "mode": "live", "model": "gpt-5", "calls": 2,
+                      "tokens": {"prompt": 3000, "completion": 400},
+                      "cost_usd": 0.0123, "budget_usd": None, "skills": [asked], "refused": []}  # fmt: skip
+    state_file.save(paths, state)
+    visible = without_scripts(writing.page(gather(paths, NOW)))
+    assert "<dt>proposal</dt><dd>2 calls, 3.4k tokens, $0.0123</dd>" in visible and visible.count("<dt>proposal</dt>") == 1
+    assert "gpt-5: 2 calls, 3.4k tokens, $0.0123" in visible and "as declared" not in visible
+    data = json.loads((paths.skill_folder(0, "Collect_Wood") / "skill.json").read_text())
+    data["observed"]["differences"] = []
+    write_json(paths.skill_folder(0, "Collect_Wood") / "skill.json", data)
+    assert "<dd>as declared, in 5 successful episodes</dd>" in without_scripts(writing.page(gather(paths, NOW)))
+
+
+def test_what_can_never_be_done_has_a_curve_of_its_reward(paths):
+    state = state_file.read_state(paths.state)
+    state.skills[0].never_done = True
+    state_file.save(paths, state)
+    path = paths.skill_folder(0, "Collect_Wood") / "metrics.jsonl"
+    path.write_text(json.dumps({"frames": 10, "reward": 0.0214, "estimate": 0.0, "success_rate": 0.0, "entropy": 1.5}) + "\n")
+    facts = gather(paths, NOW)
+    wood = facts.facts_of("Collect_Wood")
+    assert (wood.curve_shows, wood.curve.raw, wood.curve.cohorts) == ("reward a step", [0.0214], [None])
+    visible = without_scripts(writing.page(facts))
+    assert "0.021" in visible and '<th scope="col" class="n">reward a step</th>' in visible
+    assert json.dumps(charts.learning_curve(wood)).count("whole cohorts") == 0
+
+
+def test_of_one_slot_no_speed_up_is_said(paths):
+    facts = gather(paths, NOW)
+    spans = [Span("A", 1, 0, at(0), at(2), Status.COMPLETED), Span("B", 1, 1, at(0), at(2), Status.COMPLETED)]
+    one, two = (dataclasses.replace(facts, spans=some, critical=[], waits={}) for some in (spans[:1], spans))
+    assert "as fast as one at a time" not in writing.page(one) and "2.00&times;" in writing.page(two)
 
 
 def test_an_evaluation_says_what_is_learned_and_without_one_the_trainings_do(paths):

@@ -287,6 +287,14 @@ def test_no_line_is_wider_than_the_screen_and_nothing_that_matters_is_cut(paths,
     assert "Collect_Wood, Place_Table" not in text  # what Place_Table needs in turn is left out
 
 
+def test_what_can_never_be_done_has_no_rate_of_success(paths):
+    state_file.save(paths, SchedulerState(skills=[TABLE.model_copy(update={"never_done": True})]))
+    found = take(paths, NOW)
+    assert of(found, "Place_Table").success_rate is None and not of(found, "Place_Table").is_estimate
+    text = "\n".join(shown(found))
+    assert "1 of 8 skills" in text and "0.25" not in text
+
+
 def test_ascii_alone_is_used_where_the_terminal_has_no_more(paths):
     out = io.StringIO()
     Console(file=out, width=80).print(draw(take(paths, NOW), Screen(80, is_ascii=True)).renderables[4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ _LONGEST_NAME = 22
 _ROW_PX, _NARROW_ROW_PX = 40, 28
 """The height of a row of the graph: of few rows, and of so many that the page would be long; a node and its name need that."""
 _LONG_PX = 800
+_EDGE_PX = 3.0
+"""Of an outline; the page makes it thinner where a bar is narrow."""
 
 
 def graph(facts: Facts) -> dict[str, Any] | None:
@@ -83,7 +86,7 @@ def graph(facts: Facts) -> dict[str, Any] | None:
                          nonselection_fill_alpha="fill", nonselection_line_alpha=1.0)  # fmt: skip
     plot.text("x", "y", "label", source=source, y_offset=-11, text_font_size="12px", text_align="center", name="label",
               nonselection_text_alpha=1.0)  # fmt: skip
-    about = [("", "@name"), ("status", "@status"), ("success", "@success (random @random)"), ("frames", "@frames")]
+    about = _tip("@name", status="@status", success="@success (random @random)", frames="@frames")
     plot.add_tools(HoverTool(renderers=[nodes], tooltips=about), TapTool(renderers=[nodes]))
     return json_item(plot)
 
@@ -92,8 +95,8 @@ def _graph_height(num_rows: float) -> int:
     return int(80 + max(min(_ROW_PX * num_rows, _LONG_PX), _NARROW_ROW_PX * num_rows))
 
 
-def timeline(spans: Sequence[Span], critical: Sequence[Span]) -> dict[str, Any] | None:
-    """A bar for each attempt, by slot over time; the critical path is outlined."""
+def timeline(spans: Sequence[Span], critical: Sequence[Span], waits: Mapping[Span, str]) -> dict[str, Any] | None:
+    """A bar for each attempt, by slot over time; the critical path is outlined, and what each one waited for is said."""
     if not spans:
         return None
     began = min(span.start for span in spans)
@@ -114,14 +117,16 @@ def timeline(spans: Sequence[Span], critical: Sequence[Span]) -> dict[str, Any] 
             "slot": [span.slot for span in spans],
             "name": [span.skill_name for span in spans],
             "attempt": [span.attempt for span in spans],
-            "became": ["runs" if span.became is Status.RUNNING else _ended(span) for span in spans],
+            "became": [_ended(span) for span in spans],
             "took": [duration_text(span.seconds) for span in spans],
+            "waited": [waited(span, waits) for span in spans],
             "color": [LOOKS[span.became].color for span in spans],
             "alpha": [0.9 if span.became is not Status.WAITING else 0.45 for span in spans],
             "pattern": [" " if span.became in (Status.COMPLETED, Status.RUNNING) else "/" for span in spans],
-            "edge": [3.0 if (span.skill_name, span.attempt) in on_path else 0.0 for span in spans],
+            "edge": [_EDGE_PX if (span.skill_name, span.attempt) in on_path else 0.0 for span in spans],
             "path": ["yes" if (span.skill_name, span.attempt) in on_path else "no" for span in spans],
-        }
+        },
+        name="attempts",
     )
     bars = plot.hbar(
         y="slot", left="left", right="right", height=0.62, source=source, fill_color="color", fill_alpha="alpha",
@@ -133,28 +138,38 @@ def timeline(spans: Sequence[Span], critical: Sequence[Span]) -> dict[str, Any] 
         "at", "slot", "shown", source=names, x_offset=6, text_baseline="middle", text_font_size="11px", name="bar label",
         background_fill_alpha=0.85, padding=2,
     )  # fmt: skip
-    about = [("", "@name, attempt @attempt"), ("ended as", "@became"), ("took", "@took"), ("on the critical path", "@path")]
+    about = _tip("@name, attempt @attempt", status="@became", took="@took", waited="@waited", on_the_critical_path="@path")
     plot.add_tools(HoverTool(renderers=[bars], tooltips=about))
     return json_item(plot)
 
 
+def waited(span: Span, waits: Mapping[Span, str]) -> str:
+    """How long an attempt waited for its start, and for what."""
+    if span not in waits:
+        return "-"
+    reason = {"": "", span.skill_name: ", to be tried again"}.get(waits[span], f", for {waits[span]}")
+    return f"{duration_text(span.waited_s)}{reason}"
+
+
 def learning_curve(facts: SkillFacts) -> dict[str, Any] | None:
-    """Success (of a rehearsal: achievements) over frames: as it came, over whole cohorts, and in the tests for the goal."""
+    """Success (of a rehearsal achievements, of a plain agent reward) over frames: as it came, over whole cohorts, and in the
+    tests for the goal."""
     curve = facts.curve
     if not curve:
         return None
-    is_rehearsal = facts.run.achievements is not None or facts.name.startswith("rehearsal_")
-    plot = _plot(260, "frames (millions)", **({} if is_rehearsal else {"y_range": Range1d(-0.02, 1.02)}))
-    plot.yaxis.axis_label = "achievements" if is_rehearsal else "success"
+    is_rate = facts.curve_shows == "success"
+    plot = _plot(260, "frames (millions)", **({"y_range": Range1d(-0.02, 1.02)} if is_rate else {}))
+    plot.yaxis.axis_label = facts.curve_shows
     millions = [round(frames / 1e6, 4) for frames in curve.frames]
-    plot.line(millions, _gaps(curve.raw), line_color=PLAIN, legend_label="latest episodes")
+    newest = "latest steps" if facts.run.never_done else "latest episodes"
+    plot.line(millions, _gaps(curve.raw), line_color=PLAIN, legend_label=newest)
     if any(value is not None for value in curve.cohorts):
         plot.line(millions, _gaps(curve.cohorts), line_color=COMPOSED, line_width=2, legend_label="whole cohorts")
     if curve.tests:
         frames, rates = zip(*curve.tests)
         plot.scatter([at / 1e6 for at in frames], rates, marker="diamond", size=11, color="#e0a100", legend_label="tests")
     goal = facts.record.get("settings", {}).get("success_rate")
-    if isinstance(goal, int | float) and not is_rehearsal:
+    if isinstance(goal, int | float) and is_rate:
         plot.add_layout(Line(location=goal, dimension="width", line_dash="dashed", line_color=PLAIN))
     if facts.run.goal_reached:
         plot.add_layout(Line(location=millions[-1], dimension="height", line_dash="dotted", line_color="#2e8b57", line_width=2))
@@ -181,7 +196,7 @@ def achievements(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
         source = ColumnDataSource({"y": [(name, offset) for name in names], "rate": [found.get(name, 0.0) for name in names],
                                    "name": names})  # fmt: skip
         bars = plot.hbar(y="y", right="rate", height=0.34, color=color, source=source, legend_label=label)
-        plot.add_tools(HoverTool(renderers=[bars], tooltips=[("", "@name"), (plain(label), "@rate{0.0%}")]))
+        plot.add_tools(HoverTool(renderers=[bars], tooltips=_tip("@name", **{plain(label): "@rate{0.0%}"})))
     _place_legend(plot, "vertical")
     return json_item(plot)
 
@@ -221,6 +236,12 @@ def _place_legend(plot, orientation: str) -> None:
     plot.legend.padding = plot.legend.margin = 0
     plot.legend.glyph_width = 16
     plot.legend.background_fill_alpha = plot.legend.border_line_alpha = 0.0
+
+
+def _tip(title: str, **rows: str) -> str:
+    """What is shown beside the pointer, as HTML, in the page's own colours. The page escapes what it puts in for ``@name``."""
+    lines = "".join(f"<div>{html.escape(name.replace('_', ' '))}: <b>{value}</b></div>" for name, value in rows.items())
+    return f"<div><b>{title}</b></div>{lines}"
 
 
 def _gaps(values: Sequence[float | None]) -> list[float]:

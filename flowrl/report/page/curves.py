@@ -19,7 +19,7 @@ class Curve:
 
     frames: list[int] = field(default_factory=list)
     raw: list[float | None] = field(default_factory=list)
-    """Success as the newest episodes show it; of a rehearsal, achievements."""
+    """Success as the newest episodes show it; of a rehearsal, achievements; of a plain agent, the reward of a step."""
     cohorts: list[float | None] = field(default_factory=list)
     """Success over whole cohorts of episodes: smoother, and unbiased."""
     entropy: list[float | None] = field(default_factory=list)
@@ -37,8 +37,12 @@ class Curve:
         return list(zip(self.frames, self.raw, self.cohorts, self.entropy))[::step]
 
 
-def read(path: Path) -> Curve:
-    """The curve in a ``metrics.jsonl``; empty where there is none. Damaged lines are left out."""
+def read(path: Path, never_done: bool = False) -> Curve:
+    """The curve in a ``metrics.jsonl``; empty where there is none. Damaged lines are left out.
+
+    Args:
+        never_done: there is nothing to succeed at; the curve is that of the reward.
+    """
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:
@@ -55,8 +59,8 @@ def read(path: Path) -> Curve:
         tested = rate
     for row in _thinned(rows):
         curve.frames.append(row["frames"])
-        curve.raw.append(_short(row.get("achievements", row.get("estimate"))))
-        curve.cohorts.append(_short(row.get("success_rate")))
+        curve.raw.append(_short(row.get("reward") if never_done else row.get("achievements", row.get("estimate"))))
+        curve.cohorts.append(None if never_done else _short(row.get("success_rate")))
         curve.entropy.append(_short(row.get("entropy")))
     return curve
 

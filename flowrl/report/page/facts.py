@@ -14,9 +14,10 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.paths import FILM_SUFFIXES, ExperimentPaths
 from flowrl.records import history
+from flowrl.records.learned import num_learned
 from flowrl.report.page import curves
 from flowrl.report.page.curves import Curve
-from flowrl.report.page.spans import Span, critical_path, spans_of
+from flowrl.report.page.spans import Span, critical_path, spans_of, waits
 from flowrl.report.status import snapshot as snapshots
 from flowrl.report.status.snapshot import Run, Snapshot
 
@@ -54,6 +55,15 @@ class SkillFacts:
     films: tuple[Film, ...] = ()
     measured: Mapping[str, Any] | None = None
     """What ``flowrl evaluate`` found last of this skill, with the library's experts at that time."""
+    proposal: Mapping[str, Any] | None = None
+    """What a language model was asked for it, and at what cost; as in scheduler_state.json."""
+
+    @property
+    def curve_shows(self) -> str:
+        """What the curve is of."""
+        if self.run.never_done:
+            return "reward a step"
+        return "achievements" if self.name.startswith("rehearsal_") else "success"
 
     @property
     def name(self) -> str:
@@ -74,9 +84,18 @@ class SkillFacts:
     @property
     def differences(self) -> list[str]:
         """What successful episodes showed otherwise than declared."""
-        observed = self.data.get("observed") or self.result.get("observed") or {}
-        found = _rows(observed.get("differences")) if isinstance(observed, dict) else []
-        return [str(row.get("text", "")) for row in found]
+        return [str(row.get("text", "")) for row in _rows(self._observed.get("differences"))]
+
+    @property
+    def successes(self) -> int:
+        """How many episodes that succeeded were looked at, for what is declared."""
+        found = self._observed.get("successes")
+        return found if isinstance(found, int) else 0
+
+    @property
+    def _observed(self) -> Mapping[str, Any]:
+        found = self.data.get("observed") or self.result.get("observed")
+        return found if isinstance(found, dict) else {}
 
     @property
     def gate(self) -> list[Mapping[str, Any]]:
@@ -99,6 +118,8 @@ class Facts:
     rehearsals: list[SkillFacts]
     spans: list[Span]
     critical: list[Span]
+    waits: Mapping[Span, str]
+    """For each attempt that waited: what it waited for."""
     evaluation: Mapping[str, Any] | None
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -108,7 +129,7 @@ class Facts:
     def learned(self) -> int:
         """Skills that count as learned: by the evaluation, which played the library as a whole, else by their own trainings."""
         measured = [facts.measured for facts in self.skills if facts.measured]
-        return sum(row.get("is_learned") is True for row in measured) if measured else self.snapshot.learned
+        return num_learned(measured) if measured else self.snapshot.learned
 
     def facts_of(self, name: str) -> SkillFacts | None:
         return next((facts for facts in (*self.skills, *self.rehearsals) if facts.name == name), None)
@@ -125,15 +146,21 @@ def gather(paths: ExperimentPaths, now: datetime | None = None) -> Facts:
     remarks = list(snapshot.remarks)
     evaluation = _evaluation(paths, remarks)
     measured = {row.get("skill_name"): row for row in _rows(evaluation.get("skills"))}
-    skills = [replace(_skill(paths, run, remarks), measured=measured.get(run.skill_name)) for run in snapshot.skills]
+    proposals = {row.get("name"): row for row in _rows(snapshot.proposer.get("skills"))}
+    skills = [
+        replace(_skill(paths, run, remarks), measured=measured.get(run.skill_name), proposal=proposals.get(run.skill_name))
+        for run in snapshot.skills
+    ]
     rehearsals = [_skill(paths, run, remarks) for run in snapshot.rehearsals]
     spans = spans_of(history.read(paths.history), snapshot.runs, now)
+    needs = {run.skill_name: run.dependencies for run in snapshot.runs}
     return Facts(
         snapshot=snapshot,
         skills=skills,
         rehearsals=rehearsals,
         spans=spans,
-        critical=critical_path(spans, {run.skill_name: run.dependencies for run in snapshot.runs}),
+        critical=critical_path(spans, needs),
+        waits=waits(spans, needs),
         evaluation=evaluation or None,
         settings=_read(paths.config, []),
         versions=versions(),
@@ -159,7 +186,7 @@ def _skill(paths: ExperimentPaths, run: Run, remarks: list[str]) -> SkillFacts:
         data=_read(folder / "skill.json", remarks),
         record=_read(folder / "run.json", remarks),
         result=_read(folder / "result.json", remarks),
-        curve=curves.read(folder / "metrics.jsonl"),
+        curve=curves.read(folder / "metrics.jsonl", run.never_done),
         log_end=_end_of(folder / "training.log"),
         films=tuple(_films(paths, run)),
     )

@@ -12,6 +12,8 @@ from flowrl.report.status.snapshot import Run
 
 _SAME_MOMENT_S = 5.0
 """A run that starts so soon after another has ended started because that one did."""
+_SHORTEST_WAIT_S = 1.0
+"""A scheduler starts nothing sooner."""
 
 
 class Span(NamedTuple):
@@ -25,10 +27,16 @@ class Span(NamedTuple):
     became: Status
     """The status that ended it; ``RUNNING`` if it goes on."""
     merging_since: datetime | None = None
+    waiting_since: datetime | None = None
+    """When it began to wait for its start; None if it did not wait, or if nobody wrote that down."""
 
     @property
     def seconds(self) -> float:
         return (self.end - self.start).total_seconds()
+
+    @property
+    def waited_s(self) -> float:
+        return 0.0 if self.waiting_since is None else (self.start - self.waiting_since).total_seconds()
 
 
 def spans_of(history: Sequence[Moment], runs: Sequence[Run], now: datetime) -> list[Span]:
@@ -45,6 +53,7 @@ def spans_of(history: Sequence[Moment], runs: Sequence[Run], now: datetime) -> l
 
 def _from_history(history: Sequence[Moment], now: datetime) -> list[Span]:
     open_spans: dict[str, Span] = {}
+    waiting: dict[str, datetime] = {}
     closed = []
     for moment in history:
         name = moment.skill_name
@@ -56,11 +65,16 @@ def _from_history(history: Sequence[Moment], now: datetime) -> list[Span]:
             span = None
         if is_running and span is None:
             slot = -1 if moment.slot is None else moment.slot
-            open_spans[name] = Span(name, moment.attempt, slot, moment.at, now, Status.RUNNING)
+            since = waiting.pop(name, None)
+            open_spans[name] = Span(name, moment.attempt, slot, moment.at, now, Status.RUNNING, waiting_since=since)
         elif is_running:
             update = {"slot": moment.slot} if span.slot < 0 and moment.slot is not None else {}
             update |= {"merging_since": moment.at} if moment.stage is Stage.MERGING else {}
             open_spans[name] = span._replace(**update)
+        elif moment.status is Status.WAITING:
+            waiting.setdefault(name, moment.at)
+        else:
+            waiting.pop(name, None)  # blocked or ended meanwhile: what it waits for then is another thing
     return closed + list(open_spans.values())
 
 
@@ -95,6 +109,12 @@ def critical_path(spans: Sequence[Span], needs: Mapping[str, Sequence[str]]) -> 
     while before := _cause(chain[-1], spans, needs):
         chain.append(before)
     return chain[::-1]
+
+
+def waits(spans: Sequence[Span], needs: Mapping[str, Sequence[str]]) -> dict[Span, str]:
+    """For each attempt that waited: the skill whose end it waited for, as on the critical path; empty if none ended then."""
+    causes = {span: _cause(span, spans, needs) for span in spans if span.waited_s >= _SHORTEST_WAIT_S}
+    return {span: cause.skill_name if cause and cause.end >= span.waiting_since else "" for span, cause in causes.items()}
 
 
 def _cause(span: Span, spans: Sequence[Span], needs: Mapping[str, Sequence[str]]) -> Span | None:

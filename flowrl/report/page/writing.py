@@ -29,6 +29,8 @@ NAME = "index.html"
 _TEMPLATES = resources.files("flowrl.report.page") / "templates"
 _LIGHT, _DARK = HtmlFormatter(style="default", nowrap=True), HtmlFormatter(style="github-dark")
 _LONGEST_CODE = 20_000
+_NO_FLAGS = ("version", "observation_size")
+"""What config.json has beside the flags."""
 
 
 def write(paths: ExperimentPaths, is_live: bool = False) -> Path:
@@ -65,12 +67,15 @@ def page(facts: Facts, is_live: bool = False) -> str:
         num_layers=1 + max((run.depth for run in facts.snapshot.skills), default=0),
         status_text=status_text,
         proposer=proposer_line(facts.snapshot.proposer),
-        speed_up=speed_up(facts.spans),
+        # Of one slot there is nothing to say.
+        speed_up=speed_up(facts.spans) if any(span.slot > 0 for span in facts.spans) else None,
+        waited=lambda span: charts.waited(span, facts.waits),
         best_plain=charts.best_plain(facts.evaluation) if facts.evaluation else None,
         charts={name: _script_json(item) for name, item in _charts(facts).items() if item},
         bokeh=Markup("\n".join(Resources(mode="inline", components=["bokeh"]).js_raw).replace("</script", "<\\/script")),
         style=Markup((_TEMPLATES / "style.css").read_text() + _code_styles()),
         script=Markup((_TEMPLATES / "page.js").read_text()),
+        no_flags=_NO_FLAGS,
         is_live=is_live,
     )
 
@@ -81,7 +86,7 @@ def _of_known(text: Callable[[Any], str]) -> Callable[[Any], str]:
 
 
 def _charts(facts: Facts) -> dict[str, Mapping[str, Any] | None]:
-    found = {"graph": charts.graph(facts), "timeline": charts.timeline(facts.spans, facts.critical)}
+    found = {"graph": charts.graph(facts), "timeline": charts.timeline(facts.spans, facts.critical, facts.waits)}
     if facts.evaluation:
         found["achievements"] = charts.achievements(facts.evaluation)
     for skill in (*facts.skills, *facts.rehearsals):
@@ -113,6 +118,8 @@ _FILTERS: dict[str, Callable[[Any], str]] = {
     "rate": rate_text,
     "minutes": minutes_text,
     "duration": lambda seconds: "-" if seconds is None else duration_text(seconds),
+    "reward": lambda value: "-" if value is None else f"{value:.3f}",
+    "dollars": lambda value: "price not known" if value is None else f"${value:.4f}",
     "percent": lambda value: "-" if value is None else f"{100 * value:.1f}%",
     "moment": lambda moment: "-" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC"),
 }

@@ -97,13 +97,13 @@ def head(snapshot: Snapshot) -> Text:
     text = Text()
     text.append(plain(snapshot.env_name or "no settings yet"), "bold")
     text.append(f"  {plain(snapshot.graph_path)}\n")
-    text.append(f"{known}{of} skill{'' if known == 1 else 's'}")
+    text.append(f"{known}{of} skill{'' if known == 1 and not of else 's'}")
     for status in _ORDER:
         if counts.get(status):
             text.append(", " if not text.plain.endswith("\n") else "")
             text.append(f"{counts[status]} {status.value}", MARKS[status].style)
             if status is Status.COMPLETED:
-                text.append(f" ({snapshot.learned} learned)")
+                text.append(f" ({_learned(snapshot)})")
     text.append(f", {frames_text(snapshot.frames)} frames\n")
     text.append(_what_goes_on(snapshot))
     if line := proposer_line(snapshot.proposer):
@@ -112,6 +112,12 @@ def head(snapshot: Snapshot) -> Text:
     for remark in (*([silence] if silence else []), *snapshot.remarks):
         text.append(f"\n{plain(remark)}", "yellow")
     return text
+
+
+def _learned(snapshot: Snapshot) -> str:
+    """By their own trainings; and by an evaluation, since rehearsals teach skills that their own trainings did not."""
+    together = snapshot.learned_together
+    return f"{snapshot.learned} learned" + ("" if together is None else f", {together} as evaluated")
 
 
 def _what_goes_on(snapshot: Snapshot) -> str:

@@ -18,13 +18,15 @@ from flowrl.errors import ALL_COMPLETED, SOMETHING_FAILED, BadInput
 from flowrl.files import read_json, write_whole
 from flowrl.paths import ExperimentPaths
 from flowrl.records import liveness, metrics, queue, state_file
-from flowrl.records.learned import counts_as_learned
+from flowrl.records.learned import counts_as_learned, num_learned
 from flowrl.records.queue import QueueRecord
 from flowrl.records.scheduler_state import USELESS, RehearsalEntry, SchedulerState, SkillEntry, Stage, Status
 from flowrl.report.status.estimates import Pace, Work, seconds_left, seconds_left_of_all
 from flowrl.validation import schema_of
 
 VERSION = 1
+_RATES = ("test_success_rate", "success_rate", "estimate")
+"""Of a line of metrics.jsonl, the best one first."""
 SCHEMA_FILE = Path(__file__).with_name("status.schema.json")
 
 
@@ -109,6 +111,9 @@ class Snapshot(BaseModel):
     max_nodes: int | None = Field(None, description="Most skills that the experiment is to have.")
     counts: dict[str, int] = Field(default_factory=dict, description="Skills by status.")
     learned: int = Field(0, description="Completed skills that reached their goal, where chance does not.")
+    learned_together: int | None = Field(
+        None, description="Skills that flowrl evaluate found learned last, with the library as a whole; null without any."
+    )
     frames: int = Field(0, description="Of all skills and rehearsals, those under way included.")
     seconds_left: float | None = Field(None, description="Until all skills known so far are done: an estimate.")
     skills: list[Run] = Field(default_factory=list)
@@ -175,6 +180,7 @@ def take(paths: ExperimentPaths, now: datetime | None = None) -> Snapshot:
         learned=sum(
             run.status is Status.COMPLETED and counts_as_learned(run.goal_reached, run.random_success_rate) for run in skills
         ),
+        learned_together=_learned_together(paths),
         frames=sum(run.frames or 0 for run in (*skills, *rehearsals)),
         seconds_left=total,
         skills=skills,
@@ -279,8 +285,8 @@ def _under_way(paths: ExperimentPaths, entry: SkillEntry) -> dict[str, Any]:
         "frames": _number(line, "frames"),
         "frames_wanted": _number(line, "total_frames"),
         "frames_per_s": _number(line, "frames_per_s"),
-        "success_rate": _first(_number(line, name) for name in ("test_success_rate", "success_rate", "estimate")),
-        "is_estimate": True,
+        "success_rate": None if entry.never_done else _first(_number(line, name) for name in _RATES),
+        "is_estimate": not entry.never_done,
         "achievements": _number(line, "achievements"),
     }
 
@@ -318,6 +324,16 @@ def _settings(paths: ExperimentPaths) -> tuple[dict[str, Any], str | None]:
     except (OSError, BadInput) as error:
         return {}, f"{error}; its settings are left out here"
     return (found, None) if isinstance(found, dict) else ({}, f"{paths.config} holds no settings; they are left out here")
+
+
+def _learned_together(paths: ExperimentPaths) -> int | None:
+    """What the newest evaluation found; None where there is none, or none that can be read: the report says so."""
+    try:
+        found = read_json(paths.evaluation)
+    except (OSError, BadInput):
+        return None
+    rows = found.get("skills") if isinstance(found, dict) else None
+    return num_learned(row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else None
 
 
 def _is_scheduled(paths: ExperimentPaths) -> bool:

@@ -27,17 +27,25 @@
   const MARGIN_PX = 14, FEWEST_LETTERS = 3;
   const pen = document.createElement("canvas").getContext("2d");
   pen.font = "11px helvetica";
+  const pxPerUnit = (plot) => plot.inner_width / (plot.x_range.end - plot.x_range.start);
   function fitNames(source, plot) {
     const { left, right, name } = source.data;
-    const pxPerUnit = plot.inner_width / (plot.x_range.end - plot.x_range.start);
     const shown = [...name].map((text, row) => {
       const letterPx = pen.measureText(text).width / text.length;
-      const room = Math.floor(((right[row] - left[row]) * pxPerUnit - MARGIN_PX) / letterPx);
+      const room = Math.floor(((right[row] - left[row]) * pxPerUnit(plot) - MARGIN_PX) / letterPx);
       if (text.length <= room) return text;
       return room <= FEWEST_LETTERS ? "" : `${text.slice(0, room - 1)}\u2026`;
     });
     const at = shown.map((text, row) => text ? left[row] : NaN); // an empty text would leave a dot of its background
     source.data = { ...source.data, shown, at };
+  }
+
+  // An outline takes at most a third of its bar: short runs side by side would be nothing but outlines.
+  const EDGE_PX = 3;
+  function fitEdges(source, plot) {
+    const { left, right, path } = source.data;
+    const edge = [...path].map((on, row) => on === "yes" ? Math.min(EDGE_PX, (right[row] - left[row]) * pxPerUnit(plot) / 3) : 0);
+    source.data = { ...source.data, edge };
   }
 
   async function draw(place) {
@@ -53,7 +61,7 @@
     const barNames = made.get_model_by_name("bar names");
     if (barNames) {
       const plot = models.find((model) => model.type === "Figure");
-      const fit = () => fitNames(barNames, plot);
+      const fit = () => { fitNames(barNames, plot); fitEdges(made.get_model_by_name("attempts"), plot); };
       for (const property of [plot.properties.inner_width, plot.x_range.properties.end]) property.change.connect(fit);
       fit();
     }
