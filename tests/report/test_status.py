@@ -295,6 +295,16 @@ def test_what_can_never_be_done_has_no_rate_of_success(paths):
     assert "1 of 8 skills" in text and "0.25" not in text
 
 
+def test_what_an_evaluation_found_learned_stands_beside_what_trainings_did(paths):
+    assert take(paths, NOW).learned_together is None
+    for text in ("{", "[]", '{"skills": 3}'):
+        paths.evaluation.write_text(text)
+        assert take(paths, NOW).learned_together is None
+    write_json(paths.evaluation, {"skills": [{"is_learned": True}, {"is_learned": False}, {"is_learned": True}, 3]})
+    found = take(paths, NOW)
+    assert found.learned_together == 2 and "2 completed (1 learned, 2 as evaluated)" in " ".join(shown(found))
+
+
 def test_ascii_alone_is_used_where_the_terminal_has_no_more(paths):
     out = io.StringIO()
     Console(file=out, width=80).print(draw(take(paths, NOW), Screen(80, is_ascii=True)).renderables[4])
