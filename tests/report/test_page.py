@@ -308,6 +308,14 @@ def test_the_command_writes_it_and_says_where(paths, capsys):
     assert (paths.root / "report/index.html").read_text().startswith("<!doctype html>")
 
 
+def test_a_part_that_cannot_be_read_is_one_line_too_and_the_page_is_written(paths, capsys):
+    paths.evaluation.write_text('{"whole": ')
+    assert command.main([str(paths.root)]) == 2
+    said = capsys.readouterr()
+    assert said.out.startswith("Written: ") and (paths.root / "report/index.html").exists()
+    assert "evaluation.json is not valid JSON" in said.err and said.err.count("\n") == 1
+
+
 def test_bad_input_is_one_line(paths, tmp_path, capsys):
     for arguments in (
         [str(tmp_path / "none")],

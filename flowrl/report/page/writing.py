@@ -43,8 +43,13 @@ def write(paths: ExperimentPaths, is_live: bool = False) -> Path:
         BadInput: the folder is no experiment, or its state cannot be read.
         OSError: the page cannot be written.
     """
+    return write_facts(paths, gather(paths), is_live)
+
+
+def write_facts(paths: ExperimentPaths, facts: Facts, is_live: bool = False) -> Path:
+    """The same, of what was read already."""
     target = paths.report / NAME
-    write_whole(target, page(gather(paths), is_live))
+    write_whole(target, page(facts, is_live))
     return target
 
 
