@@ -137,7 +137,7 @@ def test_the_faster_one_is_recommended(parallel, says):
         (["--env", "CartPol-v1"], "did you mean CartPole-v1"),
         (["--algorithm", "impal"], "did you mean impala"),
         (["--num-worker", "2"], "unknown flag '--num-worker'"),
-        (["--config", "nowhere.yaml"], "comes with flowrl: config/ppo_parallel.yaml"),
+        (["--config", "nowhere.yaml"], "one of flowrl's own: config/ppo_parallel.yaml"),
         (["--config"], "--config"),
     ],
 )
