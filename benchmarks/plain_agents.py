@@ -18,8 +18,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
+from vs_flat_ppo import TRAINING, WORLDS, figures_of_plain, over_seeds, table
 
-from benchmarks.vs_flat_ppo import TRAINING, WORLDS, figures_of_plain, over_seeds, table
 from flowrl.config import whole_number
 from flowrl.envs.registry import game
 from flowrl.experiment import plain_agents, stored_library

@@ -230,7 +230,7 @@ def over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def table(found: Mapping[str, Any]) -> str:
     """The comparison as lines."""
-    rows = {name: found[name] for name in ("composed",) if name in found}
+    rows = {"composed": found["composed"]} if "composed" in found else {}
     rows |= {f"plain, {name}": figures for name, figures in found["flat"].items()}
     lines = [f"{'agent':30} {'achievements':>24} {'score':>7} {'steps':>7} {'frames':>12} {'minutes':>8}"]
     for name, row in rows.items():
