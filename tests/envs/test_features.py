@@ -77,7 +77,7 @@ def test_each_parameter_is_described_by_its_declaration():
         ({"features": (*FACTS.features, Feature("bag_diff", "again"))}, "two features have one name"),
         ({"features": FACTS.features[-1:]}, "not declared: ['ducks']"),
         ({"stocks": {"bread": 9}}, "not declared: ['inventory']"),
-        ({"arrays": frozenset({"nuts"})}, "no inventory fields: ['nuts']"),
+        ({"arrays": frozenset({"nuts"})}, "not inventory fields: ['nuts']"),
         (
             {"terms": (RewardTerm("feed", "1", ("DUCK", "SWAN")), RewardTerm("feed", "2", ("SWAN",)))},
             "share a target: feed SWAN",
