@@ -18,7 +18,9 @@ from flowrl.envs.craftax.nearest import nearest_blocks, nearest_creatures
 from flowrl.envs.craftax.player import equipped, scripted_action
 from flowrl.envs.craftax.sampling import quick_choice
 from flowrl.envs.craftax.shelter import ways_in
+from flowrl.envs.craftax.textures import load_textures
 from flowrl.envs.observations import Layout, Observation
+from flowrl.paths import cache_folder
 
 NO_TIME_LIMIT = 2**30
 """Steps. The plan's step budgets end an episode, so the game's own limit must never do it first."""
@@ -61,12 +63,13 @@ class CraftaxGame(GameAdapter):
     def renderer(self):
         tile = self._constants.BLOCK_PIXEL_SIZE_IMG
         with contextlib.redirect_stdout(None):  # it prints where it found its textures
+            load_textures(self._constants, cache_folder())
             draw = self.pixel_renderer(tile)
         return Renderer(lambda state: draw(state).astype(jnp.uint8), tile)
 
     @abstractmethod
     def pixel_renderer(self, tile: int) -> Callable[[State], jax.Array]:
-        """The game's own: pixels from 0 to 255, float ``[height, width, 3]``. The first call loads the game's textures."""
+        """The game's own: pixels from 0 to 255, float ``[height, width, 3]``. Called when its textures are loaded."""
 
     @property
     def layout(self):
