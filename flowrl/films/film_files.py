@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -72,7 +73,10 @@ def _write_mp4(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
     writer = imageio_ffmpeg.write_frames(
         str(path), (width, height), fps=fps, codec="libx264", macro_block_size=2, output_params=["-crf", "20"]
     )
-    writer.send(None)
+    with warnings.catch_warnings():
+        # JAX warns of the fork that starts ffmpeg. The child replaces itself by ffmpeg at once.
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+        writer.send(None)
     for frame in frames:
         writer.send(np.ascontiguousarray(frame))
     writer.close()

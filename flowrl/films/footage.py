@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -34,7 +35,7 @@ class Shot(NamedTuple):
     task: int
     """Place in the plan."""
     step: int
-    """Of the episode; 0 at its start."""
+    """Steps of the episode so far; 0 at its start."""
     reward: float
     """What the tasks have paid so far."""
     held: dict[str, int]
@@ -48,13 +49,14 @@ class Episode(NamedTuple):
     is_success: bool
 
 
-class _Step(NamedTuple):
-    """What a step of the chosen episodes showed, before the next one."""
+class _Moment(NamedTuple):
+    """The chosen environments at one moment."""
 
     states: Any
-    held: Any
+    held: dict[str, np.ndarray]
     task: np.ndarray
     reward: np.ndarray
+    """What the step that follows pays; 0 at the end."""
 
 
 def shoot(bench: Bench, skill: LibrarySkill, seed: int, episodes: int, tile: int, outcome: Outcome = "any") -> list[Episode]:
@@ -151,33 +153,61 @@ class _Camera:
 
     def film(self, params: Params, rows: np.ndarray, endings: _Endings) -> list[Episode]:
         """The episodes of the chosen environments."""
-        steps = self._steps(params, rows, int(endings.steps[rows].max()))
-        return [
-            Episode(_drawn(self._renderer, self._tile, steps, place, int(endings.steps[row])), bool(endings.success[row]))
-            for place, row in enumerate(rows)
-        ]
+        moments, last = self._moments(params, rows, endings.steps[rows])
+        films = []
+        for place, row in enumerate(rows):
+            length = int(endings.steps[row])
+            shots = _drawn(self._renderer, self._tile, [*moments[:length], last[length]], place)
+            films.append(Episode(shots, bool(endings.success[row])))
+        return films
 
-    def _played(self, params: Params, look: Callable[[Playing], Any] = lambda playing: None) -> Iterator[tuple[Any, Any]]:
+    def _played(
+        self, params: Params, look: Callable[[Playing, jax.Array, int], Any] = lambda playing, action, number: None
+    ) -> Iterator[tuple[Any, Any]]:
         """Plays on and on: what ``look`` found before each step, which donates the states, and what the judge showed after
         it."""
         world_key, act_key, step_key = self._keys
         playing, policy = begin_test(self._stage, world_key, self._num_envs), learned_policy(self._stage, params)
         for number in itertools.count():
-            found = look(playing)
-            playing, shown, _ = play_step(self._stage, playing, policy(playing, act_key, number), step_key, number)
+            decision = policy(playing, act_key, number)
+            found = look(playing, decision.action, number)
+            playing, shown, _ = play_step(self._stage, playing, decision, step_key, number)
             yield found, shown
 
-    def _steps(self, params: Params, rows: np.ndarray, count: int) -> list[_Step]:
-        """The chosen environments before each of the first ``count`` steps, and what the step paid."""
+    def _moments(self, params: Params, rows: np.ndarray, lengths: np.ndarray) -> tuple[list[_Moment], dict[int, _Moment]]:
+        """The chosen environments before each step of the longest episode, and after the step that ends an episode.
+
+        Args:
+            lengths: steps of each chosen episode.
+
+        Returns:
+            the moments before each step, and the moments at an end, by its number of steps.
+        """
         choose = jax.jit(
             lambda state, features: jax.tree.map(lambda leaf: leaf[rows], (state, getattr(features, "inventory", ())))
         )
-        played = self._played(params, lambda playing: choose(playing.scene.state, playing.scene.features))
-        steps = []
-        for (states, inventory), shown in itertools.islice(played, count):
-            held, task, reward = jax.device_get((inventory, shown.task, shown.verdict.reward))
-            steps.append(_Step(states, amounts(held, self._held), task[rows], reward[rows]))
-        return steps
+
+        def look(playing, action, number):
+            before = choose(playing.scene.state, playing.scene.features)
+            return before, choose(*self._led_to(playing, action, number)) if number + 1 in lengths else None
+
+        moments, last = [], {}
+        for number, ((before, after), shown) in enumerate(itertools.islice(self._played(params, look), max(lengths)), 1):
+            task, reward = (row[rows] for row in jax.device_get((shown.task, shown.verdict.reward)))
+            moments.append(self._moment(before, task, reward))
+            if after is not None:
+                last[number] = self._moment(after, task, np.zeros_like(reward))
+        return moments, last
+
+    def _led_to(self, playing: Playing, action: jax.Array, number: int) -> tuple[Any, Any]:
+        """The states and features after a step. `play_step` does not show them: an episode that ends gets its next world."""
+        state = jax.tree.map(jnp.copy, playing.scene.state)  # the step donates what it gets
+        state, _, features, _ = self._stage.world.step(state, action, self._keys[2], number)
+        return state, features
+
+    def _moment(self, found: tuple[Any, Any], task: np.ndarray, reward: np.ndarray) -> _Moment:
+        states, inventory = found
+        return _Moment(states, amounts(jax.device_get(inventory), self._held), task, reward)
 
 
 def amounts(inventory: Any, things: Sequence[str]) -> dict[str, np.ndarray]:
@@ -191,20 +221,20 @@ def amounts(inventory: Any, things: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: field.reshape(len(field), -1).sum(axis=1) for name, field in fields.items()}
 
 
-def _drawn(renderer: Renderer, tile: int, steps: Sequence[_Step], place: int, length: int) -> list[Shot]:
-    """The shots of one of the chosen environments, from its start to the step before its end."""
+def _drawn(renderer: Renderer, tile: int, moments: Sequence[_Moment], place: int) -> list[Shot]:
+    """The shots of one of the chosen environments, from its start to its end."""
     drawn = jax.jit(jax.vmap(renderer.draw))
-    shots, paid = [], np.cumsum([0.0, *(float(step.reward[place]) for step in steps[:length])])
-    for start in range(0, length, _DRAWN_AT_ONCE):
-        chunk = list(steps[start : min(start + _DRAWN_AT_ONCE, length)])
-        padded = chunk + [chunk[-1]] * (_DRAWN_AT_ONCE - len(chunk))  # one shape, so that one program serves all
+    shots, paid = [], np.cumsum([0.0, *(float(moment.reward[place]) for moment in moments)])
+    for start in range(0, len(moments), _DRAWN_AT_ONCE):
+        chunk = moments[start : start + _DRAWN_AT_ONCE]
+        padded = [*chunk, *[chunk[-1]] * (_DRAWN_AT_ONCE - len(chunk))]  # one shape, so that one program serves all
         states = jax.tree.map(
-            lambda *leaves: jax.numpy.stack([leaf[place] for leaf in leaves]), *(step.states for step in padded)
+            lambda *leaves: jnp.stack([leaf[place] for leaf in leaves]), *(moment.states for moment in padded)
         )
-        for offset, (picture, step) in enumerate(zip(np.asarray(drawn(states)), chunk)):
-            held = {name: int(amount[place]) for name, amount in step.held.items() if amount[place]}
-            number = start + offset
-            shots.append(Shot(_scaled(picture, tile / renderer.tile), int(step.task[place]), number, float(paid[number]), held))
+        for number, (picture, moment) in enumerate(zip(np.asarray(drawn(states)), chunk), start):
+            held = {name: int(amount[place]) for name, amount in moment.held.items() if amount[place]}
+            task, reward = int(moment.task[place]), float(paid[number])
+            shots.append(Shot(_scaled(picture, tile / renderer.tile), task, number, reward, held))
     return shots
 
 

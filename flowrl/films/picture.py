@@ -28,8 +28,9 @@ def frames(episode: Episode, plan: Sequence[PlannedTask], hold: int = 1) -> list
         hold: how often the last frame is repeated, with how the episode ended on it.
     """
     shots = episode.shots
-    found = [_frame(shot, plan, len(shots), None) for shot in shots]
-    return found + [_frame(shots[-1], plan, len(shots), episode.is_success)] * hold
+    steps = shots[-1].step
+    found = [_frame(shot, plan, steps, None) for shot in shots]
+    return found + [_frame(shots[-1], plan, steps, episode.is_success)] * hold
 
 
 def side_by_side(films: Sequence[Sequence[np.ndarray]], labels: Sequence[str]) -> list[np.ndarray]:

@@ -1,6 +1,6 @@
 """The pictures that both Craftax games draw with, kept in flowrl's cache folder.
 
-The games scale their pictures once, which takes up to a minute, and keep the result beside their own code. They write that
+The games scale their pictures once, which takes a minute or two, and keep the result beside their own code. They write that
 file in place: a process that is killed meanwhile leaves half a file, which no later process can load. And that folder may be
 read-only. So the games get another place to write to, and only a whole file is kept.
 """
