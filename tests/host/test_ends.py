@@ -59,8 +59,8 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def expect_all_gone(pids: list[int], shared_before: set[str]) -> None:
-    deadline = time.monotonic() + GIVE_UP_S
+def expect_all_gone(pids: list[int], shared_before: set[str], within_s: float = GIVE_UP_S) -> None:
+    deadline = time.monotonic() + within_s
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() < deadline, f"of {pids} some are still running"
         time.sleep(0.02)
