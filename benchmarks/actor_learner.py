@@ -4,7 +4,8 @@
     python benchmarks/actor_learner.py --json FILE
 
 Frames per second: all trainings are kept open, and measured one after the other, again and again; medians. Actors that nobody
-listens to fill their slots and wait, so they take no time from the others. Time to learn: from the first process that is
+listens to fill their slots and wait. The next measurement begins once they wait, so they take no time from it. Their own next
+one begins once these slots are used up, since they were filled outside of it. Time to learn: from the first process that is
 started to a mean return of 475 over 100 episodes; programs are compiled before. One seed after the other, all ways for each.
 """
 
@@ -12,16 +13,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import Row, interleaved, median, rate, show, spread
+import psutil
+from rows import OtherPrograms, Row, interleaved, median, rate, show, spread
 
 from flowrl.host.learning import devices
 
@@ -34,6 +37,7 @@ _EPISODES = 100
 _MOST_FRAMES = 2_000_000
 """A training that has not learned by then is reported as one that did not."""
 _WARM_UP_UPDATES = 3
+_IDLE_S = 0.3
 _NUM_PARAMETERS = 1_000_000
 
 
@@ -42,11 +46,39 @@ def rates_of(env: str, options: argparse.Namespace) -> dict[str, list[float]]:
     with contextlib.ExitStack() as stack:
         measures = {}
         for way in options.ways:
-            train_once, _ = stack.enter_context(_training(way, env, options, seed=0))
+            train_once, trained = stack.enter_context(_training(way, env, options, seed=0))
             for _ in range(_WARM_UP_UPDATES):
                 train_once()
-            measures[way] = lambda train_once=train_once: rate(lambda: train_once().frames, options.seconds)
-        return interleaved(measures, options.repeats)
+            measures[way] = functools.partial(_frames_per_s, train_once, trained, options.seconds)
+        others = OtherPrograms()
+        found = interleaved(measures, options.repeats)
+        print(f"{env}: {others.in_words()}", flush=True)
+    return found
+
+
+def _frames_per_s(train_once: Callable[[], Any], trained: Any, seconds: float) -> float:
+    pids = getattr(trained, "pids", [])
+    if pids:
+        _use_up_full_slots(train_once)
+    found = rate(lambda: train_once().frames, seconds)
+    _wait_until_idle(pids)
+    return found
+
+
+def _use_up_full_slots(train_once: Callable[[], Any]) -> None:
+    """Learns from all that was collected before, so that what is learned from next is collected next."""
+    taken, num_slots = 0, 1
+    while taken <= num_slots:
+        flow = train_once().flow
+        taken, num_slots = taken + flow.trajectories, flow.num_slots
+
+
+def _wait_until_idle(pids: Sequence[int]) -> None:
+    """Waits until some processes have used no processor time for a while."""
+    used = None
+    while pids and used != (now := [psutil.Process(pid).cpu_times()[:2] for pid in pids]):
+        used = now
+        time.sleep(_IDLE_S)
 
 
 @contextlib.contextmanager

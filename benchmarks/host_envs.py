@@ -20,7 +20,7 @@ import host_games
 import numpy as np
 import psutil
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
-from rows import Row, interleaved, median, rate, show, spread
+from rows import OtherPrograms, Row, interleaved, median, rate, show, spread
 
 from flowrl.host import ParallelEnv, from_gymnasium, make_vec
 from flowrl.host.choice import METHODS
@@ -44,7 +44,10 @@ def rates_of(case: str, options: argparse.Namespace) -> dict[str, list[float]]:
         for way in (*METHODS, PEER):
             env = stack.enter_context(_made(way, CASES[case]))
             measures[way] = _measure(env, options.seconds)
-        return interleaved(measures, options.repeats)
+        others = OtherPrograms()
+        found = interleaved(measures, options.repeats)
+        print(f"{case}: {others.in_words()}", flush=True)
+    return found
 
 
 @contextlib.contextmanager

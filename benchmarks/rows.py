@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 
 class Row(NamedTuple):
     """One figure.
@@ -53,6 +55,28 @@ def rate(step: Callable[[], int], seconds: float) -> float:
     while (passed_s := time.perf_counter() - began_s) < seconds or not count:
         count += step()
     return count / passed_s
+
+
+class OtherPrograms:
+    """How much of the machine other programs take while something is measured: the figures of a busy machine are too low,
+    and those of several processes more so than those of one."""
+
+    def __init__(self):
+        self._began_s, self._used_s = time.perf_counter(), _used_by_others_s()
+
+    @property
+    def cores(self) -> float:
+        """Cores that they kept busy since this was made. Processes of ours must live that long."""
+        return max(0.0, _used_by_others_s() - self._used_s) / (time.perf_counter() - self._began_s)
+
+    def in_words(self) -> str:
+        return f"meanwhile other programs used {self.cores:.1f} of {psutil.cpu_count()} cores"
+
+
+def _used_by_others_s() -> float:
+    times, own = psutil.cpu_times(), psutil.Process()
+    processes = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    return times.user + times.nice + times.system - sum(process.user + process.system for process in processes)
 
 
 def median(values: Sequence[float]) -> float:

@@ -40,7 +40,7 @@ class StepCost(NamedTuple):
     """What one step of one environment takes.
 
     Attributes:
-        wall_s: its time.
+        wall_s: its time, without that in which other programs had its processor.
         processor_s: the processor time in it; the same as ``wall_s`` unless the step waits for something.
     """
 
@@ -147,8 +147,8 @@ def _timed(step: Callable[[], None], seconds: float) -> StepCost:
         step()
         steps += 1
     processor_s = time.thread_time() - used
-    if _waits() - switches < steps / 2:  # it had no processor, but did not wait for anything else: the machine is busy
-        processor_s = wall_s
+    if _waits() - switches < steps / 2:  # it did not wait for anything: what is beyond its own time, other programs had
+        wall_s = processor_s
     return StepCost(wall_s / steps, min(processor_s, wall_s) / steps)
 
 

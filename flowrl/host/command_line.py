@@ -59,6 +59,6 @@ def _train_in_a_session(settings: Any, module: str, given: Sequence[str]) -> int
     from flowrl.parallel.launchers.default import default_launcher
 
     command = [sys.executable, "-m", module, *given, "--no-tmux"]
-    look = host_session.start(default_launcher(), settings.folder, command)
+    look = host_session.start(default_launcher(), settings.folder, command, settings.FOLDER_FLAG)
     print(f"Training in {settings.folder}, in a session of its own. To look at it: {shlex.join(look)}")
     return ALL_COMPLETED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,7 +38,9 @@ def check_environment(name: str) -> None:
         EnvironmentFault: its function raised an exception.
     """
     try:
-        MakeEnvironment(name)().close()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="gymnasium")  # what is wrong is said below, in one line
+            MakeEnvironment(name)().close()
     except gymnasium_error.DependencyNotInstalled as error:
         raise BadInput(f"--env {name} needs a package that is not installed: {_install(name, error)}") from None
     except gymnasium_error.UnregisteredEnv as error:
@@ -93,17 +96,22 @@ def _install(name: str, error: Exception) -> str:
     return f"pip install -e '.[{extra}]'" if extra else _one_line(error)
 
 
+def _is_atari(name: str) -> bool:
+    return _entry_point(name).startswith("ale_py")
+
+
 def _entry_point(name: str) -> str:
     spec = gymnasium.registry.get(name)
     return str(spec.entry_point).lower() if spec else ""
 
 
 def _closest(name: str) -> str:
-    if name.startswith(ATARI):
+    if importlib.util.find_spec("ale_py") is not None:
         import ale_py
 
         gymnasium.register_envs(ale_py)
-    return suggestion(name, sorted(gymnasium.registry))
+    # Older ids of Atari games, such as Pong-v4, are made without the usual preprocessing.
+    return suggestion(name, sorted(known for known in gymnasium.registry if known.startswith(ATARI) or not _is_atari(known)))
 
 
 def _first_sentence(error: Exception) -> str:

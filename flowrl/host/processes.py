@@ -24,7 +24,7 @@ from flowrl.host.messages import Gone, Late
 from flowrl.host.shares import check_seconds, more_than_cores, shares, workers_wanted
 from flowrl.host.spaces import Tree, flat, leaves
 from flowrl.host.worker import Order
-from flowrl.host.workers import MOST_IN_A_ROW, Worker, end_now, end_unclosed, say_farewell, what_happened
+from flowrl.host.workers import MOST_IN_A_ROW, TRY_ALONE, Worker, end_now, end_unclosed, say_farewell, what_happened
 from flowrl.machine import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -108,6 +108,7 @@ class ParallelEnv(BlockVecEnv):
             raise
         self._cut = np.zeros(num_envs, bool)
         self._last: list[np.ndarray] = []
+        self._steps = np.zeros(num_envs, np.int64)
         self._seeds: list[int | None] = []
 
     @property
@@ -126,7 +127,7 @@ class ParallelEnv(BlockVecEnv):
         infos = self._reset_workers(self._workers, options)
         self.reset_infos = infos if self._with_infos else ()
         observations = self._observations()
-        self._remember(observations)
+        self._remember(observations, steps=0)
         return observations
 
     def _begin_step(self, actions: np.ndarray) -> None:
@@ -142,7 +143,7 @@ class ParallelEnv(BlockVecEnv):
         for worker in self._workers:
             worker.tries = worker.tries if self._cut[worker.numbers[0]] else 0
         result = self._result(infos if self._with_infos else ())
-        self._remember(result.observations)
+        self._remember(result.observations, np.where(result.terminated | result.truncated, 0, self._steps + 1))
         return result
 
     def _drop_step(self) -> None:
@@ -169,14 +170,18 @@ class ParallelEnv(BlockVecEnv):
                 worker.start(self._starter, deadline)
             found = [worker.spaces(deadline) for worker in self._workers]
         except (Gone, Late) as why:
-            raise WorkerLost(f"{self._what_happened(worker, why, self._start_timeout_s)} while it started") from None
+            raise self._lost_at_start(worker, why) from None
         return common_spaces([pair for pairs in found for pair in pairs])
+
+    def _lost_at_start(self, worker: Worker, why: Exception) -> WorkerLost:
+        hint = "if it may take longer, raise start_timeout_s" if isinstance(why, Late) else TRY_ALONE
+        return WorkerLost(f"{self._what_happened(worker, why, self._start_timeout_s)} while it started; {hint}")
 
     def _give_memory(self, worker: Worker) -> None:
         try:
             worker.process.channel.send_descriptor(messages.MEMORY, self._memory)
         except Gone as why:
-            raise WorkerLost(f"{self._what_happened(worker, why, self._start_timeout_s)} while it started") from None
+            raise self._lost_at_start(worker, why) from None
 
     def _reset_workers(self, workers: Sequence[Worker], options: Info | None) -> list[Info]:
         """Begins new episodes in the environments of some workers; replaces those that are lost, if it may."""
@@ -236,8 +241,7 @@ class ParallelEnv(BlockVecEnv):
     def _cut_off(self, worker: Worker, why: Exception, infos: list[Info]) -> None:
         """Replaces a worker that was lost in a step, and makes its rows those of truncated episodes."""
         rows = list(worker.numbers)
-        block = self._block
-        steps = int(block.episode_lengths[rows].sum())
+        block, steps = self._block, int(self._steps[rows].sum())
         self._replace(worker, why)
         self.lost = self.lost._replace(episodes=self.lost.episodes + len(rows), steps=self.lost.steps + steps)
         for number, info in zip(rows, self._reset_alone(worker)):
@@ -267,7 +271,7 @@ class ParallelEnv(BlockVecEnv):
         worker.tries += 1
         if worker.tries >= MOST_IN_A_ROW:
             self._close_quietly()
-            raise WorkerLost(f"{words}, {worker.tries} times in a row. The batch is closed")
+            raise WorkerLost(f"{words}, {worker.tries} times in a row. The batch is closed; {TRY_ALONE}")
         try:
             _log.warning("%s; a new one replaces it", words)
             deadline = time.monotonic() + self._start_timeout_s
@@ -277,11 +281,17 @@ class ParallelEnv(BlockVecEnv):
         except (Gone, Late, WorkerLost, EnvironmentFault, BadInput) as failed:
             self._close_quietly()
             reason = f": its replacement failed too ({failed})" if str(failed) else ": its replacement failed too"
-            raise WorkerLost(f"{words}{reason}. The batch is closed") from None
+            raise WorkerLost(f"{words}{reason}. The batch is closed; make a new one once the cause is removed") from None
         self.lost = self.lost._replace(workers=self.lost.workers + 1)
 
-    def _remember(self, observations: Tree) -> None:
+    def _remember(self, observations: Tree, steps: int | np.ndarray) -> None:
+        """Keeps what the loss of a worker is told from.
+
+        Args:
+            steps: of the episodes that go on.
+        """
         if self._respawn:
+            self._steps[:] = steps
             arrays = _arrays(self, observations)
             self._last = arrays if self._copy else [array.copy() for array in arrays]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     argparse.ArgumentParser(prog="python -m flowrl.host.test_parallel_env", description=__doc__).parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without these signs
+    logging.getLogger("flowrl.host").setLevel(logging.ERROR)  # no warning about a worker that is killed on purpose
     cores = len(usable_cores())
     print(f"🧪 Testing parallel environments: gymnasium {gymnasium.__version__}, {cores} core{'s' if cores != 1 else ''}")
     checks = _checks()

@@ -23,6 +23,8 @@ _REAPED_S = 2.0
 """Seconds in which the system says how a process ended whose connection has ended."""
 MOST_IN_A_ROW = 3
 """A worker that is lost this often without having done anything in between is not replaced again."""
+TRY_ALONE = "step one environment alone, in your own program, to see what it does"
+"""What helps where an environment ends its process, or hangs."""
 
 
 class Worker:

@@ -13,13 +13,14 @@ from flowrl.paths import HostRunPaths
 from flowrl.records import liveness
 
 
-def start(launcher: Launcher, folder: Path, command: Sequence[str]) -> list[str]:
+def start(launcher: Launcher, folder: Path, command: Sequence[str], folder_flag: str) -> list[str]:
     """Starts a command in a session named ``flowrl_host_<the folder's name>``.
 
     Keys are not handed on: they would be seen by everyone who lists processes.
 
     Args:
         folder: of the training.
+        folder_flag: the flag that names it, for messages.
 
     Returns:
         the command that a user types to look at it.
@@ -32,7 +33,7 @@ def start(launcher: Launcher, folder: Path, command: Sequence[str]) -> list[str]
     folder = folder.resolve()
     launcher.check()
     if liveness.is_held(HostRunPaths(folder).lock):
-        raise FolderInUse(f"another process trains in {folder}; wait for it, end it, or give another --checkpoint_dir")
+        raise FolderInUse(f"another process trains in {folder}; wait for it, end it, or give another {folder_flag}")
     for_training = {name: value for name, value in environment.for_training().items() if not environment.is_private(name)}
     spec = LaunchSpec(
         experiment=folder,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
+import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +38,7 @@ def test_every_way_of_stepping_is_measured_beside_gymnasiums(benchmark, capsys, 
     for case in ("cheap", "waiting"):
         for way in ("auto", "sequential", "threads", "processes", "AsyncVectorEnv"):
             assert f"{case:8} {way:15}" in shown
+    assert re.search(r"waiting: meanwhile other programs used \d+\.\d of \d+ cores\n", shown)
     assert rows["CartPole: ParallelEnv over Gymnasium's AsyncVectorEnv"]["wanted"] == 3.0
     assert rows["waiting for 2 ms: threads over sequential"]["value"] > 1
     assert 5 < rows["memory of a worker"]["value"] < 500
@@ -60,10 +65,43 @@ def test_actors_and_a_learner_are_measured_beside_ppo(benchmark, capsys, tmp_pat
     shown, rows = capsys.readouterr().out, {row["what"]: row for row in json.loads(path.read_text())}
     for way in ways:
         assert f"CartPole        {way:20}" in shown
+    assert "CartPole-v1: meanwhile other programs used" in shown
     assert rows["CartPole: impala over PPO, sequential"]["wanted"] == 2.0
     assert rows["a million parameters, written and read"]["value"] > 0
     impala, sequential = (rows[f"CartPole to 5: {way}"] for way in ways[:2])
     assert impala["value"] > 0 and impala["wanted"] == sequential["value"] > 0
+
+
+@pytest.mark.parametrize(("all_used_s", "cores"), [(100 + 30, 0.0), (100 + 30 + 15, 1.5)])
+def test_the_load_of_other_programs_is_told_from_ours(benchmark, monkeypatch, all_used_s, cores):
+    rows = benchmark("rows")
+
+    class Ours(SimpleNamespace):
+        def children(self, recursive):
+            return [SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=Ours.used_s, system=0.0))]
+
+        def cpu_times(self):
+            return SimpleNamespace(user=Ours.used_s, system=0.0)
+
+    now = SimpleNamespace(s=0.0, all_s=100.0)
+    Ours.used_s = 0.0
+    monkeypatch.setattr(rows.psutil, "Process", Ours)
+    monkeypatch.setattr(rows.psutil, "cpu_times", lambda: SimpleNamespace(user=now.all_s, nice=0.0, system=0.0))
+    monkeypatch.setattr(rows.time, "perf_counter", lambda: now.s)
+    others = rows.OtherPrograms()
+    now.s, now.all_s, Ours.used_s = 10.0, all_used_s, 15.0
+    assert others.cores == pytest.approx(cores)
+
+
+def test_what_actors_collected_before_a_measurement_does_not_count(benchmark):
+    actor_learner, updates = benchmark("actor_learner"), []
+    made = SimpleNamespace(frames=64, flow=SimpleNamespace(num_slots=4, trajectories=2))
+    measure = functools.partial(actor_learner._frames_per_s, lambda: updates.append(made) or made, seconds=0.0)
+    measure(trained=SimpleNamespace(pids=[os.getpid()]))
+    assert len(updates) == 4  # two for the four slots, one whose trajectories were begun before, and the one that counts
+    updates.clear()
+    measure(trained=SimpleNamespace())  # PPO
+    assert len(updates) == 1
 
 
 def test_the_computed_scaling_stays_within_what_cores_and_a_learner_can_do(benchmark):

@@ -127,6 +127,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(tmp_pat
         (["--env", "CartPol-v1"], "--env CartPol-v1: Environment `CartPol` doesn't exist; did you mean CartPole-v1"),
         (["--env", "CartPole-v77"], "did you mean CartPole-v1"),
         (["--env", "ALE/Pongg-v5"], "did you mean ALE/Pong-v5"),
+        (["--env", "Pong-v5"], "did you mean ALE/Pong-v5"),
+        (["--env", "LunarLander-v2"], "Please use `LunarLander-v3` instead"),
         (["--env", "nowhere.at_all:Env"], "No module named 'nowhere'"),
         (["--env", "tests.host.games:Gues"], "did you mean Guess"),
         (["--n-env", "4"], "unknown flag '--n-env'"),
@@ -187,10 +189,12 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, name, package, e
     assert f"pip install -e '.[{extra}]'" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_device_that_is_not_there_is_one_line(tmp_path):
-    found = run(tmp_path, "--device", "mps")
-    assert found.returncode == 2 and found.stderr.count("\n") == 1
-    assert found.stderr.startswith("error: --device mps: JAX finds no such device") and "use --device cpu" in found.stderr
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_one_line(tmp_path, device):
+    found = run(tmp_path, "--device", device, CUDA_VISIBLE_DEVICES="")
+    assert found.returncode == 2 and found.stderr.count("\n") == 1, found.stderr
+    assert found.stderr.startswith(f"error: --device {device}: JAX finds no such device (")
+    assert "use --device cpu, or pip install" in found.stderr
 
 
 def test_more_workers_than_cores_are_warned_about(monkeypatch, caplog):

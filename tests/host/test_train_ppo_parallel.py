@@ -17,6 +17,7 @@ from flowrl.files import read_json
 from flowrl.host import command_line, train_parallel_timed, train_ppo_parallel
 from flowrl.host.learning.actors import timed
 from flowrl.host.learning.actors.settings import ActorLearnerSettings
+from flowrl.own_folder import own_folder
 from flowrl.paths import HostRunPaths
 from tests.host.test_ends import expect_all_gone, new_names
 from tests.host.test_ends import shared_before as shared_before
@@ -69,8 +70,8 @@ def test_a_killed_learner_takes_its_actors_along_and_the_same_command_goes_on(tm
         actors = [child.pid for child in psutil.Process(process.pid).children()]
         assert len(actors) == 2 and not new_names(shared_before)
         process.kill()
+        expect_all_gone(actors, shared_before, within_s=5.0)
         process.communicate()
-        expect_all_gone(actors, shared_before)
     finally:
         process.kill()
     saved = int(HostRunPaths(tmp_path).checkpoints()[-1].stem.split("_")[1])
@@ -99,6 +100,13 @@ def test_ctrl_c_saves_what_was_learned_and_leaves_nothing_else(tmp_path, shared_
         process.kill()
     assert (process.returncode, error) == (130, "") and "the same command continues" in shown
     assert len(HostRunPaths(tmp_path).checkpoints()) == 1
+
+
+def test_a_folder_in_use_is_named_with_its_flag_before_a_session_is_started(tmp_path, capsys):
+    with own_folder(tmp_path, HostRunPaths(tmp_path).lock, "--output_dir"):
+        assert train_ppo_parallel.main(["--output-dir", str(tmp_path), "--tmux"]) == 3
+    out, err = capsys.readouterr()
+    assert out == "" and f"another process trains in {tmp_path}" in err and "or give another --output_dir\n" in err
 
 
 def test_timed_training_ends_with_the_documents_table(tmp_path):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,8 @@ from hypothesis.extra.numpy import arrays
 from flowrl.training.learning.returns import following_values, generalized_advantages, vtrace
 
 STEPS, ENVS = 7, 3
+OF_RLAX = json.loads(Path(__file__).with_name("rlax_vtrace.json").read_text())["cases"]
+"""Made by rlax_oracle.py."""
 
 
 @jax.jit
@@ -172,3 +177,20 @@ def test_vtrace_of_our_own_steps_is_generalised_advantage_estimation(rollout, ga
     found = traced(*rollout, np.ones((STEPS, ENVS), np.float32), gamma, gae_lambda, 1.0)
     np.testing.assert_allclose(found.advantages, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.targets, expected + rollout[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", OF_RLAX, ids=[f"case {number}" for number in range(len(OF_RLAX))])
+def test_rlax_gives_the_same_vtrace_and_the_same_advantages(case):
+    def column(name):
+        return np.float32(case[name])[:, None]
+
+    continues = np.array(case["continues"])[:, None]
+    rollout = column("rewards"), column("values"), np.float32([case["last_value"]]), continues, column("truncation_values")
+    found = traced(*rollout, column("ratios"), case["gamma"], case["lambda"], case["max_ratio"])
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(found.targets - column("values"), column("errors"), **close)
+    np.testing.assert_allclose(found.advantages + column("values"), column("q_estimate"), **close)
+    weighted = np.minimum(case["max_ratio"], column("ratios")) * found.advantages
+    np.testing.assert_allclose(weighted, column("pg_advantage"), **close)
+    advantages = compiled(*rollout, case["gamma"], case["lambda"])
+    np.testing.assert_allclose(advantages, column("generalized_advantages"), **close)

@@ -29,8 +29,8 @@ def check(device: str) -> None:
 
     try:
         jax.devices(_PLATFORMS[device])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0][:200]
+    except (RuntimeError, AssertionError) as error:  # the latter where no plugin of this platform is installed
+        reason = (str(error).splitlines() or ["no plugin for it is installed"])[0][:200]
         raise BadInput(
             f"--device {device}: JAX finds no such device ({reason}); use --device cpu"
             + (f", or {_INSTALL[device]}" if device in _INSTALL else "")

@@ -138,4 +138,6 @@ def _check_spaces(env: VecEnv, order: ActorOrder) -> None:
         ("action", order.sizes.action_space, env.single_action_space),
     ):
         if found != expected:
-            raise BadInput(f"an environment of {order.env} has the {what} space {found}, another one had {expected}")
+            raise BadInput(
+                f"an environment of {order.env} has the {what} space {found}, another one {expected}; all must have the same"
+            )

@@ -18,7 +18,7 @@ from flowrl.host.launch import Process
 from flowrl.host.learning.actors.actor import ActorOrder
 from flowrl.host.learning.actors.exchange import Exchange, Sizes, num_bytes
 from flowrl.host.messages import Gone, Late
-from flowrl.host.workers import MOST_IN_A_ROW, what_happened
+from flowrl.host.workers import MOST_IN_A_ROW, TRY_ALONE, what_happened
 
 _CODE = "from flowrl.host.learning.actors import actor; actor.main({})"
 _POLL_S = 0.2
@@ -182,12 +182,15 @@ class ActorPool:
         process.kill()
         actor.tries += 1
         if actor.tries >= MOST_IN_A_ROW:
-            raise WorkerLost(f"{words}, {actor.tries} times in a row without a trajectory between")
+            raise WorkerLost(f"{words}, {actor.tries} times in a row without a trajectory between; {self._hint(why)}")
         self.lost += 1
         actor.starts += 1
         actor.order = self._again(actor.order, actor.starts)
         self._say(f"{words}; its unfinished steps are lost, and a new one replaces it")
         self._start(actor)
+
+    def _hint(self, why: Exception) -> str:
+        return "if a step may take longer, raise --timeout_s" if isinstance(why, Late) else TRY_ALONE
 
 
 class _Actor:
