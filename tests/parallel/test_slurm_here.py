@@ -46,7 +46,7 @@ def here():
         pytest.skip(f"Slurm cannot be started here: {up.stderr.strip()}")
     yield folder
     subprocess.run([str(SCRIPT), "down"], env=environment, capture_output=True, check=True)
-    assert not daemons(folder)
+    assert retry_until(lambda: not daemons(folder), PATIENCE_S), daemons(folder)
 
 
 def daemons(folder: Path) -> list[psutil.Process]:
@@ -55,7 +55,7 @@ def daemons(folder: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             is_ours = process.environ().get("SLURM_CONF") == str(folder / "slurm.conf")
-            if is_ours and process.name() in ("slurmctld", "slurmd", "slurmstepd"):
+            if is_ours and process.name() in ("slurmctld", "slurmd", "slurmstepd", "munged"):
                 found.append(process)
         except psutil.Error:
             continue
