@@ -173,6 +173,13 @@ class ClusterSettings:
     slurm_pending_timeout: float = 0
     """Seconds after which a job that still waits in the queue has failed; 0: it may wait forever."""
 
+    def cluster_flags_without_effect(self) -> list[str]:
+        """The flags that apply to jobs of a cluster, and were given without ``--launcher slurm``."""
+        if self.launcher == "slurm":
+            return []
+        cluster_fields = (field for field in dataclasses.fields(ClusterSettings) if field.name.startswith("slurm_"))
+        return [f"--{field.name}" for field in cluster_fields if getattr(self, field.name) != field.default]
+
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings, ClusterSettings, SchedulingSettings, ProposalSettings):

@@ -89,6 +89,7 @@ NodeName=node1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$(free_port) CPUs=$cpu
 NodeName=node2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$(free_port) CPUs=$cpus RealMemory=$memory_mb State=UNKNOWN
 PartitionName=debug Nodes=node[1-2] Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=1
 PartitionName=short Nodes=node[1-2] MaxTime=10 State=UP OverSubscribe=NO PriorityTier=1
+PartitionName=brief Nodes=node[1-2] DefaultTime=2 MaxTime=30 State=UP OverSubscribe=NO PriorityTier=1
 PartitionName=urgent Nodes=node[1-2] MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=2 PreemptMode=OFF
 PartitionName=closed Nodes=node[1-2] MaxTime=INFINITE State=DOWN OverSubscribe=NO
 CONF

@@ -333,6 +333,9 @@ def opening_lines(settings: Settings, root: Path, scheduler: SkillScheduler, pro
     if line := number_types.without_effect():
         yield line
     yield f"skills come from {proposer.describe()}"
+    if unused := settings.cluster_flags_without_effect():
+        verb = "has" if len(unused) == 1 else "have"
+        yield f"note: {', '.join(unused)} {verb} no effect: this machine trains; give --launcher slurm to train on a cluster"
     if settings.candidates > 1 and chosen_proposer(settings) == "curriculum":
         yield f"--candidates {settings.candidates} has no effect: the built-in curriculum has one reward for each skill"
     if known := scheduler.state["skills"]:

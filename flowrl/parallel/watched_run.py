@@ -62,6 +62,7 @@ class WatchedRun:
         self._pulse = Pulse()
         self._end: Future[bool] | None = None
         self._why_ended = ""
+        self._is_hopeless = False
         self.hear(engine)
 
     def hear(self, engine: EngineStatus) -> None:
@@ -74,8 +75,10 @@ class WatchedRun:
         """The event that ends it, None while it goes on. Must not be called again after it has returned an event."""
         if self._end is not None:
             return self._look_at_end(self._end)
-        if self._engine.fault is Fault.HOPELESS:
-            return self._given_up()
+        if self._engine.fault is Fault.HOPELESS:  # it waits in the queue still, and would start as soon as it can
+            self._is_hopeless = True
+            self._begin_end(LEFTOVER_GRACE_S, self._engine.reason, self._show_failed_s)
+            return None
         seen = look(self._sighting(), self._launcher.is_alive)
         match judge(seen):
             case RunState.FINISHED:
@@ -130,27 +133,28 @@ class WatchedRun:
         self._killed_since_s = self._killed_since_s or time.monotonic()
         return time.monotonic() - self._killed_since_s <= ENDING_GRACE_S
 
-    def _begin_end(self, grace_s: float, why: str) -> None:
+    def _begin_end(self, grace_s: float, why: str, show_s: float = 0.0) -> None:
         """Asks the run to stop, and gives it ``grace_s`` to write a checkpoint; does not wait."""
         self._why_ended = why
-        self._end = self._executor.submit(self._launcher.cancel, self.handle, grace_s)
+        self._end = self._executor.submit(self._launcher.cancel, self.handle, grace_s, show_s)
 
     def _look_at_end(self, end: Future[bool]) -> RunEnded | RunDied | None:
         """Checks a run that we are ending. Its slot is free once no process of it is left; a result that it left counts."""
         if not end.done():
             return None
         if not end.result():
-            self._begin_end(LEFTOVER_GRACE_S, self._why_ended)
+            self._begin_end(LEFTOVER_GRACE_S, self._why_ended, self._show_failed_s if self._is_hopeless else 0.0)
             return None
         if result := self._result():
             return self._ended(result)
+        if self._is_hopeless:
+            return self._given_up()
         error = f"attempt {self._attempt} was stopped: {self._why_ended}; it continues from its last checkpoint"
         return RunDied(self._skill_name, self._attempt, error)
 
     def _given_up(self) -> RunEnded:
-        """The engine could never have started it."""
-        self._clear(has_failed=True)
-        error = f"attempt {self._attempt} was given up: {self._engine.reason}"
+        """The engine could never have started it, and has it no more."""
+        error = f"attempt {self._attempt} was given up: {self._why_ended}"
         return RunEnded(self._skill_name, self._attempt, outcome=Outcome.FAILED, error=error, hopeless=True)
 
     def _died(self) -> RunDied | RunStopped:

@@ -6,6 +6,7 @@ import pickle
 import re
 import signal
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from flowrl.config import Settings
 from flowrl.evaluation.library import frames_trained
 from flowrl.experiment import stored_settings
 from flowrl.experiment.further import below_goal
+from flowrl.experiment.start import opening_lines
 from flowrl.files import write_json
 from flowrl.parallel.library.locks import hold_scheduler_lock
 from flowrl.parallel.processes import of_runs_below
@@ -442,3 +444,24 @@ def test_no_folder_is_made_to_find_no_skill_in_it(practice):
     code, _, error = practice.run("--continue_skill", "Collect_Wood", "--extra_timesteps", "1e6")
     assert (code, error.count("\n")) == (2, 1) and "which holds no skills" in error
     assert not practice.paths.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ({"slurm_partition": "gpu"}, "note: --slurm_partition has no effect: this machine trains; give --launcher slurm"),
+        ({"slurm_gpus": 1, "slurm_time": "4:00:00"}, "note: --slurm_time, --slurm_gpus have no effect"),
+        ({"slurm_gpus": 1, "launcher": "slurm"}, None),
+        ({}, None),
+    ],
+)
+def test_flags_of_a_cluster_without_a_cluster_are_pointed_out(tmp_path, flags, line):
+    """Otherwise a login node would train, and nobody would notice."""
+    settings = Settings(graph_path=tmp_path, **flags)
+    scheduler = SimpleNamespace(max_parallel=3, state={"skills": []})
+    lines = [text for text in opening_lines(settings, tmp_path, scheduler, built_in_proposer()) if "no effect" in text]
+    assert [text.startswith(line or "") for text in lines] == ([True] if line else [])
+
+
+def built_in_proposer():
+    return SimpleNamespace(describe=lambda: "the built-in curriculum")

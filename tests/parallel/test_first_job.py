@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,8 @@ class ShellQueue(FakeQueue):
 
     blind = False
     waits = False
+    has_no_working_folder = False
+    forgets = False
 
     def _take(self, script):
         if self.refusal:
@@ -27,8 +30,12 @@ class ShellQueue(FakeQueue):
         self.table["1"] = Job("1", "PENDING", "Resources", comment="flowrl:0:/x")
         if not self.waits:
             script = script.replace("cd ", "cd /nowhere; cd /nowhere/", 1) if self.blind else script
+            if self.has_no_working_folder:
+                script = script.replace(f"cd {Path.cwd()} ", "cd /nowhere ")
             code = subprocess.run(["bash"], input=script, env=os.environ, text=True, check=False).returncode
             self.table["1"] = replace(self.table["1"], state="FAILED" if code else "COMPLETED", node="node1")
+            if self.forgets:
+                self.table.clear()
         return "1"
 
 
@@ -56,6 +63,18 @@ def test_a_folder_that_they_do_not_see_is_bad_input(tmp_path, cluster):
     ):
         try_out(tmp_path, cluster)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_the_command_was_given_in_and_nodes_do_not_see_is_bad_input(tmp_path, cluster):
+    """Every job would end at once, and leave no word."""
+    cluster.has_no_working_folder = True
+    with pytest.raises(BadInput, match=f"does not see {Path.cwd()}, where this command was given .*that the nodes share"):
+        try_out(tmp_path, cluster)
+
+
+def test_a_cluster_may_forget_a_job_as_soon_as_it_has_ended(tmp_path, cluster):
+    cluster.forgets = True
+    assert "ran on a node: it sees" in try_out(tmp_path, cluster)[-1]
 
 
 def test_what_has_to_be_set_up_and_fails_is_said(tmp_path, cluster):

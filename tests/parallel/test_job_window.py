@@ -275,6 +275,15 @@ def test_ctrl_c_ends_a_job_that_waits_and_the_skill_is_cancelled(window, run, cl
     assert run_result.read(run.result).outcome == "cancelled"
 
 
+def test_ctrl_c_cancels_a_skill_whose_job_begins_at_that_moment(window, run, cluster, monkeypatch):
+    """The job is ended as it starts, before its training could record that someone cancelled it."""
+    cancel = cluster.cancel
+    monkeypatch.setattr(cluster, "cancel", lambda ids: (begun(run), cancel(ids)))
+    placed(run)
+    assert window.cancel() == "cancelled before it began"
+    assert run_result.read(run.result).outcome == "cancelled"
+
+
 def test_ctrl_c_interrupts_a_job_that_runs_which_records_it_itself(window, run, cluster):
     write_json(job_receipt(run.folder), {"attempt": 2, "job": "12"})
     cluster.set("12", state="RUNNING")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from flowrl.parallel.launchers.base import EngineUnreachable, Fault, Handle, Not
 from flowrl.parallel.launchers.batch_script import attempt_of, batch_script, claim_of, comment_of
 from flowrl.parallel.launchers.slurm import SlurmLauncher
 from flowrl.parallel.launchers.slurm_options import SlurmOptions, seconds_of
-from flowrl.parallel.launchers.slurm_queue import Job, Partition
+from flowrl.parallel.launchers.slurm_queue import Job, Partition, Refused, SlurmQueue
 from flowrl.paths import ExperimentPaths, RunPaths, batch_file, job_receipt
 from flowrl.records import ending, queue
 from flowrl.records.ending import Ending
@@ -100,7 +101,6 @@ def test_a_copy_that_waits_for_an_attempt_that_was_made_already_is_no_run(launch
     assert cluster.table[copy].state.startswith("CANCELLED")
     cluster.forget(copy)
     cluster.set(first, state="PENDING")  # someone has it start again
-    set_age(claim_of(spec().run_folder, 1), slurm.CLAIM_NEWS_S + 1)
     assert status(launcher, handle).phase is Phase.LOST
 
 
@@ -112,15 +112,69 @@ def test_a_job_that_has_begun_since_the_queue_was_asked_is_not_lost(launcher, cl
     (job,) = cluster.of(1)
     claim = claim_of(spec().run_folder, 1)
     claim.write_text(words.format(id=job.id))
-    set_age(claim, 1.0)
+    os.utime(claim, (0, 0))  # the clock of the file server is far behind
     assert status(launcher, handle).phase is Phase.QUEUED
-    assert cluster.table[job.id].state == "PENDING" and cluster.count("scancel") == 0
+    assert cluster.table[job.id].state == "PENDING" and not withdrawals(cluster)
+    cluster.set(job.id, state="RUNNING", node="node1")
+    assert status(launcher, handle).phase is Phase.RUNNING
     assert [found.engine_id for found in launcher.find(spec().experiment)] == [handle.engine_id]
 
 
-def set_age(claim, age_s):
-    """Makes a file as old as the launcher's clock would see it."""
-    os.utime(claim, (NOW_S - age_s, NOW_S - age_s))
+def withdrawals(cluster) -> int:
+    return cluster.count("scancel") + cluster.count("scancel --state=PENDING")
+
+
+def test_a_copy_that_has_begun_since_the_queue_was_asked_goes_on(launcher, cluster, spec):
+    """The answer shows both as waiting, and the first one would be kept; but the second one trains by now."""
+    cluster.starts_at_once = False
+    handle = launcher.launch(spec())
+    copy = cluster.submit(batch_file(spec().run_folder))
+    cluster.began_since[copy] = "RUNNING"
+    assert status(launcher, handle).phase is Phase.QUEUED
+    assert withdrawals(cluster) == 1 and cluster.table[copy].state == "PENDING"
+    cluster.set(copy, state="RUNNING", node="node1")
+    claim_of(spec().run_folder, 1).write_text(f"{copy} on node1\n")
+    assert status(launcher, handle).phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize("copy_ended_s", [NOW_S - 500, NOW_S - 50], ids=["before", "after"])
+def test_of_two_jobs_that_are_over_the_one_that_trained_says_how_it_ended(launcher, cluster, spec, copy_ended_s):
+    """A copy ends at once and well. It must not hide that the node of the other one failed, which spends no retry."""
+    handle = launcher.launch(spec())
+    (copy,) = cluster.of(1)
+    trained = cluster.submit(batch_file(spec().run_folder))
+    claim_of(spec().run_folder, 1).write_text(f"{trained} on node2\n")
+    cluster.set(copy.id, state="COMPLETED", ended_s=copy_ended_s)
+    cluster.set(trained, state="NODE_FAIL", node="node2", ended_s=NOW_S - 100)
+    assert status(launcher, handle).fault is Fault.ENGINE
+
+
+def test_a_job_of_a_run_that_was_deleted_is_not_that_of_a_new_one(launcher, cluster, spec):
+    """A new experiment in the folder of a deleted one: the queue still shows the old jobs for some minutes."""
+    launcher.launch(spec())
+    (old,) = cluster.of(1)
+    cluster.set(old.id, state="COMPLETED", ended_s=NOW_S)
+    shutil.rmtree(spec().run_folder)
+    handle = launcher.launch(spec())
+    assert cluster.count("sbatch") == 2 and status(launcher, handle).phase is Phase.RUNNING
+
+
+def test_an_attempt_that_a_silent_cluster_never_got_is_submitted_by_the_next_scheduler(launcher, cluster, spec):
+    cluster.silent = True
+    launcher.launch(spec())
+    cluster.silent = False
+    known_from_files = Handle("", "flowrl_e2_Make_Pickaxe", spec().run_folder, 1)
+    assert launcher.find(spec().experiment) == []
+    assert status(launcher, known_from_files).phase is Phase.QUEUED
+    assert len(cluster.of(1)) == 1 and len(launcher.find(spec().experiment)) == 1
+
+
+def test_the_script_of_another_attempt_is_never_submitted_for_this_one(launcher, cluster, spec):
+    cluster.silent = True
+    launcher.launch(spec())
+    cluster.silent = False
+    assert status(launcher, Handle("", "", spec().run_folder, 2)).phase is Phase.LOST
+    assert not cluster.table
 
 
 def test_an_older_attempt_that_still_waits_is_cancelled_before_the_next_is_submitted(launcher, cluster, spec):
@@ -151,6 +205,38 @@ def test_a_cluster_that_takes_no_more_jobs_now_is_asked_again(launcher, cluster,
     assert len(cluster.of(1)) == 1
 
 
+ANY_LIMIT = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+@pytest.mark.parametrize(
+    ("words", "is_refusal_of_a_try", "is_refusal"),
+    [
+        (f"QOSMaxWallDurationPerJobLimit; {ANY_LIMIT}", True, True),
+        (f"AssocMaxSubmitJobLimit; {ANY_LIMIT}", False, False),
+        (ANY_LIMIT, True, False),
+        ("Invalid qos specification", True, True),
+        ("Unable to contact slurm controller (connect failure)", False, False),
+    ],
+)
+def test_a_limit_of_the_job_itself_is_a_refusal_and_one_on_the_number_of_jobs_is_not(
+    monkeypatch, words, is_refusal_of_a_try, is_refusal
+):
+    failed = subprocess.CompletedProcess([], 1, "", f"sbatch: error: {words}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: failed)
+    with pytest.raises(Refused if is_refusal_of_a_try else EngineUnreachable):
+        SlurmQueue().try_submission("script")
+    with pytest.raises(Refused if is_refusal else EngineUnreachable):
+        SlurmQueue().submit(Path("script"))
+
+
+def test_the_name_of_a_cluster_before_its_partitions_is_no_partition(monkeypatch):
+    lines = "CLUSTER: other\ngpu*|up|1-00:00:00|n/a|idle\ngpu*|up|1-00:00:00|n/a|down*\nbrief|up|30:00|2:00|mixed\n"
+    monkeypatch.setattr(SlurmQueue, "_call", lambda self, *command: lines)
+    gpu, brief = SlurmQueue().partitions()
+    assert gpu == Partition("gpu", True, "1-00:00:00", is_default=True, is_whole=False)
+    assert brief == Partition("brief", True, "30:00", usual="2:00")
+
+
 # What the queue says.
 
 
@@ -166,9 +252,49 @@ def test_no_answer_is_never_gone(launcher, cluster, spec):
 def test_a_job_that_the_queue_has_forgotten_is_lost_and_not_submitted_again(launcher, cluster, spec):
     handle = launcher.launch(spec())
     cluster.forget(cluster.of(1)[0].id)
+    ending.write(RunPaths(spec().run_folder).exit, Ending(1, 0))
     assert status(launcher, handle).phase is Phase.LOST
     assert status(launcher, handle).phase is Phase.LOST
     assert not cluster.table and cluster.count("sbatch") == 1
+
+
+def test_the_files_of_a_job_that_the_queue_has_forgotten_may_come_later(launcher, cluster, spec, monkeypatch):
+    handle = launcher.launch(spec())
+    cluster.forget(cluster.of(1)[0].id)
+    found = status(launcher, handle)
+    assert found.phase is Phase.UNKNOWN and "files are awaited" in found.reason
+    monkeypatch.setattr(slurm, "FILES_GRACE_S", 0.0)
+    assert status(launcher, handle).phase is Phase.LOST
+    assert not cluster.table and cluster.count("sbatch") == 1
+
+
+def test_how_a_forgotten_job_ended_comes_from_the_clusters_books_where_it_keeps_any(launcher, cluster, spec):
+    handles = [launcher.launch(spec(name, index=index)) for index, name in enumerate(("A", "B"))]
+    jobs = cluster.of(1)
+    cluster.books = {jobs[0].id: Job(jobs[0].id, "TIMEOUT"), jobs[1].id: Job(jobs[1].id, "RUNNING")}
+    for job in jobs:
+        cluster.forget(job.id)
+    for _ in range(3):
+        found = launcher.poll(handles)
+    assert (found[handles[0].engine_id].phase, found[handles[0].engine_id].fault) == (Phase.EXITED, Fault.ENGINE)
+    assert found[handles[1].engine_id].phase is Phase.UNKNOWN  # books that say that a forgotten job runs are wrong
+
+
+def test_books_that_do_not_answer_are_not_needed_and_not_asked_again_and_again(launcher, cluster, spec):
+    handle = launcher.launch(spec())
+    cluster.forget(cluster.of(1)[0].id)
+    for _ in range(5):
+        assert status(launcher, handle).phase is Phase.UNKNOWN
+    assert cluster.count("sacct") == 1
+
+
+def test_a_line_of_sacct_is_a_job(monkeypatch):
+    lines = ["12|NODE_FAIL|node1|1700000000", "12|CANCELLED by 1000|node2|1700000009", "13|FAILED|None assigned|Unknown", "x"]
+    called = []
+    monkeypatch.setattr(SlurmQueue, "_call", lambda self, *command: called.append(command) or "\n".join(lines))
+    last = Job("12", "CANCELLED by 1000", node="node2", ended_s=1700000009.0)
+    assert SlurmQueue().past(["12", "13"]) == [last, Job("13", "FAILED")]
+    assert called[0][0] == "sacct" and "12,13" in called[0]
 
 
 @pytest.mark.parametrize(
@@ -206,12 +332,16 @@ def test_a_job_that_waits_too_long_is_given_up_with_the_reason(launcher, cluster
     found = status(patient, handle)
     assert (found.phase, found.fault) == (Phase.EXITED, Fault.HOPELESS)
     assert "QOSMaxJobsPerUserLimit" in found.reason and "--slurm_pending_timeout 3600" in found.reason
+    cluster.set(cluster.of(1)[0].id, state="SUSPENDED", node="node1")  # it has begun: this is no waiting in the queue
+    assert status(patient, handle).phase is Phase.QUEUED
 
 
-def test_the_files_of_a_job_that_has_just_ended_on_a_node_may_come_later(launcher, cluster, clock, spec):
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "TIMEOUT", "PREEMPTED", "OUT_OF_MEMORY"])
+def test_the_files_of_a_job_that_has_just_ended_on_a_node_may_come_later(launcher, cluster, clock, spec, state):
+    """Its checkpoint, too: without one it would seem to have made no progress, and spend a retry."""
     handle = launcher.launch(spec())
     job = cluster.of(1)[0].id
-    cluster.set(job, state="COMPLETED", ended_s=NOW_S)
+    cluster.set(job, state=state, ended_s=NOW_S)
     assert status(launcher, handle).phase is Phase.RUNNING
     clock["now_s"] += slurm.FILES_GRACE_S
     assert status(launcher, handle).phase is Phase.EXITED
@@ -315,6 +445,7 @@ def test_a_time_is_read_as_slurm_reads_it(text, seconds):
         (SlurmOptions(args="--comment=x"), "--slurm_args must not have '--comment=x'"),
         (SlurmOptions(args="--account=x -J name"), "--slurm_args must not have '-J name'"),
         (SlurmOptions(args="account=x"), "must be options of sbatch"),
+        (SlurmOptions(args="-M other"), "set SLURM_CLUSTERS"),
         (SlurmOptions(args="--account='x"), "--slurm_args cannot be read"),
         (SlurmOptions(partition="a b"), "--slurm_partition must be one word"),
     ],
@@ -328,9 +459,10 @@ def test_what_cannot_be_asked_of_a_cluster_is_one_line(options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (SlurmOptions(partition="gpu"), "--slurm_partition gpu is unknown; this cluster has: closed, debug, short"),
+        (SlurmOptions(partition="gpu"), "--slurm_partition gpu is unknown; this cluster has: brief, closed, debug, short"),
         (SlurmOptions(partition="closed"), "--slurm_partition closed is down"),
         (SlurmOptions(partition="short", time="1:00:00"), "--slurm_time 1:00:00 is more than short allows"),
+        (SlurmOptions(partition="brief"), "a job gets 2 minutes in the partition brief, and must get at least 5"),
     ],
 )
 def test_what_the_cluster_does_not_have_is_found_before_anything_is_submitted(cluster, options, words):

@@ -20,6 +20,7 @@ import pytest
 from flowrl.errors import BadInput
 from flowrl.files import read_json
 from flowrl.parallel.launchers import first_job, slurm
+from flowrl.parallel.launchers.base import EngineUnreachable
 from flowrl.parallel.launchers.slurm import SlurmLauncher
 from flowrl.parallel.launchers.slurm_options import SlurmOptions
 from flowrl.parallel.launchers.slurm_queue import SlurmQueue
@@ -45,7 +46,7 @@ def here():
         pytest.skip(f"Slurm cannot be started here: {up.stderr.strip()}")
     yield folder
     subprocess.run([str(SCRIPT), "down"], env=environment, capture_output=True, check=True)
-    assert not daemons(folder)
+    assert retry_until(lambda: not daemons(folder), PATIENCE_S), daemons(folder)
 
 
 def daemons(folder: Path) -> list[psutil.Process]:
@@ -54,7 +55,7 @@ def daemons(folder: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             is_ours = process.environ().get("SLURM_CONF") == str(folder / "slurm.conf")
-            if is_ours and process.name() in ("slurmctld", "slurmd", "slurmstepd"):
+            if is_ours and process.name() in ("slurmctld", "slurmd", "slurmstepd", "munged"):
                 found.append(process)
         except psutil.Error:
             continue
@@ -66,6 +67,7 @@ def cluster(here, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(here / "slurm.conf"))
     monkeypatch.setattr(slurm.SlurmLauncher, "poll_every_s", 0.5)
     monkeypatch.setattr(slurm, "FRESH_S", 0.2)
+    monkeypatch.setattr(slurm, "FILES_GRACE_S", 5.0)  # its nodes have the file system of this machine
     yield here
 
     def is_empty() -> bool:
@@ -314,7 +316,8 @@ def squeue_nodes() -> list[str]:
     return subprocess.run(["sinfo", "-h", "-N", "-p", "debug", "-o", "%T"], capture_output=True, text=True).stdout.split()
 
 
-def test_a_first_tiny_job_sees_the_folder_or_says_what_the_nodes_lack(cluster, tmp_path):
+def test_a_first_tiny_job_sees_the_folder_or_says_what_the_nodes_lack(cluster, tmp_path, monkeypatch):
+    (cluster / "unseen" / "mine").mkdir(exist_ok=True)
     said = []
     first_job.try_out(tmp_path / "new" / "experiment", SlurmOptions(), said.append)
     assert "it sees" in said[-1] and not (tmp_path / "new").exists()
@@ -324,11 +327,28 @@ def test_a_first_tiny_job_sees_the_folder_or_says_what_the_nodes_lack(cluster, t
     if os.geteuid() == 0:
         with pytest.raises(BadInput, match="do not see .*unseen"):
             first_job.try_out(cluster / "unseen", SlurmOptions(), said.append, files_grace_s=0.5)
+        monkeypatch.chdir(cluster / "unseen" / "mine")
+        with pytest.raises(BadInput, match="does not see .*mine, where this command was given"):
+            first_job.try_out(tmp_path, SlurmOptions(), said.append)
+
+
+def test_a_job_that_has_begun_is_not_withdrawn_and_a_cluster_may_keep_no_books(cluster):
+    def submitted(*options: str) -> str:
+        sbatch = ["sbatch", "--parsable", "-o", "/dev/null", *options, "--wrap", "sleep 60"]
+        return subprocess.run(sbatch, check=True, capture_output=True, text=True).stdout.strip()
+
+    running, waiting = submitted(), submitted("--begin=now+1hour")
+    assert retry_until(lambda: squeue("%T", "-j", running) == ["RUNNING"], PATIENCE_S)
+    SlurmQueue().withdraw([running, waiting])
+    assert [squeue("%T", "-t", "all", "-j", job) for job in (running, waiting)] == [["RUNNING"], ["CANCELLED"]]
+    with pytest.raises(EngineUnreachable, match="accounting storage is disabled"):
+        SlurmQueue().past([running])
 
 
 def test_what_this_cluster_does_not_have_is_said_by_the_cluster_itself(cluster):
     for options, words in (
-        (SlurmOptions(partition="gpu"), "--slurm_partition gpu is unknown; this cluster has: closed, debug, short, urgent"),
+        (SlurmOptions(partition="brief"), "a job gets 2 minutes in the partition brief"),
+        (SlurmOptions(partition="gpu"), "gpu is unknown; this cluster has: brief, closed, debug, short, urgent"),
         (SlurmOptions(partition="short", time="20:00"), "allows"),
         (SlurmOptions(cpus=1000), "would not take a job"),
         (SlurmOptions(args="--no-such-option=1"), "would not take a job"),

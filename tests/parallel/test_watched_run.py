@@ -146,9 +146,16 @@ def test_memory_that_the_engine_says_ran_out_means_fewer_environments_next_time(
 
 def test_a_run_that_can_never_start_has_failed_for_good(run, watched):
     launched(run)
-    found = ended(watched, watched._launcher, fault=Fault.HOPELESS, reason="job 7 waited for 99 s (QOSMaxJobsPerUserLimit)")
-    assert (type(found), found.outcome, found.hopeless) == (RunEnded, "failed", True)
-    assert "QOSMaxJobsPerUserLimit" in found.error
+    answers = iter((False, True))  # the engine is silent when it is first told to forget the job
+    watched._launcher.cancel = lambda handle, grace_s, show_s=0.0: next(answers)
+    told = {"fault": Fault.HOPELESS, "reason": "job 7 waited for 99 s (QOSMaxJobsPerUserLimit)"}
+    found = [ended(watched, watched._launcher, **told)]
+    for _ in range(2):
+        watched._end.exception()
+        found.append(watched.look())
+    assert found[:2] == [None, None]  # it might still begin
+    assert (type(found[2]), found[2].outcome, found[2].hopeless) == (RunEnded, "failed", True)
+    assert "QOSMaxJobsPerUserLimit" in found[2].error
 
 
 def test_a_result_from_elsewhere_counts_once_the_keeper_has_recorded_the_end(run, watched):

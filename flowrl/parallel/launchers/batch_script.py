@@ -14,6 +14,8 @@ from flowrl.parallel.launchers.base import EXPERIMENT, LaunchSpec
 from flowrl.parallel.launchers.slurm_options import STOP_LEAD_S, SlurmOptions
 from flowrl.parallel.processes import COOKIE
 
+UNSEEN = "working folder unseen"
+"""What the first job says of a node that does not have the folder in which jobs start."""
 _MARK = "flowrl"
 _OF_THIS_HOST = ("HOME", "TMPDIR")
 """What a job has from its own host."""
@@ -50,8 +52,8 @@ def batch_script(spec: LaunchSpec, options: SlurmOptions, name: str) -> str:
     run, claim = shlex.quote(str(spec.run_folder)), shlex.quote(str(claim_of(spec.run_folder, spec.attempt)))
     return "\n".join([
         *_head(options, [f"--job-name={name}", f"--comment={comment_of(spec.run_folder, spec.attempt)}"]),
-        f"cd {shlex.quote(str(spec.working_folder))} || exit",
         f"exec >>{shlex.quote(str(output_of(spec.run_folder)))} 2>&1 </dev/null || exit",
+        f"cd {shlex.quote(str(spec.working_folder))} || exit",
         *_exports({**spec.environment, EXPERIMENT: str(spec.experiment), COOKIE: spec.cookie}),
         *_setup(options),
         "# An attempt is trained once, even if the job was submitted twice or started again.",
@@ -71,11 +73,14 @@ def batch_script(spec: LaunchSpec, options: SlurmOptions, name: str) -> str:
     ])  # fmt: skip
 
 
-def first_job(folder: Path, token: Path, python: str, environment: Mapping[str, str], options: SlurmOptions) -> str:
-    """The script of the tiny job that finds out whether nodes see a folder, and Python.
+def first_job(
+    folder: Path, token: Path, working_folder: Path, python: str, environment: Mapping[str, str], options: SlurmOptions
+) -> str:
+    """The script of the tiny job that finds out whether nodes see two folders, and Python.
 
     Args:
         token: a file in ``folder``; the job leaves an answer beside it.
+        working_folder: where jobs start; the answer is `UNSEEN` if the node has no such folder.
     """
     answer = shlex.quote(f"{token}.answer")
     leave = shlex.quote(f"echo code $?; command -p mv {answer}.part {answer}")  # even if what is set up ends the shell
@@ -85,6 +90,7 @@ def first_job(folder: Path, token: Path, python: str, environment: Mapping[str, 
         f"cd {shlex.quote(str(folder))} && [ -e {shlex.quote(str(token))} ] || exit",
         f"exec 2>{answer}.part 1>&2 || exit",
         f"trap {leave} EXIT",
+        f"cd {shlex.quote(str(working_folder))} 2>/dev/null || {{ echo {UNSEEN} >&2; exit 1; }}",
         *_setup(options),
         f"{shlex.quote(python)} -c 'import flowrl'",
         "",

@@ -16,7 +16,7 @@ from flowrl.errors import BadInput
 from flowrl.parallel import environment
 from flowrl.parallel.environment import write_private
 from flowrl.parallel.launchers.base import EngineUnreachable
-from flowrl.parallel.launchers.batch_script import first_job
+from flowrl.parallel.launchers.batch_script import UNSEEN, first_job
 from flowrl.parallel.launchers.slurm_options import SlurmOptions
 from flowrl.parallel.launchers.slurm_queue import Job, Queue, Refused, SlurmQueue
 
@@ -42,14 +42,15 @@ def try_out(
         say: takes a line for the terminal.
 
     Raises:
-        BadInput: the nodes do not see the folder, or cannot run flowrl; says which.
+        BadInput: the nodes do not see the folder, or the one that the command was given in, or cannot run flowrl; says
+            which.
     """
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     token = nearest / f".flowrl_first_job_{secrets.token_hex(4)}"
     answer, script = Path(f"{token}.answer"), Path(f"{token}.sbatch")
     try:
         token.touch()
-        write_private(script, first_job(nearest, token, sys.executable, environment.to_start(), options))
+        write_private(script, first_job(nearest, token, Path.cwd(), sys.executable, environment.to_start(), options))
         _FirstJob(queue or SlurmQueue(), nearest, answer, say, patience_s, files_grace_s).run(script)
     except EngineUnreachable as error:
         raise BadInput(f"the cluster does not answer: {error}; try again once `squeue` works in this terminal") from error
@@ -89,13 +90,18 @@ class _FirstJob:
                 f"job ({number}, {job.state.lower()}) left no answer in it; use a --graph_path that the nodes share"
             )
         text = self._answer.read_text(errors="replace")
+        if UNSEEN in text.splitlines():
+            raise BadInput(
+                f"a small test job on {job.node or 'a node'} does not see {Path.cwd()}, where this command was given and jobs "
+                "start; give it in a folder that the nodes share"
+            )
         if "code 0" not in text.splitlines():
             last = " ".join(line for line in text.splitlines() if line.strip() and not line.startswith("code "))[-300:]
             raise BadInput(
                 f"a small test job on {job.node or 'a node'} could not run {sys.executable} with flowrl: "
                 f"{last or 'no output'}; install flowrl where the nodes see it, or load it with --slurm_setup"
             )
-        self._say(f"a small test job ran on {job.node}: it sees {self._folder} and flowrl")
+        self._say(f"a small test job ran on {job.node or 'a node'}: it sees {self._folder} and flowrl")
 
     def _awaited(self, number: str) -> Job | None:
         """The job once it is over; None if it still waits after all this time, and was taken back."""
@@ -104,6 +110,8 @@ class _FirstJob:
             job = self._job(number)
             if job is not None and job.state.split()[0] in _OVER:
                 return job
+            if job is None and self._answer.exists():  # some clusters forget a job as soon as it has ended
+                return Job(number, "COMPLETED")
             if time.monotonic() > deadline:
                 self._cancel(number)
                 why = f" ({job.reason})" if job and job.reason else ""

@@ -20,7 +20,6 @@ from rich.text import Text
 from flowrl.pane.drawing import drawn
 from flowrl.pane.screen import HIDE_CURSOR, SHOW_CURSOR, Content, Screen
 from flowrl.parallel.launchers.base import EngineUnreachable
-from flowrl.parallel.launchers.batch_script import claim_of
 from flowrl.parallel.launchers.job_files import JobFiles
 from flowrl.parallel.launchers.slurm_queue import Refused, SlurmQueue
 from flowrl.paths import RunPaths
@@ -107,22 +106,22 @@ class Window:
         """Cancels the run, as Ctrl-C in a training's own pane does: the skill becomes ``cancelled``. Returns what was done."""
         job = self._files.job
         try:
-            if job is None or self._ended_before_it_began(job):
+            if job is None or self._is_withdrawn(job):
                 return self._record_cancelled()
             self._cluster.interrupt(job)
             return f"job {job} is asked to stop; it saves what it has learned"
         except (EngineUnreachable, Refused) as error:
             return f"not cancelled: {error}; press Ctrl-C again once the cluster answers"
 
-    def _ended_before_it_began(self, job: str) -> bool:
-        """Ends a job that waits; returns False for one that runs."""
+    def _is_withdrawn(self, job: str) -> bool:
+        """Ends a job that waits, even if it begins at this moment; returns False for one that runs."""
         if self._state(job) not in ("PENDING", "CONFIGURING"):
             return False
         self._cluster.cancel([job])
         deadline = time.monotonic() + CANCEL_PATIENCE_S
         while self._state(job) in ("PENDING", "CONFIGURING", "COMPLETING") and time.monotonic() < deadline:
             time.sleep(LOOK_S / 2)
-        return not claim_of(self._run.folder, self._attempt).exists()
+        return True
 
     def _state(self, job: str) -> str:
         return next((other.state for other in self._cluster.jobs() if other.id == job), "")

@@ -32,7 +32,7 @@ from flowrl.parallel.launchers.base import (
 )
 from flowrl.parallel.launchers.batch_script import attempt_of, batch_script, claim_of, comment_of, output_of
 from flowrl.parallel.launchers.job_sessions import JobSessions
-from flowrl.parallel.launchers.slurm_options import SlurmOptions, seconds_of
+from flowrl.parallel.launchers.slurm_options import LEAST_TIME_S, SlurmOptions, seconds_of
 from flowrl.parallel.launchers.slurm_queue import NO_SUCH_NODES, Job, Queue, Refused, SlurmQueue
 from flowrl.parallel.processes import end_tree, with_cookie
 from flowrl.parallel.slots import check_number
@@ -45,10 +45,10 @@ ASK_EVERY_S = 5.0
 """Seconds between two calls of squeue, which lists all jobs at once."""
 FRESH_S = 1.0
 """An answer of this age is as good as a new one."""
-FILES_GRACE_S = 30.0
-"""Seconds in which the files that a job has written on its node appear here: a shared file system may be slow."""
-CLAIM_NEWS_S = 60.0
-"""A claim of this age is older than any answer in use. A younger one may be of a job that has begun since the answer."""
+FILES_GRACE_S = 60.0
+"""Seconds in which the files that a job has written on its node appear here: NFS remembers a folder for up to a minute."""
+BOOKS_PAUSE_S = 600.0
+"""Seconds without asking sacct again after it has not answered: most clusters without books never do."""
 CANCEL_LOOK_S = 0.5
 _SHOWN_BYTES = 4000
 
@@ -60,6 +60,7 @@ _ENDED = {
     "OUT_OF_MEMORY": Fault.MEMORY, "TIMEOUT": Fault.ENGINE, "PREEMPTED": Fault.ENGINE, "NODE_FAIL": Fault.ENGINE,
     "BOOT_FAIL": Fault.ENGINE, "REVOKED": Fault.ENGINE,
 }  # fmt: skip
+_NODE_GONE = ("NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "REVOKED")
 _IN_WORDS = {
     "TIMEOUT": "its time was over (--slurm_time)", "PREEMPTED": "it gave way to another job", "NODE_FAIL": "its node failed",
     "OUT_OF_MEMORY": "it used more memory than it was given (--slurm_mem)", "CANCELLED": "it was cancelled by scancel",
@@ -75,6 +76,8 @@ class _Answer:
     """By comment."""
     at_s: float
     silence: str = ""
+    asked_s: float = float("-inf")
+    """What has happened by then is in it."""
 
     @property
     def age_s(self) -> float:
@@ -107,6 +110,11 @@ class SlurmLauncher:
         self._asking = threading.Lock()
         self._shown: dict[Path, QueueRecord] = {}
         self._seen: set[str] = set()
+        # How long some things are known, by comment; a launcher that is started again learns it anew.
+        self._claimed_s: dict[str, float] = {}
+        self._forgotten_s: dict[str, float] = {}
+        self._past: dict[str, Job] = {}
+        self._no_books_until_s = float("-inf")
 
     # What it needs.
 
@@ -146,6 +154,12 @@ class SlurmLauncher:
         names = asked.split(",") if asked else [name for name, partition in known.items() if partition.is_default]
         most = [_limit_s(known[name].most) for name in names]
         wanted = seconds_of(self.options.time) if self.options.time else None
+        usual = {name: _limit_s(known[name].usual) or _limit_s(known[name].most) for name in names}
+        if not self.options.time and (short := [name for name, s in usual.items() if s is not None and s < LEAST_TIME_S]):
+            raise BadInput(
+                f"a job gets {usual[short[0]] / 60:g} minutes in the partition {short[0]}, and must get at least "
+                f"{LEAST_TIME_S // 60}; give --slurm_time, or another --slurm_partition"
+            )
         if wanted and most and None not in most and wanted > max(most):
             raise BadInput(
                 f"--slurm_time {self.options.time} is more than {', '.join(names)} allows ({max(most) / 60:g} minutes); give "
@@ -163,7 +177,8 @@ class SlurmLauncher:
 
     def launch(self, spec: LaunchSpec) -> Handle:
         comment = comment_of(spec.run_folder, spec.attempt)
-        if known := self._known(comment):  # even one that is over: an attempt is made once
+        known = self._known(comment)
+        if known and not _is_of_deleted_run(known):  # even one that is over: an attempt is made once
             return _handle(known)
         name = self._sessions.open(spec.experiment, spec.run_folder, spec.attempt) or spec.session_name
         write_private(batch_file(spec.run_folder), batch_script(spec, self.options, name))
@@ -178,7 +193,7 @@ class SlurmLauncher:
 
     def _known(self, comment: str) -> Job | None:
         try:
-            return _one_of(self._ask(FRESH_S).get(comment, []))
+            return self._counting(self._ask(FRESH_S).jobs.get(comment, []))
         except EngineUnreachable:
             return None
 
@@ -205,7 +220,7 @@ class SlurmLauncher:
 
     def _end_older(self, handle: Handle) -> None:
         """An older attempt may be in the queue still, if the answer to its submission was lost."""
-        jobs = [job for jobs in self._ask(FRESH_S).values() for job in jobs if _is_older(job, handle)]
+        jobs = [job for jobs in self._ask(FRESH_S).jobs.values() for job in jobs if _is_older(job, handle)]
         if jobs:
             self._queue.cancel([job.id for job in jobs])
 
@@ -213,8 +228,9 @@ class SlurmLauncher:
 
     def find(self, experiment: Path) -> list[Handle]:
         runs = ExperimentPaths(experiment).training_runs
-        jobs = [job for same in self._ask(FRESH_S).values() if (job := _one_of(self._valid(same))) and _phase(job) in UNDER_WAY]
-        handles = [_handle(job) for job in jobs]
+        answer = self._ask(FRESH_S)
+        counting = (self._counting(self._valid(same, answer)) for same in answer.jobs.values())
+        handles = [_handle(job) for job in counting if job and _phase(job) in UNDER_WAY]
         found = [handle for handle in handles if handle.run_folder.parent == runs]
         for handle in found:  # of a scheduler that was started again, perhaps on another login node
             self._sessions.open(experiment, handle.run_folder, handle.attempt)
@@ -224,14 +240,15 @@ class SlurmLauncher:
         if not handles:
             return {}
         try:
-            known = self._ask(FRESH_S)
+            answer = self._ask(FRESH_S)
         except EngineUnreachable as error:
-            self._show(handles, {}, str(error))
+            self._show(handles, {}, {}, str(error))
             return {handle.engine_id: EngineStatus(Phase.UNKNOWN, reason=str(error)) for handle in handles}
-        jobs = {handle: known.get(comment_of(handle.run_folder, handle.attempt), []) for handle in handles}
-        counting = {handle: _one_of(self._valid(same)) for handle, same in jobs.items()}
+        jobs = {handle: answer.jobs.get(comment_of(handle.run_folder, handle.attempt), []) for handle in handles}
+        jobs |= self._from_the_books([handle for handle, same in jobs.items() if not same])
+        counting = {handle: self._counting(self._valid(same, answer)) for handle, same in jobs.items()}
         statuses = {handle.engine_id: self._status(handle, counting[handle], jobs[handle]) for handle in handles}
-        self._show(handles, counting, "")
+        self._show(handles, counting, _ranks(answer.jobs), "")
         return statuses
 
     def _status(self, handle: Handle, job: Job | None, jobs: list[Job]) -> EngineStatus:
@@ -247,7 +264,7 @@ class SlurmLauncher:
             if _receipt(handle) is None:
                 _write_receipt(handle, job.id)
         phase, waited_s = _phase(job), self._waited_s(job)
-        if phase is Phase.QUEUED and 0 < self.options.pending_timeout_s < waited_s:
+        if _word(job) in _NOT_BEGUN and 0 < self.options.pending_timeout_s < waited_s:
             reason = (
                 f"job {job.id} waited for {waited_s:,.0f} s ({job.reason or 'no reason given'}), longer than "
                 f"--slurm_pending_timeout {self.options.pending_timeout_s:g}"
@@ -260,7 +277,10 @@ class SlurmLauncher:
 
     def _status_without_a_job(self, handle: Handle) -> EngineStatus:
         """The cluster answers, and has no such job: it has forgotten it, or never got it."""
-        if not handle.engine_id or _receipt(handle) is not None or not batch_file(handle.run_folder).exists():
+        comment = comment_of(handle.run_folder, handle.attempt)
+        if _receipt(handle) is not None or _claimer(comment) is not None:
+            return self._status_of_forgotten(handle, comment)
+        if not _is_script_of(handle, comment):
             return EngineStatus(Phase.LOST)
         try:
             silence = self._submit(handle)
@@ -268,27 +288,56 @@ class SlurmLauncher:
             return EngineStatus(Phase.EXITED, reason=str(error))
         return EngineStatus(Phase.QUEUED, reason=silence)
 
-    def _valid(self, jobs: Sequence[Job]) -> list[Job]:
-        """Without those that wait for an attempt that a job has claimed already: they will never train."""
+    def _status_of_forgotten(self, handle: Handle, comment: str) -> EngineStatus:
+        """A cluster may forget a job within seconds of its end, before its files appear here."""
+        since_s = self._forgotten_s.setdefault(comment, time.monotonic())
+        has_ended = ending.find(RunPaths(handle.run_folder).exit, handle.attempt) is not None
+        if has_ended or time.monotonic() - since_s >= FILES_GRACE_S:
+            return EngineStatus(Phase.LOST)
+        return EngineStatus(Phase.UNKNOWN, reason="the cluster has forgotten its job; its files are awaited")
+
+    def _from_the_books(self, handles: Iterable[Handle]) -> dict[Handle, list[Job]]:
+        """How jobs have ended that the queue has forgotten, from sacct, where the cluster keeps books."""
+        numbers = {handle: number for handle in handles if (number := _receipt(handle)) is not None}
+        unknown = [number for number in numbers.values() if number not in self._past]
+        if unknown and time.monotonic() >= self._no_books_until_s:
+            try:
+                self._past |= {job.id: job for job in self._queue.past(unknown) if _phase(job) is Phase.EXITED}
+            except EngineUnreachable:
+                self._no_books_until_s = time.monotonic() + BOOKS_PAUSE_S
+        return {handle: [self._past[number]] for handle, number in numbers.items() if number in self._past}
+
+    def _valid(self, jobs: Sequence[Job], answer: _Answer) -> list[Job]:
+        """Without those that wait for an attempt that a job has claimed already: they will never train.
+
+        One that waits although it has claimed the attempt itself has begun since the queue was asked; unless the claim was
+        seen before that: then it was put back into the queue. Clocks of two hosts, which may differ, are not compared.
+        """
         if not any(_word(job) in _NOT_BEGUN for job in jobs):
             return list(jobs)
-        folder, attempt = attempt_of(jobs[0].comment) or (Path(), 0)
-        return [job for job in jobs if _word(job) not in _NOT_BEGUN or not self._is_claimed(job, claim_of(folder, attempt))]
+        claimer = _claimer(comment := jobs[0].comment)
+        if claimer is None:
+            return list(jobs)
+        is_known = self._claimed_s.setdefault(comment, time.monotonic()) < answer.asked_s
+        may_have_begun = () if is_known else (claimer,) if claimer else [job.id for job in jobs]
+        return [job for job in jobs if _word(job) not in _NOT_BEGUN or job.id in may_have_begun]
 
-    def _is_claimed(self, job: Job, claim: Path) -> bool:
-        """Whether another job has claimed the attempt of one that waits; or this one has, and was put back into the queue."""
-        try:
-            claimer = claim.read_text().split()[:1]
-            age_s = self._now() - claim.stat().st_mtime
-        except OSError:
-            return False
-        return age_s > CLAIM_NEWS_S or claimer not in ([], [job.id])
+    def _counting(self, jobs: Sequence[Job]) -> Job | None:
+        """Of the jobs for one attempt, the one that counts; of several that are over, the one that had the attempt."""
+        found = _one_of(jobs)
+        if found is None or len(jobs) == 1 or _phase(found) is not Phase.EXITED:
+            return found
+        claimer = _claimer(found.comment)
+        return next((job for job in jobs if job.id == claimer), found)
 
     def _end_copies(self, job: Job | None, jobs: list[Job]) -> None:
-        """A submission whose answer was lost may have been repeated: the copy would end by itself, but not before it ran."""
-        if copies := [other.id for other in jobs if other is not job and _phase(other) is Phase.QUEUED]:
+        """A submission whose answer was lost may have been repeated: the copy would end by itself, but not before it ran.
+
+        One that has begun since the queue was asked goes on: it may be the one that trains.
+        """
+        if copies := [other.id for other in jobs if other is not job and _word(other) in _NOT_BEGUN]:
             try:
-                self._queue.cancel(copies)
+                self._queue.withdraw(copies)
             except EngineUnreachable:
                 return
 
@@ -296,8 +345,8 @@ class SlurmLauncher:
         return self._now() - job.submitted_s if job.submitted_s else 0.0
 
     def _lacks_files(self, handle: Handle, job: Job) -> bool:
-        """Whether the end of a training on another host may not be seen here yet."""
-        if _word(job) not in ("COMPLETED", "FAILED") or job.node == socket.gethostname() or job.ended_s is None:
+        """Whether the end of a training on another host may not be seen here yet. A node that failed writes nothing more."""
+        if not job.node or job.node == socket.gethostname() or job.ended_s is None or _word(job) in _NODE_GONE:
             return False
         is_recent = self._now() - job.ended_s < FILES_GRACE_S
         return is_recent and ending.find(RunPaths(handle.run_folder).exit, handle.attempt) is None
@@ -350,7 +399,7 @@ class SlurmLauncher:
             time.sleep(CANCEL_LOOK_S)
 
     def _jobs_of(self, handle: Handle) -> list[Job]:
-        return self._ask(CANCEL_LOOK_S).get(comment_of(handle.run_folder, handle.attempt), [])
+        return self._ask(CANCEL_LOOK_S).jobs.get(comment_of(handle.run_folder, handle.attempt), [])
 
     def _ends_by_itself(self, handle: Handle) -> bool:
         """Whether the keeper has recorded the end, the last thing that it does: a job that has done its work shall not count
@@ -363,8 +412,8 @@ class SlurmLauncher:
 
     # The one question.
 
-    def _ask(self, oldest_s: float) -> Mapping[str, list[Job]]:
-        """The jobs of this user by their comments.
+    def _ask(self, oldest_s: float) -> _Answer:
+        """The jobs of this user.
 
         Args:
             oldest_s: an earlier answer of at most this age will do; so will an earlier silence.
@@ -377,11 +426,12 @@ class SlurmLauncher:
                 self._answer = self._asked()
             if self._answer.silence:
                 raise EngineUnreachable(self._answer.silence)
-            return self._answer.jobs
+            return self._answer
 
     def _asked(self) -> _Answer:
+        asked_s = time.monotonic()
         try:
-            return _Answer(_by_comment(self._queue.jobs()), time.monotonic())
+            return _Answer(_by_comment(self._queue.jobs()), time.monotonic(), asked_s=asked_s)
         except EngineUnreachable as error:
             return _Answer({}, time.monotonic(), str(error))
 
@@ -394,7 +444,9 @@ class SlurmLauncher:
         with self._asking:
             self._answer = replace(self._answer, at_s=float("-inf"))
 
-    def _show(self, handles: Iterable[Handle], jobs: Mapping[Handle, Job | None], silence: str) -> None:
+    def _show(
+        self, handles: Iterable[Handle], jobs: Mapping[Handle, Job | None], ranks: Mapping[str, int], silence: str
+    ) -> None:
         """Keeps ``queue.json`` up to date, for the sessions and for `flowrl status`; one file for all jobs."""
         by_experiment: dict[Path, list[Handle]] = {}
         for handle in handles:
@@ -405,7 +457,6 @@ class SlurmLauncher:
             if silence:
                 record = replace(before, silence=silence, silent_since=before.silent_since or _utc(self._now()))
             else:
-                ranks = _ranks(self._answer.jobs)
                 fresh = {handle.run_folder.name: self._place(handle, jobs[handle], ranks) for handle in ours}
                 # Sometimes one run alone is asked about; the others keep their places as long as they have a folder.
                 runs = ExperimentPaths(experiment).training_runs
@@ -453,9 +504,10 @@ def _one_of(jobs: Sequence[Job]) -> Job | None:
     """Of the jobs for one attempt, the one that counts: that which runs, then the oldest that waits, then the last to end."""
     running = [job for job in jobs if _phase(job) in (Phase.STARTING, Phase.RUNNING)]
     waiting = [job for job in jobs if _phase(job) in (Phase.QUEUED, Phase.UNKNOWN)]
-    started = [job for job in jobs if _phase(job) is Phase.EXITED and job.node]
-    in_order = [sorted(group, key=lambda job: int(job.id)) for group in (running, waiting, started, list(jobs))]
-    return next((group[0] for group in in_order if group), None)
+    if under_way := running or waiting:
+        return min(under_way, key=lambda job: int(job.id))
+    started = [job for job in jobs if job.node]
+    return max(started or jobs, key=lambda job: (job.ended_s or 0.0, int(job.id)), default=None)
 
 
 def _is_older(job: Job, handle: Handle) -> bool:
@@ -487,7 +539,7 @@ def _in_words(job: Job) -> str:
 
 def _ranks(known: Mapping[str, list[Job]]) -> dict[str, int]:
     """The places of the jobs that wait, by their numbers, from 1."""
-    waiting = [job for jobs in known.values() for job in jobs if _phase(job) is Phase.QUEUED]
+    waiting = [job for jobs in known.values() for job in jobs if _word(job) in _NOT_BEGUN]
     waiting.sort(key=lambda job: (-job.priority, int(job.id)))
     return {job.id: place for place, job in enumerate(waiting, 1)}
 
@@ -498,6 +550,30 @@ def _limit_s(most: str) -> float | None:
         return seconds_of(most)
     except BadInput:
         return None
+
+
+def _claimer(comment: str) -> str | None:
+    """The number of the job that has claimed an attempt; empty if it is being written; None if none has, or that cannot be
+    read."""
+    folder, attempt = attempt_of(comment) or (Path(), 0)
+    try:
+        return next(iter(claim_of(folder, attempt).read_text().split()), "")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _is_of_deleted_run(job: Job) -> bool:
+    """Whether a job that is over has left nothing in its run's folder: that was deleted, and made anew."""
+    handle = _handle(job)
+    return _phase(job) is Phase.EXITED and _claimer(job.comment) is None and _receipt(handle) is None
+
+
+def _is_script_of(handle: Handle, comment: str) -> bool:
+    """Whether the run's batch script is that of this attempt."""
+    try:
+        return f"--comment={comment}\n" in batch_file(handle.run_folder).read_text(errors="replace")
+    except OSError:
+        return False
 
 
 def _receipt(handle: Handle) -> str | None:

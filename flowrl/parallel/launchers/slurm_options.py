@@ -23,12 +23,12 @@ _OURS = {
     "nodes": "a run is one process on one node", "ntasks": "a run is one process on one node",
     "wrap": "the script is flowrl's own", "test-only": "use --dry_run", "parsable": "it is set already",
     "partition": "use --slurm_partition", "time": "use --slurm_time", "mem": "use --slurm_mem",
-    "cpus-per-task": "use --slurm_cpus",
+    "cpus-per-task": "use --slurm_cpus", "clusters": "set SLURM_CLUSTERS, which all of Slurm's commands heed",
 }  # fmt: skip
 """Options of sbatch that are no one else's, and why."""
 _SHORT = {
-    "a": "array", "c": "cpus-per-task", "D": "chdir", "e": "error", "J": "job-name", "n": "ntasks", "N": "nodes",
-    "o": "output", "p": "partition", "t": "time", "W": "wait",
+    "a": "array", "c": "cpus-per-task", "D": "chdir", "e": "error", "J": "job-name", "M": "clusters", "n": "ntasks",
+    "N": "nodes", "o": "output", "p": "partition", "t": "time", "W": "wait",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A cluster's queue, by its commands. The only module that calls sbatch, squeue, scancel and sinfo.
+"""A cluster's queue, by its commands. The only module that calls sbatch, squeue, scancel, sinfo and sacct.
 
 Every call has a timeout: a controller that is busy, or is being started again, lets a call wait for a long time (18 s were
 seen), and then nothing is known. No answer is never taken for "no such job".
@@ -23,6 +23,8 @@ COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
 _FIELDS = "%i|%T|%r|%N|%V|%e|%S|%Q|%P|%j|%k"
 """Id, state, reason, nodes, when submitted, ended, expected to start, priority, partition, name, comment."""
 
+_PAST_FIELDS = "JobIDRaw,State,NodeList,End"
+
 _TRY_LATER = (
     "unable to contact slurm controller", "socket timed out", "connection refused", "connection reset", "connection timed out",
     "zero bytes", "transport endpoint", "temporarily unable", "temporary failure", "no route to host", "communication failure",
@@ -30,7 +32,8 @@ _TRY_LATER = (
     "maxsubmit", "unable to establish controller", "protocol authentication error", "munge",
 )  # fmt: skip
 """Words of a refusal that is not about the job: the controller cannot be reached, or takes no more jobs of this user now."""
-
+_ANY_LIMIT = "job submit limit, user's size and/or time limits"
+"""What Slurm says about every limit. The lines before it name the limit, if the cluster names it at all."""
 
 _IN_WORK = ("idle", "mixed", "allocated", "completing", "planned")
 """States of a node that can take jobs, now or soon."""
@@ -79,6 +82,7 @@ class Partition:
     Attributes:
         most: the longest time of a job, as sinfo prints it.
         is_whole: whether none of its nodes is down, drained or reserved.
+        usual: the time of a job that asks for none, as sinfo prints it; ``n/a``: the longest.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Partition:
     most: str
     is_default: bool = False
     is_whole: bool = True
+    usual: str = "n/a"
 
 
 class Queue(Protocol):
@@ -105,6 +110,12 @@ class Queue(Protocol):
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Ends jobs; one that has ended already is no error."""
+
+    def withdraw(self, ids: Sequence[str]) -> None:
+        """Ends jobs that still wait; one that has begun meanwhile goes on."""
+
+    def past(self, ids: Sequence[str]) -> list[Job]:
+        """Those of these jobs that the cluster's books know; many a cluster keeps none, and never answers."""
 
     def partitions(self) -> list[Partition]:
         """The parts of the cluster that this user may see."""
@@ -140,12 +151,22 @@ class SlurmQueue:
         """Sends all processes of a running job what Ctrl-C sends."""
         self._call("scancel", "--signal=INT", "--full", id_)
 
+    def withdraw(self, ids: Sequence[str]) -> None:
+        self._call("scancel", "--state=PENDING", *ids)
+
+    def past(self, ids: Sequence[str]) -> list[Job]:
+        lines = self._call("sacct", "-n", "-P", "-X", "-D", "-j", ",".join(ids), "-o", _PAST_FIELDS).splitlines()
+        newest = {job.id: job for line in lines if (job := _past_job(line))}  # a requeued job has a line for each start
+        return list(newest.values())
+
     def partitions(self) -> list[Partition]:
         found: dict[str, Partition] = {}
-        for line in self._call("sinfo", "-h", "-o", "%P|%a|%l|%T").splitlines():  # a line for each state of its nodes
-            name, up, most, state = line.split("|")
+        for line in self._call("sinfo", "-h", "-o", "%P|%a|%l|%L|%T").splitlines():  # a line for each state of its nodes
+            if line.count("|") != 4:  # with SLURM_CLUSTERS, the name of the cluster comes first
+                continue
+            name, up, most, usual, state = line.split("|")
             is_whole = state in _IN_WORK and (name not in found or found[name].is_whole)
-            found[name] = Partition(name.rstrip("*"), up == "up", most, name.endswith("*"), is_whole)
+            found[name] = Partition(name.rstrip("*"), up == "up", most, name.endswith("*"), is_whole, usual)
         return list(found.values())
 
     def _call(self, *command: str, script: str | None = None) -> str:
@@ -162,12 +183,36 @@ class SlurmQueue:
         if done.returncode == 0:
             return done.stdout
         words = _short(done.stderr or done.stdout) or f"exit code {done.returncode}"
-        if command[0] == "sbatch" and not any(sign in words.lower() for sign in _TRY_LATER):
+        if command[0] == "sbatch" and not _is_for_later(words, is_try="--test-only" in command):
             raise Refused(words)
         raise EngineUnreachable(f"{command[0]} says: {words}")
 
 
+def _is_for_later(words: str, is_try: bool) -> bool:
+    """Whether sbatch might take the same job later.
+
+    Args:
+        is_try: whether it was only asked if it could run. Then a limit that is not named is taken for one of the job's own.
+    """
+    named = words.lower().replace(_ANY_LIMIT, "")
+    if any(sign in named for sign in _TRY_LATER):
+        return True
+    return _ANY_LIMIT in words.lower() and not is_try and not re.search(r"(?:qos|assoc)\w+", named)
+
+
+def _past_job(line: str) -> Job | None:
+    """A job from a line of sacct; None for anything else."""
+    parts = line.split("|")
+    if len(parts) != len(_PAST_FIELDS.split(",")) or not parts[0].isdigit():
+        return None
+    id_, state, node, ended = parts
+    ended_s = float(ended) if re.fullmatch(r"\d+", ended) else None
+    return Job(id_, state, node="" if node == "None assigned" else node, ended_s=ended_s)
+
+
 def _short(text: str) -> str:
     """The lines of a message in one."""
-    lines = (re.sub(r"^s(?:batch|queue|cancel|info): (?:error: |fatal: )?", "", line).strip() for line in text.splitlines())
+    lines = (
+        re.sub(r"^s(?:batch|queue|cancel|info|acct): (?:error: |fatal: )?", "", line).strip() for line in text.splitlines()
+    )
     return "; ".join(filter(None, lines))[:500]

@@ -24,6 +24,10 @@ class FakeQueue:
         self.refusal = ""
         self.starts_at_once = True
         self.calls: list[str] = []
+        self.books: dict[str, Job] | None = None
+        """What sacct knows; None: the cluster keeps no books."""
+        self.began_since: dict[str, str] = {}
+        """States that jobs have by now, and that no answer has told yet."""
 
     def check(self) -> None:
         """It always works."""
@@ -47,6 +51,18 @@ class FakeQueue:
             if self.table[id_].state in ("PENDING", "RUNNING"):
                 self.set(id_, state="CANCELLED by 1000")
 
+    def withdraw(self, ids: Sequence[str]) -> None:
+        self._answer("scancel --state=PENDING")
+        for id_ in ids:
+            if self.began_since.get(id_, self.table[id_].state) == "PENDING":
+                self.set(id_, state="CANCELLED by 1000")
+
+    def past(self, ids: Sequence[str]) -> list[Job]:
+        self._answer("sacct")
+        if self.books is None:
+            raise EngineUnreachable("sacct says: Slurm accounting storage is disabled")
+        return [self.books[id_] for id_ in ids if id_ in self.books]
+
     def interrupt(self, id_: str) -> None:
         self._answer("scancel --signal=INT")
         self.calls.append(f"INT {id_}")
@@ -57,6 +73,7 @@ class FakeQueue:
             Partition("debug", True, "infinite", True),
             Partition("short", True, "10:00"),
             Partition("closed", False, "1:00"),
+            Partition("brief", True, "30:00", usual="2:00"),
         ]
 
     def set(self, id_: str, **changes) -> None:

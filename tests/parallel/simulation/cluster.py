@@ -45,6 +45,8 @@ class ClusterWorld(World):
         self.lost: list[Process] = []
         """Processes on nodes that were given up: they train on, and nobody sees them."""
         self.answers_lost = 0
+        self.scripts: dict[str, int] = {}
+        """The attempt whose batch script is in a run's folder."""
         self.claims: set[tuple[str, int]] = set()
         self.receipts: set[tuple[str, int]] = set()
         self.begun: set[tuple[str, int]] = set()
@@ -137,6 +139,10 @@ class ClusterWorld(World):
         self._end_job(job, fault=True)
         self._lose(job.process)
 
+    def forget_jobs(self) -> None:
+        """The queue shows jobs for a while after their end, and then no more."""
+        self.jobs = [job for job in self.jobs if job.state != "ended"]
+
     def requeue(self, job: Job) -> None:
         """Someone has the cluster start it again: its process is killed, and the job waits once more."""
         self.processes.remove(job.process)
@@ -162,6 +168,12 @@ class ClusterWorld(World):
         if written is not None and written.outcome is Outcome.COMPLETED:
             self.failed(folder.name)
         folder.result = RunResult(process.attempt, Outcome.COMPLETED, frames=process.frames)
+
+    def node_is_back(self, process: Process) -> None:
+        """A node that was given up is reached again, and told to end what it still runs; a checkpoint may be written then."""
+        if self.is_open(process):
+            process.folder.checkpoint = max(process.folder.checkpoint, process.frames)
+        self.lost.remove(process)
 
     def is_open(self, process: Process) -> bool:
         """Whether the fence lets the process write."""
@@ -244,6 +256,7 @@ class ClusterHands(SimulatedHands):
             self.world.failed(entry.skill_name)
             return LaunchFailed(entry.skill_name, entry.attempt, "planted refusal")
         handle = self._handle_of(folder, entry.attempt)
+        self.world.scripts[self.world.key(folder)] = entry.attempt
         if self.world.engine_answers and self.world.job_of(folder, entry.attempt) is None:
             self._submit(folder, entry.attempt)
         self.watched[entry.skill_name] = Seen(handle)
@@ -270,10 +283,21 @@ class ClusterHands(SimulatedHands):
         if job is not None:
             self.world.receipts.add((self.world.key(folder), attempt))
             return {"pending": Phase.QUEUED, "running": Phase.RUNNING, "ended": Phase.EXITED}[job.state]
-        if folder is None or not seen.handle.engine_id or (self.world.key(folder), attempt) in self.world.receipts:
+        if folder is None or self.is_forgotten(folder, attempt) or self.world.scripts.get(self.world.key(folder)) != attempt:
             return Phase.LOST
         self._submit(folder, attempt)
         return Phase.QUEUED
+
+    def is_forgotten(self, folder: Folder, attempt: int) -> bool:
+        """Whether the queue once had a job that it does not know of: something in the run's folder says so."""
+        key = self.world.key(folder), attempt
+        return key in self.world.receipts or key in self.world.claims
+
+    def adopt(self, entry: SkillEntry, handle: Handle | None, engine_answers: bool) -> None:
+        super().adopt(entry, handle, engine_answers)
+        if engine_answers and handle is None:
+            seen = self.watched[entry.skill_name]
+            seen.engine = self.status(seen)
 
     def find(self) -> tuple[list[Handle], bool]:
         if not self.world.engine_answers:

@@ -236,7 +236,14 @@ class Histories(RuleBasedStateMachine):
     @precondition(_some_run)
     @rule(number=NUMBER)
     def a_node_is_lost(self, number):
-        self._happened(number, lambda: self.world.lose_node(self._job(number, "running")))
+        """Some clusters forget a job as soon as it is over."""
+
+        def lose():
+            self.world.lose_node(self._job(number, "running"))
+            if number % 3 == 0:
+                self.world.forget_jobs()
+
+        self._happened(number, lose)
 
     @precondition(_some_run)
     @rule(number=NUMBER)
@@ -263,6 +270,11 @@ class Histories(RuleBasedStateMachine):
 
         self._happened(number, write)
 
+    @precondition(_some_are_lost)
+    @rule(number=NUMBER)
+    def a_lost_node_is_back(self, number):
+        self._happened(number, lambda: self.world.node_is_back(self.world.lost[number // 5 % len(self.world.lost)]))
+
     @precondition(_some_run)
     @rule(number=NUMBER)
     def a_job_is_requeued(self, number):
@@ -282,10 +294,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(_is_cluster)
     @rule(number=NUMBER)
     def old_jobs_are_forgotten(self, number):
-        def forget():
-            self.world.jobs = [job for job in self.world.jobs if job.state != "ended"]
-
-        self._happened(number, forget)
+        self._happened(number, self.world.forget_jobs)
 
     # What else goes wrong.
 
