@@ -11,7 +11,7 @@ import numpy as np
 from flowrl.errors import BadInput
 from flowrl.fire.agent.planner import Actor, as_heuristic
 from flowrl.fire.breaks.areas import FireArea
-from flowrl.fire.heuristics.comparison import HEURISTICS, Judged, compare, table
+from flowrl.fire.heuristics.comparison import HEURISTICS, Judged, compare, saved_per_cell, table
 from flowrl.fire.training.display import TrainingDisplay
 from flowrl.fire.training.settings import FuelBreakSettings
 from flowrl.fire.training.surroundings import TEST_SEEDS, Surroundings, rules_of, setting_of
@@ -73,6 +73,7 @@ def _in_json(results: Results) -> dict[str, dict[str, Any]]:
             "burned": float(np.mean([one.burned_share for one in judged])),
             "standard_error": float(np.sqrt(np.sum([one.standard_error**2 for one in judged])) / len(judged)),
             "cells": float(np.mean([one.breaks.sum() for one in judged])),
+            "saved_per_cell": saved_per_cell(results, name),
             "burned_in_each": [one.burned_share for one in judged],
         }
         for name, judged in results.items()
