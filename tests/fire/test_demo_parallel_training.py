@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,10 +26,14 @@ def speeds(monkeypatch):
     return found
 
 
+def measured(printed: str) -> list[list[str]]:
+    """The words of each line with a speed."""
+    return [line.split() for line in printed.splitlines() if "experiences/s" in line]
+
+
 def test_the_demo_compares_methods_with_sequential_and_recommends_the_fewest_environments_that_are_fast(speeds, capsys):
     assert demo.main(["--grid_size", "8"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "experiences/s" in line]
-    assert [(line[0], int(line[1]), line[-2]) for line in lines] == [
+    assert [(line[0], int(line[1]), line[-2]) for line in measured(capsys.readouterr().out)] == [
         ("sequential", 8, "1.0"),
         ("vmap", 8, "20.0"),
         ("threading", 8, "1.5"),
@@ -49,10 +53,11 @@ def test_the_recommended_settings_are_keys_of_a_config_file(speeds, capsys):
 
 def test_a_slow_machine_measures_fewer_environments(speeds, capsys, monkeypatch):
     clock = iter([0.0, 10.0, 80.0, 81.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(demo, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     assert demo.main(["--grid_size", "8"]) == 0
     printed = capsys.readouterr().out
-    assert '"num_parallel_envs": 2' in printed and "busy or slow" in printed and "vmap               4" not in printed
+    assert [line[1] for line in measured(printed)] == ["8", "8", "8", "8", "1", "2"]
+    assert '"num_parallel_envs": 2' in printed and "busy or slow" in printed and "This took 81 s" in printed
 
 
 @pytest.mark.parametrize("flags", [["--grid_size", "3"], ["--num_envs", "0"], ["--seconds", "0"], ["--sed", "1"]])
@@ -65,7 +70,7 @@ def test_bad_flags_are_one_line(flags, capsys):
 def test_experiences_of_all_environments_are_counted(method, monkeypatch):
     """With a clock that goes a second at each look: an area with a budget of 3 cells, so three steps are an episode."""
     clock = iter(range(1000))
-    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     rules = BreakRules(memory_simulations=8, num_steps=8)
     found = throughput.measure(made_areas(1, 8, 0), rules, method, 2, seconds=3.0)
     assert found == Throughput(method, 2, 6.0)

@@ -219,7 +219,7 @@ def test_a_pretraining_that_was_interrupted_is_finished_before_the_first_round(t
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(DQNAgent, "replay", interrupt_at(6, DQNAgent.replay))
         train_in(tmp_path)
-    assert not lines(FuelBreakPaths(tmp_path))
+    assert [path.name for path in FuelBreakPaths(tmp_path).checkpoints()] == ["checkpoint_0.pkl"]
     train_in(tmp_path, num_episodes=1)
     first, second = lines(FuelBreakPaths(tmp_path))
     assert (first["stage"], first["updates"]) == ("pretrained", 12) and second["updates"] == 12 + 3
