@@ -23,7 +23,7 @@ from flowrl.fire.agent.learning import QLearner
 from flowrl.fire.breaks.observation import NUM_FIXED
 from flowrl.fire.breaks.rules import budget_of
 from flowrl.fire.landscapes.rasters import Georeference, read_raster, write_geotiff
-from flowrl.fire.training import checkpoints, config_file, trainer
+from flowrl.fire.training import checkpoints, config_file, results, trainer
 from flowrl.fire.training.checkpoints import Progress, Saved
 from flowrl.fire.training.memories import Memories
 from flowrl.fire.training.surroundings import rules_of, surroundings_of
@@ -38,6 +38,7 @@ TINY = {
     "num_parallel_envs": 2,
     "steps_per_episode": 6,
     "planning_fires": 32,
+    "comparison_fires": 32,
     "held_out_fires": 64,
     "memory_simulations": 8,
     "pretrain_steps": 12,
@@ -254,6 +255,22 @@ def test_every_area_is_demonstrated_however_small_the_replay_memory_and_areas_ar
     seen = agents[0].demonstrations.sample(np.random.default_rng(0), 200).observations[:, :NUM_FIXED]
     assert len({one.tobytes() for one in seen}) == 3
     assert agents[0].demonstrations.size <= 3 * 3 * ORDERS  # an area's newest demonstrations stand in place of the first
+
+
+def test_the_last_comparison_takes_the_first_areas_and_has_planning_fires_of_its_own(tmp_path, monkeypatch, capsys):
+    settings = []
+    compare = results.compare
+
+    def listening(landscapes, seed, setting, heuristics):
+        settings.append(setting)
+        return compare(landscapes, seed, setting, {"none": heuristics["none"], results.AGENT: heuristics[results.AGENT]})
+
+    monkeypatch.setattr(results, "compare", listening)
+    changed = {"num_landscapes": 3, "num_test_landscapes": 1, "compared_areas": 2, "comparison_fires": 48, "num_episodes": 1}
+    found = train_in(tmp_path, **changed)
+    assert [len(found[name]["DQN"]["burned_in_each"]) for name in ("trained_areas", "test_areas")] == [2, 1]
+    assert [(one.planning_fires, one.held_out_fires) for one in settings] == [(48, 64)] * 2
+    assert "The first 2 of 3 areas of the training" in capsys.readouterr().out
 
 
 def test_the_documents_example_is_accepted_key_by_key(tmp_path, monkeypatch):

@@ -134,6 +134,10 @@ class FuelBreakSettings:
     """Rounds between checkpoints."""
     held_out_fires: int = 1024
     """Fires of the last comparison, for each area."""
+    comparison_fires: int = 512
+    """Fires that the heuristics of the last comparison plan with."""
+    compared_areas: int = 20
+    """Areas of the training in the last comparison at most, the first ones."""
     num_maps: int = 3
     """Areas of which maps are drawn at the end."""
     output_dir: Path = Path("fuel_breaks")
@@ -153,7 +157,8 @@ class FuelBreakSettings:
                     *("num_landscapes", "memory_simulations", "fire_steps", "num_episodes", "num_parallel_envs", "max_workers"),
                     *("steps_per_episode", "train_frequency", "collection_batch_size", "experience_buffer_size"),
                     *("planning_fires", "buffer_size", "batch_size", "target_update_frequency", "network_width"),
-                    *("evaluate_frequency", "checkpoint_frequency", "held_out_fires", "improve_areas"),
+                    *("evaluate_frequency", "checkpoint_frequency", "held_out_fires", "comparison_fires"),
+                    *("compared_areas", "improve_areas"),
                 ),
                 POSITIVE: ("learning_rate", "max_minutes", "cell_size"),
                 NOT_NEGATIVE: (

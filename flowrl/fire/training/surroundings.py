@@ -83,8 +83,13 @@ def rules_of(settings: FuelBreakSettings) -> BreakRules:
 
 
 def setting_of(settings: FuelBreakSettings) -> Setting:
-    """How heuristics and the agent are compared."""
+    """How demonstrations are made, and the agent is judged during the training."""
     return Setting(settings.num_steps, _climate(settings), settings.budget, settings.planning_fires, settings.held_out_fires)
+
+
+def comparison_setting_of(settings: FuelBreakSettings) -> Setting:
+    """How heuristics and the agent are compared at the end: few fires to demonstrate with do not make the heuristics worse."""
+    return setting_of(settings)._replace(planning_fires=settings.comparison_fires)
 
 
 def _climate(settings: FuelBreakSettings) -> WindClimate:
