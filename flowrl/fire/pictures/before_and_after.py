@@ -35,7 +35,7 @@ def draw(path: Path, title: str, landscape: Landscape, before: Outcome, after: O
     land, left, right = grid.ravel()
     maps.draw_vegetation(land, landscape)
     maps.draw_breaks(land, after.breaks)
-    land.set_title(f"{title}, darker where denser: {int(after.breaks.sum())} break cells")
+    land.set_title(f"{title}: {int(after.breaks.sum())} break cells")
     image = maps.draw_probability(left, before.burn_probability, landscape.burnable)
     left.set_title(f"without breaks, fires burn {before.burned_share:.1%}")
     maps.draw_probability(right, after.burn_probability, landscape.burnable)
