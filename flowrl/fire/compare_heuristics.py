@@ -14,7 +14,7 @@ from flowrl.fire.landscapes.landscape import Landscape
 from flowrl.fire.landscapes.layers import NEEDED, landscape_of, read_folder, window
 from flowrl.fire.landscapes.synthetic import Recipe, make_synthetic
 from flowrl.fire.pictures.paths import check_picture
-from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, check_ranges
+from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, check_ranges
 
 if TYPE_CHECKING:
     from flowrl.fire.heuristics.comparison import Judged
@@ -30,6 +30,8 @@ class ComparisonSettings:
     """A folder with the layers of a landscape; synthetic landscapes without it."""
     fuel_system: Literal["auto", "fbfm40", "canadian"] = "auto"
     """How the fuel layer codes its fuels."""
+    cell_size: float | None = None
+    """Side of a cell in metres, for layers that do not say it, such as numpy arrays."""
     crop: tuple[int, int, int, int] | None = None
     """Only this window of the layers: first row, first column, rows, columns."""
     num_landscapes: int = 6
@@ -65,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         climate = WindClimate(settings.wind_speed, settings.wind_from, settings.wind_spread)
         setting = Setting(settings.num_steps, climate, settings.budget, settings.fires, settings.fires)
         size = " x ".join(map(str, landscapes[0].shape))
-        print(f"{len(landscapes)} landscapes of {size}, {settings.fires} held-out fires each, {settings.num_steps} steps")
+        count = "1 landscape" if len(landscapes) == 1 else f"{len(landscapes)} landscapes"
+        print(f"{count} of {size}, {settings.fires} held-out fires each, {settings.num_steps} steps")
         results = compare(landscapes, settings.seed, setting)
         print("\n".join(table(results)))
         if settings.output is not None:
@@ -91,7 +94,8 @@ def landscapes_of(settings: ComparisonSettings) -> list[Landscape]:
     layers = read_folder(settings.layers, NEEDED)
     if settings.crop is not None:
         layers = window(layers, *settings.crop)
-    return [landscape_of(layers, None if settings.fuel_system == "auto" else settings.fuel_system)]
+    system = None if settings.fuel_system == "auto" else settings.fuel_system
+    return [landscape_of(layers, system, settings.cell_size)]
 
 
 def draw(path: Path, landscape: Landscape, judged: Mapping[str, Judged]) -> None:
@@ -125,6 +129,7 @@ def _check(settings: ComparisonSettings) -> None:
         {
             AT_LEAST_ONE: ("num_landscapes", "size", "num_steps", "fires"),
             FRACTION: ("budget",),
+            POSITIVE: ("cell_size",),
             NOT_NEGATIVE: ("wind_speed", "wind_spread", "seed"),
         },
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PROG = "python -m flowrl.fire.compare_with_scar"
 _MARGIN_CELLS = 5
+_OUTLINE = "#1f5fd0"
 
 
 @dataclass(frozen=True)
@@ -124,18 +125,19 @@ def draw(path: Path, landscape: Landscape, fire: RecordedFire, overlap: Overlap)
     figure, axes = maps.new_figure(3)
     land, fires, curve = axes[0]
     maps.draw_vegetation(land, landscape)
-    maps.draw_outline(land, overlap.scar, "#d62728", "burned in truth")
+    maps.draw_outline(land, overlap.scar, _OUTLINE)
     land.set_title("Vegetation, darker where denser")
     probability = overlap.burn_probability(overlap.best_step)
     image = maps.draw_probability(fires, probability, landscape.burnable)
-    maps.draw_outline(fires, overlap.scar, "#1f77b4", "burned in truth")
+    maps.draw_outline(fires, overlap.scar, _OUTLINE)
+    fires.plot([], [], color=_OUTLINE, linewidth=1.6, label="mapped perimeter, on both maps")
     fires.plot(fire.column, fire.row, marker="*", markersize=13, color="#2ca02c", linestyle="none", label="start")
     fires.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False)
     fires.set_title(f"Burn probability after {overlap.best_step} steps, {len(overlap.arrivals)} fires")
     figure.colorbar(image, ax=fires, shrink=0.7)
     curve.plot(overlap.jaccard, label="cells with burn probability >= 0.5")
     curve.plot(overlap.single_jaccard, label="a single fire, mean")
-    curve.set(xlabel="steps", ylabel="Jaccard index with what burned", ylim=(0, 1), title="Overlap")
+    curve.set(xlabel="steps", ylabel="Jaccard index with the mapped scar", ylim=(0, 1), title="Overlap")
     curve.legend(frameon=False)
     maps.save(figure, path)
 

@@ -129,6 +129,18 @@ def test_the_memory_keeps_the_newest_and_gives_them_back_whole(num_fixed):
         assert np.array_equal(one, whole[numbers])
 
 
+def test_the_memory_forgets_one_area_and_goes_on_with_the_others():
+    memory = ReplayMemory(10, (len(CHANNELS), 3, 3), NUM_FIXED)
+    found = experiences(6)
+    memory.add(found)
+    memory.forget_area(found.observations[1])  # odd numbers are one area, even ones the other
+    assert sorted(set(memory.sample(np.random.default_rng(0), 100).returns.tolist())) == [0, 2, 4]
+    memory.forget_area(np.full_like(found.observations[0], 9.0))  # never seen
+    memory.add(experiences(2, 20))
+    assert memory.size == 5
+    assert sorted(set(memory.sample(np.random.default_rng(0), 200).returns.tolist())) == [0, 2, 4, 20, 21]
+
+
 def test_an_agent_never_chooses_what_is_not_allowed_and_names_the_best_first(area):
     env_shape = (len(CHANNELS), 8, 8)
     agent = DQNAgent(env_shape, TAUGHT, cells_per_step=3)

@@ -26,6 +26,7 @@ from flowrl.fire.landscapes.landscape import Density, Vegetation
 from flowrl.fire.landscapes.layers import Layers
 from flowrl.fire.landscapes.rasters import Georeference
 from flowrl.fire.spread.fires import WindClimate
+from flowrl.host.faults import EnvironmentFault
 from tests.fire import outside_fire
 from tests.fire.scenes import plain
 
@@ -39,9 +40,9 @@ def random_cells(env: VectorizedFireEnv, rng: np.random.Generator) -> np.ndarray
     return cells if env.cells_per_step > 1 else cells[:, 0]
 
 
-def transitions(rules: BreakRules, method: str, steps: int) -> list:
+def transitions(rules: BreakRules, method: str, steps: int, num_areas: int = 2) -> list:
     """All that a batch gives in some random steps."""
-    with VectorizedFireEnv(made_areas(2, SIDE, 5), 3, method, 2, rules=rules) as env:
+    with VectorizedFireEnv(made_areas(num_areas, SIDE, 5), 3, method, 2, rules=rules) as env:
         rng = np.random.default_rng(1)
         found = [env.reset(7)]
         for _ in range(steps):
@@ -62,6 +63,26 @@ def test_every_way_of_stepping_gives_the_same_transitions(rules):
         assert len(values) == len(found["vmap"]), method
         assert all(np.array_equal(one, other) for one, other in zip(values[:-1], found["vmap"][:-1], strict=True)), method
         assert values[-1] == found["vmap"][-1], method
+
+
+@pytest.mark.parametrize("reward", ["end", "difference"])
+def test_more_landscapes_than_environments_take_turns_alike_in_every_way_of_stepping(reward):
+    """Five areas in three environments: two of them have two areas each."""
+    rules = RULES._replace(percentage_increment=3.0, reward=reward)
+    one_by_one, together = (transitions(rules, method, 8, num_areas=5) for method in ("sequential", "vmap"))
+    assert dict(together[-1])["num_episodes"] > 9
+    assert all(np.array_equal(*pair) for pair in zip(one_by_one[:-1], together[:-1], strict=True))
+    assert one_by_one[-1] == together[-1]
+
+
+def test_every_landscape_is_used_and_a_seed_begins_with_the_first_one_again():
+    areas = made_areas(5, SIDE, 5)
+    number_of = {fixed_channels(area, RULES.climate).tobytes(): number for number, area in enumerate(areas)}
+    with VectorizedFireEnv(areas, 2, rules=RULES._replace(percentage_increment=100.0)) as env:  # a step is an episode
+        for _ in range(2):
+            seen = [env.reset(3), *(env.step(np.argsort(~env.get_action_masks(), axis=1, kind="stable"))[0] for _ in range(5))]
+            found = [[number_of[row[:NUM_FIXED].tobytes()] for row in batch] for batch in seen]
+            assert found == [[0, 1], [2, 3], [4, 1], [0, 3], [2, 1], [4, 3]]
 
 
 def test_the_rewards_of_an_episode_by_difference_add_up_to_what_breaks_save():
@@ -192,7 +213,7 @@ def layers_of(rows: int, columns: int, **more) -> Layers:
 def test_windows_of_layers_lie_where_they_were_cut_and_do_not_overlap():
     cover = np.zeros((20, 30))
     cover[:, 15:] = 60.0
-    areas = windows_of(layers_of(20, 30, canopy_cover=cover), 6, 10, seed=1)
+    areas = windows_of(layers_of(20, 30, canopy_cover=cover), 6, 10, seed=1).areas
     assert len(areas) == 6
     seen = np.zeros((20, 30), int)
     for area in areas:
@@ -205,13 +226,28 @@ def test_windows_of_layers_lie_where_they_were_cut_and_do_not_overlap():
 
 
 def test_layers_with_room_for_one_window_give_one_and_too_small_ones_none():
-    assert len(windows_of(layers_of(10, 10), 4, 10, seed=0)) == 1
+    assert len(windows_of(layers_of(10, 10), 4, 10, seed=0).areas) == 1
     with pytest.raises(BadInput, match="grid_size 11 is more than the layers have: 10 x 10 cells; give at most 10"):
         windows_of(layers_of(10, 10), 4, 11, seed=0)
     bare = layers_of(10, 10)
     bare.values["fuels"][:, :7] = 98.0
     with pytest.raises(BadInput, match="no window of 10 x 10 cells has 50% that burns"):
         windows_of(bare, 1, 10, seed=0)
+
+
+def cells_of(areas) -> list[tuple[float, float]]:
+    """The north-western corners of all cells."""
+    places = [area.georeference for area in areas]
+    return [(place.west + 30 * column, place.north - 30 * row) for place in places for row, column in np.ndindex(10, 10)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_windows_to_test_on_share_no_cell_with_those_to_train_on(seed):
+    """Layers with room for two windows apart, and for many that overlap."""
+    areas, test_areas = windows_of(layers_of(15, 28), 3, 10, seed, num_test_areas=4)
+    assert len(areas) == 3 and not set(cells_of(areas)) & set(cells_of(test_areas))
+    areas, test_areas = windows_of(layers_of(15, 28), 1, 10, seed, num_test_areas=4)
+    assert len(areas) == 1 and test_areas and not set(cells_of(areas)) & set(cells_of(test_areas))
 
 
 class OutsideEnv(gymnasium.Env):
@@ -263,6 +299,18 @@ def test_a_simulator_of_ones_own_plugs_in_and_is_learned_from():
         collector.collect_experiences(num_steps=3)
         performance = collector.get_performance_stats()
         assert performance["experiences_per_second"] > 0 and performance["average_step_time"] > 0
+
+
+def test_a_simulator_of_ones_own_takes_its_landscapes_in_turn():
+    strips = [np.ones((3, 5), bool) for _ in range(3)]
+    strips[2][0, 0] = False
+    with OutsideBatch(strips, 2, "sequential") as env:
+        assert env.reset(0)[:, 0].all()
+        for _ in range(3):
+            first = env.step(env.get_action_masks().argmax(axis=1))[0]
+        assert np.array_equal(first[0, 0], strips[2]) and not env.get_action_masks()[0, 0]
+    with pytest.raises(EnvironmentFault, match="must have the same spaces"):
+        OutsideBatch([strips[0], np.ones((3, 6), bool)], 1, "sequential")
 
 
 def test_a_simulator_of_ones_own_does_not_run_in_vmap():

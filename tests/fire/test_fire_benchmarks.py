@@ -55,15 +55,38 @@ def result_of(shares: dict[str, float]) -> dict:
 def test_seeds_that_have_ended_are_summed_up_without_training(tmp_path, monkeypatch, capsys):
     lines = [{"burned": 0.3, "seconds": 60.0}, {"experiences": 3, "seconds": 90.0}, {"burned": 0.1, "seconds": 120.0}]
     for seed, share in enumerate((0.1, 0.3)):
-        folder = tmp_path / f"seed_{seed}"
+        folder = tmp_path / f"seed_{3 + seed}"
         folder.mkdir()
         write_json(folder / "result.json", result_of({"sequential DPV": 0.2, "DQN": share}))
         (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    arguments = ["--seeds", "2", "--minutes", "4", "--folder", str(tmp_path), "--json", str(tmp_path / "found.json")]
+    arguments = [
+        "--seeds",
+        "2",
+        "--first_seed",
+        "3",
+        "--minutes",
+        "4",
+        "--folder",
+        str(tmp_path),
+        "--json",
+        str(tmp_path / "found.json"),
+    ]
     monkeypatch.setattr(sys, "argv", ["fuel_breaks.py", *arguments])
     load("fuel_breaks").main()
-    agent = read_json(tmp_path / "found.json")["trained_areas"]["DQN"]
+    found = read_json(tmp_path / "found.json")
+    assert found["curve"][0] == [0.5, None] and found["curve"][-1] == [4.0, pytest.approx(0.1)]
+    agent = found["trained_areas"]["DQN"]
     assert agent == pytest.approx({"burned": 0.2, "standard_error": 0.1, "ratio": 1.0, "ratio_error": 0.5})
     printed = capsys.readouterr().out
     assert "0.2000  0.1000  1.000 (+- 0.500)" in printed
     assert "0.5: nan  1.0: 0.3000  1.5: 0.3000  2.0: 0.1000" in printed and "never seen" not in printed
+
+
+def test_further_settings_of_a_training_come_from_a_file_and_flags_win(tmp_path, monkeypatch):
+    (tmp_path / "more.json").write_text('{"grid_size": 9, "network_width": 7}')
+    arguments = ["--config", str(tmp_path / "more.json"), "--grid_size", "8", "--minutes", "3"]
+    monkeypatch.setattr(sys, "argv", ["fuel_breaks.py", *arguments])
+    benchmark = load("fuel_breaks")
+    found = [benchmark.settings_of(benchmark.parsed(), seed, tmp_path) for seed in (0, 1)]
+    assert [(one.grid_size, one.network_width, one.max_minutes) for one in found] == [(8, 7, 3.0)] * 2
+    assert found[1].seed - found[0].seed >= found[0].num_landscapes  # no area is in two trainings

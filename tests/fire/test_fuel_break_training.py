@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -16,11 +17,15 @@ from flowrl.files import read_json
 from flowrl.fire import FuelBreakSettings, IterativeFuelBreakTrainer, ParallelFuelBreakTrainer
 from flowrl.fire import train_dqn_fuel_breaks as sequential
 from flowrl.fire import train_dqn_fuel_breaks_parallel as parallel
+from flowrl.fire.agent.agent import DQNAgent
+from flowrl.fire.agent.demonstrations import ORDERS
 from flowrl.fire.agent.learning import QLearner
+from flowrl.fire.breaks.observation import NUM_FIXED
 from flowrl.fire.breaks.rules import budget_of
 from flowrl.fire.landscapes.rasters import Georeference, read_raster, write_geotiff
-from flowrl.fire.training import checkpoints, config_file
+from flowrl.fire.training import checkpoints, config_file, results, trainer
 from flowrl.fire.training.checkpoints import Progress, Saved
+from flowrl.fire.training.memories import Memories
 from flowrl.fire.training.surroundings import rules_of, surroundings_of
 from flowrl.paths import FuelBreakPaths
 from tests.fire.data import landscapes, package
@@ -33,6 +38,7 @@ TINY = {
     "num_parallel_envs": 2,
     "steps_per_episode": 6,
     "planning_fires": 32,
+    "comparison_fires": 32,
     "held_out_fires": 64,
     "memory_simulations": 8,
     "pretrain_steps": 12,
@@ -192,6 +198,79 @@ def test_an_interrupted_training_is_saved_and_goes_on(tmp_path):
     assert [line["round"] for line in lines(paths)] == list(range(rounds + 1))
     trainer = ParallelFuelBreakTrainer(TINY | {"output_dir": tmp_path / "out", "num_episodes": rounds})
     assert trainer.train()["progress"]["rounds"] == rounds
+
+
+def train_in(folder, **changed) -> dict:
+    return ParallelFuelBreakTrainer(TINY | {"output_dir": folder, "num_test_landscapes": 0, "num_maps": 0} | changed).train()
+
+
+def interrupt_at(count: int, function):
+    """The function, but its call of this number is a Ctrl-C."""
+    calls = itertools.count(1)
+
+    def counted(*args):
+        if next(calls) == count:
+            raise KeyboardInterrupt
+        return function(*args)
+
+    return counted
+
+
+def test_a_pretraining_that_was_interrupted_is_finished_before_the_first_round(tmp_path):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(DQNAgent, "replay", interrupt_at(6, DQNAgent.replay))
+        train_in(tmp_path)
+    assert [path.name for path in FuelBreakPaths(tmp_path).checkpoints()] == ["checkpoint_0.pkl"]
+    train_in(tmp_path, num_episodes=1)
+    first, second = lines(FuelBreakPaths(tmp_path))
+    assert (first["stage"], first["updates"]) == ("pretrained", 12) and second["updates"] == 12 + 3
+    train_in(tmp_path, num_episodes=1)
+    assert len(lines(FuelBreakPaths(tmp_path))) == 2  # not pretrained again
+
+
+def test_demonstrations_that_were_interrupted_go_on_with_the_next_area(tmp_path, capsys):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer, "best_known", interrupt_at(2, trainer.best_known))
+        train_in(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "best_known", interrupt_at(2, trainer.best_known))  # one more is made, and no second one
+        train_in(tmp_path, num_episodes=1)
+    assert f"1 of them kept in {FuelBreakPaths(tmp_path).memories}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no archive"])
+def test_a_damaged_file_of_demonstrations_is_none(tmp_path, content):
+    paths = FuelBreakPaths(tmp_path)
+    paths.memories.write_bytes(content)
+    assert Memories(paths, [], []).load() == []
+
+
+def test_every_area_is_demonstrated_however_small_the_replay_memory_and_areas_are_improved_in_turn(tmp_path, monkeypatch):
+    agents, improved = [], []
+    new_agent = trainer.new_agent
+    monkeypatch.setattr(trainer, "new_agent", lambda *args: agents.append(new_agent(*args)) or agents[-1])
+    monkeypatch.setattr(trainer, "improved", lambda problem, breaks: improved.append(problem.seed) or (breaks, 0.0))
+    train_in(tmp_path, num_landscapes=3, buffer_size=8, improve_frequency=1, improve_areas=2)
+    assert improved == [0, 1, 2, 0]
+    seen = agents[0].demonstrations.sample(np.random.default_rng(0), 200).observations[:, :NUM_FIXED]
+    assert len({one.tobytes() for one in seen}) == 3
+    assert agents[0].demonstrations.size <= 3 * 3 * ORDERS  # an area's newest demonstrations stand in place of the first
+
+
+def test_the_last_comparison_takes_the_first_areas_and_has_planning_fires_of_its_own(tmp_path, monkeypatch, capsys):
+    settings = []
+    compare = results.compare
+
+    def listening(landscapes, seed, setting, heuristics):
+        settings.append(setting)
+        return compare(landscapes, seed, setting, {"none": heuristics["none"], results.AGENT: heuristics[results.AGENT]})
+
+    monkeypatch.setattr(results, "compare", listening)
+    changed = {"num_landscapes": 3, "num_test_landscapes": 1, "compared_areas": 2, "comparison_fires": 48, "num_episodes": 1}
+    found = train_in(tmp_path, **changed)
+    assert [len(found[name]["DQN"]["burned_in_each"]) for name in ("trained_areas", "test_areas")] == [2, 1]
+    assert [(one.planning_fires, one.held_out_fires) for one in settings] == [(48, 64)] * 2
+    assert "The first 2 of 3 areas of the training" in capsys.readouterr().out
 
 
 def test_the_documents_example_is_accepted_key_by_key(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flowrl.errors import BadInput
 from flowrl.fire import compare_heuristics
 from flowrl.fire.heuristics.comparison import HEURISTICS, Judged, Setting, compare, problem_and_judges, table
-from flowrl.fire.heuristics.problem import Problem, budget_cells, check_budget, highest, make_problem
+from flowrl.fire.heuristics.problem import Problem, budget_cells, highest, make_problem
 from flowrl.fire.heuristics.protection_value import downstream_values
 from flowrl.fire.heuristics.row import row_across_the_wind
 from flowrl.fire.heuristics.simple import random_breaks
@@ -150,6 +150,11 @@ def test_what_is_left_of_a_rows_budget_begins_the_next_row_from_its_middle():
     assert breaks[:, full].all() and np.flatnonzero(breaks[:, started]).tolist() == [3, 4, 5]
 
 
+@pytest.mark.parametrize("name", HEURISTICS)
+def test_a_budget_of_nothing_places_nothing(name):
+    assert not HEURISTICS[name](problem_of(plain(6, 6), budget=0)).any()
+
+
 def test_random_breaks_follow_the_seed():
     problem = problem_of(plain(9, 9))
     assert not np.array_equal(random_breaks(problem), random_breaks(problem._replace(seed=1)))
@@ -165,9 +170,6 @@ def test_budgets():
     assert [budget_cells(landscape, share) for share in (0, 0.001, 0.05, 1)] == [0, 1, 5, 100]
     with pytest.raises(BadInput, match="from 0 to 1, but 1.5"):
         make_problem(landscape, jax.random.key(0), budget_share=1.5)
-    check_budget(landscape, 100)
-    with pytest.raises(BadInput, match="101 cells does not fit: 100 cells"):
-        check_budget(landscape, 101)
 
 
 def test_breaks_that_know_the_fires_burn_less_than_random_ones_and_those_less_than_none():
@@ -188,13 +190,13 @@ def test_a_table_has_a_line_for_each_heuristic():
     no_cells, two_cells = np.zeros((2, 2), bool), np.eye(2, dtype=bool)
     lines = table(
         {
-            "none": [Judged(no_cells, 0.4, 0.03, no_cells), Judged(no_cells, 0.2, 0.04, no_cells)],
-            "mine": [Judged(two_cells, 0.15, 0.0, no_cells)],
+            "none": [Judged(no_cells, 0.4, 0.03, np.full((2, 2), 0.9)), Judged(no_cells, 0.2, 0.04, np.full((2, 2), 0.6))],
+            "mine": [Judged(two_cells, 0.15, 0.0, np.full((2, 2), 0.25))] * 2,
         }
     )
     assert [line.split() for line in lines[1:]] == [
-        ["none", "0.0", "0.3000", "0.0250", "0.0%"],
-        ["mine", "2.0", "0.1500", "0.0000", "50.0%"],
+        ["none", "0.0", "0.3000", "0.0250", "0.0%", "-"],
+        ["mine", "2.0", "0.1500", "0.0000", "50.0%", "1.0"],  # 4 * (0.9 + 0.6 - 0.25 - 0.25) fewer for 4 cells of break
     ]
 
 
@@ -203,7 +205,7 @@ def test_the_command_prints_the_table_and_draws_the_breaks(capsys, tmp_path):
     assert compare_heuristics.main([*flags, "--output", str(tmp_path / "breaks.png")]) == 0
     assert (tmp_path / "breaks.png").read_bytes().startswith(b"\x89PNG")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "1 landscapes of 10 x 10, 64 held-out fires each, 24 steps"
+    assert lines[0] == "1 landscape of 10 x 10, 64 held-out fires each, 24 steps"
     assert [line[:19].strip() for line in lines[2:-1]] == list(HEURISTICS)
 
 
@@ -216,8 +218,18 @@ def test_the_command_reads_a_window_of_layers(capsys, tmp_path):
     flags = ["--layers", str(tmp_path), "--crop", "1", "3", "10", "10", "--budget", "0.07"]
     assert compare_heuristics.main([*flags, "--fires", "64", "--num_steps", "24"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("1 landscapes of 10 x 10") and lines[-1].split()[-3] != "0.0000"
-    assert {line.split()[-4] for line in lines[3:]} == {"7.0"}
+    assert lines[0].startswith("1 landscape of 10 x 10") and lines[-1].split()[-4] != "0.0000"
+    assert {line.split()[-5] for line in lines[3:]} == {"7.0"}
+
+
+def test_the_command_takes_arrays_with_the_size_of_a_cell(capsys, tmp_path):
+    np.save(tmp_path / "fuels.npy", np.full((10, 10), 102))
+    np.save(tmp_path / "elevation.npy", np.zeros((10, 10)))
+    flags = ["--layers", str(tmp_path), "--fires", "64", "--num_steps", "24"]
+    assert compare_heuristics.main([*flags, "--cell_size", "30"]) == 0
+    assert capsys.readouterr().out.startswith("1 landscape of 10 x 10")
+    assert compare_heuristics.main(flags) == 2
+    assert "(--cell_size)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,15 @@ def test_breaks_are_written_as_ones_and_zeros(tmp_path):
     assert np.array_equal(read_raster(tmp_path / "breaks.tif").values, HEIGHTS > 2)
 
 
+@pytest.mark.parametrize(("projection", "unit"), [("EPSG:4326", "degree"), ("EPSG:2263", "US survey foot")])
+def test_a_geotiff_that_is_not_in_metres_is_refused(tmp_path, projection, unit):
+    package("rasterio")
+    write_geotiff(tmp_path / "dem.tif", HEIGHTS, PLACE._replace(projection=projection))
+    with pytest.raises(BadInput, match=f"coordinates in the unit {unit}; reproject all layers to metres") as error:
+        read_raster(tmp_path / "dem.tif")
+    one_line(error)
+
+
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_a_geotiff_may_lie_nowhere(tmp_path):
     with package("rasterio").open(
@@ -199,8 +208,14 @@ def test_two_files_for_one_layer_are_refused(folder):
 def test_arrays_need_a_cell_size(tmp_path):
     np.save(tmp_path / "fuels.npy", FUELS)
     np.save(tmp_path / "elevation.npy", HEIGHTS)
-    with pytest.raises(BadInput, match="give the cell size"):
+    with pytest.raises(BadInput, match="give its side in metres"):
         landscape_of(read_folder(tmp_path))
+
+
+def test_a_cell_size_that_contradicts_the_layers_is_refused(folder):
+    assert landscape_of(read_folder(folder), cell_size_m=30.0).cell_size_m == 30
+    with pytest.raises(BadInput, match="cells of 30 m, but a cell size of 10 m was given"):
+        landscape_of(read_folder(folder), cell_size_m=10.0)
 
 
 def test_a_landscape_in_which_nothing_burns_is_refused(folder):

@@ -55,6 +55,7 @@ class DQNAgent:
         observation_shape: channels, rows, columns.
         cells_per_step: cells that an action places.
         has_own_channels: whether observations are those of `FuelBreakEnv`; if not, nothing is known of their channels.
+        num_demonstrations: experiences that the memory of demonstrations holds; as many as ``buffer_size`` if None.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class DQNAgent:
         *,
         cells_per_step: int = 1,
         has_own_channels: bool = True,
+        num_demonstrations: int | None = None,
         seed: int = 0,
     ):
         if settings.batch_size < 1:
@@ -77,7 +79,8 @@ class DQNAgent:
         self.epsilon, self.updates = 1.0, 0
         num_fixed = NUM_FIXED if has_own_channels else 0
         self.memory = ReplayMemory(settings.buffer_size, observation_shape, num_fixed)
-        self.demonstrations = ReplayMemory(settings.buffer_size, observation_shape, num_fixed)
+        capacity = settings.buffer_size if num_demonstrations is None else num_demonstrations
+        self.demonstrations = ReplayMemory(capacity, observation_shape, num_fixed)
         self.rng = np.random.default_rng(seed)
 
     def act(self, observations: np.ndarray, masks: np.ndarray, greedy: bool = False) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,11 @@ def best_known(problem: Problem) -> Placement:
     """What the heuristics do best in an area."""
     breaks = swap_search(problem)
     return Placement(breaks, float(burned_shares(problem, breaks[None])[0]))
+
+
+def most_experiences(problems: Sequence[Problem]) -> int:
+    """The most experiences that demonstrations of these problems come to, one set of breaks for each."""
+    return ORDERS * sum(problem.budget for problem in problems)
 
 
 def as_experiences(

@@ -78,6 +78,17 @@ class ReplayMemory:
         self._next = int((self._next + count) % self.capacity)
         self.size = min(self.size + count, self.capacity)
 
+    def forget_area(self, observation: np.ndarray) -> None:
+        """Drops the experiences of the area that an observation ``[C, H, W]`` shows."""
+        number = self._number_of.get(observation[: self._num_fixed].tobytes())
+        if number is None:
+            return
+        kept = np.flatnonzero(self._areas[: self.size] != number)
+        for values in (self._areas, self._now, self._later, *self._bits, self._numbers, self._demonstrated):
+            values[: len(kept)] = values[kept]
+        self.size = len(kept)
+        self._next = self.size % self.capacity
+
     def sample(self, rng: np.random.Generator, count: int) -> Experiences:
         """``count`` experiences, each equally likely, with replacement."""
         rows = rng.integers(self.size, size=count)

@@ -1,4 +1,4 @@
-"""Areas to place breaks in: made ones, and windows of somebody's layers."""
+"""Areas to place breaks in: synthetic ones, and windows of somebody's layers."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class FireArea(NamedTuple):
 
 
 def made_areas(num_areas: int, side: int, seed: int) -> list[FireArea]:
-    """Made landscapes of ``side`` x ``side`` cells; number ``i`` is that of the seed ``seed + i``."""
+    """Synthetic landscapes of ``side`` x ``side`` cells; number ``i`` is that of the seed ``seed + i``."""
     recipe = Recipe(height=side, width=side)
-    return [area_of(make_synthetic(seed + number, recipe), f"made {seed + number}") for number in range(num_areas)]
+    return [area_of(make_synthetic(seed + number, recipe), f"synthetic {seed + number}") for number in range(num_areas)]
 
 
 def area_of(landscape_data: Any, name: str = "area") -> FireArea:
@@ -61,11 +61,33 @@ def area_of(landscape_data: Any, name: str = "area") -> FireArea:
     )
 
 
-def windows_of(layers: Layers, num_areas: int, side: int, seed: int, fuel_system: str | None = None) -> list[FireArea]:
-    """Windows of ``side`` x ``side`` cells, at random places that do not overlap if there is room, of which half burns.
+class Windows(NamedTuple):
+    """Windows of somebody's layers.
 
-    Returns:
-        ``num_areas`` areas, or fewer: as many different windows as were found.
+    Attributes:
+        areas: at random places that do not overlap if there is room.
+        test_areas: at other places, which share no cell with ``areas``.
+    """
+
+    areas: list[FireArea]
+    test_areas: list[FireArea]
+
+
+def windows_of(
+    layers: Layers,
+    num_areas: int,
+    side: int,
+    seed: int,
+    fuel_system: str | None = None,
+    *,
+    num_test_areas: int = 0,
+    cell_size_m: float | None = None,
+) -> Windows:
+    """Windows of ``side`` x ``side`` cells, of which at least half burns.
+
+    Args:
+        num_areas, num_test_areas: how many; fewer if no more are found.
+        fuel_system, cell_size_m: as in `landscape_of`.
 
     Raises:
         BadInput: the layers are smaller than a window, or no window has enough that burns.
@@ -75,18 +97,26 @@ def windows_of(layers: Layers, num_areas: int, side: int, seed: int, fuel_system
         raise BadInput(
             f"grid_size {side} is more than the layers have: {rows} x {columns} cells; give at most {min(rows, columns)}"
         )
-    whole = landscape_of(layers, fuel_system)
+    whole = landscape_of(layers, fuel_system, cell_size_m)
     canopy = _canopy(layers, whole.shape)
-    places: list[tuple[int, int]] = []
-    for place in _places(rows - side + 1, columns - side + 1, side, seed):
-        if len(places) == num_areas:
-            break
-        inside = whole.burnable[place[0] : place[0] + side, place[1] : place[1] + side]
-        if inside.mean() >= LEAST_BURNABLE and place not in places:
-            places.append(place)
-    if not places:
+    possible = _places(rows - side + 1, columns - side + 1, side, seed)
+    burning = [place for place in dict.fromkeys(possible) if _burning_share(whole, place, side) >= LEAST_BURNABLE]
+    if not burning:
         raise BadInput(f"no window of {side} x {side} cells has {LEAST_BURNABLE:.0%} that burns; give another grid_size")
-    return [_cut(layers, whole, canopy, place, side) for place in places]
+    places = burning[:num_areas]
+    apart = [place for place in burning if not any(_overlap(place, taken, side) for taken in places)]
+    return Windows(
+        *([_cut(layers, whole, canopy, place, side) for place in chosen] for chosen in (places, apart[:num_test_areas]))
+    )
+
+
+def _burning_share(whole: Landscape, place: tuple[int, int], side: int) -> float:
+    row, column = place
+    return float(whole.burnable[row : row + side, column : column + side].mean())
+
+
+def _overlap(place: tuple[int, int], other: tuple[int, int], side: int) -> bool:
+    return abs(place[0] - other[0]) < side and abs(place[1] - other[1]) < side
 
 
 def _places(rows: int, columns: int, side: int, seed: int) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from flowrl.fire.breaks import rules as rules_module
 from flowrl.fire.breaks.areas import area_of
 from flowrl.fire.breaks.environment import FuelBreakEnv, MakeFuelBreakEnv
 from flowrl.fire.breaks.rules import USUAL, BreakRules
+from flowrl.fire.breaks.turns import MakeEnvInTurns, turns_of
 from flowrl.fire.breaks.vmapped import VmappedFireEnv
 from flowrl.host.interface import VecEnv
 from flowrl.host.processes import ParallelEnv
@@ -24,7 +25,10 @@ OWN_SIMULATOR = "vmap"
 
 
 class VectorizedFireEnv:
-    """``num_envs`` environments; environment ``i`` has landscape ``i % len(landscape_data_list)``.
+    """``num_envs`` environments over some landscapes.
+
+    Environment ``i`` has landscape ``i % len(landscape_data_list)``. If there are more landscapes than environments, it has
+    ``i``, ``i + num_envs`` and so on, an episode in each, so that all of them are used.
 
     The four methods give the same transitions for the same seeds. ``vmap`` burns the fires of all environments in one call of
     JAX and is much the fastest. The others step environments one by one, in threads or in processes: they are for a simulator
@@ -164,16 +168,16 @@ class VectorizedFireEnv:
         return {name: value for name, value in vars(self).items() if name != "_env"}  # what a worker needs of this object
 
     def _made(self, max_workers: int | None, timeout_s: float) -> VecEnv:
-        data = [self.landscape_data_list[number % len(self.landscape_data_list)] for number in range(self.num_envs)]
         if self.method == OWN_SIMULATOR:
             if self.has_own_simulator:
                 raise BadInput(
                     f"method vmap runs flowrl's own fires, and {type(self).__name__} has a create_environment of its own; give "
                     "method threading, multiprocessing or sequential"
                 )
-            areas = [area_of(one, f"landscape {number}") for number, one in enumerate(data)]
-            return VmappedFireEnv(areas, self.rules, with_infos=True)
-        env_fns = [self._maker(one) for one in data]
+            areas = [area_of(one, f"landscape {number}") for number, one in enumerate(self.landscape_data_list)]
+            return VmappedFireEnv(areas, self.rules, self.num_envs, with_infos=True)
+        makers = [[self._maker(one) for one in mine] for mine in turns_of(self.landscape_data_list, self.num_envs)]
+        env_fns = [mine[0] if len(mine) == 1 else MakeEnvInTurns(mine) for mine in makers]
         if self.method == "sequential":
             return SequentialVecEnv(env_fns, with_infos=True)
         make = ThreadVecEnv if self.method == "threading" else ParallelEnv

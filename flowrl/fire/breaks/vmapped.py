@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -14,7 +14,8 @@ from flowrl.fire.breaks.areas import FireArea, same_shape
 from flowrl.fire.breaks.environment import spaces_of
 from flowrl.fire.breaks.observation import CHANNELS, NUM_FIXED, allowed_cells, changing_channels, fixed_channels
 from flowrl.fire.breaks.rules import BreakRules, burned_share, fires_of_episode, num_burned, place, reward, seed_number
-from flowrl.fire.landscapes.landscape import stack
+from flowrl.fire.breaks.turns import turns_of
+from flowrl.fire.landscapes.landscape import Landscape, stack
 from flowrl.host.interface import StepResult, VecEnv
 from flowrl.host.spaces import Tree
 
@@ -23,33 +24,35 @@ class VmappedFireEnv(VecEnv):
     """Environment ``i`` is a `FuelBreakEnv` of area ``i``, with the same transitions for the same seeds.
 
     Args:
-        areas: one for each environment, all of one shape.
+        areas: all of one shape.
+        num_envs: as many environments as areas if None; with other numbers, areas are shared or taken in turn (`turns_of`).
         with_infos: hand on ``burned_share`` and ``breaks`` of an episode that ends. Results are always copies.
 
     Raises:
         BadInput: shapes differ, or the rules are impossible.
     """
 
-    def __init__(self, areas: Sequence[FireArea], rules: BreakRules, *, with_infos: bool = False):
+    def __init__(self, areas: Sequence[FireArea], rules: BreakRules, num_envs: int | None = None, *, with_infos: bool = False):
         rules_module.check(rules)
         shape = same_shape(areas)
-        super().__init__(len(areas), *spaces_of(shape, rules))
+        self._turns = turns_of([_Prepared.of(area, rules) for area in areas], num_envs or len(areas))
+        count = len(self._turns)
+        super().__init__(count, *spaces_of(shape, rules))
         self._rules, self._with_infos = rules, with_infos
-        self._landscapes = stack([area.landscape for area in areas])
-        self._burnable = self._landscapes.burnable
-        self._budgets = [rules_module.budget_of(area.landscape, rules) for area in areas]
-        self._num_burnable = self._burnable.sum(axis=(1, 2)).tolist()
-        self._seeds, self._episodes_begun = np.zeros(len(areas), np.uint32), np.zeros(len(areas), np.uint32)
-        self._breaks, self._left = np.zeros((len(areas), *shape), bool), np.zeros(len(areas), int)
-        self._shares = [0.0] * len(areas)
-        self._returns, self._lengths = np.zeros(len(areas)), np.zeros(len(areas), np.int64)
-        self._row_observations = np.zeros((len(areas), len(CHANNELS), *shape), np.float32)
-        self._row_observations[:, :NUM_FIXED] = [fixed_channels(area, rules.climate) for area in areas]
+        self._areas = [mine[0] for mine in self._turns]
+        self._num_turns = np.array([len(mine) for mine in self._turns], np.uint32)
+        self._landscapes = stack([one.landscape for one in self._areas])
+        self._seeds, self._episodes_begun = np.zeros(count, np.uint32), np.zeros(count, np.uint32)
+        self._breaks, self._left = np.zeros((count, *shape), bool), np.zeros(count, int)
+        self._shares = [0.0] * count
+        self._returns, self._lengths = np.zeros(count), np.zeros(count, np.int64)
+        self._row_observations = np.zeros((count, len(CHANNELS), *shape), np.float32)
 
     def get_action_masks(self) -> np.ndarray:
         self._check_open()
-        masks = allowed_cells(self._burnable, self._breaks).reshape(self.num_envs, -1)
-        return np.tile(masks, self._rules.cells_per_step(self._burnable.shape[1:]))
+        burnable = self._landscapes.burnable
+        masks = allowed_cells(burnable, self._breaks).reshape(self.num_envs, -1)
+        return np.tile(masks, self._rules.cells_per_step(burnable.shape[1:]))
 
     def _reset(self, seeds: Sequence[int | None], options: dict[str, Any] | None) -> Tree:
         for row, seed in enumerate(seeds):
@@ -61,8 +64,9 @@ class VmappedFireEnv(VecEnv):
         return self._row_observations.copy()
 
     def _begin_step(self, actions: np.ndarray) -> None:
+        burnable = self._landscapes.burnable
         placed = [
-            place(self._breaks[row], allowed_cells(self._burnable[row], self._breaks[row]), actions[row], int(self._left[row]))
+            place(self._breaks[row], allowed_cells(burnable[row], self._breaks[row]), actions[row], int(self._left[row]))
             for row in range(self.num_envs)
         ]
         self._breaks, self._left = np.stack([breaks for breaks, _ in placed]), np.array([left for _, left in placed])
@@ -97,16 +101,26 @@ class VmappedFireEnv(VecEnv):
         return {"final_info": {"burned_share": self._shares[row], "breaks": self._breaks[row].copy()}}
 
     def _begin_episodes(self, rows: np.ndarray) -> None:
-        drawn = _draw(self._landscapes, self._rules.climate, self._seeds, self._episodes_begun, self._rules.memory_simulations)
+        self._move_on(rows)
+        episodes = self._episodes_begun // self._num_turns
+        drawn = _draw(self._landscapes, self._rules.climate, self._seeds, episodes, self._rules.memory_simulations)
         self._fires = drawn if rows.all() else _chosen(rows, drawn, self._fires)
         self._episodes_begun[rows] += 1
         self._breaks[rows] = False
-        self._left[rows] = np.array(self._budgets)[rows]
+        self._left[rows] = np.array([one.budget for one in self._areas])[rows]
         self._returns[rows], self._lengths[rows] = 0.0, 0
         if self._rules.reward == "difference":
             shares = self._shares_of(self._burn())
             self._shares = [shares[row] if rows[row] else share for row, share in enumerate(self._shares)]
         self._show(rows)
+
+    def _move_on(self, rows: np.ndarray) -> None:
+        """Some environments go on to the area of their next episode."""
+        for row in np.flatnonzero(rows):
+            self._areas[row] = self._turns[row][self._episodes_begun[row] % self._num_turns[row]]
+            self._row_observations[row, :NUM_FIXED] = self._areas[row].fixed
+        # A new batch: JAX may still read the arrays of the one before.
+        self._landscapes = stack([one.landscape for one in self._areas])
 
     def _show(self, rows: np.ndarray) -> None:
         for row in np.flatnonzero(rows):
@@ -119,7 +133,21 @@ class VmappedFireEnv(VecEnv):
     def _shares_of(self, burned_cells: jax.Array) -> list[float]:
         found = np.asarray(burned_cells).tolist()
         fires = self._rules.memory_simulations
-        return [burned_share(cells, fires, burnable) for cells, burnable in zip(found, self._num_burnable, strict=True)]
+        return [burned_share(cells, fires, one.num_burnable) for cells, one in zip(found, self._areas, strict=True)]
+
+
+class _Prepared(NamedTuple):
+    """What an episode needs of an area."""
+
+    landscape: Landscape
+    fixed: np.ndarray
+    budget: int
+    num_burnable: int
+
+    @classmethod
+    def of(cls, area: FireArea, rules: BreakRules) -> Self:
+        budget = rules_module.budget_of(area.landscape, rules)
+        return cls(area.landscape, fixed_channels(area, rules.climate), budget, int(area.landscape.burnable.sum()))
 
 
 @partial(jax.jit, static_argnames="num_fires")

@@ -129,17 +129,28 @@ def judge(breaks: np.ndarray, landscape: Landscape, held_out: Passages, num_step
 
 
 def table(results: Mapping[str, Sequence[Judged]]) -> list[str]:
-    """A line for each heuristic: cells of break, burned share, its standard error, and the part saved of what burns without.
+    """A line for each heuristic: cells of break, burned share, its standard error, the part saved of what burns without breaks,
+    and how many cells a fire burns less for each cell of break.
 
     The standard error is that of the mean over these landscapes, from the fires in each; it does not say how far other
     landscapes would differ.
     """
     means = {name: np.mean([one.burned_share for one in judged]) for name, judged in results.items()}
     width = max(map(len, results))
-    lines = [f"{'breaks':{width}}  cells  burned   error  saved"]
+    lines = [f"{'breaks':{width}}  cells  burned   error  saved  per cell"]
     for name, judged in results.items():
         error = np.sqrt(np.sum([one.standard_error**2 for one in judged])) / len(judged)
         cells = np.mean([one.breaks.sum() for one in judged])
         saved = f"{1 - means[name] / means['none']:6.1%}" if means.get("none") else "     -"
-        lines.append(f"{name:{width}}  {cells:5.1f}  {means[name]:.4f}  {error:.4f}  {saved}")
+        each = "       -" if (one := saved_per_cell(results, name)) is None else f"{one:8.1f}"
+        lines.append(f"{name:{width}}  {cells:5.1f}  {means[name]:.4f}  {error:.4f}  {saved}  {each}")
     return lines
+
+
+def saved_per_cell(results: Mapping[str, Sequence[Judged]], name: str) -> float | None:
+    """How many cells a fire burns less, on average, for each cell of break; None without breaks or without ``"none"``."""
+    cells = sum(int(one.breaks.sum()) for one in results[name])
+    if not cells or "none" not in results:
+        return None
+    burned_without, burned_with = (sum(float(one.burn_probability.sum()) for one in results[key]) for key in ("none", name))
+    return (burned_without - burned_with) / cells

@@ -72,17 +72,6 @@ def budget_cells(landscape: Landscape, share: float) -> int:
     return max(1, round(share * burnable)) if share > 0 else 0
 
 
-def check_budget(landscape: Landscape, cells: int) -> None:
-    """Refuses a budget in cells that a landscape has no room for.
-
-    Raises:
-        BadInput: it is negative, or more than what burns.
-    """
-    burnable = int(np.sum(landscape.burnable))
-    if not 0 <= cells <= burnable:
-        raise BadInput(f"a budget of {cells} cells does not fit: {burnable} cells of the landscape burn")
-
-
 def highest(scores: np.ndarray, allowed: np.ndarray, num_cells: int) -> np.ndarray:
     """The cells with the highest scores; of equal ones the more northern, then the more western.
 

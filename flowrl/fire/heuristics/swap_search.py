@@ -40,7 +40,7 @@ def improved(problem: Problem, breaks: np.ndarray, most_moves: int = MOST_MOVES)
         breaks with as many cells, and the share that the planning fires burn then.
     """
     share = float(burned_shares(problem, breaks[None])[0])
-    for _ in range(most_moves):
+    for _ in range(most_moves if breaks.any() else 0):
         better = _one_move(problem, breaks, share)
         if better is None:
             break

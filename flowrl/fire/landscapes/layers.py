@@ -114,21 +114,33 @@ def landscape_of(layers: Layers, fuel_system: str | None = None, cell_size_m: fl
 
     Args:
         fuel_system: ``"fbfm40"`` or ``"canadian"``; None to tell by the codes.
-        cell_size_m: metres; None to take it from the layers.
+        cell_size_m: metres, for layers that do not say it; None to take it from the layers.
 
     Raises:
-        BadInput: a layer is missing, a fuel is unknown, the cell size is, or nothing burns.
+        BadInput: a layer is missing, a fuel is unknown, the cell size is unknown or another than the layers', or nothing burns.
     """
     for name in NEEDED:
         if name not in layers.values:
             raise BadInput(f"a landscape needs the layer {name}, but only {', '.join(layers.values)} were read")
-    if cell_size_m is None:
-        if layers.georeference is None:
-            raise BadInput("the layers do not say how large a cell is, as numpy arrays never do: give the cell size in metres")
-        cell_size_m = layers.georeference.cell_size_m
+    cell_size_m = _cell_size(layers, cell_size_m)
     codes = layers.values["fuels"]
     fuels = classify(codes, fuel_system or guess_system(codes), str(layers.paths["fuels"]))
     return make_landscape(*fuels, layers.values["elevation"], cell_size_m)
+
+
+def _cell_size(layers: Layers, given_m: float | None) -> float:
+    if layers.georeference is None:
+        if given_m is None:
+            raise BadInput(
+                "the layers do not say how large a cell is, as numpy arrays never do; give its side in metres (--cell_size)"
+            )
+        return given_m
+    if given_m is not None and not np.isclose(given_m, layers.georeference.cell_size_m):
+        raise BadInput(
+            f"the layers have cells of {layers.georeference.cell_size_m:g} m, but a cell size of {given_m:g} m was given; "
+            "leave it out"
+        )
+    return layers.georeference.cell_size_m
 
 
 def window(layers: Layers, top: int, left: int, height: int, width: int) -> Layers:

@@ -103,6 +103,7 @@ def _read_geotiff(path: Path) -> Raster:
             if file.count != 1:
                 raise BadInput(f"{path} has {file.count} bands; a layer has one")
             values, transform = file.read(1, masked=True), file.transform
+            _check_metres(path, file.crs)
             projection = file.crs.to_wkt() if file.crs else None
     except rasterio.errors.RasterioIOError as error:
         raise BadInput(f"{path} cannot be read as a GeoTIFF: {str(error).splitlines()[0]}") from None
@@ -113,6 +114,18 @@ def _read_geotiff(path: Path) -> Raster:
         raise BadInput(f"{path} needs square cells with north at the top, but one step is {transform.a} by {-transform.e}")
     georeference = Georeference(transform.c, transform.f, transform.a, projection)
     return Raster(values, georeference, path)
+
+
+def _check_metres(path: Path, crs: Any) -> None:
+    """
+    Raises:
+        BadInput: a projection is not in metres: slopes and distances would be wrong.
+    """
+    if not crs:
+        return
+    unit = "degree" if crs.is_geographic else crs.linear_units
+    if unit.lower() not in ("metre", "meter", "m"):
+        raise BadInput(f"{path} has coordinates in the unit {unit}; reproject all layers to metres, as gdalwarp -t_srs does")
 
 
 def _read_array(path: Path) -> Raster:

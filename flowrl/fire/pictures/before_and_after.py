@@ -35,12 +35,14 @@ def draw(path: Path, title: str, landscape: Landscape, before: Outcome, after: O
     land, left, right = grid.ravel()
     maps.draw_vegetation(land, landscape)
     maps.draw_breaks(land, after.breaks)
-    land.set_title(f"{title}: {int(after.breaks.sum())} cells of break")
+    land.set_title(f"{title}: {int(after.breaks.sum())} break cells")
     image = maps.draw_probability(left, before.burn_probability, landscape.burnable)
     left.set_title(f"without breaks, fires burn {before.burned_share:.1%}")
     maps.draw_probability(right, after.burn_probability, landscape.burnable)
     maps.draw_breaks(right, after.breaks)
-    right.set_title(f"with them {after.burned_share:.1%}: {saved_cells(landscape, before, after):.1f} cells saved for each")
+    right.set_title(
+        f"with them {after.burned_share:.1%}: {saved_cells(landscape, before, after):.1f} cells saved per break cell"
+    )
     figure.colorbar(image, ax=[left, right], shrink=0.8, label="burn probability; breaks are blue")
     maps.save(figure, path)
 

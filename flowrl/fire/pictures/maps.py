@@ -47,7 +47,7 @@ def draw_breaks(axes: Axes, breaks: np.ndarray) -> None:
     axes.imshow(np.ma.masked_equal(breaks.astype(float), 0), cmap=ListedColormap([_BREAKS]))
 
 
-def draw_outline(axes: Axes, cells: np.ndarray, colour: str, label: str) -> None:
+def draw_outline(axes: Axes, cells: np.ndarray, colour: str) -> None:
     """The border of some cells ``[H, W]``, along their sides."""
     height, width = cells.shape
     padded = np.pad(cells, 1)
@@ -55,7 +55,6 @@ def draw_outline(axes: Axes, cells: np.ndarray, colour: str, label: str) -> None
         axes.plot([column - 0.5, column + 0.5], [row - 0.5, row - 0.5], color=colour, linewidth=1.6)
     for row, column in np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:]):
         axes.plot([column - 0.5, column - 0.5], [row - 0.5, row + 0.5], color=colour, linewidth=1.6)
-    axes.plot([], [], color=colour, linewidth=1.6, label=label)
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
 

@@ -4,49 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 
 from flowrl.files import write_whole
-from flowrl.fire.agent.demonstrations import Placement, best_known
+from flowrl.fire.agent.demonstrations import Placement
 from flowrl.fire.breaks.areas import FireArea
 from flowrl.fire.heuristics.problem import Problem
 from flowrl.paths import FuelBreakPaths
 
 
-def load(paths: FuelBreakPaths, areas: Sequence[FireArea], problems: Sequence[Problem]) -> list[Placement] | None:
-    """The kept placements; None if there are none, they belong to other areas or fires, or the file is damaged."""
-    try:
-        with np.load(paths.memories, allow_pickle=False) as kept:
-            if str(kept["fingerprint"]) != _fingerprint(areas, problems):
-                return None
-            return [Placement(*pair) for pair in zip(kept["breaks"], kept["burned_shares"].tolist(), strict=True)]
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
+class Memories:
+    """The placements of some areas under their planning fires, the first areas first: all of them, or as many as were made."""
 
+    def __init__(self, paths: FuelBreakPaths, areas: Sequence[FireArea], problems: Sequence[Problem]):
+        self._path, self._fingerprint = paths.memories, _fingerprint(areas, problems)
 
-def make(problems: Sequence[Problem], done: Callable[[int], None]) -> list[Placement]:
-    """The best that the heuristics find for each problem; ``done`` is called after each with their number."""
-    found = []
-    for problem in problems:
-        found.append(best_known(problem))
-        done(len(found))
-    return found
+    def load(self) -> list[Placement]:
+        """The kept placements; none if the file is missing or damaged, or belongs to other areas or fires."""
+        try:
+            with np.load(self._path, allow_pickle=False) as kept:
+                if str(kept["fingerprint"]) != self._fingerprint:
+                    return []
+                return [Placement(*pair) for pair in zip(kept["breaks"], kept["burned_shares"].tolist(), strict=True)]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return []
 
-
-def save(
-    paths: FuelBreakPaths, placements: Sequence[Placement], areas: Sequence[FireArea], problems: Sequence[Problem]
-) -> None:
-    """Keeps placements, whole."""
-    content = io.BytesIO()
-    np.savez_compressed(
-        content,
-        breaks=np.stack([placement.breaks for placement in placements]),
-        burned_shares=np.array([placement.burned_share for placement in placements]),
-        fingerprint=_fingerprint(areas, problems),
-    )
-    write_whole(paths.memories, content.getvalue())
+    def save(self, placements: Sequence[Placement]) -> None:
+        """Keeps placements, whole."""
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            breaks=np.stack([placement.breaks for placement in placements]),
+            burned_shares=np.array([placement.burned_share for placement in placements]),
+            fingerprint=self._fingerprint,
+        )
+        write_whole(self._path, content.getvalue())
 
 
 def _fingerprint(areas: Sequence[FireArea], problems: Sequence[Problem]) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 from flowrl.errors import BadInput
 from flowrl.fire.agent.planner import Actor, as_heuristic
 from flowrl.fire.breaks.areas import FireArea
-from flowrl.fire.heuristics.comparison import HEURISTICS, Judged, compare, table
+from flowrl.fire.heuristics.comparison import HEURISTICS, Judged, compare, saved_per_cell, table
 from flowrl.fire.training.display import TrainingDisplay
 from flowrl.fire.training.settings import FuelBreakSettings
-from flowrl.fire.training.surroundings import TEST_SEEDS, Surroundings, rules_of, setting_of
+from flowrl.fire.training.surroundings import TEST_SEEDS, Surroundings, comparison_setting_of, rules_of
 from flowrl.paths import FuelBreakPaths
 
 AGENT = "DQN"
@@ -26,7 +26,7 @@ class Comparison(NamedTuple):
     """The agent and all heuristics.
 
     Attributes:
-        trained, test: in the areas that the agent was trained on, and in others; None if there are no others.
+        trained, test: in areas that the agent was trained on, and in others; None if there are no others.
     """
 
     trained: Results
@@ -41,9 +41,12 @@ def compare_with_heuristics(
     settings: FuelBreakSettings, around: Surroundings, agent: Actor, display: TrainingDisplay
 ) -> Comparison:
     """Lets all place breaks in all areas, and prints a table for the areas of the training and one for others."""
-    trained = _compare(settings, around.areas, settings.seed, agent)
+    compared = around.areas[: settings.compared_areas]
+    trained = _compare(settings, compared, settings.seed, agent)
     display.progress(1)
-    _say_table(display.say, f"{_num_areas(len(around.areas))} of the training", settings, trained)
+    count = _num_areas(len(around.areas))
+    title = count if len(compared) == len(around.areas) else f"The first {len(compared)} of {count}"
+    _say_table(display.say, f"{title} of the training", settings, trained)
     if not around.test_areas:
         return Comparison(trained, None)
     test = _compare(settings, around.test_areas, TEST_SEEDS + settings.seed, agent)
@@ -54,7 +57,7 @@ def compare_with_heuristics(
 
 def _compare(settings: FuelBreakSettings, areas: Sequence[FireArea], seed: int, agent: Actor) -> Results:
     heuristics = {**HEURISTICS, AGENT: as_heuristic(agent, rules_of(settings), areas)}
-    return compare([area.landscape for area in areas], seed, setting_of(settings), heuristics)
+    return compare([area.landscape for area in areas], seed, comparison_setting_of(settings), heuristics)
 
 
 def _say_table(say: Callable[[str], None], title: str, settings: FuelBreakSettings, results: Results) -> None:
@@ -73,6 +76,7 @@ def _in_json(results: Results) -> dict[str, dict[str, Any]]:
             "burned": float(np.mean([one.burned_share for one in judged])),
             "standard_error": float(np.sqrt(np.sum([one.standard_error**2 for one in judged])) / len(judged)),
             "cells": float(np.mean([one.breaks.sum() for one in judged])),
+            "saved_per_cell": saved_per_cell(results, name),
             "burned_in_each": [one.burned_share for one in judged],
         }
         for name, judged in results.items()
@@ -83,7 +87,7 @@ def draw(
     settings: FuelBreakSettings, paths: FuelBreakPaths, around: Surroundings, found: Comparison, say: Callable[[str], None]
 ) -> None:
     """Maps of some areas, as PNG and, where it is known where they lie, as GeoTIFF. What cannot be drawn is no error."""
-    count = min(settings.num_maps, len(around.areas))
+    count = min(settings.num_maps, len(found.trained[AGENT]))
     if not count:
         return
     try:

@@ -16,12 +16,14 @@ from flowrl.suggestions import suggestion, unknown_choice
 Method = Literal["vmap", "sequential", "threading", "multiprocessing"]
 _POSITIVE_FRACTION = Range("more than 0 and at most 1", lambda value: 0 < value <= 1)
 _PERCENT = Range("from 0 to 100", lambda value: 0 <= value <= 100)
+SIDE = Range("at least 4", lambda value: value >= 4)
+"""Rows and columns of an area."""
 NUM_LAYERS = 8
 """Layers that an agent sees: fuels, elevation, slope, aspect and four of the canopy."""
 
 PROBLEM = (
-    *("raster_dir", "fuel_system", "grid_size", "num_landscapes", "seed", "budget", "percentage_increment", "reward"),
-    *("fire_steps", "wind_speed", "wind_from", "wind_spread"),
+    *("raster_dir", "fuel_system", "cell_size", "grid_size", "num_landscapes", "seed", "budget", "percentage_increment"),
+    *("reward", "fire_steps", "wind_speed", "wind_from", "wind_spread"),
 )
 """Settings that say what is to be solved; a training that goes on has to have the same."""
 
@@ -39,6 +41,8 @@ class FuelBreakSettings:
     """A folder with the layers of a landscape; synthetic landscapes without it."""
     fuel_system: Literal["auto", "fbfm40", "canadian"] = "auto"
     """How the fuel layer codes its fuels."""
+    cell_size: float | None = None
+    """Side of a cell in metres, for layers that do not say it, such as numpy arrays."""
     grid_size: int = 20
     """Rows and columns of an area."""
     num_landscapes: int = 10
@@ -93,6 +97,8 @@ class FuelBreakSettings:
     improve_frequency: int = 10
     """Rounds after which the agent's own breaks are improved by moving cells, and taught if they are the best known; 0 never
     does."""
+    improve_areas: int = 10
+    """Areas whose breaks are improved at a time; they take turns."""
 
     learning_rate: float = 1e-3
     """Step size of Adam."""
@@ -128,6 +134,10 @@ class FuelBreakSettings:
     """Rounds between checkpoints."""
     held_out_fires: int = 1024
     """Fires of the last comparison, for each area."""
+    comparison_fires: int = 512
+    """Fires that the heuristics of the last comparison plan with."""
+    compared_areas: int = 20
+    """Areas of the training in the last comparison at most, the first ones."""
     num_maps: int = 3
     """Areas of which maps are drawn at the end."""
     output_dir: Path = Path("fuel_breaks")
@@ -147,9 +157,10 @@ class FuelBreakSettings:
                     *("num_landscapes", "memory_simulations", "fire_steps", "num_episodes", "num_parallel_envs", "max_workers"),
                     *("steps_per_episode", "train_frequency", "collection_batch_size", "experience_buffer_size"),
                     *("planning_fires", "buffer_size", "batch_size", "target_update_frequency", "network_width"),
-                    *("evaluate_frequency", "checkpoint_frequency", "held_out_fires"),
+                    *("evaluate_frequency", "checkpoint_frequency", "held_out_fires", "comparison_fires"),
+                    *("compared_areas", "improve_areas"),
                 ),
-                POSITIVE: ("learning_rate", "max_minutes"),
+                POSITIVE: ("learning_rate", "max_minutes", "cell_size"),
                 NOT_NEGATIVE: (
                     *("num_test_landscapes", "pretrain_steps", "improve_frequency", "n_step", "num_maps", "seed", "margin"),
                     *("wind_speed", "wind_spread"),
@@ -157,10 +168,9 @@ class FuelBreakSettings:
                 FRACTION: ("gamma", "initial_epsilon", "epsilon_min", "epsilon_decay", "demonstration_share"),
                 _POSITIVE_FRACTION: ("budget",),
                 _PERCENT: ("percentage_increment",),
+                SIDE: ("grid_size",),
             },
         )
-        if self.grid_size < 4:
-            raise BadInput(f"--grid_size must be at least 4, found {self.grid_size}")
         if self.input_channels != NUM_LAYERS:
             raise BadInput(
                 f"--input_channels must be {NUM_LAYERS}, the layers that the agent sees (fuels, elevation, slope, aspect, four "

@@ -58,9 +58,16 @@ def _areas(settings: FuelBreakSettings) -> tuple[list[FireArea], list[FireArea]]
     canopy = [name for name in names_in(settings.raster_dir) if name in CANOPY]
     layers = read_folder(settings.raster_dir, (*NEEDED, *canopy))
     system = None if settings.fuel_system == "auto" else settings.fuel_system
-    wanted = settings.num_landscapes + settings.num_test_landscapes
-    found = windows_of(layers, wanted, settings.grid_size, settings.seed, system)
-    return found[: settings.num_landscapes], found[settings.num_landscapes :]
+    found = windows_of(
+        layers,
+        settings.num_landscapes,
+        settings.grid_size,
+        settings.seed,
+        system,
+        num_test_areas=settings.num_test_landscapes,
+        cell_size_m=settings.cell_size,
+    )
+    return found.areas, found.test_areas
 
 
 def rules_of(settings: FuelBreakSettings) -> BreakRules:
@@ -76,8 +83,13 @@ def rules_of(settings: FuelBreakSettings) -> BreakRules:
 
 
 def setting_of(settings: FuelBreakSettings) -> Setting:
-    """How heuristics and the agent are compared."""
+    """How demonstrations are made, and the agent is judged during the training."""
     return Setting(settings.num_steps, _climate(settings), settings.budget, settings.planning_fires, settings.held_out_fires)
+
+
+def comparison_setting_of(settings: FuelBreakSettings) -> Setting:
+    """How heuristics and the agent are compared at the end: few fires to demonstrate with do not make the heuristics worse."""
+    return setting_of(settings)._replace(planning_fires=settings.comparison_fires)
 
 
 def _climate(settings: FuelBreakSettings) -> WindClimate:

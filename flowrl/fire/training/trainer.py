@@ -13,14 +13,15 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.fire.agent.agent import AgentSettings, DQNAgent
 from flowrl.fire.agent.collector import ParallelExperienceCollector
-from flowrl.fire.agent.demonstrations import Placement, as_experiences
+from flowrl.fire.agent.demonstrations import Placement, as_experiences, best_known, most_experiences
 from flowrl.fire.agent.learning import Losses, Params
 from flowrl.fire.agent.planner import greedy_breaks
 from flowrl.fire.breaks.vectorized import VectorizedFireEnv
 from flowrl.fire.heuristics.swap_search import burned_shares, improved
-from flowrl.fire.training import checkpoints, memories, results
+from flowrl.fire.training import checkpoints, results
 from flowrl.fire.training.checkpoints import Progress, Saved
 from flowrl.fire.training.display import TrainingDisplay
+from flowrl.fire.training.memories import Memories
 from flowrl.fire.training.metrics import Metrics
 from flowrl.fire.training.settings import PROBLEM, FuelBreakSettings
 from flowrl.fire.training.surroundings import ENVIRONMENT_SEEDS, Surroundings, rules_of, surroundings_of
@@ -82,8 +83,10 @@ def _environments(settings: FuelBreakSettings, around: Surroundings) -> Vectoriz
     )
 
 
-def new_agent(settings: FuelBreakSettings, shape: tuple[int, int, int], cells_per_step: int) -> DQNAgent:
-    """An agent that has learned nothing yet."""
+def new_agent(
+    settings: FuelBreakSettings, shape: tuple[int, int, int], cells_per_step: int, num_demonstrations: int | None = None
+) -> DQNAgent:
+    """An agent that has learned nothing yet; the last two as in `DQNAgent`."""
     agent = DQNAgent(
         shape,
         AgentSettings(
@@ -97,6 +100,7 @@ def new_agent(settings: FuelBreakSettings, shape: tuple[int, int, int], cells_pe
             symmetric=settings.turned_areas,
         ),
         cells_per_step=cells_per_step,
+        num_demonstrations=num_demonstrations,
         seed=settings.seed,
     )
     agent.epsilon = settings.initial_epsilon
@@ -135,7 +139,9 @@ class _Training:
     ):
         self._settings, self._paths, self._display, self._around = settings, paths, display, around
         self._rules = rules_of(settings)
-        self._agent = new_agent(settings, env.observation_shape, env.cells_per_step)
+        num_demonstrations = most_experiences(around.problems)
+        self._agent = new_agent(settings, env.observation_shape, env.cells_per_step, num_demonstrations)
+        self._memories = Memories(paths, around.areas, around.problems)
         self._best: Params = self._agent.learner.params
         self._progress = Progress(epsilon=settings.initial_epsilon)
         if found := checkpoints.newest(paths, self._agent.learner, display.say):
@@ -162,7 +168,7 @@ class _Training:
         try:
             if self._settings.pretrain_steps:
                 self._demonstrate()
-                if not self._progress.updates:
+                if not self._progress.rounds and self._progress.best_share is None:
                     self._pretrain()
             while not self._is_over():
                 self._round()
@@ -180,29 +186,35 @@ class _Training:
 
     def _demonstrate(self) -> None:
         """Fills the memory of demonstrations."""
-        areas, problems = self._around.areas, self._around.problems
-        kept = None if self._settings.regenerate_memories else memories.load(self._paths, areas, problems)
-        self._display.stage("demonstrations", len(areas))
-        self._placements = kept or memories.make(problems, self._display.progress)
-        if kept is None:
-            memories.save(self._paths, self._placements, areas, problems)
-        for number in range(len(areas)):
+        problems = self._around.problems
+        self._placements = [] if self._settings.regenerate_memories else self._memories.load()
+        num_kept = len(self._placements)
+        self._display.stage("demonstrations", len(problems), num_kept)
+        for problem in problems[num_kept:]:
+            self._placements.append(best_known(problem))
+            self._memories.save(self._placements)
+            self._display.progress(len(self._placements))
+        for number in range(len(problems)):
             self._teach(number)
         share = np.mean([placement.burned_share for placement in self._placements])
-        source = f"kept in {self._paths.memories}" if kept else "made by moving cells of sequential DPV and the row"
-        self._display.say(f"Demonstrations for {len(areas)} areas, {source}: planning fires burn {share:.4f}")
+        source = "made by moving cells of sequential DPV and the row"
+        if num_kept:
+            source = f"{'' if num_kept == len(problems) else f'{num_kept} of them '}kept in {self._paths.memories}"
+        self._display.say(f"Demonstrations for {len(problems)} areas, {source}: planning fires burn {share:.4f}")
 
     def _teach(self, number: int) -> None:
-        """The best breaks of an area as demonstrations."""
+        """The best breaks of an area as its demonstrations, in place of earlier ones."""
         around, breaks = self._around, self._placements[number].breaks
-        self._agent.remember(
-            as_experiences(around.areas[number], around.problems[number], breaks, self._rules, self._settings.gamma, self._rng)
+        found = as_experiences(
+            around.areas[number], around.problems[number], breaks, self._rules, self._settings.gamma, self._rng
         )
+        self._agent.demonstrations.forget_area(found.observations[0])
+        self._agent.remember(found)
 
     def _pretrain(self) -> None:
         self._display.stage("pretraining", self._settings.pretrain_steps)
         losses: list[Losses] = []
-        for number in range(self._settings.pretrain_steps):
+        for number in range(self._agent.updates, self._settings.pretrain_steps):
             if (found := self._agent.replay()) is not None:
                 losses.append(found)
             self._display.progress(number + 1)
@@ -232,24 +244,31 @@ class _Training:
             self._save()
 
     def _improve(self) -> int:
-        """Moves cells of the agent's own breaks; what is better than anything known is taught.
+        """Moves cells of the agent's own breaks in some areas; what is better than anything known is taught.
 
         Returns:
             for how many areas that was so.
         """
         around, count = self._around, 0
-        planned = greedy_breaks(self._agent, around.areas, self._rules)
-        for number, problem in enumerate(around.problems):
+        numbers = self._areas_to_improve()
+        planned = greedy_breaks(self._agent, [around.areas[number] for number in numbers], self._rules)
+        for number, breaks in zip(numbers, planned, strict=True):
             if self._time_is_up():
                 break
-            found = Placement(*improved(problem, planned[number]))
+            found = Placement(*improved(around.problems[number], breaks))
             if found.burned_share < self._placements[number].burned_share:
                 self._placements[number] = found
                 self._teach(number)
                 count += 1
         if count:
-            memories.save(self._paths, self._placements, around.areas, around.problems)
+            self._memories.save(self._placements)
         return count
+
+    def _areas_to_improve(self) -> list[int]:
+        """Areas take turns: to improve the breaks of many takes longer than to learn from them."""
+        settings, num_areas = self._settings, len(self._around.areas)
+        first = (self._progress.rounds // settings.improve_frequency - 1) * settings.improve_areas
+        return [(first + number) % num_areas for number in range(min(num_areas, settings.improve_areas))]
 
     def _compare(self) -> float:
         """What the planning fires burn with the agent's breaks, on average over the areas; keeps the best agent."""
