@@ -61,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = summary(runs)
     print(table(found))
     library = options.folder / f"seed_{options.first_seed}"
-    print(f"\nWhy each task of an episode was chosen: flowrl evaluate {library} --log")
+    print(f"\nWatch a skill, as a film: flowrl watch {library} {skill_to_watch(library)}, or here with --in_terminal")
+    print(f"All of it on one page: flowrl report {library}")
+    print(f"Why each task of an episode was chosen: flowrl evaluate {library} --log")
     print(f'Use it in a program: flowrl.load_agent("{library}")')
     if options.json:
         write_json(options.json, found)
@@ -130,6 +132,13 @@ def train_further(paths: ExperimentPaths, options: argparse.Namespace, name: str
             return
         wanted += ["--continue_skill", name, "--extra_timesteps", str(frames), "--hold_dependencies", *flags(REHEARSAL)]
     flowrl("grow", *wanted, "--no-use_wandb", *options.grow, allowed=(0, 1))
+
+
+def skill_to_watch(library: Path) -> str:
+    """Of the skills that the evaluation found learned, the last one: it has the longest plan of them, or nearly so."""
+    skills = read_json(ExperimentPaths(library).evaluation)["skills"]
+    learned = [skill["skill_name"] for skill in skills if skill["is_learned"]]
+    return learned[-1] if learned else "all"
 
 
 def flags(settings: Mapping[str, Any]) -> list[str]:

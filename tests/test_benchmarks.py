@@ -329,7 +329,7 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
             write_json(folder / f"rehearsals/{number}/result.json", {"attempt": 1, "outcome": "completed", "frames": frames})
         elif command == "evaluate":
             composed, plain = reached[folder.name[-1]]
-            skill = {"is_learned": True, "random_success_rate": 0.1}
+            skill = {"skill_name": "Collect_Coal", "is_learned": True, "random_success_rate": 0.1}
             flat = {
                 "small batches": whole(plain) | {"frames": 100_000},
                 "small batches, falling learning rate": whole(1.125) | {"frames": 100_000},
@@ -357,7 +357,8 @@ def test_a_library_and_plain_agents_are_compared_over_seeds_and_nothing_is_done_
     vs_flat.main([*command, "--seeds", "1", "--first_seed", "1"])
     second = json.loads((tmp_path / "found.json").read_text())
     assert second["seeds"] == 1 and second["composed"]["achievements"]["value"] == 1.75
-    assert f"flowrl evaluate {tmp_path / 'vs' / 'seed_1'} --log" in capsys.readouterr().out
+    said, folder = capsys.readouterr().out, tmp_path / "vs" / "seed_1"
+    assert f"flowrl evaluate {folder} --log" in said and f"flowrl watch {folder} Collect_Coal" in said
 
 
 def test_a_short_comparison_rehearses_with_all_that_explore_leaves(benchmark, monkeypatch, tmp_path):

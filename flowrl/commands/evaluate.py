@@ -48,6 +48,21 @@ def _evaluate(given: EvaluationArguments, out: Console) -> None:
     for variant in plain_agents.variants_beside(stored.settings.training()) if given.flat else ():
         flat[variant] = stored_library.load(_trained(paths, variant, stored.settings, found.total_frames, out), entry)
     evaluate(paths, found, make_adapter(entry.env_name), given, out, flat)
+    _refresh_report(paths, out)
+
+
+def _refresh_report(paths: ExperimentPaths, out: Console) -> None:
+    """Writes the report's page again, if there is one: the evaluation is part of it."""
+    from flowrl.report.page import writing
+
+    page = paths.report / writing.NAME
+    if not page.exists():
+        return
+    try:
+        writing.write(paths)
+        out.print(f"Brought up to date: {page}", soft_wrap=True, markup=False)
+    except (BadInput, OSError) as error:  # what was measured is written all the same
+        out.print(f"{page} is as it was: {error}", soft_wrap=True, markup=False)
 
 
 def _trained(paths: ExperimentPaths, variant: str, settings: Settings, frames: int, out: Console) -> ExperimentPaths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ LONGEST = "longest episode"
 """Why an episode ended that was not over."""
 _DECAY = 0.1
 """A skill has decayed where its rate's interval lies this far below what its training measured."""
+
+
+_MOST_LISTED = 8
+"""One more is listed if it is the only one left."""
 
 
 def of_skill(skill: LibrarySkill, test: SkillTest | None) -> dict[str, Any]:
@@ -135,7 +140,8 @@ def print_whole(whole: dict[str, Any], out: Console) -> None:
         f"{share['value']:.1f} % of the return, {steps['value']:.0f} steps",
         soft_wrap=True,
     )
-    out.print("Ended by " + ", ".join(f"{reason} {part:.0%}" for reason, part in whole["endings"].items()), soft_wrap=True)
+    out.print(f"Ended by {_listed(whole['endings'])}", soft_wrap=True)
+    out.print(f"Acting then: {_listed(whole['acting_at_the_end'])}", soft_wrap=True)
     table = Table(title="Achievements", title_justify="left")
     for heading in ("achievement", "unlocked", "95 %"):
         table.add_column(heading, justify="left" if heading == "achievement" else "right")
@@ -162,6 +168,16 @@ def print_comparison(found: dict[str, Any], out: Console) -> None:
             f"{figures['episode_steps']['value']:.0f}",
         )
     out.print(table)
+
+
+def _listed(shares: Mapping[str, float]) -> str:
+    """The largest shares in words, and what the others come to."""
+    ordered = sorted(shares.items(), key=lambda share: -share[1])
+    first, rest = (ordered, []) if len(ordered) <= _MOST_LISTED + 1 else (ordered[:_MOST_LISTED], ordered[_MOST_LISTED:])
+    words = [f"{name} {part:.0%}" for name, part in first]
+    if rest:
+        words.append(f"{len(rest)} others {sum(part for _, part in rest):.0%}")
+    return ", ".join(words)
 
 
 def _interval(interval: Interval) -> dict[str, float]:

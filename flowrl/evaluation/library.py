@@ -79,7 +79,7 @@ def load(paths: ExperimentPaths, facts: GameFacts) -> Library:
         BadInput: there is no library, it is empty or of another game, a file of it is missing or damaged, its experts do not
             fit together, or code in it has not passed the gate.
     """
-    found = completed(paths)
+    found = sorted(paths.library().items())  # all folders: one that lacks its expert is named
     if not found:
         raise BadInput(
             f"{paths.root} has no completed skill; train some first, as with python -m flowrl.bottomup_parallel "
@@ -171,11 +171,7 @@ def _missing(error: FileNotFoundError, folder: Path) -> BadInput:
 def _check(skill: LibrarySkill, record: RunRecord, first: RunRecord, paths: ExperimentPaths, facts: GameFacts) -> None:
     """Accepts a skill of this game whose expert has the shape of the first one's."""
     folder = paths.skill_folder(skill.index, skill.name)
-    if record.env_name != facts.env_name:
-        raise BadInput(
-            f"{skill.name} in {paths.root} was trained on {record.env_name}, and the experiment's game is {facts.env_name}; "
-            f"move {folder} away, or name the right folder"
-        )
+    run_record.check_game(record, facts.env_name, folder)
     check_resources(skill.spec, facts)
     width, expected = record.settings.layer_size, first.settings.layer_size
     found = _width_of(skill.params)

@@ -15,8 +15,8 @@ from flowrl.records.picture import Figure, Picture, Rate, Rates
 RATE_BAR_WIDTH = 20
 COURSE_WIDTH = 16
 """Blocks in the course of a figure, at most."""
-ROWS_BESIDE_RATES = 13
-"""Rows of the pane that are not rates of its parts: nine of the run as a whole, the rest for lines beside them."""
+ROWS_BESIDE_RATES = 14
+"""Rows of the pane that are not rates of its parts: ten of the run as a whole, the rest for lines beside them."""
 
 
 def drawn(picture: Picture, num_rows: int, now_s: float) -> RenderableType:
@@ -37,7 +37,7 @@ def drawn(picture: Picture, num_rows: int, now_s: float) -> RenderableType:
     if picture.rates:
         parts.append(_rates(picture.rates, max(num_rows - ROWS_BESIDE_RATES, 1)))
     if picture.note:
-        parts.append(_row(Text(picture.note, "dim"), Text()))
+        parts += [_row(Text(line, "dim"), Text()) for line in picture.note.splitlines()]
     return Group(*parts)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from flowrl import pickles
 from flowrl.errors import BadInput
-from flowrl.parallel.library.contents import skills_in_library
 from flowrl.parallel.library.locks import merge_lock
 from flowrl.parallel.training_setup import refresh_settings, stored_settings
 from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
@@ -74,21 +73,23 @@ def check_library(paths: ExperimentPaths) -> list[tuple[int, str]]:
     """The skills of a library that can be rehearsed, by their experts' indices.
 
     Raises:
-        BadInput: it is empty, or a file of one of its skills is missing; says which.
+        BadInput: it is empty, a skill is of another game, or a file is missing or damaged; says which.
     """
-    skills = sorted((index, name) for name, index in skills_in_library(paths).items())
+    skills, env_name = sorted(paths.library().items()), stored_settings(paths).get("env_name", DEFAULT_ENV_NAME)
     if not skills:
         raise BadInput(f"{paths.root} has no completed skill to rehearse; train some first")
     for index, name in skills:
-        _check(paths, index, name)
+        _check(paths, index, name, env_name)
     return skills
 
 
-def _check(paths: ExperimentPaths, index: int, name: str) -> None:
-    """Accepts a skill all of whose files are there."""
+def _check(paths: ExperimentPaths, index: int, name: str, env_name: str) -> None:
+    """Accepts a skill of this game all of whose files are there, with an expert that can be read."""
     folder = paths.skill_folder(index, name)
     missing = next((path for path in _needed(paths, index, name) if not path.exists()), None)
     if missing is None:
+        run_record.check_game(run_record.read(folder / run_record.NAME), env_name, folder)
+        pickles.load(paths.expert_params(index, name))
         return
     if missing.name == run_record.NAME:
         raise run_record.missing_in_library(missing, folder)

@@ -73,7 +73,7 @@ class Picture:
     rates: Rates | None = None
     """None while there is nothing to show, and where there is nothing to succeed at."""
     note: str = ""
-    """A line below the rates."""
+    """Lines below the rates."""
 
 
 def bar_share(value: float | None) -> float | None:

@@ -193,6 +193,19 @@ def missing_in_library(path: Path, skill_folder: Path) -> BadInput:
     )
 
 
+def check_game(record: RunRecord, env_name: str, skill_folder: Path) -> None:
+    """Accepts a skill of the library that was trained on the experiment's game.
+
+    Raises:
+        BadInput: it was trained on another one.
+    """
+    if record.env_name != env_name:
+        raise BadInput(
+            f"{record.skill_name} in {skill_folder} was trained on {record.env_name}, and the experiment's game is {env_name}; "
+            "move the folder away, or name the right experiment"
+        )
+
+
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 

@@ -12,6 +12,7 @@ import pytest
 from flowrl.__main__ import main
 from flowrl.envs.craftax.facts_classic import FACTS
 from flowrl.evaluation import library
+from flowrl.evaluation.findings import _listed
 from flowrl.experiment import plain_agents
 from flowrl.files import read_json, write_json
 from flowrl.parallel.training_setup import prepare_training_run
@@ -43,6 +44,8 @@ def kept(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluated(kept, capsys_of_module):
+    kept.report.mkdir()
+    (kept.report / "index.html").write_text("a page without an evaluation")
     assert main(["evaluate", str(kept.root), "--log", *FEW]) == 0
     return read_json(kept.evaluation), capsys_of_module()
 
@@ -75,6 +78,19 @@ def test_what_was_found_is_printed(evaluated, kept):
     _, printed = evaluated
     assert "Collect_Wood" in printed and "of 22 achievements" in printed and "COLLECT_WOOD" in printed
     assert str(kept.evaluation) in printed.replace("\n", "")
+    assert "Acting then: Collect_Wood 100%" in printed
+
+
+def test_of_many_skills_that_act_at_the_end_the_first_are_listed():
+    shares = {f"Skill_{number}": 0.2 - 0.02 * number for number in range(9)}
+    assert _listed(shares).endswith("Skill_7 6%, Skill_8 4%")
+    assert _listed(shares | {"Last": 0.01}).endswith("Skill_7 6%, 2 others 5%")
+
+
+def test_a_report_that_is_there_shows_what_was_found(evaluated, kept):
+    page = kept.report / "index.html"
+    assert f"Brought up to date: {page}" in evaluated[1].replace("\n", "")
+    assert "as <code>flowrl evaluate</code> played them: 6 of them" in page.read_text()
 
 
 def test_the_planners_choices_are_written_down(evaluated, kept):
@@ -162,7 +178,7 @@ def test_an_empty_library_is_refused(kept, tmp_path, capsys):
     assert "has no completed skill" in line and "flowrl.bottomup_parallel" in line
 
 
-@pytest.mark.parametrize("name", ["run.json", "skill.json", "0.py"])
+@pytest.mark.parametrize("name", ["run.json", "skill.json", "0.py", "expert_0_policy/params.pkl"])
 def test_a_missing_file_is_named(name, kept, tmp_path, capsys):
     paths = copy_of(kept, tmp_path)
     (paths.skill_folder(0, "Collect_Wood") / name).unlink()

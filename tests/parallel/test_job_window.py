@@ -166,7 +166,8 @@ def test_once_it_trains_its_pane_is_shown_as_on_a_terminal_of_its_own(window, ru
     text = " ".join(rows)
     for part in ("Collect_Wood (expert 3)", "training · 0:05", "163,840 / 3,000,000 frames (5%)", "4,321 frames/s",
                  "at most 11:18 left", "memory 1.2 GB", "time: game 45%, network 15%, update 35%, rest 5%", "reward", "▅▅▅",
-                 "plan", "0.61", "goal 0.80, recent 0.58", "Task_2 x1", "tries move 62%"):  # fmt: skip
+                 "plan", "0.61", "goal 0.80, recent 0.58", "Task_2 x1", "tries move 62%",
+                 "entropy of move 1.20, make 0.40"):  # fmt: skip
         assert part in text, part
 
 

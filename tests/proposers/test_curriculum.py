@@ -49,6 +49,15 @@ def test_classic_has_a_skill_for_each_of_its_achievements():
     assert len(load_curriculum("craftax_classic", CLASSIC)) == 24
 
 
+@pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)
+def test_what_is_rare_is_not_punished_for_wounds_and_has_time(entry):
+    skills = {spec.name: spec for spec in load_curriculum(entry.curriculum, entry.facts)}
+    for name in ("Eat_Cow", "Defeat_Zombie", "Defeat_Skeleton", "Collect_Coal", "Collect_Iron", "Collect_Diamond"):
+        assert "health_penalty" not in skills[name].task_reward and skills[name].max_task_steps == 200, name
+    wood = skills["Collect_Wood"]
+    assert "health_penalty" in wood.task_reward and wood.max_task_steps is None
+
+
 def test_craftax_leads_from_the_overworld_to_the_gnomish_mines():
     skills = load_curriculum("craftax", CRAFTAX)
     assert len(skills) >= 30

@@ -68,10 +68,25 @@ def test_an_empty_library_is_refused(paths, capsys):
     assert "has no completed skill to rehearse; train some first" in refused([str(paths.root)], capsys)
 
 
-@pytest.mark.parametrize("name", ["run.json", "skill.json", "0.py"])
+@pytest.mark.parametrize("name", ["run.json", "skill.json", "0.py", "expert_0_policy/params.pkl"])
 def test_a_missing_file_is_named_and_no_rehearsal_is_begun(name, paths, capsys):
     (paths.skill_folder(0, "Collect_Wood") / name).unlink()
     assert f"{name} is missing" in refused([str(paths.root)], capsys)
+    assert not paths.rehearsals()
+
+
+def test_a_damaged_expert_is_named_and_no_rehearsal_is_begun(paths, capsys):
+    params = paths.expert_params(0, "Collect_Wood")
+    params.write_bytes(params.read_bytes()[:200])
+    assert f"{params} is not a flowrl file" in refused([str(paths.root)], capsys)
+    assert not paths.rehearsals()
+
+
+def test_a_skill_of_another_game_is_refused(paths, capsys):
+    record = paths.skill_folder(0, "Collect_Wood") / "run.json"
+    write_json(record, read_json(record) | {"env_name": "Craftax-Symbolic-v1"})
+    words = "was trained on Craftax-Symbolic-v1, and the experiment's game is Craftax-Classic-Symbolic-v1"
+    assert words in refused([str(paths.root)], capsys)
     assert not paths.rehearsals()
 
 

@@ -25,6 +25,13 @@ def minutes(number: float) -> datetime:
     return BEGAN + timedelta(minutes=number)
 
 
+def tried(update: int, updates: int) -> dict:
+    """What an expert does that comes to know which action succeeds, and has had a success by then."""
+    share, known = round(0.05 + 0.5 * update / updates, 5), update > updates // 2
+    return {"kinds": {"move": round(0.9 - share, 5), "use": share, "make": 0.1}, "entropies": {"move": 1.2, "make": 0.4},
+            "decisive": "DO" if known else None, "decisive_share": share if known else None}  # fmt: skip
+
+
 def metrics(path: Path, updates: int, **fields) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -32,7 +39,7 @@ def metrics(path: Path, updates: int, **fields) -> None:
         rate = round(update / updates, 3)
         line = {"frames": update * 1000, "total_frames": 1_000_000, "frames_per_s": 4000.0, "estimate": rate,
                 "entropy": 2 - rate, "success_rate": rate if update > 3 else None, "test_success_rate": None,
-                "attempt": 1} | fields  # fmt: skip
+                "attempt": 1, "tried": tried(update, updates)} | fields  # fmt: skip
         lines.append(json.dumps(line))
     path.write_text("\n".join(lines) + "\n")
 
@@ -89,7 +96,8 @@ def evaluation() -> dict:
 
     rates = {"COLLECT_WOOD": mean(1.0, 0.9, 1.0), "EAT_COW": mean(0.25, 0.2, 0.3)}
     whole = {"episodes": 1024, "achievements": mean(15.61, 15.44, 15.78), "score": 43.9, "episode_steps": mean(390.2, 375, 405),
-             "rates": rates}  # fmt: skip
+             "rates": rates, "endings": {"attack": 0.7, "thirst": 0.3},
+             "acting_at_the_end": {"Collect_Wood": 0.6, "Eat_Cow": 0.4}}  # fmt: skip
     skill = {"skill_name": "Collect_Wood", "episodes": 512, "success_rate": mean(0.97, 0.95, 0.99)}
     plain = whole | {"achievements": mean(14.1, 14.0, 14.3), "frames": 1000}
     return {"frames": 20_000_000, "seed": 0, "whole": whole, "flat": {"small batches": plain}, "skills": [skill]}
@@ -109,7 +117,7 @@ def an_experiment(root: Path, more: int = 0, updates: int = 40) -> ExperimentPat
                        run_folder="training_runs/skill_2_Place_Table")  # fmt: skip
     axe = SkillEntry(skill_name="Make_Pickaxe", dependencies=["Collect_Wood", "Place_Table"])
     others = [in_library(paths, 10 + number, f"Skill_{number}", updates) for number in range(more)]
-    metrics(paths.rehearsal_records("rehearsal_1") / "metrics.jsonl", 20, achievements=9.5, success_rate=None)
+    metrics(paths.rehearsal_records("rehearsal_1") / "metrics.jsonl", 20, achievements=9.5, success_rate=None, tried=None)
     rehearsal = RehearsalEntry(skill_name="rehearsal_1", status=Status.COMPLETED, frames=20_000, achievements=9.5, attempt=1,
                                started_at=minutes(5), completed_at=minutes(6), minutes=1.0)  # fmt: skip
     skills = [wood, cow, steak, table, axe, *others]

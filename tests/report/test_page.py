@@ -137,6 +137,30 @@ def test_a_curve_has_its_tests_and_attempts_and_is_thinned(tmp_path):
     assert len(curve.rows(20)) <= 20 and not curves.read(tmp_path / "none")
 
 
+def test_what_an_expert_tries_is_a_line_a_row_and_columns(paths):
+    facts = gather(paths, NOW)
+    wood, rehearsal = facts.facts_of("Collect_Wood"), facts.facts_of("rehearsal_1")
+    shares = wood.curve.decisive_shares
+    assert shares[0] is None and shares[-1] == 0.55 and rehearsal.curve.last_tried is None
+    visible = without_scripts(writing.page(facts))
+    assert (
+        "<dt>tries</dt><dd>move 35%, use 55%, make 10%; DO, which succeeds, 55%<br>entropy of move 1.20, make 0.40</dd>"
+        in visible
+    )
+    assert visible.count("<dt>tries</dt>") == 1 and visible.count('<th scope="col">entropy by kind of action</th>') == 1
+    drawn, without = (json.dumps(charts.learning_curve(skill)) for skill in (wood, rehearsal))
+    assert "decisive action tried" in drawn and "decisive action tried" not in without
+
+
+@pytest.mark.parametrize("damaged", [3, {}, {"kinds": {"move": "often"}}, {"kinds": {}, "entropies": {}, "decisive": []}])
+def test_what_is_no_record_of_tries_is_left_out(paths, damaged):
+    path = paths.skill_folder(0, "Collect_Wood") / "metrics.jsonl"
+    path.write_text(json.dumps({"frames": 10, "estimate": 0.5, "tried": damaged}) + "\n")
+    facts = gather(paths, NOW)
+    assert facts.facts_of("Collect_Wood").curve.tried == [None]
+    assert "<dt>tries</dt>" not in without_scripts(writing.page(facts))
+
+
 # The graph.
 
 
@@ -190,7 +214,8 @@ def test_the_page_has_all_that_the_folder_has(paths):
     for needed in ("Collect_Wood", "Skill graph", "Timeline", "Evaluation", "15.61 (15.44 to 15.78)", "inventory",
                    "the training ended without a result", "declares no gain of stone", "--total_timesteps", "rehearsal_1",
                    "Hold n pieces of wood", "Collect_Wood: 0 &rarr; 0", "plain agent, small batches",
-                   "the newest line of its log"):  # fmt: skip
+                   "the newest line of its log",
+                   "Episodes ended by attack 70.0%, thirst 30.0%. Then acted Collect_Wood 60.0%,"):  # fmt: skip
         assert needed in visible, needed
     assert re.findall(r'data-chart="([^"]+)"', visible) == [
         "graph", "timeline", "achievements", "curve-rehearsal_1", "curve-Collect_Wood",

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from flowrl.training.run.exploration import Tried
+from flowrl.records.tried import Tried
 from flowrl.training.run.pane import Pane
 from flowrl.training.run.progress import UpdateReport
 from flowrl.training.run.resources import MemoryUse, TimeShares

@@ -8,7 +8,7 @@ these in worlds that the game generates. The game's ``pickaxe`` and ``sword`` ar
 diamond.
 """
 
-from flowrl.proposers.curricula import WITHOUT_FEAR
+from flowrl.proposers.curricula import RARE_STEPS, WITHOUT_FEAR
 from flowrl.skills.menu import Approach, Recipe, Recover, each, once
 
 OVERWORLD = {"level:OVERWORLD": once(1)}
@@ -21,7 +21,7 @@ TO_TABLE_AND_FURNACE = (Approach("CRAFTING_TABLE", 0.25), Approach("FURNACE", 0.
 
 
 def collect(name, resource, description, requires, blocks, without=()):
-    """Hold ``n`` of what a block gives."""
+    """Hold ``n`` of what a block gives; ``without`` terms of the reward if the block is rare."""
     return Recipe(
         name=name,
         description=description,
@@ -30,6 +30,7 @@ def collect(name, resource, description, requires, blocks, without=()):
         also_gains=(f"achievement:{name.upper()}",),
         reward=tuple(Approach(block) for block in blocks),
         without=without,
+        max_task_steps=RARE_STEPS if without else None,
     )
 
 
@@ -56,7 +57,7 @@ def hunt(name, achievement, creature, description, requires, *reward):
     """Beat a creature, or eat it."""
     gains = {f"achievement:{achievement}": once(1)}
     to_creature = (Approach(creature, 0.3), *reward)
-    return Recipe(name, description, gains, requires, reward=to_creature, without=WITHOUT_FEAR)
+    return Recipe(name, description, gains, requires, reward=to_creature, without=WITHOUT_FEAR, max_task_steps=RARE_STEPS)
 
 
 SMELTING = {"wood": once(1), "stone": once(1), "coal": once(1), "iron": once(1)}

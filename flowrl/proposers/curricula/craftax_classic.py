@@ -4,7 +4,7 @@ What each requires and consumes is the game's own rule (craftax 1.6.1, ``craftax
 plays every one of them. Nothing is declared that would merely help, such as a sword against zombies.
 """
 
-from flowrl.proposers.curricula import WITHOUT_FEAR
+from flowrl.proposers.curricula import RARE_STEPS, WITHOUT_FEAR
 from flowrl.skills.menu import Approach, Pay, Recipe, Recover, each, once
 
 TABLE = {"near:CRAFTING_TABLE": once(1)}
@@ -12,8 +12,6 @@ TABLE_AND_FURNACE = {**TABLE, "near:FURNACE": once(1)}
 WOOD = {"wood": once(1)}
 WOOD_AND_STONE = {**WOOD, "stone": once(1)}
 SMELTING = {**WOOD_AND_STONE, "coal": once(1), "iron": once(1)}
-RARE_STEPS = 200
-"""What is rare takes long to find, also where ``--max_task_steps`` is small for the rest."""
 TO_TABLE = (Approach("CRAFTING_TABLE"),)
 TO_TABLE_AND_FURNACE = (Approach("CRAFTING_TABLE", 0.25), Approach("FURNACE", 0.25))
 

@@ -38,7 +38,7 @@ LOOKS = {
     Status.CANCELLED: Look("square", "#c98a1b", "■"),
     Status.BLOCKED: Look("diamond", "#c98a1b", "◆"),
 }
-COMPOSED, PLAIN = "#1f83c4", "#8a8a8a"
+COMPOSED, PLAIN, DECISIVE = "#1f83c4", "#8a8a8a", "#9a63c9"
 _LONGEST_NAME = 22
 _ROW_PX, _NARROW_ROW_PX = 40, 28
 """The height of a row of the graph: of few rows, and of so many that the page would be long; a node and its name need that."""
@@ -153,7 +153,7 @@ def waited(span: Span, waits: Mapping[Span, str]) -> str:
 
 def learning_curve(facts: SkillFacts) -> dict[str, Any] | None:
     """Success (of a rehearsal achievements, of a plain agent reward) over frames: as it came, over whole cohorts, and in the
-    tests for the goal."""
+    tests for the goal; and how often the action was tried with which most successes came."""
     curve = facts.curve
     if not curve:
         return None
@@ -165,6 +165,9 @@ def learning_curve(facts: SkillFacts) -> dict[str, Any] | None:
     plot.line(millions, _gaps(curve.raw), line_color=PLAIN, legend_label=newest)
     if any(value is not None for value in curve.cohorts):
         plot.line(millions, _gaps(curve.cohorts), line_color=COMPOSED, line_width=2, legend_label="whole cohorts")
+    if is_rate and any(share is not None for share in curve.decisive_shares):
+        plot.line(millions, _gaps(curve.decisive_shares), line_color=DECISIVE, line_dash="dotted", line_width=2,
+                  legend_label="decisive action tried")  # fmt: skip
     if curve.tests:
         frames, rates = zip(*curve.tests)
         plot.scatter([at / 1e6 for at in frames], rates, marker="diamond", size=11, color="#e0a100", legend_label="tests")

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flowrl.records import tried
+from flowrl.records.tried import Tried
+
 MOST_POINTS = 120
 """A curve of a million updates looks the same with so many, and fifty of them do not fill the page."""
 _DIGITS = 4
@@ -23,6 +26,8 @@ class Curve:
     cohorts: list[float | None] = field(default_factory=list)
     """Success over whole cohorts of episodes: smoother, and unbiased."""
     entropy: list[float | None] = field(default_factory=list)
+    tried: list[Tried | None] = field(default_factory=list)
+    """What the skill's own expert did lately; None where the game names no actions."""
     tests: list[tuple[int, float]] = field(default_factory=list)
     """Frames and rate of each test for the goal."""
     attempts: list[tuple[int, int]] = field(default_factory=list)
@@ -31,10 +36,20 @@ class Curve:
     def __bool__(self) -> bool:
         return bool(self.frames)
 
+    @property
+    def last_tried(self) -> Tried | None:
+        """What the expert does now, or did at the end."""
+        return self.tried[-1] if self.tried else None
+
+    @property
+    def decisive_shares(self) -> list[float | None]:
+        """How often the expert tried what brought most successes."""
+        return [None if found is None else found.decisive_share for found in self.tried]
+
     def rows(self, most: int) -> list[tuple]:
-        """At most so many rows, evenly chosen: frames, latest episodes, whole cohorts, entropy."""
+        """At most so many rows, evenly chosen: frames, latest episodes, whole cohorts, entropy, what was tried."""
         step = max(1, -(-len(self.frames) // most))
-        return list(zip(self.frames, self.raw, self.cohorts, self.entropy))[::step]
+        return list(zip(self.frames, self.raw, self.cohorts, self.entropy, self.tried))[::step]
 
 
 def read(path: Path, never_done: bool = False) -> Curve:
@@ -62,6 +77,7 @@ def read(path: Path, never_done: bool = False) -> Curve:
         curve.raw.append(_short(row.get("reward") if never_done else row.get("achievements", row.get("estimate"))))
         curve.cohorts.append(None if never_done else _short(row.get("success_rate")))
         curve.entropy.append(_short(row.get("entropy")))
+        curve.tried.append(tried.from_data(row.get("tried")))
     return curve
 
 

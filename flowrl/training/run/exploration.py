@@ -1,18 +1,18 @@
 """What a skill's own expert tries: the kinds of its actions, and how often it does what has brought success.
 
-An expert that hardly ever tries the decisive action cannot learn that it pays. So its pane and its metrics show what it does,
-and a run that is given up says so.
+An expert that hardly ever tries the decisive action cannot learn that it pays. So its pane, its metrics and the report show
+what it does, and a run that is given up says so.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowrl.envs.adapter import GameAdapter
+from flowrl.records.tried import Tried
 from flowrl.training.playing.rollout import StepOutcome
 
 OTHER = "other"
@@ -21,31 +21,6 @@ MEMORY = 0.9
 """The share of an action's weight that is left after each update."""
 OFTEN = 0.5
 """Of the successes, at least so many came with the decisive action."""
-
-
-class Tried(NamedTuple):
-    """What the expert does, over its latest steps."""
-
-    kinds: Mapping[str, float]
-    """The share of each kind of action."""
-    entropies: Mapping[str, float]
-    """In nats: how evenly the actions of a kind are tried."""
-    decisive: str | None
-    """The action with which most successes came; None before the first success, and where they came with many."""
-    decisive_share: float | None
-    """How often the expert chooses it."""
-
-    def described(self) -> str:
-        """Such as ``move 62%, use 30%, place 8%; DO, which succeeds, 30%``."""
-        kinds = ", ".join(f"{kind} {_percent(share)}" for kind, share in self.kinds.items())
-        return f"{kinds}; {self.decisive}, which succeeds, {_percent(self.decisive_share)}" if self.decisive else kinds
-
-    def to_data(self) -> dict[str, Any]:
-        """Plain values, as ``metrics.jsonl`` holds them."""
-        rounded = {kind: round(value, 4) for kind, value in self.entropies.items()}
-        shares = {kind: round(share, 5) for kind, share in self.kinds.items()}
-        decisive = None if self.decisive_share is None else round(self.decisive_share, 5)
-        return {"kinds": shares, "entropies": rounded, "decisive": self.decisive, "decisive_share": decisive}
 
 
 class ActionWatch:
@@ -118,8 +93,3 @@ def _is_one_of(name: str, known: Sequence[str]) -> bool:
 def _entropy(shares: np.ndarray) -> float:
     total = shares.sum()
     return -sum(share / total * math.log(share / total) for share in shares if share > 0) if total else 0.0
-
-
-def _percent(share: float) -> str:
-    """With a digit more where it is small: that is where it matters."""
-    return f"{100 * share:.0f}%" if share >= 0.095 else f"{100 * share:.1f}%"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from flowrl.pane.figures import duration, rate_text, share
-from flowrl.training.run.exploration import Tried
+from flowrl.records.tried import Tried
 from flowrl.training.run.resources import MemoryUse, TimeShares
 
 

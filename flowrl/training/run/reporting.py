@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from flowrl.files import append_line
+from flowrl.records.tried import Tried
 from flowrl.training.learning.ppo import Statistics
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.playing.rollout import StepOutcome
 from flowrl.training.playing.success import PlanRates, RecentSuccess
 from flowrl.training.run import measuring
-from flowrl.training.run.exploration import ActionWatch, Tried
+from flowrl.training.run.exploration import ActionWatch
 from flowrl.training.run.progress import UpdateReport
 from flowrl.training.run.resources import memory_now
 from flowrl.training.run.specification import RunSpecification

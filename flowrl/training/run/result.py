@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from flowrl.envs.adapter import GameAdapter
 from flowrl.records.observed import Observed
 from flowrl.records.result import NO_PROGRESS, NO_PROGRESS_PREFIX, Outcome, RunResult, TaskRate
+from flowrl.records.tried import Tried
 from flowrl.training.playing.evaluation import Evaluation
 from flowrl.training.run.clock import Clock
-from flowrl.training.run.exploration import Tried
 from flowrl.training.run.observed import levels_of, observed, of_a_copy
 from flowrl.training.run.specification import RunSpecification
 from flowrl.training.run.state import LocalExpert, RunState

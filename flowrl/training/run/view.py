@@ -51,7 +51,7 @@ class View:
         raise NotImplementedError
 
     def note(self) -> str:
-        """A line below the rates; empty without one."""
+        """Lines below the rates; empty without any."""
         return ""
 
     def picture(self) -> Picture:
@@ -108,7 +108,10 @@ class PlanView(View):
 
     def note(self) -> str:
         tried = self.report.tried if self.goal is not None and self.report else None
-        return f"tries {tried.described()}" if tried else ""
+        if tried is None:
+            return ""
+        evenly = tried.entropies_described()
+        return f"tries {tried.described()}" + (f"\nentropy of {evenly}" if evenly else "")
 
 
 def rate_of(name: str, rate: float | None, goal: float, remark: str = "", style: str = "") -> Rate:
