@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = summary(runs)
     print(table(found))
     library = options.folder / f"seed_{options.first_seed}"
-    print(f"\nWatch a skill, as a film: flowrl watch {library} {skill_to_watch(library)}, or here with --in_terminal")
+    print(f"\nWatch a whole episode, as a film: flowrl watch {library} whole, or here with --in_terminal")
+    print(f"Watch a skill: flowrl watch {library} {skill_to_watch(library)}")
     print(f"All of it on one page: flowrl report {library}")
     print(f"Why each task of an episode was chosen: flowrl evaluate {library} --log")
     print(f'Use it in a program: flowrl.load_agent("{library}")')

@@ -367,7 +367,8 @@ class ReportArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class WatchArguments:
-    """Films what a skill's experts do: its plan on a fresh world, drawn by the game itself.
+    """Films what a skill's experts do: its plan on a fresh world, drawn by the game itself. Or a whole episode: the planner
+    chooses the tasks, until the player dies.
 
     The film is report/films/SKILL.mp4 in the experiment's folder, where flowrl report shows it.
     """
@@ -375,13 +376,15 @@ class WatchArguments:
     graph_path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GRAPH_PATH")]
     """Folder of the experiment."""
     skill: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SKILL")]
-    """Name of a skill; all: every completed skill that has no film yet, or has been trained since."""
+    """Name of a skill; all: every completed skill that has no film yet, or has been trained since; whole: whole episodes."""
     seed: int = 0
     """Seed of the worlds and of all that happens in them: the same seed gives the same film."""
     episodes: int = 1
     """Episodes in the film, one after the other."""
     outcome: Literal["any", "success", "failure"] = "any"
     """Which episodes are filmed."""
+    max_steps: int = 2_000
+    """Steps after which a whole episode is ended."""
     tile: int = 32
     """Pixels on a side of one cell of the game."""
     fps: int = 8
@@ -397,11 +400,13 @@ class WatchArguments:
     """Play it in the terminal instead, as coloured half blocks."""
 
     def __post_init__(self):
-        check_ranges(self, {AT_LEAST_ONE: ("episodes", "tile", "fps"), NOT_NEGATIVE: ("seed",)})
+        check_ranges(self, {AT_LEAST_ONE: ("episodes", "tile", "fps", "max_steps"), NOT_NEGATIVE: ("seed",)})
         if self.progress and self.episodes > 1:
             raise BadInput("--progress shows one world: leave --episodes out")
         if self.skill == "all" and self.training:
             raise BadInput("--training films one training: name its skill")
+        if self.skill == "whole" and (self.progress or self.training or self.outcome != "any"):
+            raise BadInput("--progress, --training and --outcome are about one skill: leave them out, or name a skill")
         if self.skill == "all" and (self.out or self.in_terminal):
             raise BadInput(
                 "all skills have a film each, in report/films/; leave --out and --in_terminal out, or name one skill"

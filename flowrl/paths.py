@@ -34,6 +34,8 @@ MOMENTS = "moments.pkl"
 WANDB_RUN = "wandb_run.json"
 """In a run's folder, and later in its skill's, if the training was reported: which wandb run that is."""
 FILM_SUFFIXES = (".mp4", ".webp", ".gif")
+WHOLE_FILM = "whole"
+"""In place of a skill's name: the film of whole episodes."""
 
 
 CACHE = "FLOWRL_CACHE_DIR"

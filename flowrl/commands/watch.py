@@ -1,4 +1,4 @@
-"""``flowrl watch GRAPH_PATH SKILL``: a film of what a skill's experts do."""
+"""``flowrl watch GRAPH_PATH SKILL``: a film of what a skill's experts do, or of a whole episode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, BadInput, FlowrlError
 from flowrl.evaluation.library import completed
 from flowrl.experiment import stored_library, unfinished_run
-from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.paths import WHOLE_FILM, ExperimentPaths, RunPaths
 from flowrl.records import moments
 from flowrl.records.moments import Moment
 from flowrl.records.run_record import Slot
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from flowrl.evaluation.bench import Bench
     from flowrl.evaluation.library import Library, LibrarySkill
+    from flowrl.films.whole_episodes import WholeEpisode
 
 ALL = "all"
 """In place of a skill: every one that has no film of what it can do now."""
@@ -55,6 +56,8 @@ def _film(given: WatchArguments) -> None:
     from flowrl.evaluation import bench
     from flowrl.films import film_files
 
+    if given.skill == WHOLE_FILM:
+        return _film_whole(given, paths, entry)
     library, is_unfinished = _library_with(given, paths, entry)
     skills = _chosen(library, given, paths)
     if given.out and not given.in_terminal:
@@ -68,6 +71,34 @@ def _film(given: WatchArguments) -> None:
         film = _show(frames, f"{how}{_of_checkpoint(skill) if is_unfinished else ''}", given, paths, skill.name)
         if film and not is_unfinished:  # a training reports for itself
             trackers.add_film(paths.skill_folder(skill.index, skill.name), film, "progress" if given.progress else "film", _say)
+
+
+def _film_whole(given: WatchArguments, paths: ExperimentPaths, entry: GameEntry) -> None:
+    """A film of whole episodes, played by the planner."""
+    from flowrl.envs.readings import goal_names
+    from flowrl.envs.registry import make_adapter
+    from flowrl.evaluation import bench, worth
+    from flowrl.evaluation.planner import PlannerSettings
+    from flowrl.films import film_files, picture, whole_episodes
+
+    if given.out and not given.in_terminal:
+        film_files.check_suffix(given.out)
+    library, adapter = stored_library.load(paths, entry), make_adapter(entry.env_name)
+    if not goal_names(adapter):
+        raise BadInput(
+            f"{entry.env_name} declares no goals, so there is nothing to plan for; name a skill (docs/add_a_game.md)"
+        )
+    planned = worth.planned_by(library, adapter.facts, worth.stored(paths, library), PlannerSettings())
+    set_up = bench.set_up(library, adapter, max(_ENVS, given.episodes))
+    played = whole_episodes.shoot(set_up, planned, given.seed, given.episodes, given.tile, given.max_steps)
+    frames = [frame for episode in played for frame in picture.whole_frames(episode, given.fps)]
+    _show(frames, "; ".join(map(_in_words, played)), given, paths, WHOLE_FILM)
+
+
+def _in_words(episode: WholeEpisode) -> str:
+    last = episode.shots[-1]
+    ending = f"killed: {episode.death}" if episode.death else "still alive"
+    return f"{last.num_unlocked} of {episode.num_goals} achievements in {last.step:,} steps, {ending}"
 
 
 def _say(line: str) -> None:
@@ -99,7 +130,7 @@ def _chosen(library: Library, given: WatchArguments, paths: ExperimentPaths) -> 
         known = [*(skill.name for skill in library.skills), *unfinished_run.names(paths)]
         raise BadInput(
             f"{paths.root} has no completed skill {name!r}, and no training of it with a checkpoint; "
-            f"{suggestion(name, [*known, ALL])}"
+            f"{suggestion(name, [*known, ALL, WHOLE_FILM])}"
         )
     return skills
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.envs.adapter import GameAdapter
+from flowrl.envs.adapter import GameAdapter, State
 from flowrl.envs.features import Features, task_inputs
 from flowrl.envs.observations import Observation
 from flowrl.envs.readings import Readings, make_ending, make_own_reward, make_reader
@@ -137,12 +137,25 @@ def begin(composition: Composition, key: jax.Array, num_worlds: int, planned: Pl
 
 
 def play_step(
-    composition: Composition, params: Params, games: Games, planned: Planned, act_key, step_key, number: int
+    composition: Composition,
+    params: Params,
+    games: Games,
+    planned: Planned,
+    act_key,
+    step_key,
+    number: int,
+    look: Callable[[State, Features], None] = lambda state, features: None,
 ) -> tuple[Games, Step]:
-    """One step of every environment; the game states of ``games`` are used up."""
+    """One step of every environment; the game states of ``games`` are used up.
+
+    Args:
+        look: gets the states and features that the step led to, before ended environments got their next worlds; the states
+            are used up once it returns.
+    """
     world, scene, course = composition.world, games.scene, games.course
     decision = composition.acting.act(params, scene.observation, games.typical, course.choice.skill, act_key, number)
     state, observation, features, game_over = world.step(scene.state, decision.action, step_key, number)
+    look(state, features)
     judgement = composition.judge(scene.features, features, game_over, course, planned)
     next_world, scene = world.renew(games.bank, state, observation, features, judgement.ended)
     course = composition.go_on(course, judgement, scene.features, planned)

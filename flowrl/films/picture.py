@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from flowrl.films.footage import Episode, Shot
+from flowrl.films.whole_episodes import WholeEpisode, WholeShot
 from flowrl.records.run_record import PlannedTask
 
 _INK, _DIM, _PAPER = (235, 238, 241), (163, 173, 184), (20, 23, 26)
@@ -63,24 +64,58 @@ def _head(label: str, width: int, height: int, size: int) -> np.ndarray:
     return np.asarray(picture)
 
 
+def whole_frames(episode: WholeEpisode, fps: int) -> list[np.ndarray]:
+    """As `frames`, of a whole episode. An achievement is written for a second, and so is how the episode ended.
+
+    Args:
+        fps: frames of the film a second.
+    """
+    shots, found = episode.shots, []
+    news, until = "", -1
+    for number, shot in enumerate(shots):
+        if shot.newest:
+            news, until = shot.newest, number + fps
+        found.append(_whole_frame(shot, episode, [(news, _GOOD)] if number < until else []))
+    ending = (f"killed: {episode.death}", _BAD) if episode.death else ("still alive", _GOOD)
+    return found + [_whole_frame(shots[-1], episode, [ending])] * fps
+
+
 def _frame(shot: Shot, plan: Sequence[PlannedTask], steps: int, is_success: bool | None) -> np.ndarray:
-    height, width = shot.picture.shape[:2]
-    size = max(11, width // 24)
-    line = round(size * _LINE)
-    picture = Image.new("RGB", (_even(max(width, _NARROWEST)), _even(height + _NUM_LINES * line + size // 2)), _PAPER)
-    picture.paste(Image.fromarray(shot.picture), (0, 0))
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
     task = plan[shot.task]
     of = f" x{task.n}" if task.n != 1 else ""
-    held = _in_lines([f"{name} {amount}" for name, amount in shot.held.items()], font, picture.width - size, _HELD_LINES)
     ending = [] if is_success is None else [("done", _GOOD) if is_success else ("not done", _BAD)]
     rows = [
         [(f"{task.skill_name}{of}", _INK), *ending],
         [(f"task {shot.task + 1} of {len(plan)}, expert {task.global_expert_idx}", _DIM)],
         [(f"step {shot.step} of {steps}, reward {shot.reward:.2f}", _DIM)],
-        *([(line_of_held, _DIM)] for line_of_held in held or ["holds nothing"]),
     ]
-    for number, row in enumerate(rows):
+    return _captioned(shot.picture, rows, shot.held)
+
+
+def _whole_frame(shot: WholeShot, episode: WholeEpisode, more: _Row) -> np.ndarray:
+    why = f" for {shot.serves}" if shot.serves else f" until {shot.restores} is restored" if shot.restores else ""
+    rows = [
+        [(f"{shot.task}{why}", _INK)],
+        [(f"{shot.num_unlocked} of {episode.num_goals} unlocked", _DIM), *more],
+        [(f"step {shot.step} of {episode.shots[-1].step}", _DIM)],
+    ]
+    return _captioned(shot.picture, rows, shot.held)
+
+
+_Row = Sequence[tuple[str, tuple[int, int, int]]]
+"""Words and their colours, from left to right."""
+
+
+def _captioned(drawn: np.ndarray, rows: Sequence[_Row], held: Mapping[str, int]) -> np.ndarray:
+    """The game's picture with lines of text below it, and what the player holds."""
+    height, width = drawn.shape[:2]
+    size = max(11, width // 24)
+    line = round(size * _LINE)
+    picture = Image.new("RGB", (_even(max(width, _NARROWEST)), _even(height + _NUM_LINES * line + size // 2)), _PAPER)
+    picture.paste(Image.fromarray(drawn), (0, 0))
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
+    things = _in_lines([f"{name} {amount}" for name, amount in held.items()], font, picture.width - size, _HELD_LINES)
+    for number, row in enumerate([*rows, *([(thing, _DIM)] for thing in things or ["holds nothing"])]):
         left = size // 2
         for text, colour in row:
             text = _fitting(text, font, picture.width - left - size // 2)

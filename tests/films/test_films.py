@@ -16,32 +16,16 @@ from PIL import Image
 from rich.console import Console
 
 from flowrl.commands import watch as command
-from flowrl.envs.adapter import Renderer
 from flowrl.errors import BadInput
 from flowrl.evaluation import bench as benches
-from flowrl.films import film_files, footage, in_terminal, picture
+from flowrl.films import drawing, film_files, footage, in_terminal, picture
 from flowrl.films.footage import Episode, Shot, shoot, shoot_progress
 from flowrl.paths import ExperimentPaths
 from flowrl.records import moments
 from flowrl.records.moments import Moment
 from flowrl.records.run_record import PlannedTask
 from tests.evaluation.camp import Camp, camp_library, pressing
-
-TILE = 8
-
-
-class DrawnCamp(Camp):
-    """Water as a bar of blue, wood as one of brown below it, 9 cells wide."""
-
-    def renderer(self):
-        def draw(state):
-            cells = jnp.arange(9)
-            bars = jnp.stack([cells < state.water, cells < state.pack.wood])
-            colours = jnp.asarray([[40, 90, 220], [140, 90, 40]])
-            pixels = jnp.where(bars[..., None], colours[:, None], 0).astype(jnp.uint8)
-            return jnp.repeat(jnp.repeat(pixels, TILE, 0), TILE, 1)
-
-        return Renderer(draw, TILE)
+from tests.films.drawn_camp import TILE, DrawnCamp, bar
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +39,6 @@ def skill_of(bench, name):
 
 def filmed(bench, name, **how):
     return shoot(bench, skill_of(bench, name), **{"seed": 3, "episodes": 1, "tile": TILE, **how})
-
-
-def bar(shot, row) -> int:
-    """The cells of a bar that are not black."""
-    return int(shot.picture[row * TILE, ::TILE].any(-1).sum())
 
 
 def test_a_film_shows_each_state_of_the_episode_with_what_goes_on(bench):
@@ -76,7 +55,7 @@ def test_a_film_shows_each_state_of_the_episode_with_what_goes_on(bench):
 
 def test_tools_are_held_too_and_an_array_counts_as_its_sum():
     inventory = SimpleNamespace(wood=np.array([2, 0]), potions=np.array([[0, 1, 2], [0, 0, 0]]), pickaxe=np.array([1, 3]))
-    found = {name: amount.tolist() for name, amount in footage.amounts(inventory, ("wood", "potions", "pickaxe")).items()}
+    found = {name: amount.tolist() for name, amount in drawing.amounts(inventory, ("wood", "potions", "pickaxe")).items()}
     assert found == {"wood": [2, 0], "potions": [3, 0], "pickaxe": [1, 3]}
 
 
@@ -259,6 +238,8 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         ([str(tmp_path), "Wood"], "holds no experiment"),
         ([str(tmp_path), "Wood", "--episodes", "0"], "--episodes must be at least 1"),
         ([str(tmp_path), "Wood", "--outcome", "both"], "--outcome"),
+        ([str(tmp_path), "whole", "--progress"], "are about one skill"),
+        ([str(tmp_path), "whole", "--max_steps", "0"], "--max_steps must be at least 1"),
     ):
         assert command.main(arguments) == 2
         error = capsys.readouterr().err
@@ -296,6 +277,14 @@ def test_all_films_what_has_no_film_or_was_trained_since(bench, paths, tmp_path,
     later = paths.report / "films" / f"{names[0]}.gif"
     os.utime(later, (0, 0))
     assert filmed_now() == names[:1]
+
+
+def test_whole_episodes_are_filmed_as_the_planner_plays_them(paths, tmp_path, capsys):
+    assert command.main([str(tmp_path), "whole", "--tile", str(TILE), "--max_steps", "12", "--episodes", "2"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "films/whole.gif (42 frames; " in said  # twice the start, 12 steps, and a second at the end
+    assert said.count("3 of 3 achievements in 12 steps, still alive") == 2
+    assert paths.film("whole", ".gif").exists()
 
 
 def test_a_film_of_progress_shows_the_moments_that_were_kept(bench, paths, tmp_path, capsys):

@@ -282,6 +282,15 @@ def test_a_skill_is_shown_with_its_film_and_the_one_of_its_progress(paths):
     assert "<figcaption>The same world at four moments of the training.</figcaption>" in text
 
 
+def test_a_film_of_whole_episodes_has_a_section_of_its_own(paths):
+    assert 'id="whole"' not in without_scripts(writing.page(gather(paths, NOW)))
+    film = paths.film("whole", ".webp")
+    film.parent.mkdir(parents=True, exist_ok=True)
+    film.write_bytes(b"film")
+    text = without_scripts(writing.page(gather(paths, NOW)))
+    assert re.findall(r'src="(films/[^"]+)"', text) == ["films/whole.webp"] and 'href="#whole"' in text
+
+
 def test_the_page_asks_no_other_place_for_anything(paths):
     visible = without_scripts(writing.page(gather(paths)))
     assert not re.search(r'(src|href)="(?!#|films/)', visible)

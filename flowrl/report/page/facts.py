@@ -12,7 +12,7 @@ from typing import Any
 
 from flowrl.errors import BadInput
 from flowrl.files import read_json
-from flowrl.paths import FILM_SUFFIXES, ExperimentPaths
+from flowrl.paths import FILM_SUFFIXES, WHOLE_FILM, ExperimentPaths
 from flowrl.records import history
 from flowrl.records.learned import num_learned
 from flowrl.report.page import curves
@@ -27,12 +27,13 @@ _PACKAGES = ("jax", "flax", "optax", "craftax", "numpy")
 
 
 _FILMS = {False: "Played on a fresh world.", True: "The same world at four moments of the training."}
+_WHOLE_CAPTION = {False: "A whole episode in a fresh world: the planner chooses, the experts act."}
 """Captions of films, by whether they show how the expert got better."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """A film of a skill."""
+    """A film of a skill, or of whole episodes."""
 
     address: str
     """Relative to the page."""
@@ -121,6 +122,7 @@ class Facts:
     waits: Mapping[Span, str]
     """For each attempt that waited: what it waited for."""
     evaluation: Mapping[str, Any] | None
+    whole_films: tuple[Film, ...]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     remarks: list[str] = field(default_factory=list)
@@ -162,6 +164,7 @@ def gather(paths: ExperimentPaths, now: datetime | None = None) -> Facts:
         critical=critical_path(spans, needs),
         waits=waits(spans, needs),
         evaluation=evaluation or None,
+        whole_films=_films(paths, WHOLE_FILM, _WHOLE_CAPTION),
         settings=_read(paths.config, []),
         versions=versions(),
         remarks=remarks,
@@ -188,7 +191,7 @@ def _skill(paths: ExperimentPaths, run: Run, remarks: list[str]) -> SkillFacts:
         result=_read(folder / "result.json", remarks),
         curve=curves.read(folder / "metrics.jsonl", run.never_done),
         log_end=_end_of(folder / "training.log"),
-        films=tuple(_films(paths, run)),
+        films=_films(paths, run.skill_name, _FILMS),
     )
 
 
@@ -204,14 +207,18 @@ def _folder(paths: ExperimentPaths, run: Run) -> Path | None:
     return next((place for place in places if place.is_dir()), None)
 
 
-def _films(paths: ExperimentPaths, run: Run) -> list[Film]:
-    """Of each kind the first form that is there."""
+def _films(paths: ExperimentPaths, name: str, captions: Mapping[bool, str]) -> tuple[Film, ...]:
+    """Of each kind the first form that is there.
+
+    Args:
+        captions: of films, by whether they show how the expert got better.
+    """
     found = []
-    for of_progress, caption in _FILMS.items():
-        files = (paths.film(run.skill_name, suffix, of_progress) for suffix in FILM_SUFFIXES)
+    for of_progress, caption in captions.items():
+        files = (paths.film(name, suffix, of_progress) for suffix in FILM_SUFFIXES)
         if film := next((file for file in files if file.is_file()), None):
             found.append(Film(f"films/{film.name}", caption))
-    return found
+    return tuple(found)
 
 
 def _read(path: Path, remarks: list[str]) -> dict[str, Any]:

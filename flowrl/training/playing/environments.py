@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from flowrl.envs import tasks
+from flowrl.envs.adapter import State
 from flowrl.envs.features import Features
 from flowrl.envs.observations import Observation
 from flowrl.envs.tasks import PlanArrays, Progress, Verdict
@@ -140,11 +141,21 @@ def play_step(
 
 
 def play_seen_step(
-    stage: Stage, playing: Playing, decision: Decision, key: jax.Array, step: int | jax.Array
+    stage: Stage,
+    playing: Playing,
+    decision: Decision,
+    key: jax.Array,
+    step: int | jax.Array,
+    look: Callable[[State, Features], None] = lambda state, features: None,
 ) -> tuple[Playing, Verdict, Observation, Features]:
-    """As `play_step`, with the features ``[B, ...]`` that the step led to, before a new world took its place."""
+    """As `play_step`, with the features ``[B, ...]`` that the step led to, before a new world took its place.
+
+    Args:
+        look: gets the states and features that the step led to; the states are donated once it returns.
+    """
     world, judge = stage.world, stage.judge
     state, observation, features, game_over = world.step(playing.scene.state, decision.action, key, step)
+    look(state, features)
     verdict, progress, expert = judge.judge_step(playing.scene.features, features, game_over, playing.progress, judge.plan)
     next_world, scene = world.renew(playing.bank, state, observation, features, verdict.ended)
     bank = playing.bank._replace(next_world=next_world)
