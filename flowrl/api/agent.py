@@ -94,7 +94,8 @@ class Agent(struct.PyTreeNode):
 def load_agent(graph_path: Path | str) -> Agent:
     """The library of an experiment as one agent.
 
-    The planner goes by what ``flowrl evaluate`` has measured; before the first evaluation all skills count as equally good.
+    The planner goes by what a rehearsal has seen and ``flowrl evaluate`` has measured; before either, all skills count as
+    equally good.
 
     Raises:
         BadInput: the folder holds no experiment, or its library is empty or damaged.

@@ -73,8 +73,8 @@ def equal(library: Library) -> dict[str, Worth]:
 def stored(paths: ExperimentPaths, library: Library) -> dict[str, Worth]:
     """As the experiment's last ``flowrl evaluate`` measured it; all equally good before the first one.
 
-    A skill that was completed since then is as good as its training measured it; one that was rehearsed, as the rehearsal saw
-    it.
+    A skill that was completed since then is as good as its training measured it. One that was rehearsed is as good as the
+    rehearsal saw it, evaluated or not.
 
     Raises:
         BadInput: evaluation.json is not one of this library, or of a newer version of flowrl.
@@ -82,8 +82,9 @@ def stored(paths: ExperimentPaths, library: Library) -> dict[str, Worth]:
     try:
         measured = _read(paths, library.env_name)
     except FileNotFoundError:
-        return equal(library)
-    worths = {skill.name: measured.get(skill.name) or _trained(skill) for skill in library.skills}
+        worths = equal(library)
+    else:
+        worths = {skill.name: measured.get(skill.name) or _trained(skill) for skill in library.skills}
     return as_rehearsed(worths, rehearsed.seen(paths, library))
 
 

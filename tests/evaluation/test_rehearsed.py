@@ -58,3 +58,9 @@ def test_what_a_rehearsal_saw_takes_the_place_of_success_and_steps_and_of_nothin
     tested = {"Collect_Wood": Worth(0.9, 30.0, {"COLLECT_WOOD": 1.0}), "Eat_Cow": Worth(0.1, None, {}), "Explore": NEVER}
     found = worth.as_rehearsed(tested, {"Collect_Wood": Seen(0.95, 5.0), "Explore": Seen(1.0, 60.0)})
     assert found == tested | {"Collect_Wood": Worth(0.95, 5.0, {"COLLECT_WOOD": 1.0})}
+
+
+def test_before_an_evaluation_what_was_not_rehearsed_counts_as_equally_good(paths, library):
+    rehearse(paths, 1, 0.25, 700, 400, 100)
+    equal = worth.equal(library)
+    assert worth.stored(paths, library) == equal | {"Collect_Wood": equal["Eat_Cow"]._replace(success=0.25, steps=12.0)}
