@@ -14,7 +14,7 @@ help:
 	@echo "make demo-slurm  the same as jobs of a Slurm cluster of two nodes, which is started on this machine and ended again; one"
 	@echo "                 job is cancelled and tried again (3 to 12 minutes)"
 	@echo "make play        train all 22 Craftax-Classic skills, let them play whole episodes and learn from that, and print what"
-	@echo "                 they unlock beside plain PPO agents (long; can be stopped and continued)"
+	@echo "                 they unlock beside plain PPO agents (20 minutes or more; can be stopped and continued)"
 	@echo "make test        run the tests (installs Chromium for them, where that needs no password)"
 	@echo "make lint        check the code with ruff, as make test does first (make format: correct what can be corrected)"
 	@echo "make test-llm    try the proposer on a small language model on this machine (opt-in)"
