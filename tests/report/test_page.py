@@ -137,7 +137,7 @@ def test_a_curve_has_its_tests_and_attempts_and_is_thinned(tmp_path):
     assert len(curve.rows(20)) <= 20 and not curves.read(tmp_path / "none")
 
 
-def test_what_an_expert_tries_is_a_line_a_row_and_columns(paths):
+def test_what_an_expert_tries_is_a_line_a_row_and_a_column(paths):
     facts = gather(paths, NOW)
     wood, rehearsal = facts.facts_of("Collect_Wood"), facts.facts_of("rehearsal_1")
     shares = wood.curve.decisive_shares
@@ -147,7 +147,7 @@ def test_what_an_expert_tries_is_a_line_a_row_and_columns(paths):
         "<dt>tries</dt><dd>move 35%, use 55%, make 10%; DO, which succeeds, 55%<br>entropy of move 1.20, make 0.40</dd>"
         in visible
     )
-    assert visible.count("<dt>tries</dt>") == 1 and visible.count('<th scope="col">entropy by kind of action</th>') == 1
+    assert visible.count("<dt>tries</dt>") == 1 and visible.count('<th scope="col">decisive action</th>') == 1
     drawn, without = (json.dumps(charts.learning_curve(skill)) for skill in (wood, rehearsal))
     assert "decisive action tried" in drawn and "decisive action tried" not in without
 
@@ -253,7 +253,7 @@ def test_what_can_never_be_done_has_a_curve_of_its_reward(paths):
     wood = facts.facts_of("Collect_Wood")
     assert (wood.curve_shows, wood.curve.raw, wood.curve.cohorts) == ("reward a step", [0.0214], [None])
     visible = without_scripts(writing.page(facts))
-    assert "0.021" in visible and '<th scope="col" class="n">reward a step</th>' in visible
+    assert "0.021" in visible and '<th scope="col">reward a step</th>' in visible
     assert json.dumps(charts.learning_curve(wood)).count("whole cohorts") == 0
 
 

@@ -162,12 +162,11 @@ def learning_curve(facts: SkillFacts) -> dict[str, Any] | None:
     plot.yaxis.axis_label = facts.curve_shows
     millions = [round(frames / 1e6, 4) for frames in curve.frames]
     newest = "latest steps" if facts.run.never_done else "latest episodes"
-    plot.line(millions, _gaps(curve.raw), line_color=PLAIN, legend_label=newest)
-    if any(value is not None for value in curve.cohorts):
-        plot.line(millions, _gaps(curve.cohorts), line_color=COMPOSED, line_width=2, legend_label="whole cohorts")
-    if is_rate and any(share is not None for share in curve.decisive_shares):
-        plot.line(millions, _gaps(curve.decisive_shares), line_color=DECISIVE, line_dash="dotted", line_width=2,
-                  legend_label="decisive action tried")  # fmt: skip
+    _line(plot, millions, curve.raw, newest, line_color=PLAIN)
+    _line(plot, millions, curve.cohorts, "whole cohorts", line_color=COMPOSED, line_width=2)
+    if is_rate:
+        _line(plot, millions, curve.decisive_shares, "decisive action tried",
+              line_color=DECISIVE, line_dash="dotted", line_width=2)  # fmt: skip
     if curve.tests:
         frames, rates = zip(*curve.tests)
         plot.scatter([at / 1e6 for at in frames], rates, marker="diamond", size=11, color="#e0a100", legend_label="tests")
@@ -245,6 +244,14 @@ def _tip(title: str, **rows: str) -> str:
     """What is shown beside the pointer, as HTML, in the page's own colours. The page escapes what it puts in for ``@name``."""
     lines = "".join(f"<div>{html.escape(name.replace('_', ' '))}: <b>{value}</b></div>" for name, value in rows.items())
     return f"<div><b>{title}</b></div>{lines}"
+
+
+def _line(plot: figure, x: Sequence[float], values: Sequence[float | None], label: str, **look: Any) -> None:
+    """A line with gaps where nothing is known; none if nothing is. Short as JSON: fifty charts must not make the page large."""
+    first = next((number for number, value in enumerate(values) if value is not None), None)
+    if first is not None:
+        drawn = plot.line(x[first:], _gaps(values[first:]), legend_label=label, **look)
+        drawn.nonselection_glyph = drawn.muted_glyph = None  # nothing is selected or muted here
 
 
 def _gaps(values: Sequence[float | None]) -> list[float]:

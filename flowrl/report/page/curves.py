@@ -11,7 +11,7 @@ from typing import Any
 from flowrl.records import tried
 from flowrl.records.tried import Tried
 
-MOST_POINTS = 120
+MOST_POINTS = 100
 """A curve of a million updates looks the same with so many, and fifty of them do not fill the page."""
 _DIGITS = 4
 
@@ -44,12 +44,12 @@ class Curve:
     @property
     def decisive_shares(self) -> list[float | None]:
         """How often the expert tried what brought most successes."""
-        return [None if found is None else found.decisive_share for found in self.tried]
+        return [None if found is None else _short(found.decisive_share) for found in self.tried]
 
     def rows(self, most: int) -> list[tuple]:
-        """At most so many rows, evenly chosen: frames, latest episodes, whole cohorts, entropy, what was tried."""
+        """At most so many rows, evenly chosen: frames, latest episodes, whole cohorts, entropy, share of the decisive action."""
         step = max(1, -(-len(self.frames) // most))
-        return list(zip(self.frames, self.raw, self.cohorts, self.entropy, self.tried))[::step]
+        return list(zip(self.frames, self.raw, self.cohorts, self.entropy, self.decisive_shares))[::step]
 
 
 def read(path: Path, never_done: bool = False) -> Curve:
