@@ -47,7 +47,7 @@ class Curve:
         return [None if found is None else _short(found.decisive_share) for found in self.tried]
 
     def rows(self, most: int) -> list[tuple]:
-        """At most so many rows, evenly chosen: frames, latest episodes, whole cohorts, entropy, share of the decisive action."""
+        """At most so many rows, evenly chosen: frames, latest episodes, whole cohorts, entropy, the decisive action's share."""
         step = max(1, -(-len(self.frames) // most))
         return list(zip(self.frames, self.raw, self.cohorts, self.entropy, self.decisive_shares))[::step]
 
