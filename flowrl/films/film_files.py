@@ -15,6 +15,9 @@ from PIL import Image
 from flowrl.errors import BadInput
 from flowrl.paths import FILM_SUFFIXES, unfinished_film
 
+_LOSSLESS_FRAMES = 200
+"""A WebP of more frames loses a little sharpness, and takes a third of the room: nights are noise."""
+
 
 def usual_suffix() -> str:
     """``.mp4`` if imageio-ffmpeg is installed, which brings an encoder; else ``.webp``, which needs none."""
@@ -61,7 +64,8 @@ def _in_one_step(path: Path) -> Iterator[Path]:
 
 def _write_pictures(path: Path, frames: Sequence[np.ndarray], fps: int) -> None:
     pictures = [Image.fromarray(frame) for frame in frames]
-    how = {"lossless": True, "method": 3} if path.suffix == ".webp" else {"optimize": True}
+    is_short = len(frames) <= _LOSSLESS_FRAMES
+    how = {"lossless": is_short, "quality": 80, "method": 3} if path.suffix == ".webp" else {"optimize": True}
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, **how)
 
 

@@ -185,6 +185,17 @@ def test_a_film_can_be_played_from_its_file(tmp_path, suffix):
     assert [path.name for path in path.parent.iterdir()] == [path.name]
 
 
+def test_a_long_webp_takes_less_room_for_a_little_sharpness(tmp_path, monkeypatch):
+    frames = picture.frames(an_episode(), PLAN, hold=1)
+    film_files.write(tmp_path / "short.webp", frames, fps=10)
+    monkeypatch.setattr(film_files, "_LOSSLESS_FRAMES", 3)
+    film_files.write(tmp_path / "long.webp", frames, fps=10)
+    assert (tmp_path / "long.webp").stat().st_size < (tmp_path / "short.webp").stat().st_size
+    with Image.open(tmp_path / "long.webp") as film:
+        film.seek(1)
+        assert np.abs(np.asarray(film.convert("RGB"), int) - frames[1]).mean() < 40
+
+
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
 def test_a_film_that_cannot_be_written_leaves_the_earlier_one_and_nothing_else(tmp_path, suffix, monkeypatch):
     path = tmp_path / f"Wood{suffix}"
