@@ -93,9 +93,9 @@ def _frame(shot: Shot, plan: Sequence[PlannedTask], steps: int, is_success: bool
 
 
 def _whole_frame(shot: WholeShot, episode: WholeEpisode, more: _Row) -> np.ndarray:
-    why = f" for {shot.serves}" if shot.serves else f" until {shot.restores} is restored" if shot.restores else ""
+    aim = shot.serves or shot.restores
     rows = [
-        [(f"{shot.task}{why}", _INK)],
+        [(f"{shot.task} for {aim}" if aim else shot.task, _INK)],
         [(f"{shot.num_unlocked} of {episode.num_goals} unlocked", _DIM), *more],
         [(f"step {shot.step} of {episode.shots[-1].step}", _DIM)],
     ]
