@@ -54,7 +54,7 @@ def newest(
     files: Sequence[Path], parts: set[str], restored: Callable[[dict[str, Any]], T], remedy: str, say: Callable[[str], None]
 ) -> T | None:
     """What is restored from the newest checkpoint that can be read; None if there is none. Damaged ones are moved aside, and
-    so are late ones; ``say`` is told so.
+    so are late ones; ``say`` gets a line about it.
 
     Args:
         files: checkpoints, the oldest first.

@@ -322,7 +322,7 @@ class Start:
 
 
 def opening_lines(settings: Settings, root: Path, scheduler: SkillScheduler, proposer: Proposer) -> Iterator[str]:
-    """What the user is told when everything is ready: what is trained, how many at a time, and who proposes."""
+    """The lines for the user when everything is ready: what is trained, how many at a time, and who proposes."""
     at_a_time = "1 skill at a time" if scheduler.max_parallel == 1 else f"{scheduler.max_parallel} skills at a time"
     yield f"{settings.env_name} in {root}, {at_a_time}"
     if scheduler.max_parallel < settings.max_parallel_skills:

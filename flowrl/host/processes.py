@@ -285,7 +285,7 @@ class ParallelEnv(BlockVecEnv):
         self.lost = self.lost._replace(workers=self.lost.workers + 1)
 
     def _remember(self, observations: Tree, steps: int | np.ndarray) -> None:
-        """Keeps what the loss of a worker is told from.
+        """Keeps what shows that a worker is lost.
 
         Args:
             steps: of the episodes that go on.

@@ -193,7 +193,7 @@ def _earlier_decision(merged: Path, run: RunPaths) -> dict:
 
 
 def _reported(decision: dict) -> dict:
-    """Of a decision, what the caller is told."""
+    """What the caller gets of a decision."""
     updates = decision["expert_updates"]
     return {
         "expert_updates": {int(i): {"action": update["action"], "frames": update["frames"]} for i, update in updates.items()}

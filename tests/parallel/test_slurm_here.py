@@ -242,7 +242,7 @@ def test_a_job_whose_time_is_nearly_over_goes_on_in_another_and_spends_no_retry(
     thread = started(scheduler)
     awaited_pid(experiment)
     job = read_json(experiment.run_folder(0, "Wood") / "run.job")["job"]
-    # As --signal=B:TERM@90 does: the batch shell alone is told. (Slurm itself sends it up to a minute early.)
+    # As --signal=B:TERM@90 does: the batch shell alone gets it. (Slurm itself sends it up to a minute early.)
     subprocess.run(["scancel", "--batch", "--signal=TERM", job], check=True)
     awaited_pid(experiment, attempt=2)
     gate.touch()

@@ -49,7 +49,7 @@ class Raster(NamedTuple):
 
 
 def read_raster(path: Path | str) -> Raster:
-    """Reads one layer; its format is told by its ending, one of :data:`SUFFIXES`.
+    """Reads one layer; its ending says its format, one of :data:`SUFFIXES`.
 
     Raises:
         BadInput: the file is missing, broken, of another format, has more than one band, or cells that are not square; or

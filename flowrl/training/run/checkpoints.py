@@ -64,7 +64,7 @@ def newest(
     paths: RunPaths, fresh: Learner, local_to_global: dict[int, int | None], say: Callable[[str], None] = lambda line: None
 ) -> RunState | None:
     """The newest checkpoint that can be read; None if there is none. Damaged ones, and those that an older attempt wrote too
-    late, are moved aside, and ``say`` is told so.
+    late, are moved aside, and ``say`` gets a line about it.
 
     Args:
         fresh: a learner of the right shape.

@@ -1,4 +1,4 @@
-"""Stands for ``flowrl.evaluation.compare_versions``: answers as it is told, without playing.
+"""Stands for ``flowrl.evaluation.compare_versions``: gives the answers that it was given, without playing.
 
     python measuring.py HOW FOLDER
 
