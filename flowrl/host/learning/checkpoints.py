@@ -63,7 +63,7 @@ def save(paths: HostRunPaths, saved: Saved, env: str) -> None:
 
 
 def newest(paths: HostRunPaths, fresh: Learner, env: str, folder_flag: str, say: Callable[[str], None]) -> Saved | None:
-    """The newest checkpoint that can be read; None if there is none. Damaged ones are moved aside, and ``say`` gets a line on it.
+    """The newest checkpoint that can be read; None if there is none. Damaged ones are moved aside, and ``say`` names them.
 
     Args:
         fresh: a learner of the right shape.
