@@ -20,8 +20,8 @@ from flowrl.paths import FILM_SUFFIXES, ExperimentPaths, unfinished_film
 
 SHARE = 0.01
 """Of the time that trainings took, what films may cost."""
-USUAL_COST_S = 60.0
-"""Processor seconds of a film, before one has been made: most of it is compiling."""
+USUAL_COST_S = 120.0
+"""Processor seconds of a film, before one has been made: most of it is compiling. A first film of full Craftax took 118."""
 LOWEST_PRIORITY = 19
 
 

@@ -76,13 +76,14 @@ def test_no_film_is_made_before_a_hundredth_of_the_training_time_would_pay_for_i
 
 
 def test_the_newest_skill_comes_first_and_what_films_cost_is_counted_over_starts(paths):
-    studio, entries = Studio(paths), [skill(paths, 0, 2 * ENOUGH_MINUTES), skill(paths, 1), skill(paths, 2, 0.0, "failed")]
+    studio = Studio(paths, cost_s=USUAL_COST_S * 5 / 6)
+    entries = [skill(paths, 0, 2 * ENOUGH_MINUTES), skill(paths, 1), skill(paths, 2, 0.0, "failed")]
     looked(BackgroundFilms(paths, studio.film), entries)
     later_start = BackgroundFilms(paths, studio.film)
     for _ in range(3):
         looked(later_start, entries)
     assert studio.asked == ["Skill_1", "Skill_0"]
-    looked(later_start, [*entries, skill(paths, 3)])  # 120 s were allowed, 100 s are spent
+    looked(later_start, [*entries, skill(paths, 3)])  # twice the usual cost was allowed, and 10 / 6 of it are spent
     assert studio.asked == ["Skill_1", "Skill_0"]
 
 
