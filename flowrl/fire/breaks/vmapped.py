@@ -47,6 +47,7 @@ class VmappedFireEnv(VecEnv):
         self._shares = [0.0] * count
         self._returns, self._lengths = np.zeros(count), np.zeros(count, np.int64)
         self._row_observations = np.zeros((count, len(CHANNELS), *shape), np.float32)
+        self._row_observations[:, :NUM_FIXED] = [one.fixed for one in self._areas]
 
     def get_action_masks(self) -> np.ndarray:
         self._check_open()
@@ -116,7 +117,10 @@ class VmappedFireEnv(VecEnv):
 
     def _move_on(self, rows: np.ndarray) -> None:
         """Some environments go on to the area of their next episode."""
-        for row in np.flatnonzero(rows):
+        moving = np.flatnonzero(rows & (self._num_turns > 1))
+        if not moving.size:
+            return
+        for row in moving:
             self._areas[row] = self._turns[row][self._episodes_begun[row] % self._num_turns[row]]
             self._row_observations[row, :NUM_FIXED] = self._areas[row].fixed
         # A new batch: JAX may still read the arrays of the one before.
