@@ -56,12 +56,12 @@ def _film(given: WatchArguments) -> None:
     from flowrl.evaluation import bench
     from flowrl.films import film_files
 
+    if given.out and not given.in_terminal:
+        film_files.check_suffix(given.out)
     if given.skill == WHOLE_FILM:
         return _film_whole(given, paths, entry)
     library, is_unfinished = _library_with(given, paths, entry)
     skills = _chosen(library, given, paths)
-    if given.out and not given.in_terminal:
-        film_files.check_suffix(given.out)
     if not skills:
         return _say(f"Every skill of {paths.root} has its film")
     earlier = {skill.name: _earlier(skill, paths, is_unfinished) for skill in skills} if given.progress else {}
@@ -79,10 +79,8 @@ def _film_whole(given: WatchArguments, paths: ExperimentPaths, entry: GameEntry)
     from flowrl.envs.registry import make_adapter
     from flowrl.evaluation import bench, worth
     from flowrl.evaluation.planner import PlannerSettings
-    from flowrl.films import film_files, picture, whole_episodes
+    from flowrl.films import picture, whole_episodes
 
-    if given.out and not given.in_terminal:
-        film_files.check_suffix(given.out)
     library, adapter = stored_library.load(paths, entry), make_adapter(entry.env_name)
     if not goal_names(adapter):
         raise BadInput(
@@ -97,8 +95,7 @@ def _film_whole(given: WatchArguments, paths: ExperimentPaths, entry: GameEntry)
 
 def _in_words(episode: WholeEpisode) -> str:
     last = episode.shots[-1]
-    ending = f"killed: {episode.death}" if episode.death else "still alive"
-    return f"{last.num_unlocked} of {episode.num_goals} achievements in {last.step:,} steps, {ending}"
+    return f"{last.num_unlocked} of {episode.num_goals} achievements in {last.step:,} steps, {episode.ending}"
 
 
 def _say(line: str) -> None:

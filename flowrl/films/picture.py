@@ -76,7 +76,7 @@ def whole_frames(episode: WholeEpisode, fps: int) -> list[np.ndarray]:
         if shot.newest:
             news, until = shot.newest, number + fps
         found.append(_whole_frame(shot, episode, [(news, _GOOD)] if number < until else []))
-    ending = (f"killed: {episode.death}", _BAD) if episode.death else ("still alive", _GOOD)
+    ending = (episode.ending, _BAD if episode.death else _GOOD)
     return found + [_whole_frame(shots[-1], episode, [ending])] * fps
 
 

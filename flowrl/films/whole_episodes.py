@@ -8,13 +8,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from flowrl.envs.adapter import State
+from flowrl.envs.features import Features
 from flowrl.envs.readings import ending_names
 from flowrl.evaluation import bench as benches
 from flowrl.evaluation.bench import Bench
 from flowrl.evaluation.catalogue import Names
 from flowrl.evaluation.composition import Judgement, begin, play_step
 from flowrl.evaluation.planner import Choice, Planned
-from flowrl.films.drawing import Drawer
+from flowrl.films.drawing import Drawer, Moment
 from flowrl.training.playing.evaluation import STEPS_BETWEEN_LOOKS
 
 
@@ -48,6 +50,11 @@ class WholeEpisode(NamedTuple):
     death: str
     """Why the player died; empty if the episode was ended at its longest length."""
 
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        return f"killed: {self.death}" if self.death else "still alive"
+
 
 class _Step(NamedTuple):
     """What is kept of a step of every environment."""
@@ -73,24 +80,27 @@ def shoot(bench: Bench, planned: Planned, seed: int, episodes: int, tile: int, m
     world_key, act_key, step_key = jax.random.split(jax.random.key(seed), 3)
     games = begin(composition, world_key, bench.num_envs, planned)
     moments, look = [], drawer.looker(rows)
-    moments.append(look(games.scene.state, games.scene.features))
+
+    def keep(state: State, features: Features) -> None:
+        moments.append(look(state, features))
+
+    keep(games.scene.state, games.scene.features)
     steps: list[_Step] = []
     has_ended = np.zeros(episodes, bool)
     while not has_ended.all():
         latest = []
         for _ in range(STEPS_BETWEEN_LOOKS):
             choice, number = games.course.choice, len(steps) + len(latest)
-            games, step = play_step(
-                composition, bench.params, games, planned, act_key, step_key, number,
-                look=lambda state, features: moments.append(look(state, features)),
-            )  # fmt: skip
+            games, step = play_step(composition, bench.params, games, planned, act_key, step_key, number, keep)
             latest.append(_Step(choice, step.judgement))
         steps += jax.device_get(latest)
         has_ended |= np.any([step.judgement.ended[rows] for step in steps[-len(latest) :]], axis=0)
     return [_episode(bench, names, drawer, moments, steps, place) for place in rows]
 
 
-def _episode(bench: Bench, names: Names, drawer: Drawer, moments: Sequence, steps: Sequence[_Step], place: int) -> WholeEpisode:
+def _episode(
+    bench: Bench, names: Names, drawer: Drawer, moments: Sequence[Moment], steps: Sequence[_Step], place: int
+) -> WholeEpisode:
     length = 1 + next(number for number, step in enumerate(steps) if step.judgement.ended[place])
     own = steps[:length]
     last = own[-1].judgement
