@@ -52,8 +52,8 @@ T = TypeVar("T")
 
 _TAKES_FLAGS = ("__slurm_args", "__slurm_setup")
 
-BELOW_GOAL = "below_goal"
-"""The value of ``--continue_skill`` that names no skill."""
+BELOW_GOAL, MOST_USEFUL = "below_goal", "most_useful"
+"""The values of ``--continue_skill`` that name no skill."""
 AUTO = "auto"
 
 
@@ -132,9 +132,10 @@ class SchedulingSettings:
     """Runs that share one GPU and its memory."""
     continue_skill: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Train the expert of this completed skill for another extra_timesteps; no new skills are proposed. below_goal: every
-    completed skill that is below success_rate, until it reaches that."""
+    completed skill that is below success_rate, until it reaches that. most_useful: those of them by which whole episodes would
+    gain most, a piece at a time, as long as they get better."""
     extra_timesteps: int | None = None
-    """Frames to train continue_skill for; each, if these are several."""
+    """Frames to train continue_skill for: each of the skills that are below_goal, and all that are most_useful together."""
     retry_failed: bool = False
     """Retry failed and cancelled skills, and train those that they blocked."""
     films: bool = True

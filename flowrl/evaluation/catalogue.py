@@ -11,7 +11,7 @@ import numpy as np
 from flowrl.errors import BadInput
 from flowrl.evaluation.library import Library, LibrarySkill
 from flowrl.skills.facts import GameFacts, Kind, Vital
-from flowrl.skills.graph import needs
+from flowrl.skills.graph import goals_of, needs
 from flowrl.skills.plan import build_plan
 from flowrl.skills.sights import Sight, sights_of
 from flowrl.skills.spec import SkillSpec
@@ -120,12 +120,6 @@ def names_of(library: Library, facts: GameFacts) -> Names:
     resources = {resource for spec in specs.values() for resource in _needs(spec, facts)}
     sights = dict.fromkeys(sight for spec in specs.values() for sight in sights_of(spec, facts))
     return Names(tuple(specs), tuple(sorted(resources)), facts.members(facts.goals), tuple(sights))
-
-
-def goals_of(spec: SkillSpec, facts: GameFacts) -> set[str]:
-    """The achievements that a skill declares to gain."""
-    family = f"{facts.goals}:"
-    return {resource.removeprefix(family) for resource in spec.gains if facts.goals and resource.startswith(family)}
 
 
 def _makes(spec: SkillSpec, facts: GameFacts) -> bool:

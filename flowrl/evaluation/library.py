@@ -37,7 +37,7 @@ class LibrarySkill:
     result: RunResult | None
     """What its last run measured; None where that was not kept."""
     params: Any
-    """The parameters of its expert, as numpy arrays."""
+    """The parameters of its expert, as numpy arrays; None where only the skill was asked for."""
     total_frames: int | None = None
     """The age of its expert in training; None where that was not kept."""
 
@@ -67,6 +67,16 @@ class Library:
 def completed(paths: ExperimentPaths) -> list[tuple[int, str]]:
     """Index and name of each skill that has an expert, by index."""
     return [(index, name) for index, name in sorted(paths.library().items()) if paths.expert_params(index, name).exists()]
+
+
+def without_experts(paths: ExperimentPaths) -> tuple[LibrarySkill, ...]:
+    """The completed skills, each without its expert's parameters.
+
+    Raises:
+        BadInput: a file is missing or damaged, or code has not passed the gate.
+    """
+    folders = [(paths.skill_folder(index, name), paths.skill_module(index, name)) for index, name in completed(paths)]
+    return tuple(read_skill(folder, module, _record(folder), None) for folder, module in folders)
 
 
 def load(paths: ExperimentPaths, facts: GameFacts) -> Library:

@@ -1,14 +1,23 @@
-"""Which skills ``--continue_skill below_goal`` trains further."""
+"""Which skills ``--continue_skill`` trains further, where it names none, and how far they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from flowrl.evaluation.library import frames_trained
+from flowrl.config import Settings
+from flowrl.evaluation import library
+from flowrl.evaluation.library import LibrarySkill, frames_trained
+from flowrl.experiment.most_useful import PIECES, MostUseful, Scheduler, Trained
+from flowrl.experiment.prospects import Prospects
 from flowrl.files import read_json
-from flowrl.paths import ExperimentPaths
+from flowrl.parallel.skill_budget import given_up_frames
+from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.records import result as run_result
 from flowrl.records.learned import is_done_by_chance
+from flowrl.records.result import RunResult
 from flowrl.report.summary import Skill
+from flowrl.skills.facts import GameFacts
 
 
 def below_goal(paths: ExperimentPaths, skills: Sequence[Skill], goal: float) -> list[str]:
@@ -16,7 +25,7 @@ def below_goal(paths: ExperimentPaths, skills: Sequence[Skill], goal: float) -> 
 
     What counts is ``evaluation.json``, if it is about the library as it is now; else what the skills' trainings measured.
     """
-    measured = _evaluated(paths)
+    measured = {name: skill["success_rate"]["value"] for name, skill in _evaluated(paths).items() if skill.get("success_rate")}
     rates = {skill["skill_name"]: measured.get(skill["skill_name"], skill["success_rate"]) for skill in skills}
     return [
         skill["skill_name"]
@@ -26,12 +35,61 @@ def below_goal(paths: ExperimentPaths, skills: Sequence[Skill], goal: float) -> 
     ]
 
 
-def _evaluated(paths: ExperimentPaths) -> Mapping[str, float]:
-    """The success rate of each skill by the newest evaluation; none if the library has been trained since."""
+def most_useful(
+    scheduler: Scheduler, paths: ExperimentPaths, facts: GameFacts, settings: Settings, say: Callable[[str], None]
+) -> MostUseful:
+    """Hands out ``--extra_timesteps`` frames to the most useful skills of the library.
+
+    Raises:
+        BadInput: the library cannot be read.
+    """
+    skills = library.without_experts(paths)
+    indices = {skill.name: skill.index for skill in skills}
+    return MostUseful(
+        scheduler,
+        Prospects.of(skills, facts),
+        own_rates(paths, skills),
+        frames=settings.extra_timesteps,
+        piece=max(settings.frames_per_update, settings.extra_timesteps // PIECES),
+        goal=settings.success_rate,
+        trained=lambda name: trained(paths, indices[name], name),
+        say=say,
+    )
+
+
+def own_rates(paths: ExperimentPaths, skills: Sequence[LibrarySkill]) -> dict[str, float]:
+    """How often a try at a skill's own task succeeds, of each skill of a library that can be done; 0 where it was not measured.
+
+    As in `below_goal`, an evaluation of the library as it is counts more than trainings.
+    """
+    measured = _evaluated(paths)
+    rates = {}
+    for skill in skills:
+        if not skill.spec.never_done:
+            own = measured.get(skill.name, {}).get("own_success_rate")
+            rates[skill.name] = (_own_rate(skill.result) or 0.0) if own is None else float(own)
+    return rates
+
+
+def trained(paths: ExperimentPaths, index: int, name: str) -> Trained:
+    """What the newest training of a completed skill came to, once it has ended."""
+    run = RunPaths(paths.run_folder(index, name))
+    if run.folder.exists():  # it was not merged
+        return Trained(given_up_frames(run) or run.checkpointed_frames, None)
+    result = run_result.find(paths.skill_folder(index, name) / run_result.NAME)
+    return Trained((result.frames or 0) if result else 0, _own_rate(result))
+
+
+def _own_rate(result: RunResult | None) -> float | None:
+    return result.tasks[-1].success_rate if result and result.tasks else None
+
+
+def _evaluated(paths: ExperimentPaths) -> Mapping[str, Mapping[str, Any]]:
+    """Each skill's figures by the newest evaluation; none if the library has been trained since."""
     try:
         found = read_json(paths.evaluation)
         if found["frames"] != frames_trained(paths):
             return {}
-        return {skill["skill_name"]: skill["success_rate"]["value"] for skill in found["skills"] if skill["success_rate"]}
+        return {skill["skill_name"]: skill for skill in found["skills"]}
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return {}  # without an evaluation, or with one that was written by hand

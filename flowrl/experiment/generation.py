@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from flowrl.errors import BadInput, FlowrlError
 from flowrl.experiment.flow_graph import FlowGraph, SkillData
-from flowrl.experiment.rehearsals import Rehearsals
 from flowrl.report.announcements import Announcer
 
 LOOK_EVERY_S = 0.5
@@ -42,13 +41,25 @@ class Scheduler(Protocol):
     def close(self) -> None: ...
 
 
+class MoreWork(Protocol):
+    """What asks for more than new skills: rehearsals, or further training."""
+
+    def look(self) -> None:
+        """Asks for what is due."""
+        ...
+
+    def look_at_the_end(self) -> bool:
+        """Asks for what is due when no more skills are proposed; returns whether nothing more is to come."""
+        ...
+
+
 class Generation:
     """One start of an experiment: proposals in this thread, scheduling in another.
 
     Args:
         max_nodes: skills that the flow graph may hold, those of earlier starts included; one that is never done is not
             counted.
-        rehearsals: asks for rehearsals in between.
+        more: asks for more work in between, and at the end.
         say: takes a line for the terminal.
         explore_frames: frames to train Explore for before anything is proposed; 0: it is not trained.
     """
@@ -58,14 +69,14 @@ class Generation:
         scheduler: Scheduler,
         flow_graph: FlowGraph,
         max_nodes: int,
-        rehearsals: Rehearsals,
+        more: MoreWork,
         say: Callable[[str], None],
         explore_frames: int = 0,
     ):
         self.scheduler = scheduler
         self.flow_graph = flow_graph
         self.max_nodes = max_nodes
-        self._rehearsals = rehearsals
+        self._more = more
         self.explore_frames = explore_frames
         self.proposer_error: str | None = None
         """Why the proposer gave up, None while it has not."""
@@ -91,7 +102,7 @@ class Generation:
             if self.explore_frames:
                 self._explore()
             self._generate()
-            self._rehearse_last()
+            self._ask_last()
         finally:
             self.scheduler.close()
         self.join()
@@ -113,7 +124,7 @@ class Generation:
         self._news.clear()
         self.look()
         if self._thread.is_alive():
-            self._rehearsals.look()
+            self._more.look()
 
     def look(self) -> None:
         """Reports what is new in the scheduler's state."""
@@ -147,9 +158,9 @@ class Generation:
             elif not self._propose():
                 return
 
-    def _rehearse_last(self) -> None:
-        """Waits for what is under way, and for a last rehearsal if one is due."""
-        while self._thread.is_alive() and not self._rehearsals.look_at_the_end():
+    def _ask_last(self) -> None:
+        """Waits for what is under way, and for more work that is due once no more skills are proposed."""
+        while self._thread.is_alive() and not self._more.look_at_the_end():
             self.wait_for_news()
 
     def is_blocked(self) -> bool:

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from flowrl import number_types
-from flowrl.config import AUTO, BELOW_GOAL, Settings
+from flowrl.config import AUTO, BELOW_GOAL, MOST_USEFUL, Settings
 from flowrl.envs.registry import GameEntry, game
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, SOMETHING_FAILED
 from flowrl.experiment import migration, stored_settings
 from flowrl.experiment.background_films import BackgroundFilms
 from flowrl.experiment.dependency_hook import GetDependencies, asked_once
 from flowrl.experiment.flow_graph import FlowGraph, Gate, NothingTrained
-from flowrl.experiment.further import below_goal
-from flowrl.experiment.generation import Generation
+from flowrl.experiment.further import below_goal, most_useful
+from flowrl.experiment.generation import Generation, MoreWork
 from flowrl.experiment.preflight import (
     check_continuation,
     check_explore,
@@ -222,7 +222,7 @@ class Start:
             self.say(scheduler.remark)
         if self.settings.continue_skill == BELOW_GOAL:
             self._continue_below_goal(scheduler, settings.success_rate)
-        elif self.settings.continue_skill:
+        elif self.settings.continue_skill and self.settings.continue_skill != MOST_USEFUL:
             self._continue_skill(scheduler, self.settings.continue_skill, self.settings.extra_timesteps)
         if self.rehearsal:
             self._rehearse(scheduler, self.rehearsal)
@@ -253,8 +253,10 @@ class Start:
     def _make_generation(self, settings: Settings) -> Generation:
         max_nodes, explore_frames = (0, 0) if self._adds_none else (settings.max_nodes, settings.explore_frames)
         every = None if self._adds_none else settings.rehearse_every
-        rehearsals = Rehearsals(self.scheduler, every, RehearsalRequest(settings.rehearsal_frames), self.say)
-        generation = Generation(self.scheduler, self.flow_graph, max_nodes, rehearsals, self.say, explore_frames)
+        more: MoreWork = Rehearsals(self.scheduler, every, RehearsalRequest(settings.rehearsal_frames), self.say)
+        if settings.continue_skill == MOST_USEFUL:
+            more = most_useful(self.scheduler, self.paths, self.flow_graph.facts, settings, self.say)
+        generation = Generation(self.scheduler, self.flow_graph, max_nodes, more, self.say, explore_frames)
 
         def on_final(name: str, status: str) -> None:
             generation.on_final(name, status)

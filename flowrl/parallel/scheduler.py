@@ -172,7 +172,7 @@ class SkillScheduler:
                 self._early.add(event)
 
     def continue_skill(self, skill_name: str, frames: int, to_goal: bool = False) -> int:
-        """Has a completed skill trained further, from its expert; call it after ``open`` and before ``run``.
+        """Has a completed skill trained further, from its expert; call it after ``open``.
 
         A continuation that is under way already goes on. Its expert stays as it is until the longer trained one is
         merged, whatever happens meanwhile.
@@ -190,7 +190,11 @@ class SkillScheduler:
             entry = self._completed_entry(skill_name)
             allowed = self.options.skill_budget.extra_frames(self.paths, entry, frames)
             data = skill_data_in_library(self.paths, entry.expert_idx, skill_name)
-            self._dispatcher.admit(ContinueRequested(skill_name, allowed, dict(data), to_goal))
+            event = ContinueRequested(skill_name, allowed, dict(data), to_goal)
+            if self._takes_events:
+                self._submit(event)
+            else:
+                self._dispatcher.admit(event)
         return allowed
 
     def add_rehearsal(self, request: RehearsalRequest) -> str:

@@ -46,8 +46,8 @@ class SchedulerOptions:
             max_parallel=max_parallel or given("max_parallel_skills", cls.max_parallel),
             poll_interval_s=poll_interval_s or given("scheduler_poll_interval", 0) or cls.poll_interval_s,
             max_retries=given("max_retries", cls.max_retries),
-            # A rehearsal comes after the last skill.
-            max_nodes=None if given("rehearse_every", None) else given("max_nodes", cls.max_nodes),
+            # A rehearsal comes after the last skill, and so does further training.
+            max_nodes=None if given("rehearse_every", "") or given("continue_skill", "") else given("max_nodes", cls.max_nodes),
             more_may_come=args is not None,
             stall_timeout_s=given("stall_timeout", cls.stall_timeout_s),
             keep_failed_session_s=given("keep_failed_session_s", cls.keep_failed_session_s),

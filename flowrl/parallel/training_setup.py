@@ -17,6 +17,7 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json, write_whole
 from flowrl.parallel.initial_skills import initial_skills
 from flowrl.parallel.library.experts import are_same
+from flowrl.parallel.task_steps import following, most_steps_in
 from flowrl.paths import SKILL_DATA, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records import run_record
@@ -84,7 +85,7 @@ def prepare_training_run(
         sources: tuple[str | None, ...] = (None,)
         if not paths.expert_params(global_expert_idx, skill_name).exists():  # else it is trained further
             sources = initial_skills(skill_name, skill_data, run, run_settings, paths, completed_skills, facts)
-        prepared = preparation.prepare(dependency_skill_names, sources)
+        prepared = preparation.prepare(dependency_skill_names, run_settings, sources)
         _write(run, paths, prepared, env_name, run_settings, dict(skill_data))
     return run.folder, run.module, run.policies
 
@@ -148,10 +149,13 @@ class _Preparation:
     global_expert_idx: int
     completed_skills: Mapping[str, Mapping[str, Any]]
 
-    def prepare(self, dependency_skill_names: Sequence[str], init_from: Sequence[str | None] = (None,)) -> _Prepared:
+    def prepare(
+        self, dependency_skill_names: Sequence[str], settings: RunSettings, init_from: Sequence[str | None] = (None,)
+    ) -> _Prepared:
         """Reads everything that the run starts from; writes nothing.
 
         Args:
+            settings: of the run.
             init_from: the skills whose experts the new one may start as a copy of, the best first; None: it starts fresh.
         """
         steps = self._steps(dependency_skill_names)
@@ -169,6 +173,7 @@ class _Preparation:
             for step in steps
             for name in [step["skill_name"]]
         ]
+        limits = {name: self._limit(name, indices[name], code[name].max_task_steps, settings) for name in planned}
         experts = [self._record(name, index, to_local[index], loaded) for name, index in indices.items()]
         params = {str(to_local[indices[name]]): data["params"] for name, data in loaded.items()}
         starts = self._starts(init_from)
@@ -180,7 +185,7 @@ class _Preparation:
             mine = replace(mine, candidates=(mine.task_reward,) * len(others), candidate_gates=(mine.gate,) * len(others))
         return _Prepared(
             module=render_module(self.skill_name, self.global_expert_idx, to_local, tasks, mine.candidates),
-            plan=tuple(self._planned(task, indices, code[task.skill_name].max_task_steps) for task in tasks),
+            plan=tuple(self._planned(task, indices, limits[task.skill_name]) for task in tasks),
             gate=(*(code[task.skill_name].report(task.skill_name) for task in tasks), *mine.candidate_reports(self.skill_name)),
             experts=tuple(sorted(experts, key=lambda expert: expert.local_expert_idx)),
             params=params,
@@ -255,6 +260,13 @@ class _Preparation:
         frames = int(metadata.get("total_frames", 0)), int(metadata.get("acted_frames", 0))
         return RunExpert(name, index, local, *frames)
 
+    def _limit(self, name: str, index: int, own: int | None, settings: RunSettings) -> int | None:
+        """Steps that a task of the skill may take; None: as the settings say."""
+        if settings.task_steps == "fixed":
+            return own
+        most_steps = most_steps_in(_archived(self.paths.skill_folder(index, name) / SKILL_DATA))
+        return own if most_steps is None else following(most_steps, own or settings.max_task_steps)
+
     def _planned(self, task: TaskSource, indices: Mapping[str, int], max_task_steps: int | None) -> PlannedTask:
         return PlannedTask(task.skill_name, task.n, indices[task.skill_name], task.local_expert_idx, max_task_steps)
 
@@ -287,7 +299,7 @@ def _is_one(start: dict | None, other: dict | None) -> bool:
 
 
 def _archived(path: Path) -> Mapping[str, Any]:
-    """What the library keeps of a skill's data; a migrated skill may have none."""
+    """What the library keeps of a skill's data; a migrated skill, or one that is not completed, may have none."""
     with contextlib.suppress(FileNotFoundError):
         data = read_json(path)
         return data if isinstance(data, dict) else {}

@@ -59,6 +59,8 @@ class Observed:
     resources: dict[str, ObservedResource]
     """Those that the skill declares, that changed in a tenth of the successes, or that a difference is about."""
     differences: tuple[Difference, ...]
+    most_steps: int | None = None
+    """Steps within which 95 % of the successes came, for each unit of ``n``; None with too few successes to say."""
     added_gains: tuple[str, ...] = ()
     """What the library adds to the skill's gains, one of each: achievements that nearly all successes unlocked."""
 

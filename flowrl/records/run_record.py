@@ -31,7 +31,7 @@ class PlannedTask:
     global_expert_idx: int
     local_expert_idx: int
     max_task_steps: int | None = None
-    """The skill's own limit; None if the setting applies."""
+    """The skill's own limit, or the one that follows its successes; None if the setting applies."""
 
 
 @dataclass(frozen=True)

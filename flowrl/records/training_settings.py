@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from flowrl.errors import BadInput
 from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, check_ranges, make_whole
@@ -55,6 +55,9 @@ class TrainingSettings:
     """A run ends early when this share of fresh episodes succeeds, 0 to 1."""
     max_task_steps: int = 200
     """Steps that an episode may spend on one task of the plan, for each time that the task is to be done."""
+    task_steps: Literal["fixed", "successes"] = "fixed"
+    """fixed: a task may take max_task_steps, or its skill's own number. successes: twice the steps within which 95 % of its
+    skill's successes came in the skill's newest training, once there is one."""
     num_envs: int = 1024
     """Environments stepped side by side in a run."""
     num_steps: int = 64

@@ -27,6 +27,12 @@ def needs(spec: SkillSpec, facts: GameFacts, n: int = 1) -> dict[str, int | floa
     return {resource: level for resource, level in found.items() if level > 0}
 
 
+def goals_of(spec: SkillSpec, facts: GameFacts) -> set[str]:
+    """The achievements that a skill declares to gain."""
+    family = f"{facts.goals}:"
+    return {resource.removeprefix(family) for resource in spec.gains if facts.goals and resource.startswith(family)}
+
+
 def provides(spec: SkillSpec, resource: str, level: int | float, facts: GameFacts) -> bool:
     """Whether a skill, done often enough, provides ``level`` of a resource. More than one stack needs two tasks."""
     gain = spec.gains.get(resource)

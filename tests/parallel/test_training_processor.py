@@ -568,6 +568,7 @@ OBSERVED = {
     "failures": 12,
     "resources": {},
     "differences": [{"kind": "gain not declared", "resource": "achievement:COLLECT_WOOD", "text": "gained"}],
+    "most_steps": 12,
     "added_gains": ["achievement:COLLECT_WOOD"],
 }
 

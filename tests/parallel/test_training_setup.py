@@ -12,6 +12,7 @@ from flowrl.envs.registry import game
 from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.parallel import training_setup
+from flowrl.parallel.task_steps import FEWEST, following
 from flowrl.parallel.training_setup import (
     build_remapping,
     prepare_training_run,
@@ -135,6 +136,41 @@ def test_a_skill_that_is_slow_has_its_own_budget_in_every_plan(library):
     folder, _, _ = prepare(library.root, skill_data=skill("Make_Pickaxe") | {"max_task_steps": 800}, completed_skills=completed)
     steps = {step["skill_name"]: step["max_task_steps"] for step in read_json(folder / "run.json")["plan"]}
     assert steps == {"Collect_Wood": 300, "Collect_Stone": 500, "Make_Pickaxe": 800}
+
+
+def test_steps_that_follow_successes_are_twice_those_of_nearly_all(library):
+    """What is known of a skill is in the library; the skill that is new has no successes yet."""
+    for index, name, seen, own in ((0, "Collect_Wood", 31, None), (1, "Collect_Stone", 450, 300)):
+        data = {"skill_name": name, "observed": {"most_steps": seen}} | ({"max_task_steps": own} if own else {})
+        write_json(library.skill_folder(index, name) / "skill.json", data)
+
+    def steps(**settings):
+        folder, _, _ = prepare(library.root, settings=settings)
+        return [step.get("max_task_steps") for step in read_json(folder / "run.json")["plan"]]
+
+    assert steps() == steps(task_steps="fixed") == [None, 300, None]
+    assert steps(task_steps="successes") == [62, 600, None]
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {}, {"observed": None}, {"observed": {}}, {"observed": {"most_steps": None}}, {"observed": {"most_steps": 0}},
+        {"observed": "much"},
+    ],
+)  # fmt: skip
+def test_without_enough_successes_steps_are_as_they_were(library, known):
+    write_json(library.skill_folder(0, "Collect_Wood") / "skill.json", {"skill_name": "Collect_Wood", **known})
+    folder, _, _ = prepare(library.root, settings={"task_steps": "successes"})
+    assert "max_task_steps" not in read_json(folder / "run.json")["plan"][0]
+
+
+@pytest.mark.parametrize(
+    ("seen", "fixed", "allowed"),
+    [(1, 200, FEWEST), (10, 200, 20), (11, 200, 22), (150, 200, 300), (300, 200, 400), (390, 200, 400), (1, 5, 10)],
+)
+def test_steps_that_follow_successes_stay_within_bounds(seen, fixed, allowed):
+    assert following(seen, fixed) == allowed
 
 
 def test_the_code_of_a_skill_is_read_once_however_often_it_is_in_the_plan(library, monkeypatch):

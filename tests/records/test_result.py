@@ -33,6 +33,7 @@ OBSERVED = Observed(
     failures=52,
     resources={"wood": ObservedResource(0.1, None, None, 1.0, 0.98, 0.0, 1.0)},
     differences=(Difference(DifferenceKind.GAIN_NOT_DECLARED, "deed:CHOP", "Collect_Wood: declares no gain of deed:CHOP"),),
+    most_steps=31,
     added_gains=("deed:CHOP",),
 )
 

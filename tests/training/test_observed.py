@@ -49,8 +49,8 @@ def stage():
     return stage_of(programs_of(adapter, network, NUM_ENVS, 1, Hyperparameters()), functions, plan)
 
 
-def played_by_hand(stage, key, num_episodes) -> list[tuple[list[int], list[int], bool]]:
-    """The levels before and after each try to build, and whether it succeeded: the game in plain Python."""
+def played_by_hand(stage, key, num_episodes) -> list[tuple[list[int], list[int], bool, int]]:
+    """The levels before and after each try to build, whether it succeeded, and its steps: the game in plain Python."""
     _, act_key, _ = jax.random.split(key, 3)
     actions = np.stack([stage.world.act_at_random(act_key, step).action for step in range(3 * LIMIT)])
     found = []
@@ -69,7 +69,7 @@ def played_by_hand(stage, key, num_episodes) -> list[tuple[list[int], list[int],
                 task, steps = 1, 0
             elif water <= 0 or is_done or steps == LIMIT * (1 if task else 2):
                 if task:
-                    found.append((before, [int(wood), *map(int, deeds)], bool(is_done)))
+                    found.append((before, [int(wood), *map(int, deeds)], bool(is_done), steps))
                 break
     return found
 
@@ -79,8 +79,9 @@ def test_levels_are_those_of_the_tries_at_the_last_task(stage):
     levels = levels_of(Camp(), evaluate(stage, random_policy(stage), key, NUM_ENVS, log=TryLog(1)).tries)
     assert levels.resources == RESOURCES
     expected = played_by_hand(stage, key, NUM_ENVS)
-    assert {success for _, _, success in expected} == {True, False}
-    shown = zip(levels.before.astype(int).tolist(), levels.after.astype(int).tolist(), levels.success.tolist())
+    assert {success for _, _, success, _ in expected} == {True, False}
+    held = levels.before.astype(int).tolist(), levels.after.astype(int).tolist()
+    shown = zip(*held, levels.success.tolist(), levels.steps.tolist())
     assert sorted(shown) == sorted(expected)
 
 
@@ -106,10 +107,11 @@ def spec_of(**amounts) -> SkillSpec:
 
 
 def alike(num_successes, num_failures=0, before=(2, 1, 0, 0), after=(0, 1, 0, 1), failed_before=(2, 1, 0, 0)) -> Levels:
-    """Tries that are all alike."""
+    """Tries that are all alike, but for their steps: 1, 2, 3 and so on, the failures after the successes."""
     start = np.array([before] * num_successes + [failed_before] * num_failures, np.float32).reshape(-1, 4)
     end = np.array([after] * num_successes + [failed_before] * num_failures, np.float32).reshape(-1, 4)
-    return Levels(RESOURCES, start, end, np.arange(num_successes + num_failures) < num_successes)
+    number = np.arange(num_successes + num_failures)
+    return Levels(RESOURCES, start, end, number < num_successes, number + 1)
 
 
 def of(spec, levels, n=1):
@@ -117,6 +119,13 @@ def of(spec, levels, n=1):
 
 
 TRUE = {"requires": {"wood": {"fixed": 2}}, "consumes": {"wood": {"fixed": 2}}, "gains": {"deed:BUILD": {"fixed": 1}}}
+
+
+def test_how_many_steps_nearly_all_successes_took():
+    spec = spec_of(**TRUE)
+    assert [of(spec, alike(100, 50), n).most_steps for n in (1, 2, 7)] == [95, 48, 14]  # rounded up
+    assert of(spec, alike(LEAST_TRIES)).most_steps == 31
+    assert of(spec, alike(LEAST_TRIES - 1, 50)).most_steps is None
 
 
 def test_what_is_as_declared_makes_no_difference():
@@ -208,7 +217,7 @@ def test_chance_makes_no_difference():
         before[:, WOOD] = rng.random(120) < 0.97
         after = before.copy()
         after[:, BUILT] = 1
-        assert of(spec, Levels(RESOURCES, before, after, rng.random(120) < 0.6)).differences == ()
+        assert of(spec, Levels(RESOURCES, before, after, rng.random(120) < 0.6, np.ones(120, int))).differences == ()
 
 
 @pytest.mark.parametrize("num_successes", [0, 1, LEAST_TRIES - 1])

@@ -23,6 +23,8 @@ class Tries(NamedTuple):
     """``[E, ...]``: after the step that ended it."""
     success: np.ndarray
     """bool ``[E]``."""
+    steps: np.ndarray
+    """int32 ``[E]``: of each try."""
 
 
 class TryLog:
@@ -35,21 +37,21 @@ class TryLog:
     def __init__(self, last_task: int):
         self._last_task = last_task
         self._begun: Features | None = None
-        self._queued: list[tuple[Features, Features]] = []
+        self._queued: list[tuple[Features, Features, jax.Array]] = []
         self._tries: list[Tries] = []
 
     def queue(self, playing: Playing, features: Features) -> None:
         """Queues a step: the environments before it, and the features ``[B, ...]`` after it."""
         before = playing.scene.features
         self._begun = before if self._begun is None else _keep()(self._begun, before, playing.progress.steps)
-        self._queued.append((self._begun, features))
+        self._queued.append((self._begun, features, playing.progress.steps))
 
     def add(self, number: int, step: StepOutcome, counting: np.ndarray) -> None:
         """Takes in the outcome of the queued step ``number``; ``counting``, bool ``[B]``, says whose episodes count."""
         of_task = counting & step.ended & (step.task == self._last_task)
         if of_task.any():
-            begun, ended = jax.tree.map(lambda leaf: leaf[of_task], jax.device_get(self._queued[number]))
-            self._tries.append(Tries(begun, ended, step.success[of_task]))
+            begun, ended, before = jax.tree.map(lambda leaf: leaf[of_task], jax.device_get(self._queued[number]))
+            self._tries.append(Tries(begun, ended, step.success[of_task], before + 1))
 
     def clear(self) -> None:
         """Forgets the queued steps, once all of them were added."""
@@ -58,7 +60,7 @@ class TryLog:
     def tries(self) -> Tries:
         """What was added so far."""
         if not self._tries:
-            return Tries(None, None, np.zeros(0, bool))
+            return Tries(None, None, np.zeros(0, bool), np.zeros(0, np.int32))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._tries)
 
 

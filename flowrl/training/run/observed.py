@@ -28,6 +28,8 @@ LEAST_TRIES = 32
 NEARLY_ALL = 0.9
 NEARLY_EVERY = 0.98
 """Share of the successes that held, at their start, what is called a need."""
+NEARLY_ALL_STEPS = 0.95
+"""Share of the successes that came within `Observed.most_steps`."""
 CLEARLY_FEWER = 0.2
 """By so much the share of the failures that held it is smaller."""
 LIKELY_CHANCE = 0.01
@@ -49,6 +51,8 @@ class Levels(NamedTuple):
     """float32 ``[E, R]``: after the step that ended it."""
     success: np.ndarray
     """bool ``[E]``."""
+    steps: np.ndarray
+    """int32 ``[E]``: of each try."""
 
 
 def of_a_copy(seen: Observed) -> Observed:
@@ -66,10 +70,10 @@ def levels_of(adapter: GameAdapter, tries: Tries) -> Levels:
     resources, num_tries = tuple(adapter.facts.resources()), len(tries.success)
     if not num_tries:
         nothing = np.zeros((0, len(resources)), np.float32)
-        return Levels(resources, nothing, nothing, tries.success)
+        return Levels(resources, nothing, nothing, tries.success, tries.steps)
     both = jax.tree.map(lambda *two: np.concatenate(two), tries.begun, tries.ended)
     found = np.asarray(jax.vmap(make_level_reader(adapter, resources))(both))
-    return Levels(resources, found[:num_tries], found[num_tries:], tries.success)
+    return Levels(resources, found[:num_tries], found[num_tries:], tries.success, tries.steps)
 
 
 class _Tries(NamedTuple):
@@ -107,8 +111,16 @@ def observed(spec: SkillSpec, n: int, facts: GameFacts, levels: Levels) -> Obser
         failures=int((~success).sum()),
         resources={name: each for name, each in figures.items() if name in declared or _is_noteworthy(each)},
         differences=tuple(found),
+        most_steps=_most_steps(levels.steps[success], n),
         added_gains=tuple(each.resource for each in tries if found and comparison.adds(each)),
     )
+
+
+def _most_steps(steps: np.ndarray, n: int) -> int | None:
+    """See `Observed.most_steps`; ``steps``: of the successes."""
+    if len(steps) < LEAST_TRIES:
+        return None
+    return int(np.ceil(np.quantile(steps, NEARLY_ALL_STEPS, method="inverted_cdf") / n))
 
 
 class _Comparison(NamedTuple):

@@ -1,9 +1,9 @@
 """A training without learning, which keeps the contract of the run folder: lock, pid, log, checkpoint, result.
 
 Started as ``python training.py RUN_FOLDER``. What it does stands under ``"fake"`` in the skill's data: ``seconds``,
-``gate`` (a file to wait for), ``frames``, ``rate`` (of success), ``outcome``, ``error``, ``reason``, ``crash_attempts`` (dies
-without a result in these), ``hang_attempts`` (stops working in these, and is deaf), ``stray`` (leaves a process of its own
-session behind), ``deaf`` (ignores TERM), ``acted`` (local expert indices that act; all by default).
+``gate`` (a file to wait for), ``frames``, ``rate`` (of success; a list: of each attempt), ``outcome``, ``error``, ``reason``,
+``crash_attempts`` (dies without a result in these), ``hang_attempts`` (stops working in these, and is deaf), ``stray`` (leaves
+a process of its own session behind), ``deaf`` (ignores TERM), ``acted`` (local expert indices that act; all by default).
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ def main(folder: str) -> None:
         if order["attempt"] in wish.get("hang_attempts", []):
             hang(run, order, wish)
         train(run, order, wish)
+
+
+TASK = {"random_success_rate": 0.1}
 
 
 def take_environment(folder: Path) -> None:
@@ -91,11 +94,14 @@ def train(run: RunPaths, order: dict, wish: dict) -> None:
     save(run, order, frames, wish)
     append_line(run.log, f"attempt {order['attempt']} ends at {frames} frames")
     rate = wish.get("rate", 0.9)
+    if isinstance(rate, list):  # of each attempt, the last one of all later ones
+        rate = rate[min(order["attempt"], len(rate)) - 1]
     result = {
         "outcome": outcome, "attempt": order["attempt"], "goal_reached": rate >= 0.8, "frames": frames,
         "success_rate": rate, "random_success_rate": 0.1, "error": wish.get("error"), "reason": wish.get("reason"),
         "checkpoint": str(run.checkpoint(frames).relative_to(run.folder)),
         "acted_frames": {str(e["global_expert_idx"]): acted(e, wish, frames) for e in order["experts"]},
+        "tasks": [{key: task[key] for key in ("skill_name", "n")} | TASK | {"success_rate": rate} for task in order["plan"]],
     }  # fmt: skip
     if order.get("never_done"):
         result |= dict.fromkeys(("goal_reached", "success_rate", "random_success_rate"))
