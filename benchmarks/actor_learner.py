@@ -124,6 +124,32 @@ def _batch(way: str, settings: Any):
     return from_gymnasium(AsyncVectorEnv(functions, context="spawn", autoreset_mode=AutoresetMode.SAME_STEP))
 
 
+def frame_costs(options: argparse.Namespace) -> list[Row]:
+    """Processor time that a frame of CartPole takes: of the actors and of the learner, from which `host_scaling` computes, and
+    of sequential PPO."""
+    found = []
+    for way in ("impala", SEQUENTIAL):
+        with _training(way, GAMES["CartPole"], options, seed=0) as (train_once, trained):
+            for _ in range(_WARM_UP_UPDATES):
+                train_once()
+            pids = getattr(trained, "pids", [])
+            if pids:
+                _use_up_full_slots(train_once)
+            actors_s, own_s, frames, end_s = _used_s(pids), time.process_time(), 0, time.perf_counter() + options.seconds
+            while not frames or time.perf_counter() < end_s:
+                frames += train_once().frames
+            costs = {"of actors": (_used_s(pids) - actors_s) / frames, "of the learner": (time.process_time() - own_s) / frames}
+        if not pids:
+            costs = {"in all": costs["of the learner"]}
+        found += [Row(f"CartPole: a frame's processor time, {way}, {which}", 1e6 * cost, "us") for which, cost in costs.items()]
+    return found
+
+
+def _used_s(pids: Sequence[int]) -> float:
+    """Seconds of processor time that processes have used."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+
+
 def seconds_to_learn(way: str, options: argparse.Namespace, seed: int) -> float:
     """Wall-clock seconds until CartPole is learned; infinite if it is not within `_MOST_FRAMES`."""
     began_s, recent = time.perf_counter(), deque(maxlen=_EPISODES)
@@ -191,6 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
             if way != SEQUENTIAL:
                 wanted = 2.0 if way == "impala" else None
                 rows.append(Row(f"{name}: {way} over {SEQUENTIAL}", found[way] / found[SEQUENTIAL], "x", wanted))
+    if "CartPole" in options.games:
+        rows += frame_costs(options)
     rows.append(parameters_row(options.repeats))
     if options.seeds:
         rows += learning_rows(options)

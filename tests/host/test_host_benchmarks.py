@@ -68,6 +68,10 @@ def test_actors_and_a_learner_are_measured_beside_ppo(benchmark, capsys, tmp_pat
     assert "CartPole-v1: meanwhile other programs used" in shown
     assert rows["CartPole: impala over PPO, sequential"]["wanted"] == 2.0
     assert rows["a million parameters, written and read"]["value"] > 0
+    for which in ("impala, of the learner", "PPO, sequential, in all"):
+        assert 0 < rows[f"CartPole: a frame's processor time, {which}"]["value"] < 1e5
+    # The system counts an actor's time in hundredths of a second.
+    assert rows["CartPole: a frame's processor time, impala, of actors"]["value"] < 1e5
     impala, sequential = (rows[f"CartPole to 5: {way}"] for way in ways[:2])
     assert impala["value"] > 0 and impala["wanted"] == sequential["value"] > 0
 
