@@ -208,6 +208,8 @@ class Settings(TrainingSettings, ClusterSettings, SchedulingSettings, ProposalSe
             )
         if (self.continue_skill is None) != (self.extra_timesteps is None):
             raise BadInput("--continue_skill NAME and --extra_timesteps FRAMES belong together; give both")
+        if self.continue_skill == MOST_USEFUL:
+            _check_frames("--extra_timesteps", self.extra_timesteps, self)
         if self.rehearse_every:
             _check_frames("--rehearsal_frames", self.rehearsal_frames, self)
         self._check_cluster()

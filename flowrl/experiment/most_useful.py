@@ -9,7 +9,7 @@ Learning* (2017, arXiv 1707.00183), weighted by what it is worth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -59,6 +59,7 @@ class MostUseful:
         rates: of each skill that may be trained further, the rate of the tries at its own task.
         frames: in all.
         piece: frames of a piece, at most.
+        update: frames of an update; fewer cannot be trained.
         goal: the rate up to which a skill is trained.
         trained: what the newest training of a skill came to, once it has ended.
         say: takes a line for the terminal.
@@ -71,21 +72,25 @@ class MostUseful:
         rates: Mapping[str, float],
         frames: int,
         piece: int,
+        update: int,
         goal: float,
         trained: Callable[[str], Trained],
         say: Callable[[str], None],
     ):
         self._scheduler, self._prospects, self._trained, self._say = scheduler, prospects, trained, say
         self._skills = {name: _Skill(rate, first_rate=rate) for name, rate in rates.items()}
-        self._left, self._piece, self._goal = frames, piece, goal
+        self._left, self._piece, self._update, self._goal = frames, max(piece, update), update, goal
         self._given: dict[str, int] = {}
         """Frames of the pieces that are under way."""
         self._is_over = False
 
     def look(self) -> None:
         """Takes in what has ended, and hands out what is left while there is room."""
-        self._take_in()
-        while self._left and self._scheduler.free_slots() > 0 and (name := self._choice()):
+        under_way = {entry["skill_name"] for entry in self._scheduler.state["skills"] if entry["status"] != "completed"}
+        self._take_in(self._given.keys() - under_way)
+        while self._left >= self._update and self._scheduler.free_slots() > 0:
+            if (name := self._choice(under_way | self._given.keys())) is None:
+                return
             self._hand_out(name)
 
     def look_at_the_end(self) -> bool:
@@ -98,9 +103,9 @@ class MostUseful:
             self._report()
         return True
 
-    def _choice(self) -> str | None:
-        """The skill with the highest score, of those that are not in training; None if episodes would gain by none."""
-        free = [name for name, skill in self._skills.items() if skill.is_open and name not in self._given]
+    def _choice(self, under_way: Set[str]) -> str | None:
+        """The skill with the highest score, of those that are not under way; None if episodes would gain by none."""
+        free = [name for name, skill in self._skills.items() if skill.is_open and name not in under_way]
         scores = {name: self._gain(name) * self._skills[name].share for name in free}
         best = max(scores, key=lambda name: scores[name], default=None)
         return best if best is not None and scores[best] > 0 else None
@@ -124,13 +129,12 @@ class MostUseful:
             f"{gain:.2f}"
         )
 
-    def _take_in(self) -> None:
-        under_way = {entry["skill_name"] for entry in self._scheduler.state["skills"] if entry["status"] != "completed"}
-        for name in [name for name in self._given if name not in under_way]:
+    def _take_in(self, ended: Set[str]) -> None:
+        for name in sorted(ended):
             given, found, skill = self._given.pop(name), self._trained(name), self._skills[name]
             self._left += max(given - found.frames, 0)
             skill.frames += found.frames
-            if found.rate is None:
+            if found.rate is None or not found.frames:
                 skill.is_open = False
                 continue
             brought = (found.rate - skill.rate) / (self._goal - skill.rate)
@@ -144,5 +148,5 @@ class MostUseful:
         ]
         if parts:
             self._say(f"frames     {', '.join(parts)}")
-        if self._left:
+        if self._left >= self._update:
             self._say(f"{self._left:,} frames are left: whole episodes would gain by no skill that can be trained further")

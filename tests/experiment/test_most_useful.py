@@ -87,6 +87,7 @@ def test_no_skill_makes_an_episode_worse_by_reaching_its_goal(rates, name):
 
 # Handing out.
 
+UPDATE = 10
 APART = Prospects({name: (Way((name,)),) for name in "ABC"}, {"A": 1.0, "B": 1.0, "C": 3.0})
 """Three skills, each with an achievement of its own; that of C is worth three times as much."""
 
@@ -124,7 +125,7 @@ class Trainer:
 
 
 def most_useful(trainer, lines, frames=1000, piece=100, **rates):
-    return MostUseful(trainer, APART, rates, frames, piece, GOAL, trainer.ended.__getitem__, lines.append)
+    return MostUseful(trainer, APART, rates, frames, piece, UPDATE, GOAL, trainer.ended.__getitem__, lines.append)
 
 
 def test_frames_go_where_most_is_to_be_gained_as_long_as_the_skill_gets_better():
@@ -159,17 +160,39 @@ def test_frames_that_a_piece_did_not_need_are_handed_out_again():
     assert lines[-1] == "20 frames are left: whole episodes would gain by no skill that can be trained further"
 
 
+def test_less_than_an_update_is_not_handed_out_and_a_piece_is_at_least_one():
+    trainer, lines = Trainer(), []
+    useful = most_useful(trainer, lines, frames=24, piece=3, A=0.5)
+    for _ in range(2):
+        useful.look()
+        trainer.end(0.5)
+    assert useful.look_at_the_end() and trainer.given == [("A", 10), ("A", 10)]
+    assert lines[-1].startswith("frames     A 20")
+
+
+def test_a_skill_that_an_earlier_start_left_in_training_is_not_chosen_meanwhile():
+    trainer = Trainer(slots=2)
+    trainer.under_way["C"] = 500
+    useful = most_useful(trainer, [], frames=200, A=0.5, C=0.5)
+    useful.look()
+    assert trainer.given == [("A", 100)]
+    del trainer.under_way["C"]
+    useful.look()
+    assert trainer.given == [("A", 100), ("C", 100)]
+
+
 def test_every_free_slot_gets_a_skill_of_its_own():
     trainer = Trainer(slots=3)
     most_useful(trainer, [], A=0.5, C=0.5).look()
     assert trainer.given == [("C", 100), ("A", 100)]
 
 
-def test_a_skill_whose_training_failed_is_not_chosen_again():
+@pytest.mark.parametrize(("rate", "frames"), [(None, 40), (0.5, 0)])
+def test_a_skill_whose_training_came_to_nothing_is_not_chosen_again(rate, frames):
     trainer = Trainer()
-    useful = most_useful(trainer, [], frames=300, A=0.5, C=0.5)
+    useful = most_useful(trainer, [], frames=260 + frames, A=0.5, C=0.5)
     useful.look()
-    trainer.end(None, frames=40)
+    trainer.end(rate, frames)
     for _ in range(2):
         useful.look()
         trainer.end(0.5)
@@ -186,7 +209,7 @@ def test_a_skill_that_has_used_its_budget_is_named_and_left_out():
 
 @given(
     st.fixed_dictionaries({name: st.floats(0, 1) for name in "ABC"}),
-    st.integers(1, 1000),
+    st.integers(UPDATE, 1000),
     st.integers(1, 3),
     st.lists(st.tuples(st.floats(0, 1) | st.none(), st.floats(0, 1)), max_size=40),
 )

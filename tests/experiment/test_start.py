@@ -431,6 +431,7 @@ def half_done(practice):
         (["--continue_skill", "Collect_Stone", "--extra_timesteps", "1e6"], ["Collect_Stone is failed", "completed skill"]),
         (["--continue_skill", "Collect_Wood"], ["--extra_timesteps"]),
         (["--continue_skill", "Collect_Wood", "--extra_timesteps", "0"], ["at least 1"]),
+        (["--continue_skill", "most_useful", "--extra_timesteps", "5e3"], ["--extra_timesteps", "65536", "5000"]),
     ],
 )
 def test_what_cannot_be_trained_further_is_one_line_and_exit_code_2(half_done, flags, words):
