@@ -1,12 +1,12 @@
-"""Real merges with and without ``--merge_guard``: how many experts compete, and how many are worse after a merge.
+"""Real merges with ``--merge_guard``, with ``--guard_changes`` as well, and without: how many experts are worse after a merge.
 
     python benchmarks/merges.py exp/merges --merges 100 --json merges.json
     python benchmarks/merges.py --help
 
-Grows experiments by the published command, one a seed, each once with the guard and once without: the built-in curriculum in
-short trainings, several side by side. Each merge leaves what the library was before it and what it made of its experts; every
-expert that it changed is then played on its skill's plan as it was and as it is, in the same fresh worlds, all others as they
-were. Everything is kept in the first argument's folder; the same command goes on where it was stopped.
+Grows experiments by the published command, one a seed, each once in every mode: the built-in curriculum in short trainings,
+several side by side. Each merge leaves what the library was before it and what it made of its experts; every expert that it
+changed is then played on its skill's plan as it was and as it is, in the same fresh worlds, all others as they were. The guard
+has not played in these worlds. Everything is kept in the first argument's folder; the same command continues it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ from flowrl.records import run_record, version_comparison
 from flowrl.records.run_record import Slot
 from flowrl.records.version_comparison import Comparison, MeasuringPaths, Pair, Request
 
-MODES = {"guard": True, "frames": False}
+MODES = {
+    "guard": {"merge_guard": True},
+    "changes": {"merge_guard": True, "guard_changes": True},
+    "frames": {"merge_guard": False},
+}
+WORLDS = 1
+"""Others than those of the guard, which would find again what it has decided by."""
 TRAINING = {"num_envs": 64, "num_steps": 32, "layer_size": 64, "lr": 1e-3, "gamma": 0.995}
 
 
@@ -63,7 +69,7 @@ def merges_of(paths: ExperimentPaths) -> Path:
     return paths.root / "merges"
 
 
-def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int, max_nodes: int, is_guarded: bool) -> None:
+def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int, max_nodes: int, guard: Mapping[str, bool]) -> None:
     """Trains and merges the skills of one experiment. That some of them fail is part of the result."""
     settings = Settings(
         env_name=options.env_name,
@@ -73,13 +79,15 @@ def grow(paths: ExperimentPaths, options: argparse.Namespace, seed: int, max_nod
         max_parallel_skills=options.parallel,
         total_timesteps=options.frames,
         no_progress_frames=0,
-        merge_guard=is_guarded,
         seed=seed,
+        **guard,
         **TRAINING,
     )
     start = Start(settings, get_skill_dependencies)
-    guard = MergeGuard() if is_guarded else None
-    start.scheduler.set_callbacks(process_completed_training=partial(merge_and_keep, guard=guard))
+    process = partial(
+        merge_and_keep, guard=MergeGuard() if settings.merge_guard else None, guard_changes=settings.guard_changes
+    )
+    start.scheduler.set_callbacks(process_completed_training=process)
     if (code := start.run()) > SOMETHING_FAILED:
         raise SystemExit(code)
 
@@ -130,8 +138,9 @@ def measured(kept: MeasuringPaths, episodes: int) -> Sequence[Comparison]:
     request = version_comparison.read_request(kept.request)
     if not request.pairs:
         return ()
-    if not kept.answer.exists():
-        request = Request(request.env_name, Slot(), request.pairs, episodes)
+    if not kept.answer.exists() or (request.episodes, request.worlds) != (episodes, WORLDS):
+        request = Request(request.env_name, Slot(), request.pairs, episodes, WORLDS)
+        kept.answer.unlink(missing_ok=True)
         version_comparison.write(kept.request, request)
         print(f"measuring {', '.join(pair.skill_name for pair in request.pairs)}, changed by {kept.folder.name}", flush=True)
         with subprocess.Popen([*COMMAND, str(kept.folder.resolve())], stdin=subprocess.PIPE) as playing:
@@ -184,7 +193,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the experiments of all seeds")
-    parser.add_argument("--merges", type=int, default=100, help="with the guard, and as many without")
+    parser.add_argument("--merges", type=int, default=100, help="in each mode")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--max_nodes", type=int, default=22, help="skills of an experiment")
     parser.add_argument("--parallel", type=int, default=3, help="trainings side by side")

@@ -126,6 +126,10 @@ class SchedulingSettings:
     merge_guard: bool = True
     """Where two trainings side by side trained the same expert, play both versions and keep the one that is better by more
     than the interval. Without it, and where neither is, the one with most frames stays."""
+    guard_changes: bool = False
+    """With merge_guard: also play an expert that a training has changed without a competitor, beside the version that it
+    started from, and keep that one if it is better by more than the interval. Merges of skills with dependencies then take
+    longer."""
     gpu_ids: Annotated[str | None, tyro.conf.arg(metavar="LIST")] = None
     """GPUs to train on, such as 0,1 (all visible ones)."""
     skills_per_gpu: int = 1
@@ -212,6 +216,8 @@ class Settings(TrainingSettings, ClusterSettings, SchedulingSettings, ProposalSe
             _check_frames("--extra_timesteps", self.extra_timesteps, self)
         if self.rehearse_every:
             _check_frames("--rehearsal_frames", self.rehearsal_frames, self)
+        if self.guard_changes and not self.merge_guard:
+            raise BadInput("--guard_changes is done by --merge_guard; leave --no-merge_guard out")
         self._check_cluster()
         self._check_candidates()
         self._check_init_trial()

@@ -423,7 +423,7 @@ def test_merges_are_measured_before_and_after_and_nothing_is_done_twice(benchmar
     fake = Path(__file__).parent / "parallel/fakes/measuring.py"
     monkeypatch.setattr(merges, "COMMAND", (sys.executable, str(fake), "library"))  # whatever is merged becomes worse
 
-    def grow(paths, options, seed, max_nodes, is_guarded):
+    def grow(paths, options, seed, max_nodes, guard):
         if paths.root.exists():
             return
         assert max_nodes == 2
@@ -437,13 +437,13 @@ def test_merges_are_measured_before_and_after_and_nothing_is_done_twice(benchmar
     command = [str(tmp_path / "merges"), "--merges", "4", "--max_nodes", "2", "--json", str(tmp_path / "found.json")]
     merges.main(command)
     found = json.loads((tmp_path / "found.json").read_text())
-    assert found.keys() == {"guard", "frames"}
+    assert found.keys() == {"guard", "changes", "frames"}
     of_frames = found["frames"]
     # Two experiments of two merges: the first one changes the expert, and the second one's version is given up.
     assert (of_frames["merges"], of_frames["changed_experts"], of_frames["worse_experts"]) == (4, 2, 2)
     assert (of_frames["competing_experts"], of_frames["worse_of_competing"], of_frames["lost_acted_frames"]) == (2, 0, 60)
     printed = capsys.readouterr().out
-    assert printed.count("measuring Collect_Wood, changed by 1_Skill_A") == 4
+    assert printed.count("measuring Collect_Wood, changed by 1_Skill_A") == 6
     merges.main(command)
     again = capsys.readouterr().out
     assert "measuring Collect_Wood" not in again and json.loads((tmp_path / "found.json").read_text()) == found

@@ -48,7 +48,7 @@ def measure(paths: MeasuringPaths) -> None:
     adapter = make_adapter(request.env_name)
     found = library.load(paths.library, adapter.facts)
     versions = {pair: pickles.load(paths.version(pair.global_expert_idx))["params"] for pair in request.pairs}
-    comparisons = compare(found, adapter, versions, request.episodes)
+    comparisons = compare(found, adapter, versions, request.episodes, request.worlds)
     version_comparison.write(paths.answer, Answer(tuple(comparisons)))
 
 

@@ -22,27 +22,30 @@ from flowrl.training.playing.evaluation import STEPS_BETWEEN_LOOKS, FirstEpisode
 from flowrl.training.playing.rollout import learned_policy
 
 
-def compare(library: Library, adapter: GameAdapter, versions: Mapping[Pair, Params], episodes: int) -> list[Comparison]:
+def compare(
+    library: Library, adapter: GameAdapter, versions: Mapping[Pair, Params], episodes: int, worlds: int = 0
+) -> list[Comparison]:
     """Plays the plan of each pair's skill with the library's version in one half of a batch and the run's in the other.
 
     Args:
         library: holds the skills of these plans.
         versions: the parameters of the run's version, for each pair.
         episodes: that each version plays.
+        worlds: less than 8; with another number, other worlds are played.
     """
     bench = benches.set_up(library, adapter, 2 * episodes, further=list(versions.values()))
     skills = {skill.index: skill for skill in library.skills}
     return [
-        _compared(bench, pair, skills[pair.global_expert_idx], len(library.skills) + number)
+        _compared(bench, pair, skills[pair.global_expert_idx], len(library.skills) + number, worlds)
         for number, pair in enumerate(versions)
     ]
 
 
-def _compared(bench: Bench, pair: Pair, skill: LibrarySkill, place: int) -> Comparison:
+def _compared(bench: Bench, pair: Pair, skill: LibrarySkill, place: int, worlds: int) -> Comparison:
     """``place``: where the run's version is among the experts."""
     episodes = bench.num_envs // 2
     stage = Stage(bench.programs.world, bench.programs.acting, _judge_of(bench, skill, place))
-    success = _successes(stage, bench.params, jax.random.key(pair.seed))
+    success = _successes(stage, bench.params, jax.random.key(pair.seed + (worlds << 28)))
     counts = int(success[:episodes].sum()), int(success[episodes:].sum())
     return Comparison(pair, episodes, *counts, Difference(*statistics.difference(counts, (episodes, episodes))))
 

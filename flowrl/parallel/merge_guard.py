@@ -1,8 +1,9 @@
-"""Measures two versions of an expert before one of them is given up: ``--merge_guard``.
+"""Measures two versions of an expert before one of them is given up: ``--merge_guard``, ``--guard_changes``.
 
 Two trainings that ran side by side may both have trained an expert that they share. The rule by frames would keep the version
-that was trained longer, even if it has become worse. So both are played on the plan of the expert's skill, in the same fresh
-worlds, by a process of its own: this one never loads JAX, and goes on serving the scheduler meanwhile.
+that was trained longer, even if it has become worse; and it may become worse in a training that had it for itself. So both
+versions are played on the plan of the expert's skill, in the same fresh worlds, by a process of its own: this one never loads
+JAX, and goes on serving the scheduler meanwhile.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class _NotMeasured(FlowrlError):
 
 @dataclass(frozen=True)
 class MergeGuard:
-    """Measures the versions that compete in a merge; see `flowrl.parallel.training_processor.Guard`.
+    """Measures versions of a merge; see `flowrl.parallel.training_processor.Guard`.
 
     A measurement that fails, takes too long or runs out of memory leaves the decision to the rule by frames, and says so in
     the run's log.

@@ -30,6 +30,7 @@ class Merges:
         wake: called, from the merges' thread, as soon as a merge has ended.
         guard: measures versions of an expert that compete; None: the rule by frames decides.
         lock_timeout_s: seconds to wait for another process that holds the library.
+        guard_changes: the guard also measures what a run has changed without a competitor.
     """
 
     def __init__(
@@ -38,9 +39,12 @@ class Merges:
         wake: Callable[[], None] = lambda: None,
         guard: Guard | None = None,
         lock_timeout_s: float = MERGE_TIMEOUT_S,
+        guard_changes: bool = False,
     ):
         self.paths = paths
-        self.process: Callable = partial(process_completed_training, lock_timeout_s=lock_timeout_s, guard=guard)
+        self.process: Callable = partial(
+            process_completed_training, lock_timeout_s=lock_timeout_s, guard=guard, guard_changes=guard_changes
+        )
         self.process_rehearsal: Callable = partial(process_completed_rehearsal, lock_timeout_s=lock_timeout_s)
         self._wake = wake
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flowrl-merge")  # each needs the same lock

@@ -80,7 +80,7 @@ class SkillScheduler:
         self._launcher = launcher or default_launcher(args)
         self._wake = threading.Event()
         guard = MergeGuard() if self.options.merge_guard else None
-        merges = Merges(self.paths, self._wake.set, guard, self.options.lock_timeout_s)
+        merges = Merges(self.paths, self._wake.set, guard, self.options.lock_timeout_s, self.options.guard_changes)
         shown_s = self.options.keep_failed_session_s
         self._runs = Runs(self.paths, self._launcher, command, self.options.stall_timeout_s, merges, shown_s)
         self._runs.budget = self.options.skill_budget

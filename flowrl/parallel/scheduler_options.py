@@ -25,6 +25,7 @@ class SchedulerOptions:
     keep_failed_session_s: float = 600.0
     lock_timeout_s: float = MERGE_TIMEOUT_S
     merge_guard: bool = True
+    guard_changes: bool = False
     gpu_ids: object = None
     skills_per_gpu: int = 1
     retry_failed: bool = False
@@ -53,6 +54,7 @@ class SchedulerOptions:
             keep_failed_session_s=given("keep_failed_session_s", cls.keep_failed_session_s),
             lock_timeout_s=given("lock_timeout_s", 0) or cls.lock_timeout_s,
             merge_guard=given("merge_guard", cls.merge_guard),
+            guard_changes=given("guard_changes", cls.guard_changes),
             gpu_ids=given("gpu_ids", cls.gpu_ids),
             skills_per_gpu=given("skills_per_gpu", cls.skills_per_gpu),
             retry_failed=given("retry_failed", cls.retry_failed),

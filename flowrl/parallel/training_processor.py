@@ -18,7 +18,7 @@ from flowrl.parallel.chosen_reward import keep_chosen_reward
 from flowrl.parallel.library.archive import archive_rehearsal, archive_run, remove_run
 from flowrl.parallel.library.experts import ExpertVersion, save_expert_to_skills, write_global_latest
 from flowrl.parallel.library.locks import MERGE_TIMEOUT_S, merge_lock
-from flowrl.parallel.library.merge_rule import Outcome, competing_pair, merge_expert, planned_update
+from flowrl.parallel.library.merge_rule import Outcome, changed_pair, competing_pair, merge_expert, planned_update
 from flowrl.parallel.observed_facts import keep_observed
 from flowrl.parallel.trained_experts import trained_experts
 from flowrl.paths import MERGE, ExperimentPaths, RunPaths
@@ -30,7 +30,7 @@ __all__ = ["process_completed_training", "save_expert_to_skills"]
 Outcomes = Mapping[int, Outcome]
 """How the versions of a run did beside the library's, by global expert index."""
 Guard = Callable[[ExperimentPaths, RunPaths, Mapping[Pair, ExpertVersion]], Callable[[], Outcomes]]
-"""Called with the versions that compete, while nothing can change the library; what it returns measures them, and is called
+"""Called with the versions to be measured, while nothing can change the library; what it returns measures them, and is called
 when others may use the library again."""
 MOST_MEASUREMENTS = 3
 """Of one merge: the library may change while versions are measured. After that, the rule by frames decides."""
@@ -44,6 +44,7 @@ def process_completed_training(
     total_timesteps: int,
     lock_timeout_s: float = MERGE_TIMEOUT_S,
     guard: Guard | None = None,
+    guard_changes: bool = False,
 ) -> dict[str, Any]:
     """Merges a completed run into the library, and removes its folder.
 
@@ -55,6 +56,7 @@ def process_completed_training(
     Args:
         total_timesteps: the frames that this run really trained.
         guard: measures the versions that compete; None: the rule by frames decides.
+        guard_changes: it also measures those that the run has changed without a competitor, beside what it started from.
 
     Returns:
         ``{"expert_updates": {global index: {"action": "new" | "updated" | "kept", "frames": total frames}}}``, where
@@ -68,12 +70,13 @@ def process_completed_training(
     """
     paths, run = ExperimentPaths(base_dir), RunPaths(_found(Path(run_folder), Path(base_dir)))
     outcomes: dict[int, Outcome] = dict(version_comparison.find(run.measured)) if guard else {}
+    pair_of = changed_pair if guard_changes else competing_pair
     for is_last in (*[False] * MOST_MEASUREMENTS, True):
         with merge_lock(paths, lock_timeout_s, f"merging {skill_name}"):
             if not run.run_json.exists():
                 return _reported(_earlier_decision(paths.skill_folder(global_expert_idx, skill_name) / MERGE, run))
             versions = _versions(run, total_timesteps, global_expert_idx)
-            open_pairs = {} if guard is None or is_last else _open_pairs(paths, run, versions, outcomes)
+            open_pairs = {} if guard is None or is_last else _open_pairs(paths, run, versions, outcomes, pair_of)
             if not open_pairs:
                 return _reported(_merge(paths, run, versions, outcomes))
             measure = guard(paths, run, open_pairs)
@@ -115,13 +118,17 @@ def _versions(run: RunPaths, total_timesteps: int, own: int) -> list[ExpertVersi
 
 
 def _open_pairs(
-    paths: ExperimentPaths, run: RunPaths, versions: Sequence[ExpertVersion], outcomes: Outcomes
+    paths: ExperimentPaths,
+    run: RunPaths,
+    versions: Sequence[ExpertVersion],
+    outcomes: Outcomes,
+    pair_of: Callable[[ExperimentPaths, ExpertVersion], Pair | None],
 ) -> dict[Pair, ExpertVersion]:
-    """The versions that compete, and of which it is not known how they do; none once the merge has decided."""
+    """The versions that are to be measured, and of which it is not known how they do; none once the merge has decided."""
     if _decided(run):
         return {}
-    competing = {pair: version for version in versions if (pair := competing_pair(paths, version))}
-    return {pair: version for pair, version in competing.items() if not _is_settled(pair, outcomes)}
+    wanted = {pair: version for version in versions if (pair := pair_of(paths, version))}
+    return {pair: version for pair, version in wanted.items() if not _is_settled(pair, outcomes)}
 
 
 def _is_settled(pair: Pair, outcomes: Outcomes) -> bool:

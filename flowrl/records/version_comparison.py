@@ -35,7 +35,7 @@ class Pair:
 
     @property
     def seed(self) -> int:
-        """Of the worlds: always the same for these two, and others for any other two."""
+        """Of the worlds: always the same for these two, and others for any other two. Less than ``2 ** 28``."""
         return int(hashlib.sha256(f"{self.library_version} {self.run_version}".encode()).hexdigest()[:7], 16)
 
 
@@ -77,6 +77,8 @@ class Request:
     slot: Slot
     pairs: tuple[Pair, ...]
     episodes: int = EPISODES
+    worlds: int = 0
+    """With another number, each pair plays in other worlds."""
 
 
 @dataclass(frozen=True)

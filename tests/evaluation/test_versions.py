@@ -48,6 +48,17 @@ def test_a_plan_in_which_others_act_too_is_played_with_the_librarys():
     assert not drink.is_library_better and not drink.is_run_better
 
 
+def test_with_another_number_the_same_versions_play_in_other_worlds(monkeypatch):
+    keys = []
+    monkeypatch.setattr(versions, "_successes", lambda stage, params, key: keys.append(key) or np.zeros(2 * EPISODES, bool))
+    pairs = [Pair("Chop", 0, "a", "b"), Pair("Drink", 1, "c", "d")]
+    for worlds in (0, 0, 1, 7):
+        versions.compare(camp_library(), Camp(), {pair: pressing("WAIT") for pair in pairs}, EPISODES, worlds)
+    seeds = [int(jax.random.key_data(key)[1]) for key in keys]
+    assert seeds[:2] == seeds[2:4] == [pair.seed for pair in pairs]
+    assert len(set(seeds[2:])) == 6
+
+
 def test_both_halves_begin_in_the_same_worlds():
     class Dawn(Camp):
         def reset(self, key):

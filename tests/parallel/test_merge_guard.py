@@ -40,9 +40,9 @@ def no_guard_may_be_called(*_):
     raise AssertionError("measured where nothing competes")
 
 
-def merge(paths: ExperimentPaths, run, frames: int, guard) -> dict:
+def merge(paths: ExperimentPaths, run, frames: int, guard, **how) -> dict:
     """What ``merge.json`` says about each expert."""
-    process_completed_training(run.folder, run.skill_name, run.expert_idx, paths.root, frames, guard=guard)
+    process_completed_training(run.folder, run.skill_name, run.expert_idx, paths.root, frames, guard=guard, **how)
     return read_json(paths.skill_folder(run.expert_idx, run.skill_name) / "merge.json")["expert_updates"]
 
 
@@ -105,6 +105,45 @@ def test_where_neither_is_better_the_rule_by_frames_decides(side_by_side):
     assert expert(paths, 0, WOOD) == (150, 2)
     assert update["action"] == "updated" and update["competition"]["decided_by"] == "frames"
     assert update["competition"]["run_success_rate"] == 1.0 and update["competition"]["lost_acted_frames"] == 30
+
+
+@pytest.fixture
+def alone(wood):
+    """A run that has trained the library's expert, and no other has."""
+    run = finished_run(wood.root, 1, "Skill_A", {WOOD: 0}, 80, acted={"0": 30, "1": 50})
+    add_record(wood, run)
+    return wood, run
+
+
+def test_a_version_without_a_competitor_is_measured_if_that_is_asked_for(alone):
+    paths, run = alone
+    updates = merge(paths, run, 80, guard_that("library"), guard_changes=True)
+    assert expert(paths, 0, WOOD) == (130, 50)  # what the run started from, as old as if it had trained
+    assert (updates["0"]["action"], updates["0"]["frames"], updates["1"]["action"]) == ("kept", 130, "new")
+    found = updates["0"]["competition"]
+    assert (found["decided_by"], found["lost_acted_frames"], found["episodes"]) == ("measured", 30, 256)
+    assert len(measurements(paths)) == 1 and "competition" not in updates["1"]
+
+
+@pytest.mark.parametrize("how", ["run", "equal", "fails"])
+def test_a_version_without_a_competitor_that_is_not_worse_replaces_the_librarys(alone, how):
+    paths, run = alone
+    update = merge(paths, run, 80, guard_that(how), guard_changes=True)["0"]
+    assert expert(paths, 0, WOOD) == (130, 1) and (update["action"], update["frames"]) == ("updated", 130)
+    found = update["competition"]
+    assert found["decided_by"] == ("measured" if how == "run" else "frames") and found["lost_acted_frames"] == 0
+    assert (found["not_measured"] is not None) == (how == "fails")
+
+
+def test_a_version_without_a_competitor_is_not_measured_otherwise(alone):
+    paths, run = alone
+    update = merge(paths, run, 80, no_guard_may_be_called)["0"]
+    assert update == {"action": "updated", "frames": 130}
+
+
+def test_an_expert_that_did_not_act_is_not_measured_even_if_that_is_asked_for(wood):
+    run = finished_run(wood.root, 1, "Skill_A", {WOOD: 0}, 80, acted={"0": 0, "1": 80})
+    assert merge(wood, run, 80, no_guard_may_be_called, guard_changes=True)["0"]["action"] == "kept"
 
 
 def test_what_was_kept_is_not_thrown_out_by_frames_alone(side_by_side):

@@ -29,7 +29,8 @@ CHANGED = "the library's version changed while it was measured"
 
 @dataclass(frozen=True)
 class Competition:
-    """What ``merge.json`` says of an expert of which the run and the library both had changed the version."""
+    """What ``merge.json`` says of an expert of which the run and the library both had changed the version, or of which both
+    versions were to be measured for another reason."""
 
     decided_by: Literal["measured", "frames"]
     lost_acted_frames: int
@@ -79,15 +80,21 @@ def competing_pair(paths: ExperimentPaths, version: ExpertVersion) -> Pair | Non
     return _pair(version, present) if present and _compete(version, present) else None
 
 
+def changed_pair(paths: ExperimentPaths, version: ExpertVersion) -> Pair | None:
+    """The run's version and the library's, if they compete or the run has changed the library's version; else None."""
+    present = _present(paths, version)
+    return _pair(version, present) if present and _is_changed(version, present) else None
+
+
 def planned_update(paths: ExperimentPaths, version: ExpertVersion, outcome: Outcome | None = None) -> dict[str, Any]:
     """The action for this version, the total frames of the one that is in the library afterwards, and, if two versions
-    competed, their `Competition`."""
+    competed or were to be measured, their `Competition`."""
     present = _present(paths, version)
     if present is None:
         return {"action": "new", "frames": version.total_frames}
     version, measured, action, frames = _ruled(version, present, outcome)
     update = {"action": action, "frames": frames}
-    if _compete(version, present):
+    if _compete(version, present) or (outcome is not None and _is_changed(version, present)):
         update["competition"] = dataclasses.asdict(_competition(version, present, action, outcome, measured))
     return update
 
@@ -144,9 +151,12 @@ def _grown_up(version: ExpertVersion, present: LibraryExpert) -> ExpertVersion:
 
 
 def _compete(version: ExpertVersion, present: LibraryExpert) -> bool:
-    if not version.acted or version.start is None or _is_start(version, present):
-        return False
-    return not are_same(present.params, version.params)
+    return not _is_start(version, present) and _is_changed(version, present)
+
+
+def _is_changed(version: ExpertVersion, present: LibraryExpert) -> bool:
+    """Whether the run has trained the expert, and the library has another version."""
+    return version.acted and version.start is not None and not are_same(present.params, version.params)
 
 
 def _is_start(version: ExpertVersion, present: LibraryExpert) -> bool:
