@@ -167,11 +167,14 @@ def summary(merges: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for index, update in merge["updates"].items()
         if "competition" in update
     }
+    # One that was written before this was recorded had a competitor.
+    contests = {place: found for place, found in competitions.items() if found.get("had_competitor", True)}
     changed = {(number, row["expert"]): row for number, merge in enumerate(merges) for row in merge["changed"]}
-    competed = [row for place, row in changed.items() if place in competitions]
+    competed = [row for place, row in changed.items() if place in contests]
     return {
         "merges": len(merges),
-        "competing_experts": len(competitions),
+        "competing_experts": len(contests),
+        "measured_without_one": len(competitions) - len(contests),
         "decided_by_measuring": sum(found["decided_by"] == "measured" for found in competitions.values()),
         "not_measured": sum(found["not_measured"] is not None for found in competitions.values()),
         "changed_experts": len(changed),

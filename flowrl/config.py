@@ -127,17 +127,16 @@ class SchedulingSettings:
     """Where two trainings side by side trained the same expert, play both versions and keep the one that is better by more
     than the interval. Without it, and where neither is, the one with most frames stays."""
     guard_changes: bool = False
-    """With merge_guard: also play an expert that a training has changed without a competitor, beside the version that it
-    started from, and keep that one if it is better by more than the interval. Merges of skills with dependencies then take
-    longer."""
+    """With merge_guard: also play every expert that a training has changed without a competitor, beside the version that it
+    started from, and keep that one if it is better by more than the interval. Merges then take longer."""
     gpu_ids: Annotated[str | None, tyro.conf.arg(metavar="LIST")] = None
     """GPUs to train on, such as 0,1 (all visible ones)."""
     skills_per_gpu: int = 1
     """Runs that share one GPU and its memory."""
     continue_skill: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Train the expert of this completed skill for another extra_timesteps; no new skills are proposed. below_goal: every
-    completed skill that is below success_rate, until it reaches that. most_useful: those of them by which whole episodes would
-    gain most, a piece at a time, as long as they get better."""
+    completed skill that is below success_rate, until it reaches that. most_useful: the frames are shared among the completed
+    skills whose own task succeeds less often than success_rate, each piece to the one by which episodes would gain most."""
     extra_timesteps: int | None = None
     """Frames to train continue_skill for: each of the skills that are below_goal, and all that are most_useful together."""
     retry_failed: bool = False
@@ -212,12 +211,10 @@ class Settings(TrainingSettings, ClusterSettings, SchedulingSettings, ProposalSe
             )
         if (self.continue_skill is None) != (self.extra_timesteps is None):
             raise BadInput("--continue_skill NAME and --extra_timesteps FRAMES belong together; give both")
-        if self.continue_skill == MOST_USEFUL:
-            _check_frames("--extra_timesteps", self.extra_timesteps, self)
         if self.rehearse_every:
-            _check_frames("--rehearsal_frames", self.rehearsal_frames, self)
+            check_frames("--rehearsal_frames", self.rehearsal_frames, self)
         if self.guard_changes and not self.merge_guard:
-            raise BadInput("--guard_changes is done by --merge_guard; leave --no-merge_guard out")
+            raise BadInput("--guard_changes needs --merge_guard; give --merge_guard, or --no-guard_changes")
         self._check_cluster()
         self._check_candidates()
         self._check_init_trial()
@@ -466,7 +463,7 @@ class RehearsalArguments(RehearsalSettings):
             BadInput: they do not; names the flag.
         """
         together = RunSettings.of({**settings.training(), **self.training()})
-        _check_frames("--frames", self.frames, together)
+        check_frames("--frames", self.frames, together)
 
     def request(self) -> RehearsalRequest:
         """What the scheduler is asked for."""
@@ -478,7 +475,8 @@ class RehearsalArguments(RehearsalSettings):
         return {name: value for name, value in given.items() if value is not None}
 
 
-def _check_frames(flag: str, frames: int, settings: TrainingSettings) -> None:
+def check_frames(flag: str, frames: int, settings: TrainingSettings) -> None:
+    """Accepts as many frames as an update has, or more."""
     if frames < settings.frames_per_update:
         raise BadInput(
             f"{flag} must be at least the frames of an update, --num_envs * --num_steps ({settings.frames_per_update}); "

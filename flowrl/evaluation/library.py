@@ -69,14 +69,16 @@ def completed(paths: ExperimentPaths) -> list[tuple[int, str]]:
     return [(index, name) for index, name in sorted(paths.library().items()) if paths.expert_params(index, name).exists()]
 
 
-def without_experts(paths: ExperimentPaths) -> tuple[LibrarySkill, ...]:
-    """The completed skills, each without its expert's parameters.
+def recorded(paths: ExperimentPaths) -> tuple[LibrarySkill, ...]:
+    """The completed skills that have a record of their training, without their experts' parameters. A migrated skill has none.
 
     Raises:
         BadInput: a file is missing or damaged, or code has not passed the gate.
     """
     folders = [(paths.skill_folder(index, name), paths.skill_module(index, name)) for index, name in completed(paths)]
-    return tuple(read_skill(folder, module, _record(folder), None) for folder, module in folders)
+    return tuple(
+        read_skill(folder, module, _record(folder), None) for folder, module in folders if (folder / run_record.NAME).exists()
+    )
 
 
 def load(paths: ExperimentPaths, facts: GameFacts) -> Library:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flowrl.config import Settings
+from flowrl.errors import BadInput
 from flowrl.evaluation import library
 from flowrl.evaluation.library import LibrarySkill, frames_trained
-from flowrl.experiment.most_useful import PIECES, MostUseful, Scheduler, Trained
+from flowrl.experiment.most_useful import PIECES, Allowance, Figures, MostUseful, Scheduler
 from flowrl.experiment.prospects import Prospects
 from flowrl.files import read_json
 from flowrl.parallel.skill_budget import given_up_frames
-from flowrl.paths import ExperimentPaths, RunPaths
+from flowrl.paths import MERGE, ExperimentPaths, RunPaths
 from flowrl.records import result as run_result
 from flowrl.records.learned import is_done_by_chance
 from flowrl.records.result import RunResult
@@ -43,18 +47,18 @@ def most_useful(
     Raises:
         BadInput: the library cannot be read.
     """
-    skills = library.without_experts(paths)
-    indices = {skill.name: skill.index for skill in skills}
+    skills = library.recorded(paths)
+    names = {skill.name for skill in skills}
+    if left_out := [name for _, name in library.completed(paths) if name not in names]:
+        say(f"{', '.join(left_out)}: no record of a training here, so left out; name a skill to train it further")
+    pieces = settings.extra_timesteps // PIECES
     return MostUseful(
         scheduler,
         Prospects.of(skills, facts),
         own_rates(paths, skills),
-        frames=settings.extra_timesteps,
-        piece=settings.extra_timesteps // PIECES,
-        update=settings.frames_per_update,
-        goal=settings.success_rate,
-        trained=lambda name: trained(paths, indices[name], name),
-        say=say,
+        Allowance(settings.extra_timesteps, pieces, settings.frames_per_update, settings.success_rate),
+        LibraryBooks(paths, {skill.name: skill.index for skill in skills}),
+        say,
     )
 
 
@@ -72,17 +76,33 @@ def own_rates(paths: ExperimentPaths, skills: Sequence[LibrarySkill]) -> dict[st
     return rates
 
 
-def trained(paths: ExperimentPaths, index: int, name: str) -> Trained:
-    """What the newest training of a completed skill came to, once it has ended."""
-    run = RunPaths(paths.run_folder(index, name))
-    if run.folder.exists():  # it was not merged
-        return Trained(given_up_frames(run) or run.checkpointed_frames, None)
-    result = run_result.find(paths.skill_folder(index, name) / run_result.NAME)
-    return Trained((result.frames or 0) if result else 0, _own_rate(result))
+@dataclass(frozen=True)
+class LibraryBooks:
+    """The figures that trainings leave in an experiment's folder; see `flowrl.experiment.most_useful.Books`."""
+
+    paths: ExperimentPaths
+    indices: Mapping[str, int]
+    """Of the skills' experts."""
+
+    def figures(self, name: str) -> Figures:
+        folder = self.paths.skill_folder(self.indices[name], name)
+        result = run_result.find(folder / run_result.NAME)
+        return Figures(None if self._was_kept(folder, name) else _own_rate(result), (result.frames or 0) if result else 0)
+
+    def unmerged_frames(self, name: str) -> int:
+        run = RunPaths(self.paths.run_folder(self.indices[name], name))
+        return max(given_up_frames(run), run.checkpointed_frames) if run.folder.exists() else 0
+
+    def _was_kept(self, folder: Path, name: str) -> bool:
+        """Whether the library kept the expert that it had before the newest merge of its skill."""
+        with contextlib.suppress(FileNotFoundError, BadInput, KeyError, TypeError):
+            return read_json(folder / MERGE)["expert_updates"][str(self.indices[name])]["action"] == "kept"
+        return False
 
 
 def _own_rate(result: RunResult | None) -> float | None:
-    return result.tasks[-1].success_rate if result and result.tasks else None
+    """None where it was not measured; 0 where no fresh episode came to the skill's own task."""
+    return result.tasks[-1].success_rate or 0.0 if result and result.tasks else None
 
 
 def _evaluated(paths: ExperimentPaths) -> Mapping[str, Mapping[str, Any]]:

@@ -88,6 +88,8 @@ class Generation:
         self._thread = threading.Thread(target=self._schedule, name="scheduler", daemon=True)
         self._scheduler_error: BaseException | None = None
         self._stored_state: dict[str, Any] | None = None
+        self._is_closed = False
+        """Whether nothing more is asked for: all was, or the user has interrupted."""
 
     def run(self) -> None:
         """Returns when every skill has a final status and no more will come.
@@ -104,6 +106,7 @@ class Generation:
             self._generate()
             self._ask_last()
         finally:
+            self._is_closed = True
             self.scheduler.close()
         self.join()
         if self._scheduler_error is not None:
@@ -123,7 +126,7 @@ class Generation:
         self._news.wait(LOOK_EVERY_S)
         self._news.clear()
         self.look()
-        if self._thread.is_alive():
+        if self._thread.is_alive() and not self._is_closed:
             self._more.look()
 
     def look(self) -> None:

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, Protocol
 
 from flowrl.errors import BadInput
 from flowrl.experiment.prospects import Prospects
+from flowrl.records.scheduler_state import FINAL
 
 UNTRIED = 0.5
 """The share of the way to its goal that the first piece is expected to take a skill."""
 PIECES = 8
-"""By default, the frames are handed out in about as many pieces."""
+"""The frames are handed out in about as many pieces."""
 
 
 class Scheduler(Protocol):
@@ -33,12 +34,25 @@ class Scheduler(Protocol):
     def continue_skill(self, skill_name: str, frames: int, to_goal: bool = False) -> int: ...
 
 
-class Trained(NamedTuple):
-    """What a piece of training came to."""
+class Figures(NamedTuple):
+    """What is known of a skill between two pieces."""
 
-    frames: int
     rate: float | None
-    """Of the tries at the skill's own task; None if the training failed or was cancelled, and the expert is as it was."""
+    """Of the tries at its own task; None if its newest training was not taken over, so that its expert is as it was."""
+    frames: int
+    """Trained in its newest run."""
+
+
+class Books(Protocol):
+    """The files in which trainings leave their figures."""
+
+    def figures(self, name: str) -> Figures:
+        """Of a skill whose newest run was merged."""
+        ...
+
+    def unmerged_frames(self, name: str) -> int:
+        """Frames of a run that was not merged: the next piece of the skill goes on from its checkpoint. 0 without one."""
+        ...
 
 
 @dataclass
@@ -52,16 +66,32 @@ class _Skill:
     """Whether it may be trained further."""
 
 
+class _Piece(NamedTuple):
+    """One that is under way."""
+
+    frames: int
+    frames_before: int
+    """Of the run that it goes on with."""
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What there is to hand out."""
+
+    frames: int
+    piece: int
+    """Frames of a piece, at most."""
+    update: int
+    """Frames of an update; fewer cannot be trained."""
+    goal: float
+    """The rate up to which a skill is trained."""
+
+
 class MostUseful:
     """Hands out frames while the scheduler has free slots.
 
     Args:
         rates: of each skill that may be trained further, the rate of the tries at its own task.
-        frames: in all.
-        piece: frames of a piece, at most.
-        update: frames of an update; fewer cannot be trained.
-        goal: the rate up to which a skill is trained.
-        trained: what the newest training of a skill came to, once it has ended.
         say: takes a line for the terminal.
     """
 
@@ -70,33 +100,43 @@ class MostUseful:
         scheduler: Scheduler,
         prospects: Prospects,
         rates: Mapping[str, float],
-        frames: int,
-        piece: int,
-        update: int,
-        goal: float,
-        trained: Callable[[str], Trained],
+        allowance: Allowance,
+        books: Books,
         say: Callable[[str], None],
     ):
-        self._scheduler, self._prospects, self._trained, self._say = scheduler, prospects, trained, say
+        self._scheduler, self._prospects, self._books, self._say = scheduler, prospects, books, say
         self._skills = {name: _Skill(rate, first_rate=rate) for name, rate in rates.items()}
-        self._left, self._piece, self._update, self._goal = frames, max(piece, update), update, goal
-        self._given: dict[str, int] = {}
-        """Frames of the pieces that are under way."""
+        self._left, self._update, self._goal = allowance.frames, allowance.update, allowance.goal
+        self._piece = max(allowance.piece, allowance.update)
+        self._pieces: dict[str, _Piece] = {}
+        self._others: set[str] = set()
+        """Skills that an earlier start left in training."""
         self._is_over = False
+
+    @property
+    def trained(self) -> Set[str]:
+        """The skills that were given any frames."""
+        return {name for name, skill in self._skills.items() if skill.frames or not skill.is_open} | self._pieces.keys()
 
     def look(self) -> None:
         """Takes in what has ended, and hands out what is left while there is room."""
-        under_way = {entry["skill_name"] for entry in self._scheduler.state["skills"] if entry["status"] != "completed"}
-        self._take_in(self._given.keys() - under_way)
-        while self._left >= self._update and self._scheduler.free_slots() > 0:
-            if (name := self._choice(under_way | self._given.keys())) is None:
+        entries = {entry["skill_name"]: entry for entry in self._scheduler.state["skills"]}
+        under_way = {name for name, entry in entries.items() if entry["status"] not in FINAL}
+        self._others |= under_way - self._pieces.keys()
+        for name in sorted(self._pieces.keys() - under_way):
+            self._take_in(name, entries[name])
+        for name in self._others - under_way:
+            self._others.remove(name)
+            self._take_in_rate(name)
+        while not self._is_over and self._left >= self._update and self._scheduler.free_slots() > 0:
+            if (name := self._choice(under_way | self._pieces.keys())) is None:
                 return
             self._hand_out(name)
 
     def look_at_the_end(self) -> bool:
         """As `look`; returns whether nothing more is to come."""
         self.look()
-        if self._given:
+        if self._pieces or self._others or any(entry["status"] not in FINAL for entry in self._scheduler.state["rehearsals"]):
             return False
         if not self._is_over:
             self._is_over = True
@@ -114,31 +154,45 @@ class MostUseful:
         return self._prospects.gain(name, {name: skill.rate for name, skill in self._skills.items()}, self._goal)
 
     def _hand_out(self, name: str) -> None:
-        wanted = min(self._piece, self._left)
+        before = self._books.unmerged_frames(name)
         try:
-            given = self._scheduler.continue_skill(name, wanted, to_goal=True)
+            given = self._scheduler.continue_skill(name, before + min(self._piece, self._left), to_goal=True) - before
         except BadInput as error:
-            self._say(f"{name} is not trained further: {error}")
-            self._skills[name].is_open = False
+            self._close(name, str(error))
             return
-        self._given[name] = given
+        if given < self._update:
+            self._close(name, "--skill_budget_frames leaves less than an update")
+            return
+        self._pieces[name] = _Piece(given, before)
         self._left -= given
         rate, gain = self._skills[name].rate, self._gain(name)
         self._say(
-            f"further    {name}: {given:,} frames; {rate:.2f} of its tries succeed, and at its goal, whole episodes would gain "
-            f"{gain:.2f}"
+            f"further    {name}: {given:,} frames, {self._left:,} left; {rate:.2f} of its tries succeed; at its goal, an "
+            f"episode would have {gain:.2f} more {self._prospects.what}"
         )
 
-    def _take_in(self, ended: Set[str]) -> None:
-        for name in sorted(ended):
-            given, found, skill = self._given.pop(name), self._trained(name), self._skills[name]
-            self._left += max(given - found.frames, 0)
-            skill.frames += found.frames
-            if found.rate is None or not found.frames:
-                skill.is_open = False
-                continue
-            brought = (found.rate - skill.rate) / (self._goal - skill.rate)
-            skill.rate, skill.share = found.rate, max(brought, skill.share / 2)
+    def _take_in(self, name: str, entry: Mapping[str, Any]) -> None:
+        piece, skill = self._pieces.pop(name), self._skills[name]
+        has_failed = entry["error"] is not None
+        rate, frames = Figures(None, self._books.unmerged_frames(name)) if has_failed else self._books.figures(name)
+        trained = min(max(frames - piece.frames_before, 0), piece.frames)
+        self._left += piece.frames - trained
+        skill.frames += trained
+        if has_failed or not trained:
+            self._close(name, entry["error"] or "its training made no update")
+            return
+        rate = skill.rate if rate is None else rate
+        brought = (rate - skill.rate) / (self._goal - skill.rate)
+        skill.rate, skill.share = rate, max(brought, skill.share / 2)
+
+    def _take_in_rate(self, name: str) -> None:
+        """Of a skill that was not trained on our account."""
+        if name in self._skills and (rate := self._books.figures(name).rate) is not None:
+            self._skills[name].rate = rate
+
+    def _close(self, name: str, why: str) -> None:
+        self._skills[name].is_open = False
+        self._say(f"{name} gets no more frames: {why}")
 
     def _report(self) -> None:
         trained = {name: skill for name, skill in self._skills.items() if skill.frames}
@@ -149,4 +203,4 @@ class MostUseful:
         if parts:
             self._say(f"frames     {', '.join(parts)}")
         if self._left >= self._update:
-            self._say(f"{self._left:,} frames are left: whole episodes would gain by no skill that can be trained further")
+            self._say(f"{self._left:,} frames are left: episodes would gain by no skill that can be trained further")

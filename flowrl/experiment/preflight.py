@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from flowrl.config import Settings
+from flowrl.config import MOST_USEFUL, Settings, check_frames
 from flowrl.envs.registry import game
 from flowrl.errors import BadInput
 from flowrl.files import read_json
@@ -58,6 +58,8 @@ def check_continuation(settings: Settings) -> None:
             f"there is no skill {settings.continue_skill} in {settings.graph_path}, which holds no skills; "
             "give the --graph_path of the experiment that has it"
         )
+    if settings.continue_skill == MOST_USEFUL:
+        check_frames("--extra_timesteps", settings.extra_timesteps, settings)
 
 
 def check_explore(settings: Settings) -> None:

@@ -33,20 +33,23 @@ class Prospects:
 
     ways: Mapping[str, tuple[Way, ...]]
     values: Mapping[str, float]
+    what: str = "achievements"
+    """What an episode unlocks."""
 
     @classmethod
     def of(cls, skills: Sequence[LibrarySkill], facts: GameFacts) -> Prospects:
         """Of a library. Where no skill unlocks an achievement, as in a game without any, each skill is worth the same."""
         done = [skill for skill in skills if not skill.spec.never_done]
         unlocks = {skill.name: goals_of(skill.spec, facts) for skill in done}
-        if not any(unlocks.values()):
+        what = "achievements" if any(unlocks.values()) else "skills"
+        if what == "skills":
             unlocks = {skill.name: {skill.name} for skill in done}
         ways: dict[str, tuple[Way, ...]] = {}
         for skill in done:
             way = Way(tuple(dict.fromkeys(task.skill_name for task in skill.plan)))
             for goal in sorted(unlocks[skill.name]):
                 ways[goal] = (*ways.get(goal, ()), way)
-        return cls(ways, {goal: facts.goal_values.get(goal, 1.0) for goal in ways})
+        return cls(ways, {goal: facts.goal_values.get(goal, 1.0) for goal in ways}, what)
 
     def unlocked(self, rates: Mapping[str, float]) -> float:
         """What an episode unlocks, each achievement with its value.

@@ -24,6 +24,7 @@ from flowrl.experiment.dependency_hook import GetDependencies, asked_once
 from flowrl.experiment.flow_graph import FlowGraph, Gate, NothingTrained
 from flowrl.experiment.further import below_goal, most_useful
 from flowrl.experiment.generation import Generation, MoreWork
+from flowrl.experiment.most_useful import MostUseful
 from flowrl.experiment.preflight import (
     check_continuation,
     check_explore,
@@ -123,6 +124,9 @@ class Start:
 
     def __init__(self, settings: Settings, get_dependencies: GetDependencies, rehearsal: RehearsalRequest | None = None):
         self.settings, self.rehearsal = settings, rehearsal
+        self._continued: set[str] = set()
+        """The skills that this start trains further."""
+        self._useful: MostUseful | None = None
         self.launcher = default_launcher(settings)
         settings = self._checked(settings)
         self.paths = ExperimentPaths(settings.graph_path)
@@ -247,6 +251,7 @@ class Start:
 
     def _continue_skill(self, scheduler: SkillScheduler, name: str, frames: int, to_goal: bool = False) -> None:
         allowed = scheduler.continue_skill(name, frames, to_goal)
+        self._continued.add(name)
         if allowed < frames:
             self.say(f"{name} is trained for {allowed:,} frames, not {frames:,}: --skill_budget_frames leaves no more")
 
@@ -255,7 +260,7 @@ class Start:
         every = None if self._adds_none else settings.rehearse_every
         more: MoreWork = Rehearsals(self.scheduler, every, RehearsalRequest(settings.rehearsal_frames), self.say)
         if settings.continue_skill == MOST_USEFUL:
-            more = most_useful(self.scheduler, self.paths, self.flow_graph.facts, settings, self.say)
+            more = self._useful = most_useful(self.scheduler, self.paths, self.flow_graph.facts, settings, self.say)
         generation = Generation(self.scheduler, self.flow_graph, max_nodes, more, self.say, explore_frames)
 
         def on_final(name: str, status: str) -> None:
@@ -292,7 +297,8 @@ class Start:
         skills, rehearsals = state["skills"], state["rehearsals"]
         if self.rehearsal:
             return ALL_COMPLETED if rehearsals[-1]["status"] == "completed" else SOMETHING_FAILED
-        was_continued = all(not skill["error"] for skill in skills if skill["skill_name"] == self.settings.continue_skill)
+        continued = self._continued | (self._useful.trained if self._useful else set())
+        was_continued = all(not skill["error"] for skill in skills if skill["skill_name"] in continued)
         is_all_completed = was_continued and all(entry["status"] == "completed" for entry in (*skills, *rehearsals[-1:]))
         return ALL_COMPLETED if is_all_completed and self.generation.proposer_error is None else SOMETHING_FAILED
 

@@ -280,14 +280,16 @@ class SkillScheduler:
     def free_slots(self) -> int:
         """How many more skills could be in training: the slots that are free and not about to be used.
 
-        A skill that waits for another takes no slot yet. A rehearsal takes all slots.
+        A skill that waits for another takes no slot yet; one that is trained further is in the library meanwhile, and nothing
+        waits for it. A rehearsal takes all slots.
         """
         with self._lock:
             if any(entry.status in _UNFINISHED for entry in self._core.state.rehearsals):
                 return 0
             waiting = {event.name: event.dependencies for event in self._early}
             waiting |= {e.skill_name: e.dependencies for e in self._core.state.skills if e.status in _UNFINISHED}
-        startable = [name for name, dependencies in waiting.items() if waiting.keys().isdisjoint(dependencies)]
+            awaited = waiting.keys() - {e.skill_name for e in self._core.state.skills if e.is_usable}
+        startable = [name for name, dependencies in waiting.items() if awaited.isdisjoint(dependencies)]
         return max(0, self.max_parallel - len(startable))
 
     def known_skills(self) -> dict[str, dict[str, Any]]:

@@ -70,13 +70,12 @@ def process_completed_training(
     """
     paths, run = ExperimentPaths(base_dir), RunPaths(_found(Path(run_folder), Path(base_dir)))
     outcomes: dict[int, Outcome] = dict(version_comparison.find(run.measured)) if guard else {}
-    pair_of = changed_pair if guard_changes else competing_pair
     for is_last in (*[False] * MOST_MEASUREMENTS, True):
         with merge_lock(paths, lock_timeout_s, f"merging {skill_name}"):
             if not run.run_json.exists():
                 return _reported(_earlier_decision(paths.skill_folder(global_expert_idx, skill_name) / MERGE, run))
             versions = _versions(run, total_timesteps, global_expert_idx)
-            open_pairs = {} if guard is None or is_last else _open_pairs(paths, run, versions, outcomes, pair_of)
+            open_pairs = {} if guard is None or is_last else _open_pairs(paths, run, versions, outcomes, guard_changes)
             if not open_pairs:
                 return _reported(_merge(paths, run, versions, outcomes))
             measure = guard(paths, run, open_pairs)
@@ -122,11 +121,12 @@ def _open_pairs(
     run: RunPaths,
     versions: Sequence[ExpertVersion],
     outcomes: Outcomes,
-    pair_of: Callable[[ExperimentPaths, ExpertVersion], Pair | None],
+    guard_changes: bool,
 ) -> dict[Pair, ExpertVersion]:
     """The versions that are to be measured, and of which it is not known how they do; none once the merge has decided."""
     if _decided(run):
         return {}
+    pair_of = changed_pair if guard_changes and not run_record.read(run.run_json).never_done else competing_pair
     wanted = {pair: version for version in versions if (pair := pair_of(paths, version))}
     return {pair: version for pair, version in wanted.items() if not _is_settled(pair, outcomes)}
 

@@ -29,8 +29,9 @@ from flowrl.skills.module import TaskSource, render_module, skill_functions
 from flowrl.skills.plan import plan_in_order
 from flowrl.skills.spec import check_name
 
-FIXED_SETTINGS = frozenset({"layer_size", "seed"})
-"""Settings that a run with checkpoints keeps: its networks have this width, and its random state started from this seed."""
+FIXED_SETTINGS = frozenset({"layer_size", "seed", "task_steps"})
+"""Settings that a run with checkpoints keeps: its networks have this width, its random state started from this seed, and the
+steps for the tasks of its plan are known."""
 
 
 def build_remapping(dependency_expert_indices: Iterable[int], global_expert_idx: int) -> tuple[dict[int, int], dict[int, int]]:

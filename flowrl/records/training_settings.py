@@ -17,6 +17,9 @@ DEFAULT_ENV_NAME = "Craftax-Symbolic-v1"
 AUTO_INIT, NO_INIT = "auto", "none"
 """The values of `TrainingSettings.init_from` that name no skill."""
 
+TASK_STEPS = ("fixed", "successes")
+"""The values of `TrainingSettings.task_steps`."""
+
 _RANGES = {
     AT_LEAST_ONE: (
         "num_envs",
@@ -55,7 +58,7 @@ class TrainingSettings:
     """A run ends early when this share of fresh episodes succeeds, 0 to 1."""
     max_task_steps: int = 200
     """Steps that an episode may spend on one task of the plan, for each time that the task is to be done."""
-    task_steps: Literal["fixed", "successes"] = "fixed"
+    task_steps: Literal[TASK_STEPS] = "fixed"
     """fixed: a task may take max_task_steps, or its skill's own number. successes: twice the steps within which 95 % of its
     skill's successes came in the skill's newest training, once there is one."""
     num_envs: int = 1024
@@ -111,6 +114,8 @@ class TrainingSettings:
     def __post_init__(self):
         make_whole(self)
         check_ranges(self, _RANGES)
+        if self.task_steps not in TASK_STEPS:
+            raise BadInput(f"--task_steps must be {' or '.join(TASK_STEPS)}, found {self.task_steps!r}")
         self._check_minibatches()
 
     @classmethod

@@ -352,6 +352,16 @@ def test_a_rehearsal_comes_after_every_few_skills_and_once_more_at_the_end():
     assert any(line.startswith("completed  rehearsal_2   12.50 achievements, 1.0k frames") for line in loop.lines)
 
 
+def test_nothing_more_is_asked_for_once_the_loop_has_ended():
+    """A training may end while the scheduler is left, after Ctrl-C for one."""
+    loop = Loop(ListProposer(WOOD), max_nodes=1, rehearse_every=1)
+    loop.has_added("Collect_Wood")
+    loop.generation._is_closed = True
+    loop.scheduler.finish("Collect_Wood")
+    loop.generation.wait_for_news()
+    assert loop.scheduler.rehearsals() == []
+
+
 def test_without_a_new_skill_there_is_no_last_rehearsal():
     known = [{**WOOD.to_data(), "status": "completed", "expert_idx": 0}]
     loop = Loop(ListProposer(), max_nodes=1, known=known, rehearse_every=1, rehearsed=1)

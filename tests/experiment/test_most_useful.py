@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from flowrl.envs.registry import game
 from flowrl.errors import BadInput
 from flowrl.evaluation.library import LibrarySkill, frames_trained
-from flowrl.experiment.further import own_rates, trained
-from flowrl.experiment.most_useful import MostUseful, Trained
+from flowrl.experiment.further import LibraryBooks, own_rates
+from flowrl.experiment.most_useful import Allowance, Figures, MostUseful
 from flowrl.experiment.prospects import Prospects, Way
 from flowrl.files import write_json
 from flowrl.paths import ExperimentPaths
@@ -93,21 +93,25 @@ APART = Prospects({name: (Way((name,)),) for name in "ABC"}, {"A": 1.0, "B": 1.0
 
 
 class Trainer:
-    """A scheduler whose trainings end when the test says so."""
+    """A scheduler whose trainings end when the test says so, and the files in which they leave their figures."""
 
     def __init__(self, slots=1, refused=()):
         self.slots, self.refused = slots, refused
         self.under_way: dict[str, int] = {}
         self.given: list[tuple[str, int]] = []
-        self.ended: dict[str, Trained] = {}
+        self.rehearsals: list[dict] = []
+        self._errors: dict[str, str] = {}
+        self._figures: dict[str, Figures] = {}
+        self._unmerged: dict[str, int] = {}
 
     @property
     def state(self):
         statuses = {name: "waiting" if name in self.under_way else "completed" for name in "ABC"}
-        return {"skills": [{"skill_name": name, "status": status} for name, status in statuses.items()], "rehearsals": []}
+        skills = [{"skill_name": name, "status": now, "error": self._errors.get(name)} for name, now in statuses.items()]
+        return {"skills": skills, "rehearsals": self.rehearsals}
 
     def free_slots(self):
-        return self.slots - len(self.under_way)
+        return 0 if self.rehearsals else self.slots - len(self.under_way)
 
     def continue_skill(self, name, frames, to_goal=False):
         assert to_goal and name not in self.under_way
@@ -115,17 +119,29 @@ class Trainer:
             raise BadInput(f"{name} has used its budget")
         self.given.append((name, frames))
         self.under_way[name] = frames
+        self._errors.pop(name, None)
         return frames
 
-    def end(self, rate, frames=None):
-        """The oldest training ends."""
-        name, given = next(iter(self.under_way.items()))
-        self.ended[name] = Trained(given if frames is None else frames, rate)
+    def figures(self, name):
+        return self._figures[name]
+
+    def unmerged_frames(self, name):
+        return self._unmerged.get(name, 0)
+
+    def end(self, rate, frames=None, error=None):
+        """The oldest training ends; with an error, its run is not merged."""
+        name, asked = next(iter(self.under_way.items()))
+        frames = asked if frames is None else frames
+        if error:
+            self._errors[name], self._unmerged[name] = error, frames
+        else:
+            self._figures[name] = Figures(rate, frames)
+            self._unmerged.pop(name, None)
         del self.under_way[name]
 
 
 def most_useful(trainer, lines, frames=1000, piece=100, **rates):
-    return MostUseful(trainer, APART, rates, frames, piece, UPDATE, GOAL, trainer.ended.__getitem__, lines.append)
+    return MostUseful(trainer, APART, rates, Allowance(frames, piece, UPDATE, GOAL), trainer, lines.append)
 
 
 def test_frames_go_where_most_is_to_be_gained_as_long_as_the_skill_gets_better():
@@ -145,19 +161,20 @@ def test_frames_go_where_most_is_to_be_gained_as_long_as_the_skill_gets_better()
     assert useful.look_at_the_end() and useful.look_at_the_end()
     assert trainer.given == [("C", 100), ("B", 100), ("C", 100), ("A", 100), ("B", 100), ("B", 50)]
     assert lines[-1] == "frames     B 250 (0.20 to 0.50), C 200 (0.50 to 0.71), A 100 (0.50 to 0.80)"
-    assert lines[0] == ("further    C: 100 frames; 0.50 of its tries succeed, and at its goal, whole episodes would gain 0.90")
+    assert lines[0].startswith("further    C: 100 frames, 450 left; 0.50 of its tries succeed; at its goal, an episode would")
+    assert lines[0].endswith(" have 0.90 more achievements")
 
 
 def test_frames_that_a_piece_did_not_need_are_handed_out_again():
     trainer, lines = Trainer(), []
     useful = most_useful(trainer, lines, frames=150, A=0.5)
     useful.look()
-    trainer.end(0.6, frames=30)
+    trainer.end(0.6, 30)
     useful.look()
     assert trainer.given == [("A", 100), ("A", 100)]
     trainer.end(0.8)
     assert useful.look_at_the_end()
-    assert lines[-1] == "20 frames are left: whole episodes would gain by no skill that can be trained further"
+    assert lines[-1] == "20 frames are left: episodes would gain by no skill that can be trained further"
 
 
 def test_less_than_an_update_is_not_handed_out_and_a_piece_is_at_least_one():
@@ -176,7 +193,7 @@ def test_a_skill_that_an_earlier_start_left_in_training_is_not_chosen_meanwhile(
     useful = most_useful(trainer, [], frames=200, A=0.5, C=0.5)
     useful.look()
     assert trainer.given == [("A", 100)]
-    del trainer.under_way["C"]
+    trainer.end(0.6)
     useful.look()
     assert trainer.given == [("A", 100), ("C", 100)]
 
@@ -187,24 +204,69 @@ def test_every_free_slot_gets_a_skill_of_its_own():
     assert trainer.given == [("C", 100), ("A", 100)]
 
 
-@pytest.mark.parametrize(("rate", "frames"), [(None, 40), (0.5, 0)])
-def test_a_skill_whose_training_came_to_nothing_is_not_chosen_again(rate, frames):
-    trainer = Trainer()
-    useful = most_useful(trainer, [], frames=260 + frames, A=0.5, C=0.5)
+@pytest.mark.parametrize(("how", "why"), [({"frames": 40, "error": "it died"}, "it died"), ({"frames": 0}, "no update")])
+def test_a_skill_whose_training_came_to_nothing_is_not_chosen_again(how, why):
+    trainer, lines = Trainer(), []
+    useful = most_useful(trainer, lines, frames=260 + how["frames"], A=0.5, C=0.5)
     useful.look()
-    trainer.end(rate, frames)
+    trainer.end(0.5, **how)
     for _ in range(2):
         useful.look()
         trainer.end(0.5)
     useful.look()
     assert trainer.given == [("C", 100), ("A", 100), ("A", 100), ("A", 60)]
+    assert any(line.startswith("C gets no more frames: ") and why in line for line in lines)
+    assert useful.trained == {"A", "C"}
+
+
+def test_a_version_that_the_library_did_not_take_over_leaves_the_rate_as_it_was():
+    trainer, lines = Trainer(), []
+    useful = most_useful(trainer, lines, frames=200, C=0.5)
+    for _ in range(2):
+        useful.look()
+        trainer.end(None)
+    assert useful.look_at_the_end() and lines[-1] == "frames     C 200 (0.50 to 0.50)"
+
+
+def test_a_piece_goes_on_with_a_run_that_was_not_merged_and_counts_only_what_is_new():
+    """An earlier start left one with 400 frames."""
+    trainer, lines = Trainer(), []
+    trainer._unmerged["C"] = 400
+    useful = most_useful(trainer, lines, frames=150, C=0.5)
+    useful.look()
+    trainer.end(0.6, 480)
+    useful.look()
+    trainer.end(0.7)
+    assert useful.look_at_the_end() and trainer.given == [("C", 500), ("C", 70)]
+    assert lines[-1] == "frames     C 150 (0.50 to 0.70)"
+
+
+def test_nothing_is_over_while_an_earlier_start_keeps_the_slots():
+    trainer, lines = Trainer(), []
+    trainer.under_way["C"] = 500
+    useful = most_useful(trainer, lines, frames=100, A=0.5, C=0.5)
+    assert not useful.look_at_the_end() and trainer.given == lines == []
+    trainer.end(0.79)  # its rate is another one by now: 3 x 0.01 is less than 0.3
+    assert not useful.look_at_the_end() and trainer.given == [("A", 100)]
+
+
+def test_nothing_is_over_while_a_rehearsal_is_under_way_and_nothing_is_handed_out_afterwards():
+    trainer, lines = Trainer(), []
+    trainer.rehearsals = [{"skill_name": "rehearsal_1", "status": "running"}]
+    useful = most_useful(trainer, lines, frames=100, A=0.9)
+    assert not useful.look_at_the_end()
+    trainer.rehearsals = []
+    assert useful.look_at_the_end()
+    useful._skills["A"].rate = 0.1
+    useful.look()
+    assert trainer.given == []
 
 
 def test_a_skill_that_has_used_its_budget_is_named_and_left_out():
     trainer, lines = Trainer(refused=("C",)), []
     most_useful(trainer, lines, A=0.5, C=0.5).look()
     assert trainer.given == [("A", 100)]
-    assert lines[0] == "C is not trained further: C has used its budget"
+    assert lines[0] == "C gets no more frames: C has used its budget"
 
 
 @given(
@@ -224,9 +286,9 @@ def test_never_more_frames_than_there_are_and_none_for_a_skill_at_its_goal(rates
         if not trainer.under_way:
             break
         name, wanted = next(iter(trainer.under_way.items()))
-        trained = max(1, int(wanted * share))
-        known[name], used = (known[name] if rate is None else rate), used + trained
-        trainer.end(rate, trained)
+        made = max(1, int(wanted * share))
+        known[name], used = (known[name] if rate is None else rate), used + made
+        trainer.end(rate, made)
     assert used <= frames
 
 
@@ -261,12 +323,11 @@ def test_the_most_useful_skills_are_trained_further_until_the_frames_are_used_up
     chosen = [line.split()[2].rstrip(":") for line in output.splitlines() if "further    " in line]
     # With 0.2 x 0.9 for stone, the pickaxe waits for it.
     assert chosen[0] == "Collect_Stone" and "Make_Pickaxe" in chosen and "Collect_Wood" not in chosen
-    assert (
-        "further    Collect_Stone: 500 frames; 0.20 of its tries succeed, and at its goal, whole episodes would gain" in output
-    )
+    assert "further    Collect_Stone: 500 frames, 3,500 left; 0.20 of its tries succeed; at its goal, an " in output
+    assert " more skills\n" in output
     assert "Make_Pickaxe 500 (0.70 to 0.80)" in output and "(0.20 to 0.60)" in output
     assert frames_trained(practice.paths) == before + 4000
     settings = json.loads((practice.paths.skill_folder(1, "Collect_Stone") / "run.json").read_text())["settings"]
     assert (settings["total_timesteps"], settings["stop_at_goal"], settings["hold_dependencies"]) == (500, True, True)
-    assert trained(practice.paths, 2, "Make_Pickaxe") == Trained(500, 0.8)
+    assert LibraryBooks(practice.paths, {"Make_Pickaxe": 2}).figures("Make_Pickaxe") == Figures(0.8, 500)
     assert set(practice.statuses().values()) == {"completed"}

@@ -83,6 +83,7 @@ def test_a_worse_version_with_more_frames_does_not_replace_the_librarys(side_by_
     assert update["action"] == "kept" and update["frames"] == 150
     found = update["competition"]
     assert found["decided_by"] == "measured" and found["lost_acted_frames"] == 60 and found["episodes"] == 256
+    assert found["had_competitor"]
     assert (found["library_success_rate"], found["run_success_rate"], found["not_measured"]) == (1.0, 0.0, None)
     assert found["difference"] == {"value": -1.0, "low": -1.01, "high": -0.99}
     assert pickles.load(paths.expert_params(0, WOOD))["metadata"]["acted_frames"] == 70
@@ -118,11 +119,26 @@ def alone(wood):
 def test_a_version_without_a_competitor_is_measured_if_that_is_asked_for(alone):
     paths, run = alone
     updates = merge(paths, run, 80, guard_that("library"), guard_changes=True)
-    assert expert(paths, 0, WOOD) == (130, 50)  # what the run started from, as old as if it had trained
-    assert (updates["0"]["action"], updates["0"]["frames"], updates["1"]["action"]) == ("kept", 130, "new")
+    assert expert(paths, 0, WOOD) == (50, 50)  # what the run started from
+    assert (updates["0"]["action"], updates["0"]["frames"], updates["1"]["action"]) == ("kept", 50, "new")
     found = updates["0"]["competition"]
     assert (found["decided_by"], found["lost_acted_frames"], found["episodes"]) == ("measured", 30, 256)
+    assert not found["had_competitor"]
     assert len(measurements(paths)) == 1 and "competition" not in updates["1"]
+
+
+def test_a_merge_without_a_competitor_that_was_killed_changes_nothing_when_it_is_repeated(alone, monkeypatch):
+    paths, run = alone
+
+    def die(*_):
+        raise Killed
+
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(training_processor, "archive_run", die)
+            merge(paths, run, 80, guard_that("library"), guard_changes=True)
+    assert merge(paths, run, 80, no_guard_may_be_called, guard_changes=True)["0"]["frames"] == 50
+    assert expert(paths, 0, WOOD) == (50, 50) and len(measurements(paths)) == 1
 
 
 @pytest.mark.parametrize("how", ["run", "equal", "fails"])

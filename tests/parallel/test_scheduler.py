@@ -1170,6 +1170,39 @@ def test_a_skill_that_is_trained_further_gets_what_is_left_of_its_budget(schedul
     assert statuses(used_up) == {"A": "completed"}
 
 
+def test_skills_that_are_trained_further_take_a_slot_each_even_if_one_depends_on_the_other(scheduler_of):
+    first = scheduler_of(max_parallel=2)
+    first.add_skill("A", skill("A"), [])
+    first.add_skill("B", skill("B", "a"), ["A"])
+    first.run()
+    scheduler = scheduler_of(max_parallel=2)
+    scheduler.open()
+    assert scheduler.free_slots() == 2
+    scheduler.continue_skill("A", 100)
+    assert scheduler.free_slots() == 1
+    scheduler.continue_skill("B", 100)
+    assert scheduler.free_slots() == 0
+
+
+def test_a_skill_can_be_trained_further_while_the_scheduler_runs(scheduler_of):
+    """Also if there are as many skills as the experiment may hold: the front door says when nothing more will come."""
+    first = scheduler_of(args=budget(None))
+    first.add_skill("A", skill("A"), [])
+    first.run()
+    scheduler = scheduler_of(args=budget(None, continue_skill="most_useful"))
+    scheduler.open()
+    thread = threading.Thread(target=scheduler.run)
+    thread.start()
+    for attempt in (2, 3):
+        scheduler.continue_skill("A", 100)
+        wait_until(
+            lambda number=attempt: (statuses(scheduler)["A"], scheduler.state["skills"][0]["attempt"]) == ("completed", number)
+        )
+    scheduler.close()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive() and scheduler.error is None
+
+
 @pytest.mark.parametrize(("frames", "status"), [(163, "failed"), (164, "completed")])
 def test_a_skill_that_was_given_up_is_tried_again_if_its_budget_leaves_an_update(scheduler_of, frames, status):
     first = scheduler_of(launcher=FakeLauncher(lambda spec: finish(spec, "failed", **GIVEN_UP)), args=budget(frames))

@@ -23,6 +23,7 @@ from flowrl.training.learning.ppo import Hyperparameters
         ({"candidate_timesteps": 0}, "--candidate_timesteps must be at least 1, found 0"),
         ({"no_progress_frames": -1}, "--no_progress_frames must be 0 or more, found -1"),
         ({"num_envs": 10.5}, "--num_envs must be a whole number, found 10.5"),
+        ({"task_steps": "succeses"}, "--task_steps must be fixed or successes, found 'succeses'"),
         ({"num_envs": 3, "num_steps": 3}, "--num_minibatches 8 does not divide --num_envs * --num_steps (3 * 3)"),
     ],
 )

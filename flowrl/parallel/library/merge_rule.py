@@ -42,6 +42,8 @@ class Competition:
     difference: Difference | None = None
     not_measured: str | None = None
     """Why nothing was measured, where it should have been."""
+    had_competitor: bool = True
+    """Whether the library's version is not the one that the run started from."""
 
 
 def merge_action(version: ExpertVersion, in_library: Age | None, measured: Comparison | None = None) -> Action:
@@ -102,8 +104,9 @@ def planned_update(paths: ExperimentPaths, version: ExpertVersion, outcome: Outc
 def merge_expert(paths: ExperimentPaths, version: ExpertVersion, outcome: Outcome | None = None) -> None:
     """Saves the version if the rule says so *now*: since a killed merge decided, another may have saved an older one.
 
-    Of two versions that were measured, the better one takes the larger age of both. Otherwise a version that lost, and had
-    more frames, would let the next one that comes from the same start win by frames alone, without being any better.
+    Of two versions that competed and were measured, the better one takes the larger age of both. Otherwise a version that lost,
+    and had more frames, would let the next one that comes from the same start win by frames alone, without being any better.
+    What a run started from, and lost against, keeps its age: a later version that comes from it is older anyway.
     """
     present = _present(paths, version)
     if present is None:
@@ -132,7 +135,7 @@ def _ruled(
 
 def _frames_after(version: ExpertVersion, present: LibraryExpert, action: Action, measured: Comparison | None) -> int:
     """The age of the version that is in the library afterwards."""
-    if action == "kept" and measured is None:
+    if action == "kept" and (measured is None or _is_start(version, present)):
         return present.age.total_frames
     return max(version.total_frames, present.age.total_frames)
 
@@ -179,9 +182,10 @@ def _competition(
     version: ExpertVersion, present: LibraryExpert, action: Action, outcome: Outcome | None, measured: Comparison | None
 ) -> Competition:
     lost = version.acted_frames if action == "kept" else present.age.acted_frames
-    lost = max(0, lost - version.start.age.acted_frames)
+    lost, competes = max(0, lost - version.start.age.acted_frames), _compete(version, present)
     if measured is None:
-        return Competition("frames", lost, not_measured=CHANGED if isinstance(outcome, Comparison) else outcome)
+        why = CHANGED if isinstance(outcome, Comparison) else outcome
+        return Competition("frames", lost, not_measured=why, had_competitor=competes)
     is_decided = measured.is_run_better or measured.is_library_better
     return Competition(
         decided_by="measured" if is_decided else "frames",
@@ -190,6 +194,7 @@ def _competition(
         library_success_rate=measured.library_successes / measured.episodes,
         run_success_rate=measured.run_successes / measured.episodes,
         difference=measured.difference,
+        had_competitor=competes,
     )
 
 
