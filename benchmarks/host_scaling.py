@@ -1,7 +1,7 @@
 """What host environments should do on more cores than were measured: computed, not measured.
 
     python benchmarks/host_scaling.py
-    python benchmarks/host_scaling.py --actor_us 52 --learner_us 23       # of CartPole on your machine
+    python benchmarks/host_scaling.py --actor_us 30 --learner_us 13       # of CartPole on your machine: actor_learner.py
 
 Steps: the model by which ``auto`` chooses (`flowrl.host.choice.expected_s`): the environments of a worker one after the
 other, a wake-up, and a little for each worker. Actors and a learner: an actor needs ``actor_s`` of a core for a frame, the
@@ -18,9 +18,8 @@ from flowrl.host.choice import StepCost, expected_s
 CORES = (1, 2, 4, 8, 16, 32, 64)
 STEPS_MS = (0.02, 0.2, 2.0, 20.0)
 ENVS_OF_A_CORE = 4
-ACTOR_US, LEARNER_US = 52.0, 23.0
-"""Of a frame of CartPole with ``impala`` and 2 x 8 environments, from a line of its log: 29,548 frames/s, the learner waiting
-for 33 % of its time and the two actors for 23 % of theirs."""
+ACTOR_US, LEARNER_US = 15.2, 6.6
+"""Processor time of a frame of CartPole with ``impala`` and 2 x 8 environments, as ``actor_learner.py`` measured it."""
 STEP_OF_CARTPOLE_US = 7.0
 """Of ``ACTOR_US``, what the environment takes; the rest is the policy, and copies."""
 
