@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from flowrl.errors import BadInput
 from flowrl.experiment.prospects import Prospects
 from flowrl.records.scheduler_state import FINAL
+from flowrl.report.figures import frames_text
 
 UNTRIED = 0.5
 """The share of the way to its goal that the first piece is expected to take a skill."""
@@ -167,8 +168,8 @@ class MostUseful:
         self._left -= given
         rate, gain = self._skills[name].rate, self._gain(name)
         self._say(
-            f"further    {name}: {given:,} frames, {self._left:,} left; {rate:.2f} of its tries succeed; at its goal, an "
-            f"episode would have {gain:.2f} more {self._prospects.what}"
+            f"further    {name}   {frames_text(given)} frames, {frames_text(self._left)} left; {rate:.2f} of its tries "
+            f"succeed, {gain:.2f} {self._prospects.what} to gain"
         )
 
     def _take_in(self, name: str, entry: Mapping[str, Any]) -> None:
@@ -197,10 +198,10 @@ class MostUseful:
     def _report(self) -> None:
         trained = {name: skill for name, skill in self._skills.items() if skill.frames}
         parts = [
-            f"{name} {skill.frames:,} ({skill.first_rate:.2f} to {skill.rate:.2f})"
+            f"{name} {frames_text(skill.frames)} ({skill.first_rate:.2f} to {skill.rate:.2f})"
             for name, skill in sorted(trained.items(), key=lambda item: -item[1].frames)
         ]
         if parts:
-            self._say(f"frames     {', '.join(parts)}")
+            self._say(f"trained    {', '.join(parts)}")
         if self._left >= self._update:
-            self._say(f"{self._left:,} frames are left: episodes would gain by no skill that can be trained further")
+            self._say(f"{frames_text(self._left)} frames are left: episodes would gain by no skill that can be trained further")

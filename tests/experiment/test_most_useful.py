@@ -160,9 +160,8 @@ def test_frames_go_where_most_is_to_be_gained_as_long_as_the_skill_gets_better()
         trainer.end(rate)
     assert useful.look_at_the_end() and useful.look_at_the_end()
     assert trainer.given == [("C", 100), ("B", 100), ("C", 100), ("A", 100), ("B", 100), ("B", 50)]
-    assert lines[-1] == "frames     B 250 (0.20 to 0.50), C 200 (0.50 to 0.71), A 100 (0.50 to 0.80)"
-    assert lines[0].startswith("further    C: 100 frames, 450 left; 0.50 of its tries succeed; at its goal, an episode would")
-    assert lines[0].endswith(" have 0.90 more achievements")
+    assert lines[-1] == "trained    B 250 (0.20 to 0.50), C 200 (0.50 to 0.71), A 100 (0.50 to 0.80)"
+    assert lines[0] == "further    C   100 frames, 450 left; 0.50 of its tries succeed, 0.90 achievements to gain"
 
 
 def test_frames_that_a_piece_did_not_need_are_handed_out_again():
@@ -184,7 +183,7 @@ def test_less_than_an_update_is_not_handed_out_and_a_piece_is_at_least_one():
         useful.look()
         trainer.end(0.5)
     assert useful.look_at_the_end() and trainer.given == [("A", 10), ("A", 10)]
-    assert lines[-1].startswith("frames     A 20")
+    assert lines[-1].startswith("trained    A 20")
 
 
 def test_a_skill_that_an_earlier_start_left_in_training_is_not_chosen_meanwhile():
@@ -225,7 +224,7 @@ def test_a_version_that_the_library_did_not_take_over_leaves_the_rate_as_it_was(
     for _ in range(2):
         useful.look()
         trainer.end(None)
-    assert useful.look_at_the_end() and lines[-1] == "frames     C 200 (0.50 to 0.50)"
+    assert useful.look_at_the_end() and lines[-1] == "trained    C 200 (0.50 to 0.50)"
 
 
 def test_a_piece_goes_on_with_a_run_that_was_not_merged_and_counts_only_what_is_new():
@@ -238,7 +237,7 @@ def test_a_piece_goes_on_with_a_run_that_was_not_merged_and_counts_only_what_is_
     useful.look()
     trainer.end(0.7)
     assert useful.look_at_the_end() and trainer.given == [("C", 500), ("C", 70)]
-    assert lines[-1] == "frames     C 150 (0.50 to 0.70)"
+    assert lines[-1] == "trained    C 150 (0.50 to 0.70)"
 
 
 def test_nothing_is_over_while_an_earlier_start_keeps_the_slots():
@@ -320,11 +319,11 @@ def test_the_most_useful_skills_are_trained_further_until_the_frames_are_used_up
     further = ("--continue_skill", "most_useful", "--extra_timesteps", "4000", "--hold_dependencies")
     code, output, error = practice.run(*further)
     assert (code, error) == (0, "")
-    chosen = [line.split()[2].rstrip(":") for line in output.splitlines() if "further    " in line]
+    chosen = [line.split()[2] for line in output.splitlines() if "further    " in line]
     # With 0.2 x 0.9 for stone, the pickaxe waits for it.
     assert chosen[0] == "Collect_Stone" and "Make_Pickaxe" in chosen and "Collect_Wood" not in chosen
-    assert "further    Collect_Stone: 500 frames, 3,500 left; 0.20 of its tries succeed; at its goal, an " in output
-    assert " more skills\n" in output
+    assert "further    Collect_Stone   500 frames, 3.5k left; 0.20 of its tries succeed, " in output
+    assert " skills to gain\n" in output
     assert "Make_Pickaxe 500 (0.70 to 0.80)" in output and "(0.20 to 0.60)" in output
     assert frames_trained(practice.paths) == before + 4000
     settings = json.loads((practice.paths.skill_folder(1, "Collect_Stone") / "run.json").read_text())["settings"]
