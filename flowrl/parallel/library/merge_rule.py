@@ -96,8 +96,9 @@ def planned_update(paths: ExperimentPaths, version: ExpertVersion, outcome: Outc
         return {"action": "new", "frames": version.total_frames}
     version, measured, action, frames = _ruled(version, present, outcome)
     update = {"action": action, "frames": frames}
-    if _compete(version, present) or (outcome is not None and _is_changed(version, present)):
-        update["competition"] = dataclasses.asdict(_competition(version, present, action, outcome, measured))
+    competes = _compete(version, present)
+    if competes or (outcome is not None and _is_changed(version, present)):
+        update["competition"] = dataclasses.asdict(_competition(version, present, action, outcome, measured, competes))
     return update
 
 
@@ -154,7 +155,7 @@ def _grown_up(version: ExpertVersion, present: LibraryExpert) -> ExpertVersion:
 
 
 def _compete(version: ExpertVersion, present: LibraryExpert) -> bool:
-    return not _is_start(version, present) and _is_changed(version, present)
+    return _is_changed(version, present) and not _is_start(version, present)
 
 
 def _is_changed(version: ExpertVersion, present: LibraryExpert) -> bool:
@@ -179,10 +180,15 @@ def _about(outcome: Outcome | None, version: ExpertVersion, present: LibraryExpe
 
 
 def _competition(
-    version: ExpertVersion, present: LibraryExpert, action: Action, outcome: Outcome | None, measured: Comparison | None
+    version: ExpertVersion,
+    present: LibraryExpert,
+    action: Action,
+    outcome: Outcome | None,
+    measured: Comparison | None,
+    competes: bool,
 ) -> Competition:
     lost = version.acted_frames if action == "kept" else present.age.acted_frames
-    lost, competes = max(0, lost - version.start.age.acted_frames), _compete(version, present)
+    lost = max(0, lost - version.start.age.acted_frames)
     if measured is None:
         why = CHANGED if isinstance(outcome, Comparison) else outcome
         return Competition("frames", lost, not_measured=why, had_competitor=competes)
