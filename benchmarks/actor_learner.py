@@ -76,7 +76,7 @@ def _use_up_full_slots(train_once: Callable[[], Any]) -> None:
 def _wait_until_idle(pids: Sequence[int]) -> None:
     """Waits until some processes have used no processor time for a while."""
     used = None
-    while pids and used != (now := [psutil.Process(pid).cpu_times()[:2] for pid in pids]):
+    while pids and used != (now := _used_s(pids)):
         used = now
         time.sleep(_IDLE_S)
 
