@@ -22,6 +22,7 @@ class Range:
 AT_LEAST_ONE = Range("at least 1", lambda value: value >= 1)
 POSITIVE = Range("more than 0", lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Range("0 or more", lambda value: 0 <= value < math.inf)
+FINITE = Range("a number", math.isfinite)
 FRACTION = Range("from 0 to 1", lambda value: 0 <= value <= 1)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flowrl.config import parse
-from flowrl.errors import ALL_COMPLETED, INTERRUPTED, FlowrlError
+from flowrl.errors import ALL_COMPLETED, INTERRUPTED, BadInput, FlowrlError
+from flowrl.fire.landscapes.fuels import guess_system
 from flowrl.fire.landscapes.landscape import Landscape
 from flowrl.fire.landscapes.layers import NEEDED, landscape_of, read_folder, window
 from flowrl.fire.landscapes.synthetic import Recipe, make_synthetic
 from flowrl.fire.pictures.paths import check_picture
-from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, check_ranges
+from flowrl.machine import free_memory
+from flowrl.ranges import AT_LEAST_ONE, FINITE, FRACTION, NOT_NEGATIVE, POSITIVE, check_ranges
 
 if TYPE_CHECKING:
     from flowrl.fire.heuristics.comparison import Judged
@@ -62,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = parse(ComparisonSettings, list(sys.argv[1:] if arguments is None else arguments), PROG)
         _check(settings)
         landscapes = landscapes_of(settings)
+        _check_memory(settings, landscapes[0])
         from flowrl.fire.heuristics.comparison import Setting, WindClimate, compare, table  # imports JAX
 
         climate = WindClimate(settings.wind_speed, settings.wind_from, settings.wind_spread)
@@ -92,9 +95,10 @@ def landscapes_of(settings: ComparisonSettings) -> list[Landscape]:
         recipe = Recipe(height=settings.size, width=settings.size)
         return [make_synthetic(settings.seed + number, recipe) for number in range(settings.num_landscapes)]
     layers = read_folder(settings.layers, NEEDED)
+    # By all codes of the layer: a window may hold only such as both systems have.
+    system = guess_system(layers.values["fuels"]) if settings.fuel_system == "auto" else settings.fuel_system
     if settings.crop is not None:
         layers = window(layers, *settings.crop)
-    system = None if settings.fuel_system == "auto" else settings.fuel_system
     return [landscape_of(layers, system, settings.cell_size)]
 
 
@@ -131,8 +135,26 @@ def _check(settings: ComparisonSettings) -> None:
             FRACTION: ("budget",),
             POSITIVE: ("cell_size",),
             NOT_NEGATIVE: ("wind_speed", "wind_spread", "seed"),
+            FINITE: ("wind_from",),
         },
     )
+
+
+def _check_memory(settings: ComparisonSettings, landscape: Landscape) -> None:
+    """
+    Raises:
+        BadInput: the fires would not fit into the memory that is free.
+    """
+    from flowrl.fire.heuristics.protection_value import BYTES_PER_CELL  # imports JAX
+
+    rows, columns = landscape.shape
+    needed, free = settings.fires * rows * columns * BYTES_PER_CELL, free_memory()
+    smaller = "a smaller --size" if settings.layers is None else "--crop"
+    if needed > free:
+        raise BadInput(
+            f"{settings.fires:,} fires in {rows} x {columns} cells need {needed / 1e9:.1f} GB of memory, and "
+            f"{free / 1e9:.1f} GB are free; give {smaller}, or fewer --fires"
+        )
 
 
 if __name__ == "__main__":

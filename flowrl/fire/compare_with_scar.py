@@ -12,6 +12,7 @@ import numpy as np
 
 from flowrl.config import parse
 from flowrl.errors import ALL_COMPLETED, INTERRUPTED, BadInput, FlowrlError
+from flowrl.fire.landscapes.fuels import guess_system
 from flowrl.fire.landscapes.landscape import Landscape
 from flowrl.fire.landscapes.layers import NEEDED, Layers, landscape_of, read_folder, window
 from flowrl.fire.pictures.paths import check_picture
@@ -78,7 +79,7 @@ def read(settings: ScarSettings) -> tuple[Landscape, RecordedFire, np.ndarray]:
     """The landscape around the fire, the fire and its scar; a fire of ``T`` steps stays within ``T`` cells of its start.
 
     Raises:
-        BadInput: a file is missing or wrong, or the fire began outside of the layers.
+        BadInput: a file is missing or wrong, or the fire began outside of the layers, or where nothing burns.
     """
     layers = read_folder(settings.layers, NEEDED)
     shape = layers.values["fuels"].shape
@@ -93,7 +94,13 @@ def read(settings: ScarSettings) -> tuple[Landscape, RecordedFire, np.ndarray]:
     top, left, bottom, right = _around(fire, scar, settings.num_steps + _MARGIN_CELLS)
     part: Layers = window(layers, top, left, bottom - top, right - left)
     moved = fire._replace(row=fire.row - top, column=fire.column - left)
-    return landscape_of(part), moved, scar[top:bottom, left:right]
+    landscape = landscape_of(part, guess_system(layers.values["fuels"]))
+    if not landscape.burnable[moved.row, moved.column]:
+        raise BadInput(
+            f"the fire began in row {fire.row}, column {fire.column}, which does not burn by the fuels of {settings.layers}; "
+            "correct Ncell in Ignitions.csv, or the fuels"
+        )
+    return landscape, moved, scar[top:bottom, left:right]
 
 
 def report(overlap: Overlap, cell_size_m: float) -> list[str]:

@@ -103,10 +103,9 @@ def _recommended(growing: Sequence[Throughput]) -> str:
     """The fewest environments that give nine tenths of the most experiences a second."""
     most = max(one.experiences_per_second for one in growing)
     enough = next(one for one in growing if one.experiences_per_second >= 0.9 * most)
-    return (
-        f'Recommended here: "parallel_method": "{enough.method}", "num_parallel_envs": {enough.num_envs}. More environments '
-        "than that are hardly faster."
-    )
+    recommended = f'Recommended here: "parallel_method": "{enough.method}", "num_parallel_envs": {enough.num_envs}.'
+    is_the_last = enough is growing[-1]
+    return recommended if is_the_last else f"{recommended} More environments than that are hardly faster."
 
 
 if __name__ == "__main__":

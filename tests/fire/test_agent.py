@@ -124,9 +124,18 @@ def test_the_memory_keeps_the_newest_and_gives_them_back_whole(num_fixed):
     numbers = sampled.returns.astype(int)
     assert set(numbers.tolist()) == set(range(5, 15)) and memory.size == 10
     for one, whole in zip(sampled, everything, strict=True):
-        if num_fixed == 0 and one is sampled.later:
-            continue  # later observations differ in all channels then
         assert np.array_equal(one, whole[numbers])
+
+
+def test_observations_of_somebody_elses_simulator_are_kept_exactly():
+    found = experiences(3)
+    found.observations[:, 0], found.later[:, 0] = 123_456.7, -1e9
+    memory = ReplayMemory(3, (len(CHANNELS), 3, 3), 0)
+    memory.add(found)
+    sampled = memory.sample(np.random.default_rng(0), 20)
+    numbers = sampled.returns.astype(int)
+    assert np.array_equal(sampled.observations, found.observations[numbers])
+    assert np.array_equal(sampled.later, found.later[numbers])
 
 
 def test_the_memory_forgets_one_area_and_goes_on_with_the_others():
@@ -176,6 +185,20 @@ def test_returns_of_several_steps_and_what_follows_add_up_to_the_whole_return(co
         assert found.returns[now] + follows == pytest.approx(whole[now], abs=1e-5)
         assert np.flatnonzero(found.chosen[now]).tolist() == [now % 4]
     assert (found.discounts > 0).tolist() == [now + n_step < count for now in range(count)]
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.floats(0.5, 1.0))
+def test_after_an_episode_that_was_cut_off_what_would_have_come_counts(count, n_step, gamma):
+    rng = np.random.default_rng(count)
+    steps = [step_of([number % 4], rng.normal(), number) for number in range(count)]
+    found = experiences_of(steps, n_step, gamma, after=np.full((1, 2, 2), 99.0))
+    for now in range(count):
+        is_cut = now + n_step >= count
+        ahead = count - now if is_cut else n_step
+        assert found.returns[now] == pytest.approx(sum(gamma**k * steps[now + k].reward for k in range(ahead)), abs=1e-5)
+        assert found.discounts[now] == pytest.approx(gamma**ahead)
+        assert found.later[now, 0, 0, 0] == (99.0 if is_cut else now + n_step)
+        assert found.later_allowed[now].tolist() == [not is_cut or cell != (count - 1) % 4 for cell in range(4)]
 
 
 def test_cells_beyond_the_budget_are_not_counted_as_chosen():
@@ -244,6 +267,17 @@ def test_a_landscape_of_another_size_can_be_planned_by_the_same_agent(area):
     larger = area_of(plain(11, 9))
     breaks = greedy_breaks(agent, [larger], RULES)
     assert breaks.shape == (1, 11, 9) and breaks.sum() == budget_of(larger.landscape, RULES)
+
+
+def test_targets_come_from_an_older_network_until_it_is_updated(area, problem):
+    agent = DQNAgent((len(CHANNELS), 8, 8), TAUGHT)
+    agent.remember(as_experiences(area, problem, swap_search(problem), RULES, 1.0, np.random.default_rng(0)))
+    before = agent.learner.params
+    agent.replay()
+    assert jax.tree.all(jax.tree.map(np.array_equal, agent.learner.target, before))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, agent.learner.params, before))
+    agent.update_target()
+    assert jax.tree.all(jax.tree.map(np.array_equal, agent.learner.target, agent.learner.params))
 
 
 def test_an_agent_without_experiences_does_not_learn():

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from flowrl.errors import BadInput
 from flowrl.fire import BreakRules, DQNAgent, FuelBreakEnv, ParallelExperienceCollector, VectorizedFireEnv
+from flowrl.fire.agent import collector as collector_module
 from flowrl.fire.agent.agent import AgentSettings
 from flowrl.fire.breaks.areas import CANOPY, area_of, made_areas, windows_of
 from flowrl.fire.breaks.observation import CHANNELS, NUM_FIXED, fixed_channels
@@ -285,6 +287,22 @@ class OutsideBatch(VectorizedFireEnv):
         return OutsideEnv(landscape_data)
 
 
+class Listener:
+    """Places the first cell that is allowed, and keeps what it was handed."""
+
+    def __init__(self):
+        self.found = []
+
+    def act(self, observations, masks, greedy=False):
+        return masks.argmax(axis=1)
+
+    def remember(self, found):
+        self.found.append(found)
+
+    def replay(self):
+        return None
+
+
 def test_a_simulator_of_ones_own_plugs_in_and_is_learned_from():
     """A strip of 3 x 5 cells, where fire starts at the left: three breaks in a column keep it there."""
     strip = np.ones((3, 5), bool)
@@ -295,10 +313,56 @@ def test_a_simulator_of_ones_own_plugs_in_and_is_learned_from():
         assert stats["experiences"] == 24 and stats["episodes"] == 8 and stats["updates"] > 0
         burned = outside_fire.burned_cells(strip.tolist(), np.zeros_like(strip).tolist()) / strip.size
         assert -1 <= stats["mean_return"] == -stats["mean_burned_share"] < 0 < burned == 1
+
+
+def test_an_episode_that_a_time_limit_cuts_off_says_so_and_goes_on_in_what_is_learned():
+    class Cut(OutsideBatch):
+        def create_environment(self, landscape_data):
+            return gymnasium.wrappers.TimeLimit(OutsideEnv(landscape_data), 2)
+
+    listener = Listener()
+    with Cut([np.ones((3, 5), bool)], 1, "sequential") as env:
+        ParallelExperienceCollector(env, listener, 1, n_step=0).collect_experiences(num_steps=2)
+    (found,) = listener.found
+    assert found.discounts.tolist() == [1.0, 1.0] and found.returns.tolist() == [0.0, 0.0]
+    assert found.later[:, 1].reshape(2, -1).sum(axis=1).tolist() == [2.0, 2.0]  # both look at the last observation
+    with Cut([np.ones((3, 5), bool)], 1, "sequential") as env:
+        env.reset(0)
+        assert [env.step([cell])[3][0].get("truncated") for cell in (0, 1)] == [None, True]
+    with OutsideBatch([np.ones((3, 5), bool)], 1, "sequential") as env:
+        env.reset(0)
+        assert [env.step([cell])[3][0].get("truncated") for cell in (0, 1, 2)] == [None, None, False]
+
+
+def test_of_experiences_that_wait_too_long_the_newest_are_kept():
+    listener = Listener()
+    with OutsideBatch([np.ones((3, 5), bool)], 1, "sequential") as env:
+        ParallelExperienceCollector(env, listener, 2, 2, n_step=1).collect_experiences(num_steps=3)
+    (found,) = listener.found
+    assert found.chosen.argmax(axis=1).tolist() == [1, 2]  # of three
+
+
+def test_the_first_call_counts_for_the_speed_until_there_is_another(monkeypatch):
+    """With a clock by which the calls take 100, 2 and 4 seconds."""
+    clock = iter([0.0, 100.0, 200.0, 202.0, 300.0, 304.0])
+    monkeypatch.setattr(collector_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    areas = made_areas(1, 8, 0)
+    with VectorizedFireEnv(areas, 2, rules=BreakRules(memory_simulations=8, num_steps=8)) as env:
+        agent = DQNAgent(env.observation_shape, AgentSettings(width=4))
+        collector = ParallelExperienceCollector(env, agent)
         assert collector.get_performance_stats() == {"experiences_per_second": 0.0, "average_step_time": 0.0}
-        collector.collect_experiences(num_steps=3)
-        performance = collector.get_performance_stats()
-        assert performance["experiences_per_second"] > 0 and performance["average_step_time"] > 0
+        found = []
+        for _ in range(3):
+            collector.collect_experiences(num_steps=2, train_frequency=1000)
+            found.append(collector.get_performance_stats())
+    assert [one["experiences_per_second"] for one in found] == [4 / 100, 4 / 2, 8 / 6]
+    assert [one["average_step_time"] for one in found] == [100 / 2, 2 / 2, 6 / 4]
+
+
+def test_before_an_episode_has_ended_its_means_are_not_numbers():
+    with VectorizedFireEnv(made_areas(1, 8, 0), 1, rules=BreakRules(memory_simulations=8, num_steps=8)) as env:
+        stats = env.get_episode_stats()
+    assert stats["num_episodes"] == 0 and not stats["mean_steps"] < 10 and np.isnan(stats["mean_return"])
 
 
 def test_a_simulator_of_ones_own_takes_its_landscapes_in_turn():

@@ -48,7 +48,14 @@ def test_the_demo_compares_methods_with_sequential_and_recommends_the_fewest_env
 
 def test_the_recommended_settings_are_keys_of_a_config_file(speeds, capsys):
     demo.main(["--grid_size", "8"])
-    assert 'Recommended here: "parallel_method": "vmap", "num_parallel_envs": 4.' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'Recommended here: "parallel_method": "vmap", "num_parallel_envs": 4. More environments than that are' in printed
+
+
+def test_of_more_environments_than_were_measured_nothing_is_said(speeds, capsys):
+    speeds["vmap", 16] = 4000.0
+    demo.main(["--grid_size", "8"])
+    assert '"num_parallel_envs": 16.\n' in capsys.readouterr().out
 
 
 def test_a_slow_machine_measures_fewer_environments(speeds, capsys, monkeypatch):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from flowrl.fire.agent.demonstrations import ORDERS
 from flowrl.fire.agent.learning import QLearner
 from flowrl.fire.breaks.observation import NUM_FIXED
 from flowrl.fire.breaks.rules import budget_of
+from flowrl.fire.breaks.vectorized import VectorizedFireEnv
 from flowrl.fire.landscapes.rasters import Georeference, read_raster, write_geotiff
 from flowrl.fire.training import checkpoints, config_file, results, trainer
 from flowrl.fire.training.checkpoints import Progress, Saved
@@ -102,7 +104,7 @@ def trained(tmp_path_factory):
 def test_a_training_leaves_settings_metrics_a_checkpoint_and_a_table(trained):
     settings, result = read_json(trained.settings), read_json(trained.result)
     assert settings["num_episodes"] == 2 and settings["grid_size"] == 8
-    assert [path.name for path in trained.checkpoints()] == ["checkpoint_2.pkl"]
+    assert [path.name for path in trained.checkpoints()] == ["checkpoint_0.pkl", "checkpoint_2.pkl"]
     found = lines(trained)
     assert [line["round"] for line in found] == [0, 1, 2] and found[0]["stage"] == "pretrained"
     assert found[2]["experiences"] == 12 and found[2]["updates"] == 12 + 2 * 3 and 0 < found[2]["burned"] < 1
@@ -145,7 +147,7 @@ def test_parameters_that_are_not_numbers_take_no_checkpoints_place(tmp_path):
     assert not FuelBreakPaths(tmp_path).checkpoints()
 
 
-@pytest.mark.parametrize(("name", "value"), [("grid_size", 9), ("wind_from", 90.0), ("seed", 3)])
+@pytest.mark.parametrize(("name", "value"), [("grid_size", 9), ("wind_from", 90.0), ("seed", 3), ("planning_fires", 33)])
 def test_another_problem_than_the_checkpoints_is_refused(trained, capsys, name, value):
     assert parallel.main(flags(output_dir=trained.folder, **{name: value})) == 2
     error = capsys.readouterr().err
@@ -226,6 +228,80 @@ def test_a_pretraining_that_was_interrupted_is_finished_before_the_first_round(t
     assert (first["stage"], first["updates"]) == ("pretrained", 12) and second["updates"] == 12 + 3
     train_in(tmp_path, num_episodes=1)
     assert len(lines(FuelBreakPaths(tmp_path))) == 2  # not pretrained again
+
+
+def test_a_pretraining_that_ran_out_of_time_is_finished_by_the_next_start(tmp_path):
+    train_in(tmp_path, max_minutes=1e-6)
+    (first,) = lines(FuelBreakPaths(tmp_path))
+    assert (first["stage"], first["updates"]) == ("pretrained", 1)
+    train_in(tmp_path, num_episodes=1)
+    assert [line["updates"] for line in lines(FuelBreakPaths(tmp_path))] == [1, 12, 12 + 3]
+
+
+def test_a_pretraining_is_kept_when_the_training_after_it_is_killed(tmp_path):
+    def killed(self, *_):
+        raise SystemExit(9)  # neither Ctrl-C nor an end: nothing is saved
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(trainer.ParallelExperienceCollector, "collect_experiences", killed)
+        train_in(tmp_path)
+    train_in(tmp_path, num_episodes=1)
+    assert [(line["round"], line["updates"]) for line in lines(FuelBreakPaths(tmp_path))] == [(0, 12), (1, 15)]
+    for path in FuelBreakPaths(tmp_path).checkpoints():
+        path.unlink()
+    train_in(tmp_path, num_episodes=1)  # from the beginning, with metrics from the beginning
+    assert [(line["round"], line["updates"]) for line in lines(FuelBreakPaths(tmp_path))] == [(0, 12), (1, 15)]
+
+
+def test_areas_and_fires_of_the_last_comparison_are_not_those_of_the_training(tmp_path, monkeypatch):
+    """Fires come from the seed of a comparison and the number of an area, or of an environment."""
+    seeds, compared = [], []
+    reset, compare = VectorizedFireEnv.reset, results.compare
+
+    def listening(landscapes, seed, *rest):
+        compared.append((landscapes, seed))
+        return compare(landscapes, seed, *rest)
+
+    monkeypatch.setattr(VectorizedFireEnv, "reset", lambda self, seed=None: seeds.append(seed) or reset(self, seed))
+    monkeypatch.setattr(results, "compare", listening)
+    train_in(tmp_path, num_test_landscapes=2)
+    (areas, first), (others, other) = compared
+    assert len({one.elevation_m.tobytes() for one in (*areas, *others)}) == 4
+    assert len({start + number for start in (first, other, *seeds) for number in range(2)}) == 6
+
+
+def test_targets_exploration_and_the_target_network_follow_the_settings(tmp_path, monkeypatch):
+    collectors, updated = [], []
+    collector, update_target = trainer.ParallelExperienceCollector, DQNAgent.update_target
+
+    def listening(*args, **settings):
+        collectors.append(settings)
+        return collector(*args, **settings)
+
+    monkeypatch.setattr(trainer, "ParallelExperienceCollector", listening)
+    monkeypatch.setattr(DQNAgent, "update_target", lambda self: updated.append(self.updates) or update_target(self))
+    changed = {"n_step": 2, "gamma": 0.9, "initial_epsilon": 0.5, "epsilon_decay": 0.5, "epsilon_min": 0.1}
+    train_in(tmp_path, num_episodes=4, target_update_frequency=2, **changed)
+    assert [(one["n_step"], one["gamma"]) for one in collectors] == [(2, 0.9)]
+    assert [line["epsilon"] for line in lines(FuelBreakPaths(tmp_path))[1:]] == [0.25, 0.125, 0.1, 0.1]
+    assert updated == [12, 12 + 2 * 3, 12 + 4 * 3]  # after pretraining, and every second round
+
+
+def test_the_agent_with_the_best_comparison_is_the_result(tmp_path, monkeypatch):
+    shares, seen, last = itertools.count(), [], []
+    planned, compare = trainer.greedy_breaks, results.compare_with_heuristics
+    monkeypatch.setattr(
+        trainer, "greedy_breaks", lambda agent, *rest: seen.append(agent.learner.params) or planned(agent, *rest)
+    )
+    monkeypatch.setattr(trainer, "burned_shares", lambda problem, breaks: np.array([(0.5, 0.4, 0.6, 0.7)[next(shares) // 2]]))
+    monkeypatch.setattr(results, "compare_with_heuristics", lambda *args: last.append(args[2].learner.params) or compare(*args))
+    train_in(tmp_path, num_episodes=3, improve_frequency=0)
+    assert len(seen) == 4 and len(last) == 1
+    compared = read_json(FuelBreakPaths(tmp_path).result)["progress"]["best_share"]
+    burned = [line["burned"] for line in lines(FuelBreakPaths(tmp_path))]
+    assert burned == [0.5, 0.4, 0.6, 0.7] and compared == 0.4  # two areas each
+    equal = [all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(last[0]))) for one in seen]
+    assert equal == [False, True, False, False]
 
 
 def test_demonstrations_that_were_interrupted_go_on_with_the_next_area(tmp_path, capsys):
@@ -313,6 +389,8 @@ def test_settings_from_python_are_those_of_a_file():
         ('{"budget": 0}', "budget must be more than 0 and at most 1, found 0"),
         ('{"collection_batch_size": 64, "experience_buffer_size": 8}', "must be at most --experience_buffer_size"),
         ('{"num_episodes": 1.5}', "num_episodes must be a whole number"),
+        ('{"wind_from": NaN}', "wind_from must be a number, found nan"),
+        ("[" * 20_000, "is nested too deeply for settings"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(content, words, tmp_path, capsys):

@@ -155,6 +155,15 @@ def test_a_budget_of_nothing_places_nothing(name):
     assert not HEURISTICS[name](problem_of(plain(6, 6), budget=0)).any()
 
 
+@pytest.mark.parametrize("name", HEURISTICS)
+def test_a_budget_of_everything_breaks_all_that_burns(name):
+    for landscape in (plain(3, 4), plain(1, 1)):
+        everything = SMALL._replace(budget_share=1.0)
+        problem = problem_and_judges(landscape, 0, everything)[0]
+        assert problem.budget == landscape.burnable.sum()
+        assert HEURISTICS[name](problem).sum() == (0 if name == "none" else problem.budget)
+
+
 def test_random_breaks_follow_the_seed():
     problem = problem_of(plain(9, 9))
     assert not np.array_equal(random_breaks(problem), random_breaks(problem._replace(seed=1)))
@@ -222,6 +231,17 @@ def test_the_command_reads_a_window_of_layers(capsys, tmp_path):
     assert {line.split()[-5] for line in lines[3:]} == {"7.0"}
 
 
+def test_the_fuels_of_a_window_are_told_by_all_codes_of_the_layer(capsys, tmp_path):
+    """101 does not burn in the Canadian system, and is grass in the other: the window has no other code."""
+    fuels = np.full((8, 8), 101)
+    fuels[6:] = 1
+    np.save(tmp_path / "fuels.npy", fuels)
+    np.save(tmp_path / "elevation.npy", np.zeros((8, 8)))
+    flags = ["--layers", str(tmp_path), "--crop", "0", "0", "4", "4", "--cell_size", "30"]
+    assert compare_heuristics.main(flags) == 2
+    assert "burns" in capsys.readouterr().err
+
+
 def test_the_command_takes_arrays_with_the_size_of_a_cell(capsys, tmp_path):
     np.save(tmp_path / "fuels.npy", np.full((10, 10), 102))
     np.save(tmp_path / "elevation.npy", np.zeros((10, 10)))
@@ -240,6 +260,8 @@ def test_the_command_takes_arrays_with_the_size_of_a_cell(capsys, tmp_path):
         (["--output", "nowhere/breaks.png"], "there is no folder nowhere"),
         (["--output", "breaks.doc"], "must end in .png"),
         (["--layers", "nowhere"], "there is no folder nowhere"),
+        (["--wind_from", "nan"], "--wind_from must be a number, found nan"),
+        (["--size", "400", "--fires", "1000000"], "GB are free; give a smaller --size, or fewer --fires"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, flags, said):

@@ -137,7 +137,13 @@ def test_a_point_lies_in_the_cell_that_covers_it():
         ("a.asc", "ncols 2\nnrows 2\ncellsize 1\n1 2 3\n", "2 x 2 cells, but holds 3 values"),
         ("a.asc", "ncols 1\nnrows 1\ncellsize 1\nx\n", "not a number"),
         ("a.asc", "ncols two\nnrows 1\ncellsize 1\n1\n", "'two'"),
+        ("a.asc", "ncols nan\nnrows 1\ncellsize 1\n1\n", "ncols must be a whole number, at least 1, found nan"),
+        ("a.asc", "ncols 1\nnrows 0\ncellsize 1\n", "nrows must be a whole number, at least 1, found 0"),
+        ("a.asc", "ncols 1\nnrows 1\ncellsize -30\n1\n", "cellsize must be more than 0, found -30"),
+        ("a.asc", "ncols 1\nnrows 1\ncellsize inf\n1\n", "cellsize must be more than 0, found inf"),
+        ("a.asc", "ncols 1\nnrows 1\nxllcorner nan\ncellsize 1\n1\n", "xllcorner must be a number, found nan"),
         ("a.npy", "not an array", "cannot be read as a numpy array"),
+        ("a.npy", "PK\x03\x04 an archive that is none", "cannot be read as a numpy array"),
         ("a.png", "", "expected a file that ends in .tif"),
         ("a.tif", "not a tiff", "cannot be read as a GeoTIFF"),
     ],
@@ -151,10 +157,17 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, name, content, said):
     assert said in one_line(error) and name in one_line(error)
 
 
-def test_an_array_of_more_than_two_axes_is_refused(tmp_path):
-    np.save(tmp_path / "fuels.npy", np.zeros((2, 2, 2)))
+@pytest.mark.parametrize("shape", [(2, 2, 2), (0, 3)])
+def test_an_array_of_more_than_two_axes_or_without_a_cell_is_refused(tmp_path, shape):
+    np.save(tmp_path / "fuels.npy", np.zeros(shape))
     with pytest.raises(BadInput, match="one array of numbers"):
         read_raster(tmp_path / "fuels.npy")
+
+
+@pytest.mark.parametrize(("line", "missing"), [("", -9999), ("NODATA_value -1\n", -1), ("nodata_value nan\n", None)])
+def test_cells_without_data_have_the_usual_value_where_an_ascii_grid_names_none(tmp_path, line, missing):
+    (tmp_path / "a.asc").write_text(f"ncols 2\nnrows 1\ncellsize 1\n{line}{'nan' if missing is None else missing} 7\n")
+    assert np.isnan(read_raster(tmp_path / "a.asc").values).tolist() == [[True, False]]
 
 
 # Layers that belong together

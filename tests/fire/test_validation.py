@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from flowrl.errors import BadInput
-from flowrl.fire import compare_with_scar
+from flowrl.fire import compare_heuristics, compare_with_scar
 from flowrl.fire.compare_with_scar import ScarSettings
 from flowrl.fire.landscapes.rasters import Georeference
+from flowrl.fire.pictures import paths
 from flowrl.fire.validation.overlap import jaccard, simulate_recorded
 from flowrl.fire.validation.recorded_fire import RecordedFire, read_recorded_fire, read_scar
 from tests.fire.data import landscapes, package
@@ -28,8 +29,10 @@ def folder(tmp_path):
     """A small recorded fire on 12 x 12 cells of 10 m: it began in row 6, column 6, and burned 3 x 3 cells."""
     package("shapefile")
     header = "ncols 12\nnrows 12\nxllcorner 0\nyllcorner 0\ncellsize 10\n"
-    for name, value in (("fuels", 102), ("elevation", 5)):
-        (tmp_path / f"{name}.asc").write_text(header + "\n".join(["\t".join([str(value)] * 12)] * 12))
+    for name, value, corner in (("fuels", 102, 98), ("elevation", 5, 5)):  # water in the corner
+        values = [[str(value)] * 12 for _ in range(12)]
+        values[0][0] = str(corner)
+        (tmp_path / f"{name}.asc").write_text(header + "\n".join(map("\t".join, values)))
     (tmp_path / "Ignitions.csv").write_text("Year,Ncell\n1,79\n")
     (tmp_path / "Weather.csv").write_text("Instance,datetime,WS,WD\nBE,a,36,270\nBE,b,18,90\n")
     write_polygons(tmp_path / "scar.shp", [[[(50, 40), (50, 70), (80, 70), (80, 40), (50, 40)]]])
@@ -99,16 +102,35 @@ def test_the_command_prints_the_overlap_and_draws_a_picture(folder, capsys):
         ("Ignitions.csv", "Year,Cell\n1,2\n", "needs a column Ncell"),
         ("Ignitions.csv", "Year,Ncell\n", "no line below its header"),
         ("Ignitions.csv", "Year,Ncell\n1,9999\n", "the layers have 12 rows"),
+        ("Ignitions.csv", "Year,Ncell\n1,nan\n", "needs a column Ncell with a number"),
+        ("Ignitions.csv", "Year,Ncell\n1,0\n", "names cell 0; cells are whole numbers from 1"),
+        ("Ignitions.csv", "Year,Ncell\n1,1\n", "began in row 0, column 0, which does not burn"),
         ("Weather.csv", "WS,WD\nfast,90\n", "needs a column WS with a number"),
+        ("Weather.csv", "WS,WD\n10,inf\n", "needs a column WD with a number"),
+        ("Weather.csv", "WS,WD\n-10,90\n", "has a wind of -10 km/h; speeds are 0 or more"),
+        ("Weather.csv", b"WS,WD\n\xff\xfe,90\n", "cannot be read as a table"),
         ("scar.shp", "no shapefile", "cannot be read as a shapefile"),
         ("scar.shp", None, "needs one shapefile"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(folder, capsys, file, content, said):
-    (folder / file).unlink() if content is None else (folder / file).write_text(content)
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert compare_with_scar.main(["--layers", str(folder)]) == 2
     printed = capsys.readouterr().err
     assert said in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["scar", "heuristics"])
+def test_without_matplotlib_a_picture_is_refused_before_anything_is_computed(folder, capsys, monkeypatch, command):
+    monkeypatch.setattr(paths.importlib.util, "find_spec", lambda name: None)
+    if command == "scar":
+        assert compare_with_scar.main(["--layers", str(folder)]) == 2
+    else:
+        assert compare_heuristics.main(["--output", str(folder / "breaks.png")]) == 2
+    printed = capsys.readouterr()
+    assert "matplotlib, which is missing: pip install 'flowrl[fire]'" in printed.err and not printed.out
 
 
 def test_a_scar_beside_the_layers_is_refused(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -51,6 +52,14 @@ class Step(NamedTuple):
     reward: float
 
 
+class Speed(NamedTuple):
+    """What some calls collected, in how many steps of all environments, and in how many seconds."""
+
+    experiences: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+
 class ParallelExperienceCollector:
     """Steps environments with an agent. While environments burn their fires, the agent learns.
 
@@ -91,8 +100,7 @@ class ParallelExperienceCollector:
         self._episodes: list[list[Step]] = [[] for _ in range(vectorized_env.num_envs)]
         self._observations: np.ndarray | None = None
         self._seed = seed
-        self._num_collected, self._num_steps, self._seconds = 0, 0, 0.0
-        self._compiled = False
+        self._speed, self._num_calls = Speed(), 0
         self._until_training = 0
 
     def collect_experiences(self, num_steps: int, train_frequency: int = 4) -> dict[str, Any]:
@@ -112,11 +120,7 @@ class ParallelExperienceCollector:
         for _ in range(num_steps):
             ended += self._step(train_frequency, losses)
         self._hand_over(everything=True)
-        if self._compiled:
-            self._num_collected += num_steps * self._env.num_envs
-            self._num_steps += num_steps
-            self._seconds += time.monotonic() - began_s
-        self._compiled = True
+        self._count(Speed(num_steps * self._env.num_envs, num_steps, time.monotonic() - began_s))
         return {
             "experiences": num_steps * self._env.num_envs,
             "updates": len(losses),
@@ -128,16 +132,23 @@ class ParallelExperienceCollector:
         }
 
     def get_performance_stats(self) -> dict[str, float]:
-        """Of all calls of `collect_experiences` but the first, in which programs compile; learning is included.
+        """Of all calls of `collect_experiences`, learning included. The first, in which programs compile, counts only as long
+        as there is no other.
 
         Returns:
             ``experiences_per_second``, and ``average_step_time``, the seconds of a step of all environments; 0 before there is
             something to measure.
         """
+        experiences, steps, seconds = self._speed
         return {
-            "experiences_per_second": self._num_collected / self._seconds if self._seconds else 0.0,
-            "average_step_time": self._seconds / self._num_steps if self._num_steps else 0.0,
+            "experiences_per_second": experiences / seconds if seconds else 0.0,
+            "average_step_time": seconds / steps if steps else 0.0,
         }
+
+    def _count(self, call: Speed) -> None:
+        self._num_calls += 1
+        is_after_compiling = self._num_calls > 2
+        self._speed = Speed(*map(sum, zip(self._speed, call, strict=True))) if is_after_compiling else call
 
     def _step(self, train_frequency: int, losses: list[Losses]) -> list[dict[str, Any]]:
         masks = self._env.get_action_masks()
@@ -153,13 +164,14 @@ class ParallelExperienceCollector:
         for row in range(self._env.num_envs):
             self._episodes[row].append(Step(before[row], masks[row], np.atleast_1d(actions[row]), float(rewards[row])))
             if dones[row]:
-                self._keep(row, infos[row].get("breaks"))
+                self._keep(row, infos[row])
         return [info for info, done in zip(infos, dones, strict=True) if done]
 
-    def _keep(self, row: int, breaks: np.ndarray | None) -> None:
-        """The experiences of an episode that has ended."""
+    def _keep(self, row: int, info: Mapping[str, Any]) -> None:
+        """The experiences of an episode that has ended, or was cut off."""
         steps, self._episodes[row] = self._episodes[row], []
-        found = experiences_of(steps, self._n_step or len(steps), self._gamma, breaks)
+        after = info["final_observation"] if info.get("truncated") else None
+        found = experiences_of(steps, self._n_step or len(steps), self._gamma, info.get("breaks"), after)
         self._waiting.append(found)
         self._num_waiting += len(steps)
         self._hand_over()
@@ -172,31 +184,39 @@ class ParallelExperienceCollector:
             self._num_waiting = 0
 
 
-def experiences_of(steps: list[Step], n_step: int, gamma: float, breaks: np.ndarray | None = None) -> Experiences:
+def experiences_of(
+    steps: list[Step], n_step: int, gamma: float, breaks: np.ndarray | None = None, after: np.ndarray | None = None
+) -> Experiences:
     """Experiences of a whole episode, each with the rewards of ``n_step`` steps and what comes after them.
 
     Args:
         breaks: bool ``[H, W]`` at the end, if known: the last action may name more cells than the budget had left.
+        after: float32 ``[C, H, W]``, the observation after the last step of an episode that a time limit cut off: what would
+            have come then counts. None for an episode that ended, after which nothing comes.
     """
     count = len(steps)
-    observations = np.stack([step.observation for step in steps])
     allowed = np.stack([step.allowed for step in steps])
     numbers = np.arange(count)
-    later, goes_on = np.minimum(numbers + n_step, count - 1), numbers + n_step < count
     rewards = [step.reward for step in steps]
     chosen = np.zeros_like(allowed)
     for number, step in enumerate(steps):
         chosen[number, step.cells] = True
     if breaks is not None:
         chosen[-1] &= breaks.ravel()
+    seen, open_cells = [step.observation for step in steps], [*allowed]
+    if after is not None:
+        seen.append(after)
+        open_cells.append(allowed[-1] & ~chosen[-1])  # the environment's own mask is that of the next episode by now
+    ahead = np.minimum(n_step, count - numbers)
+    later, goes_on = np.minimum(numbers + ahead, len(seen) - 1), numbers + ahead < len(seen)
     return Experiences(
-        observations=observations,
+        observations=np.stack(seen[:count]),
         allowed=allowed,
         chosen=chosen,
         returns=np.array([_discounted(rewards[number : number + n_step], gamma) for number in numbers], np.float32),
-        discounts=np.where(goes_on, gamma**n_step, 0.0).astype(np.float32),
-        later=observations[later],
-        later_allowed=allowed[later],
+        discounts=np.where(goes_on, gamma**ahead, 0.0).astype(np.float32),
+        later=np.stack([seen[number] for number in later]),
+        later_allowed=np.stack([open_cells[number] for number in later]),
         demonstrated=np.zeros(count, bool),
     )
 

@@ -43,10 +43,11 @@ class ReplayMemory:
     """The newest ``capacity`` experiences.
 
     Channels that do not change while an episode lasts are kept once for each area, and the others as float16: a 20 x 20 area
-    takes 5 KB for each experience instead of 48.
+    takes 5 KB for each experience instead of 48. Observations of which nothing is known are kept as they are.
 
     Args:
-        num_fixed: channels at the beginning of an observation that stay in an episode; 0 if that is not known.
+        num_fixed: channels at the beginning of an observation that stay in an episode; 0 if that is not known. The others are
+            then taken to be flowrl's own: the breaks, and shares from 0 to 1.
     """
 
     def __init__(self, capacity: int, observation_shape: tuple[int, int, int], num_fixed: int):
@@ -58,7 +59,8 @@ class ReplayMemory:
         self._fixed: list[np.ndarray] = []
         self._number_of: dict[bytes, int] = {}
         self._areas = np.zeros(capacity, np.int32)
-        self._now, self._later = np.zeros(changing, np.float16), np.zeros(changing, np.float16)
+        kept_as = np.float16 if num_fixed else np.float32  # somebody else's values may exceed what 16 bits hold
+        self._now, self._later = np.zeros(changing, kept_as), np.zeros(changing, kept_as)
         self._bits = [np.zeros(cells, np.uint8) for _ in range(3)]
         self._numbers = np.zeros((capacity, 2), np.float32)
         self._demonstrated = np.zeros(capacity, bool)

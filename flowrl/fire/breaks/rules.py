@@ -33,7 +33,7 @@ class BreakRules(NamedTuple):
     Attributes:
         budget: cells of break, as a share of the cells that burn.
         percentage_increment: cells placed in one step, in percent of all cells; 0 for one cell.
-        memory_simulations: fires that judge the breaks of an episode. Up to 32 cost as much as one.
+        memory_simulations: fires that judge the breaks of an episode.
         num_steps: how long a fire burns.
         climate: its winds.
         reward: ``"end"``, minus the burned share when the budget is spent, or ``"difference"``, what each step saves.

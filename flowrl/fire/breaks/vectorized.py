@@ -120,15 +120,20 @@ class VectorizedFireEnv:
 
         Returns:
             observations, rewards ``[num_envs]``, dones ``[num_envs]`` and infos. Where an episode has ended, the observation
-            is the first one of the next, and the info has ``final_observation``, ``episode_return``, ``episode_length``, and
-            of flowrl's own environments ``burned_share`` and ``breaks``.
+            is the first one of the next, and the info has ``final_observation``, ``episode_return``, ``episode_length``,
+            ``truncated`` (whether a time limit cut it off), and of flowrl's own environments ``burned_share`` and ``breaks``.
         """
         result = self._env.wait_for_results()
         dones = result.terminated | result.truncated
         infos = [dict(info.get("final_info", info)) for info in result.infos]
         ended = self._env.get_episode_stats()
         for total, length, row in zip(ended.returns.tolist(), ended.lengths.tolist(), ended.environments.tolist()):
-            infos[row] |= {"final_observation": result.final_obs[row], "episode_return": total, "episode_length": length}
+            infos[row] |= {
+                "final_observation": result.final_obs[row],
+                "episode_return": total,
+                "episode_length": length,
+                "truncated": bool(result.truncated[row] and not result.terminated[row]),
+            }
             self._episodes.append((total, length, infos[row].get("burned_share")))
         return result.observations, result.rewards, dones, infos
 
@@ -141,9 +146,9 @@ class VectorizedFireEnv:
         masks = self._env.get_action_masks()
         return masks[:, : self.observation_shape[1] * self.observation_shape[2]]
 
-    def get_episode_stats(self) -> dict[str, float | int | None]:
+    def get_episode_stats(self) -> dict[str, float]:
         """Means over the episodes that ended since the last call: ``num_episodes``, ``mean_return``, ``mean_steps`` and
-        ``mean_burned_share``; None where there is nothing to average."""
+        ``mean_burned_share``; NaN where there is nothing to average."""
         episodes, self._episodes = self._episodes, []
         returns, lengths, shares = zip(*episodes, strict=True) if episodes else ((), (), ())
         known = [share for share in shares if share is not None]
@@ -199,5 +204,5 @@ class _OwnMaker:
         return self._batch.create_environment(self._landscape_data)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if len(values) else None
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

@@ -22,6 +22,9 @@ from flowrl.fire.spread.automaton import NEVER, arrival_steps
 from flowrl.fire.spread.directions import OFFSETS, at_source, at_target
 from flowrl.fire.spread.passages import Passages
 
+BYTES_PER_CELL = 52
+"""Memory of `downstream_values` for each cell of each fire, by XLA's own account."""
+
 
 @partial(jax.jit, static_argnames="num_steps")
 def downstream_values(

@@ -74,7 +74,7 @@ def _one_move(problem: Problem, breaks: np.ndarray, share: float) -> tuple[np.nd
 def _with_cells(breaks: np.ndarray, cells: np.ndarray, value: bool) -> np.ndarray:
     """Copies of some breaks, each with another cell set: ``[len(cells), H, W]``."""
     copies = np.repeat(breaks[None], len(cells), axis=0)
-    copies.reshape(len(cells), -1)[np.arange(len(cells)), cells] = value
+    copies.reshape(len(cells), breaks.size)[np.arange(len(cells)), cells] = value
     return copies
 
 

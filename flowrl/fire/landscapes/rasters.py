@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +14,9 @@ import numpy as np
 from flowrl.errors import BadInput
 
 SUFFIXES = (".tif", ".tiff", ".asc", ".npy")
-_ASCII_KEYS = ("ncols", "nrows", "xllcorner", "yllcorner", "xllcenter", "yllcenter", "cellsize", "nodata_value")
+_NO_DATA, _USUAL_NO_DATA = "nodata_value", -9999
+"""The format's own value for cells without data, where a file does not give one."""
+_ASCII_KEYS = ("ncols", "nrows", "xllcorner", "yllcorner", "xllcenter", "yllcenter", "cellsize", _NO_DATA)
 
 
 class Georeference(NamedTuple):
@@ -131,10 +135,10 @@ def _check_metres(path: Path, crs: Any) -> None:
 def _read_array(path: Path) -> Raster:
     try:
         values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} cannot be read as a numpy array: {str(error).splitlines()[0]}") from None
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "biuf":
-        raise BadInput(f"{path} must hold one array of numbers [rows, columns]")
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "biuf" or not values.size:
+        raise BadInput(f"{path} must hold one array of numbers [rows, columns], at least one of each")
     return Raster(values.astype(np.float32), None, path)
 
 
@@ -153,7 +157,20 @@ def _read_ascii(path: Path) -> Raster:
     missing = [key for key in ("ncols", "nrows", "cellsize") if key not in header]
     if missing:
         raise BadInput(f"{path} is not an ESRI ASCII grid: its first lines do not say {', '.join(missing)}")
+    _check_ascii_header(header, path)
     return Raster(_ascii_values(lines[len(header) :], header, path), _ascii_georeference(header), path)
+
+
+def _check_ascii_header(header: dict[str, float], path: Path) -> None:
+    for key, value in header.items():
+        if key in ("ncols", "nrows"):
+            fits, expected = value >= 1 and float(value).is_integer(), "a whole number, at least 1"
+        elif key == "cellsize":
+            fits, expected = 0 < value < math.inf, "more than 0"
+        else:
+            fits, expected = key == _NO_DATA or math.isfinite(value), "a number"
+        if not fits:
+            raise BadInput(f"{path} is not an ESRI ASCII grid: {key} must be {expected}, found {value:g}")
 
 
 def _ascii_values(lines: Sequence[str], header: dict[str, float], path: Path) -> np.ndarray:
@@ -165,7 +182,7 @@ def _ascii_values(lines: Sequence[str], header: dict[str, float], path: Path) ->
         values = np.array(words, np.float32).reshape(rows, columns)
     except ValueError as error:
         raise BadInput(f"{path} holds something that is not a number: {error}") from None
-    return np.where(values == np.float32(header.get("nodata_value", np.nan)), np.float32(np.nan), values)
+    return np.where(values == np.float32(header.get(_NO_DATA, _USUAL_NO_DATA)), np.float32(np.nan), values)
 
 
 def _ascii_georeference(header: dict[str, float]) -> Georeference:

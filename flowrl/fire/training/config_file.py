@@ -30,6 +30,8 @@ def read(name: str | Path) -> dict[str, Any]:
         values = json5.loads(path.read_text())
     except ValueError as error:
         raise BadInput(f"--config {path} is not JSON: {_one_line(error)}") from None
+    except RecursionError:
+        raise BadInput(f"--config {path} is nested too deeply for settings, which are one object of plain values") from None
     except OSError as error:
         raise BadInput(f"--config {path} cannot be read: {error.strerror}") from None
     if not isinstance(values, dict):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from flowrl.errors import BadInput
 from flowrl.paths import given_path
-from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, Range, check_ranges, make_whole
+from flowrl.ranges import AT_LEAST_ONE, FINITE, FRACTION, NOT_NEGATIVE, POSITIVE, Range, check_ranges, make_whole
 from flowrl.suggestions import suggestion, unknown_choice
 
 Method = Literal["vmap", "sequential", "threading", "multiprocessing"]
@@ -23,9 +23,10 @@ NUM_LAYERS = 8
 
 PROBLEM = (
     *("raster_dir", "fuel_system", "cell_size", "grid_size", "num_landscapes", "seed", "budget", "percentage_increment"),
-    *("reward", "fire_steps", "wind_speed", "wind_from", "wind_spread"),
+    *("reward", "fire_steps", "wind_speed", "wind_from", "wind_spread", "planning_fires"),
 )
-"""Settings that say what is to be solved; a training that goes on has to have the same."""
+"""Settings that say what is to be solved; a training that goes on has to have the same. The planning fires are among them
+since the best agent so far was judged by them."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class FuelBreakSettings:
     reward: Literal["end", "difference"] = "end"
     """Minus the burned share at the end, or what each step saves."""
     memory_simulations: int = 64
-    """Fires that judge the breaks of an episode; up to 32 cost as much as one."""
+    """Fires that judge the breaks of an episode."""
     fire_steps: int | None = None
     """Steps that a fire burns; three for each row if not given."""
     wind_speed: float = 6.0
@@ -72,7 +73,7 @@ class FuelBreakSettings:
     num_episodes: int = 100
     """Rounds of training: in each, every environment takes --steps_per_episode steps."""
     max_minutes: float | None = None
-    """Ends the training after this many minutes, over all starts."""
+    """Ends the training after this many minutes, over all starts; demonstrations are made for every area in any case."""
     num_parallel_envs: int = 8
     """Environments that are stepped together."""
     parallel_method: Method = "vmap"
@@ -166,6 +167,7 @@ class FuelBreakSettings:
                     *("wind_speed", "wind_spread"),
                 ),
                 FRACTION: ("gamma", "initial_epsilon", "epsilon_min", "epsilon_decay", "demonstration_share"),
+                FINITE: ("wind_from",),
                 _POSITIVE_FRACTION: ("budget",),
                 _PERCENT: ("percentage_increment",),
                 SIDE: ("grid_size",),

@@ -22,7 +22,7 @@ from flowrl.fire.training import checkpoints, results
 from flowrl.fire.training.checkpoints import Progress, Saved
 from flowrl.fire.training.display import TrainingDisplay
 from flowrl.fire.training.memories import Memories
-from flowrl.fire.training.metrics import Metrics
+from flowrl.fire.training.metrics import BEFORE_ALL, Metrics
 from flowrl.fire.training.settings import PROBLEM, FuelBreakSettings
 from flowrl.fire.training.surroundings import ENVIRONMENT_SEEDS, Surroundings, rules_of, surroundings_of
 from flowrl.own_folder import Terminated, own_folder
@@ -149,7 +149,7 @@ class _Training:
             self._take_up(found)
             display.say(f"Continuing after {found.progress.rounds} rounds, {found.progress.updates} updates")
         write_json(paths.settings, settings.to_json())
-        self._metrics = Metrics(paths, self._progress.rounds)
+        self._metrics = Metrics(paths, self._progress.rounds if found else BEFORE_ALL)
         self._collector = ParallelExperienceCollector(
             env,
             self._agent,
@@ -168,7 +168,7 @@ class _Training:
         try:
             if self._settings.pretrain_steps:
                 self._demonstrate()
-                if not self._progress.rounds and self._progress.best_share is None:
+                if not self._progress.rounds and self._agent.updates < self._settings.pretrain_steps:
                     self._pretrain()
             while not self._is_over():
                 self._round()
@@ -224,6 +224,7 @@ class _Training:
         share = self._compare()
         self._metrics.add(self._now(), {"stage": "pretrained", "burned": share, "td_loss": _mean_td(losses)})
         self._display.say(f"Pretrained with {self._agent.updates} updates: planning fires burn {share:.4f}")
+        self._save()
 
     def _round(self) -> None:
         settings, rounds = self._settings, self._progress.rounds + 1

@@ -15,6 +15,7 @@ import numpy as np
 
 from flowrl.errors import BadInput
 from flowrl.fire.landscapes.rasters import Georeference
+from flowrl.fire.pictures.paths import check_matplotlib
 
 _M_S = 1 / 3.6
 """One km/h in m/s."""
@@ -44,8 +45,13 @@ def read_recorded_fire(folder: Path, columns: int) -> RecordedFire:
         BadInput: a file is missing, or is not as described above.
     """
     ignitions, weather = folder / "Ignitions.csv", folder / "Weather.csv"
-    cell = int(_numbers(ignitions, "Ncell")[0]) - 1
+    number = _numbers(ignitions, "Ncell")[0]
+    if number < 1 or not number.is_integer():
+        raise BadInput(f"{ignitions} names cell {number:g}; cells are whole numbers from 1, row by row from the top left")
+    cell = int(number) - 1
     speeds, directions = _numbers(weather, "WS"), _numbers(weather, "WD")
+    if speeds.min() < 0:
+        raise BadInput(f"{weather} has a wind of {speeds.min():g} km/h; speeds are 0 or more, and WD is where it comes from")
     return RecordedFire(cell // columns, cell % columns, speeds * _M_S, directions)
 
 
@@ -56,11 +62,13 @@ def read_scar(folder: Path, georeference: Georeference, shape: tuple[int, int]) 
         bool ``[H, W]``.
 
     Raises:
-        BadInput: there is not exactly one shapefile, it cannot be read, no cell lies in it, or pyshp is missing.
+        BadInput: there is not exactly one shapefile, it cannot be read, no cell lies in it, or pyshp or matplotlib
+            is missing.
     """
+    path = _shapefile(folder)
+    check_matplotlib(f"{path} is compared with the layers")
     from matplotlib.path import Path as Outline
 
-    path = _shapefile(folder)
     rows, columns = np.indices(shape)
     size = georeference.cell_size_m
     middles = np.stack(
@@ -80,14 +88,19 @@ def read_scar(folder: Path, georeference: Georeference, shape: tuple[int, int]) 
 def _numbers(path: Path, column: str) -> np.ndarray:
     if not path.is_file():
         raise BadInput(f"there is no {path}, which a recorded fire needs")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise BadInput(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
     try:
         numbers = np.array([float(row[column]) for row in rows])
     except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{path} needs a column {column} with a number in each line") from None
+        numbers = np.array([np.nan])
     if not len(numbers):
         raise BadInput(f"{path} has no line below its header")
+    if not np.isfinite(numbers).all():
+        raise BadInput(f"{path} needs a column {column} with a number in each line")
     return numbers
 
 
