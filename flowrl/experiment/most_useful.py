@@ -1,10 +1,11 @@
 """``--continue_skill most_useful``: hands frames to the skills by which whole episodes would gain most, a piece at a time.
 
 A skill's score is what episodes would gain if it reached its goal (`prospects`), times the share of the way there that a piece
-of training is expected to bring. That share is `UNTRIED` at first. Afterwards it is what the last piece has brought, but at
-least half of what was expected of it: a skill that does not get better is chosen less and less often. One whose training failed
-or was cancelled is not chosen again. So frames follow learning progress, as in Matiisen et al., *Teacher-Student Curriculum
-Learning* (2017, arXiv 1707.00183), weighted by what it is worth.
+of training is expected to bring. That share is `UNTRIED` at first, or `HOPELESS` for a skill that hardly ever succeeds:
+training has little to learn from there. Afterwards it is what the last piece has brought, but at least half of what was
+expected of it: a skill that does not get better is chosen less and less often. One whose training failed or was cancelled is
+not chosen again. So frames follow learning progress, as in Matiisen et al., *Teacher-Student Curriculum Learning* (2017, arXiv
+1707.00183), weighted by what it is worth.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from typing import Any, NamedTuple, Protocol
 
 from flowrl.errors import BadInput
 from flowrl.experiment.prospects import Prospects
+from flowrl.records.learned import HOPELESS_RATE
 from flowrl.records.scheduler_state import FINAL
 from flowrl.report.figures import frames_text
 
 UNTRIED = 0.5
 """The share of the way to its goal that the first piece is expected to take a skill."""
+HOPELESS = 0.05
+"""The same for a skill that succeeds no more often than `HOPELESS_RATE`. With `UNTRIED` for these too, half of the frames went
+to skills that never succeeded, before and after."""
 PIECES = 8
 """The frames are handed out in about as many pieces."""
 
@@ -56,10 +61,15 @@ class Books(Protocol):
         ...
 
 
+def expected(rate: float) -> float:
+    """The share of the way to its goal that the first piece is expected to take a skill that succeeds so often."""
+    return UNTRIED if rate > HOPELESS_RATE else HOPELESS
+
+
 @dataclass
 class _Skill:
     rate: float
-    share: float = UNTRIED
+    share: float
     """Of the way to the goal, that the next piece is expected to bring."""
     first_rate: float = 0.0
     frames: int = 0
@@ -106,7 +116,7 @@ class MostUseful:
         say: Callable[[str], None],
     ):
         self._scheduler, self._prospects, self._books, self._say = scheduler, prospects, books, say
-        self._skills = {name: _Skill(rate, first_rate=rate) for name, rate in rates.items()}
+        self._skills = {name: _Skill(rate, expected(rate), first_rate=rate) for name, rate in rates.items()}
         self._left, self._update, self._goal = allowance.frames, allowance.update, allowance.goal
         self._piece = max(allowance.piece, allowance.update)
         self._pieces: dict[str, _Piece] = {}

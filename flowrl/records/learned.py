@@ -11,6 +11,9 @@ BY_CHANCE = 0.9
 """What a random policy does in so many worlds is not learned, however well the experts do it. Such a skill stays usable."""
 RARE_BY_CHANCE = 0.5
 """Below this rate of the random policy, a skill that counts as learned is one that has to be learned."""
+HOPELESS_RATE = 0.02
+"""A success rate that is no progress. Of 22 skills of Craftax-Classic, five never succeeded, and only these were no better
+after 500,000 frames."""
 
 
 def is_done_by_chance(random_success_rate: float | None) -> bool:

@@ -164,6 +164,24 @@ def test_frames_go_where_most_is_to_be_gained_as_long_as_the_skill_gets_better()
     assert lines[0] == "further    C   100 frames, 450 left; 0.50 of its tries succeed, 0.90 achievements to gain"
 
 
+def test_a_skill_that_hardly_ever_succeeds_comes_after_those_that_do():
+    trainer = Trainer()
+    useful = most_useful(trainer, [], A=0.5, B=0.02, C=0.0)
+    for name, rate in (
+        ("A", 0.65),  # 0.3 x 1/2; B has more to gain, but 0.78 x 1/20, and C 2.4 x 1/20
+        ("C", 0.08),  # 2.4 x 1/20; of A 0.15 x 1/2
+        ("C", 0.08),  # 2.16 x 1/10
+        ("C", 0.08),  # 2.16 x 1/20
+        ("A", 0.8),  # 0.15 x 1/2; of C 2.16 x 1/40
+        ("C", 0.08),  # 2.16 x 1/40, and of B 0.78 x 1/20
+    ):
+        useful.look()
+        assert list(trainer.under_way) == [name]
+        trainer.end(rate)
+    useful.look()
+    assert list(trainer.under_way) == ["B"]
+
+
 def test_frames_that_a_piece_did_not_need_are_handed_out_again():
     trainer, lines = Trainer(), []
     useful = most_useful(trainer, lines, frames=150, A=0.5)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowrl.records.learned import HOPELESS_RATE
 from flowrl.records.result import NO_PROGRESS, Outcome
 from flowrl.training.run import measuring, parts
 from flowrl.training.run.measuring import TEST_EPISODES
-from flowrl.training.run.progress_test import HOPELESS_RATE, LATEST, USEFUL_RATE, ProgressTest, highest_hopeless_rate
+from flowrl.training.run.progress_test import LATEST, USEFUL_RATE, ProgressTest, highest_hopeless_rate
 from flowrl.training.run.supervision import Stopped
 from tests.training.probes import by_source
 from tests.training.test_loop import PAY, Alive, Gold, specification, train

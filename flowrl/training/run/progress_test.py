@@ -18,9 +18,7 @@ With 512 episodes, a skill whose true rate is 0.01 is given up in 98 of 100 test
 
 from __future__ import annotations
 
-HOPELESS_RATE = 0.02
-"""A success rate that is no progress. Of 22 skills of Craftax-Classic, five never succeeded, and only these were no better
-after 500,000 frames."""
+from flowrl.records.learned import HOPELESS_RATE
 
 USEFUL_RATE = 0.1
 """A skill that succeeds more often is worth having."""
