@@ -64,6 +64,8 @@ class PlannerSettings(NamedTuple):
     """A vital below this is restored first; 0: never."""
     enough: float = 8.0
     """A vital is restored until it is this high."""
+    min_upkeep_success: float = 0.25
+    """A vital that takes more than one task to restore is left alone if any of their skills succeeds less often."""
 
 
 class Planned(NamedTuple):
@@ -112,6 +114,8 @@ class Way(NamedTuple):
     """int32."""
     is_usable: jax.Array
     """bool: every task's skill is good enough, and nothing that is needed is left without a provider."""
+    least_success: jax.Array
+    """float32: of its skills' success, the lowest."""
 
 
 def choose(planned: Planned, readings: Readings, past: Past) -> Choice:
@@ -145,12 +149,11 @@ def ways_from(planned: Planned, readings: Readings, past: Past) -> Way:
     """The way to each skill. Where something has to be fetched first, what is beside the player will have been left."""
     catalogue, weights, settings = planned
     costs = task_costs(weights, settings, past)
-    is_good = weights.success >= settings.min_success
     away = jnp.where(catalogue.is_near, 0.0, readings.levels)
 
     def shorter(goal):
-        here = _way_to(goal, catalogue, costs, is_good, readings.levels)
-        there = _way_to(goal, catalogue, costs, is_good, away)
+        here = _way_to(goal, planned, costs, readings.levels)
+        there = _way_to(goal, planned, costs, away)
         stays = (here.num_tasks == 1) | catalogue.crafts[here.skill]
         return jax.tree.map(lambda one, other: jnp.where(stays, one, other), here, there)
 
@@ -188,7 +191,8 @@ def most_urgent(planned: Planned, ways: Way, readings: Readings, past: Past) -> 
     catalogue = planned.catalogue
     if not len(readings.vitals):
         return jnp.int32(NO_VITAL), jnp.int32(0)
-    costs = jnp.where(catalogue.restores & ways.is_usable[:, None], ways.cost[:, None], _NEVER)
+    is_promising = (ways.num_tasks == 1) | (ways.least_success >= planned.settings.min_upkeep_success)
+    costs = jnp.where(catalogue.restores & (ways.is_usable & is_promising)[:, None], ways.cost[:, None], _NEVER)
     can = (costs.min(axis=0) < _NEVER) & (past.upkeep_failures < _MOST_UPKEEP_FAILURES)
     spare = jnp.where(can, readings.vitals - lows(planned), _NEVER)
     lowest = jnp.argmin(spare).astype(jnp.int32)
@@ -200,9 +204,10 @@ def lows(planned: Planned) -> jax.Array:
     return jnp.minimum(planned.settings.low, planned.catalogue.low)
 
 
-def _way_to(goal, catalogue: Catalogue, costs, is_good, levels) -> Way:
+def _way_to(goal, planned: Planned, costs, levels) -> Way:
     """Backwards through the tasks before one skill's own, with what is demanded at their front; those that bring nothing that
     is lacking are left out."""
+    catalogue, (success, _), settings = planned
     num_before = catalogue.plans.shape[1]
 
     def back(place, carried):
@@ -214,13 +219,14 @@ def _way_to(goal, catalogue: Catalogue, costs, is_good, levels) -> Way:
         gained = catalogue.gains_per[skill] * n + catalogue.gains_fixed[skill]
         left = jnp.where(gained >= demand, 0.0, demand) + catalogue.consumes_per[skill] * n + catalogue.consumes_fixed[skill]
         before = jnp.maximum(left, catalogue.needs_per[skill] * n + catalogue.needs_fixed[skill])
-        longer = Way(skill, n, way.cost + costs[skill] * n, way.num_tasks + 1, way.is_usable & is_good[skill])
+        least = jnp.minimum(way.least_success, success[skill])
+        longer = Way(skill, n, way.cost + costs[skill] * n, way.num_tasks + 1, way.is_usable, least)
         return jax.tree.map(lambda new, old: jnp.where(lacking.any(), new, old), (before, longer), carried)
 
-    start = Way(goal.astype(jnp.int32), jnp.int32(1), costs[goal], jnp.int32(1), is_good[goal])
+    start = Way(goal.astype(jnp.int32), jnp.int32(1), costs[goal], jnp.int32(1), jnp.bool_(True), success[goal])
     demand = catalogue.needs_per[goal] + catalogue.needs_fixed[goal]
     demand, way = jax.lax.fori_loop(0, num_before, back, (demand, start))
-    return way._replace(is_usable=way.is_usable & (demand <= levels).all())
+    return way._replace(is_usable=(way.least_success >= settings.min_success) & (demand <= levels).all())
 
 
 def times_for(catalogue: Catalogue, skill, demand: jax.Array) -> jax.Array:

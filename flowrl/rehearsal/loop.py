@@ -37,6 +37,9 @@ from flowrl.training.run.updates import bank_size, budget_allows, turnover
 
 FIRST_KEY = 1_000_000
 """Random keys of rehearsals are numbered from here, those of skills by their experts' indices."""
+MIN_UPKEEP_SUCCESS = 0.1
+"""In place of `PlannerSettings.min_upkeep_success`, which is higher. A skill that fails is tried again once its failures are
+forgotten, so its rate keeps near this one; whoever plans by what a rehearsal has seen should not take that for good."""
 
 
 class Parts(NamedTuple):
@@ -117,8 +120,9 @@ def opened(parts: Parts) -> Played:
     known = experience.found(run.paths.experience, run.library)
     catalogue, _ = make_catalogue(run.library, facts)
     vitals = {"low": run.rehearsal.restore_below, "enough": run.rehearsal.restore_until}
-    # No skill is shut out: it is to learn.
-    planned = Planned(catalogue, weights_of(known), PlannerSettings(min_success=0.0, **vitals))
+    # No skill is shut out: it is to learn. But what hardly ever succeeds takes no time from restoring what is low.
+    settings = PlannerSettings(min_success=0.0, min_upkeep_success=MIN_UPKEEP_SUCCESS, **vitals)
+    planned = Planned(catalogue, weights_of(known), settings)
     key = keys.fold_in(parts.keys.worlds, run.attempt)
     return Played(begin(parts.composition, key, bank_size(run.settings.num_envs), planned), planned, known)
 

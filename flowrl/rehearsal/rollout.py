@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowrl.evaluation.catalogue import NO_SKILL
 from flowrl.evaluation.composition import Composition, Course, Games, Judgement, Step, play_step, steps_of_try
-from flowrl.evaluation.planner import Planned
+from flowrl.evaluation.planner import NO_VITAL, Planned
 from flowrl.training.learning.networks import Params
 from flowrl.training.learning.ppo import Transition
 
@@ -36,7 +35,8 @@ class Rehearsed(NamedTuple):
     skill: np.ndarray
     """int32: who acted."""
     tried: np.ndarray
-    """bool: a task for a goal has ended: done, failed, or by death. Tasks that were broken off say nothing."""
+    """bool: a task has ended: done, failed, or by death. Tasks that were broken off say nothing about their skill, nor do those
+    that end when a vital is high."""
     task_done: np.ndarray
     """bool."""
     steps: np.ndarray
@@ -88,7 +88,7 @@ def _learned_from(judgement: Judgement, course: Course, pay: Pay):
     reward = pay.own * judgement.own_reward + pay.game * judgement.game_reward
     seen = Rehearsed(
         skill=course.choice.skill,
-        tried=(course.choice.goal != NO_SKILL) & (judgement.task_done | judgement.failed | judgement.died),
+        tried=(course.choice.until == NO_VITAL) & (judgement.task_done | judgement.failed | judgement.died),
         task_done=judgement.task_done,
         steps=steps_of_try(course),
         ended=judgement.ended,

@@ -167,9 +167,10 @@ def test_by_night_a_shelter_comes_first_and_the_night_is_spent_in_it():
         where = readings(NAMES, vitals={"safety": 0, "drink": 1}, **held)
         choice = choice_of(where, by=PlannerSettings())
         assert (NAMES.skills[choice.skill], choice.until, choice.goal) == (*expected, NO_SKILL)
-    poor = weights(NAMES, Take_Shelter=(0.05, 60.0))
-    choice = choice_of(readings(NAMES, vitals={"safety": 0}), poor, by=PlannerSettings())
-    assert choice.goal != NO_SKILL, "who cannot build one goes on"
+    night = readings(NAMES, vitals={"safety": 0})
+    for success, by, goes_on in ((0.24, {}, True), (0.26, {}, False), (0.24, {"min_upkeep_success": 0.2}, False)):
+        choice = choice_of(night, weights(NAMES, Take_Shelter=(success, 60.0)), by=PlannerSettings(**by))
+        assert (choice.goal != NO_SKILL) == goes_on, "who cannot build one goes on"
 
 
 def test_a_zombie_within_reach_is_beaten_before_anything_else():

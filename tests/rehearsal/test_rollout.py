@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flowrl.evaluation import bench as benches
-from flowrl.evaluation.catalogue import make_catalogue
+from flowrl.evaluation.catalogue import NO_SKILL, make_catalogue
 from flowrl.evaluation.composition import begin
 from flowrl.evaluation.planner import Planned, PlannerSettings, Weights
 from flowrl.rehearsal import rollout
@@ -58,9 +58,24 @@ def test_what_restores_a_vital_is_paid_by_how_much_it_rises_or_by_its_own_code(b
     games = begin(composition, jax.random.key(0), NUM_ENVS, of)
     games, _, _ = rollout.collect(composition, bench.params, games, of, jax.random.key(1), 3, Pay())
     assert games.course.choice.until.tolist() == [0] * NUM_ENVS  # after two pieces of wood and a hut, 6 units of water are left
-    _, (step,), _ = rollout.collect(composition, bench.params, games, of, jax.random.key(1), 1, Pay())
+    _, (step,), (shown,) = rollout.collect(composition, bench.params, games, of, jax.random.key(1), 1, Pay())
     # Drinking lifts the water from 6 to 9; it is also the game's deed.
     assert step.reward.tolist() == [paid] * NUM_ENVS
+    # The task ends by the water, which says nothing of how often drinking succeeds.
+    assert shown.task_done.all() and not shown.tried.any()
+
+
+def test_tasks_that_come_before_what_restores_a_vital_are_tries_too(bench):
+    """Here water comes from the hut, for which two pieces of wood are collected."""
+    composition, _ = benches.composed(bench, 100)
+    of = planned(bench)
+    restores = np.zeros_like(of.catalogue.restores)
+    restores[BUILD] = True
+    of = of._replace(catalogue=of.catalogue._replace(restores=restores), settings=of.settings._replace(low=9.5, enough=9.9))
+    games = begin(composition, jax.random.key(0), NUM_ENVS, of)
+    assert games.course.choice.goal.tolist() == [NO_SKILL] * NUM_ENVS
+    _, _, shown = rollout.collect(composition, bench.params, games, of, jax.random.key(1), 2, Pay())
+    assert [step.skill[0] for step in shown] == [CHOP, CHOP] and [step.tried[0] for step in shown] == [False, True]
 
 
 def value_of(bench, skill, observation) -> float:
