@@ -23,7 +23,6 @@ from flowrl.files import append_line  # noqa: E402
 from tests.parallel.simulation.machine import histories  # noqa: E402
 
 BLOCK = 500
-SOURCES = ("flowrl/parallel", "tests/parallel/simulation")
 
 
 def main() -> int:
@@ -42,8 +41,9 @@ def main() -> int:
 
 
 def fingerprint() -> str:
-    """A digest of everything that decides how a history goes."""
-    files = sorted(path for folder in SOURCES for path in (ROOT / folder).rglob("*.py"))
+    """A digest of everything that decides how a history goes: all modules of this project that are loaded for it."""
+    loaded = {Path(module.__file__).resolve() for module in [*sys.modules.values()] if getattr(module, "__file__", None)}
+    files = sorted(path for path in loaded if path.is_relative_to(ROOT) and ".venv" not in path.parts)
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 

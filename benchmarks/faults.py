@@ -95,13 +95,13 @@ class Field:
         found = [process for process in self.processes() if _command(process)[1:2] == [TRAINER[1]]]
         return [process.pid for process in found if not working or _works(process)]
 
-    def call(self, *command: str) -> list[str]:
-        """The words of a command's answer."""
+    def call(self, *command: str) -> list[str] | None:
+        """The words of a command's answer; None if it failed."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-        return done.stdout.split()
+        return done.stdout.split() if done.returncode == 0 else None
 
     def running_jobs(self) -> list[str]:
-        return self.call("squeue", "-h", "-t", "RUNNING", "-o", "%i")
+        return self.call("squeue", "-h", "-t", "RUNNING", "-o", "%i") or []
 
     def repair(self, everything: bool = False) -> None:
         """Puts in order again what is due."""
@@ -155,7 +155,7 @@ def cluster_strikes() -> dict[str, Strike]:
     def job(*command: str) -> Strike:
         def strike(arena: Field, chance: random.Random) -> bool:
             jobs = arena.running_jobs()
-            return bool(jobs) and arena.call(*command, chance.choice(jobs)) == []
+            return bool(jobs) and arena.call(*command, chance.choice(jobs)) is not None
 
         return strike
 
@@ -280,7 +280,8 @@ def leftovers(arena: Field) -> list[str]:
     found = [f"process {process.pid} {_command(process)}" for process in arena.processes()]
     found += [f"session {name}" for name in arena.sessions()]
     if arena.cluster:
-        found += [f"job {job}" for job in arena.call("squeue", "-h", "-o", "%i:%T:%j")]
+        jobs = arena.call("squeue", "-h", "-o", "%i:%T:%j")
+        found += ["jobs unknown: squeue does not answer"] if jobs is None else [f"job {job}" for job in jobs]
     paths = arena.root.rglob("*")
     unfinished = [path for path in paths if path.name.endswith(".tmp") or path.name.startswith((".merged_", ".new_"))]
     return found + [f"file {path.relative_to(arena.root)}" for path in unfinished]
@@ -423,7 +424,7 @@ def _clear(arena: Field) -> None:
     arena.run_tmux("kill-server")
     if arena.cluster:
         arena.call("scancel", f"--user={os.getuid()}")
-        retry_until(lambda: not arena.call("squeue", "-h", "-o", "%i"), LEAVE_S)
+        retry_until(lambda: arena.call("squeue", "-h", "-o", "%i") == [], LEAVE_S)
 
 
 if __name__ == "__main__":

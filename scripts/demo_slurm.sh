@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 python=${1:?expected: scripts/demo_slurm.sh PYTHON FOLDER}
 folder=${2:?expected: scripts/demo_slurm.sh PYTHON FOLDER}
 
-eval "$(scripts/slurm_here.sh up)"
+conf=$(scripts/slurm_here.sh up)  # in a line of its own: `eval "$(...)"` would go on where it fails, with another cluster
+eval "$conf"
 trap 'scripts/slurm_here.sh down' EXIT
 export JAX_PLATFORMS=cpu
 began=$SECONDS

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import flowrl
@@ -28,6 +28,7 @@ _FOR_SLURM = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "SHELL", "LD_
               "SLURM_CONF_SERVER")  # fmt: skip
 _OURS_IN_A_JOB = {f"SBATCH_{name}" for name in ("ARRAY_INX", "COMMENT", "EXPORT", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE",
                                                 "OUTPUT", "REQUEUE", "SIGNAL", "WAIT", "ERROR")}  # fmt: skip
+_SBATCH_CLUSTERS = "SBATCH_CLUSTERS"
 # What only the proposer needs; never passed to a training.
 _PROPOSER = ("OPENAI_",)
 _LONGEST_BYTES = 128 * 1024
@@ -70,10 +71,18 @@ def without_secrets() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not is_private(name)}
 
 
-def for_slurm() -> dict[str, str]:
-    """What Slurm's commands get, and pass on to each job: no key, and no option that would override a job's own."""
-    kept = (*_FOR_SLURM, *(name for name in os.environ if name.startswith("SBATCH_") and name not in _OURS_IN_A_JOB))
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"SLURM_TIME_FORMAT": "%s"}
+def for_slurm(without: Collection[str] = ()) -> dict[str, str]:
+    """What Slurm's commands get, and pass on to each job: no key, and no option that would override a job's own.
+
+    Args:
+        without: further variables that are left out: those that stand for an option of the job's script. For sbatch, a
+            variable counts more than the script.
+    """
+    options = {name for name in os.environ if name.startswith("SBATCH_")} - _OURS_IN_A_JOB - {*without, _SBATCH_CLUSTERS}
+    found = {name: os.environ[name] for name in (*_FOR_SLURM, *options) if name in os.environ}
+    if _SBATCH_CLUSTERS in os.environ:  # sbatch alone heeds it, and squeue would ask another cluster
+        found.setdefault("SLURM_CLUSTERS", os.environ[_SBATCH_CLUSTERS])
+    return found | {"SLURM_TIME_FORMAT": "%s"}
 
 
 def user_id() -> str:

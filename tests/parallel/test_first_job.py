@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -23,17 +24,21 @@ class ShellQueue(FakeQueue):
     waits = False
     has_no_working_folder = False
     forgets = False
+    ends = ""
+    comment = ""
 
     def _take(self, script):
         if self.refusal:
             raise Refused(self.refusal)
-        self.table["1"] = Job("1", "PENDING", "Resources", comment="flowrl:0:/x")
+        comment = re.search(r"^#SBATCH --comment=(.*)$", script, re.MULTILINE)[1]
+        self.table["1"] = Job("1", "PENDING", "Resources", comment=self.comment or comment)
         if not self.waits:
             script = script.replace("cd ", "cd /nowhere; cd /nowhere/", 1) if self.blind else script
             if self.has_no_working_folder:
                 script = script.replace(f"cd {Path.cwd()} ", "cd /nowhere ")
             code = subprocess.run(["bash"], input=script, env=os.environ, text=True, check=False).returncode
-            self.table["1"] = replace(self.table["1"], state="FAILED" if code else "COMPLETED", node="node1")
+            state = self.ends or ("FAILED" if code else "COMPLETED")
+            self.table["1"] = replace(self.table["1"], state=state, node="node1")
             if self.forgets:
                 self.table.clear()
         return "1"
@@ -75,6 +80,31 @@ def test_a_folder_that_the_command_was_given_in_and_nodes_do_not_see_is_bad_inpu
 def test_a_cluster_may_forget_a_job_as_soon_as_it_has_ended(tmp_path, cluster):
     cluster.forgets = True
     assert "ran on a node: it sees" in try_out(tmp_path, cluster)[-1]
+
+
+def test_an_answer_counts_although_the_job_takes_long_to_end(tmp_path, cluster):
+    cluster.ends = "COMPLETING"
+    assert "ran on node1: it sees" in try_out(tmp_path, cluster)[-1]
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED", "CANCELLED by 1000"])
+def test_an_end_that_says_nothing_about_the_folder_is_a_note(tmp_path, cluster, state):
+    cluster.blind, cluster.ends = True, state
+    assert f"ended without an answer ({state.lower()}), so it is unknown whether" in try_out(tmp_path, cluster)[-1]
+
+
+def test_a_cluster_that_changes_comments_is_bad_input(tmp_path, cluster):
+    cluster.comment = "changed by a plugin"
+    with pytest.raises(BadInput, match="has changed the comment of a small test job .* to 'changed by a plugin'"):
+        try_out(tmp_path, cluster)
+
+
+def test_the_folder_is_tried_by_the_path_that_jobs_have_of_it(tmp_path, cluster):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    said = []
+    first_job.try_out(tmp_path / "link" / "new", SlurmOptions(), said.append, cluster, patience_s=0.05, files_grace_s=0.01)
+    assert f"it sees {(tmp_path / 'real').resolve()} and" in said[-1]
 
 
 def test_what_has_to_be_set_up_and_fails_is_said(tmp_path, cluster):

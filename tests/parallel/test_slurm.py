@@ -15,7 +15,7 @@ import pytest
 from flowrl.errors import BadInput
 from flowrl.files import write_json
 from flowrl.parallel import environment
-from flowrl.parallel.launchers import slurm
+from flowrl.parallel.launchers import slurm, slurm_queue
 from flowrl.parallel.launchers.base import EngineUnreachable, Fault, Handle, NotLaunched, Phase
 from flowrl.parallel.launchers.batch_script import attempt_of, batch_script, claim_of, comment_of
 from flowrl.parallel.launchers.slurm import SlurmLauncher
@@ -100,8 +100,40 @@ def test_a_copy_that_waits_for_an_attempt_that_was_made_already_is_no_run(launch
     assert status(launcher, handle).phase is Phase.EXITED
     assert cluster.table[copy].state.startswith("CANCELLED")
     cluster.forget(copy)
-    cluster.set(first, state="PENDING")  # someone has it start again
-    assert status(launcher, handle).phase is Phase.LOST
+    cluster.set(first, state="PENDING")  # someone has it start again, or the cluster does in spite of --no-requeue
+    found = status(launcher, handle)
+    assert (found.phase, found.fault) == (Phase.EXITED, Fault.ENGINE) and "back into the queue" in found.reason
+
+
+def test_a_job_that_an_answer_has_already_is_not_added_to_it_again(cluster, spec, monkeypatch):
+    """A call of squeue that was under way as the job was submitted: the second entry was taken for a copy, and ended."""
+    monkeypatch.setattr(slurm, "FRESH_S", 60.0)
+    launcher = SlurmLauncher(SlurmOptions(), cluster, FakeSessions())
+    cluster.starts_at_once = False
+    submit = cluster.submit
+
+    def submitted_while_asking(script):
+        number = submit(script)
+        launcher._forget_answer()
+        launcher._ask(0.0)
+        return number
+
+    monkeypatch.setattr(cluster, "submit", submitted_while_asking)
+    handle = launcher.launch(spec())
+    assert status(launcher, handle).phase is Phase.QUEUED
+    (job,) = cluster.of(1)
+    assert job.state == "PENDING" and not withdrawals(cluster)
+    assert [len(same) for same in launcher._answer.jobs.values()] == [1]
+
+
+def test_a_job_that_is_seen_again_was_not_forgotten(launcher, cluster, spec, monkeypatch):
+    handle = launcher.launch(spec())
+    (job,) = cluster.of(1)
+    begun_s = slurm.time.monotonic()
+    for seen, now_s, expected in ((False, 1.0, Phase.UNKNOWN), (True, 500.0, Phase.RUNNING), (False, 1000.0, Phase.UNKNOWN)):
+        monkeypatch.setattr(slurm.time, "monotonic", lambda now_s=now_s: begun_s + now_s)
+        cluster.table = {job.id: job} if seen else {}
+        assert status(launcher, handle).phase is expected
 
 
 @pytest.mark.parametrize("words", ["{id} on node1", ""], ids=["whole", "half written"])
@@ -337,20 +369,24 @@ def test_a_job_that_waits_too_long_is_given_up_with_the_reason(launcher, cluster
 
 
 @pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "TIMEOUT", "PREEMPTED", "OUT_OF_MEMORY"])
-def test_the_files_of_a_job_that_has_just_ended_on_a_node_may_come_later(launcher, cluster, clock, spec, state):
-    """Its checkpoint, too: without one it would seem to have made no progress, and spend a retry."""
+@pytest.mark.parametrize("apart_s", [-HOUR_S, HOUR_S])
+def test_the_files_of_a_job_that_has_just_ended_on_a_node_may_come_later(launcher, cluster, spec, monkeypatch, state, apart_s):
+    """Its checkpoint, too: without one it would seem to have made no progress, and spend a retry. The controller's clock is an
+    hour before or behind ours."""
     handle = launcher.launch(spec())
     job = cluster.of(1)[0].id
-    cluster.set(job, state=state, ended_s=NOW_S)
+    cluster.set(job, state=state, ended_s=NOW_S + apart_s)
     assert status(launcher, handle).phase is Phase.RUNNING
-    clock["now_s"] += slurm.FILES_GRACE_S
-    assert status(launcher, handle).phase is Phase.EXITED
-    clock["now_s"] = NOW_S
     ending.write(RunPaths(spec().run_folder).exit, Ending(1, 0))
     assert status(launcher, handle).phase is Phase.EXITED
-    cluster.set(job, node=socket.gethostname())
     (spec().run_folder / "run.exit").unlink()
+    assert status(launcher, handle).phase is Phase.RUNNING
+    cluster.set(job, node=socket.gethostname())
     assert status(launcher, handle).phase is Phase.EXITED  # here, files are seen at once
+    cluster.set(job, node="node1")
+    later_s = slurm.time.monotonic() + slurm.FILES_GRACE_S
+    monkeypatch.setattr(slurm.time, "monotonic", lambda: later_s)
+    assert status(launcher, handle).phase is Phase.EXITED
 
 
 def test_one_question_is_enough_for_all_jobs_and_for_many_calls(cluster, spec):
@@ -446,6 +482,10 @@ def test_a_time_is_read_as_slurm_reads_it(text, seconds):
         (SlurmOptions(args="--account=x -J name"), "--slurm_args must not have '-J name'"),
         (SlurmOptions(args="account=x"), "must be options of sbatch"),
         (SlurmOptions(args="-M other"), "set SLURM_CLUSTERS"),
+        (SlurmOptions(args="--arr=0-3"), "--slurm_args must not have '--arr=0-3': each skill is a job of its own"),
+        (SlurmOptions(args="--part x"), "use --slurm_partition"),
+        (SlurmOptions(args="--version"), "it submits nothing"),
+        (SlurmOptions(args="--account='x\ny'"), "--slurm_args must be in one line"),
         (SlurmOptions(args="--account='x"), "--slurm_args cannot be read"),
         (SlurmOptions(partition="a b"), "--slurm_partition must be one word"),
     ],
@@ -572,6 +612,98 @@ def test_variables_that_would_override_a_jobs_own_options_are_not_passed_on(monk
     passed = environment.for_slurm()
     assert passed["SBATCH_ACCOUNT"] == "mine"
     assert not {"SBATCH_REQUEUE", "SQUEUE_FORMAT", "SLURM_JOB_ID"} & passed.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "left_out"),
+    [
+        (SlurmOptions(), set()),
+        (SlurmOptions("gpu", "4:00:00"), {"SBATCH_PARTITION", "SBATCH_TIMELIMIT"}),
+        (SlurmOptions(mem="4G", gpus=1), {"SBATCH_MEM_PER_CPU", "SBATCH_GPUS"}),
+        (SlurmOptions(args="--account=x --gpus-per-node 2"), {"SBATCH_ACCOUNT", "SBATCH_GPUS"}),
+    ],
+)
+def test_a_variable_does_not_override_what_a_flag_asks_for(monkeypatch, options, left_out):
+    """For sbatch, it would: it counts more than the script."""
+    for name in [name for name in os.environ if name.startswith("SBATCH_")]:
+        monkeypatch.delenv(name)
+    names = {"PARTITION", "TIMELIMIT", "ACCOUNT", "MEM_PER_CPU", "GPUS", "RESERVATION"}
+    for name in names:
+        monkeypatch.setenv(f"SBATCH_{name}", "other")
+    passed = environment.for_slurm(options.variables_instead())
+    assert {f"SBATCH_{name}" for name in names} - passed.keys() == left_out
+
+
+def test_the_cluster_of_sbatch_is_that_of_all_commands(monkeypatch):
+    monkeypatch.delenv("SLURM_CLUSTERS", raising=False)
+    monkeypatch.setenv("SBATCH_CLUSTERS", "b")
+    assert environment.for_slurm()["SLURM_CLUSTERS"] == "b" and "SBATCH_CLUSTERS" not in environment.for_slurm()
+    monkeypatch.setenv("SLURM_CLUSTERS", "a")
+    assert environment.for_slurm()["SLURM_CLUSTERS"] == "a"
+
+
+# Slurm's own commands, as programs that a test has written.
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Writes a program in place of one of Slurm's; it is called with what it is to print, and notes how it was called."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def write(name: str, does: str) -> Path:
+        called = tmp_path / f"{name}.called"
+        program = folder / name
+        program.write_text(f'#!/bin/sh\n{{ echo "$@"; env; }} >{called}\n{does}\n')
+        program.chmod(0o755)
+        return called
+
+    return write
+
+
+def test_hidden_partitions_and_jobs_that_have_ended_are_asked_for_and_no_key_is_passed_on(commands, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "secret-1")
+    line = "7|RUNNING|None|node1|5|N/A|N/A|3|debug|name|flowrl:1:/x"
+    called = commands("squeue", f"echo '{line}'")
+    (job,) = SlurmQueue().jobs()
+    assert (job.id, job.state, job.reason, job.node, job.comment) == ("7", "RUNNING", "", "node1", "flowrl:1:/x")
+    asked, *variables = called.read_text().splitlines()
+    assert "-a" in asked.split() and "-t all" in asked
+    assert "SLURM_TIME_FORMAT=%s" in variables and "secret" not in called.read_text()
+    called = commands("sinfo", "echo 'hidden|up|infinite|n/a|idle'")
+    assert [partition.name for partition in SlurmQueue().partitions()] == ["hidden"]
+    assert "-a" in called.read_text().splitlines()[0].split()
+
+
+@pytest.mark.parametrize(("does", "words"), [("exit 1", "exit code 1"), ("sleep 9", "did not answer within 0.2 s")])
+def test_a_command_that_fails_or_does_not_end_is_no_answer(commands, monkeypatch, does, words):
+    monkeypatch.setattr(slurm_queue, "CALL_TIMEOUT_S", 0.2)
+    for name, ask in (("squeue", SlurmQueue().jobs), ("sinfo", SlurmQueue().partitions)):
+        commands(name, does)
+        with pytest.raises(EngineUnreachable, match=words):
+            ask()
+
+
+def test_what_waits_is_withdrawn_and_what_runs_goes_on(commands):
+    called = commands("scancel", "")
+    SlurmQueue().withdraw(["7", "8"])
+    assert called.read_text().splitlines()[0] == "--state=PENDING 7 8"
+
+
+@pytest.mark.parametrize(
+    ("says", "error"),
+    [
+        ("sbatch: error: Batch job submission failed: I/O error writing script/environment to file", EngineUnreachable),
+        ("sbatch: error: Could not establish a configuration source", EngineUnreachable),
+        ("sbatch: error: Batch job submission failed: Resource temporarily unavailable", EngineUnreachable),
+        ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", Refused),
+    ],
+)
+def test_an_error_of_the_controller_is_no_refusal_of_the_job(commands, tmp_path, says, error):
+    commands("sbatch", f"echo '{says}' >&2; exit 1")
+    with pytest.raises(error):
+        SlurmQueue().submit(tmp_path / "job.sbatch")
 
 
 def test_the_script_of_a_launched_job_is_its_owners_alone(launcher, spec):

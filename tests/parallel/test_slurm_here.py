@@ -220,7 +220,8 @@ def test_a_scheduler_that_is_started_again_finds_its_jobs(make, experiment, clus
     second = make()
     second.run()
     assert statuses(second) == {"Wood": "completed"} and entry(second)["attempt"] == 1
-    assert len(squeue("%i", "-t", "all", "-n", "flowrl_e0_Wood")) >= 1
+    comments = squeue("%k", "-t", "all", "-n", "flowrl_e0_Wood")
+    assert len([comment for comment in comments if str(tmp_path) in comment]) == 1  # it was submitted once
 
 
 def test_a_training_that_is_killed_on_its_node_is_tried_again(make, experiment, cluster, tmp_path):

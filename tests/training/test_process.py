@@ -307,3 +307,14 @@ def test_what_a_cluster_says_about_devices_is_not_overwritten_by_the_schedulers_
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     assert in_a_child(run, "print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['MARK'])") == "7 x"
+
+
+def test_in_a_job_what_its_node_or_its_set_up_says_counts_and_devices_of_another_machine_do_not(run, monkeypatch):
+    write_json(run.environment, {"CUDA_VISIBLE_DEVICES": "3", "OMP_NUM_THREADS": "1", "MARK": "x"})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    shown = "print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ['OMP_NUM_THREADS'], os.environ['MARK'])"
+    assert in_a_child(run, shown) == "3 1 x"  # on the scheduler's own machine
+    write_json(run.environment, {"CUDA_VISIBLE_DEVICES": "3", "OMP_NUM_THREADS": "1", "MARK": "x"})
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert in_a_child(run, shown) == "None 8 x"

@@ -16,7 +16,7 @@ from flowrl.errors import BadInput
 from flowrl.parallel import environment
 from flowrl.parallel.environment import write_private
 from flowrl.parallel.launchers.base import EngineUnreachable
-from flowrl.parallel.launchers.batch_script import UNSEEN, first_job
+from flowrl.parallel.launchers.batch_script import UNSEEN, comment_of, first_job
 from flowrl.parallel.launchers.slurm_options import SlurmOptions
 from flowrl.parallel.launchers.slurm_queue import Job, Queue, Refused, SlurmQueue
 
@@ -24,7 +24,12 @@ PATIENCE_S = 120.0
 """Seconds that the job may wait in the queue; after that, the experiment begins without its answer."""
 FILES_GRACE_S = 30.0
 LOOK_S = 1.0
-_OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "DEADLINE", "LAUNCH_FAILED")
+_OVER = (
+    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "DEADLINE", "LAUNCH_FAILED"),
+    *("PREEMPTED", "REVOKED"),
+)
+_BY_ITSELF = ("COMPLETED", "FAILED")
+"""How a job ends that does not see its folder. Other ends say nothing about that."""
 
 
 def try_out(
@@ -45,13 +50,15 @@ def try_out(
         BadInput: the nodes do not see the folder, or the one that the command was given in, or cannot run flowrl; says
             which.
     """
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    whole = folder.resolve()  # as the jobs of skills have it: nodes may not have the links of this machine
+    nearest = next(path for path in (whole, *whole.parents) if path.is_dir())
     token = nearest / f".flowrl_first_job_{secrets.token_hex(4)}"
     answer, script = Path(f"{token}.answer"), Path(f"{token}.sbatch")
     try:
         token.touch()
         write_private(script, first_job(nearest, token, Path.cwd(), sys.executable, environment.to_start(), options))
-        _FirstJob(queue or SlurmQueue(), nearest, answer, say, patience_s, files_grace_s).run(script)
+        queue = queue or SlurmQueue(options.variables_instead())
+        _FirstJob(queue, nearest, answer, say, patience_s, files_grace_s).run(script)
     except EngineUnreachable as error:
         raise BadInput(f"the cluster does not answer: {error}; try again once `squeue` works in this terminal") from error
     except Refused as error:
@@ -73,6 +80,7 @@ class _FirstJob:
     ):
         self._queue, self._folder, self._answer, self._say = queue, folder, answer, say
         self._patience_s, self._files_grace_s = patience_s, files_grace_s
+        self._comment = comment_of(folder, 0)
 
     def run(self, script: Path) -> None:
         number = self._queue.submit(script)
@@ -84,6 +92,9 @@ class _FirstJob:
         if job is None:
             return
         if not self._answered():
+            if job.state.split()[0] not in _BY_ITSELF:
+                self._say(f"note: a small test job ended without an answer ({job.state.lower()}), so {self._unknown()}")
+                return
             where = f" ({job.node})" if job.node else ""
             raise BadInput(
                 f"the nodes of the cluster{where} do not see {self._folder}, or may not write there: a small test "
@@ -108,22 +119,27 @@ class _FirstJob:
         deadline, has_said = time.monotonic() + self._patience_s, False
         while True:
             job = self._job(number)
+            if job is not None and job.comment != self._comment:
+                raise BadInput(
+                    f"the cluster has changed the comment of a small test job ({number}) to {job.comment!r}; flowrl finds its "
+                    "jobs by their comments, so it cannot work here; ask the cluster's administrators"
+                )
             if job is not None and job.state.split()[0] in _OVER:
                 return job
-            if job is None and self._answer.exists():  # some clusters forget a job as soon as it has ended
-                return Job(number, "COMPLETED")
+            if self._answer.exists():  # some clusters forget a job as soon as it has ended, others take long to end it
+                return job or Job(number, "COMPLETED")
             if time.monotonic() > deadline:
                 self._cancel(number)
                 why = f" ({job.reason})" if job and job.reason else ""
-                self._say(
-                    f"note: a small test job still waits{why}, so it is unknown whether the nodes see {self._folder}; "
-                    "continuing"
-                )
+                self._say(f"note: a small test job still waits{why}, so {self._unknown()}")
                 return None
             if not has_said:
                 self._say(f"a small test job ({number}) checks whether the nodes see {self._folder}")
                 has_said = True
             time.sleep(LOOK_S)
+
+    def _unknown(self) -> str:
+        return f"it is unknown whether the nodes see {self._folder}; continuing"
 
     def _job(self, number: str) -> Job | None:
         try:

@@ -103,16 +103,17 @@ class SlurmLauncher:
         now: Callable[[], float] = time.time,
     ):
         self.options = options
-        self._queue = queue or SlurmQueue()
+        self._queue = queue or SlurmQueue(options.variables_instead())
         self._sessions = sessions or JobSessions()
         self._now = now
         self._answer = _Answer({}, float("-inf"))  # only so that many questions at a time are one call
         self._asking = threading.Lock()
         self._shown: dict[Path, QueueRecord] = {}
         self._seen: set[str] = set()
-        # How long some things are known, by comment; a launcher that is started again learns it anew.
+        # How long some things are known, by comment, or by a job's number; a launcher that is started again learns it anew.
         self._claimed_s: dict[str, float] = {}
         self._forgotten_s: dict[str, float] = {}
+        self._ended_s: dict[str, float] = {}
         self._past: dict[str, Job] = {}
         self._no_books_until_s = float("-inf")
 
@@ -258,7 +259,8 @@ class SlurmLauncher:
         """
         self._end_copies(job, jobs)
         if job is None:
-            return EngineStatus(Phase.LOST) if jobs else self._status_without_a_job(handle)
+            return self._status_of_waiting(handle, jobs) if jobs else self._status_without_a_job(handle)
+        self._forgotten_s.pop(comment_of(handle.run_folder, handle.attempt), None)
         if handle.engine_id and handle.engine_id not in self._seen:
             self._seen.add(handle.engine_id)  # so that the files of a thousand jobs are not read at each look
             if _receipt(handle) is None:
@@ -274,6 +276,13 @@ class SlurmLauncher:
             return EngineStatus(Phase.RUNNING, reason="its job has ended; its files are awaited")
         fault = _ENDED.get(_word(job)) if phase is Phase.EXITED else None
         return EngineStatus(phase, fault=fault, reason=_in_words(job))
+
+    def _status_of_waiting(self, handle: Handle, jobs: Sequence[Job]) -> EngineStatus:
+        """Of jobs that wait for an attempt that was claimed: the one that had it, put back into the queue, or copies of it."""
+        claimer = _claimer(comment_of(handle.run_folder, handle.attempt))
+        if claimer and claimer in {job.id for job in jobs}:
+            return EngineStatus(Phase.EXITED, fault=Fault.ENGINE, reason="the cluster put its job back into the queue")
+        return EngineStatus(Phase.LOST)
 
     def _status_without_a_job(self, handle: Handle) -> EngineStatus:
         """The cluster answers, and has no such job: it has forgotten it, or never got it."""
@@ -335,7 +344,8 @@ class SlurmLauncher:
 
         One that has begun since the queue was asked goes on: it may be the one that trains.
         """
-        if copies := [other.id for other in jobs if other is not job and _word(other) in _NOT_BEGUN]:
+        counting = job and job.id
+        if copies := [other.id for other in jobs if other.id != counting and _word(other) in _NOT_BEGUN]:
             try:
                 self._queue.withdraw(copies)
             except EngineUnreachable:
@@ -348,7 +358,8 @@ class SlurmLauncher:
         """Whether the end of a training on another host may not be seen here yet. A node that failed writes nothing more."""
         if not job.node or job.node == socket.gethostname() or job.ended_s is None or _word(job) in _NODE_GONE:
             return False
-        is_recent = self._now() - job.ended_s < FILES_GRACE_S
+        # By when its end was first seen here: the controller's clock may be another.
+        is_recent = time.monotonic() - self._ended_s.setdefault(job.id, time.monotonic()) < FILES_GRACE_S
         return is_recent and ending.find(RunPaths(handle.run_folder).exit, handle.attempt) is None
 
     def is_alive(self, handle: Handle) -> bool | None:
@@ -438,7 +449,9 @@ class SlurmLauncher:
     def _remember(self, job: Job) -> None:
         """Adds a new job to the last answer, so that a thousand launches do not ask a thousand times."""
         with self._asking:
-            self._answer.jobs.setdefault(job.comment, []).append(job)
+            known = self._answer.jobs.setdefault(job.comment, [])
+            if job.id not in {other.id for other in known}:  # a call of squeue that was under way may have seen it already
+                known.append(job)
 
     def _forget_answer(self) -> None:
         with self._asking:

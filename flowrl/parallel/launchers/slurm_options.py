@@ -23,6 +23,7 @@ _OURS = {
     "nodes": "a run is one process on one node", "ntasks": "a run is one process on one node",
     "wrap": "the script is flowrl's own", "test-only": "use --dry_run", "parsable": "it is set already",
     "partition": "use --slurm_partition", "time": "use --slurm_time", "mem": "use --slurm_mem",
+    "version": "it submits nothing", "help": "it submits nothing", "usage": "it submits nothing",
     "cpus-per-task": "use --slurm_cpus", "clusters": "set SLURM_CLUSTERS, which all of Slurm's commands heed",
 }  # fmt: skip
 """Options of sbatch that are no one else's, and why."""
@@ -30,6 +31,16 @@ _SHORT = {
     "a": "array", "c": "cpus-per-task", "D": "chdir", "e": "error", "J": "job-name", "M": "clusters", "n": "ntasks",
     "N": "nodes", "o": "output", "p": "partition", "t": "time", "W": "wait",
 }  # fmt: skip
+
+_MEMORY = frozenset({"mem", "mem-per-cpu", "mem-per-gpu"})
+_GPUS = frozenset({"gres", "gpus", "gpus-per-node", "gpus-per-task"})
+_VARIABLES = {
+    frozenset({"time"}): ("SBATCH_TIMELIMIT",),
+    frozenset({"qos"}): ("SBATCH_QOS",),
+    _MEMORY: ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU"),
+    _GPUS: ("SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK"),
+}
+"""Variables of sbatch that have other names than the options which they stand for, or exclude one another."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,9 @@ class SlurmOptions:
             if value is not None and not re.fullmatch(r"[\w.,:+-]+", value):
                 raise BadInput(f"--{name} must be one word, as sbatch expects, found {value!r}")
         for word in self._extra():
-            if (name := _option(word)) in _OURS:
+            if "\n" in word or "\r" in word:
+                raise BadInput(f"--slurm_args must be in one line, found {word!r}")
+            if (name := _ours(_option(word))) is not None:
                 raise BadInput(f"--slurm_args must not have {word!r}: {_OURS[name]}; leave it out")
 
     def directives(self) -> list[str]:
@@ -84,6 +97,12 @@ class SlurmOptions:
         found = [f"--{name}={value}" for name, value in asked.items() if value is not None]
         gpus = [f"--gres=gpu:{self.gpus}"] if self.gpus else []
         return ["--nodes=1", "--ntasks=1", *found, *gpus, *map(_quoted, self._extra())]
+
+    def variables_instead(self) -> set[str]:
+        """The variables that sbatch would heed in place of these options."""
+        given = {_option(directive) for directive in self.directives()}
+        usual = {f"SBATCH_{name.upper().replace('-', '_')}" for name in given}
+        return usual | {variable for names, variables in _VARIABLES.items() if names & given for variable in variables}
 
     def _extra(self) -> list[str]:
         try:
@@ -131,6 +150,13 @@ def _option(word: str) -> str:
     if word.startswith("--"):
         return re.split(r"[= ]", word[2:], maxsplit=1)[0]
     return _SHORT.get(word[1:2], "")
+
+
+def _ours(name: str) -> str | None:
+    """The option of flowrl's own that a name stands for, if it does: sbatch takes the beginning of a name, too."""
+    if not name or name in _OURS:
+        return name or None
+    return next((ours for ours in _OURS if ours.startswith(name)), None)
 
 
 def _quoted(word: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +29,9 @@ _TRY_LATER = (
     "unable to contact slurm controller", "socket timed out", "connection refused", "connection reset", "connection timed out",
     "zero bytes", "transport endpoint", "temporarily unable", "temporary failure", "no route to host", "communication failure",
     "communication connection failure", "slurm backup controller in standby", "submitlimit", "submit limit", "submitjobslimit",
-    "maxsubmit", "unable to establish controller", "protocol authentication error", "munge",
+    "maxsubmit", "unable to establish controller", "protocol authentication error", "munge", "i/o error writing",
+    "requested operation is presently disabled", "resource temporarily unavailable", "unexpected message received",
+    "configuration source", "dns srv lookup", "slurmdbd",
 )  # fmt: skip
 """Words of a refusal that is not about the job: the controller cannot be reached, or takes no more jobs of this user now."""
 _ANY_LIMIT = "job submit limit, user's size and/or time limits"
@@ -122,7 +124,14 @@ class Queue(Protocol):
 
 
 class SlurmQueue:
-    """Slurm's own commands."""
+    """Slurm's own commands.
+
+    Args:
+        without: variables of our environment that they do not get, see `environment.for_slurm`.
+    """
+
+    def __init__(self, without: Collection[str] = ()):
+        self._without = without
 
     def check(self) -> None:
         if missing := [name for name in COMMANDS if shutil.which(name) is None]:
@@ -141,7 +150,7 @@ class SlurmQueue:
         self._call("sbatch", "--test-only", script=script)
 
     def jobs(self) -> list[Job]:
-        lines = self._call("squeue", "-h", "-t", "all", "-u", environment.user_id(), "-o", _FIELDS).splitlines()
+        lines = self._call("squeue", "-h", "-a", "-t", "all", "-u", environment.user_id(), "-o", _FIELDS).splitlines()
         return [job for line in lines if (job := Job.parse(line))]
 
     def cancel(self, ids: Sequence[str]) -> None:
@@ -161,7 +170,7 @@ class SlurmQueue:
 
     def partitions(self) -> list[Partition]:
         found: dict[str, Partition] = {}
-        for line in self._call("sinfo", "-h", "-o", "%P|%a|%l|%L|%T").splitlines():  # a line for each state of its nodes
+        for line in self._call("sinfo", "-h", "-a", "-o", "%P|%a|%l|%L|%T").splitlines():  # a line for each state of its nodes
             if line.count("|") != 4:  # with SLURM_CLUSTERS, the name of the cluster comes first
                 continue
             name, up, most, usual, state = line.split("|")
@@ -174,7 +183,7 @@ class SlurmQueue:
         try:
             done = subprocess.run(
                 command, input=script or "", capture_output=True, text=True, errors="replace", timeout=CALL_TIMEOUT_S,
-                check=False, env=environment.for_slurm(), cwd="/",
+                check=False, env=environment.for_slurm(self._without), cwd="/",
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise EngineUnreachable(f"{command[0]} did not answer within {CALL_TIMEOUT_S:g} s") from None

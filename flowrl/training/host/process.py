@@ -50,8 +50,11 @@ LOCK_WAIT_S = 1.0
 _OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "cannot allocate memory", "std::bad_alloc")
 
 
-_NAMED_BY_A_CLUSTER = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
-"""What a job on a cluster gets from it: the devices of the machine that the scheduler is on say nothing there."""
+_OF_A_MACHINE = (
+    *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
+    "XDG_RUNTIME_DIR",
+)
+"""What a job on a cluster has from its node, or not at all: the scheduler's machine is another one."""
 
 _JOB = "SLURM_JOB_ID"
 
@@ -121,7 +124,8 @@ def _take_environment(path: Path) -> None:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         return
-    kept = [name for name in _NAMED_BY_A_CLUSTER if name in os.environ] if _JOB in os.environ else []
+    # What a node, or --slurm_setup, has set for its jobs counts more than what was set where the scheduler is.
+    kept = {*_OF_A_MACHINE, *os.environ} if _JOB in os.environ else set()
     os.environ.update({str(name): str(value) for name, value in values.items() if name not in kept})
     path.unlink(missing_ok=True)
 
