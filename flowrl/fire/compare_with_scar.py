@@ -15,7 +15,7 @@ from flowrl.errors import ALL_COMPLETED, INTERRUPTED, BadInput, FlowrlError
 from flowrl.fire.landscapes.fuels import guess_system
 from flowrl.fire.landscapes.landscape import Landscape
 from flowrl.fire.landscapes.layers import NEEDED, Layers, landscape_of, read_folder, window
-from flowrl.fire.pictures.paths import check_picture
+from flowrl.fire.pictures.paths import check_matplotlib, check_picture
 from flowrl.fire.validation.recorded_fire import RecordedFire, read_recorded_fire, read_scar
 from flowrl.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, check_ranges
 
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = parse(ScarSettings, list(sys.argv[1:] if arguments is None else arguments), PROG)
         check_ranges(settings, {AT_LEAST_ONE: ("fires", "num_steps"), FRACTION: ("p_h",), NOT_NEGATIVE: ("seed",)})
         check_picture(settings.output)
+        check_matplotlib("what burned is compared with the layers")  # by its test for points in polygons
         landscape, fire, scar = read(settings)
         from flowrl.fire.validation.overlap import Constants, simulate_recorded  # imports JAX
 

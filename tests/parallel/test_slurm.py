@@ -44,6 +44,7 @@ def cluster():
 def launcher(cluster, clock, monkeypatch):
     """With answers that are never old, so that each step of a test is seen."""
     monkeypatch.setattr(slurm, "FRESH_S", -1.0)
+    monkeypatch.setattr(slurm, "RECENT_S", -1.0)
     monkeypatch.setattr(slurm, "CANCEL_LOOK_S", 0.001)
     return SlurmLauncher(SlurmOptions(), cluster, FakeSessions(), now=lambda: clock["now_s"])
 

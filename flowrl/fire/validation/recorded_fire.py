@@ -15,7 +15,6 @@ import numpy as np
 
 from flowrl.errors import BadInput
 from flowrl.fire.landscapes.rasters import Georeference
-from flowrl.fire.pictures.paths import check_matplotlib
 
 _M_S = 1 / 3.6
 """One km/h in m/s."""
@@ -62,13 +61,11 @@ def read_scar(folder: Path, georeference: Georeference, shape: tuple[int, int]) 
         bool ``[H, W]``.
 
     Raises:
-        BadInput: there is not exactly one shapefile, it cannot be read, no cell lies in it, or pyshp or matplotlib
-            is missing.
+        BadInput: there is not exactly one shapefile, it cannot be read, no cell lies in it, or pyshp is missing.
     """
-    path = _shapefile(folder)
-    check_matplotlib(f"{path} is compared with the layers")
     from matplotlib.path import Path as Outline
 
+    path = _shapefile(folder)
     rows, columns = np.indices(shape)
     size = georeference.cell_size_m
     middles = np.stack(

@@ -45,6 +45,8 @@ ASK_EVERY_S = 5.0
 """Seconds between two calls of squeue, which lists all jobs at once."""
 FRESH_S = 1.0
 """An answer of this age is as good as a new one."""
+RECENT_S = ASK_EVERY_S
+"""The same for a launch: nobody but us submits our jobs, and `SlurmLauncher._remember` adds those to the answer."""
 FILES_GRACE_S = 60.0
 """Seconds in which the files that a job has written on its node appear here: NFS remembers a folder for up to a minute."""
 BOOKS_PAUSE_S = 600.0
@@ -194,7 +196,7 @@ class SlurmLauncher:
 
     def _known(self, comment: str) -> Job | None:
         try:
-            return self._counting(self._ask(FRESH_S).jobs.get(comment, []))
+            return self._counting(self._ask(RECENT_S).jobs.get(comment, []))
         except EngineUnreachable:
             return None
 
@@ -221,7 +223,7 @@ class SlurmLauncher:
 
     def _end_older(self, handle: Handle) -> None:
         """An older attempt may be in the queue still, if the answer to its submission was lost."""
-        jobs = [job for jobs in self._ask(FRESH_S).jobs.values() for job in jobs if _is_older(job, handle)]
+        jobs = [job for jobs in self._ask(RECENT_S).jobs.values() for job in jobs if _is_older(job, handle)]
         if jobs:
             self._queue.cancel([job.id for job in jobs])
 
@@ -395,10 +397,13 @@ class SlurmLauncher:
     def _cancel_job(self, handle: Handle, grace_s: float) -> bool:
         deadline = time.monotonic() + grace_s + 2 * CANCEL_LOOK_S
         asked: set[str] = set()
+        pause_s = CANCEL_LOOK_S
         while True:
+            if self._ends_by_itself(handle):
+                return True
             try:
-                left = [job for job in self._jobs_of(handle) if _phase(job) not in (Phase.EXITED, Phase.LOST)]
-                if not left or self._ends_by_itself(handle):
+                left = [job for job in self._jobs_of(handle, pause_s) if _phase(job) not in (Phase.EXITED, Phase.LOST)]
+                if not left:
                     return True
                 if new := [job.id for job in left if job.id not in asked]:
                     self._queue.cancel(new)
@@ -407,10 +412,11 @@ class SlurmLauncher:
                 pass  # nothing is known; the caller tries again
             if time.monotonic() > deadline:
                 return False
-            time.sleep(CANCEL_LOOK_S)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, ASK_EVERY_S)  # a job may take as long to end as the cluster's KillWait
 
-    def _jobs_of(self, handle: Handle) -> list[Job]:
-        return self._ask(CANCEL_LOOK_S).jobs.get(comment_of(handle.run_folder, handle.attempt), [])
+    def _jobs_of(self, handle: Handle, oldest_s: float) -> list[Job]:
+        return self._ask(oldest_s).jobs.get(comment_of(handle.run_folder, handle.attempt), [])
 
     def _ends_by_itself(self, handle: Handle) -> bool:
         """Whether the keeper has recorded the end, the last thing that it does: a job that has done its work shall not count
