@@ -58,9 +58,9 @@ class TrainingSettings:
     """A run ends early when this share of fresh episodes succeeds, 0 to 1."""
     max_task_steps: int = 200
     """Steps that an episode may spend on one task of the plan, for each time that the task is to be done."""
-    task_steps: Literal[TASK_STEPS] = "fixed"
-    """fixed: a task may take max_task_steps, or its skill's own number. successes: twice the steps within which 95 % of its
-    skill's successes came in the skill's newest training, once there is one."""
+    task_steps: Literal[TASK_STEPS] = "successes"
+    """successes: a task may take twice the steps within which 95 % of its skill's successes came in the skill's newest
+    training, once there is one. fixed: max_task_steps, or its skill's own number."""
     num_envs: int = 1024
     """Environments stepped side by side in a run."""
     num_steps: int = 64

@@ -148,8 +148,8 @@ def test_steps_that_follow_successes_are_twice_those_of_nearly_all(library):
         folder, _, _ = prepare(library.root, settings=settings)
         return [step.get("max_task_steps") for step in read_json(folder / "run.json")["plan"]]
 
-    assert steps() == steps(task_steps="fixed") == [None, 300, None]
-    assert steps(task_steps="successes") == [62, 600, None]
+    assert steps(task_steps="fixed") == [None, 300, None]
+    assert steps() == steps(task_steps="successes") == [62, 600, None]
 
 
 @pytest.mark.parametrize(
