@@ -260,8 +260,10 @@ class SlurmLauncher:
             job: the one that counts, of all ``jobs`` for the attempt.
         """
         self._end_copies(job, jobs)
-        if job is None:
-            return self._status_of_waiting(handle, jobs) if jobs else self._status_without_a_job(handle)
+        if job is None and not jobs:
+            return self._status_without_a_job(handle)
+        if job is None or (_phase(job) is Phase.EXITED and _was_put_back(job, jobs)):
+            return self._status_of_waiting(handle, jobs)
         self._forgotten_s.pop(comment_of(handle.run_folder, handle.attempt), None)
         if handle.engine_id and handle.engine_id not in self._seen:
             self._seen.add(handle.engine_id)  # so that the files of a thousand jobs are not read at each look
@@ -579,6 +581,12 @@ def _claimer(comment: str) -> str | None:
         return next(iter(claim_of(folder, attempt).read_text().split()), "")
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _was_put_back(job: Job, jobs: Sequence[Job]) -> bool:
+    """Whether the job that had an attempt waits again: then ``job``, a copy that is over, does not say how it ended."""
+    waiting = {other.id for other in jobs if other.id != job.id and _word(other) in _NOT_BEGUN}
+    return bool(waiting) and _claimer(job.comment) in waiting
 
 
 def _is_of_deleted_run(job: Job) -> bool:
