@@ -13,6 +13,7 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -96,9 +97,11 @@ def make(cluster, experiment):
     """A scheduler; stopped with the test, so that one that fails leaves none that goes on submitting jobs."""
     made = []
 
-    def make(**options) -> SkillScheduler:
+    def make(settings=None, **options) -> SkillScheduler:
         launcher = SlurmLauncher(SlurmOptions(**options))
-        made.append(SkillScheduler(base_dir=experiment.root, max_parallel=2, command=FAKE_TRAINING, launcher=launcher))
+        made.append(
+            SkillScheduler(settings, base_dir=experiment.root, max_parallel=2, command=FAKE_TRAINING, launcher=launcher)
+        )
         return made[-1]
 
     yield make
@@ -234,6 +237,17 @@ def test_a_training_that_is_killed_on_its_node_is_tried_again(make, experiment, 
     thread.join(PATIENCE_S)
     found = entry(scheduler)
     assert (found["status"], found["attempt"], found["retry_count"]) == ("completed", 2, 1)
+
+
+def test_a_training_that_hangs_on_its_node_is_ended_and_tried_again(make, experiment, cluster):
+    """Its heartbeat, a file, says so; the job itself runs all the while."""
+    scheduler = make(SimpleNamespace(max_nodes=1, stall_timeout=1.0))
+    scheduler.add_skill("Wood", skill("Wood", hang_attempts=[1]))
+    thread = started(scheduler)
+    thread.join(PATIENCE_S)
+    found = entry(scheduler)
+    assert (found["status"], found["attempt"], found["retry_count"]) == ("completed", 2, 1)
+    assert not of_runs_below(experiment.root)
 
 
 def test_a_job_whose_time_is_nearly_over_goes_on_in_another_and_spends_no_retry(make, experiment, cluster, tmp_path):
