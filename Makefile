@@ -56,7 +56,7 @@ play: setup
 
 test: setup lint
 	@scripts/prepare_tests.sh
-	@scripts/offline.sh $(PY) -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder --ignore $(REAL_CLUSTER)
+	@scripts/offline.sh $(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --ignore $(REAL_CLUSTER)
 	@scripts/offline.sh $(PY) -m pytest -q $(REAL_CLUSTER)
 
 lint: setup

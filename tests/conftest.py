@@ -20,11 +20,12 @@ hypothesis.settings.load_profile("flowrl")
 SLOW_FILES = """test_begun_before test_faults test_games test_corpus test_front_door test_loop test_reward_trial test_start
 test_compile_ahead
     test_benchmarks test_active_columns test_probe_environments test_simulation test_integration test_curriculum_in_the_game
-    test_monitoring test_scheduler test_curricula""".split()
+    test_monitoring test_scheduler test_curricula test_run test_plain_agents test_command test_explore test_no_progress
+    test_observed test_agent test_train_ppo test_actor_learner test_fuel_break_training test_breaks""".split()
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take long begin first: two processes share the files, and end together if the last ones are short.
+    """Files that take long begin first: a few processes share the files, and end together if the last ones are short.
 
     Of files that compile or record the same, one comes much later, and finds that in a cache. What waits for processes of
     its own most of the time is played beside what computes.

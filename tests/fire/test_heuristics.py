@@ -155,13 +155,10 @@ def test_a_budget_of_nothing_places_nothing(name):
     assert not HEURISTICS[name](problem_of(plain(6, 6), budget=0)).any()
 
 
-@pytest.mark.parametrize("name", HEURISTICS)
-def test_a_budget_of_everything_breaks_all_that_burns(name):
-    for landscape in (plain(3, 4), plain(1, 1)):
-        everything = SMALL._replace(budget_share=1.0)
-        problem = problem_and_judges(landscape, 0, everything)[0]
-        assert problem.budget == landscape.burnable.sum()
-        assert HEURISTICS[name](problem).sum() == (0 if name == "none" else problem.budget)
+def test_a_budget_of_everything_breaks_all_that_burns():
+    landscape = plain(2, 3)
+    problem = problem_and_judges(landscape, 0, SMALL._replace(budget_share=1.0))[0]
+    assert HEURISTICS["swap search"](problem).all() and problem.budget == landscape.burnable.sum()
 
 
 def test_random_breaks_follow_the_seed():
