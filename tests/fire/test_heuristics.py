@@ -228,7 +228,7 @@ def test_the_command_reads_a_window_of_layers(capsys, tmp_path):
     assert {line.split()[-5] for line in lines[3:]} == {"7.0"}
 
 
-def test_the_fuels_of_a_window_are_told_by_all_codes_of_the_layer(capsys, tmp_path):
+def test_the_fuel_system_of_a_window_is_that_of_the_whole_layer(capsys, tmp_path):
     """101 does not burn in the Canadian system, and is grass in the other: the window has no other code."""
     fuels = np.full((8, 8), 101)
     fuels[6:] = 1
