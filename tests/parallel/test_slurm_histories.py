@@ -48,7 +48,6 @@ class Histories(RuleBasedStateMachine):
         self.attempts = dict.fromkeys(SKILLS, 0)
         self.training: dict[tuple[str, int], str] = {}
         """The job that trains an attempt now, or did."""
-        self.began: set[str] = set()
 
     def new_launcher(self) -> SlurmLauncher:
         return self.launcher_class(SlurmOptions(), self.cluster, FakeSessions())
@@ -160,9 +159,9 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def no_training_that_counts_was_ended(self):
-        for handle in getattr(self, "handles", {}).values():
+        for handle in self.handles.values():
             id_ = self.training.get((name_of(handle.run_folder), handle.attempt))
-            if id_ in getattr(self, "cluster", FakeQueue()).table:
+            if id_ in self.cluster.table:
                 assert not self.cluster.table[id_].state.startswith("CANCELLED"), "the launcher has ended its own job"
 
     # Helpers.

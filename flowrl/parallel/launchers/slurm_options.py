@@ -36,7 +36,6 @@ _MEMORY = frozenset({"mem", "mem-per-cpu", "mem-per-gpu"})
 _GPUS = frozenset({"gres", "gpus", "gpus-per-node", "gpus-per-task"})
 _VARIABLES = {
     frozenset({"time"}): ("SBATCH_TIMELIMIT",),
-    frozenset({"qos"}): ("SBATCH_QOS",),
     _MEMORY: ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU"),
     _GPUS: ("SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK"),
 }
