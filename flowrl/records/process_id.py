@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ COOKIE = "FLOWRL_RUN"
 _BY_THE_CLOCK = "by the clock "
 """Prefix of the mark when an earlier version wrote the record, which stored ``create_time`` alone."""
 _CLOCK_SLACK_S = 0.5
+_STARTING_S = 0.2
+"""How long a process may seem to have no environment: between its ``exec`` and the end of the kernel's work for it."""
 _START_IN_STAT = 19
 """Index of the start among the fields of ``/proc/PID/stat`` that follow the command's name."""
 
@@ -74,7 +77,7 @@ class ProcessId:
         """A variable of the environment that it was started with; empty if it is not set, or may not be read."""
         try:
             process = self.living()
-            return process.environ().get(name, "") if process else ""
+            return _environment_of(process).get(name, "") if process else ""
         except (psutil.Error, OSError):
             return ""
 
@@ -90,6 +93,14 @@ def runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _environment_of(process: psutil.Process) -> dict[str, str]:
+    """Its variables; of a process that has just been started, the kernel gives none for a moment."""
+    until_s = time.monotonic() + _STARTING_S
+    while not (variables := process.environ()) and time.monotonic() < until_s:
+        time.sleep(0.005)
+    return variables
 
 
 def _start_of(pid: int) -> str | None:

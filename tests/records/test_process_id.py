@@ -84,3 +84,19 @@ NO_RECORDS = [[], None, {}, {"pid": 1}, {"pid": "one", "create_time": 1.0}, {"pi
 def test_what_is_no_record_is_refused(record):
     with pytest.raises((KeyError, TypeError, ValueError)):
         ProcessId.from_record(record)
+
+
+def test_a_process_that_has_just_been_started_shows_its_variables_a_moment_later(child, monkeypatch):
+    shown = iter([{}, {}])
+    environ = psutil.Process.environ
+    monkeypatch.setattr(psutil.Process, "environ", lambda process: next(shown, None) or environ(process))
+    assert ProcessId.of(child.pid).variable("PATH") == os.environ["PATH"]
+
+
+def test_a_process_without_an_environment_has_no_variable():
+    process = subprocess.Popen(["sleep", "300"], env={})
+    try:
+        assert ProcessId.of(process.pid).variable("PATH") == ""
+    finally:
+        process.kill()
+        process.wait()
