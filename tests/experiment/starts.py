@@ -8,9 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flowrl.paths import ExperimentPaths
+from flowrl.paths import CACHE, ExperimentPaths, cache_folder
 
 CLASSIC = ("--env_name", "Craftax-Classic-Symbolic-v1", "--max_parallel_skills", "2")
+TINY = (
+    "--num_envs", "128", "--num_steps", "4", "--layer_size", "16", "--update_epochs", "1", "--num_minibatches", "2",
+    "--max_task_steps", "5",
+)  # fmt: skip
+"""For real trainings, in all tests the same: the game and its networks are compiled once."""
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -29,6 +34,7 @@ class Practice:
             "PYTHONPATH": str(CHECKOUT),
             "MARK_WISHES": json.dumps(wishes or {}),
             "HOME": str(self.folder),
+            CACHE: str(cache_folder()),  # compiled programs are the user's own
             **environ,
         }
         process = subprocess.Popen(

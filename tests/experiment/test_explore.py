@@ -15,7 +15,7 @@ from flowrl.evaluation import library
 from flowrl.experiment import preflight
 from flowrl.skills.facts import GameFacts
 from tests.experiment.fakes import until
-from tests.experiment.starts import CLASSIC, in_training
+from tests.experiment.starts import CLASSIC, TINY, in_training
 
 EXPLORE = ("--explore_frames", "2000", "--num_envs", "16", "--num_steps", "8", "--num_minibatches", "2")
 
@@ -95,13 +95,10 @@ def test_fewer_frames_than_an_update_are_refused(frames):
         Settings(explore_frames=frames, num_envs=16, num_steps=8)
 
 
-TINY = """--num_envs 128 --num_steps 8 --layer_size 4 --num_minibatches 2 --update_epochs 1 --total_timesteps 1024
-    --max_task_steps 5""".split()
-
-
 def test_explore_is_really_trained_and_the_next_skill_starts_from_it(practice):
     """Nothing is fake here: the built-in curriculum, tiny networks."""
-    flags = (*CLASSIC, *TINY, "--proposer", "curriculum", "--explore_frames", "2048", "--init_from", "auto", "--max_nodes", "1")
+    frames = ("--total_timesteps", "1024", "--explore_frames", "2048")
+    flags = (*CLASSIC, *TINY, *frames, "--proposer", "curriculum", "--init_from", "auto", "--max_nodes", "1")
     code, output, error = practice.run(*flags, module="flowrl.bottomup_parallel")
     assert (code, error) == (0, ""), output
     assert practice.paths.library() == {0: "Explore", 1: "Collect_Wood"}

@@ -19,10 +19,10 @@ from flowrl.skills.explore import explore
 from flowrl.skills.module import TaskSource, compile_module, render_module
 from tests.skills.builders import FACTS
 
-TINY = {
+TINY = {  # of the size that starts.py has, so that the game is compiled once for both
     "num_envs": 128,
-    "num_steps": 8,
-    "layer_size": 4,
+    "num_steps": 4,
+    "layer_size": 16,
     "num_minibatches": 2,
     "update_epochs": 1,
     "lr": 1e-3,
@@ -74,7 +74,7 @@ def test_a_plain_agent_is_trained_once_and_is_a_library_of_its_own(tmp_path):
     paths = plain_agents.train(*where, 1024, seen.append)
     assert paths.root == experiment.root / "flat" / "settings_of_the_skills"
     record = run_record.read(paths.skill_folder(0, "Explore") / "run.json")
-    assert record.settings.total_timesteps == 1024 and record.settings.layer_size == 4 and not record.settings.stop_at_goal
+    assert record.settings.total_timesteps == 1024 and record.settings.layer_size == 16 and not record.settings.stop_at_goal
     result = run_result.read(paths.skill_folder(0, "Explore") / "result.json")
     assert result.outcome == "completed" and result.frames == 1024
     assert result.success_rate is result.random_success_rate is result.goal_reached is result.tasks is None

@@ -433,7 +433,7 @@ def test_two_experiments_with_equal_skills_do_not_touch_each_other(tmp_path, sta
     assert processes_of(experiments[0]) == [] and processes_of(experiments[1]) != []
 
 
-# Of the size that tests/proposers/llm/test_front_door.py has, so that the game is compiled once for both.
+# Of the size that tests/experiment/starts.py has, so that the game is compiled once for both.
 TINY = {
     "env_name": "Craftax-Classic-Symbolic-v1", "total_timesteps": 1024, "success_rate": 1.0, "num_envs": 128, "num_steps": 4,
     "layer_size": 16, "update_epochs": 1, "num_minibatches": 2, "max_task_steps": 20,

@@ -195,7 +195,7 @@ def test_a_job_that_waits_shows_why_and_ctrl_c_cancels_it_before_it_begins(make,
     assert "place 1 of your 1 waiting jobs" in shown()
     subprocess.run(["tmux", "send-keys", "-t", "flowrl_e0_Wood", "C-c"], check=True)
     thread.join(PATIENCE_S)
-    assert statuses(scheduler) == {"Wood": "cancelled"}
+    assert statuses(scheduler) == {"Wood": "cancelled"}, shown()
     assert "before it began" in entry(scheduler)["error"]
 
 

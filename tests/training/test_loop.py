@@ -117,11 +117,11 @@ def tiny_game(monkeypatch):
     monkeypatch.setattr(parts, "make_adapter", lambda env_name: Gold())
 
 
-def specification(folder, reward=PAY, plan=(("Find_Gold", 1, 0),), params=(None,), attempt=1, **settings):
+def specification(folder, reward=PAY, plan=(("Find_Gold", 1, 0),), params=(None,), attempt=1, done=DONE, **settings):
     run = RunPaths(folder / "skill_7_Find_Gold")
     run.policies.mkdir(parents=True, exist_ok=True)
     names = {local: name for name, _, local in plan}
-    tasks = [TaskSource(name, n, local, DONE, reward) for name, n, local in plan]
+    tasks = [TaskSource(name, n, local, done, reward) for name, n, local in plan]
     indices = {local: 7 if local == len(params) - 1 else local for local in range(len(params))}
     return RunSpecification(
         paths=run,

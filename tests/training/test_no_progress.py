@@ -18,7 +18,6 @@ from flowrl.training.run import measuring, parts
 from flowrl.training.run.measuring import TEST_EPISODES
 from flowrl.training.run.progress_test import LATEST, USEFUL_RATE, ProgressTest, highest_hopeless_rate
 from flowrl.training.run.supervision import Stopped
-from tests.training.probes import by_source
 from tests.training.test_loop import PAY, Alive, Gold, specification, train
 
 PATIENCE = 500_000
@@ -96,26 +95,14 @@ def test_a_test_gives_up_what_is_hopeless_and_hardly_anything_else(rate, least, 
 # Real trainings.
 
 
-class Barren(Gold):
-    """No action finds any gold."""
-
-    @property
-    def identity(self):
-        return by_source(type(self))
-
-    def pay(self, world, action):
-        return jnp.float32(0)
+NEVER = "def task_is_done(inventory, n):\n    return inventory.gold < 0\n"
+"""For a skill that nobody can learn."""
 
 
 @pytest.fixture(autouse=True)
 def tiny_game(monkeypatch):
     monkeypatch.setattr(parts, "make_adapter", lambda env_name: Gold())
     monkeypatch.setattr(measuring, "TEST_EPISODES", 128)
-
-
-@pytest.fixture
-def barren(monkeypatch):
-    monkeypatch.setattr(parts, "make_adapter", lambda env_name: Barren())
 
 
 def test_a_run_with_a_hopeless_reward_is_given_up_with_its_figures_and_the_remedy(tmp_path):
@@ -130,11 +117,11 @@ def test_a_run_with_a_hopeless_reward_is_given_up_with_its_figures_and_the_remed
     assert (run.paths.folder / result.checkpoint).exists()
 
 
-def test_a_run_that_is_given_up_says_what_its_expert_tries_where_the_game_names_actions(tmp_path, barren, monkeypatch):
+def test_a_run_that_is_given_up_says_what_its_expert_tries_where_the_game_names_actions(tmp_path, monkeypatch):
     monkeypatch.setattr(Gold, "scope", {"jnp": jnp, "Action": Enum("Action", ["NOOP", "DIG"], start=0)})
     kinds = dataclasses.replace(Gold.facts, action_kinds={"dig": ("DIG",), "wait": ("NOOP",)})
     monkeypatch.setattr(Gold, "facts", kinds)
-    result = train(specification(tmp_path, no_progress_frames=WINDOW, total_timesteps=400_000))
+    result = train(specification(tmp_path, done=NEVER, no_progress_frames=WINDOW, total_timesteps=400_000))
     assert re.search(r"of them its own expert's \(it tries dig [0-9.]+%, wait [0-9.]+%\); give it another reward", result.error)
 
 
@@ -153,20 +140,20 @@ def test_where_the_estimate_is_too_low_the_test_lets_the_run_go_on(tmp_path, mon
 
 
 @pytest.mark.parametrize("how", [{"no_progress_frames": 0}, {"no_progress_frames": 1, "stop_at_goal": False}])
-def test_a_run_that_is_not_to_be_given_up_uses_its_budget(tmp_path, barren, how):
-    result = train(specification(tmp_path, total_timesteps=WINDOW + 4 * UPDATE, **how))
+def test_a_run_that_is_not_to_be_given_up_uses_its_budget(tmp_path, how):
+    result = train(specification(tmp_path, done=NEVER, total_timesteps=WINDOW + 4 * UPDATE, **how))
     assert (result.outcome, result.frames, result.success_rate) == (Outcome.COMPLETED, WINDOW + 4 * UPDATE, 0.0)
 
 
-def test_a_run_that_has_used_its_budget_ends_below_its_goal_as_ever(tmp_path, barren):
-    result = train(specification(tmp_path, no_progress_frames=WINDOW, total_timesteps=WINDOW))
+def test_a_run_that_has_used_its_budget_ends_below_its_goal_as_ever(tmp_path):
+    result = train(specification(tmp_path, done=NEVER, no_progress_frames=WINDOW, total_timesteps=WINDOW))
     assert (result.outcome, result.frames, result.goal_reached) == (Outcome.COMPLETED, WINDOW, False)
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_a_skill_that_its_plan_never_reaches_is_given_up_later_and_its_dependencies_are_named(tmp_path, barren, held):
+def test_a_skill_that_its_plan_never_reaches_is_given_up_later_and_its_dependencies_are_named(tmp_path, held):
     plan, patience = (("Find_Little", 1, 0), ("Find_Gold", 2, 1)), WINDOW
-    how = {"no_progress_frames": patience, "total_timesteps": 400_000, "hold_dependencies": held}
+    how = {"no_progress_frames": patience, "total_timesteps": 400_000, "hold_dependencies": held, "done": NEVER}
     run = specification(tmp_path, plan=plan, params=(None, None), **how)
     result = train(run)
     assert result.reason == NO_PROGRESS
@@ -175,8 +162,8 @@ def test_a_skill_that_its_plan_never_reaches_is_given_up_later_and_its_dependenc
     assert result.error.endswith(", or train the skills that it builds on further")
 
 
-def test_a_resumed_run_keeps_its_frames_and_is_judged_once_its_estimate_is_whole(tmp_path, barren):
-    how = {"no_progress_frames": WINDOW + 4 * UPDATE, "total_timesteps": 400_000}
+def test_a_resumed_run_keeps_its_frames_and_is_judged_once_its_estimate_is_whole(tmp_path):
+    how = {"done": NEVER, "no_progress_frames": WINDOW + 4 * UPDATE, "total_timesteps": 400_000}
     with pytest.raises(Stopped):
         train(specification(tmp_path, **how), Alive(beats=10))
     result = train(specification(tmp_path, attempt=2, **how))

@@ -247,7 +247,7 @@ class Nuggets(Gold):
 
     @property
     def identity(self):
-        return by_source(type(self))
+        return by_source(Gold)  # only its facts differ: its programs are the same
 
 
 @pytest.fixture

@@ -18,17 +18,14 @@ from flowrl.paths import ExperimentPaths
 from flowrl.records.state_file import read_state
 from flowrl.skills.module import skill_functions
 from tests.experiment.fakes import until
+from tests.experiment.starts import CLASSIC, TINY
 from tests.proposers.llm.server import Hang, Say, Status, skill_json
 from tests.proposers.llm.starts import KEY
 
 CHECKOUT = Path(__file__).parents[3]
 PRACTICE = "tests.proposers.llm.practice"
 REAL = "flowrl.bottomup_parallel"
-CLASSIC = ("--env_name", "Craftax-Classic-Symbolic-v1", "--max_parallel_skills", "2")
-TINY = (
-    "--total_timesteps", "512", "--num_envs", "128", "--num_steps", "4", "--layer_size", "16", "--update_epochs", "1",
-    "--num_minibatches", "2", "--max_task_steps", "5", "--success_rate", "1",
-)  # fmt: skip
+SHORT = (*TINY, "--total_timesteps", "512", "--success_rate", "1")
 
 WOOD = Say(skill_json("Collect_Wood"))
 SAPLING = Say(skill_json("Collect_Sapling", "sapling"))
@@ -108,7 +105,7 @@ def starts(tmp_path):
 def test_skills_are_proposed_repaired_refused_trained_merged_and_replayed(starts, make_server):
     server = make_server(key=KEY)
     server.script(UNSAFE, WOOD, SAPLING, PICKAXE, PICKAXE, TABLE, DRINK)
-    flags = (*CLASSIC, *TINY, "--max_nodes", "4", "--max_repairs", "1")
+    flags = (*CLASSIC, *SHORT, "--max_nodes", "4", "--max_repairs", "1")
     code, output, error = starts.run(
         *flags, "--llm_base_url", server.url, "--llm_name", "model-a", module=REAL, OPENAI_API_KEY=KEY
     )
@@ -180,7 +177,7 @@ def test_of_several_rewards_the_best_is_trained_and_kept(starts, make_server):
     del wood["reward_menu"], wood["task_reward"]
     server = make_server()
     server.script(Say(json.dumps(wood | {"rewards": [unsafe, lead, pay]})))
-    flags = (*CLASSIC, *TINY, "--max_nodes", "1", "--candidates", "3", "--llm_base_url", server.url)
+    flags = (*CLASSIC, *SHORT, "--max_nodes", "1", "--candidates", "3", "--llm_base_url", server.url)
     code, output, error = starts.run(*flags, module=REAL)
     assert (code, error) == (0, ""), output
     assert "dropped    reward 1 of Collect_Wood: skill Collect_Wood: task_reward" in output
