@@ -18,6 +18,7 @@ from rich.console import Console
 from flowrl.files import write_json
 from flowrl.pane.drawing import drawn
 from flowrl.parallel.launchers import job_window
+from flowrl.parallel.launchers.base import EngineUnreachable
 from flowrl.parallel.launchers.batch_script import claim_of, output_of
 from flowrl.parallel.launchers.job_sessions import JobSessions
 from flowrl.parallel.launchers.job_window import Window
@@ -276,13 +277,35 @@ def test_ctrl_c_ends_a_job_that_waits_and_the_skill_is_cancelled(window, run, cl
     assert run_result.read(run.result).outcome == "cancelled"
 
 
-def test_ctrl_c_cancels_a_skill_whose_job_begins_at_that_moment(window, run, cluster, monkeypatch):
-    """The job is ended as it starts, before its training could record that someone cancelled it."""
-    cancel = cluster.cancel
-    monkeypatch.setattr(cluster, "cancel", lambda ids: (begun(run), cancel(ids)))
+def test_ctrl_c_records_the_end_before_the_scheduler_can_find_the_job_ended_without_one(window, run, cluster, monkeypatch):
+    found, cancel = [], cluster.cancel
+    monkeypatch.setattr(cluster, "cancel", lambda ids: (found.append(run_result.find(run.result, 2)), cancel(ids)))
+    placed(run)
+    window.cancel()
+    assert [result.outcome for result in found] == ["cancelled"]
+    assert claim_of(run.folder, 2).read_text().split()[0] == "12"  # a job that begins now does not train
+
+
+def test_ctrl_c_cancels_a_job_that_waits_although_the_cluster_answers_no_more(window, run, cluster, monkeypatch):
+    """Its job ends when it begins, since its attempt is claimed."""
+    monkeypatch.setattr(cluster, "cancel", silent)
     placed(run)
     assert window.cancel() == "cancelled before it began"
     assert run_result.read(run.result).outcome == "cancelled"
+
+
+def silent(ids):
+    raise EngineUnreachable("scancel did not answer")
+
+
+def test_ctrl_c_cancels_a_skill_whose_job_begins_at_that_moment(window, run, cluster, monkeypatch):
+    """The job is ended as it starts, before its training could record that someone cancelled it."""
+    jobs = cluster.jobs
+    monkeypatch.setattr(cluster, "jobs", lambda: (jobs(), begun(run))[0])
+    placed(run)
+    assert window.cancel() == "cancelled before it began"
+    assert run_result.read(run.result).outcome == "cancelled"
+    assert cluster.table["12"].state.startswith("CANCELLED")
 
 
 def test_ctrl_c_interrupts_a_job_that_runs_which_records_it_itself(window, run, cluster):

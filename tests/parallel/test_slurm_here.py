@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -282,12 +283,25 @@ def test_a_job_that_gives_way_to_another_goes_on_and_spends_no_retry(make, exper
     assert (found["status"], found["attempt"], found["retry_count"]) == ("completed", 2, 0)
 
 
+def await_saved_numbers(cluster) -> None:
+    """Waits until the controller has saved which numbers jobs have got, which it does every few seconds.
+
+    One that is killed earlier gives them again, and a node that has seen such a number refuses the job and is drained.
+    """
+    begun_s = time.time()
+    hold = ["sbatch", "--parsable", "--hold", "-o", "/dev/null", "--wrap", "true"]
+    subprocess.run(["scancel", subprocess.run(hold, check=True, capture_output=True, text=True).stdout.strip()], check=True)
+    saved = cluster / "state" / "job_state"
+    assert retry_until(lambda: saved.exists() and saved.stat().st_mtime > begun_s, PATIENCE_S), "its state was not saved"
+
+
 def test_the_controller_may_be_killed_and_started_again(make, experiment, cluster, tmp_path):
     gate = tmp_path / "gate"
     scheduler = make()
     scheduler.add_skill("Wood", skill("Wood", gate=str(gate)))
     thread = started(scheduler)
     pid = awaited_pid(experiment)
+    await_saved_numbers(cluster)
     os.kill(pid_of(cluster, "slurmctld"), signal.SIGKILL)
     queue_file = experiment.root / "queue.json"
     assert retry_until(lambda: bool(json.loads(queue_file.read_text())["silence"]), PATIENCE_S)

@@ -7,6 +7,7 @@ cluster nothing. Ctrl-C cancels the run; that any other end of this process chan
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -20,6 +21,7 @@ from rich.text import Text
 from flowrl.pane.drawing import drawn
 from flowrl.pane.screen import HIDE_CURSOR, SHOW_CURSOR, Content, Screen
 from flowrl.parallel.launchers.base import EngineUnreachable
+from flowrl.parallel.launchers.batch_script import claim_of
 from flowrl.parallel.launchers.job_files import JobFiles
 from flowrl.parallel.launchers.slurm_queue import Refused, SlurmQueue
 from flowrl.paths import RunPaths
@@ -36,6 +38,7 @@ CLOCK_S = 5.0
 sessions on one host."""
 CANCEL_PATIENCE_S = 60.0
 _HINT = "Ctrl-C cancels it. Closing this session ends nothing (Ctrl-B, then D leaves it)."
+_WAITING = ("PENDING", "CONFIGURING")
 _STILL_RUNNING = ("", "PENDING", "RUNNING")
 """States that say no more than that a job runs: the queue is asked less often than its files are read."""
 
@@ -106,22 +109,30 @@ class Window:
         """Cancels the run, as Ctrl-C in a training's own pane does: the skill becomes ``cancelled``. Returns what was done."""
         job = self._files.job
         try:
-            if job is None or self._is_withdrawn(job):
+            if job is None:
                 return self._record_cancelled()
+            if self._state(job) in _WAITING:
+                return self._withdraw(job)
             self._cluster.interrupt(job)
             return f"job {job} is asked to stop; it saves what it has learned"
         except (EngineUnreachable, Refused) as error:
             return f"not cancelled: {error}; press Ctrl-C again once the cluster answers"
 
-    def _is_withdrawn(self, job: str) -> bool:
-        """Ends a job that waits, even if it begins at this moment; returns False for one that runs."""
-        if self._state(job) not in ("PENDING", "CONFIGURING"):
-            return False
+    def _withdraw(self, job: str) -> str:
+        """Ends a job that waits, even if it begins at this moment.
+
+        It is recorded as cancelled before it is ended: a scheduler that finds it ended without a record would try it again.
+        """
+        if _claim(claim_of(self._run.folder, self._attempt), f"{job} cancelled before it began"):
+            said = self._record_cancelled()
+            with contextlib.suppress(EngineUnreachable, Refused):  # it ends when it begins, since it cannot claim its attempt
+                self._cluster.cancel([job])
+            return said
         self._cluster.cancel([job])
         deadline = time.monotonic() + CANCEL_PATIENCE_S
-        while self._state(job) in ("PENDING", "CONFIGURING", "COMPLETING") and time.monotonic() < deadline:
+        while self._state(job) in (*_WAITING, "COMPLETING") and time.monotonic() < deadline:
             time.sleep(LOOK_S / 2)
-        return True
+        return self._record_cancelled()
 
     def _state(self, job: str) -> str:
         return next((other.state for other in self._cluster.jobs() if other.id == job), "")
@@ -133,6 +144,16 @@ class Window:
             result = RunResult(self._attempt, Outcome.CANCELLED, self._run.skill_name, error=error)
             run_result.write(self._run.result, result)
         return "cancelled before it began"
+
+
+def _claim(path: Path, words: str) -> bool:
+    """Claims the attempt as its job would, so that no job trains it; returns False if one has begun with it."""
+    try:
+        with open(path, "x") as file:
+            file.write(words)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _state(place: Place | None) -> str:
