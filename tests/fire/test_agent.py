@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from flowrl.errors import BadInput
 from flowrl.fire.agent.agent import AgentSettings, DQNAgent
 from flowrl.fire.agent.collector import Step, experiences_of
-from flowrl.fire.agent.demonstrations import ORDERS, as_experiences
+from flowrl.fire.agent.demonstrations import ORDERS, as_experiences, in_own_states
 from flowrl.fire.agent.learning import double_targets, margin_loss, programs_of, td_loss
 from flowrl.fire.agent.memory import Experiences, ReplayMemory
-from flowrl.fire.agent.planner import as_heuristic, greedy_breaks
+from flowrl.fire.agent.planner import as_heuristic, greedy_breaks, greedy_paths
 from flowrl.fire.agent.symmetries import symmetries_of, transformed, transformed_observations
 from flowrl.fire.breaks.areas import area_of, made_areas
 from flowrl.fire.breaks.observation import CHANNELS, NUM_FIXED, fixed_channels
@@ -223,6 +223,25 @@ def test_demonstrations_are_orders_of_the_set_whose_returns_are_what_its_fires_b
     whole = [row for row in range(len(placed)) if not placed[row].any()]
     wanted = -shares[0] if reward == "end" else shares[1] - shares[0]
     assert whole and np.allclose(found.returns[whole], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("reward", ["end", "difference"])
+def test_in_the_agents_own_states_the_cells_that_it_still_lacks_are_right(area, problem, reward):
+    agent, rules = DQNAgent((len(CHANNELS), 8, 8), TAUGHT), RULES._replace(reward=reward)
+    (path,) = greedy_paths(agent, [area], rules)
+    assert np.array_equal(path[-1], greedy_breaks(agent, [area], rules)[0])
+    assert not path[0].any() and (np.diff(path.sum(axis=(1, 2))) == 1).all() and path[-1].sum() == problem.budget
+    breaks = swap_search(problem)
+    found = in_own_states(area, problem, path, breaks, rules, 1.0, np.random.default_rng(0))
+    assert np.array_equal(found.observations[:, CHANNELS.index("breaks")] > 0, path[:-1])
+    assert np.array_equal(found.chosen.reshape(-1, *breaks.shape), breaks & ~path[:-1])
+    assert found.demonstrated.all() and not found.discounts.any()
+    began, whole = burned_shares(problem, np.stack([path[0], breaks]))
+    assert found.returns[0] == pytest.approx(-whole if reward == "end" else began - whole, abs=1e-6)
+    last = np.repeat(path[-2][None], (breaks & ~path[-2]).sum(), axis=0)  # one cell is left: any that it lacks
+    last.reshape(len(last), -1)[np.arange(len(last)), np.flatnonzero(breaks & ~path[-2])] = True
+    ends = -burned_shares(problem, last) + (0.0 if reward == "end" else burned_shares(problem, path[-2:-1])[0])
+    assert np.isclose(ends, found.returns[-1], atol=1e-6).any()
 
 
 def test_moving_cells_saves_more_and_keeps_the_budget(problem):

@@ -19,7 +19,7 @@ from flowrl.fire import FuelBreakSettings, IterativeFuelBreakTrainer, ParallelFu
 from flowrl.fire import train_dqn_fuel_breaks as sequential
 from flowrl.fire import train_dqn_fuel_breaks_parallel as parallel
 from flowrl.fire.agent.agent import DQNAgent
-from flowrl.fire.agent.demonstrations import ORDERS
+from flowrl.fire.agent.demonstrations import ORDERS, OWN_PATHS
 from flowrl.fire.agent.learning import QLearner
 from flowrl.fire.breaks.observation import NUM_FIXED
 from flowrl.fire.breaks.rules import budget_of
@@ -330,7 +330,18 @@ def test_every_area_is_demonstrated_however_small_the_replay_memory_and_areas_ar
     assert improved == [0, 1, 2, 0]
     seen = agents[0].demonstrations.sample(np.random.default_rng(0), 200).observations[:, :NUM_FIXED]
     assert len({one.tobytes() for one in seen}) == 3
-    assert agents[0].demonstrations.size <= 3 * 3 * ORDERS  # an area's newest demonstrations stand in place of the first
+    # An area's newest demonstrations stand in place of the first.
+    assert agents[0].demonstrations.size <= 3 * 3 * (ORDERS + OWN_PATHS)
+
+
+def test_while_it_is_pretrained_the_agent_is_taught_what_was_right_in_its_own_states(tmp_path, monkeypatch):
+    taught = []
+    in_own_states = trainer.in_own_states
+    monkeypatch.setattr(trainer, "in_own_states", lambda area, *rest: taught.append(area) or in_own_states(area, *rest))
+    monkeypatch.setattr(trainer, "OWN_STATES_EVERY", 2)
+    train_in(tmp_path, num_landscapes=3, pretrain_steps=5, num_episodes=1, improve_frequency=0, improve_areas=2)
+    assert len(taught) == 4 + 1  # areas 0 and 1, then 2 and 0: for this one, its path of before is taught again
+    assert len({id(area) for area in taught}) == 3
 
 
 def test_the_last_comparison_takes_the_first_areas_and_has_planning_fires_of_its_own(tmp_path, monkeypatch, capsys):

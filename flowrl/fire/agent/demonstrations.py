@@ -1,4 +1,8 @@
-"""Demonstrations: for each area the best breaks that are known, taught as sets of cells in any order."""
+"""Demonstrations: for each area the best breaks that are known, taught as sets of cells in any order.
+
+They are also taught in the states to which the agent itself comes (DAgger: Ross, Gordon and Bagnell 2011, AISTATS, algorithm
+3.1): on larger areas, a single cell beside the set leads to states that no order of the set passes.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ ORDERS = 8
 """Orders in which the cells of one set are placed."""
 STRAY_SHARE = 0.3
 """In this share of the orders, a cell that is not of the set stands among the breaks: an agent must know how to go on then."""
+OWN_PATHS = 4
+"""How many of the agent's latest own paths are taught."""
 
 
 class Placement(NamedTuple):
@@ -40,7 +46,7 @@ def best_known(problem: Problem) -> Placement:
 
 def most_experiences(problems: Sequence[Problem]) -> int:
     """The most experiences that demonstrations of these problems come to, one set of breaks for each."""
-    return ORDERS * sum(problem.budget for problem in problems)
+    return (ORDERS + OWN_PATHS) * sum(problem.budget for problem in problems)
 
 
 def as_experiences(
@@ -58,6 +64,32 @@ def as_experiences(
     )
 
 
+def in_own_states(
+    area: FireArea,
+    problem: Problem,
+    path: np.ndarray,
+    breaks: np.ndarray,
+    rules: BreakRules,
+    gamma: float,
+    rng: np.random.Generator,
+) -> Experiences:
+    """What was right in the states of a path that the agent took: the cells of the best set that were not placed yet.
+
+    Args:
+        path: the breaks after 0, 1, ... steps, bool ``[T + 1, H, W]``.
+        breaks: the set, bool ``[H, W]``.
+    """
+    budget, at_once = int(path[-1].sum()), rules.cells_per_step(area.landscape.shape)
+    orders = []
+    for now in path[:-1]:
+        missing = rng.permutation(np.flatnonzero(breaks & ~now))[: budget - int(now.sum())]
+        if len(missing):
+            orders.append(_in_turn(now, missing, at_once))
+    first = _Order(np.stack([order.breaks[0] for order in orders]), [budget - int(order.breaks[0].sum()) for order in orders])
+    returns = np.array([_returns(problem, order.breaks, rules, gamma)[0] for order in orders])
+    return _taught(area, first, breaks, returns, rules)
+
+
 class _Order(NamedTuple):
     """Breaks before each of ``T`` steps and after the last, bool ``[T + 1, H, W]``, and the budget left before each."""
 
@@ -71,8 +103,13 @@ def _one_order(area: FireArea, breaks: np.ndarray, rules: BreakRules, rng: np.ra
     if rng.random() < STRAY_SHARE and len(cells) > 1 and (others := area.landscape.burnable & ~breaks).any():
         now.flat[rng.choice(np.flatnonzero(others))] = True
         cells = cells[1:]  # the stray cell has used its part of the budget
+    return _in_turn(now, cells, rules.cells_per_step(area.landscape.shape))
+
+
+def _in_turn(before: np.ndarray, cells: np.ndarray, at_once: int) -> _Order:
+    """The cells placed one after the other, or ``at_once`` in a step."""
+    now = before.copy()
     so_far, left = [now.copy()], []
-    at_once = rules.cells_per_step(area.landscape.shape)
     for first in range(0, len(cells), at_once):
         left.append(len(cells) - first)
         now.flat[cells[first : first + at_once]] = True
@@ -83,15 +120,26 @@ def _one_order(area: FireArea, breaks: np.ndarray, rules: BreakRules, rng: np.ra
 def _experiences(
     area: FireArea, problem: Problem, order: _Order, breaks: np.ndarray, rules: BreakRules, gamma: float
 ) -> Experiences:
-    fixed, before = fixed_channels(area, rules.climate), order.breaks[:-1]
+    returns = _returns(problem, order.breaks, rules, gamma)
+    return _taught(area, _Order(order.breaks[:-1], order.left), breaks, returns, rules)
+
+
+def _taught(area: FireArea, states: _Order, breaks: np.ndarray, returns: np.ndarray, rules: BreakRules) -> Experiences:
+    """In each state, all cells of the set that are not placed yet are right.
+
+    Args:
+        states: breaks ``[T, H, W]`` before each step, and the budget left.
+        returns: ``[T]``.
+    """
+    fixed, before = fixed_channels(area, rules.climate), states.breaks
     observations = np.stack(
-        [np.concatenate([fixed, changing_channels(now, left)]) for now, left in zip(before, order.left, strict=True)]
+        [np.concatenate([fixed, changing_channels(now, left)]) for now, left in zip(before, states.left, strict=True)]
     )
     return Experiences(
         observations=observations,
         allowed=allowed_cells(area.landscape.burnable, before).reshape(len(before), -1),
         chosen=(breaks & ~before).reshape(len(before), -1),
-        returns=_returns(problem, order.breaks, rules, gamma).astype(np.float32),
+        returns=returns.astype(np.float32),
         discounts=np.zeros(len(before), np.float32),
         later=np.zeros_like(observations),
         later_allowed=np.zeros((len(before), breaks.size), bool),

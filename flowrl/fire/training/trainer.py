@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,10 @@ from flowrl.errors import BadInput
 from flowrl.files import read_json, write_json
 from flowrl.fire.agent.agent import AgentSettings, DQNAgent
 from flowrl.fire.agent.collector import ParallelExperienceCollector
-from flowrl.fire.agent.demonstrations import Placement, as_experiences, best_known, most_experiences
+from flowrl.fire.agent.demonstrations import OWN_PATHS, Placement, as_experiences, best_known, in_own_states, most_experiences
 from flowrl.fire.agent.learning import Losses, Params
-from flowrl.fire.agent.planner import greedy_breaks
+from flowrl.fire.agent.memory import joined
+from flowrl.fire.agent.planner import greedy_breaks, greedy_paths
 from flowrl.fire.breaks.vectorized import VectorizedFireEnv
 from flowrl.fire.heuristics.swap_search import burned_shares, improved
 from flowrl.fire.training import checkpoints, results
@@ -27,6 +29,9 @@ from flowrl.fire.training.settings import PROBLEM, FuelBreakSettings
 from flowrl.fire.training.surroundings import ENVIRONMENT_SEEDS, Surroundings, rules_of, surroundings_of
 from flowrl.own_folder import Terminated, own_folder
 from flowrl.paths import FuelBreakPaths
+
+OWN_STATES_EVERY = 100
+"""Updates of the pretraining between two looks at the agent's own paths."""
 
 
 class FuelBreakTrainer:
@@ -161,6 +166,8 @@ class _Training:
         )
         self._rng = np.random.default_rng(settings.seed)
         self._placements: list[Placement] = []
+        self._own_paths = [deque(maxlen=OWN_PATHS) for _ in around.areas]
+        self._next_to_see = 0
         self._seconds_before, self._began_s = self._progress.seconds, time.monotonic()
 
     def run(self) -> dict[str, Any]:
@@ -204,10 +211,10 @@ class _Training:
 
     def _teach(self, number: int) -> None:
         """The best breaks of an area as its demonstrations, in place of earlier ones."""
-        around, breaks = self._around, self._placements[number].breaks
-        found = as_experiences(
-            around.areas[number], around.problems[number], breaks, self._rules, self._settings.gamma, self._rng
-        )
+        area, problem, breaks = self._around.areas[number], self._around.problems[number], self._placements[number].breaks
+        how = self._rules, self._settings.gamma, self._rng
+        own = [in_own_states(area, problem, path, breaks, *how) for path in self._own_paths[number]]
+        found = joined([as_experiences(area, problem, breaks, *how), *own])
         self._agent.demonstrations.forget_area(found.observations[0])
         self._agent.remember(found)
 
@@ -220,11 +227,21 @@ class _Training:
             self._display.progress(number + 1)
             if self._time_is_up():
                 break
+            if (number + 1) % OWN_STATES_EVERY == 0:
+                self._see_own_states()
         self._agent.update_target()
         share = self._compare()
         self._metrics.add(self._now(), {"stage": "pretrained", "burned": share, "td_loss": _mean_td(losses)})
         self._display.say(f"Pretrained with {self._agent.updates} updates: planning fires burn {share:.4f}")
         self._save()
+
+    def _see_own_states(self) -> None:
+        """Teaches what is right in the states to which the agent comes by itself, in some areas."""
+        numbers = self._areas_in_turn()
+        paths = greedy_paths(self._agent, [self._around.areas[number] for number in numbers], self._rules)
+        for number, path in zip(numbers, paths, strict=True):
+            self._own_paths[number].append(path)
+            self._teach(number)
 
     def _round(self) -> None:
         settings, rounds = self._settings, self._progress.rounds + 1
@@ -251,25 +268,27 @@ class _Training:
             for how many areas that was so.
         """
         around, count = self._around, 0
-        numbers = self._areas_to_improve()
-        planned = greedy_breaks(self._agent, [around.areas[number] for number in numbers], self._rules)
-        for number, breaks in zip(numbers, planned, strict=True):
+        numbers = self._areas_in_turn()
+        paths = greedy_paths(self._agent, [around.areas[number] for number in numbers], self._rules)
+        for number, path in zip(numbers, paths, strict=True):
             if self._time_is_up():
                 break
-            found = Placement(*improved(around.problems[number], breaks))
+            found = Placement(*improved(around.problems[number], path[-1]))
             if found.burned_share < self._placements[number].burned_share:
                 self._placements[number] = found
-                self._teach(number)
                 count += 1
+            self._own_paths[number].append(path)
+            self._teach(number)
         if count:
             self._memories.save(self._placements)
         return count
 
-    def _areas_to_improve(self) -> list[int]:
+    def _areas_in_turn(self) -> list[int]:
         """Areas take turns: to improve the breaks of many takes longer than to learn from them."""
-        settings, num_areas = self._settings, len(self._around.areas)
-        first = (self._progress.rounds // settings.improve_frequency - 1) * settings.improve_areas
-        return [(first + number) % num_areas for number in range(min(num_areas, settings.improve_areas))]
+        num_areas, first = len(self._around.areas), self._next_to_see
+        count = min(num_areas, self._settings.improve_areas)
+        self._next_to_see = (first + count) % num_areas
+        return [(first + number) % num_areas for number in range(count)]
 
     def _compare(self) -> float:
         """What the planning fires burn with the agent's breaks, on average over the areas; keeps the best agent."""
