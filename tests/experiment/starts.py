@@ -11,11 +11,9 @@ from pathlib import Path
 from flowrl.paths import CACHE, ExperimentPaths, cache_folder
 
 CLASSIC = ("--env_name", "Craftax-Classic-Symbolic-v1", "--max_parallel_skills", "2")
-TINY = (
-    "--num_envs", "128", "--num_steps", "4", "--layer_size", "16", "--update_epochs", "1", "--num_minibatches", "2",
-    "--max_task_steps", "5",
-)  # fmt: skip
-"""For real trainings, in all tests the same: the game and its networks are compiled once."""
+SIZE = {"num_envs": 128, "num_steps": 4, "layer_size": 16, "update_epochs": 1, "num_minibatches": 2}
+"""Of real trainings in all tests: the game and its networks are compiled once."""
+TINY = tuple(word for name, value in {**SIZE, "max_task_steps": 5}.items() for word in (f"--{name}", str(value)))
 CHECKOUT = Path(__file__).parents[2]
 
 

@@ -17,16 +17,10 @@ from flowrl.records import run_record
 from flowrl.skills.checks import check_skill_code
 from flowrl.skills.explore import explore
 from flowrl.skills.module import TaskSource, compile_module, render_module
+from tests.experiment.starts import SIZE
 from tests.skills.builders import FACTS
 
-TINY = {  # of the size that starts.py has, so that the game is compiled once for both
-    "num_envs": 128,
-    "num_steps": 4,
-    "layer_size": 16,
-    "num_minibatches": 2,
-    "update_epochs": 1,
-    "lr": 1e-3,
-}
+TINY = SIZE | {"lr": 1e-3}
 
 
 @pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)

@@ -26,6 +26,7 @@ from flowrl.parallel.scheduler import SkillScheduler
 from flowrl.paths import ExperimentPaths, RunPaths
 from flowrl.records.liveness import find_process, is_held
 from flowrl.report.announcements import Announcer
+from tests.experiment.starts import SIZE
 from tests.parallel.fakes.experiments import FAKE_TRAINING, PATIENCE_S, skill
 
 NEVER_S = 3600  # a poll interval that no test lives to see
@@ -433,10 +434,8 @@ def test_two_experiments_with_equal_skills_do_not_touch_each_other(tmp_path, sta
     assert processes_of(experiments[0]) == [] and processes_of(experiments[1]) != []
 
 
-# Of the size that tests/experiment/starts.py has, so that the game is compiled once for both.
-TINY = {
-    "env_name": "Craftax-Classic-Symbolic-v1", "total_timesteps": 1024, "success_rate": 1.0, "num_envs": 128, "num_steps": 4,
-    "layer_size": 16, "update_epochs": 1, "num_minibatches": 2, "max_task_steps": 20,
+TINY = SIZE | {
+    "env_name": "Craftax-Classic-Symbolic-v1", "total_timesteps": 1024, "success_rate": 1.0, "max_task_steps": 20,
 }  # fmt: skip
 
 

@@ -79,15 +79,13 @@ def in_own_states(
         path: the breaks after 0, 1, ... steps, bool ``[T + 1, H, W]``.
         breaks: the set, bool ``[H, W]``.
     """
-    budget, at_once = int(path[-1].sum()), rules.cells_per_step(area.landscape.shape)
-    orders = []
-    for now in path[:-1]:
-        missing = rng.permutation(np.flatnonzero(breaks & ~now))[: budget - int(now.sum())]
-        if len(missing):
-            orders.append(_in_turn(now, missing, at_once))
-    first = _Order(np.stack([order.breaks[0] for order in orders]), [budget - int(order.breaks[0].sum()) for order in orders])
-    returns = np.array([_returns(problem, order.breaks, rules, gamma)[0] for order in orders])
-    return _taught(area, first, breaks, returns, rules)
+    at_once, returns = rules.cells_per_step(area.landscape.shape), []
+    states = [now for now in path[:-1] if (breaks & ~now).any()]
+    left = [int(path[-1].sum() - now.sum()) for now in states]
+    for now, cells_left in zip(states, left, strict=True):
+        order = _in_turn(now, rng.permutation(np.flatnonzero(breaks & ~now))[:cells_left], at_once)
+        returns.append(_returns(problem, order.breaks, rules, gamma)[0])
+    return _taught(area, np.stack(states), left, breaks, np.array(returns), rules)
 
 
 class _Order(NamedTuple):
@@ -121,20 +119,21 @@ def _experiences(
     area: FireArea, problem: Problem, order: _Order, breaks: np.ndarray, rules: BreakRules, gamma: float
 ) -> Experiences:
     returns = _returns(problem, order.breaks, rules, gamma)
-    return _taught(area, _Order(order.breaks[:-1], order.left), breaks, returns, rules)
+    return _taught(area, order.breaks[:-1], order.left, breaks, returns, rules)
 
 
-def _taught(area: FireArea, states: _Order, breaks: np.ndarray, returns: np.ndarray, rules: BreakRules) -> Experiences:
+def _taught(
+    area: FireArea, before: np.ndarray, left: Sequence[int], breaks: np.ndarray, returns: np.ndarray, rules: BreakRules
+) -> Experiences:
     """In each state, all cells of the set that are not placed yet are right.
 
     Args:
-        states: breaks ``[T, H, W]`` before each step, and the budget left.
+        before: the breaks in each state, bool ``[T, H, W]``.
+        left: the budget in each.
         returns: ``[T]``.
     """
-    fixed, before = fixed_channels(area, rules.climate), states.breaks
-    observations = np.stack(
-        [np.concatenate([fixed, changing_channels(now, left)]) for now, left in zip(before, states.left, strict=True)]
-    )
+    fixed = fixed_channels(area, rules.climate)
+    observations = np.stack([np.concatenate([fixed, changing_channels(*state)]) for state in zip(before, left, strict=True)])
     return Experiences(
         observations=observations,
         allowed=allowed_cells(area.landscape.burnable, before).reshape(len(before), -1),

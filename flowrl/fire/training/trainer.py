@@ -237,9 +237,7 @@ class _Training:
 
     def _see_own_states(self) -> None:
         """Teaches what is right in the states to which the agent comes by itself, in some areas."""
-        numbers = self._areas_in_turn()
-        paths = greedy_paths(self._agent, [self._around.areas[number] for number in numbers], self._rules)
-        for number, path in zip(numbers, paths, strict=True):
+        for number, path in self._own_paths_in_turn():
             self._own_paths[number].append(path)
             self._teach(number)
 
@@ -268,9 +266,7 @@ class _Training:
             for how many areas that was so.
         """
         around, count = self._around, 0
-        numbers = self._areas_in_turn()
-        paths = greedy_paths(self._agent, [around.areas[number] for number in numbers], self._rules)
-        for number, path in zip(numbers, paths, strict=True):
+        for number, path in self._own_paths_in_turn():
             if self._time_is_up():
                 break
             found = Placement(*improved(around.problems[number], path[-1]))
@@ -283,12 +279,17 @@ class _Training:
             self._memories.save(self._placements)
         return count
 
-    def _areas_in_turn(self) -> list[int]:
-        """Areas take turns: to improve the breaks of many takes longer than to learn from them."""
-        num_areas, first = len(self._around.areas), self._next_to_see
-        count = min(num_areas, self._settings.improve_areas)
-        self._next_to_see = (first + count) % num_areas
-        return [(first + number) % num_areas for number in range(count)]
+    def _own_paths_in_turn(self) -> list[tuple[int, np.ndarray]]:
+        """The agent's own paths in some areas, by the area's number.
+
+        Areas take turns: to improve the breaks of many takes longer than to learn from them.
+        """
+        areas, first = self._around.areas, self._next_to_see
+        count = min(len(areas), self._settings.improve_areas)
+        numbers = [(first + number) % len(areas) for number in range(count)]
+        self._next_to_see = (first + count) % len(areas)
+        paths = greedy_paths(self._agent, [areas[number] for number in numbers], self._rules)
+        return list(zip(numbers, paths, strict=True))
 
     def _compare(self) -> float:
         """What the planning fires burn with the agent's breaks, on average over the areas; keeps the best agent."""
