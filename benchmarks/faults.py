@@ -44,6 +44,11 @@ LEAVE_S = 20.0
 SILENCE = "the cluster does not answer"
 """What a scheduler says that is started while the controller is down."""
 NODES = ("node1", "node2")
+AFTER_REPAIR_S = 5.0
+NODES_LOOK_S = 2.0
+"""Seconds between looks for nodes that the cluster has drained."""
+COMPLETING_S = 180.0
+"""Seconds that Slurm may take to clear a job that is over from a node that was lost."""
 NODE_TIMEOUT_S = 10
 """Seconds after which a node that does not answer is given up."""
 
@@ -62,6 +67,10 @@ class Field:
     strikes: list[str] = field(default_factory=list)
     repairs: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     """What is put in order again, and when."""
+    repaired_s: float = float("-inf")
+    looked_s: float = float("-inf")
+    resumed: int = 0
+    """How often a drained node was put back into service."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -109,6 +118,20 @@ class Field:
         self.repairs = [] if everything else [(at_s, repair) for at_s, repair in self.repairs if at_s >= time.monotonic()]
         for repair in due:
             repair()
+            self.repaired_s = time.monotonic()
+        if self.cluster and time.monotonic() - self.looked_s > NODES_LOOK_S:
+            self._resume_nodes()
+
+    def _resume_nodes(self) -> None:
+        """What an administrator does with a drained node: a controller that was killed has given job numbers twice."""
+        self.looked_s = time.monotonic()
+        for node in self.call("sinfo", "-h", "-N", "-t", "drain", "-o", "%N") or []:
+            self.call("scontrol", "update", f"nodename={node}", "state=resume")
+            self.resumed += 1
+
+    def may_be_silent(self) -> bool:
+        """Whether the controller is down, or was down a moment ago."""
+        return bool(self.repairs) or time.monotonic() - self.repaired_s < AFTER_REPAIR_S
 
     def sessions(self) -> list[str]:
         return self.run_tmux("list-sessions", "-F", "#{session_name}").split()
@@ -209,7 +232,7 @@ def fight(arena: Field, chance: random.Random) -> list[str]:
         if code == 0:
             return []
         if code is not None:
-            if arena.repairs and SILENCE in _last_line(arena.root / "scheduler.log"):  # it says: try again later
+            if arena.may_be_silent() and SILENCE in _last_line(arena.root / "scheduler.log"):  # it says: try again later
                 time.sleep(0.5)
                 arena.start()
                 continue
@@ -301,6 +324,8 @@ def one_run(seed: int, number: int, most_strikes: int = MOST_STRIKES, keep: bool
             faults, lost, twice = compare(arena.root)
             arena.repair(everything=True)
             retry_until(lambda: not leftovers(arena), LEAVE_S)  # a process of a lost node ends at its next update
+            if all(":COMPLETING:" in one for one in leftovers(arena)):
+                retry_until(lambda: not leftovers(arena), COMPLETING_S)
             faults += leftovers(arena)
     finally:
         arena.repair(everything=True)
@@ -310,7 +335,8 @@ def one_run(seed: int, number: int, most_strikes: int = MOST_STRIKES, keep: bool
     return {
         "seed": seed, "run": number, "launcher": "slurm" if cluster else "tmux",
         "seconds": round(time.monotonic() - began_s, 1), "starts": arena.starts,
-        "attempts": attempts, "strikes": dict(Counter(arena.strikes)), "experts_lost": lost, "frames_twice": twice,
+        "attempts": attempts, "strikes": dict(Counter(arena.strikes)), "nodes_resumed": arena.resumed,
+        "experts_lost": lost, "frames_twice": twice,
         "faults": faults, "folder": str(base) if base.exists() else None,
     }  # fmt: skip
 
@@ -368,6 +394,7 @@ def summary(lines: list[dict]) -> dict:
         "runs": len(lines),
         "strikes": dict(sum((Counter(line["strikes"]) for line in lines), Counter())),
         "starts_of_the_scheduler": sum(line["starts"] for line in lines),
+        "nodes_resumed": sum(line.get("nodes_resumed", 0) for line in lines),
         "attempts_at_training": sum(sum(line["attempts"]) for line in lines),
         "experts_lost": sum(line["experts_lost"] for line in lines),
         "frames_counted_twice": sum(line["frames_twice"] for line in lines),

@@ -286,6 +286,28 @@ def test_a_lock_that_a_lost_host_seems_to_hold_does_not_keep_the_next_attempt_ou
             process.Lifetime(run, attempt=2).__enter__()
 
 
+def test_a_process_of_an_older_attempt_that_hangs_on_this_host_is_ended(run, monkeypatch):
+    """Its keeper was killed, and on a node nobody else can reach it."""
+    monkeypatch.setattr(process, "LOCK_WAIT_S", 0.5)
+    hold = (
+        "import sys, time\nfrom pathlib import Path\nfrom flowrl.paths import RunPaths\n"
+        "from flowrl.training.host.process import Lifetime\n"
+        f"with Lifetime(RunPaths(Path({str(run.folder)!r})), 1):\n    print(flush=True)\n    time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as older:
+        try:
+            older.stdout.readline()
+            older.send_signal(signal.SIGSTOP)
+            write_record(run, attempt=3)
+            with pytest.raises(FolderInUse):  # not the attempt that the record names
+                process.Lifetime(run, attempt=2).__enter__()
+            with process.Lifetime(run, attempt=3):
+                assert older.wait(10) == -signal.SIGKILL
+                assert json.loads(run.pid.read_text())["attempt"] == 3
+        finally:
+            older.kill()
+
+
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_on_a_file_system_without_locks_a_run_trains_unless_its_process_is_known_to_live(run, monkeypatch, error):
     def no_locks(*arguments):

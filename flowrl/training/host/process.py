@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import psutil
 from filelock import FileLock, Timeout
 
 from flowrl import jax_cache, number_types
@@ -26,7 +27,7 @@ from flowrl.paths import RunPaths
 from flowrl.records import heartbeat, liveness, run_record
 from flowrl.records.fence import Fence
 from flowrl.records.heartbeat import Activity, Heartbeat
-from flowrl.records.process_id import COOKIE
+from flowrl.records.process_id import COOKIE, ProcessId
 from flowrl.records.run_record import RunRecord, Slot
 from flowrl.training.host import heap
 
@@ -212,7 +213,7 @@ class Lifetime:
 
         A lock means something among the processes of one host. Where the file system has none, or where a process of another
         host seems to hold it, as one on a node that was lost, this process goes on without: the older attempt ends at its
-        `Fence`.
+        `Fence`. One on this host that hangs would never get there, and is ended.
 
         Raises:
             FolderInUse: a live process of this host trains in the folder.
@@ -221,7 +222,8 @@ class Lifetime:
             return self._lock.acquire(timeout=LOCK_WAIT_S)
         except Timeout:
             holder = liveness.find_holder(self._paths.pid)
-            is_free = holder is not None and not holder.is_local and holder.attempt < self.attempt
+            is_older = holder is not None and holder.attempt < self.attempt
+            is_free = is_older and (not holder.is_local or self._takes_over_from(holder.process))
         except (OSError, NotImplementedError) as error:
             if not liveness.has_no_locks(error):
                 raise
@@ -232,6 +234,17 @@ class Lifetime:
                 f"{self._paths.folder} is being trained by another live process (see {self._paths.pid}); "
                 "attach to its session, or end it first"
             )
+
+    def _takes_over_from(self, older: ProcessId) -> bool:
+        """Ends the process of an older attempt, if the record says that ours has taken its place, and takes its lock."""
+        if self._fence.newest() != self.attempt:
+            return False
+        if process := older.living():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        with contextlib.suppress(Timeout):
+            self._lock.acquire(timeout=LOCK_WAIT_S)
+        return self._lock.is_locked
 
     @property
     def skill_name(self) -> str:
