@@ -13,7 +13,7 @@ from flowrl.errors import BadInput
 from flowrl.fire.agent.agent import AgentSettings, DQNAgent
 from flowrl.fire.agent.collector import Step, experiences_of
 from flowrl.fire.agent.demonstrations import ORDERS, as_experiences, in_own_states
-from flowrl.fire.agent.learning import double_targets, margin_loss, programs_of, td_loss
+from flowrl.fire.agent.learning import Batch, QLearner, double_targets, margin_loss, programs_of, td_loss
 from flowrl.fire.agent.memory import Experiences, ReplayMemory
 from flowrl.fire.agent.planner import as_heuristic, greedy_breaks, greedy_paths
 from flowrl.fire.agent.symmetries import symmetries_of, transformed, transformed_observations
@@ -68,11 +68,29 @@ def test_losses_by_hand():
     values = jnp.array([[1.0, 2.0, 4.0, 0.0]])
     chosen = jnp.array([[True, True, False, False]])
     assert td_loss(values, chosen, jnp.array([1.5])).tolist() == [0.125]  # Huber: both are off by a half
-    allowed = jnp.array([[True, True, True, False]])
-    assert margin_loss(values, allowed, chosen, 0.5).tolist() == [4.0 + 0.5 - 2.0]
-    assert margin_loss(values, allowed, jnp.array([[False, False, True, False]]), 0.5).tolist() == [0.0]
-    assert margin_loss(values, allowed, allowed, 0.5).tolist() == [0.0]  # nothing is wrong
-    assert margin_loss(values, allowed, jnp.zeros_like(allowed), 0.5).tolist() == [0.0]  # nothing is known to be right
+    values = jnp.array([[1.0, 2.0, 4.0, 0.9, 0.6]])
+    wrong = jnp.array([[False, True, True, True, True]])
+    # They should be at most 1.5 - 0.75: too high by 1.25, 3.25 and 0.15, and the last one is low enough.
+    assert margin_loss(values, wrong, jnp.array([1.5]), 0.75).tolist() == pytest.approx([1.25 - 0.5 + 3.25 - 0.5 + 0.15**2 / 2])
+    assert margin_loss(values, jnp.zeros_like(wrong), jnp.array([1.5]), 0.75).tolist() == [0.0]
+
+
+def test_demonstrations_are_complete_and_the_network_says_what_comes_after_the_others():
+    programs, shape, rng = programs_of(4, 1e-3, 0.5), (3, 5, 4), np.random.default_rng(0)
+    params, target = (programs.new_params(seed, shape) for seed in (0, 1))
+    seen, later = (rng.normal(size=(count, *shape)).astype(np.float32) for count in (3, 2))
+    allowed, chosen = np.ones((3, 20), bool), np.eye(20, dtype=bool)[:3]
+    returns, discounts = np.array([-1.0, -2.0, -3.0], np.float32), np.array([0.5, 0.0], np.float32)
+    demonstrated = np.array([True, False, False])
+    batch = Batch(seen, allowed, chosen, returns, demonstrated, discounts, later, allowed[1:])
+    _, losses = programs.update(QLearner(params, target, programs.optimiser.init(params)), batch)
+    values, *ahead = (
+        programs.values(*of) for of in ((params, seen, allowed), *((p, later, allowed[1:]) for p in (params, target)))
+    )
+    wanted = np.concatenate([returns[:1], double_targets(returns[1:], discounts, *ahead, allowed[1:])])
+    assert wanted[1] != returns[1] and wanted[2] == returns[2]
+    assert np.isclose(losses.td, td_loss(values, chosen, wanted).mean(), rtol=1e-4)
+    assert np.isclose(losses.margin, margin_loss(values, allowed & ~chosen, wanted, 0.5)[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize(("turns", "mirror"), symmetries_of((8, 8)))

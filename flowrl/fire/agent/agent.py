@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flowrl.errors import BadInput
-from flowrl.fire.agent.learning import Losses, QLearner, programs_of
-from flowrl.fire.agent.memory import Experiences, ReplayMemory
+from flowrl.fire.agent.learning import Batch, Losses, QLearner, programs_of
+from flowrl.fire.agent.memory import Experiences, ReplayMemory, joined
 from flowrl.fire.agent.symmetries import symmetries_of, transformed, transformed_observations
 from flowrl.fire.breaks.observation import NUM_FIXED
 
@@ -132,22 +132,25 @@ class DQNAgent:
         """Targets come from the network as it is now."""
         self.learner = self.learner._replace(target=self.learner.params)
 
-    def _batch(self) -> Experiences:
+    def _batch(self) -> Batch:
         count = self.settings.batch_size
         demonstrated = round(self.settings.demonstration_share * count) if self.demonstrations.size else 0
         if not self.memory.size:
             demonstrated = count
         parts = [(self.demonstrations, demonstrated), (self.memory, count - demonstrated)]
-        found = [memory.sample(self.rng, number) for memory, number in parts if number]
-        batch = Experiences(*(np.concatenate(values) for values in zip(*found, strict=True)))
+        found = joined([memory.sample(self.rng, number) for memory, number in parts if number])
+        batch = Batch(
+            *(getattr(found, name) for name in ("observations", "allowed", "chosen", "returns", "demonstrated")),
+            *(getattr(found, name)[demonstrated:] for name in ("discounts", "later", "later_allowed")),
+        )
         return self._turned(batch) if self._turnable else batch
 
-    def _turned(self, batch: Experiences) -> Experiences:
+    def _turned(self, batch: Batch) -> Batch:
         symmetries = symmetries_of(self._shape)
         turns, mirror = symmetries[self.rng.integers(len(symmetries))]
 
         def turned(flags: np.ndarray) -> np.ndarray:
-            return transformed(flags.reshape(-1, *self._shape), turns, mirror).reshape(len(flags), -1)
+            return transformed(flags.reshape(-1, *self._shape), turns, mirror).reshape(flags.shape)
 
         return batch._replace(
             observations=transformed_observations(batch.observations, turns, mirror),
