@@ -254,6 +254,7 @@ class ClusterHands(SimulatedHands):
         if self.world.launch_refusals > 0 and self.world.engine_answers:
             self.world.launch_refusals -= 1
             self.world.failed(entry.skill_name)
+            self._end_older(folder, entry.attempt)  # as before each submission, also one that is refused
             return LaunchFailed(entry.skill_name, entry.attempt, "planted refusal")
         handle = self._handle_of(folder, entry.attempt)
         self.world.scripts[self.world.key(folder)] = entry.attempt
@@ -263,12 +264,15 @@ class ClusterHands(SimulatedHands):
         return Launched(entry.skill_name, entry.attempt, handle.name, str(handle.run_folder))
 
     def _submit(self, folder: Folder, attempt: int) -> None:
-        for job in self.world.under_way():
-            if job.folder.path == folder.path and job.attempt < attempt:  # the folder may have been made anew
-                self.world.cancel(job)
+        self._end_older(folder, attempt)
         if self.world.submit(folder, attempt):
             self.world.receipts.add((self.world.key(folder), attempt))
             self.world.effect()
+
+    def _end_older(self, folder: Folder, attempt: int) -> None:
+        for job in self.world.under_way():
+            if job.folder.path == folder.path and job.attempt < attempt:  # the folder may have been made anew
+                self.world.cancel(job)
 
     def ask_engine(self) -> None:
         for seen in self.watched.values():
