@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrl.errors import BadInput
+from flowrl.fire.agent import demonstrations
 from flowrl.fire.agent.agent import AgentSettings, DQNAgent
 from flowrl.fire.agent.collector import Step, experiences_of
-from flowrl.fire.agent.demonstrations import ORDERS, as_experiences, in_own_states
+from flowrl.fire.agent.demonstrations import ORDERS, OWN_PATHS, as_experiences, best_known, in_own_states
 from flowrl.fire.agent.learning import Batch, QLearner, double_targets, margin_loss, programs_of, td_loss
 from flowrl.fire.agent.memory import Experiences, ReplayMemory
 from flowrl.fire.agent.planner import as_heuristic, greedy_breaks, greedy_paths
@@ -20,10 +21,12 @@ from flowrl.fire.agent.symmetries import symmetries_of, transformed, transformed
 from flowrl.fire.breaks.areas import area_of, made_areas
 from flowrl.fire.breaks.observation import CHANNELS, NUM_FIXED, fixed_channels
 from flowrl.fire.breaks.rules import BreakRules, budget_of
+from flowrl.fire.heuristics import swap_search as swap_search_module
 from flowrl.fire.heuristics.comparison import Setting, problem_and_judges
-from flowrl.fire.heuristics.swap_search import burned_shares, improved, swap_search
+from flowrl.fire.heuristics.swap_search import burned_shares, improved, moved_at_random, swap_search
 from flowrl.fire.landscapes.landscape import Landscape
 from flowrl.fire.spread.fires import WindClimate
+from flowrl.fire.spread.passages import split
 from tests.fire.scenes import plain, rough
 
 RULES = BreakRules(num_steps=20)
@@ -271,6 +274,37 @@ def test_moving_cells_saves_more_and_keeps_the_budget(problem):
         before = burned_shares(problem, start[None])[0]
         assert share == pytest.approx(burned_shares(problem, breaks[None])[0]) and share < before
         assert breaks.sum() == problem.budget and not (breaks & ~problem.landscape.burnable).any()
+
+
+def test_of_a_long_path_some_states_are_taught(area, problem, monkeypatch):
+    monkeypatch.setattr(demonstrations, "OWN_STATES", 2)
+    path = greedy_paths(DQNAgent((len(CHANNELS), 8, 8), TAUGHT), [area], RULES)[0]
+    found = in_own_states(area, problem, path, swap_search(problem), RULES, 1.0, np.random.default_rng(0))
+    states = found.observations[:, CHANNELS.index("breaks")] > 0
+    assert len(states) == 2 < len(path) - 1 and all((state == path).all((1, 2)).any() for state in states)
+    assert demonstrations.most_experiences([problem] * 3) == 3 * (ORDERS * problem.budget + OWN_PATHS * 2)
+
+
+def test_with_many_fires_the_best_known_breaks_are_those_for_all_of_them(area, monkeypatch):
+    monkeypatch.setattr(demonstrations, "FEW_FIRES", 32)
+    monkeypatch.setattr(swap_search_module, "PLACE_FIRES", 64)
+    problem = problem_and_judges(area.landscape, 0, SMALL._replace(planning_fires=200))[0]
+    begun = swap_search(problem._replace(passages=split(problem.passages, 32)[0]))
+    known = best_known(problem)
+    assert known.burned_share == pytest.approx(burned_shares(problem, known.breaks[None])[0])
+    assert known.burned_share < burned_shares(problem, begun[None])[0] and known.breaks.sum() == problem.budget
+
+
+@given(st.integers(0, 30), st.integers(0, 40), st.integers(0, 2**31 - 1))
+def test_cells_that_are_moved_at_random_stay_in_what_burns(num_breaks, num_moved, seed):
+    rng = np.random.default_rng(seed)
+    burnable = rng.random((6, 6)) < 0.8
+    breaks = np.zeros((6, 6), bool)
+    breaks.flat[rng.permutation(np.flatnonzero(burnable))[:num_breaks]] = True
+    moved = moved_at_random(breaks, burnable, num_moved, rng)
+    assert moved.sum() == breaks.sum() and not (moved & ~burnable).any()
+    free = (burnable & ~breaks).sum()
+    assert (moved & ~breaks).sum() == min(num_moved, breaks.sum(), free)
 
 
 def test_an_agent_taught_one_area_places_its_demonstration(area, problem):

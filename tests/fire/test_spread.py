@@ -15,7 +15,7 @@ from flowrl.fire.spread.automaton import NEVER, arrival_steps, burned, simulate
 from flowrl.fire.spread.directions import LENGTHS, OFFSETS
 from flowrl.fire.spread.fires import Fires, WindClimate, draw_fires, given_fires
 from flowrl.fire.spread.outcomes import burn_probability, burned_cells, burned_share
-from flowrl.fire.spread.passages import Passages, draw_passages
+from flowrl.fire.spread.passages import Passages, draw_passages, split
 from flowrl.fire.spread.probabilities import passing_probabilities, slope_factors, wind_factors
 from tests.fire.plain_automaton import arrivals, burned_step_by_step, probability
 from tests.fire.scenes import fires_in_the_middle, plain, rough
@@ -330,3 +330,13 @@ def test_the_burned_share_is_of_what_could_burn_without_breaks():
     # Three fires burn the western column, 5 of 20 cells, the fourth the two columns beyond the break, 10 of 20.
     assert float(share.mean) == pytest.approx((3 * 0.25 + 0.5) / 4)
     assert float(share.standard_error) == pytest.approx(0.125 / 2)
+
+
+@pytest.mark.parametrize("num_fires", [5, 64, 70, 128])
+def test_fires_in_parts_are_the_same_fires(num_fires):
+    landscape = rough(1, 7, 6)
+    passages = draw_passages(landscape, draw_fires(jax.random.key(1), landscape.burnable, num_fires))
+    parts = split(passages, 64)
+    assert [part.num_fires for part in parts] == [min(64, num_fires - first) for first in range(0, num_fires, 64)]
+    words = np.concatenate([np.asarray(burned(part, 9)) for part in parts])
+    assert np.array_equal(words, burned(passages, 9))

@@ -16,14 +16,17 @@ from flowrl.fire.breaks.areas import FireArea
 from flowrl.fire.breaks.observation import allowed_cells, changing_channels, fixed_channels
 from flowrl.fire.breaks.rules import BreakRules
 from flowrl.fire.heuristics.problem import Problem
-from flowrl.fire.heuristics.swap_search import burned_shares, swap_search
+from flowrl.fire.heuristics.swap_search import burned_shares, improved, swap_search
+from flowrl.fire.spread.passages import split
 
 ORDERS = 8
 """Orders in which the cells of one set are placed."""
 STRAY_SHARE = 0.3
 """In this share of the orders, a cell that is not of the set stands among the breaks: an agent must know how to go on then."""
-OWN_PATHS = 4
-"""How many of the agent's latest own paths are taught."""
+OWN_PATHS, OWN_STATES = 4, 20
+"""How many of the agent's latest own paths are taught, and in how many states of each."""
+FEW_FIRES = 512
+"""Fires that a demonstration is begun with."""
 
 
 class Placement(NamedTuple):
@@ -39,14 +42,14 @@ class Placement(NamedTuple):
 
 
 def best_known(problem: Problem) -> Placement:
-    """What the heuristics do best in an area."""
-    breaks = swap_search(problem)
-    return Placement(breaks, float(burned_shares(problem, breaks[None])[0]))
+    """What the heuristics do best in an area: found with some of the planning fires, then improved with all of them."""
+    few = problem._replace(passages=split(problem.passages, FEW_FIRES)[0])
+    return Placement(*improved(problem, swap_search(few)))
 
 
 def most_experiences(problems: Sequence[Problem]) -> int:
     """The most experiences that demonstrations of these problems come to, one set of breaks for each."""
-    return (ORDERS + OWN_PATHS) * sum(problem.budget for problem in problems)
+    return sum(ORDERS * problem.budget + OWN_PATHS * min(problem.budget, OWN_STATES) for problem in problems)
 
 
 def as_experiences(
@@ -73,19 +76,20 @@ def in_own_states(
     gamma: float,
     rng: np.random.Generator,
 ) -> Experiences:
-    """What was right in the states of a path that the agent took: the cells of the best set that were not placed yet.
+    """What was right in some states of a path that the agent took: the cells of the best set that were not placed yet.
 
     Args:
         path: the breaks after 0, 1, ... steps, bool ``[T + 1, H, W]``.
         breaks: the set, bool ``[H, W]``.
     """
     at_once, returns = rules.cells_per_step(area.landscape.shape), []
-    states = [now for now in path[:-1] if (breaks & ~now).any()]
+    unfinished = np.flatnonzero([(breaks & ~now).any() for now in path[:-1]])
+    states = path[np.sort(rng.permutation(unfinished)[:OWN_STATES])]
     left = [int(path[-1].sum() - now.sum()) for now in states]
     for now, cells_left in zip(states, left, strict=True):
         order = _in_turn(now, rng.permutation(np.flatnonzero(breaks & ~now))[:cells_left], at_once)
         returns.append(_returns(problem, order.breaks, rules, gamma)[0])
-    return _taught(area, np.stack(states), left, breaks, np.array(returns), rules)
+    return _taught(area, states, left, breaks, np.array(returns), rules)
 
 
 class _Order(NamedTuple):

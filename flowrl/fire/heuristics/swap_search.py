@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import jax
@@ -13,9 +14,11 @@ from flowrl.fire.heuristics.protection_value import downstream_values, sequentia
 from flowrl.fire.heuristics.row import row_across_the_wind
 from flowrl.fire.spread import bits
 from flowrl.fire.spread.automaton import burned
-from flowrl.fire.spread.passages import Passages
+from flowrl.fire.spread.passages import Passages, split
 
 MOST_MOVES = 30
+PLACE_FIRES = 1024
+"""Fires that find the places for one move."""
 _DISPENSABLE, _PROMISING = 6, 6
 """How many cells are tried for being moved, and how many places for each of them."""
 
@@ -30,7 +33,7 @@ def improved(problem: Problem, breaks: np.ndarray, most_moves: int = MOST_MOVES)
     """Moves cells of some breaks, one at a time, to where most burns without them, as long as fires burn less by it.
 
     The cells without which least more burns are tried first; places are the cells with the highest downstream protection
-    value once the cell is taken away.
+    value once the cell is taken away. Of many fires, a part finds the places, another one for each move, and all judge them.
 
     Args:
         breaks: bool ``[H, W]``.
@@ -40,12 +43,25 @@ def improved(problem: Problem, breaks: np.ndarray, most_moves: int = MOST_MOVES)
         breaks with as many cells, and the share that the planning fires burn then.
     """
     share = float(burned_shares(problem, breaks[None])[0])
-    for _ in range(most_moves if breaks.any() else 0):
-        better = _one_move(problem, breaks, share)
-        if better is None:
-            break
-        breaks, share = better
+    parts = itertools.cycle(found := split(problem.passages, PLACE_FIRES))
+    moves = failures = 0
+    while breaks.any() and moves < most_moves and failures < len(found):
+        if better := _one_move(problem, next(parts), breaks, share):
+            breaks, share = better
+            moves, failures = moves + 1, 0
+        else:
+            failures += 1
     return breaks, share
+
+
+def moved_at_random(breaks: np.ndarray, burnable: np.ndarray, num_cells: int, rng: np.random.Generator) -> np.ndarray:
+    """Breaks of which some cells stand elsewhere, both bool ``[H, W]``: another start for `improved`."""
+    gone = rng.permutation(np.flatnonzero(breaks))[:num_cells]
+    new = rng.permutation(np.flatnonzero(burnable & ~breaks))[: len(gone)]
+    found = breaks.copy()
+    found.flat[gone[: len(new)]] = False
+    found.flat[new] = True
+    return found
 
 
 def burned_shares(problem: Problem, breaks: np.ndarray) -> np.ndarray:
@@ -54,13 +70,13 @@ def burned_shares(problem: Problem, breaks: np.ndarray) -> np.ndarray:
     return counts / (problem.passages.num_fires * int(problem.landscape.burnable.sum()))
 
 
-def _one_move(problem: Problem, breaks: np.ndarray, share: float) -> tuple[np.ndarray, float] | None:
+def _one_move(problem: Problem, few: Passages, breaks: np.ndarray, share: float) -> tuple[np.ndarray, float] | None:
     cells = np.flatnonzero(breaks)
     without = _with_cells(breaks, cells, False)
     for number in np.argsort(burned_shares(problem, without), kind="stable")[:_DISPENSABLE]:
         rest = without[number]
         allowed = problem.landscape.burnable & ~breaks
-        worth = np.asarray(downstream_values(problem.passages, problem.num_steps, jnp.asarray(rest)))
+        worth = np.asarray(downstream_values(few, problem.num_steps, jnp.asarray(rest)))
         places = np.argsort(-np.where(allowed, worth, -np.inf), axis=None, kind="stable")[: min(_PROMISING, allowed.sum())]
         moved = _with_cells(rest, places, True)
         if not len(moved):

@@ -93,8 +93,8 @@ class FuelBreakSettings:
     """Updates on demonstrations before the first round; 0 teaches no demonstrations at all."""
     regenerate_memories: bool = False
     """Makes demonstrations anew, even if the output folder has some for these areas."""
-    planning_fires: int = 512
-    """Fires that demonstrations are made with."""
+    planning_fires: int = 4096
+    """Fires that demonstrations are made and improved with, and the agent is judged by during the training."""
     improve_frequency: int = 10
     """Rounds after which the agent's own breaks are improved by moving cells, and taught if they are the best known; 0 never
     does."""

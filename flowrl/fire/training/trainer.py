@@ -19,7 +19,7 @@ from flowrl.fire.agent.learning import Losses, Params
 from flowrl.fire.agent.memory import joined
 from flowrl.fire.agent.planner import greedy_breaks, greedy_paths
 from flowrl.fire.breaks.vectorized import VectorizedFireEnv
-from flowrl.fire.heuristics.swap_search import burned_shares, improved
+from flowrl.fire.heuristics.swap_search import burned_shares, improved, moved_at_random
 from flowrl.fire.training import checkpoints, results
 from flowrl.fire.training.checkpoints import Progress, Saved
 from flowrl.fire.training.display import TrainingDisplay
@@ -32,6 +32,8 @@ from flowrl.paths import FuelBreakPaths
 
 OWN_STATES_EVERY = 100
 """Updates of the pretraining between two looks at the agent's own paths."""
+MOVED_AT_RANDOM = 4
+"""Cells of the best known breaks that stand elsewhere where a new search begins."""
 
 
 class FuelBreakTrainer:
@@ -262,6 +264,9 @@ class _Training:
     def _improve(self) -> int:
         """Moves cells of the agent's own breaks in some areas; what is better than anything known is taught.
 
+        Where they are the best known ones already, some cells begin elsewhere (iterated local search: Lourenço, Martin and
+        Stützle 2003, Handbook of Metaheuristics, chapter 11).
+
         Returns:
             for how many areas that was so.
         """
@@ -269,7 +274,11 @@ class _Training:
         for number, path in self._own_paths_in_turn():
             if self._time_is_up():
                 break
-            found = Placement(*improved(around.problems[number], path[-1]))
+            problem, known = around.problems[number], self._placements[number].breaks
+            start = path[-1]
+            if (start == known).all():
+                start = moved_at_random(start, problem.landscape.burnable, MOVED_AT_RANDOM, self._rng)
+            found = Placement(*improved(problem, start))
             if found.burned_share < self._placements[number].burned_share:
                 self._placements[number] = found
                 count += 1
