@@ -42,11 +42,12 @@ def split(passages: Passages, num_fires: int) -> list[Passages]:
     """The same fires in parts of ``num_fires``, a multiple of 32; the last part may be smaller."""
     words = num_fires // bits.WORD
     return [
-        Passages(opened, starts, min(num_fires, passages.num_fires - number * num_fires))
-        for number, (opened, starts) in enumerate(
-            (passages.opened[first : first + words], passages.starts[first : first + words])
-            for first in range(0, len(passages.opened), words)
+        Passages(
+            passages.opened[first : first + words],
+            passages.starts[first : first + words],
+            min(num_fires, passages.num_fires - first * bits.WORD),
         )
+        for first in range(0, len(passages.opened), words)
     ]
 
 
