@@ -105,9 +105,9 @@ class FuelBreakSettings:
     """Step size of Adam."""
     gamma: float = 1.0
     """Discount of a step."""
-    n_step: int = 3
+    n_step: int = 0
     """Steps that a target looks ahead; 0 looks to the end of the episode."""
-    initial_epsilon: float = 0.3
+    initial_epsilon: float = 0.05
     """Probability of a random cell in the first round."""
     epsilon_min: float = 0.02
     """The least it falls to."""
