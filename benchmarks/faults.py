@@ -45,6 +45,7 @@ SILENCE = "the cluster does not answer"
 """What a scheduler says that is started while the controller is down."""
 NODES = ("node1", "node2")
 AFTER_REPAIR_S = 5.0
+"""Seconds after a repair in which the controller may not answer yet."""
 NODES_LOOK_S = 2.0
 """Seconds between looks for nodes that the cluster has drained."""
 COMPLETING_S = 180.0
@@ -119,15 +120,14 @@ class Field:
         for repair in due:
             repair()
             self.repaired_s = time.monotonic()
-        if self.cluster and time.monotonic() - self.looked_s > NODES_LOOK_S:
+        if self.cluster and not self.repairs and time.monotonic() - self.looked_s > NODES_LOOK_S:
             self._resume_nodes()
 
     def _resume_nodes(self) -> None:
         """What an administrator does with a drained node: a controller that was killed has given job numbers twice."""
         self.looked_s = time.monotonic()
         for node in self.call("sinfo", "-h", "-N", "-t", "drain", "-o", "%N") or []:
-            self.call("scontrol", "update", f"nodename={node}", "state=resume")
-            self.resumed += 1
+            self.resumed += self.call("scontrol", "update", f"nodename={node}", "state=resume") is not None
 
     def may_be_silent(self) -> bool:
         """Whether the controller is down, or was down a moment ago."""

@@ -14,7 +14,7 @@ from flowrl.fire.agent import demonstrations
 from flowrl.fire.agent.agent import AgentSettings, DQNAgent
 from flowrl.fire.agent.collector import Step, experiences_of
 from flowrl.fire.agent.demonstrations import ORDERS, OWN_PATHS, as_experiences, best_known, in_own_states
-from flowrl.fire.agent.learning import Batch, QLearner, double_targets, margin_loss, programs_of, td_loss
+from flowrl.fire.agent.learning import LearningBatch, QLearner, double_targets, margin_loss, programs_of, td_loss
 from flowrl.fire.agent.memory import Experiences, ReplayMemory
 from flowrl.fire.agent.planner import as_heuristic, greedy_breaks, greedy_paths
 from flowrl.fire.agent.symmetries import symmetries_of, transformed, transformed_observations
@@ -85,7 +85,7 @@ def test_demonstrations_are_complete_and_the_network_says_what_comes_after_the_o
     allowed, chosen = np.ones((3, 20), bool), np.eye(20, dtype=bool)[:3]
     returns, discounts = np.array([-1.0, -2.0, -3.0], np.float32), np.array([0.5, 0.0], np.float32)
     demonstrated = np.array([True, False, False])
-    batch = Batch(seen, allowed, chosen, returns, demonstrated, discounts, later, allowed[1:])
+    batch = LearningBatch(seen, allowed, chosen, returns, demonstrated, discounts, later, allowed[1:])
     _, losses = programs.update(QLearner(params, target, programs.optimiser.init(params)), batch)
     values, *ahead = (
         programs.values(*of) for of in ((params, seen, allowed), *((p, later, allowed[1:]) for p in (params, target)))
@@ -305,6 +305,21 @@ def test_cells_that_are_moved_at_random_stay_in_what_burns(num_breaks, num_moved
     assert moved.sum() == breaks.sum() and not (moved & ~burnable).any()
     free = (burnable & ~breaks).sum()
     assert (moved & ~breaks).sum() == min(num_moved, breaks.sum(), free)
+
+
+def test_a_search_ends_when_no_part_of_the_fires_finds_a_better_place(problem, monkeypatch):
+    monkeypatch.setattr(swap_search_module, "PLACE_FIRES", 32)
+    parts, asked = [part.starts.tolist() for part in split(problem.passages, 32)], []
+
+    def only_the_second_part_finds_one_move(_, few, breaks, share):
+        asked.append(parts.index(few.starts.tolist()))
+        return (breaks, share / 2) if asked == [0, 1] else None
+
+    monkeypatch.setattr(swap_search_module, "_one_move", only_the_second_part_finds_one_move)
+    start = swap_search_module.row_across_the_wind(problem)
+    breaks, share = improved(problem, start)
+    assert len(parts) == 2 and asked == [0, 1, 0, 1]
+    assert (breaks == start).all() and share == pytest.approx(burned_shares(problem, start[None])[0] / 2)
 
 
 def test_an_agent_taught_one_area_places_its_demonstration(area, problem):

@@ -334,6 +334,16 @@ def test_every_area_is_demonstrated_however_small_the_replay_memory_and_areas_ar
     assert agents[0].demonstrations.size <= 3 * 3 * (ORDERS + OWN_PATHS)
 
 
+def test_where_the_agent_places_the_best_known_breaks_the_search_begins_elsewhere(tmp_path, monkeypatch):
+    known, starts = [], []
+    make = trainer.best_known
+    monkeypatch.setattr(trainer, "best_known", lambda problem: known.append(make(problem)) or known[-1])
+    monkeypatch.setattr(trainer, "greedy_paths", lambda *_: [np.stack([known[0].breaks & False, known[0].breaks])])
+    monkeypatch.setattr(trainer, "improved", lambda _, breaks: starts.append(breaks) or (breaks, 1.0))
+    train_in(tmp_path, num_landscapes=1, improve_frequency=1)
+    assert starts and all(start.sum() == known[0].breaks.sum() and (start != known[0].breaks).any() for start in starts)
+
+
 def test_while_it_is_pretrained_the_agent_is_taught_what_was_right_in_its_own_states(tmp_path, monkeypatch):
     taught = []
     in_own_states = trainer.in_own_states

@@ -245,6 +245,10 @@ def written_elsewhere(run, attempt):
     write_json(run.pid, record)
 
 
+def no_locks(*_, number=errno.ENOLCK):
+    raise OSError(number, os.strerror(number))
+
+
 def test_an_attempt_that_was_given_up_ends_at_its_next_heartbeat(run):
     with process.Lifetime(run, attempt=2) as lifetime:
         lifetime.beat(Activity.TRAINING)
@@ -286,9 +290,12 @@ def test_a_lock_that_a_lost_host_seems_to_hold_does_not_keep_the_next_attempt_ou
             process.Lifetime(run, attempt=2).__enter__()
 
 
-def test_a_process_of_an_older_attempt_that_hangs_on_this_host_is_ended(run, monkeypatch):
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_a_process_of_an_older_attempt_that_hangs_on_this_host_is_ended(run, monkeypatch, has_locks):
     """Its keeper was killed, and on a node nobody else can reach it."""
     monkeypatch.setattr(process, "LOCK_WAIT_S", 0.5)
+    if not has_locks:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
     hold = (
         "import sys, time\nfrom pathlib import Path\nfrom flowrl.paths import RunPaths\n"
         "from flowrl.training.host.process import Lifetime\n"
@@ -298,11 +305,12 @@ def test_a_process_of_an_older_attempt_that_hangs_on_this_host_is_ended(run, mon
         try:
             older.stdout.readline()
             older.send_signal(signal.SIGSTOP)
+            hanging = ProcessId.of(older.pid)
             write_record(run, attempt=3)
             with pytest.raises(FolderInUse):  # not the attempt that the record names
                 process.Lifetime(run, attempt=2).__enter__()
             with process.Lifetime(run, attempt=3):
-                assert older.wait(10) == -signal.SIGKILL
+                assert not hanging.is_alive()
                 assert json.loads(run.pid.read_text())["attempt"] == 3
         finally:
             older.kill()
@@ -310,10 +318,7 @@ def test_a_process_of_an_older_attempt_that_hangs_on_this_host_is_ended(run, mon
 
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_on_a_file_system_without_locks_a_run_trains_unless_its_process_is_known_to_live(run, monkeypatch, error):
-    def no_locks(*arguments):
-        raise OSError(error, os.strerror(error))
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", lambda *arguments: no_locks(number=error))
     assert liveness.held(run.lock) is False  # there is no file yet
     with process.Lifetime(run, attempt=2):
         assert liveness.held(run.lock) is None and not liveness.is_held(run.lock)

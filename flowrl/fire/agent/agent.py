@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowrl.errors import BadInput
-from flowrl.fire.agent.learning import Batch, Losses, QLearner, programs_of
+from flowrl.fire.agent.learning import LearningBatch, Losses, QLearner, programs_of
 from flowrl.fire.agent.memory import Experiences, ReplayMemory, joined
 from flowrl.fire.agent.symmetries import symmetries_of, transformed, transformed_observations
 from flowrl.fire.breaks.observation import NUM_FIXED
@@ -132,20 +132,21 @@ class DQNAgent:
         """Targets come from the network as it is now."""
         self.learner = self.learner._replace(target=self.learner.params)
 
-    def _batch(self) -> Batch:
+    def _batch(self) -> LearningBatch:
         count = self.settings.batch_size
         demonstrated = round(self.settings.demonstration_share * count) if self.demonstrations.size else 0
         if not self.memory.size:
             demonstrated = count
         parts = [(self.demonstrations, demonstrated), (self.memory, count - demonstrated)]
         found = joined([memory.sample(self.rng, number) for memory, number in parts if number])
-        batch = Batch(
+        complete = demonstrated if found.discounts.any() else count
+        batch = LearningBatch(
             *(getattr(found, name) for name in ("observations", "allowed", "chosen", "returns", "demonstrated")),
-            *(getattr(found, name)[demonstrated:] for name in ("discounts", "later", "later_allowed")),
+            *(getattr(found, name)[complete:] for name in ("discounts", "later", "later_allowed")),
         )
         return self._turned(batch) if self._turnable else batch
 
-    def _turned(self, batch: Batch) -> Batch:
+    def _turned(self, batch: LearningBatch) -> LearningBatch:
         symmetries = symmetries_of(self._shape)
         turns, mirror = symmetries[self.rng.integers(len(symmetries))]
 

@@ -2,7 +2,7 @@
 
 Double targets as in van Hasselt, Guez and Silver (2016, https://arxiv.org/abs/1509.06461); the large margin loss as in Hester
 et al. (2018, https://arxiv.org/abs/1704.03732), for a set of right cells instead of one right action, and for all wrong cells
-instead of the best one: with 1,600 cells, what only one of them learns in an update is too little.
+instead of the best one: with 1,600 cells, one wrong cell for each update is too few.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class QLearner(NamedTuple):
     optimiser_state: optax.OptState
 
 
-class Batch(NamedTuple):
+class LearningBatch(NamedTuple):
     """``B`` experiences to learn from, the last ``L`` of which may go on after what they hold.
 
     Attributes:
         observations, allowed, chosen, returns, demonstrated: ``[B, ...]``, as in `Experiences`.
-        discounts, later, later_allowed: ``[L, ...]``, likewise. The others are demonstrations, whose returns are complete.
+        discounts, later, later_allowed: ``[L, ...]``, likewise. The returns of the others are complete.
     """
 
     observations: np.ndarray
@@ -74,7 +74,7 @@ class Programs(NamedTuple):
     """
 
     values: Callable[[Params, jax.Array, jax.Array], jax.Array]
-    update: Callable[[QLearner, Batch], tuple[QLearner, Losses]]
+    update: Callable[[QLearner, LearningBatch], tuple[QLearner, Losses]]
     new_params: Callable[[int, tuple[int, int, int]], Params]
     optimiser: optax.GradientTransformation
 
@@ -94,14 +94,14 @@ def make_optimiser(learning_rate: float) -> optax.GradientTransformation:
 
 def make_update(
     network: QNetwork, optimiser: optax.GradientTransformation, margin: float
-) -> Callable[[QLearner, Batch], tuple[QLearner, Losses]]:
+) -> Callable[[QLearner, LearningBatch], tuple[QLearner, Losses]]:
     """A compiled update.
 
     It is called once for each batch, from Python: the gradient of a convolution inside ``lax.scan`` is many times slower on
     a CPU than outside.
     """
 
-    def loss(params: Params, target: Params, batch: Batch) -> tuple[jax.Array, Losses]:
+    def loss(params: Params, target: Params, batch: LearningBatch) -> tuple[jax.Array, Losses]:
         values = network.apply(params, batch.observations, batch.allowed)
         wanted = jax.lax.stop_gradient(targets(params, target, batch))
         td = td_loss(values, batch.chosen, wanted)
@@ -109,7 +109,7 @@ def make_update(
         losses = Losses(jnp.mean(td), jnp.sum(beside) / jnp.maximum(jnp.sum(batch.demonstrated), 1))
         return jnp.mean(td + beside), losses
 
-    def targets(params: Params, target: Params, batch: Batch) -> jax.Array:
+    def targets(params: Params, target: Params, batch: LearningBatch) -> jax.Array:
         if not len(batch.later):
             return batch.returns
         complete, going_on = jnp.split(batch.returns, [len(batch.returns) - len(batch.later)])
@@ -117,7 +117,7 @@ def make_update(
         return jnp.concatenate([complete, double_targets(going_on, batch.discounts, *both, batch.later_allowed)])
 
     @jax.jit
-    def update(learner: QLearner, batch: Batch) -> tuple[QLearner, Losses]:
+    def update(learner: QLearner, batch: LearningBatch) -> tuple[QLearner, Losses]:
         (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(learner.params, learner.target, batch)
         change, optimiser_state = optimiser.update(gradient, learner.optimiser_state, learner.params)
         return QLearner(optax.apply_updates(learner.params, change), learner.target, optimiser_state), losses

@@ -21,7 +21,8 @@ class Experiences(NamedTuple):
         discounts: float32 ``[N]``, what the value of ``later`` counts; 0 if the episode ended before.
         later: float32 ``[N, C, H, W]``, the observation some steps later.
         later_allowed: bool ``[N, H * W]``.
-        demonstrated: bool ``[N]``: ``chosen`` were right, and better than all others.
+        demonstrated: bool ``[N]``: ``chosen`` were right, and better than all others. The return of a demonstration is
+            complete: ``later`` is not looked at.
     """
 
     observations: np.ndarray

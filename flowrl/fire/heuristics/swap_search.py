@@ -33,7 +33,8 @@ def improved(problem: Problem, breaks: np.ndarray, most_moves: int = MOST_MOVES)
     """Moves cells of some breaks, one at a time, to where most burns without them, as long as fires burn less by it.
 
     The cells without which least more burns are tried first; places are the cells with the highest downstream protection
-    value once the cell is taken away. Of many fires, a part finds the places, another one for each move, and all judge them.
+    value once the cell is taken away. If there are many fires, each try finds places with another part of them, and all of
+    them judge the move.
 
     Args:
         breaks: bool ``[H, W]``.

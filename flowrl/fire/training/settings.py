@@ -118,7 +118,7 @@ class FuelBreakSettings:
     batch_size: int = 32
     """Experiences of one update."""
     target_update_frequency: int = 5
-    """Rounds between updates of the target network."""
+    """Rounds between updates of the target network; without effect if --n_step is 0, where targets are whole returns."""
     network_width: int = 24
     """Channels of the network at its finest scale."""
     margin: float = 0.05

@@ -88,7 +88,8 @@ def setting_of(settings: FuelBreakSettings) -> Setting:
 
 
 def comparison_setting_of(settings: FuelBreakSettings) -> Setting:
-    """How heuristics and the agent are compared at the end: few fires to demonstrate with do not make the heuristics worse."""
+    """How heuristics and the agent are compared at the end: heuristics plan with ``comparison_fires``, however many fires the
+    demonstrations were made with."""
     return setting_of(settings)._replace(planning_fires=settings.comparison_fires)
 
 

@@ -268,7 +268,7 @@ class _Training:
         Stützle 2003, Handbook of Metaheuristics, chapter 11).
 
         Returns:
-            for how many areas that was so.
+            in how many areas something better than anything known was found.
         """
         around, count = self._around, 0
         for number, path in self._own_paths_in_turn():

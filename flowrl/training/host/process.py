@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -47,6 +48,9 @@ ROOM_POLL_S = 5.0
 
 LOCK_WAIT_S = 1.0
 """Seconds to wait for the run's lock: the scheduler may be probing it right now."""
+
+KILL_WAIT_S = 30.0
+"""Seconds that a killed process may take to give back its memory, and with it the run's lock."""
 
 _OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "cannot allocate memory", "std::bad_alloc")
 
@@ -213,7 +217,7 @@ class Lifetime:
 
         A lock means something among the processes of one host. Where the file system has none, or where a process of another
         host seems to hold it, as one on a node that was lost, this process goes on without: the older attempt ends at its
-        `Fence`. One on this host that hangs would never get there, and is ended.
+        `Fence`. One on this host may hang, and never get there: it is ended if it does not leave within `LOCK_WAIT_S`.
 
         Raises:
             FolderInUse: a live process of this host trains in the folder.
@@ -223,25 +227,34 @@ class Lifetime:
         except Timeout:
             holder = liveness.find_holder(self._paths.pid)
             is_older = holder is not None and holder.attempt < self.attempt
-            is_free = is_older and (not holder.is_local or self._takes_over_from(holder.process))
+            is_free = is_older and (not holder.is_local or (self._ends(holder.process) and self._has_lock()))
         except (OSError, NotImplementedError) as error:
             if not liveness.has_no_locks(error):
                 raise
             holder = liveness.find_holder(self._paths.pid)
             is_free = holder is None or not holder.is_local or not holder.process.is_alive()
+            is_free = is_free or (holder.attempt < self.attempt and self._ends(holder.process))
         if not is_free:
             raise FolderInUse(
                 f"{self._paths.folder} is being trained by another live process (see {self._paths.pid}); "
                 "attach to its session, or end it first"
             )
 
-    def _takes_over_from(self, older: ProcessId) -> bool:
-        """Ends the process of an older attempt, if the record says that ours has taken its place, and takes its lock."""
-        if self._fence.newest() != self.attempt:
-            return False
-        if process := older.living():
-            with contextlib.suppress(psutil.NoSuchProcess):
+    def _ends(self, older: ProcessId) -> bool:
+        """Ends the process of an older attempt, if the record says that ours has taken its place."""
+        try:
+            if run_record.attempt(self._paths.run_json) != self.attempt:
+                return False
+            if process := older.living():
                 process.kill()
+        except (OSError, BadInput, psutil.Error):
+            return False
+        until_s = time.monotonic() + KILL_WAIT_S
+        while older.is_alive() and time.monotonic() < until_s:
+            time.sleep(0.05)
+        return not older.is_alive()
+
+    def _has_lock(self) -> bool:
         with contextlib.suppress(Timeout):
             self._lock.acquire(timeout=LOCK_WAIT_S)
         return self._lock.is_locked
