@@ -296,6 +296,7 @@ def test_a_process_of_an_older_attempt_that_hangs_on_this_host_is_ended(run, mon
     monkeypatch.setattr(process, "LOCK_WAIT_S", 0.5)
     if not has_locks:
         monkeypatch.setattr(fcntl, "flock", no_locks)
+    write_record(run, attempt=1)
     hold = (
         "import sys, time\nfrom pathlib import Path\nfrom flowrl.paths import RunPaths\n"
         "from flowrl.training.host.process import Lifetime\n"

@@ -243,7 +243,7 @@ class Lifetime:
     def _ends(self, older: ProcessId) -> bool:
         """Ends the process of an older attempt, if the record says that ours has taken its place."""
         try:
-            if run_record.attempt(self._paths.run_json) != self.attempt:
+            if older.pid == os.getpid() or run_record.attempt(self._paths.run_json) != self.attempt:
                 return False
             if process := older.living():
                 process.kill()
