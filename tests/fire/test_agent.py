@@ -286,7 +286,7 @@ def test_of_a_long_path_some_states_are_taught(area, problem, monkeypatch):
 
 
 def test_with_many_fires_the_best_known_breaks_are_those_for_all_of_them(area, monkeypatch):
-    monkeypatch.setattr(demonstrations, "FEW_FIRES", 32)
+    monkeypatch.setattr(swap_search_module, "FEW_FIRES", 32)
     monkeypatch.setattr(swap_search_module, "PLACE_FIRES", 64)
     problem = problem_and_judges(area.landscape, 0, SMALL._replace(planning_fires=200))[0]
     begun = swap_search(problem._replace(passages=split(problem.passages, 32)[0]))

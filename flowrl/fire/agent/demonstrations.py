@@ -16,8 +16,7 @@ from flowrl.fire.breaks.areas import FireArea
 from flowrl.fire.breaks.observation import allowed_cells, changing_channels, fixed_channels
 from flowrl.fire.breaks.rules import BreakRules
 from flowrl.fire.heuristics.problem import Problem
-from flowrl.fire.heuristics.swap_search import burned_shares, improved, swap_search
-from flowrl.fire.spread.passages import split
+from flowrl.fire.heuristics.swap_search import burned_shares, thorough_search
 
 ORDERS = 8
 """Orders in which the cells of one set are placed."""
@@ -25,8 +24,6 @@ STRAY_SHARE = 0.3
 """In this share of the orders, a cell that is not of the set stands among the breaks: an agent must know how to go on then."""
 OWN_PATHS, OWN_STATES = 4, 20
 """How many of the agent's latest own paths are taught, and in how many states of each."""
-FEW_FIRES = 512
-"""Fires that a demonstration is begun with."""
 
 
 class Placement(NamedTuple):
@@ -42,9 +39,8 @@ class Placement(NamedTuple):
 
 
 def best_known(problem: Problem) -> Placement:
-    """What the heuristics do best in an area: found with some of the planning fires, then improved with all of them."""
-    few = problem._replace(passages=split(problem.passages, FEW_FIRES)[0])
-    return Placement(*improved(problem, swap_search(few)))
+    """What the heuristics do best in an area."""
+    return Placement(*thorough_search(problem))
 
 
 def most_experiences(problems: Sequence[Problem]) -> int:
