@@ -227,21 +227,25 @@ class Lifetime:
         except Timeout:
             holder = liveness.find_holder(self._paths.pid)
             is_older = holder is not None and holder.attempt < self.attempt
-            is_free = is_older and (not holder.is_local or (self._ends(holder.process) and self._has_lock()))
+            is_free = is_older and (not holder.is_local or (self._end(holder.process) and self._try_lock()))
         except (OSError, NotImplementedError) as error:
             if not liveness.has_no_locks(error):
                 raise
             holder = liveness.find_holder(self._paths.pid)
             is_free = holder is None or not holder.is_local or not holder.process.is_alive()
-            is_free = is_free or (holder.attempt < self.attempt and self._ends(holder.process))
+            is_free = is_free or (holder.attempt < self.attempt and self._end(holder.process))
         if not is_free:
             raise FolderInUse(
                 f"{self._paths.folder} is being trained by another live process (see {self._paths.pid}); "
                 "attach to its session, or end it first"
             )
 
-    def _ends(self, older: ProcessId) -> bool:
-        """Ends the process of an older attempt, if the record says that ours has taken its place."""
+    def _end(self, older: ProcessId) -> bool:
+        """Ends the process of an older attempt, if the record says that ours has taken its place.
+
+        Returns:
+            whether it has ended.
+        """
         try:
             if older.pid == os.getpid() or run_record.attempt(self._paths.run_json) != self.attempt:
                 return False
@@ -254,7 +258,8 @@ class Lifetime:
             time.sleep(0.05)
         return not older.is_alive()
 
-    def _has_lock(self) -> bool:
+    def _try_lock(self) -> bool:
+        """Takes the lock, if nobody holds it; returns whether this process has it now."""
         with contextlib.suppress(Timeout):
             self._lock.acquire(timeout=LOCK_WAIT_S)
         return self._lock.is_locked
